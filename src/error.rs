@@ -1,0 +1,91 @@
+//! Every error that tutti can answer with, in one enum: what went wrong, a stable machine-readable
+//! code for logs and clients, and the HTTP status it maps to.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request cannot be understood; the text says what to change.
+    #[error("Invalid request: {0}")]
+    InvalidRequest(String),
+    /// The language or the pair is not served.
+    #[error("{0}")]
+    UnsupportedLanguage(String),
+    /// A sentence or a request above a limit; never cut silently.
+    #[error("Invalid request: {what} ({size}) exceeds the limit ({limit})")]
+    TooLarge { what: &'static str, size: usize, limit: usize },
+    #[error("Slowdown: the queue is full, try again in {} s", retry_after.as_secs().max(1))]
+    QueueFull { retry_after: Duration },
+    #[error("the server is shutting down")]
+    Draining,
+    #[error("the model is not ready yet")]
+    NotReady,
+    #[error("the deadline of {} ms passed before the translation was done", .0.as_millis())]
+    DeadlineExceeded(Duration),
+    /// The model thread is gone; the process is about to exit.
+    #[error("the engine stopped: {0}")]
+    EngineDead(String),
+
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// A bundle whose content is wrong: names the file and what was expected.
+    #[error("{}: {reason}", path.display())]
+    Bundle { path: PathBuf, reason: String },
+    /// A line of a corpus that cannot be used. Lines count from 1.
+    #[error("{}:{line}: {reason}", path.display())]
+    Data { path: PathBuf, line: usize, reason: String },
+    /// A setting or a training configuration that does not hold together.
+    #[error("configuration: {0}")]
+    Config(String),
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    #[error("tensor: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+
+    pub fn bundle(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::Bundle { path: path.as_ref().to_path_buf(), reason: reason.into() }
+    }
+
+    /// A short stable name, for logs and for clients that branch on it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::UnsupportedLanguage(_) => "unsupported_language",
+            Self::TooLarge { .. } => "too_large",
+            Self::QueueFull { .. } => "queue_full",
+            Self::Draining => "draining",
+            Self::NotReady => "not_ready",
+            Self::DeadlineExceeded(_) => "deadline_exceeded",
+            Self::EngineDead(_) => "engine_dead",
+            Self::Io { .. } => "io",
+            Self::Bundle { .. } => "bundle",
+            Self::Data { .. } => "data",
+            Self::Config(_) => "config",
+            Self::Tokenizer(_) => "tokenizer",
+            Self::Tensor(_) => "tensor",
+        }
+    }
+
+    /// The HTTP status that a client sees.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::InvalidRequest(_) | Self::UnsupportedLanguage(_) => 400,
+            Self::TooLarge { .. } => 413,
+            Self::QueueFull { .. } => 429,
+            Self::Draining | Self::NotReady | Self::EngineDead(_) => 503,
+            Self::DeadlineExceeded(_) => 504,
+            _ => 500,
+        }
+    }
+}
