@@ -1,1 +1,3 @@
-//! (to be written)
+//! Everything that makes a model: data in, bundle out. All chance comes from [`rng`]. Knows no server.
+
+pub mod rng;
