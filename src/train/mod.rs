@@ -1,3 +1,4 @@
 //! Everything that makes a model: data in, bundle out. All chance comes from [`rng`]. Knows no server.
 
+pub mod batches;
 pub mod rng;
