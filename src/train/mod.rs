@@ -1,4 +1,5 @@
 //! Everything that makes a model: data in, bundle out. All chance comes from [`rng`]. Knows no server.
 
 pub mod batches;
+pub mod corpus;
 pub mod rng;
