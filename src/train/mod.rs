@@ -2,4 +2,5 @@
 
 pub mod batches;
 pub mod corpus;
+pub mod masking;
 pub mod rng;
