@@ -6,6 +6,7 @@
 pub mod batches;
 pub mod corpus;
 pub mod masking;
+pub mod objective;
 pub mod optimizer;
 pub mod rng;
 pub mod schedule;
