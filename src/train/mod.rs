@@ -1,9 +1,11 @@
 //! Everything that makes a model: data in, bundle out.
 //!
 //! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
-//! learnt; [`optimizer`] and [`schedule`] move the weights. All chance comes from [`rng`]. Knows no server.
+//! learnt; [`optimizer`] and [`schedule`] move the weights; [`checkpoint`] keeps
+//! what happened. All chance comes from [`rng`]. Knows no server.
 
 pub mod batches;
+pub mod checkpoint;
 pub mod corpus;
 pub mod masking;
 pub mod optimizer;
