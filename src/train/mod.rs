@@ -6,6 +6,7 @@
 
 pub mod batches;
 pub mod checkpoint;
+pub mod config;
 pub mod corpus;
 pub mod masking;
 pub mod optimizer;
