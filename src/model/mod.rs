@@ -1,12 +1,12 @@
 //! The network and its folder on disk (a *bundle*). Training writes a bundle; the server,
 //! `tutti translate` and `train evaluate` read it, and nothing else passes between them.
 
-//mod bundle;
+mod bundle;
 mod config;
 mod network;
 mod params;
 
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)] pub struct Score{pub steps:u8}
+pub use bundle::{Bundle, Score, checksum};
 pub use config::{Config, Shape};
 pub use network::{Memory, Network, Padded};
 pub use params::{Backend, Spec};
