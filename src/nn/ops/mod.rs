@@ -17,12 +17,11 @@ mod linear;
 mod residual;
 mod vocabulary;
 
-pub use cpu::{all_finite, with_values};
 pub use attention::{cross_attention, self_attention};
+pub use cpu::{all_finite, with_values};
 pub use cross_entropy::cross_entropy;
 pub use gather::pad_stack;
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
 pub use vocabulary::{best_tokens, log_softmax};
-
