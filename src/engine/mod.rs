@@ -32,6 +32,10 @@ mod queue;
 mod shared;
 mod worker;
 
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 

@@ -6,14 +6,10 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::live::Live;
-use super::plan::{Candidate, Shape, Turn, compose};
+use super::plan::{Candidate, Shape, Turn, compose, newcomers};
 use super::shared::{Job, Phase, Shared, State};
 use crate::decode::{Prediction, Translator};
 use crate::{Error, Result};
-
-/// Encoded sentences may fill so many batches. Newcomers that go first make running ones sit out;
-/// this bounds the memory of those who sit.
-const HELD_BATCHES: usize = 4;
 
 /// Runs until drained or dead, and leaves nobody waiting either way.
 pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
@@ -123,18 +119,12 @@ impl<T: Translator> Worker<'_, T> {
     }
 
     fn pick(&self, state: &mut State) -> Vec<(Turn, Job)> {
-        let mut candidates: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
-        let held = candidates.iter().map(|candidate| candidate.shape.rows).sum::<usize>();
-        if held < self.shared.options.max_batch_rows.saturating_mul(HELD_BATCHES) {
-            candidates.extend(state.queue.window(self.shared.options.lookahead));
-        }
-        let chosen = compose(&candidates, self.shared.budget());
-        let newcomers = chosen.into_iter().filter(|&index| index >= self.live.len());
-        let turns = newcomers.map(|index| candidates[index].turn);
-        let jobs = turns.filter_map(|turn| state.queue.take(turn).map(|entry| (turn, entry.payload)));
-        let jobs = jobs.collect();
+        let live: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
+        let window = state.queue.window(self.shared.options.lookahead);
+        let turns = newcomers(&live, window, self.shared.budget());
         state.queue.advance();
-        jobs
+        let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
+        turns.into_iter().filter_map(take).collect()
     }
 
     fn encode(&mut self) -> Result<()> {
