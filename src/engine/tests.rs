@@ -119,6 +119,25 @@ async fn a_sentence_whose_deadline_has_passed_never_reaches_the_network() {
     assert_eq!(counts.encoded(), 1);
 }
 
+#[test]
+fn a_running_sentence_whose_deadline_passes_leaves_before_the_next_pass() {
+    let Bench { engine: _engine, handle, gate, counts, metrics } = bench(FakeTranslator::new(), rows(4));
+    gate.close();
+    let deadline = Instant::now() + Duration::from_millis(5);
+    let hasty = Item { deadline: Some(deadline), ..item(1, 20, 10) };
+    let mut pending = handle.submit(vec![hasty, item(2, 20, 10)]).unwrap();
+    gate.wait_until_held();
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    gate.step();
+    assert!(matches!(now(&mut pending[0]), Some(Err(Error::DeadlineExceeded(_)))));
+    gate.step();
+    assert_eq!(counts.rows_by_pass()[1], 1);
+    assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 1.0);
+    gate.open();
+}
+
 #[tokio::test]
 async fn draining_answers_everything_admitted_and_refuses_the_rest() {
     let Bench { engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(4));
@@ -237,16 +256,20 @@ async fn a_source_without_words_has_the_empty_translation() {
     assert_eq!(counts.encoded(), 1);
 }
 
-#[test]
-fn an_idle_thread_waits_for_company_only_as_long_as_the_batch_has_room() {
+#[tokio::test]
+async fn an_idle_thread_waits_for_company_only_as_long_as_the_batch_has_room() {
     let options = Options { max_delay: Duration::from_secs(3600), ..rows(2) };
     let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), options);
     let mut pending = handle.submit(items(0..1, 10, 1)).unwrap();
-    pending.extend(handle.submit(items(1..3, 10, 1)).unwrap());
-    // Two fill a batch at once; the third would wait for an hour, did the drain not end it.
+    pending.extend(handle.submit(items(1..2, 10, 1)).unwrap());
+    for pending in &mut pending {
+        pending.await.unwrap();
+    }
+    let lonely = handle.submit(items(2..3, 10, 1)).unwrap();
+    // It would wait for an hour, did the drain not end it.
     engine.join().unwrap();
     assert_eq!(counts.rows_by_pass(), [2, 1]);
-    assert!(pending.iter_mut().all(|pending| now(pending).unwrap().is_ok()));
+    assert_eq!(all(lonely).await.unwrap().len(), 1);
 }
 
 #[test]

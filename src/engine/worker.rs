@@ -34,10 +34,8 @@ pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
         );
         let arriving = worker.arriving.into_iter().map(|(_, job)| job);
         let running = worker.live.into_iter().map(|live| live.job);
-        running
-            .chain(arriving)
-            .chain(waiting)
-            .for_each(|job| job.answer(Err(Error::EngineDead(reason.clone()))));
+        let unanswered = running.chain(arriving).chain(waiting);
+        unanswered.for_each(|job| job.answer(Err(Error::EngineDead(reason.clone()))));
     }
     shared.stopped.send_replace(Some(reason.map_or(Ok(()), Err)));
 }
@@ -108,7 +106,10 @@ impl<T: Translator> Worker<'_, T> {
         }
         let window: Vec<Candidate> = state.queue.window(self.shared.options.lookahead).collect();
         let chosen = compose(&window, self.shared.budget());
-        let full = chosen.len() < window.len() || window.len() == self.shared.options.lookahead;
+        let rows: usize = window.iter().map(|candidate| candidate.shape.rows).sum();
+        let full = chosen.len() < window.len()
+            || rows >= self.shared.options.max_batch_rows
+            || window.len() == self.shared.options.lookahead;
         let waited = now.saturating_duration_since(state.queue.oldest()?);
         max_delay.checked_sub(waited).filter(|rest| !full && !rest.is_zero())
     }
@@ -203,9 +204,11 @@ impl<T: Translator> Worker<'_, T> {
         }
     }
 
+    /// Counts first: a caller that has its answer finds it in the metrics.
     fn answer(&mut self, now: Instant) {
         for live in self.live.extract_if(.., |live| live.finished()) {
-            self.shared.metrics.finished(live.finish(now));
+            self.shared.metrics.finished(live.steps_used());
+            live.finish(now);
         }
     }
 }
