@@ -43,6 +43,9 @@ pub enum Error {
     Config(String),
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// The network answered what its contract rules out (see `decode::Translator`).
+    #[error("the network broke its contract: {0}")]
+    Model(String),
     #[error("tensor: {0}")]
     Tensor(#[from] candle_core::Error),
 }
@@ -73,6 +76,7 @@ impl Error {
             Self::Data { .. } => "data",
             Self::Config(_) => "config",
             Self::Tokenizer(_) => "tokenizer",
+            Self::Model(_) => "model",
             Self::Tensor(_) => "tensor",
         }
     }

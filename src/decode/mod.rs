@@ -2,7 +2,20 @@
 //! network fill every masked place at once, put masks back on the least certain places, repeat.
 //!
 //! The rules are pure functions over scores and canvases; the network stands behind [`Translator`].
+//! A [`Canvas`] is one candidate, a [`Beam`] the candidates of one sentence, [`translate`] the
+//! synchronous way from many sentences to their translations.
 
+mod beam;
+mod canvas;
+pub mod fake;
+mod hypothesis;
+mod length;
+mod translate;
 mod translator;
 
+pub use beam::Beam;
+pub use canvas::Canvas;
+pub use hypothesis::{Hypothesis, best_first, collapse_by_default};
+pub use length::length_beam;
+pub use translate::{DecodeOptions, translate};
 pub use translator::{Encoded, Limits, Prediction, Row, Steps, Translator};

@@ -1,0 +1,98 @@
+//! All candidates of one sentence: a canvas for each length tried. The engine and the synchronous
+//! driver both decode through this, so a sentence comes out the same by either way.
+
+use super::{Canvas, Hypothesis, Prediction, Row, Steps, hypothesis::best_first, length::length_beam};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// The canvases of one sentence, most probable length first. They share the encoder's output and
+/// finish independently.
+#[derive(Clone, Debug)]
+pub struct Beam {
+    canvases: Vec<Canvas>,
+}
+
+impl Beam {
+    /// A canvas for each of the `beam` most probable lengths (see [`length_beam`]).
+    ///
+    /// # Errors
+    /// [`Error::Model`] where no length is possible.
+    pub fn new(length_log_probs: &[f32], beam: usize, steps: Steps, specials: Specials) -> Result<Self> {
+        let lengths = length_beam(length_log_probs, beam);
+        if lengths.is_empty() {
+            return Err(Error::Model("no target length has a probability".into()));
+        }
+        Ok(Self { canvases: lengths.into_iter().map(|l| Canvas::new(l, steps, specials)).collect() })
+    }
+
+    /// The canvases that still want predictions: one row of the next pass each.
+    pub fn live(&self) -> impl Iterator<Item = &Canvas> {
+        self.canvases.iter().filter(|canvas| !canvas.finished())
+    }
+
+    /// The rows of the next pass, in the order in which [`apply`](Self::apply) takes the answers.
+    pub fn rows<'a, M>(&'a self, memory: &'a M) -> impl Iterator<Item = Row<'a, M>> {
+        self.live().map(move |canvas| Row { memory, canvas: canvas.tokens(), wanted: canvas.wanted() })
+    }
+
+    /// One pass is done: one answer for each of [`rows`](Self::rows), in order.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where the number of answers is wrong or [`Canvas::apply`] refuses one. The
+    /// beam is of no further use then.
+    pub fn apply<P: AsRef<[Prediction]>>(&mut self, answers: &[P]) -> Result<()> {
+        let rows = self.live().count();
+        if answers.len() != rows {
+            return Err(Error::Model(format!("{} answers for {rows} rows", answers.len())));
+        }
+        let live = self.canvases.iter_mut().filter(|canvas| !canvas.finished());
+        live.zip(answers).try_for_each(|(canvas, answer)| canvas.apply(answer.as_ref()))
+    }
+
+    pub fn finished(&self) -> bool {
+        self.live().next().is_none()
+    }
+
+    /// Passes that the slowest canvas has had.
+    pub fn steps_used(&self) -> usize {
+        self.canvases.iter().map(Canvas::steps_used).max().unwrap_or(0)
+    }
+
+    /// The candidates, best first; equal scores keep the more probable length in front.
+    pub fn finish(self, collapse: bool) -> Vec<Hypothesis> {
+        let mut hypotheses: Vec<_> = self.canvases.into_iter().map(|c| c.finish(collapse)).collect();
+        best_first(&mut hypotheses);
+        hypotheses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(places: usize, log_prob: f32) -> Vec<Prediction> {
+        (0..places).map(|p| Prediction { token: 50 + p as u32, log_prob }).collect()
+    }
+
+    #[test]
+    fn short_canvases_leave_and_the_best_score_wins() {
+        let steps = Steps::new(2).unwrap();
+        let mut beam = Beam::new(&[0.0, -1.0, -3.0, -3.0, -0.5], 2, steps, Specials::default()).unwrap();
+        let rows: Vec<_> = beam.rows(&()).map(|row| row.wanted.len()).collect();
+        assert_eq!(rows, [4, 1]);
+        beam.apply(&[answer(4, -2.0), answer(1, -1.0)]).unwrap();
+        assert_eq!(beam.live().count(), 1, "one place is done after one pass");
+        assert!(beam.apply(&[answer(2, -1.5), answer(1, -1.0)]).is_err());
+        beam.apply(&[answer(2, -1.5)]).unwrap();
+        assert!(beam.finished());
+        assert_eq!(beam.steps_used(), 2);
+        let lengths: Vec<_> = beam.finish(false).iter().map(|h| (h.tokens.len(), h.score)).collect();
+        assert_eq!(lengths, [(1, -1.0), (4, -1.75)]);
+    }
+
+    #[test]
+    fn a_sentence_without_a_possible_length_is_an_error() {
+        let none = Beam::new(&[0.0, f32::NEG_INFINITY], 3, Steps::ONE, Specials::default());
+        assert!(matches!(none, Err(Error::Model(_))));
+    }
+}

@@ -1,0 +1,328 @@
+//! One row of mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324): what stands on the canvas
+//! between two passes, and what happens to it when a pass is done.
+//!
+//! Pure: predictions come in as values, so the rules here are tested without a network. It never
+//! knows which other rows shared its pass.
+
+use super::{Hypothesis, Prediction, Steps};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// The state of one translation candidate of a fixed length.
+///
+/// Pass t of T (t from 0) fills every masked place with its prediction and remembers the prediction's
+/// log-probability as the place's score. Unless it was the last pass, the
+/// `k = floor(L·(1 − (t+1)/T))` places of lowest score are masked again, ties at the lower index,
+/// where L counts the inner places that are not pinned.
+///
+/// A canvas is finished after T passes; or as soon as a pass leaves nothing to remask (short
+/// canvases); or when two consecutive passes fill in the same text. The last rule is
+/// the usual reading of convergence, not a proof: scores may still have moved, so that later passes
+/// could have masked other places.
+#[derive(Clone, Debug)]
+pub struct Canvas {
+    /// `bos, inner …, eos`.
+    tokens: Vec<u32>,
+    /// Log-probability of the token at each place of `tokens`; 0 for bos, eos and pins.
+    scores: Vec<f32>,
+    /// Places of `tokens` that the network fills, ascending.
+    free: Vec<usize>,
+    /// Places of `tokens` that hold a mask, ascending: a subset of `free`.
+    wanted: Vec<usize>,
+    /// `tokens` as the previous pass filled them; empty before the first pass.
+    previous: Vec<u32>,
+    steps: Steps,
+    used: usize,
+    specials: Specials,
+}
+
+impl Canvas {
+    /// A canvas of `inner_len` masks between bos and eos.
+    pub fn new(inner_len: usize, steps: Steps, specials: Specials) -> Self {
+        let mut tokens = vec![specials.mask; inner_len + 2];
+        tokens[0] = specials.bos;
+        tokens[inner_len + 1] = specials.eos;
+        let free: Vec<usize> = (1..=inner_len).collect();
+        let scores = vec![0.0; tokens.len()];
+        Self { tokens, scores, wanted: free.clone(), free, previous: Vec::new(), steps, used: 0, specials }
+    }
+
+    /// A canvas on which the `pins` (inner index, token) stand from the start and are never remasked.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a pin outside the canvas, for two pins at one place, and for a
+    /// special token as a pin.
+    pub fn with_pins(
+        inner_len: usize,
+        steps: Steps,
+        specials: Specials,
+        pins: &[(usize, u32)],
+    ) -> Result<Self> {
+        let mut canvas = Self::new(inner_len, steps, specials);
+        for &(inner, token) in pins {
+            if inner >= inner_len {
+                return Err(Error::InvalidRequest(format!(
+                    "a term is pinned at place {inner} of a translation of {inner_len} tokens"
+                )));
+            }
+            if canvas.tokens[inner + 1] != specials.mask {
+                return Err(Error::InvalidRequest(format!("two terms are pinned at place {inner}")));
+            }
+            if specials.ids().contains(&token) {
+                return Err(Error::InvalidRequest(format!("special token {token} cannot be pinned")));
+            }
+            canvas.tokens[inner + 1] = token;
+        }
+        let tokens = &canvas.tokens;
+        canvas.free.retain(|&place| tokens[place] == specials.mask);
+        canvas.wanted.clone_from(&canvas.free);
+        Ok(canvas)
+    }
+
+    /// `bos, inner tokens or masks …, eos`: what the next pass reads.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The masked places of [`tokens`](Self::tokens), ascending: what the next pass must predict.
+    /// Empty exactly when [`finished`](Self::finished).
+    pub fn wanted(&self) -> &[usize] {
+        &self.wanted
+    }
+
+    /// Nothing is left to predict.
+    pub fn finished(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// Passes applied so far.
+    pub fn steps_used(&self) -> usize {
+        self.used
+    }
+
+    /// One pass is done: `predictions` answers [`wanted`](Self::wanted), in order. On a finished canvas with no
+    /// predictions it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Model`], and an unchanged canvas, where the number of predictions is wrong, a
+    /// predicted token is a special one or a log-probability is NaN.
+    pub fn apply(&mut self, predictions: &[Prediction]) -> Result<()> {
+        self.check(predictions)?;
+        if self.finished() {
+            return Ok(());
+        }
+        for (&place, prediction) in self.wanted.iter().zip(predictions) {
+            self.tokens[place] = prediction.token;
+            self.scores[place] = prediction.log_prob;
+        }
+        self.used += 1;
+        self.wanted.clear();
+        if self.used < self.steps.get() && self.tokens != self.previous {
+            self.previous.clone_from(&self.tokens);
+            self.remask();
+        }
+        Ok(())
+    }
+
+    /// Takes the translation off the canvas; `collapse` joins equal neighbours, which is what a network
+    /// that guesses all places at once repeats. An unfinished canvas gives what stands on it, masks
+    /// left out.
+    pub fn finish(self, collapse: bool) -> Hypothesis {
+        let score = match self.free.len() {
+            0 => 0.0,
+            places => self.free.iter().map(|&place| self.scores[place]).sum::<f32>() / places as f32,
+        };
+        let inner = 1..self.tokens.len() - 1;
+        let filled = inner.filter(|&place| self.tokens[place] != self.specials.mask);
+        let (tokens, token_log_probs) = filled.map(|place| (self.tokens[place], self.scores[place])).unzip();
+        let hypothesis = Hypothesis { tokens, token_log_probs, score };
+        if collapse { hypothesis.collapsed() } else { hypothesis }
+    }
+
+    /// k = floor(L·(1 − t/T)) after t passes, in whole numbers so that it is the same everywhere.
+    fn remask(&mut self) {
+        let k = self.free.len() * (self.steps.get() - self.used) / self.steps.get();
+        let mut by_score = self.free.clone();
+        by_score.sort_by(|&a, &b| self.scores[a].total_cmp(&self.scores[b])); // stable: ties stay ascending
+        by_score.truncate(k);
+        by_score.sort_unstable();
+        for &place in &by_score {
+            self.tokens[place] = self.specials.mask;
+        }
+        self.wanted = by_score;
+    }
+
+    fn check(&self, predictions: &[Prediction]) -> Result<()> {
+        if predictions.len() != self.wanted.len() {
+            return Err(Error::Model(format!(
+                "{} predictions for {} masked places",
+                predictions.len(),
+                self.wanted.len()
+            )));
+        }
+        for prediction in predictions {
+            if self.specials.ids().contains(&prediction.token) {
+                return Err(Error::Model(format!("special token {} was predicted", prediction.token)));
+            }
+            if prediction.log_prob.is_nan() {
+                return Err(Error::Model("a prediction's log-probability is NaN".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn steps(steps: u8) -> Steps {
+        Steps::new(steps).unwrap()
+    }
+
+    fn predictions(of: &[(u32, f32)]) -> Vec<Prediction> {
+        of.iter().map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
+    }
+
+    fn masked(canvas: &Canvas) -> Vec<usize> {
+        let mask = Specials::default().mask;
+        (0..canvas.tokens().len()).filter(|&place| canvas.tokens()[place] == mask).collect()
+    }
+
+    #[test]
+    fn the_least_certain_places_are_masked_again() {
+        let mut canvas = Canvas::new(4, steps(2), Specials::default());
+        assert_eq!(canvas.tokens(), [1, 4, 4, 4, 4, 2]);
+        canvas.apply(&predictions(&[(10, -0.1), (11, -3.0), (12, -0.2), (13, -2.0)])).unwrap();
+        assert_eq!(canvas.tokens(), [1, 10, 4, 12, 4, 2]);
+        assert_eq!(canvas.wanted(), [2, 4]);
+        canvas.apply(&predictions(&[(21, -0.5), (23, -0.25)])).unwrap();
+        assert!(canvas.finished());
+        let hypothesis = canvas.finish(false);
+        assert_eq!(hypothesis.tokens, [10, 21, 12, 23]);
+        assert_eq!(hypothesis.token_log_probs, [-0.1, -0.5, -0.2, -0.25]);
+        assert!((hypothesis.score - -1.05 / 4.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn equal_scores_are_masked_from_the_left() {
+        let mut canvas = Canvas::new(6, steps(2), Specials::default());
+        canvas.apply(&predictions(&[(9, -1.0); 6])).unwrap();
+        assert_eq!(canvas.wanted(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn two_passes_that_fill_in_the_same_text_end_it_early() {
+        let mut canvas = Canvas::new(10, steps(10), Specials::default());
+        canvas.apply(&predictions(&[(9, -1.0); 10])).unwrap();
+        assert!(!canvas.finished());
+        canvas.apply(&predictions(&[(9, -0.5); 9])).unwrap();
+        assert!(canvas.finished());
+        assert_eq!(canvas.steps_used(), 2);
+    }
+
+    #[test]
+    fn a_single_word_needs_one_pass_whatever_was_asked() {
+        let mut canvas = Canvas::new(1, steps(10), Specials::default());
+        canvas.apply(&predictions(&[(9, -1.0)])).unwrap();
+        assert!(canvas.finished());
+        assert_eq!(canvas.steps_used(), 1);
+    }
+
+    #[test]
+    fn wrong_predictions_are_refused_and_change_nothing() {
+        let mut canvas = Canvas::new(2, steps(1), Specials::default());
+        for wrong in [
+            predictions(&[(9, -1.0)]),
+            predictions(&[(9, -1.0); 3]),
+            predictions(&[(9, -1.0), (4, -1.0)]),
+            predictions(&[(9, -1.0), (10, f32::NAN)]),
+        ] {
+            assert!(matches!(canvas.apply(&wrong), Err(Error::Model(_))));
+            assert_eq!(canvas.wanted(), [1, 2]);
+        }
+        canvas.apply(&predictions(&[(9, -1.0); 2])).unwrap();
+        assert!(canvas.apply(&predictions(&[(9, -1.0); 2])).is_err(), "a finished canvas wants nothing");
+    }
+
+    #[test]
+    fn impossible_pins_are_refused() {
+        for pins in [&[(3, 9)][..], &[(0, 9), (0, 10)], &[(1, 4)]] {
+            assert!(Canvas::with_pins(3, steps(2), Specials::default(), pins).is_err(), "{pins:?}");
+        }
+    }
+
+    #[test]
+    fn a_canvas_of_pins_only_is_finished_before_the_first_pass() {
+        let canvas = Canvas::with_pins(2, steps(4), Specials::default(), &[(0, 8), (1, 9)]).unwrap();
+        assert!(canvas.finished());
+        assert_eq!(canvas.finish(false).tokens, [8, 9]);
+    }
+
+    /// Predictions that never repeat a token, so that no pass ends early; scores from a small set, so
+    /// that ties are common.
+    fn pass(canvas: &Canvas, t: usize, scores: &[u8]) -> Vec<Prediction> {
+        let token = |place: usize| 100 + (t * 1000 + place) as u32;
+        let score = |place: usize| -f32::from(scores[(t * 7 + place) % scores.len()] % 5);
+        canvas
+            .wanted()
+            .iter()
+            .map(|&place| Prediction { token: token(place), log_prob: score(place) })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_pass_remasks_what_the_schedule_says(
+            inner in 0usize..60,
+            t_max in 1u8..=12,
+            pinned in proptest::collection::btree_map(0usize..60, 5u32..100, 0..8),
+            scores in proptest::collection::vec(any::<u8>(), 1..90),
+        ) {
+            let pins: Vec<_> = pinned.into_iter().filter(|&(place, _)| place < inner).collect();
+            let mut canvas = Canvas::with_pins(inner, steps(t_max), Specials::default(), &pins).unwrap();
+            let total = usize::from(t_max);
+            let free = inner - pins.len();
+            prop_assert_eq!(canvas.wanted().len(), free);
+            let mut t = 0;
+            while !canvas.finished() {
+                let answer = pass(&canvas, t, &scores);
+                let before = canvas.tokens().to_vec();
+                let wanted = canvas.wanted().to_vec();
+                canvas.apply(&answer).unwrap();
+                t += 1;
+
+                prop_assert_eq!(canvas.steps_used(), t);
+                // floor(L·(1 − t/T)), written as L minus the ceiling of what stays.
+                let expected = if t == total { 0 } else { free - (free * t).div_ceil(total) };
+                prop_assert_eq!(canvas.wanted().len(), expected);
+                prop_assert_eq!(canvas.wanted(), masked(&canvas));
+                prop_assert_eq!(canvas.tokens().len(), inner + 2);
+                for &(place, token) in &pins {
+                    prop_assert_eq!(canvas.tokens()[place + 1], token);
+                }
+                // Revealed places that stay revealed keep their token.
+                for place in 0..inner + 2 {
+                    if !wanted.contains(&place) && !canvas.wanted().contains(&place) {
+                        prop_assert_eq!(canvas.tokens()[place], before[place]);
+                    }
+                }
+                // No kept place ranks before a masked one by (score, index).
+                let rank = |place: usize| (canvas.scores[place], place);
+                for &low in canvas.wanted() {
+                    for &kept in canvas.free.iter().filter(|place| !canvas.wanted().contains(place)) {
+                        prop_assert!(rank(low) < rank(kept));
+                    }
+                }
+            }
+            prop_assert!(t <= total);
+            prop_assert!(t_max > 1 || t == usize::from(free > 0), "one step is one pass");
+            prop_assert!(masked(&canvas).is_empty());
+            let hypothesis = canvas.finish(false);
+            prop_assert_eq!(hypothesis.tokens.len(), inner);
+            prop_assert_eq!(hypothesis.token_log_probs.len(), inner);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A translator without weights, for tests of everything that stands above the network: it counts
+//! what it is asked, can be held before each pass, and can be told to fail.
+//!
+//! Its "translations" are made of hashes: a prediction depends on the row's own source, on the place,
+//! and on the tokens revealed to the left and right of it, so that every step changes the text and
+//! a row mixed up with its neighbour is noticed. The most probable length is the source's.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// See the module. Clones share counts and gate, so that a test keeps one and gives one away.
+#[derive(Clone, Debug)]
+pub struct FakeTranslator {
+    limits: Limits,
+    vocabulary: u32,
+    fault: Option<(usize, Fault)>,
+    counts: Arc<Counts>,
+    gate: Arc<Gate>,
+}
+
+/// What happens at the pass given to [`FakeTranslator::failing_at`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Error,
+    Panic,
+}
+
+impl Default for FakeTranslator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeTranslator {
+    /// 128 tokens on both sides, a vocabulary of 1024, gate open.
+    pub fn new() -> Self {
+        Self {
+            limits: Limits { source_tokens: 128, target_tokens: 128 },
+            vocabulary: 1024,
+            fault: None,
+            counts: Arc::default(),
+            gate: Arc::new(Gate::new()),
+        }
+    }
+
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Predicted ids stay below `vocabulary` (at least 6: the specials and one word).
+    #[must_use]
+    pub fn with_vocabulary(self, vocabulary: u32) -> Self {
+        Self { vocabulary: vocabulary.max(6), ..self }
+    }
+
+    /// Fails at the `pass`-th decoder pass, counting from 1.
+    #[must_use]
+    pub fn failing_at(self, pass: usize, fault: Fault) -> Self {
+        Self { fault: Some((pass, fault)), ..self }
+    }
+
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
+    fn predict(&self, source: &[u32], canvas: &[u32], place: usize) -> Prediction {
+        let around = [place.checked_sub(1), place.checked_add(1)];
+        let seen = around.map(|p| p.and_then(|p| canvas.get(p)).copied().unwrap_or(0));
+        let parts = [place as u32, seen[0], seen[1]];
+        let hash = source.iter().chain(&parts).fold(0x9e37_79b9_7f4a_7c15, |hash, &part| mix(hash, part));
+        let words = u64::from(self.vocabulary) - 5;
+        let uncertainty = ((hash >> 40) % 1000) as f32;
+        Prediction { token: 5 + (hash % words) as u32, log_prob: -(uncertainty + 1.0) / 1024.0 }
+    }
+}
+
+/// One round of splitmix64: enough that neighbouring ids give unrelated hashes, on every platform.
+fn mix(hash: u64, part: u32) -> u64 {
+    let mut z = (hash ^ u64::from(part)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Translator for FakeTranslator {
+    /// The source, bos and eos included.
+    type Memory = Vec<u32>;
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn specials(&self) -> Specials {
+        Specials::default()
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>> {
+        self.counts.encode_calls.fetch_add(1, SeqCst);
+        self.counts.encoded.fetch_add(sources.len(), SeqCst);
+        self.counts.saw_batch(sources.iter().map(|source| source.len()));
+        let lengths = self.limits.target_tokens.saturating_sub(1);
+        let log_prob = |length: usize, expected: usize| match length {
+            0 => f32::NEG_INFINITY,
+            _ => -1.0 - length.abs_diff(expected) as f32,
+        };
+        let encode = |source: &&[u32]| Encoded {
+            memory: source.to_vec(),
+            length_log_probs: (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
+        };
+        Ok(sources.iter().map(encode).collect())
+    }
+
+    fn decode(&self, rows: &[Row<'_, Self::Memory>]) -> Result<Vec<Vec<Prediction>>> {
+        self.gate.pass();
+        let pass = self.counts.saw_pass(rows.len());
+        self.counts.saw_batch(rows.iter().map(|row| row.canvas.len()));
+        match self.fault {
+            Some((at, Fault::Error)) if at == pass => {
+                return Err(Error::Model(format!("the fake network was told to fail at pass {pass}")));
+            }
+            Some((at, Fault::Panic)) if at == pass => panic!("told to panic at pass {pass}"),
+            _ => {}
+        }
+        let predict = |row: &Row<'_, Vec<u32>>| {
+            row.wanted.iter().map(|&place| self.predict(row.memory, row.canvas, place)).collect()
+        };
+        Ok(rows.iter().map(predict).collect())
+    }
+}
+
+/// What a [`FakeTranslator`] was asked so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    encode_calls: AtomicUsize,
+    encoded: AtomicUsize,
+    largest_batch_tokens: AtomicUsize,
+    rows_by_pass: Mutex<Vec<usize>>,
+}
+
+impl Counts {
+    pub fn encode_calls(&self) -> usize {
+        self.encode_calls.load(SeqCst)
+    }
+
+    /// Sentences encoded.
+    pub fn encoded(&self) -> usize {
+        self.encoded.load(SeqCst)
+    }
+
+    /// Decoder passes begun (those that wait at the gate do not count).
+    pub fn passes(&self) -> usize {
+        lock(&self.rows_by_pass).len()
+    }
+
+    /// Rows of each decoder pass, in order.
+    pub fn rows_by_pass(&self) -> Vec<usize> {
+        lock(&self.rows_by_pass).clone()
+    }
+
+    /// The largest rows × longest row of one call, on either side.
+    pub fn largest_batch_tokens(&self) -> usize {
+        self.largest_batch_tokens.load(SeqCst)
+    }
+
+    /// Counts a pass and returns its number, from 1.
+    fn saw_pass(&self, rows: usize) -> usize {
+        let mut passes = lock(&self.rows_by_pass);
+        passes.push(rows);
+        passes.len()
+    }
+
+    fn saw_batch(&self, lengths: impl ExactSizeIterator<Item = usize>) {
+        let padded = lengths.len() * lengths.max().unwrap_or(0);
+        self.largest_batch_tokens.fetch_max(padded, SeqCst);
+    }
+}
+
+/// Stands before each decoder pass. Open at first; once [`close`](Self::close)d, each pass needs a
+/// leave from [`allow`](Self::allow). All of it blocks threads, never tasks: wait for it on a thread of
+/// your own.
+#[derive(Debug)]
+pub struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    closed: bool,
+    leaves: usize,
+    waiting: usize,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// From now on passes wait.
+    pub fn close(&self) {
+        self.update(|state| (state.closed, state.leaves) = (true, 0));
+    }
+
+    /// Lets every waiting and later pass through.
+    pub fn open(&self) {
+        self.update(|state| state.closed = false);
+    }
+
+    /// Lets `passes` more through.
+    pub fn allow(&self, passes: usize) {
+        self.update(|state| state.leaves += passes);
+    }
+
+    /// Blocks until a pass stands before the closed gate and no leave for it is left.
+    pub fn wait_until_held(&self) {
+        let held = |state: &mut GateState| !(state.closed && state.leaves == 0 && state.waiting > 0);
+        drop(self.changed.wait_while(lock(&self.state), held).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets one pass through and blocks until the next one stands before the gate.
+    pub fn step(&self) {
+        self.allow(1);
+        self.wait_until_held();
+    }
+
+    fn pass(&self) {
+        self.update(|state| state.waiting += 1);
+        let held = |state: &mut GateState| state.closed && state.leaves == 0;
+        let mut state =
+            self.changed.wait_while(lock(&self.state), held).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        if state.closed {
+            state.leaves -= 1;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn update(&self, change: impl FnOnce(&mut GateState)) {
+        change(&mut lock(&self.state));
+        self.changed.notify_all();
+    }
+}
+
+/// A panic told to the fake must not become a second one in the test that reads its counts.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prediction_depends_on_source_place_and_what_is_revealed_beside_it() {
+        let fake = FakeTranslator::new();
+        let token = |source: &[u32], canvas: &[u32], place| fake.predict(source, canvas, place).token;
+        let base = token(&[1, 9, 2], &[1, 4, 4, 4, 2], 2);
+        assert_eq!(base, token(&[1, 9, 2], &[1, 4, 4, 4, 2], 2));
+        assert_ne!(base, token(&[1, 8, 2], &[1, 4, 4, 4, 2], 2));
+        assert_ne!(base, token(&[1, 9, 2], &[1, 4, 4, 4, 2], 3));
+        assert_ne!(base, token(&[1, 9, 2], &[1, 4, 4, 7, 2], 2));
+    }
+
+    #[test]
+    fn a_closed_gate_lets_through_as_many_passes_as_it_is_told() {
+        let fake = FakeTranslator::new();
+        let (gate, counts) = (fake.gate(), fake.counts());
+        gate.close();
+        let worker = std::thread::spawn(move || (0..4).try_for_each(|_| fake.decode(&[]).map(drop)));
+        gate.wait_until_held();
+        assert_eq!(counts.passes(), 0);
+        gate.step();
+        assert_eq!(counts.passes(), 1);
+        gate.allow(2);
+        gate.wait_until_held();
+        assert_eq!(counts.passes(), 3);
+        gate.open();
+        assert!(worker.join().unwrap().is_ok());
+        assert_eq!(counts.passes(), 4);
+    }
+
+    #[test]
+    fn it_fails_at_the_pass_it_was_told() {
+        let fake = FakeTranslator::new().failing_at(2, Fault::Error);
+        assert!(fake.decode(&[]).is_ok());
+        assert!(fake.decode(&[]).is_err());
+        assert!(fake.decode(&[]).is_ok());
+    }
+}

@@ -1,0 +1,60 @@
+//! Which lengths are tried: the canvas has to be as long as its translation before a word is known.
+
+/// The `beam` most probable inner lengths, most probable first, ties to the shorter; `beam` counts as
+/// at least 1. `length_log_probs[l]` is the log-probability of `l` inner tokens.
+///
+/// Length 0 and lengths of probability 0 (`-inf`) or NaN are never tried, so that the answer may be
+/// shorter than asked, and is empty only where no length is possible.
+pub fn length_beam(length_log_probs: &[f32], beam: usize) -> Vec<usize> {
+    let mut lengths: Vec<usize> =
+        (1..length_log_probs.len()).filter(|&l| length_log_probs[l].is_finite()).collect();
+    lengths.sort_by(|&a, &b| length_log_probs[b].total_cmp(&length_log_probs[a])); // stable: shorter first
+    lengths.truncate(beam.max(1));
+    lengths
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NO: f32 = f32::NEG_INFINITY;
+
+    #[test]
+    fn the_most_probable_lengths_come_first_and_ties_go_to_the_shorter() {
+        assert_eq!(length_beam(&[-0.1, -3.0, -1.0, -2.0, -1.0], 3), [2, 4, 3]);
+    }
+
+    #[test]
+    fn impossible_lengths_are_never_tried() {
+        assert_eq!(length_beam(&[0.0, NO, -5.0, f32::NAN, f32::INFINITY], 4), [2]);
+        assert_eq!(length_beam(&[0.0], 4), [0usize; 0]);
+        assert_eq!(length_beam(&[], 1), [0usize; 0]);
+    }
+
+    #[test]
+    fn a_beam_of_zero_is_a_beam_of_one() {
+        assert_eq!(length_beam(&[NO, -2.0, -1.0], 0), [2]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_length_left_out_is_better_than_one_taken(
+            log_probs in proptest::collection::vec(prop_oneof![(-9i8..=0).prop_map(f32::from), Just(NO)], 0..40),
+            beam in 1usize..8,
+        ) {
+            let taken = length_beam(&log_probs, beam);
+            let possible = (1..log_probs.len()).filter(|&l| log_probs[l] > NO).count();
+            prop_assert_eq!(taken.len(), possible.min(beam));
+            for pair in taken.windows(2) {
+                prop_assert!((-log_probs[pair[0]], pair[0]) < (-log_probs[pair[1]], pair[1]));
+            }
+            if let Some(&worst) = taken.last() {
+                for out in (1..log_probs.len()).filter(|l| !taken.contains(l)) {
+                    prop_assert!((-log_probs[worst], worst) < (-log_probs[out], out));
+                }
+            }
+        }
+    }
+}
