@@ -1,1 +1,18 @@
-//! (to be written)
+//! Layers that inference and training share. Each is a small struct of tensors with a `load` and a
+//! `forward`; whatever differs between training and inference comes in through [`Mode`].
+//!
+//! Knows nothing of requests, canvases or files.
+
+mod attention;
+mod embedding;
+pub mod gemm;
+mod layer_norm;
+mod linear;
+mod mode;
+pub mod ops;
+
+pub use attention::{CrossAttention, FeedForward, SelfAttention};
+pub use embedding::Embedding;
+pub use layer_norm::LayerNorm;
+pub use linear::{Activation, Linear};
+pub use mode::Mode;

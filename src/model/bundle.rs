@@ -1,0 +1,192 @@
+//! A bundle: the folder that holds one trained model.
+//!
+//! `config.json`, `model.safetensors` (f16 or f32), `tokenizer.json`, `README.md` (the model card).
+//! Opening one checks everything that could be wrong with it, so that code past here cannot meet a
+//! tensor that is missing, of another shape or not a number.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Backend, Config, Network, Spec};
+use crate::text::Tokenizer;
+use crate::{Error, Result};
+
+/// Quality at one number of steps, as `train evaluate` measured it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    pub steps: u8,
+    pub bleu: f64,
+    pub chrf: f64,
+}
+
+/// A validated bundle. The tensors are read, in f32, when a network is made of it.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The folder's own name, `en-de`.
+    pub name: String,
+    pub dir: PathBuf,
+    pub config: Config,
+    pub tokenizer: Arc<Tokenizer>,
+    /// SHA-256 of `model.safetensors`, in hex.
+    pub checksum: String,
+    tensors: Arc<HashMap<String, Tensor>>,
+}
+
+impl Bundle {
+    pub const CONFIG: &str = "config.json";
+    pub const WEIGHTS: &str = "model.safetensors";
+    pub const TOKENIZER: &str = "tokenizer.json";
+    pub const CARD: &str = "README.md";
+
+    /// Reads and checks a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what cannot be read, [`Error::Bundle`] for what is wrong inside: the file, the
+    /// tensor or key, and what was expected.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            return Err(Error::bundle(dir, "is not a folder; a model is a folder as `train` writes it"));
+        }
+        let path = dir.join(Self::CONFIG);
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let config: Config = serde_json::from_str(&text).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        config.validate().map_err(|e| Error::bundle(&path, e.to_string()))?;
+
+        let path = dir.join(Self::TOKENIZER);
+        let tokenizer = Tokenizer::load(&path)?;
+        if tokenizer.vocab_size() != config.shape.vocab {
+            let (found, expected) = (tokenizer.vocab_size(), config.shape.vocab);
+            let reason = format!("has {found} tokens, but {} says {expected}", Self::CONFIG);
+            return Err(Error::bundle(&path, reason));
+        }
+
+        let path = dir.join(Self::WEIGHTS);
+        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
+        let name = dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+        Ok(Self {
+            name: name.unwrap_or_else(|| format!("{}-{}", config.source, config.target)),
+            dir: dir.to_path_buf(),
+            config,
+            tokenizer: Arc::new(tokenizer),
+            checksum: checksum(&bytes),
+            tensors: Arc::new(tensors),
+        })
+    }
+
+    /// The network with this bundle's weights.
+    pub fn network(&self, backend: &Backend) -> Result<Network> {
+        let device = backend.device();
+        let tensors = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), tensor.to_device(device)?)))
+            .collect::<Result<HashMap<_, _>>>()?;
+        Ok(Network::load(&self.config.shape, &VarBuilder::from_tensors(tensors, DType::F32, device))?)
+    }
+
+    /// The weights by name, f32 on the CPU.
+    pub fn tensors(&self) -> &HashMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// Writes a bundle with weights in f16, whole or not at all: into a new folder beside `dir`, which
+    /// then takes its place.
+    pub fn save(
+        dir: &Path,
+        config: &Config,
+        tokenizer: &Tokenizer,
+        tensors: &HashMap<String, Tensor>,
+        card: &str,
+    ) -> Result<()> {
+        config.validate()?;
+        let parent = match dir.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        let fresh = tempfile::Builder::new().prefix(".bundle-").tempdir_in(parent).map_err(Error::io(parent))?;
+        let write = |name: &str, bytes: &[u8]| {
+            let path = fresh.path().join(name);
+            fs::write(&path, bytes).map_err(Error::io(&path))?;
+            fs::File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io(&path))
+        };
+        let json = serde_json::to_string_pretty(config).map_err(|e| Error::Config(e.to_string()))?;
+        write(Self::CONFIG, format!("{json}\n").as_bytes())?;
+        write(Self::CARD, card.as_bytes())?;
+        tokenizer.save(&fresh.path().join(Self::TOKENIZER))?;
+        let halves = tensors
+            .iter()
+            .map(|(name, t)| Ok((name.clone(), t.to_device(&Device::Cpu)?.to_dtype(DType::F16)?.contiguous()?)))
+            .collect::<Result<std::collections::BTreeMap<_, _>>>()?;
+        let path = dir.join(Self::WEIGHTS);
+        let bytes =
+            safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        write(Self::WEIGHTS, &bytes)?;
+
+        let fresh = fresh.keep();
+        make_readable(&fresh)?;
+        let old = fresh.with_extension("old");
+        if dir.exists() {
+            fs::rename(dir, &old).map_err(Error::io(dir))?;
+        }
+        fs::rename(&fresh, dir).map_err(Error::io(dir))?;
+        if old.exists() {
+            fs::remove_dir_all(&old).map_err(Error::io(&old))?;
+        }
+        Ok(())
+    }
+}
+
+/// Temporary folders are private to their owner; a bundle is not.
+fn make_readable(dir: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(Error::io(dir))?;
+    }
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
+
+/// SHA-256 in hex.
+pub fn checksum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Tensors of a safetensors file as f32 on the CPU, checked against the network's needs before any
+/// of them is allocated.
+fn read_tensors(bytes: &[u8], config: &Config) -> Result<HashMap<String, Tensor>, String> {
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|e| format!("is no whole safetensors file ({e}); was it cut while copying?"))?;
+    let shapes = file.iter().map(|(name, view)| (name.to_string(), view.shape().to_vec())).collect();
+    Spec::check(&config.shape, &shapes)?;
+    let mut tensors = HashMap::new();
+    for (name, view) in file.iter() {
+        let dtype = match view.dtype() {
+            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::BF16 => DType::BF16,
+            safetensors::Dtype::F32 => DType::F32,
+            other => return Err(format!("tensor {name:?} is of type {other:?}, expected F16, BF16 or F32")),
+        };
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
+            .and_then(|t| t.to_dtype(DType::F32))
+            .map_err(|e| format!("tensor {name:?}: {e}"))?;
+        let finite = crate::nn::ops::all_finite(&tensor).map_err(|e| format!("tensor {name:?}: {e}"))?;
+        if !finite {
+            return Err(format!("tensor {name:?} holds values that are not finite numbers"));
+        }
+        tensors.insert(name.to_string(), tensor);
+    }
+    Ok(tensors)
+}

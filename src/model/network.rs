@@ -1,0 +1,243 @@
+//! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head,
+//! and a decoder that sees the whole canvas. Pre-norm layers with a final norm; one matrix serves
+//! source embedding, target embedding and output.
+
+use std::sync::Arc;
+
+use candle_core::{D, Device, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use super::{Backend, Shape, Spec};
+use crate::nn::{
+    Activation, CrossAttention, Embedding, FeedForward, LayerNorm, Linear, Mode, SelfAttention, ops,
+};
+use crate::text::Specials;
+
+/// A batch of sentences as the network reads it: ids padded to one length, and the real lengths.
+#[derive(Clone, Debug)]
+pub struct Padded {
+    /// `[rows, len]`, u32
+    pub ids: Tensor,
+    pub lengths: Arc<[usize]>,
+}
+
+impl Padded {
+    /// Pads to the longest row.
+    pub fn new<'a>(rows: impl ExactSizeIterator<Item = &'a [u32]>, pad: u32, device: &Device) -> Result<Self> {
+        let rows: Vec<&[u32]> = rows.collect();
+        let lengths: Arc<[usize]> = rows.iter().map(|r| r.len()).collect();
+        let len = lengths.iter().copied().max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(rows.len() * len);
+        for row in &rows {
+            ids.extend_from_slice(row);
+            ids.resize(ids.len() + len - row.len(), pad);
+        }
+        Ok(Self { ids: Tensor::from_vec(ids, (rows.len(), len), device)?, lengths })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct EncoderLayer {
+    attention_norm: LayerNorm,
+    attention: SelfAttention,
+    feed_forward_norm: LayerNorm,
+    feed_forward: FeedForward,
+}
+
+impl EncoderLayer {
+    fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        let d = shape.d_model;
+        Ok(Self {
+            attention_norm: LayerNorm::load(d, vb.pp("attention_norm"))?,
+            attention: SelfAttention::load(d, shape.heads, vb.pp("attention"))?,
+            feed_forward_norm: LayerNorm::load(d, vb.pp("feed_forward_norm"))?,
+            feed_forward: FeedForward::load(d, shape.ffn, vb.pp("feed_forward"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
+        let branch = self.attention.forward(&self.attention_norm.forward(x)?, lengths, mode)?;
+        let x = mode.residual(x, &branch)?;
+        let branch = self.feed_forward.forward(&self.feed_forward_norm.forward(&x)?, mode)?;
+        mode.residual(&x, &branch)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct DecoderLayer {
+    attention_norm: LayerNorm,
+    attention: SelfAttention,
+    cross_norm: LayerNorm,
+    cross: CrossAttention,
+    feed_forward_norm: LayerNorm,
+    feed_forward: FeedForward,
+}
+
+impl DecoderLayer {
+    fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        let d = shape.d_model;
+        Ok(Self {
+            attention_norm: LayerNorm::load(d, vb.pp("attention_norm"))?,
+            attention: SelfAttention::load(d, shape.heads, vb.pp("attention"))?,
+            cross_norm: LayerNorm::load(d, vb.pp("cross_norm"))?,
+            cross: CrossAttention::load(d, shape.heads, vb.pp("cross"))?,
+            feed_forward_norm: LayerNorm::load(d, vb.pp("feed_forward_norm"))?,
+            feed_forward: FeedForward::load(d, shape.ffn, vb.pp("feed_forward"))?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        keys_values: &Tensor,
+        source_lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let branch = self.attention.forward(&self.attention_norm.forward(x)?, lengths, mode)?;
+        let x = mode.residual(x, &branch)?;
+        let query = self.cross_norm.forward(&x)?;
+        let branch = self.cross.forward(&query, lengths, keys_values, source_lengths, mode)?;
+        let x = mode.residual(&x, &branch)?;
+        let branch = self.feed_forward.forward(&self.feed_forward_norm.forward(&x)?, mode)?;
+        mode.residual(&x, &branch)
+    }
+}
+
+/// What the decoder reads of the source: keys and values of every decoder layer.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// One for each decoder layer: `[rows, source, 2 · d]`
+    pub layers: Vec<Tensor>,
+    pub lengths: Arc<[usize]>,
+}
+
+/// A network with its weights. Cheap to clone: tensors are shared.
+#[derive(Clone, Debug)]
+pub struct Network {
+    shape: Shape,
+    device: Device,
+    embedding: Embedding,
+    encoder_positions: Embedding,
+    decoder_positions: Embedding,
+    encoder: Vec<EncoderLayer>,
+    encoder_norm: LayerNorm,
+    length: Linear,
+    decoder: Vec<DecoderLayer>,
+    decoder_norm: LayerNorm,
+    output: Linear,
+}
+
+impl Network {
+    /// Takes every tensor from `vb`, which knows where they lie.
+    pub fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        let d = shape.d_model;
+        let embedding = Embedding::load(shape.vocab, d, vb.pp("embedding"))?;
+        let bias = vb.get_with_hints(shape.vocab, "output.bias", Init::Const(0.0))?;
+        let (encoder, decoder) = (vb.pp("encoder"), vb.pp("decoder"));
+        Ok(Self {
+            shape: shape.clone(),
+            device: vb.device().clone(),
+            encoder_positions: Embedding::load(shape.max_positions, d, encoder.pp("positions"))?,
+            decoder_positions: Embedding::load(shape.max_positions, d, decoder.pp("positions"))?,
+            encoder: (0..shape.encoder_layers)
+                .map(|i| EncoderLayer::load(shape, &encoder.pp("layers").pp(i)))
+                .collect::<Result<_>>()?,
+            encoder_norm: LayerNorm::load(d, encoder.pp("norm"))?,
+            length: Linear::load(d, shape.length_classes, Activation::None, vb.pp("length"))?,
+            decoder: (0..shape.decoder_layers)
+                .map(|i| DecoderLayer::load(shape, &decoder.pp("layers").pp(i)))
+                .collect::<Result<_>>()?,
+            decoder_norm: LayerNorm::load(d, decoder.pp("norm"))?,
+            output: Linear::tied(embedding.table().clone(), bias),
+            embedding,
+        })
+    }
+
+    /// Seeded random weights, for benches and tests.
+    pub fn random(shape: &Shape, seed: u64, backend: &Backend) -> crate::Result<Self> {
+        let tensors = Spec::initial(shape, seed, backend.device())?;
+        let vb = VarBuilder::from_tensors(tensors, candle_core::DType::F32, backend.device());
+        Ok(Self::load(shape, &vb)?)
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub fn specials(&self) -> Specials {
+        Specials::default()
+    }
+
+    /// The number of ids, from 0 up, that no translation may contain.
+    pub fn forbidden(&self) -> usize {
+        Specials::NAMES.len()
+    }
+
+    /// `√d · (E[token] + P[position])`
+    fn embed(&self, batch: &Padded, positions: &Embedding, mode: &Mode) -> Result<Tensor> {
+        let len = batch.ids.dim(1)?;
+        if len > self.shape.max_positions {
+            candle_core::bail!("{len} tokens are more than the {} positions", self.shape.max_positions);
+        }
+        let tokens = self.embedding.forward(&batch.ids)?;
+        let x = tokens.broadcast_add(&positions.first(len)?)?;
+        mode.dropout(&(x * (self.shape.d_model as f64).sqrt())?)
+    }
+
+    /// Encoder states: `[rows, source, d]`.
+    pub fn encode(&self, source: &Padded, mode: &Mode) -> Result<Tensor> {
+        let mut x = self.embed(source, &self.encoder_positions, mode)?;
+        for layer in &self.encoder {
+            x = layer.forward(&x, &source.lengths, mode)?;
+        }
+        self.encoder_norm.forward(&x)
+    }
+
+    /// Scores of the length classes, from the mean state over the real positions:
+    /// `[rows, source, d] -> [rows, classes]`.
+    pub fn length_logits(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
+        let (rows, len, _) = states.dims3()?;
+        let weights: Vec<f32> = lengths
+            .iter()
+            .flat_map(|&real| (0..len).map(move |i| if i < real { 1.0 / real as f32 } else { 0.0 }))
+            .collect();
+        let weights = Tensor::from_vec(weights, (rows, len, 1), &self.device)?;
+        let mean = states.broadcast_mul(&weights)?.sum(D::Minus2)?;
+        self.length.forward(&mean, mode)
+    }
+
+    /// What every decoder pass over these sources reads.
+    pub fn memory(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Memory> {
+        let layers =
+            self.decoder.iter().map(|l| l.cross.keys_values(states, mode)).collect::<Result<Vec<_>>>()?;
+        Ok(Memory { layers, lengths: lengths.clone() })
+    }
+
+    /// Last decoder states of each canvas position: `[rows, target, d]`.
+    pub fn decode(&self, canvas: &Padded, memory: &Memory, mode: &Mode) -> Result<Tensor> {
+        let mut x = self.embed(canvas, &self.decoder_positions, mode)?;
+        for (layer, keys_values) in self.decoder.iter().zip(&memory.layers) {
+            x = layer.forward(&x, &canvas.lengths, keys_values, &memory.lengths, mode)?;
+        }
+        self.decoder_norm.forward(&x)
+    }
+
+    /// Scores over the vocabulary at chosen places only: `places` are flat indices `row · target +
+    /// position` into `states [rows, target, d]`; the answer is `[places, vocab]`.
+    pub fn logits(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Tensor> {
+        let count = places.len();
+        let index = Tensor::from_vec(places, count, &self.device)?;
+        let chosen = states.flatten_to(1)?.index_select(&index, 0)?;
+        self.output.forward(&chosen, mode)
+    }
+
+    /// The best token and its log-probability at chosen places.
+    pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
+        ops::best_tokens(&self.logits(states, places, mode)?, self.forbidden())
+    }
+}

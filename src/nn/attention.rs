@@ -1,0 +1,87 @@
+//! The three sublayers of a transformer layer, without their norms and residuals.
+
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::{Activation, Linear, Mode, ops};
+
+/// Self-attention over the real positions of each row; queries, keys and values in one product.
+#[derive(Clone, Debug)]
+pub struct SelfAttention {
+    qkv: Linear,
+    output: Linear,
+    heads: usize,
+}
+
+impl SelfAttention {
+    pub fn load(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        let qkv = Linear::load(width, 3 * width, Activation::None, vb.pp("qkv"))?;
+        let output = Linear::load(width, width, Activation::None, vb.pp("output"))?;
+        Ok(Self { qkv, output, heads })
+    }
+
+    /// `x [rows, len, width]`, of which row `i` has `lengths[i]` real positions in front.
+    pub fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
+        let mixed = ops::self_attention(&self.qkv.forward(x, mode)?, lengths, self.heads)?;
+        self.output.forward(&mixed, mode)
+    }
+}
+
+/// Attention from target positions to source positions.
+#[derive(Clone, Debug)]
+pub struct CrossAttention {
+    query: Linear,
+    key_value: Linear,
+    output: Linear,
+    heads: usize,
+}
+
+impl CrossAttention {
+    pub fn load(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+        let query = Linear::load(width, width, Activation::None, vb.pp("query"))?;
+        let key_value = Linear::load(width, 2 * width, Activation::None, vb.pp("key_value"))?;
+        let output = Linear::load(width, width, Activation::None, vb.pp("output"))?;
+        Ok(Self { query, key_value, output, heads })
+    }
+
+    /// Keys and values of the source, side by side; the same for every decoding step.
+    /// `memory [rows, source, width] -> [rows, source, 2 · width]`
+    pub fn keys_values(&self, memory: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.key_value.forward(memory, mode)
+    }
+
+    /// `x [rows, target, width]`, `keys_values [rows, source, 2 · width]`.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        keys_values: &Tensor,
+        source_lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let query = self.query.forward(x, mode)?;
+        let mixed = ops::cross_attention(&query, keys_values, lengths, source_lengths, self.heads)?;
+        self.output.forward(&mixed, mode)
+    }
+}
+
+/// `W₂ · relu(W₁ · x)`.
+#[derive(Clone, Debug)]
+pub struct FeedForward {
+    inner: Linear,
+    outer: Linear,
+}
+
+impl FeedForward {
+    pub fn load(width: usize, inner: usize, vb: VarBuilder) -> Result<Self> {
+        let outer = Linear::load(inner, width, Activation::None, vb.pp("outer"))?;
+        let inner = Linear::load(width, inner, Activation::Relu, vb.pp("inner"))?;
+        Ok(Self { inner, outer })
+    }
+
+    pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.outer.forward(&self.inner.forward(x, mode)?, mode)
+    }
+}

@@ -1,0 +1,34 @@
+//! Token and learned position embeddings.
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+/// A table of `[count, width]`.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    table: Tensor,
+}
+
+impl Embedding {
+    /// Initial values: N(0, 1 / width).
+    pub fn load(count: usize, width: usize, vb: VarBuilder) -> Result<Self> {
+        let stdev = (width as f64).powf(-0.5);
+        let table = vb.get_with_hints((count, width), "weight", Init::Randn { mean: 0.0, stdev })?;
+        Ok(Self { table })
+    }
+
+    pub fn table(&self) -> &Tensor {
+        &self.table
+    }
+
+    /// `ids [rows, len] -> [rows, len, width]`
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        let (rows, len) = ids.dims2()?;
+        self.table.index_select(&ids.flatten_all()?, 0)?.reshape((rows, len, ()))
+    }
+
+    /// The first `len` rows of the table: `[1, len, width]`.
+    pub fn first(&self, len: usize) -> Result<Tensor> {
+        self.table.narrow(0, 0, len)?.unsqueeze(0)
+    }
+}

@@ -1,0 +1,53 @@
+//! What a forward pass is for: inference, or one training update with its dropout.
+
+use std::cell::Cell;
+
+use candle_core::{Result, Tensor};
+
+use super::gemm::Precision;
+use super::ops;
+
+/// Passed down to every layer. One value serves one forward pass of one update: each dropout site
+/// draws the next seed, in the order of the calls, so equal seeds give equal masks.
+#[derive(Debug)]
+pub struct Mode {
+    dropout: f32,
+    seed: Cell<u64>,
+    precision: Precision,
+}
+
+impl Mode {
+    /// No dropout, products in f32.
+    pub fn inference() -> Self {
+        Self { dropout: 0.0, seed: Cell::new(0), precision: Precision::F32 }
+    }
+
+    /// `dropout` is the probability that an activation is zeroed; `precision` is that of the products.
+    pub fn training(dropout: f32, seed: u64, precision: Precision) -> Self {
+        Self { dropout, seed: Cell::new(seed), precision }
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn next_seed(&self) -> u64 {
+        let seed = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.seed.set(seed);
+        seed
+    }
+
+    /// Dropout alone: `x` with a share of its values zeroed and the others scaled up.
+    pub fn dropout(&self, x: &Tensor) -> Result<Tensor> {
+        if self.dropout == 0.0 { Ok(x.clone()) } else { ops::dropout(x, self.dropout, self.next_seed()) }
+    }
+
+    /// `x + dropout(branch)`: how a sublayer returns to the residual stream.
+    pub fn residual(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
+        if self.dropout == 0.0 {
+            ops::residual(x, branch)
+        } else {
+            ops::residual_dropout(x, branch, self.dropout, self.next_seed())
+        }
+    }
+}

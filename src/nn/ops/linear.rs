@@ -1,0 +1,167 @@
+//! `activation(x · Wᵀ + b)` as one op: one product, one pass over its result.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::cpu::{for_rows, values, with_values};
+use crate::nn::gemm::{Precision, gemm};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    None,
+    Relu,
+}
+
+/// `x [.., in]`, `weight [out, in]`, `bias [out]` → `[.., out]`.
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    activation: Activation,
+    precision: Precision,
+) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        x.contiguous()?.apply_op3(weight, bias, LinearOp { activation, precision })
+    } else {
+        plain(x, weight, bias, activation)
+    }
+}
+
+/// The same in stock ops.
+pub(super) fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
+    let (out, input) = weight.dims2()?;
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = out;
+    }
+    let y = x.reshape(((), input))?.matmul(&weight.t()?)?.broadcast_add(bias)?.reshape(shape)?;
+    match activation {
+        Activation::None => Ok(y),
+        Activation::Relu => y.relu(),
+    }
+}
+
+struct LinearOp {
+    activation: Activation,
+    precision: Precision,
+}
+
+impl CustomOp3 for LinearOp {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (out, input) = weight_layout.shape().dims2()?;
+        let mut shape = x_layout.shape().dims().to_vec();
+        match shape.last_mut() {
+            Some(last) if *last == input => *last = out,
+            _ => bail!("linear: input {:?} does not fit weight [{out}, {input}]", x_layout.shape()),
+        }
+        let (x, weight) = (values(x, x_layout)?, values(weight, weight_layout)?);
+        let bias = values(bias, bias_layout)?;
+        let rows = x.len() / input;
+        let mut y = vec![0f32; rows * out];
+        gemm(self.precision, rows, out, input, x, false, weight, true, &mut y, false);
+        let floor = match self.activation {
+            Activation::None => f32::NEG_INFINITY,
+            Activation::Relu => 0.0,
+        };
+        for_rows(&mut y, out, |_, row| {
+            for (y, &b) in row.iter_mut().zip(bias) {
+                let v = *y + b;
+                *y = if v < floor { floor } else { v }; // NaN passes
+            }
+        });
+        Ok((CpuStorage::F32(y), Shape::from(shape)))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (out, input) = weight.dims2()?;
+        let masked; // gradient before the activation
+        let grad = match self.activation {
+            Activation::None => grad,
+            Activation::Relu => {
+                let y = y.contiguous()?;
+                masked = with_values(grad, |g| {
+                    with_values(&y, |y| {
+                        let mut d = g.to_vec();
+                        for_rows(&mut d, out, |i, row| {
+                            for (d, &y) in row.iter_mut().zip(&y[i * out..]) {
+                                *d = if y > 0.0 { *d } else { 0.0 };
+                            }
+                        });
+                        d
+                    })
+                })??;
+                &Tensor::from_vec(masked, y.shape(), y.device())?
+            }
+        };
+        let (dx, dw, db) = with_values(grad, |g| -> Result<_> {
+            let rows = g.len() / out;
+            let dx = if x.track_op() {
+                let mut dx = vec![0f32; rows * input];
+                with_values(weight, |w| {
+                    gemm(self.precision, rows, input, out, g, false, w, false, &mut dx, false)
+                })?;
+                Some(dx)
+            } else {
+                None
+            };
+            let dw = if weight.track_op() {
+                let mut dw = vec![0f32; out * input];
+                with_values(x, |x| gemm(self.precision, out, input, rows, g, true, x, false, &mut dw, false))?;
+                Some(dw)
+            } else {
+                None
+            };
+            let db = bias.track_op().then(|| column_sums(g, out));
+            Ok((dx, dw, db))
+        })??;
+        let tensor = |v: Option<Vec<f32>>, like: &Tensor| {
+            v.map(|v| Tensor::from_vec(v, like.shape(), like.device())).transpose()
+        };
+        Ok((tensor(dx, x)?, tensor(dw, weight)?, tensor(db, bias)?))
+    }
+}
+
+/// Sum over rows, in a fixed split so that the result does not depend on the number of threads.
+pub(super) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
+    const ROWS: usize = 256;
+    let parts: Vec<Vec<f32>> = values
+        .par_chunks(ROWS * width)
+        .map(|chunk| {
+            let mut sum = vec![0f32; width];
+            pulp::Arch::new().dispatch(|| {
+                for row in chunk.chunks_exact(width) {
+                    for (s, &v) in sum.iter_mut().zip(row) {
+                        *s += v;
+                    }
+                }
+            });
+            sum
+        })
+        .collect();
+    let mut total = vec![0f32; width];
+    for part in parts {
+        for (t, v) in total.iter_mut().zip(part) {
+            *t += v;
+        }
+    }
+    total
+}

@@ -1,0 +1,26 @@
+//! Fused operations with their gradients, as candle custom ops.
+//!
+//! Each runs its own kernel on the CPU and a composition of stock candle ops on any other device;
+//! the tests hold the one against the other and both against finite differences. Stock candle would
+//! cut the gradient silently in several of these places (its fused layer norm and softmax have no
+//! backward pass).
+//!
+//! Every kernel works row by row, or pads to a fixed block, so that a row's result does not depend
+//! on what stands beside it.
+
+mod attention;
+mod cpu;
+mod cross_entropy;
+mod layer_norm;
+mod linear;
+mod residual;
+mod vocabulary;
+
+pub use cpu::all_finite;
+pub use attention::{cross_attention, self_attention};
+pub use cross_entropy::cross_entropy;
+pub use layer_norm::layer_norm;
+pub use linear::{Activation, linear};
+pub use residual::{dropout, residual, residual_dropout};
+pub use vocabulary::best_tokens;
+

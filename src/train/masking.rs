@@ -1,0 +1,113 @@
+//! What the network is asked to fill in: CMLM's random masking of a target (Ghazvininejad 2019).
+//!
+//! For a target `bos x1..xL eos`: u ~ U[0, 1), m = ⌊L·u + 1⌋ of the L inner positions, uniformly.
+//! So the number of masks is uniform over 1..=L, and `bos` and `eos` always stand.
+
+use super::rng::Rng;
+
+/// A target with some of its inner tokens hidden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masked {
+    /// The target with `<mask>` at `positions`; of the target's length.
+    pub canvas: Vec<u32>,
+    /// Where the masks are, ascending; never the first or the last place.
+    pub positions: Vec<u32>,
+    /// The hidden token of each position.
+    pub gold: Vec<u32>,
+}
+
+/// Masks 1..=L inner tokens of `target` (`bos x1..xL eos`); none where L = 0.
+pub fn mask_target(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
+    let inner = target.len().saturating_sub(2);
+    let count = ((inner as f32 * rng.uniform() + 1.0) as usize).min(inner);
+    hide(target, mask, rng.sample(count, inner))
+}
+
+/// Masks all inner tokens: the canvas that decoding starts from.
+pub fn mask_all(target: &[u32], mask: u32) -> Masked {
+    hide(target, mask, (0..target.len().saturating_sub(2)).collect())
+}
+
+/// `inner` counts from 0 at the token after `bos`.
+fn hide(target: &[u32], mask: u32, inner: Vec<usize>) -> Masked {
+    let mut canvas = target.to_vec();
+    let gold = inner.iter().map(|&i| std::mem::replace(&mut canvas[i + 1], mask)).collect();
+    let positions = inner.into_iter().map(|i| i as u32 + 1).collect();
+    Masked { canvas, positions, gold }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::train::rng::Rng; // not the trait of proptest's prelude
+
+    const BOS: u32 = 1;
+    const EOS: u32 = 2;
+    const MASK: u32 = 4;
+
+    fn target(inner: usize) -> Vec<u32> {
+        let mut tokens = vec![BOS];
+        tokens.extend((0..inner as u32).map(|i| 10 + i));
+        tokens.push(EOS);
+        tokens
+    }
+
+    #[test]
+    fn the_number_of_masks_and_their_places_are_uniform() {
+        let target = target(6);
+        let mut rng = Rng::from_seed(3);
+        let (mut counts, mut places) = ([0u32; 7], [0u32; 8]);
+        for _ in 0..12_000 {
+            let masked = mask_target(&target, MASK, &mut rng);
+            counts[masked.positions.len()] += 1;
+            masked.positions.iter().for_each(|&p| places[p as usize] += 1);
+        }
+        assert_eq!(counts[0], 0);
+        assert!(counts[1..].iter().all(|n| n.abs_diff(2_000) < 200), "{counts:?}");
+        // On average (1 + 6) / 2 of 6 places are masked.
+        assert_eq!((places[0], places[7]), (0, 0));
+        assert!(places[1..7].iter().all(|n| n.abs_diff(7_000) < 300), "{places:?}");
+    }
+
+    #[test]
+    fn a_target_without_inner_tokens_stays_as_it_is() {
+        for bare in [vec![], vec![BOS], vec![BOS, EOS]] {
+            let masked = mask_target(&bare, MASK, &mut Rng::from_seed(0));
+            assert_eq!(masked, Masked { canvas: bare, positions: vec![], gold: vec![] });
+        }
+    }
+
+    #[test]
+    fn masking_all_leaves_the_ends() {
+        let masked = mask_all(&target(3), MASK);
+        assert_eq!(masked.canvas, [BOS, MASK, MASK, MASK, EOS]);
+        assert_eq!(masked.positions, [1, 2, 3]);
+        assert_eq!(masked.gold, [10, 11, 12]);
+    }
+
+    proptest! {
+        #[test]
+        fn filling_the_gold_back_in_gives_the_target(seed: u64, inner in 1usize..300) {
+            let target = target(inner);
+            let masked = mask_target(&target, MASK, &mut Rng::from_seed(seed));
+            prop_assert!((1..=inner).contains(&masked.positions.len()));
+            prop_assert_eq!(masked.canvas.iter().filter(|&&t| t == MASK).count(), masked.positions.len());
+            let mut restored = masked.canvas.clone();
+            for (&position, &gold) in masked.positions.iter().zip(&masked.gold) {
+                prop_assert!(position >= 1 && position as usize <= inner);
+                prop_assert_eq!(restored[position as usize], MASK);
+                restored[position as usize] = gold;
+            }
+            prop_assert_eq!(restored, target);
+        }
+
+        #[test]
+        fn one_seed_gives_one_masking(seed: u64, inner in 1usize..50) {
+            let target = target(inner);
+            let draw = || mask_target(&target, MASK, &mut Rng::from_seed(seed));
+            prop_assert_eq!(draw(), draw());
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The learning rate as a pure function of the update's number.
+
+/// Linear warm-up, then inverse square root, then (optionally) a straight line down to zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Schedule {
+    /// The rate at the end of the warm-up.
+    pub peak: f64,
+    /// Updates until the peak; 0 counts as 1.
+    pub warmup: u64,
+    /// Updates of the whole run; only a cooldown looks at it.
+    pub updates: u64,
+    /// The last so many updates fall linearly; 0 for none.
+    pub cooldown: u64,
+}
+
+impl Schedule {
+    /// The rate of update `n`, counted from 1:
+    /// peak · min(n/w, √(w/n)) up to update `updates − cooldown`, and from there the value reached,
+    /// falling by equal amounts, so that the update after the last one would have rate 0.
+    pub fn rate(&self, n: u64) -> f64 {
+        let falls_after = self.updates.saturating_sub(self.cooldown);
+        if self.cooldown == 0 || n <= falls_after {
+            return self.without_cooldown(n);
+        }
+        let left = (self.updates + 1).saturating_sub(n) as f64;
+        let whole = (self.updates + 1 - falls_after) as f64;
+        self.without_cooldown(falls_after.max(1)) * left / whole
+    }
+
+    fn without_cooldown(&self, n: u64) -> f64 {
+        let (n, warmup) = (n as f64, self.warmup.max(1) as f64);
+        self.peak * (n / warmup).min((warmup / n.max(1.0)).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Schedule = Schedule { peak: 1.2e-3, warmup: 800, updates: 8_000, cooldown: 0 };
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-12 * a.abs().max(1.0)
+    }
+
+    #[test]
+    fn warm_up_is_linear_to_the_peak() {
+        assert!(close(PLAIN.rate(1), 1.2e-3 / 800.0));
+        assert!(close(PLAIN.rate(400), 0.6e-3));
+        assert!(close(PLAIN.rate(800), 1.2e-3));
+    }
+
+    #[test]
+    fn then_four_times_the_updates_halve_the_rate() {
+        assert!(close(PLAIN.rate(3_200), 0.6e-3));
+        assert!(close(PLAIN.rate(12_800), 0.3e-3));
+    }
+
+    #[test]
+    fn a_cooldown_falls_in_a_straight_line_to_zero() {
+        let cooled = Schedule { cooldown: 999, updates: 4_199, ..PLAIN };
+        assert_eq!(cooled.rate(3_200), PLAIN.rate(3_200));
+        assert!(close(cooled.rate(3_700), 0.3e-3));
+        assert!(close(cooled.rate(4_199), 0.6e-6));
+        assert_eq!(cooled.rate(4_200), 0.0);
+        assert_eq!(cooled.rate(9_000), 0.0);
+    }
+
+    #[test]
+    fn a_cooldown_longer_than_the_run_and_no_warm_up_stay_finite() {
+        let odd = Schedule { peak: 1.0, warmup: 0, updates: 10, cooldown: 100 };
+        assert!((0..20).all(|n| (0.0..=1.0).contains(&odd.rate(n))));
+    }
+}
