@@ -156,7 +156,9 @@ impl Settings {
             let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
             figment = figment.merge(Toml::string(&text));
             // Read on its own first, so that a bad key is reported with the file's name.
-            figment.extract::<Raw>().map_err(|e| Error::Config(format!("{}: {}", path.display(), tell(e))))?;
+            figment
+                .extract::<Raw>()
+                .map_err(|e| Error::Config(format!("{}: {}", path.display(), tell(e))))?;
         }
         figment = figment.merge(Serialized::globals(from_environment(environment)));
         figment
