@@ -155,7 +155,8 @@ pub fn answer(
             alternatives.push(others_than(&text, document, own, ask, tokenizer)?);
         }
         if ask.scores || ask.trace {
-            sentences.push(own.iter().map(|outcome| sentence(outcome, ask, tokenizer)).collect::<Result<_>>()?);
+            sentences
+                .push(own.iter().map(|outcome| sentence(outcome, ask, tokenizer)).collect::<Result<_>>()?);
         }
         texts.push(text);
     }
@@ -167,7 +168,11 @@ pub fn answer(
             used: outcomes.iter().map(|outcome| outcome.steps_used).max().unwrap_or(0),
         },
         length_beam: ask.length_beam,
-        timings_ms: stages.named().map(|(name, time)| (name.into(), milliseconds(time).into())).into_iter().collect(),
+        timings_ms: stages
+            .named()
+            .map(|(name, time)| (name.into(), milliseconds(time).into()))
+            .into_iter()
+            .collect(),
         sentences: (ask.scores || ask.trace).then(|| AsAsked::new(sentences, ask.many)),
     });
     let answer = Answer {
@@ -210,8 +215,10 @@ fn others_than(
 
 fn sentence(outcome: &Outcome, ask: &Ask, tokenizer: &Tokenizer) -> Result<Sentence> {
     let best = outcome.hypotheses.first().ok_or_else(|| Error::EngineDead("no hypothesis".into()))?;
-    let token = |(&id, &log_prob): (&u32, &f32)| Token { text: tokenizer.piece(id), probability: log_prob.exp() };
-    let canvas = |canvas: &Vec<u32>| tokenizer.canvas_text(canvas);
+    let token = |(&id, &log_prob): (&u32, &f32)| Token {
+        text: tokenizer.token(id).unwrap_or_default(),
+        probability: log_prob.exp(),
+    };
     Ok(Sentence {
         text: tokenizer.decode(&best.tokens)?,
         steps_used: outcome.steps_used,
@@ -219,6 +226,20 @@ fn sentence(outcome: &Outcome, ask: &Ask, tokenizer: &Tokenizer) -> Result<Sente
             probability: best.score.exp(),
             tokens: best.tokens.iter().zip(&best.token_log_probs).map(token).collect(),
         }),
-        trace: outcome.trace.as_ref().map(|trace| trace.iter().map(canvas).collect()),
+        trace: outcome
+            .trace
+            .as_ref()
+            .map(|trace| trace.iter().map(|canvas| canvas_text(canvas, tokenizer)).collect()),
     })
+}
+
+/// A canvas for the eye: words as text, each masked place as `_`.
+fn canvas_text(canvas: &[u32], tokenizer: &Tokenizer) -> String {
+    let specials = tokenizer.specials();
+    let place = |&id: &u32| match id {
+        id if id == specials.mask => Some(" _".to_owned()),
+        id if specials.ids().contains(&id) => None,
+        id => tokenizer.token(id),
+    };
+    canvas.iter().filter_map(place).collect::<String>().trim_start().to_owned()
 }

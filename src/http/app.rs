@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::error::ApiError;
@@ -13,6 +12,7 @@ use super::router::ROUTES;
 use crate::decode::Steps;
 use crate::engine::Handle;
 use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
+use crate::model::Score;
 use crate::settings::HttpSettings;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
@@ -27,16 +27,9 @@ pub struct Model {
     pub device: String,
     pub default_steps: Steps,
     pub max_steps: Steps,
-    pub quality: Vec<Quality>,
+    /// Measured by `train evaluate`.
+    pub scores: Vec<Score>,
     pub tokenizer: Arc<Tokenizer>,
-}
-
-/// How good the model is at a number of steps, measured by `train evaluate`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Quality {
-    pub steps: usize,
-    pub bleu: f64,
-    pub chrf: f64,
 }
 
 /// Where the server stands. It only ever moves down this list.

@@ -39,8 +39,10 @@ impl Ask {
             Some((texts, many)) if texts.iter().any(|text| !text.is_empty()) => (texts, many),
             _ => return Err(missing("q")),
         };
-        let source = params.text("source")?.filter(|code| !code.is_empty()).ok_or_else(|| missing("source"))?;
-        let target = params.text("target")?.filter(|code| !code.is_empty()).ok_or_else(|| missing("target"))?;
+        let source =
+            params.text("source")?.filter(|code| !code.is_empty()).ok_or_else(|| missing("source"))?;
+        let target =
+            params.text("target")?.filter(|code| !code.is_empty()).ok_or_else(|| missing("target"))?;
         app.model.pair.check(source, target)?;
         if let Some(name) = params.text("model")?.filter(|&name| name != app.model.name) {
             return Err(ApiError::invalid(format!("model {name} is not served")));
@@ -54,7 +56,9 @@ impl Ask {
         at_most(texts.iter().map(|text| text.chars().count()).sum(), limits.max_text_chars)?;
         let most_steps = app.model.max_steps.min(limits.max_steps);
         let steps = params.number("steps", 1, most_steps.get() as u64)?;
-        let steps = steps.and_then(|steps| Steps::new(steps as u8)).unwrap_or(app.model.default_steps.min(most_steps));
+        let steps = steps
+            .and_then(|steps| Steps::new(steps as u8))
+            .unwrap_or(app.model.default_steps.min(most_steps));
         let most_beam = limits.max_length_beam;
         let length_beam = params.number("length_beam", 1, most_beam as u64)?;
         let alternatives = params.number("alternatives", 0, most_beam as u64 - 1)?.unwrap_or(0) as usize;
@@ -64,7 +68,9 @@ impl Ask {
             many,
             steps,
             // Alternatives are the other lengths' translations: there must be enough of them.
-            length_beam: length_beam.map_or(limits.default_length_beam, |beam| beam as usize).max(alternatives + 1),
+            length_beam: length_beam
+                .map_or(limits.default_length_beam, |beam| beam as usize)
+                .max(alternatives + 1),
             alternatives,
             scores: params.flag("scores")?,
             trace: params.flag("trace")?,

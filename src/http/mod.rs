@@ -17,7 +17,7 @@ mod router;
 mod serve;
 mod translate;
 
-pub use app::{App, Model, Phase, Quality};
+pub use app::{App, Model, Phase};
 pub use languages::Pair;
 pub use router::{ROUTES, router};
 pub use serve::serve;

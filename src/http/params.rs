@@ -105,7 +105,8 @@ impl Params {
 /// The type without its parameters, in lower case; `None` where none is given.
 fn media_type(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
-    let value = value.to_str().map_err(|_| ApiError::MediaType(String::from_utf8_lossy(value.as_bytes()).into()))?;
+    let value =
+        value.to_str().map_err(|_| ApiError::MediaType(String::from_utf8_lossy(value.as_bytes()).into()))?;
     Ok(Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()))
 }
 

@@ -88,7 +88,7 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
             "max_steps": model.max_steps.min(settings.max_steps),
             "max_source_tokens": limits.source_tokens,
             "max_target_tokens": limits.target_tokens,
-            "quality": model.quality,
+            "scores": model.scores,
         }],
         "limits": {
             "max_body_bytes": settings.max_body_bytes,

@@ -8,8 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -55,12 +55,17 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
     let until = Instant::now() + patience;
     let all_closed = async { while connections.join_next().await.is_some() {} };
     if timeout(patience, all_closed).await.is_err() {
-        tracing::warn!(connections = connections.len(), seconds = patience.as_secs_f64(), "cut off after the drain timeout");
+        tracing::warn!(
+            connections = connections.len(),
+            seconds = patience.as_secs_f64(),
+            "cut off after the drain timeout"
+        );
         connections.shutdown().await;
     }
     end?;
     app.engine.drain();
-    match timeout(until.saturating_duration_since(Instant::now()).max(LAST_WORDS), app.engine.stopped()).await {
+    match timeout(until.saturating_duration_since(Instant::now()).max(LAST_WORDS), app.engine.stopped()).await
+    {
         Ok(stopped) => stopped,
         Err(_) => {
             tracing::warn!("the engine was still working when the drain timeout passed");
@@ -106,8 +111,8 @@ async fn accept(
     connections: &mut JoinSet<()>,
 ) -> std::convert::Infallible {
     let service = TowerToHyperService::new(router(app.clone()));
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(app.settings.header_timeout);
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(app.settings.header_timeout);
     loop {
         // Finished connections are taken off, so that the set does not grow with the server's age.
         while connections.try_join_next().is_some() {}
@@ -126,7 +131,7 @@ async fn accept(
 
 async fn connection(
     stream: TcpStream,
-    server: auto::Builder<TokioExecutor>,
+    server: http1::Builder,
     service: TowerToHyperService<axum::Router>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -137,7 +142,7 @@ async fn connection(
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = closing.wait_for(|&close| close) => {
+        () = told_to_close(&mut closing) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -146,4 +151,9 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "connection");
     }
+}
+
+async fn told_to_close(closing: &mut watch::Receiver<bool>) {
+    // A sender that is gone says the same as one that says so.
+    let _ = closing.wait_for(|&close| close).await;
 }
