@@ -259,7 +259,8 @@ mod tests {
         let fake = FakeTranslator::new();
         let counts = fake.counts();
         let measured = run(&plan, || Ok(fake.clone()), |_| {}).unwrap();
-        let asked: Vec<_> = measured.iter().map(|m| (m.source_tokens, m.target_tokens, m.steps.get())).collect();
+        let asked: Vec<_> =
+            measured.iter().map(|m| (m.source_tokens, m.target_tokens, m.steps.get())).collect();
         assert_eq!(asked, [(3, 7, 1), (3, 7, 4), (5, 5, 1), (5, 5, 4)]);
         assert!(measured.iter().all(|m| m.latency_p50_ms > 0.0 && m.latency_p50_ms <= m.latency_p90_ms));
         assert!(measured.iter().all(|m| m.sentences_per_second > 0.0));
