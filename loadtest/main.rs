@@ -98,7 +98,8 @@ fn main() -> Result<()> {
     for arrival in &plan {
         let due = start + arrival.at;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let body = json!({ "q": texts[arrival.text], "source": arguments.source, "target": arguments.target });
+        let body =
+            json!({ "q": texts[arrival.text], "source": arguments.source, "target": arguments.target });
         let mut request = client.post(&arguments.url).json(&body);
         if let Some(steps) = arrival.steps {
             request = request.query(&[("steps", steps)]);
@@ -136,7 +137,10 @@ fn texts(arguments: &Arguments) -> Result<Vec<String>> {
 /// Everything random is drawn before the clock runs: one seed, one load.
 fn plan(arguments: &Arguments, texts: usize) -> Result<Vec<Arrival>> {
     ensure!(arguments.rate > 0.0 && arguments.rate.is_finite(), "--rate must be above 0");
-    ensure!(arguments.duration > 0.0 && arguments.duration <= 86_400.0, "--duration must be above 0, a day at most");
+    ensure!(
+        arguments.duration > 0.0 && arguments.duration <= 86_400.0,
+        "--duration must be above 0, a day at most"
+    );
     if arguments.rate * arguments.duration > 1e7 {
         bail!("--rate times --duration is above ten million requests");
     }
@@ -153,7 +157,11 @@ fn plan(arguments: &Arguments, texts: usize) -> Result<Vec<Arrival>> {
             [] => None,
             choices => Some(choices[random.random_range(0..choices.len())]),
         };
-        arrivals.push(Arrival { at: Duration::from_secs_f64(at), text: random.random_range(0..texts), steps });
+        arrivals.push(Arrival {
+            at: Duration::from_secs_f64(at),
+            text: random.random_range(0..texts),
+            steps,
+        });
     }
 }
 
@@ -249,7 +257,10 @@ impl Report {
             println!("  {kind}: {count}");
         }
         println!("\nlatency from the intended send time, milliseconds (2xx only)");
-        println!("{:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}", "steps", "count", "p50", "p90", "p99", "p99.9", "max");
+        println!(
+            "{:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "steps", "count", "p50", "p90", "p99", "p99.9", "max"
+        );
         for (&steps, histogram) in &self.latencies {
             print_row(&name(steps), histogram);
         }
