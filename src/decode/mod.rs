@@ -10,6 +10,7 @@ mod canvas;
 pub mod fake;
 mod hypothesis;
 mod length;
+mod network;
 mod translate;
 mod translator;
 

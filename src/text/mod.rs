@@ -1,5 +1,10 @@
-//! Words to ids and back. Knows nothing of networks.
+//! Words to ids and back: the [`Tokenizer`], and [`split`] for texts longer than a sentence. Knows
+//! nothing of networks.
 
 mod specials;
+mod split;
+mod tokenizer;
 
 pub use specials::Specials;
+pub use split::{Piece, rejoin, split, split_to_fit};
+pub use tokenizer::Tokenizer;

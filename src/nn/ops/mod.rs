@@ -11,16 +11,18 @@
 mod attention;
 mod cpu;
 mod cross_entropy;
+mod gather;
 mod layer_norm;
 mod linear;
 mod residual;
 mod vocabulary;
 
-pub use cpu::all_finite;
+pub use cpu::{all_finite, with_values};
 pub use attention::{cross_attention, self_attention};
 pub use cross_entropy::cross_entropy;
+pub use gather::pad_stack;
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
-pub use vocabulary::best_tokens;
+pub use vocabulary::{best_tokens, log_softmax};
 

@@ -30,7 +30,18 @@ pub fn best_tokens(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>>
     })
 }
 
-/// The same in stock ops.
+/// Log-probabilities of each row of `scores [rows, classes]`, on the host. Each row on its own.
+pub fn log_softmax(scores: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let mut rows: Vec<Vec<f32>> = scores.to_vec2()?;
+    for row in &mut rows {
+        let top = max(row);
+        let log_sum = top + sum_by(row, |v| exp(v - top)).ln();
+        row.iter_mut().for_each(|v| *v -= log_sum);
+    }
+    Ok(rows)
+}
+
+/// The best tokens in stock ops.
 pub(super) fn plain(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>> {
     let allowed = logits.narrow(1, forbidden, logits.dim(1)? - forbidden)?.contiguous()?;
     let log_probs = candle_nn::ops::log_softmax(&allowed, D::Minus1)?;

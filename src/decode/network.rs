@@ -1,0 +1,121 @@
+//! The real network behind the seam: pads rows to one batch, asks only for the places that are wanted.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::model::{Memory, Network, Padded};
+use crate::nn::{Mode, ops};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// Keys and values of one source sentence for every decoder layer: `[source, 2 · d]` each.
+#[derive(Clone, Debug)]
+pub struct SentenceMemory {
+    layers: Vec<Tensor>,
+    len: usize,
+}
+
+impl Translator for Network {
+    type Memory = SentenceMemory;
+
+    fn limits(&self) -> Limits {
+        let positions = self.shape().max_positions;
+        Limits { source_tokens: positions, target_tokens: positions }
+    }
+
+    fn specials(&self) -> Specials {
+        Network::specials(self)
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceMemory>>> {
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mode = Mode::inference();
+        check_ids(sources.iter().copied(), self.shape().vocab)?;
+        let batch = Padded::new(sources.iter().copied(), self.specials().pad, self.device())?;
+        let states = Network::encode(self, &batch, &mode)?;
+        let classes = ops::log_softmax(&self.length_logits(&states, &batch.lengths, &mode)?)?;
+        let memory = self.memory(&states, &batch.lengths, &mode)?;
+        let limit = self.shape().max_positions - 2;
+        (0..sources.len())
+            .map(|i| {
+                let len = batch.lengths[i];
+                let layers = memory
+                    .layers
+                    .iter()
+                    .map(|layer| layer.get(i)?.narrow(0, 0, len))
+                    .collect::<candle_core::Result<_>>()?;
+                let length_log_probs = inner_lengths(&classes[i], len, limit);
+                Ok(Encoded { memory: SentenceMemory { layers, len }, length_log_probs })
+            })
+            .collect()
+    }
+
+    fn decode(&self, rows: &[Row<'_, SentenceMemory>]) -> Result<Vec<Vec<Prediction>>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mode = Mode::inference();
+        check_ids(rows.iter().map(|r| r.canvas), self.shape().vocab)?;
+        let canvas = Padded::new(rows.iter().map(|r| r.canvas), self.specials().pad, self.device())?;
+        let lengths: Arc<[usize]> = rows.iter().map(|r| r.memory.len).collect();
+        let layers = (0..self.shape().decoder_layers)
+            .map(|layer| ops::pad_stack(rows.iter().map(|r| &r.memory.layers[layer])))
+            .collect::<candle_core::Result<_>>()?;
+        let states = Network::decode(self, &canvas, &Memory { layers, lengths }, &mode)?;
+        let width = canvas.ids.dim(1)?;
+        let mut places = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            if row.wanted.iter().any(|&p| p >= row.canvas.len()) {
+                return Err(Error::Model("a prediction is wanted outside the canvas".into()));
+            }
+            places.extend(row.wanted.iter().map(|&p| (i * width + p) as u32));
+        }
+        if places.is_empty() {
+            return Ok(vec![Vec::new(); rows.len()]);
+        }
+        let mut best = self.best_tokens(&states, places, &mode)?.into_iter();
+        let predictions = rows.iter().map(|row| {
+            let row = best.by_ref().take(row.wanted.len());
+            row.map(|(token, log_prob)| Prediction { token, log_prob }).collect()
+        });
+        Ok(predictions.collect())
+    }
+}
+
+/// An id above the vocabulary would be an index error deep inside a product.
+fn check_ids<'a>(rows: impl Iterator<Item = &'a [u32]>, vocab: usize) -> Result<()> {
+    match rows.flatten().find(|&&id| id as usize >= vocab) {
+        None => Ok(()),
+        Some(id) => Err(Error::Model(format!("token {id} is outside the vocabulary of {vocab}"))),
+    }
+}
+
+/// Scores of the offset classes as scores of inner target lengths 0..=limit: class c of C means
+/// `source + c - C / 2` tokens with bos and eos, two less without.
+fn inner_lengths(classes: &[f32], source: usize, limit: usize) -> Vec<f32> {
+    let shift = source as isize - classes.len() as isize / 2 - 2;
+    (0..=limit as isize)
+        .map(|inner| usize::try_from(inner - shift).ok().and_then(|c| classes.get(c)).copied())
+        .map(|score| score.unwrap_or(f32::NEG_INFINITY))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_class_is_a_translation_as_long_as_its_source() {
+        let classes: Vec<f32> = (0..8).map(|c| -(c as f32)).collect();
+        let scores = inner_lengths(&classes, 6, 12); // 4 words
+        assert_eq!(scores[4], -4.0);
+        assert_eq!(scores[0], 0.0);
+        assert_eq!(scores[7], -7.0);
+        assert_eq!(scores[8], f32::NEG_INFINITY);
+        assert_eq!(scores.len(), 13);
+    }
+}

@@ -1,0 +1,86 @@
+//! Matrix products, the bulk of all arithmetic here: row-major f32 slices in, row-major f32 out, in
+//! one of two precisions. Training calls this for the products that candle would do on the CPU.
+//!
+//! Three promises that the rest of the house builds on:
+//!
+//! * A row of the result depends on its own row of `a` and on `b`: the same bits whatever the other
+//!   rows are and however many (so a sentence translates the same in every batch).
+//! * The number of threads changes nothing. They are those of the rayon pool that the caller is in.
+//! * The same CPU gives the same bits each time. Another CPU may not: it has other instructions.
+//!
+//! Knows nothing of tensors, gradients or models.
+
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod single;
+#[cfg(test)]
+mod tests;
+
+/// What the operands are rounded to before they are multiplied. Sums are f32 in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    /// Half the bytes and twice the speed, 8 bits of mantissa (relative error of an operand up to
+    /// 2^-8; denormals count as zero). Needs AVX512-BF16; where [`bf16_available`] is false this is
+    /// the same as `F32`, and then not the same numbers as on a CPU that has it.
+    Bf16,
+}
+
+/// Whether this CPU multiplies bf16, as [`Precision::Bf16`] needs.
+pub fn bf16_available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return bf16::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// A stored row-major matrix, and whether the product takes it the other way round.
+#[derive(Clone, Copy)]
+struct Operand<'a> {
+    data: &'a [f32],
+    /// As stored: the stride of its rows.
+    columns: usize,
+    transposed: bool,
+}
+
+/// `c = op(a) · op(b)`, or `c += op(a) · op(b)` where `accumulate`.
+///
+/// `c` is `[m, n]`; `a` is `[m, k]` or, transposed, stored as `[k, m]`; `b` is `[k, n]` or,
+/// transposed, stored as `[n, k]`. A linear layer with its weight stored `[out, in]`:
+///
+/// * forward `y[t, out] = x[t, in] · weightᵀ`: `b` transposed;
+/// * `dx[t, in] = dy[t, out] · weight`: nothing transposed;
+/// * `dweight[out, in] = dyᵀ · x`: `a` transposed, the reduction runs over `t`.
+///
+/// # Panics
+/// Where the length of a slice is not that of its shape: a mistake of the caller.
+#[allow(clippy::too_many_arguments)]
+pub fn gemm(
+    precision: Precision,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: &[f32],
+    a_transposed: bool,
+    b: &[f32],
+    b_transposed: bool,
+    c: &mut [f32],
+    accumulate: bool,
+) {
+    assert_eq!(a.len(), m * k, "a is [m, k]");
+    assert_eq!(b.len(), k * n, "b is [k, n]");
+    assert_eq!(c.len(), m * n, "c is [m, n]");
+    if !accumulate && k == 0 {
+        c.fill(0.0);
+    }
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    let a = Operand { data: a, columns: if a_transposed { m } else { k }, transposed: a_transposed };
+    let b = Operand { data: b, columns: if b_transposed { k } else { n }, transposed: b_transposed };
+    match precision {
+        #[cfg(target_arch = "x86_64")]
+        Precision::Bf16 if bf16::available() => bf16::gemm(m, n, k, a, b, c, accumulate),
+        _ => single::gemm(m, n, k, a, b, c, accumulate),
+    }
+}

@@ -1,0 +1,31 @@
+//! Putting sentences of different lengths into one padded tensor.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::cpu::with_values;
+
+/// Stacks `[len, width]` matrices as `[rows, longest, width]`, zeros behind the shorter ones.
+pub fn pad_stack<'a>(rows: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<Tensor> {
+    let rows: Vec<&Tensor> = rows.collect();
+    let Some(first) = rows.first() else { bail!("pad_stack: no rows") };
+    let width = first.dim(1)?;
+    let mut longest = 0;
+    for row in &rows {
+        let (len, own) = row.dims2()?;
+        if own != width {
+            bail!("pad_stack: widths {width} and {own} differ");
+        }
+        longest = longest.max(len);
+    }
+    if !first.device().is_cpu() {
+        let padded: Vec<Tensor> =
+            rows.iter().map(|r| r.pad_with_zeros(0, 0, longest - r.dim(0)?)).collect::<Result<_>>()?;
+        return Tensor::stack(&padded, 0);
+    }
+    let mut values = Vec::with_capacity(rows.len() * longest * width);
+    for (i, row) in rows.iter().enumerate() {
+        with_values(row, |v| values.extend_from_slice(v))?;
+        values.resize((i + 1) * longest * width, 0.0);
+    }
+    Tensor::from_vec(values, (rows.len(), longest, width), first.device())
+}

@@ -1,0 +1,382 @@
+//! Text to token ids and back: one byte-level BPE for both languages, so that nothing is ever lost to
+//! `<unk>`. Made by `train tokenizer`, kept as `tokenizer.json` in a bundle.
+//!
+//! The pipeline is fixed (NFC, GPT-2's splitting into words, a space before the first word, BPE over
+//! bytes) and checked when a file is loaded: a file that describes another one is refused, because it
+//! would give other ids than the network was trained on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokenizers::decoders::DecoderWrapper;
+use tokenizers::models::ModelWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::{NFC, NormalizerWrapper};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    AddedToken, Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, Trainer,
+};
+
+use super::Specials;
+use crate::{Error, Result};
+
+/// The vocabulary's size is a multiple of this: quantised products need it.
+const VOCABULARY_MULTIPLE: usize = 16;
+
+/// Specials and bytes, rounded up to a multiple of 16.
+const MIN_VOCABULARY: usize = (5usize + 256).next_multiple_of(VOCABULARY_MULTIPLE);
+
+/// Cheap to clone and to share between threads.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Learns a vocabulary from `lines` of both languages. The same lines, in any order, give the same
+    /// tokenizer.
+    ///
+    /// `vocab_size` is an upper bound: it is rounded down to a multiple of 16, and a corpus that has
+    /// fewer pairs to merge gives the next multiple below what it has.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where fewer than 272 tokens are asked for or found.
+    pub fn train<I, S>(lines: I, vocab_size: usize) -> Result<Self>
+    where
+        I: Iterator<Item = S> + Send,
+        S: AsRef<str> + Send,
+    {
+        let mut trainer = BpeTrainer::builder()
+            .vocab_size(vocab_size - vocab_size % VOCABULARY_MULTIPLE)
+            .show_progress(false)
+            .special_tokens(special_tokens())
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        trainer.feed(lines, words).map_err(wrong)?;
+        let mut model = BPE::default();
+        loop {
+            if trainer.vocab_size < MIN_VOCABULARY {
+                return Err(Error::Tokenizer(format!(
+                    "a vocabulary of {} tokens is asked for or found in the corpus; at least {MIN_VOCABULARY} are needed",
+                    trainer.vocab_size
+                )));
+            }
+            trainer.train(&mut model).map_err(wrong)?;
+            let found = model.get_vocab_size();
+            if found % VOCABULARY_MULTIPLE == 0 {
+                break;
+            }
+            // Merges come in the order of their use, so stopping earlier only drops the last ones.
+            trainer.vocab_size = found - found % VOCABULARY_MULTIPLE;
+        }
+        Self::checked(assemble(model).map_err(wrong)?).map_err(Error::Tokenizer)
+    }
+
+    /// Reads and validates `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read; [`Error::Bundle`], naming it, where it is cut, not
+    /// a tokenizer, or not one of ours.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let inner =
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::bundle(path, e.to_string()))?;
+        Self::checked(inner).map_err(|reason| Error::bundle(path, reason))
+    }
+
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let json = self.inner.to_string(false).map_err(wrong)?;
+        std::fs::write(path, json).map_err(Error::io(path))
+    }
+
+    /// `bos x1..xn eos`. Text that spells a special token (`<mask>`) is encoded as the text it is.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where the library refuses, which no text is known to bring about.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let specials = self.specials();
+        let mut ids = vec![specials.bos];
+        if !text.is_empty() {
+            ids.extend_from_slice(self.inner.encode_fast(text, false).map_err(wrong)?.get_ids());
+        }
+        ids.push(specials.eos);
+        Ok(ids)
+    }
+
+    /// The text of `ids`, without special tokens and without the space before the first word. Bytes
+    /// that are no UTF-8, which a network may put together, become U+FFFD.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for an id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+            return Err(Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size)));
+        }
+        let mut text = self.inner.decode(ids, true).map_err(wrong)?;
+        if text.starts_with(' ') {
+            text.remove(0);
+        }
+        Ok(text)
+    }
+
+    /// One token for a reader's eye, with its leading space; parts of a character show as U+FFFD,
+    /// specials as their names. `None` outside the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        match Specials::NAMES.get(id as usize) {
+            Some(&name) => Some(name.to_owned()),
+            None if (id as usize) < self.vocab_size => self.inner.decode(&[id], false).ok(),
+            None => None,
+        }
+    }
+
+    /// Number of ids, specials included; a multiple of 16.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    pub fn specials(&self) -> Specials {
+        Specials::default()
+    }
+
+    /// Refuses every tokenizer that is not made like ours, with the reason.
+    fn checked(mut inner: tokenizers::Tokenizer) -> Result<Self, String> {
+        let expect = |holds: bool, reason: &str| if holds { Ok(()) } else { Err(reason.to_owned()) };
+        let ModelWrapper::BPE(bpe) = inner.get_model() else {
+            return Err("the model is not BPE".into());
+        };
+        let plain = bpe.dropout.is_none()
+            && bpe.unk_token.is_none()
+            && bpe.continuing_subword_prefix.is_none()
+            && bpe.end_of_word_suffix.is_none()
+            && !bpe.byte_fallback
+            && !bpe.ignore_merges;
+        expect(plain, "the BPE has dropout, an unknown token, affixes, byte fallback or ignored merges")?;
+        expect(
+            matches!(inner.get_normalizer(), Some(NormalizerWrapper::NFC(_))),
+            "the normalizer is not NFC",
+        )?;
+        expect(
+            matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(b)) if b.add_prefix_space && b.use_regex),
+            "the pre-tokenizer is not ByteLevel with a prefix space",
+        )?;
+        expect(
+            matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
+            "the decoder is not ByteLevel",
+        )?;
+        let bare = inner.get_post_processor().is_none()
+            && inner.get_truncation().is_none()
+            && inner.get_padding().is_none();
+        expect(bare, "a post-processor, truncation or padding is set")?;
+
+        let vocab_size = bpe.get_vocab_size();
+        if vocab_size < MIN_VOCABULARY || !vocab_size.is_multiple_of(VOCABULARY_MULTIPLE) {
+            return Err(format!("{vocab_size} tokens; expected a multiple of 16 from {MIN_VOCABULARY} up"));
+        }
+        if let Some(hole) = (0..vocab_size).find(|&id| bpe.id_to_token(id as u32).is_none()) {
+            return Err(format!("no token has id {hole}, though there are {vocab_size}"));
+        }
+        if let Some(byte) =
+            ByteLevel::alphabet().into_iter().find(|c| bpe.token_to_id(&c.to_string()).is_none())
+        {
+            return Err(format!("no token for the byte that is written {byte:?}"));
+        }
+        let added = inner.get_added_tokens_decoder();
+        for (id, name) in (0u32..).zip(Specials::NAMES) {
+            let marked = added.get(&id).is_some_and(|token| token.content == name && token.special);
+            if !marked || bpe.id_to_token(id).as_deref() != Some(name) {
+                return Err(format!("id {id} is not the special token {name}"));
+            }
+        }
+        expect(added.len() == Specials::NAMES.len(), "there are added tokens beside the five special ones")?;
+        inner.set_encode_special_tokens(true); // not kept in the file
+        Ok(Self { inner: Arc::new(inner), vocab_size })
+    }
+}
+
+fn special_tokens() -> Vec<AddedToken> {
+    Specials::NAMES.iter().map(|&name| AddedToken::from(name, true)).collect()
+}
+
+fn byte_level() -> ByteLevel {
+    ByteLevel::default().add_prefix_space(true).use_regex(true)
+}
+
+/// A line as the words that BPE merges in, spelt in the byte alphabet: the first half of encoding.
+fn words(line: &str) -> tokenizers::Result<Vec<String>> {
+    let mut text = NormalizedString::from(line);
+    NFC.normalize(&mut text)?;
+    let mut text = PreTokenizedString::from(text);
+    byte_level().pre_tokenize(&mut text)?;
+    let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
+    Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
+}
+
+fn assemble(model: BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_normalizer(Some(NFC))?;
+    tokenizer.with_pre_tokenizer(Some(byte_level()));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    tokenizer.add_special_tokens(special_tokens())?;
+    Ok(tokenizer)
+}
+
+fn wrong(error: tokenizers::Error) -> Error {
+    Error::Tokenizer(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CORPUS: [&str; 6] = [
+        "Where is the train station?",
+        "Wo ist der Bahnhof?",
+        "The weather is nice today, isn't it?",
+        "Das Wetter ist heute schön, nicht wahr?",
+        "She has never been there before.",
+        "Sie ist noch nie dort gewesen.",
+    ];
+
+    static TOKENIZER: LazyLock<Tokenizer> =
+        LazyLock::new(|| Tokenizer::train(CORPUS.iter(), 320).expect("the corpus is big enough"));
+
+    fn nfc(text: &str) -> String {
+        let mut text = NormalizedString::from(text);
+        NFC.normalize(&mut text).expect("NFC does not fail");
+        text.get().to_owned()
+    }
+
+    /// The file of a trained tokenizer, changed by `edit`, as `load` sees it.
+    fn reload(edit: impl FnOnce(String) -> String) -> Result<Tokenizer> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        TOKENIZER.save(&path).unwrap();
+        std::fs::write(&path, edit(std::fs::read_to_string(&path).unwrap())).unwrap();
+        Tokenizer::load(&path)
+    }
+
+    #[test]
+    fn a_sentence_stands_between_bos_and_eos_and_comes_back() {
+        let ids = TOKENIZER.encode("Where is the Bahnhof?").unwrap();
+        assert_eq!((ids[0], *ids.last().unwrap()), (1, 2));
+        assert!(ids[1..ids.len() - 1].iter().all(|&id| id > 4));
+        assert_eq!(TOKENIZER.decode(&ids).unwrap(), "Where is the Bahnhof?");
+        assert_eq!(TOKENIZER.encode("").unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn special_tokens_in_a_users_text_are_text() {
+        let text = "<mask> a<eos> <pad><bos> <unk>";
+        let ids = TOKENIZER.encode(text).unwrap();
+        assert!(ids[1..ids.len() - 1].iter().all(|&id| id > 4), "{ids:?}");
+        assert_eq!(TOKENIZER.decode(&ids).unwrap(), text);
+        let loaded = reload(|json| json).unwrap();
+        assert_eq!(loaded.encode(text).unwrap(), ids);
+    }
+
+    #[test]
+    fn training_does_not_depend_on_order_or_chance() {
+        let backwards = Tokenizer::train(CORPUS.iter().rev(), 320).unwrap();
+        assert_eq!(backwards.inner.to_string(false).unwrap(), TOKENIZER.inner.to_string(false).unwrap());
+    }
+
+    #[test]
+    fn the_vocabulary_is_a_multiple_of_sixteen_whatever_was_asked() {
+        assert_eq!(TOKENIZER.vocab_size(), 320);
+        assert_eq!(Tokenizer::train(CORPUS.iter(), 319).unwrap().vocab_size(), 304);
+        let all = Tokenizer::train(CORPUS.iter(), 100_000).unwrap().vocab_size();
+        assert!(all > 320 && all.is_multiple_of(16), "{all}");
+    }
+
+    #[test]
+    fn a_corpus_or_a_vocabulary_that_is_too_small_is_an_error() {
+        assert!(matches!(Tokenizer::train(CORPUS.iter(), 100), Err(Error::Tokenizer(_))));
+        assert!(matches!(Tokenizer::train(["ab"].iter(), 320), Err(Error::Tokenizer(_))));
+        assert!(matches!(Tokenizer::train(std::iter::empty::<&str>(), 320), Err(Error::Tokenizer(_))));
+    }
+
+    #[test]
+    fn tokens_are_shown_as_a_reader_expects_them() {
+        assert_eq!(TOKENIZER.token(4).as_deref(), Some("<mask>"));
+        let ids = TOKENIZER.encode("is the").unwrap();
+        let shown: String = ids[1..ids.len() - 1].iter().filter_map(|&id| TOKENIZER.token(id)).collect();
+        assert_eq!(shown, " is the");
+        assert_eq!(TOKENIZER.token(320), None);
+    }
+
+    #[test]
+    fn an_id_outside_the_vocabulary_is_an_error() {
+        assert!(TOKENIZER.decode(&[5, 319]).is_ok());
+        assert!(matches!(TOKENIZER.decode(&[5, 320]), Err(Error::Tokenizer(_))));
+    }
+
+    #[test]
+    fn saving_and_loading_changes_nothing() {
+        let loaded = reload(|json| json).unwrap();
+        assert_eq!(loaded.vocab_size(), TOKENIZER.vocab_size());
+        assert_eq!(loaded.encode(CORPUS[3]).unwrap(), TOKENIZER.encode(CORPUS[3]).unwrap());
+    }
+
+    #[test]
+    fn files_that_are_cut_or_not_ours_are_refused_by_name() {
+        let replaced = |from: &str, to: &str| {
+            reload(|json| {
+                assert!(json.contains(from), "{from} is not in the file");
+                json.replace(from, to)
+            })
+        };
+        for (what, loaded) in [
+            ("cut", reload(|json| json[..json.len() / 2].to_owned())),
+            ("empty", reload(|_| String::new())),
+            ("not json", reload(|_| "\u{0}\u{1}".to_owned())),
+            ("deep", reload(|_| "[".repeat(100_000))),
+            ("no special", replaced("<mask>", "<musk>")),
+            ("specials swapped", replaced("\"<bos>\":1,\"<eos>\":2", "\"<bos>\":2,\"<eos>\":1")),
+            ("id twice", replaced("\":300,", "\":299,")),
+            ("id far out", replaced("\":300,", "\":4000000000,")),
+            ("prefix space", replaced("\"add_prefix_space\":true", "\"add_prefix_space\":false")),
+            ("normalizer", replaced("\"NFC\"", "\"NFKC\"")),
+            ("dropout", replaced("\"dropout\":null", "\"dropout\":0.5")),
+        ] {
+            let refused = loaded.err().map(|error| error.to_string());
+            assert!(refused.as_ref().is_some_and(|e| e.contains("tokenizer.json")), "{what}: {refused:?}");
+        }
+        assert!(matches!(Tokenizer::load("no/such/tokenizer.json"), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn long_runs_of_one_character_are_encoded() {
+        for text in [" ".repeat(50_000), "a".repeat(50_000), "\n\t".repeat(20_000), "ö!".repeat(20_000)] {
+            let ids = TOKENIZER.encode(&text).unwrap();
+            assert_eq!(TOKENIZER.decode(&ids).unwrap().trim(), text.trim());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_decoded_is_what_was_encoded(
+            text in prop_oneof![
+                any::<String>(),
+                "[ -~äöüÄÖÜß€„“\\s]{0,40}",
+                "(<mask>|<eos>|e\u{301}|日本|👩\u{200d}👩\u{200d}👧|\u{0}|\r\n| ){0,12}",
+            ],
+        ) {
+            let ids = TOKENIZER.encode(&text).unwrap();
+            prop_assert!(ids[1..ids.len() - 1].iter().all(|&id| id > 4));
+            let decoded = TOKENIZER.decode(&ids).unwrap();
+            let expected = nfc(&text);
+            prop_assert_eq!(decoded.trim(), expected.trim());
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! One TOML file for each run: what was typed, checked before anything is built from it.
+//!
+//! An unknown key is an error that shows the line. `--set train.updates=100` on the command line
+//! overrides a key of the file by its dotted name. The head of a file is its lab note: command, time, machine, scores.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::corpus::OnBadLine;
+use super::optimizer::AdamW;
+use super::schedule::Schedule;
+use crate::{Error, Result};
+
+mod paths;
+
+/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where checkpoints, the log and the finished bundle go.
+    pub output: PathBuf,
+    pub data: Data,
+    pub tokenizer: Tokenizer,
+    #[serde(default)]
+    pub model: Model,
+    #[serde(default)]
+    pub train: Train,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Files are looked for from here, and this from the working directory.
+    #[serde(default)]
+    pub root: PathBuf,
+    /// Training text; one file or several, plain or gzip, line n of a source file with line n of its target file.
+    #[serde(with = "paths")]
+    pub source: Vec<PathBuf>,
+    #[serde(with = "paths")]
+    pub target: Vec<PathBuf>,
+    pub valid_source: PathBuf,
+    pub valid_target: PathBuf,
+    /// Language codes, as the server will name them.
+    pub source_lang: String,
+    pub target_lang: String,
+    #[serde(default)]
+    pub on_bad_line: OnBadLine,
+    /// A longer sentence is a bad line; `bos` and `eos` counted.
+    #[serde(default = "Data::default_max_tokens")]
+    pub max_tokens_per_sentence: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokenizer {
+    /// Entries, special tokens counted.
+    pub vocab_size: usize,
+    /// Where `train tokenizer` writes it and `train cmlm` reads it.
+    pub path: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    pub encoder_layers: usize,
+    pub decoder_layers: usize,
+    pub d_model: usize,
+    /// Inner width of the feed-forward layers.
+    pub ffn: usize,
+    pub heads: usize,
+    /// Longest sentence in tokens, `bos` and `eos` counted.
+    pub max_positions: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    pub seed: u64,
+    pub dropout: f64,
+    pub label_smoothing: f64,
+    /// Weight of the length head's loss.
+    pub length_loss_weight: f64,
+    /// Padded tokens of the longer side in one micro-batch.
+    pub batch_tokens: usize,
+    /// Micro-batches for each update.
+    pub accumulate: usize,
+    pub updates: u64,
+    /// At the end of the warm-up.
+    pub learning_rate: f64,
+    pub warmup: u64,
+    /// The last so many updates fall linearly to zero; 0 for none.
+    pub cooldown: u64,
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+    pub betas: (f64, f64),
+    pub eps: f64,
+    /// So many updates in a row without a finite gradient end the run.
+    pub max_skips_in_a_row: u32,
+    /// Of the moving average of the weights; 0 for none.
+    pub ema_decay: f64,
+    /// In updates, as all that follow.
+    pub validate_every: u64,
+    pub checkpoint_every: u64,
+    pub log_every: u64,
+    pub keep_last: usize,
+    pub keep_best: usize,
+    /// Sentences translated at each validation, from the head of the file.
+    pub valid_sentences: usize,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { encoder_layers: 3, decoder_layers: 3, d_model: 256, ffn: 1024, heads: 4, max_positions: 256 }
+    }
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            dropout: 0.1,
+            label_smoothing: 0.1,
+            length_loss_weight: 0.1,
+            batch_tokens: 4096,
+            accumulate: 1,
+            updates: 10_000,
+            learning_rate: 1.2e-3,
+            warmup: 800,
+            cooldown: 0,
+            weight_decay: 0.01,
+            clip: 1.0,
+            betas: (0.9, 0.98),
+            eps: 1e-8,
+            max_skips_in_a_row: 5,
+            ema_decay: 0.0,
+            validate_every: 500,
+            checkpoint_every: 500,
+            log_every: 20,
+            keep_last: 2,
+            keep_best: 5,
+            valid_sentences: 500,
+        }
+    }
+}
+
+impl Data {
+    fn default_max_tokens() -> usize {
+        256
+    }
+
+    /// Pairs of training files.
+    pub fn train_files(&self) -> Vec<(PathBuf, PathBuf)> {
+        let pair = |(s, t): (&PathBuf, &PathBuf)| (self.root.join(s), self.root.join(t));
+        self.source.iter().zip(&self.target).map(pair).collect()
+    }
+
+    pub fn valid_files(&self) -> (PathBuf, PathBuf) {
+        (self.root.join(&self.valid_source), self.root.join(&self.valid_target))
+    }
+}
+
+impl Train {
+    pub fn schedule(&self) -> Schedule {
+        let Self { learning_rate: peak, warmup, updates, cooldown, .. } = *self;
+        Schedule { peak, warmup, updates, cooldown }
+    }
+
+    pub fn adamw(&self) -> AdamW {
+        let Self { betas, eps, weight_decay, clip, max_skips_in_a_row, .. } = *self;
+        AdamW { betas, eps, weight_decay, clip, max_skips_in_a_row }
+    }
+}
+
+impl Config {
+    /// Reads a file, with `key=value` overrides (dotted keys, TOML values; a value that is no TOML is
+    /// a string), and validates.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let config: Self = toml::from_str(&text).map_err(|e| named(path, &e))?;
+        let config = if overrides.is_empty() { config } else { config.with_overrides(overrides)? };
+        config.validate().map_err(|reason| Error::Config(format!("{}: {reason}", path.display())))?;
+        Ok(config)
+    }
+
+    /// The configuration that holds, overrides included, as TOML: for checkpoints and model cards.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
+    }
+
+    fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
+        let mut table: toml::Table =
+            toml::from_str(&self.to_toml()?).map_err(|e| Error::Config(e.to_string()))?;
+        for text in overrides {
+            let wrong = |reason: String| Error::Config(format!("--set {text}: {reason}"));
+            let (key, value) = text.split_once('=').ok_or_else(|| wrong("expected key=value".into()))?;
+            let mut names: Vec<&str> = key.trim().split('.').collect();
+            let last = names.pop().unwrap_or_default();
+            let mut section = &mut table;
+            for name in names {
+                let inner = section.get_mut(name).and_then(toml::Value::as_table_mut);
+                section = inner.ok_or_else(|| wrong(format!("there is no section {name}")))?;
+            }
+            section.insert(last.to_owned(), parse_value(value.trim()));
+            // At once, so that the message is about this one.
+            table.clone().try_into::<Self>().map_err(|e| wrong(e.message().to_owned()))?;
+        }
+        table.try_into().map_err(|e| Error::Config(e.to_string()))
+    }
+
+    /// What is wrong with the values, if anything: the key, its value, and what it should be.
+    fn validate(&self) -> Result<(), String> {
+        let Self { data, tokenizer, model, train, .. } = self;
+        let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+
+        let (sources, targets) = (data.source.len(), data.target.len());
+        rule(sources > 0, "data.source names no file".into())?;
+        rule(sources == targets, format!("data.source has {sources} files, data.target {targets}"))?;
+        for (key, code) in [("source_lang", &data.source_lang), ("target_lang", &data.target_lang)] {
+            rule(!code.trim().is_empty(), format!("data.{key} is empty"))?;
+        }
+        let (sentence, positions) = (data.max_tokens_per_sentence, model.max_positions);
+        rule(
+            sentence >= 3,
+            format!("data.max_tokens_per_sentence is {sentence}; bos, a word and eos are 3"),
+        )?;
+        rule(
+            sentence <= positions,
+            format!("data.max_tokens_per_sentence ({sentence}) exceeds model.max_positions ({positions})"),
+        )?;
+        let (batch, vocabulary) = (train.batch_tokens, tokenizer.vocab_size);
+        rule(
+            batch >= sentence,
+            format!("train.batch_tokens ({batch}) is less than data.max_tokens_per_sentence ({sentence})"),
+        )?;
+        rule(
+            vocabulary >= 300,
+            format!("tokenizer.vocab_size is {vocabulary}; bytes and specials alone are 261"),
+        )?;
+
+        for (key, value) in [
+            ("model.encoder_layers", model.encoder_layers as u64),
+            ("model.decoder_layers", model.decoder_layers as u64),
+            ("model.d_model", model.d_model as u64),
+            ("model.ffn", model.ffn as u64),
+            ("model.heads", model.heads as u64),
+            ("train.accumulate", train.accumulate as u64),
+            ("train.updates", train.updates),
+            ("train.warmup", train.warmup),
+            ("train.validate_every", train.validate_every),
+            ("train.checkpoint_every", train.checkpoint_every),
+            ("train.log_every", train.log_every),
+            ("train.keep_last", train.keep_last as u64),
+            ("train.valid_sentences", train.valid_sentences as u64),
+            ("train.max_skips_in_a_row", train.max_skips_in_a_row.into()),
+        ] {
+            rule(value > 0, format!("{key} is 0; it must be at least 1"))?;
+        }
+        let (width, heads) = (model.d_model, model.heads);
+        rule(
+            width.is_multiple_of(heads),
+            format!("model.d_model ({width}) is not a multiple of model.heads ({heads})"),
+        )?;
+
+        for (key, value) in [
+            ("dropout", train.dropout),
+            ("label_smoothing", train.label_smoothing),
+            ("ema_decay", train.ema_decay),
+            ("betas[0]", train.betas.0),
+            ("betas[1]", train.betas.1),
+        ] {
+            rule((0.0..1.0).contains(&value), format!("train.{key} is {value}; it must lie in [0, 1)"))?;
+        }
+        for (key, value) in [
+            ("length_loss_weight", train.length_loss_weight),
+            ("weight_decay", train.weight_decay),
+            ("clip", train.clip),
+        ] {
+            let fits = value >= 0.0 && value.is_finite();
+            rule(fits, format!("train.{key} is {value}; it must be 0 or more"))?;
+        }
+        for (key, value) in [("learning_rate", train.learning_rate), ("eps", train.eps)] {
+            let fits = value > 0.0 && value.is_finite();
+            rule(fits, format!("train.{key} is {value}; it must be more than 0"))?;
+        }
+        let (cooldown, updates) = (train.cooldown, train.updates);
+        rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))
+    }
+}
+
+/// A TOML value, or a string where it is none: paths and language codes need no quotes on a command line.
+fn parse_value(text: &str) -> toml::Value {
+    toml::from_str::<toml::Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+fn named(path: &Path, error: &toml::de::Error) -> Error {
+    Error::Config(format!("{}: {}", path.display(), error.to_string().trim_end()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use super::*;
+
+const SMALL: &str = r#"
+output = "run"
+
+[data]
+root = "corpus"
+source = "a.en.gz"
+target = ["a.de.gz"]
+valid_source = "v.en"
+valid_target = "v.de"
+source_lang = "en"
+target_lang = "de"
+
+[tokenizer]
+vocab_size = 8000
+path = "run/tokenizer.json"
+"#;
+
+fn read(text: &str, overrides: &[&str]) -> Result<Config> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.toml");
+    std::fs::write(&path, text).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
+    Config::read(&path, &overrides)
+}
+
+fn error(text: &str, overrides: &[&str]) -> String {
+    read(text, overrides).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    let config = read(SMALL, &[]).unwrap();
+    assert_eq!((config.model, config.train), (Model::default(), Train::default()));
+    let files = config.data.train_files();
+    assert_eq!(files, [("corpus/a.en.gz".into(), "corpus/a.de.gz".into())]);
+    assert_eq!(config.data.valid_files(), ("corpus/v.en".into(), "corpus/v.de".into()));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_and_line() {
+    let text = format!("{SMALL}\n[train]\nlearnig_rate = 1e-3\n");
+    let error = error(&text, &[]);
+    assert!(error.contains("small.toml") && error.contains("learnig_rate"), "{error}");
+    assert!(error.contains("line 18") && error.contains("`learning_rate`"), "{error}");
+}
+
+#[test]
+fn a_missing_key_and_a_wrong_type_are_named() {
+    let missing = error(&SMALL.replace("vocab_size = 8000\n", ""), &[]);
+    assert!(missing.contains("vocab_size"), "{missing}");
+    let wrong = error(&SMALL.replace("\"a.en.gz\"", "7"), &[]);
+    assert!(wrong.contains("a path or a list of paths"), "{wrong}");
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let overrides =
+        ["train.updates=100", "data.source_lang=fr", "train.betas=[0.8, 0.9]", "data.source = [\"b.en\"]"];
+    let config = read(SMALL, &overrides).unwrap();
+    assert_eq!((config.train.updates, config.train.betas), (100, (0.8, 0.9)));
+    assert_eq!((config.data.source_lang.as_str(), config.data.source), ("fr", vec!["b.en".into()]));
+}
+
+#[test]
+fn an_override_that_does_not_fit_is_named() {
+    for (wrong, reason) in [
+        ("train.updats=1", "updats"),
+        ("trian.updates=1", "no section trian"),
+        ("train.updates", "key=value"),
+        ("train.updates=soon", "soon"),
+    ] {
+        let error = error(SMALL, &[wrong]);
+        assert!(error.contains(&format!("--set {wrong}")) && error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_by_key() {
+    for (set, reason) in [
+        ("model.heads=0", "model.heads is 0"),
+        ("model.heads=3", "model.d_model (256) is not a multiple of model.heads (3)"),
+        ("train.dropout=1.0", "train.dropout is 1"),
+        ("train.dropout=nan", "train.dropout is NaN"),
+        ("train.learning_rate=inf", "train.learning_rate is inf"),
+        ("train.eps=0.0", "train.eps is 0"),
+        ("train.clip=-1.0", "train.clip is -1"),
+        ("train.batch_tokens=100", "train.batch_tokens (100)"),
+        ("train.cooldown=20000", "train.cooldown (20000) exceeds train.updates (10000)"),
+        ("data.max_tokens_per_sentence=500", "exceeds model.max_positions (256)"),
+        ("data.target=[\"x\", \"y\"]", "data.source has 1 files, data.target 2"),
+        ("data.target_lang=\"\"", "data.target_lang is empty"),
+        ("tokenizer.vocab_size=200", "tokenizer.vocab_size is 200"),
+    ] {
+        let error = error(SMALL, &[set]);
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn the_written_form_reads_back_equal() {
+    let config = read(SMALL, &["train.seed=7"]).unwrap();
+    assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap(), config);
+}
+
+#[test]
+fn the_configurations_in_the_repository_are_valid() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/train");
+    let files: Vec<PathBuf> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        Config::read(&file, &[]).unwrap();
+    }
+}

@@ -1,0 +1,290 @@
+//! What a run tells: a JSON-lines log for programs, a progress bar for people.
+//!
+//! The log is only ever appended to, one event a line with its time, so a resumed run goes on in the
+//! same file. The bar goes to standard error and is silent where that is not a terminal.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::checkpoint::State;
+use super::corpus::Skipped;
+use crate::{Error, Result};
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Start(Start),
+    Train(Train),
+    Skip(Skip),
+    Valid(Valid),
+    Checkpoint(Saved),
+    Stop(Stop),
+}
+
+/// A run begins, or goes on after `update` updates.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    pub update: u64,
+    pub config_digest: String,
+    pub parameters: usize,
+    pub pairs: usize,
+    pub skipped: Skipped,
+    pub device: String,
+}
+
+impl Start {
+    pub fn new(state: &State, parameters: usize, pairs: usize, skipped: Skipped, device: String) -> Self {
+        let (update, config_digest) = (state.update, state.config_digest());
+        Self { update, config_digest, parameters, pairs, skipped, device }
+    }
+}
+
+/// Means over the updates since the event before.
+#[derive(Clone, Debug, Serialize)]
+pub struct Train {
+    pub update: u64,
+    pub epoch: u64,
+    /// Label-smoothed, nats per masked token.
+    pub loss: f64,
+    /// Of the length head, nats per sentence.
+    pub length_loss: f64,
+    pub gradient_norm: f64,
+    pub learning_rate: f64,
+    /// Target tokens, padding not counted.
+    pub tokens_per_second: f64,
+    /// Share of the computed tokens that are padding.
+    pub padding_share: f64,
+}
+
+/// An update dropped because its gradient was not finite.
+#[derive(Clone, Debug, Serialize)]
+pub struct Skip {
+    pub update: u64,
+    pub skipped: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Valid {
+    pub update: u64,
+    pub seconds: f64,
+    pub sentences: usize,
+    pub scores: Vec<Score>,
+    pub samples: Vec<Sample>,
+}
+
+/// Quality at one number of decoder passes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    pub steps: usize,
+    pub bleu: f64,
+    pub chrf: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    pub steps: usize,
+    pub source: String,
+    pub reference: String,
+    pub translation: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Saved {
+    pub update: u64,
+    pub path: PathBuf,
+    pub score: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Stop {
+    pub update: u64,
+    /// `finished`, `interrupted`, or an error's text.
+    pub reason: String,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Since 1970, UTC.
+    time_seconds: f64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// The log file of a run.
+#[derive(Debug)]
+pub struct Log {
+    file: File,
+    path: PathBuf,
+}
+
+impl Log {
+    /// Opens `path` to append; makes it, and its folder, where it is not there.
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        let file = OpenOptions::new().create(true).append(true).read(true).open(path);
+        let mut log = Self { file: file.map_err(Error::io(path))?, path: path.to_path_buf() };
+        log.end_cut_line().map_err(Error::io(path))?;
+        Ok(log)
+    }
+
+    /// Appends one line, in one write. A loss that is not a number is written as `null`.
+    pub fn write(&mut self, event: &Event) -> Result<()> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let time_seconds = (since.as_secs_f64() * 1e3).round() / 1e3;
+        let line = serde_json::to_string(&Line { time_seconds, event });
+        let line = line.map_err(std::io::Error::from).map_err(Error::io(&self.path))?;
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))
+    }
+
+    /// A run that was killed while writing leaves half a line; the next event begins on a new one.
+    fn end_cut_line(&mut self) -> std::io::Result<()> {
+        let mut last = [0];
+        if self.file.metadata()?.len() > 0 {
+            self.file.seek(SeekFrom::End(-1))?;
+            self.file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                self.file.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tokens a second since it was last asked.
+#[derive(Debug)]
+pub struct Throughput {
+    since: Instant,
+    tokens: usize,
+}
+
+impl Throughput {
+    pub fn start() -> Self {
+        Self { since: Instant::now(), tokens: 0 }
+    }
+
+    pub fn add(&mut self, tokens: usize) {
+        self.tokens += tokens;
+    }
+
+    /// The rate, and a new beginning; start afresh after a pause that should not count.
+    pub fn take(&mut self) -> f64 {
+        let finished = std::mem::replace(self, Self::start());
+        finished.tokens as f64 / finished.since.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
+/// Updates done of all, with loss, tokens a second and the time left.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// `done` updates lie behind a resumed run; the time left is reckoned from the rest.
+    pub fn new(updates: u64, done: u64) -> Self {
+        const TEMPLATE: &str = "{bar:30} {pos}/{len} updates · {msg} · {elapsed} · {eta} left";
+        let bar = ProgressBar::new(updates);
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style);
+        }
+        bar.set_position(done);
+        bar.reset_eta();
+        Self(bar)
+    }
+
+    /// One update is done.
+    pub fn advance(&self) {
+        self.0.inc(1);
+    }
+
+    pub fn show(&self, event: &Train) {
+        self.0.set_message(format!(
+            "epoch {} · loss {:.3} · {:.0} tokens/s",
+            event.epoch + 1,
+            event.loss,
+            event.tokens_per_second
+        ));
+    }
+
+    /// A line above the bar; silent where the bar is.
+    pub fn say(&self, line: impl AsRef<str>) {
+        self.0.println(line);
+    }
+
+    pub fn finish(&self) {
+        self.0.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn lines(path: &Path) -> Vec<Result<Value, serde_json::Error>> {
+        std::fs::read_to_string(path).unwrap().lines().map(serde_json::from_str).collect()
+    }
+
+    #[test]
+    fn every_event_is_one_line_with_its_name_and_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/log.jsonl");
+        let mut log = Log::open(&path).unwrap();
+        log.write(&Event::Train(Train {
+            update: 20,
+            epoch: 0,
+            loss: f64::NAN,
+            length_loss: 2.5,
+            gradient_norm: 1.0,
+            learning_rate: 1e-4,
+            tokens_per_second: 900.0,
+            padding_share: 0.05,
+        }))
+        .unwrap();
+        let sample = Sample {
+            steps: 4,
+            source: "two\nlines".into(),
+            reference: "zwei".into(),
+            translation: "\"zwei\"".into(),
+        };
+        let scores = vec![Score { steps: 4, bleu: 12.25, chrf: 40.0 }];
+        let samples = vec![sample];
+        log.write(&Event::Valid(Valid { update: 20, seconds: 1.5, sentences: 1, scores, samples })).unwrap();
+
+        let lines: Vec<Value> = lines(&path).into_iter().map(|line| line.unwrap()).collect();
+        assert_eq!((&lines[0]["event"], &lines[0]["update"]), (&"train".into(), &20.into()));
+        assert!(lines[0]["loss"].is_null() && lines[0]["time_seconds"].as_f64().unwrap() > 1e9);
+        assert_eq!((&lines[1]["event"], &lines[1]["scores"][0]["bleu"]), (&"valid".into(), &12.25.into()));
+        assert_eq!(lines[1]["samples"][0]["source"], "two\nlines");
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn a_resumed_run_goes_on_below_a_line_that_was_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let stop = |update| Event::Stop(Stop { update, reason: "interrupted".into() });
+        Log::open(&path).unwrap().write(&stop(1)).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"event\": \"tr").unwrap();
+        Log::open(&path).unwrap().write(&stop(2)).unwrap();
+        let lines = lines(&path);
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0].as_ref().unwrap()["update"], 1);
+        assert!(lines[1].is_err());
+        assert_eq!(lines[2].as_ref().unwrap()["update"], 2);
+    }
+
+    #[test]
+    fn throughput_counts_from_the_last_time_it_was_taken() {
+        let mut throughput = Throughput::start();
+        throughput.add(1_000);
+        throughput.add(500);
+        assert!(throughput.take() > 0.0);
+        assert_eq!(throughput.take(), 0.0);
+    }
+}
