@@ -8,30 +8,17 @@
 //!
 //! Knows nothing of what it counts: no engine, no HTTP types.
 
+mod families;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{
-    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
-/// Half a millisecond to ten seconds, dense where a translation should fall (1 to 100 ms).
-const HTTP_SECONDS: [f64; 24] = [
-    0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04,
-    0.05, 0.065, 0.08, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
-/// Parts of a translation: 50 µs to five seconds.
-const STAGE_SECONDS: [f64; 18] = [
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1,
-    0.25, 0.5, 1.0, 5.0,
-];
-const BATCH_ROWS: [f64; 12] = [1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0, 256.0];
-const BATCH_TOKENS: [f64; 12] =
-    [16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0];
-const STEPS: [f64; 10] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 16.0, 32.0];
+use families::{Families, register};
 
 /// The statuses that the server answers with; any other one is counted as `other`.
 const CODES: [u16; 15] = [200, 204, 304, 400, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504];
@@ -72,7 +59,7 @@ pub enum Pass {
 pub struct Metrics {
     registry: Registry,
     families: Arc<Families>,
-    http: HttpMetrics,
+    rejected: Arc<[IntCounter]>,
     engines: Mutex<Vec<EngineMetrics>>,
 }
 
@@ -90,10 +77,9 @@ impl Metrics {
         families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         families.ready.set(0);
         let rejected = Rejected::ALL.map(|reason| families.rejected.with_label_values(&[reason.label()]));
-        let http = HttpMetrics { families: families.clone(), rejected: rejected.into() };
         #[cfg(target_os = "linux")]
         register(&registry, prometheus::process_collector::ProcessCollector::for_self());
-        Self { registry, families, http, engines: Mutex::default() }
+        Self { registry, families, rejected: rejected.into(), engines: Mutex::default() }
     }
 
     /// What the network side counts with. `routes` are the paths of the router, as patterns; a
@@ -105,7 +91,8 @@ impl Metrics {
             }
             self.families.request_seconds.with_label_values(&[route]);
         }
-        self.http.clone()
+        let routes = routes.iter().map(|&route| route.into()).collect();
+        HttpMetrics { families: self.families.clone(), rejected: self.rejected.clone(), routes }
     }
 
     /// What one model counts with; the same series again if asked twice for one name.
@@ -114,7 +101,7 @@ impl Metrics {
         if let Some(known) = engines.iter().find(|known| *known.model == *model) {
             return known.clone();
         }
-        let engine = EngineMetrics::new(&self.families, &self.http, model);
+        let engine = EngineMetrics::new(&self.families, &self.rejected, model);
         engines.push(engine.clone());
         engine
     }
@@ -136,11 +123,13 @@ impl Metrics {
 pub struct HttpMetrics {
     families: Arc<Families>,
     rejected: Arc<[IntCounter]>,
+    routes: Arc<[Box<str>]>,
 }
 
 impl HttpMetrics {
-    /// One answered request. `route` must be one of those given to [`Metrics::http`] or `other`.
+    /// One answered request. A `route` that [`Metrics::http`] was not told of counts as `other`.
     pub fn request(&self, route: &str, code: u16, duration: Duration) {
+        let route = if self.routes.iter().any(|known| **known == *route) { route } else { OTHER };
         let number = code.to_string();
         let code = if CODES.contains(&code) { number.as_str() } else { OTHER };
         self.families.requests.with_label_values(&[route, code]).inc();
@@ -190,7 +179,7 @@ impl fmt::Debug for EngineMetrics {
 }
 
 impl EngineMetrics {
-    fn new(families: &Arc<Families>, http: &HttpMetrics, model: &str) -> Self {
+    fn new(families: &Arc<Families>, rejected: &Arc<[IntCounter]>, model: &str) -> Self {
         for side in ["source", "target"] {
             for kind in ["real", "padding"] {
                 families.tokens.with_label_values(&[model, side, kind]);
@@ -204,7 +193,7 @@ impl EngineMetrics {
         Self {
             model: model.into(),
             families: families.clone(),
-            rejected: http.rejected.clone(),
+            rejected: rejected.clone(),
             queue_depth: families.queue_depth.with_label_values(label),
             running_items: families.running_items.with_label_values(label),
             tokenizing_items: families.tokenizing_items.with_label_values(label),
@@ -336,84 +325,4 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.gauge.sub(self.by);
     }
-}
-
-/// The names, help texts, buckets and labels of all series, in one place.
-struct Families {
-    requests: IntCounterVec,
-    request_seconds: HistogramVec,
-    queue_depth: IntGaugeVec,
-    running_items: IntGaugeVec,
-    tokenizing_items: IntGaugeVec,
-    oldest_age: GaugeVec,
-    queue_wait: HistogramVec,
-    tokenize_seconds: HistogramVec,
-    encode_seconds: HistogramVec,
-    pass_seconds: HistogramVec,
-    batch_rows: HistogramVec,
-    batch_padded_tokens: HistogramVec,
-    steps_used: HistogramVec,
-    tokens: IntCounterVec,
-    rejected: IntCounterVec,
-    busy: CounterVec,
-    passes: IntCounterVec,
-    model_info: IntGaugeVec,
-    ready: IntGauge,
-    warmup: GaugeVec,
-    build_info: IntGaugeVec,
-}
-
-impl Families {
-    #[rustfmt::skip] // a table: name, help, labels
-    fn register(registry: &Registry) -> Self {
-        let r = registry;
-        let model: &[&str] = &["model"];
-        Self {
-            requests: counters(r, "tutti_http_requests_total", "Requests answered", &["route", "code"]),
-            request_seconds: histograms(r, "tutti_http_request_duration_seconds", "From the head of a request to the end of its answer", &["route"], &HTTP_SECONDS),
-            queue_depth: gauges(r, "tutti_queue_depth", "Sentences admitted and not yet picked up by the model thread", model),
-            running_items: gauges(r, "tutti_running_items", "Sentences picked up and not finished", model),
-            tokenizing_items: gauges(r, "tutti_tokenizing_items", "Sentences being tokenized", model),
-            oldest_age: keep(r, GaugeVec::new(Opts::new("tutti_queue_oldest_age_seconds", "Age of the oldest sentence in the queue"), model)),
-            queue_wait: histograms(r, "tutti_queue_wait_seconds", "From admission to being picked up by the model thread", model, &STAGE_SECONDS),
-            tokenize_seconds: histograms(r, "tutti_tokenize_seconds", "Splitting and tokenizing one request", model, &STAGE_SECONDS),
-            encode_seconds: histograms(r, "tutti_encode_seconds", "One call of the encoder", model, &STAGE_SECONDS),
-            pass_seconds: histograms(r, "tutti_decode_pass_seconds", "One decoder pass over a batch", model, &STAGE_SECONDS),
-            batch_rows: histograms(r, "tutti_batch_rows", "Canvases in a decoder pass", model, &BATCH_ROWS),
-            batch_padded_tokens: histograms(r, "tutti_batch_padded_tokens", "Tokens of a decoder pass with padding, source and target", model, &BATCH_TOKENS),
-            steps_used: histograms(r, "tutti_steps_used", "Decoder passes that a sentence took", model, &STEPS),
-            tokens: counters(r, "tutti_tokens_total", "Tokens computed: source for each encoding, target for each decoder pass", &["model", "side", "kind"]),
-            rejected: counters(r, "tutti_rejected_total", "Sentences not translated", &["reason"]),
-            busy: keep(r, CounterVec::new(Opts::new("tutti_device_busy_seconds_total", "Time the model computed; its rate is the saturation, 0 to 1"), &["model", "kind"])),
-            passes: counters(r, "tutti_model_passes_total", "Calls of the network", &["model", "kind"]),
-            model_info: gauges(r, "tutti_model_info", "The loaded model; always 1", &["model", "checksum", "dtype", "device"]),
-            ready: keep(r, IntGauge::new("tutti_ready", "1 while the server takes requests")),
-            warmup: keep(r, GaugeVec::new(Opts::new("tutti_warmup_seconds", "How long the model's warm-up took"), model)),
-            build_info: gauges(r, "tutti_build_info", "The running build; always 1", &["version"]),
-        }
-    }
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    keep(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    keep(registry, IntGaugeVec::new(Opts::new(name, help), labels))
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    keep(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
-}
-
-/// Names, labels and buckets are constants of this file: a wrong one fails every test and every
-/// start, whatever the input.
-fn keep<C: Collector + Clone + 'static>(registry: &Registry, family: prometheus::Result<C>) -> C {
-    let family = family.expect("a metric of this file is well formed");
-    register(registry, family.clone());
-    family
-}
-
-fn register(registry: &Registry, collector: impl Collector + 'static) {
-    registry.register(Box::new(collector)).expect("each metric of this file is registered once");
 }

@@ -75,8 +75,13 @@ impl<M> Live<M> {
         self.beam.finished()
     }
 
-    /// Answers the caller; gives the number of passes taken.
-    pub fn finish(self, now: Instant) -> usize {
+    /// Decoder passes taken so far.
+    pub fn steps_used(&self) -> usize {
+        self.beam.steps_used()
+    }
+
+    /// Answers the caller.
+    pub fn finish(self, now: Instant) {
         let Self { job, beam, trace, mut timings, encoded_at, .. } = self;
         timings.decode = now.duration_since(encoded_at);
         let steps_used = beam.steps_used();
@@ -84,7 +89,6 @@ impl<M> Live<M> {
         let collapse = job.item.collapse.unwrap_or_else(|| collapse_by_default(job.item.steps));
         let hypotheses = beam.finish(collapse);
         job.answer(Ok(Outcome { hypotheses, steps_used, timings, trace }));
-        steps_used
     }
 }
 

@@ -1,8 +1,8 @@
 //! Dynamic batching: many callers, one model thread.
 //!
 //! A caller hands a request's sentences to [`Handle::submit`], which admits all of them or none, and
-//! awaits one [`Pending`] for each. The model thread owns the [`Translator`] and repeats, as long as
-//! there is anything to do:
+//! awaits one [`Pending`] for each. The model thread owns the [`Translator`](crate::decode::Translator)
+//! and repeats, as long as there is anything to do:
 //!
 //! 1. whoever gave up or ran out of time leaves, from the queue and from the running rows;
 //! 2. the next batch is planned over running and waiting sentences alike;
@@ -13,10 +13,10 @@
 //! different `steps` share passes, a sentence can sit out a pass, and what arrives while others run
 //! joins the very next pass. There is no timer: an idle thread starts with what is there.
 //!
-//! * [`queue`] holds what is admitted; [`plan`] chooses a batch; [`pace`] guesses waiting times. The
-//!   three are pure: no threads, no clocks.
-//! * [`worker`] is the model thread, [`live`] a sentence in its hands; [`handle`] is what callers hold,
-//!   [`shared`] what lies between them.
+//! * `queue` holds what is admitted; `plan` chooses a batch; `pace` guesses waiting times. The three
+//!   are pure: no threads, no clocks.
+//! * `worker` is the model thread, `live` a sentence in its hands; `handle` is what callers hold,
+//!   `shared` what lies between them.
 //!
 //! Order is by *virtual deadline*: a sentence that asks for T steps is due `T × (1 + max_passed_over)`
 //! passes after its arrival. A one-step request therefore goes before the ten-step requests that are
@@ -32,6 +32,10 @@ mod queue;
 mod shared;
 mod worker;
 
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,9 @@
 
 /// Below so many tokens a pass costs the same however much of it is padding.
 const FREE_TOKENS: usize = 128;
+/// Newcomers that go first make running sentences sit out a pass, encoded. So many batches of them
+/// may sit; this bounds the memory they hold.
+const HELD_BATCHES: usize = 4;
 
 /// A sentence's place in the order of service; smaller goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +81,23 @@ pub fn compose(candidates: &[Candidate], budget: Budget) -> Vec<usize> {
     }
     chosen.sort_unstable();
     chosen
+}
+
+/// The turns of those among `waiting` (in the order of their turns) who should be encoded now, because
+/// they belong into the next batch beside, or before, the `live` ones.
+///
+/// Whoever's turn is the first of all is among the live ones afterwards, so that each pass serves it.
+pub fn newcomers(live: &[Candidate], waiting: impl Iterator<Item = Candidate>, budget: Budget) -> Vec<Turn> {
+    let held = live.iter().fold(0_usize, |rows, candidate| rows.saturating_add(candidate.shape.rows));
+    let mut candidates = live.to_vec();
+    if held < budget.rows.saturating_mul(HELD_BATCHES) {
+        candidates.extend(waiting);
+    } else {
+        let first = live.iter().map(|candidate| candidate.turn).min();
+        candidates.extend(waiting.take(1).filter(|candidate| Some(candidate.turn) < first));
+    }
+    let chosen = compose(&candidates, budget).into_iter().filter(|&index| index >= live.len());
+    chosen.map(|index| candidates[index].turn).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -178,19 +198,22 @@ mod tests {
         }
 
         #[test]
-        fn nobody_who_would_still_fit_is_left_behind(candidates in candidates()) {
-            let chosen = compose(&candidates, BUDGET);
-            let batch = rectangle(&candidates, &chosen);
-            for (index, candidate) in candidates.iter().enumerate() {
-                let room = batch.with(candidate.shape);
-                // A later one may have grown the rectangle or filled it with real tokens; what never
-                // happens is that room for a sentence of the batch's own size stays empty.
-                let same_size = candidate.shape.source == batch.outer.source
-                    && candidate.shape.target == batch.outer.target;
-                prop_assert!(
-                    chosen.contains(&index) || !same_size || !BUDGET.holds(room.outer)
-                );
-            }
+        fn sentences_of_one_size_fill_the_batch(count in 0_u64..20, source in 2_usize..=50, target in 2_usize..=50) {
+            let candidates: Vec<_> = (0..count).map(|due| candidate(due, 1, source, target)).collect();
+            let room = BUDGET.rows.min(BUDGET.tokens / (source + target));
+            let expected: Vec<_> = (0..candidates.len().min(room)).collect();
+            prop_assert_eq!(compose(&candidates, BUDGET), expected);
         }
+    }
+
+    #[test]
+    fn where_too_many_sit_out_only_the_first_of_all_joins() {
+        let live: Vec<_> = (10..42).map(|due| candidate(due, 1, 5, 5)).collect();
+        let join =
+            |due: &[u64]| newcomers(&live, due.iter().map(|&due| candidate(due, 1, 5, 5)), BUDGET).len();
+        assert_eq!(join(&[7, 8, 9]), 1);
+        assert_eq!(join(&[50, 51]), 0);
+        let some = &live[..31];
+        assert_eq!(newcomers(some, (7..10).map(|due| candidate(due, 1, 5, 5)), BUDGET).len(), 3);
     }
 }

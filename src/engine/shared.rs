@@ -94,7 +94,7 @@ impl Shared {
         }
     }
 
-    /// The lock is never held while foreign code runs, so what a poisoned one guards is whole.
+    /// No change of the state can panic halfway, so what a poisoned lock guards is whole.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,14 +6,10 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::live::Live;
-use super::plan::{Candidate, Shape, Turn, compose};
+use super::plan::{Candidate, Shape, Turn, compose, newcomers};
 use super::shared::{Job, Phase, Shared, State};
 use crate::decode::{Prediction, Translator};
 use crate::{Error, Result};
-
-/// Encoded sentences may fill so many batches. Newcomers that go first make running ones sit out;
-/// this bounds the memory of those who sit.
-const HELD_BATCHES: usize = 4;
 
 /// Runs until drained or dead, and leaves nobody waiting either way.
 pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
@@ -38,10 +34,8 @@ pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
         );
         let arriving = worker.arriving.into_iter().map(|(_, job)| job);
         let running = worker.live.into_iter().map(|live| live.job);
-        running
-            .chain(arriving)
-            .chain(waiting)
-            .for_each(|job| job.answer(Err(Error::EngineDead(reason.clone()))));
+        let unanswered = running.chain(arriving).chain(waiting);
+        unanswered.for_each(|job| job.answer(Err(Error::EngineDead(reason.clone()))));
     }
     shared.stopped.send_replace(Some(reason.map_or(Ok(()), Err)));
 }
@@ -112,7 +106,10 @@ impl<T: Translator> Worker<'_, T> {
         }
         let window: Vec<Candidate> = state.queue.window(self.shared.options.lookahead).collect();
         let chosen = compose(&window, self.shared.budget());
-        let full = chosen.len() < window.len() || window.len() == self.shared.options.lookahead;
+        let rows: usize = window.iter().map(|candidate| candidate.shape.rows).sum();
+        let full = chosen.len() < window.len()
+            || rows >= self.shared.options.max_batch_rows
+            || window.len() == self.shared.options.lookahead;
         let waited = now.saturating_duration_since(state.queue.oldest()?);
         max_delay.checked_sub(waited).filter(|rest| !full && !rest.is_zero())
     }
@@ -123,18 +120,12 @@ impl<T: Translator> Worker<'_, T> {
     }
 
     fn pick(&self, state: &mut State) -> Vec<(Turn, Job)> {
-        let mut candidates: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
-        let held = candidates.iter().map(|candidate| candidate.shape.rows).sum::<usize>();
-        if held < self.shared.options.max_batch_rows.saturating_mul(HELD_BATCHES) {
-            candidates.extend(state.queue.window(self.shared.options.lookahead));
-        }
-        let chosen = compose(&candidates, self.shared.budget());
-        let newcomers = chosen.into_iter().filter(|&index| index >= self.live.len());
-        let turns = newcomers.map(|index| candidates[index].turn);
-        let jobs = turns.filter_map(|turn| state.queue.take(turn).map(|entry| (turn, entry.payload)));
-        let jobs = jobs.collect();
+        let live: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
+        let window = state.queue.window(self.shared.options.lookahead);
+        let turns = newcomers(&live, window, self.shared.budget());
         state.queue.advance();
-        jobs
+        let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
+        turns.into_iter().filter_map(take).collect()
     }
 
     fn encode(&mut self) -> Result<()> {
@@ -213,9 +204,11 @@ impl<T: Translator> Worker<'_, T> {
         }
     }
 
+    /// Counts first: a caller that has its answer finds it in the metrics.
     fn answer(&mut self, now: Instant) {
         for live in self.live.extract_if(.., |live| live.finished()) {
-            self.shared.metrics.finished(live.finish(now));
+            self.shared.metrics.finished(live.steps_used());
+            live.finish(now);
         }
     }
 }
