@@ -179,7 +179,13 @@ impl Optimizer {
 
     fn gradients_by_name(&self, gradients: &GradStore) -> Result<Vec<Tensor>> {
         let gradient = |(name, slot): (&String, &Slot)| match gradients.get(slot.var.as_tensor()) {
-            Some(gradient) => Ok(gradient.to_dtype(DType::F32)?.contiguous()?),
+            Some(gradient) if gradient.shape() == slot.var.shape() => {
+                Ok(gradient.to_dtype(DType::F32)?.contiguous()?)
+            }
+            Some(gradient) => {
+                let (has, wants) = (gradient.dims(), slot.var.dims());
+                Err(message(format!("the gradient of {name} has shape {has:?}, expected {wants:?}")))
+            }
             None => Err(message(format!("no gradient reaches {name}: a layer cuts the backward pass"))),
         };
         self.slots.iter().map(gradient).collect()

@@ -1,12 +1,11 @@
 //! The update on the CPU: one pass over memory, in place, shared among threads in fixed chunks.
 
-use std::cell::RefCell;
-
-use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 
 use super::Coefficients;
 use crate::Result;
+use crate::train::memory;
 
 /// Elements that one thread takes at a time. Fixed, so that sums come out the same on any machine.
 const CHUNK: usize = 1 << 14;
@@ -14,7 +13,7 @@ const LANES: usize = 16;
 
 /// Σ g², chunk by chunk in f32 lanes, the chunks in f64.
 pub(super) fn sum_of_squares(gradient: &Tensor) -> Result<f64> {
-    with_slice(gradient, |values| {
+    memory::read(gradient, |values| {
         let chunks: Vec<f64> = values.par_chunks(CHUNK).map(chunk_of_squares).collect();
         chunks.iter().sum()
     })
@@ -40,45 +39,16 @@ pub(super) fn update(
     second: &mut [f32],
     c: Coefficients,
 ) -> Result<()> {
-    with_slice(gradient, |gradient| {
-        let moments = RefCell::new((first, second));
-        var.inplace_op1(&Update { gradient, moments, c })
-    })??;
-    Ok(())
-}
-
-/// candle gives mutable access to a variable's memory only to an operation, by shared reference;
-/// hence the cell.
-struct Update<'a> {
-    gradient: &'a [f32],
-    moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
-    c: Coefficients,
-}
-
-impl InplaceOp1 for Update<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("a parameter must be f32 and contiguous");
-        };
-        let values = &mut values[start..end];
-        let mut moments = self.moments.borrow_mut();
-        let (first, second) = &mut *moments;
-        let (n, c) = (values.len(), self.c);
-        if [self.gradient.len(), first.len(), second.len()] != [n; 3] {
-            candle_core::bail!("a gradient of {} elements for a parameter of {n}", self.gradient.len());
-        }
-        values
-            .par_chunks_mut(CHUNK)
-            .zip(first.par_chunks_mut(CHUNK))
-            .zip(second.par_chunks_mut(CHUNK))
-            .zip(self.gradient.par_chunks(CHUNK))
-            .for_each(|(((p, m), v), g)| update_chunk(p, m, v, g, c));
-        Ok(())
-    }
+    memory::read(gradient, |gradient| {
+        memory::write(var, |values| {
+            values
+                .par_chunks_mut(CHUNK)
+                .zip(first.par_chunks_mut(CHUNK))
+                .zip(second.par_chunks_mut(CHUNK))
+                .zip(gradient.par_chunks(CHUNK))
+                .for_each(|(((p, m), v), g)| update_chunk(p, m, v, g, c));
+        })
+    })?
 }
 
 fn update_chunk(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], c: Coefficients) {
@@ -89,14 +59,5 @@ fn update_chunk(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], c: Coeff
         *v = c.beta2 * *v + fresh2 * (g * g);
         let step = *m / (v.sqrt() * c.second_scale + c.eps) * c.rate;
         *p = *p * c.keep - step;
-    }
-}
-
-/// The memory of a contiguous f32 tensor on the CPU, without a copy.
-fn with_slice<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(read(&values[start..end])),
-        _ => Err(super::message("a gradient must be f32, contiguous and on the CPU".into())),
     }
 }
