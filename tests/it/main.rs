@@ -7,3 +7,4 @@ mod process;
 mod serve;
 mod shutdown;
 mod support;
+mod operations;
