@@ -7,4 +7,5 @@ mod process;
 mod serve;
 mod shutdown;
 mod support;
+mod training;
 mod operations;

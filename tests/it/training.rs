@@ -1,0 +1,205 @@
+//! The training program on a toy corpus, through its public functions: what a run leaves behind, and
+//! that stopping it changes nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use tutti::model::{Backend, Bundle};
+use tutti::text::Tokenizer;
+use tutti::train::cmlm::{self, End};
+use tutti::train::config::Config;
+
+const SUBJECTS: [(&str, &str); 6] = [
+    ("the dog", "der Hund"),
+    ("the cat", "die Katze"),
+    ("a man", "ein Mann"),
+    ("a woman", "eine Frau"),
+    ("the child", "das Kind"),
+    ("my friend", "mein Freund"),
+];
+const VERBS: [(&str, &str); 5] = [
+    ("sleeps", "schläft"),
+    ("eats bread", "isst Brot"),
+    ("sees the sea", "sieht das Meer"),
+    ("goes home", "geht nach Hause"),
+    ("reads a book", "liest ein Buch"),
+];
+
+/// A run in a folder of its own.
+struct Toy {
+    folder: tempfile::TempDir,
+}
+
+impl Toy {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut en, mut de) = (String::new(), String::new());
+        for (s, t) in SUBJECTS {
+            for (v, w) in VERBS {
+                en += &format!("{s} {v}.\n");
+                de += &format!("{t} {w}.\n");
+            }
+        }
+        fs::write(folder.path().join("en"), en).unwrap();
+        fs::write(folder.path().join("de"), de).unwrap();
+        let toy = Self { folder };
+        let lines: Vec<String> = ["en", "de"]
+            .iter()
+            .flat_map(|f| tutti::train::corpus::read_lines(&toy.path(f)).unwrap())
+            .collect();
+        let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), 320).unwrap();
+        tokenizer.save(toy.path("tokenizer.json")).unwrap();
+        toy
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self, output: &str, more: &str) -> Config {
+        let text = format!(
+            r#"
+            output = "{output}"
+            [data]
+            root = "{root}"
+            source = "en"
+            target = "de"
+            valid_source = "en"
+            valid_target = "de"
+            source_lang = "en"
+            target_lang = "de"
+            [tokenizer]
+            vocab_size = 320
+            path = "{tokenizer}"
+            [model]
+            encoder_layers = 1
+            decoder_layers = 1
+            d_model = 32
+            ffn = 64
+            heads = 2
+            max_positions = 32
+            [train]
+            batch_tokens = 96
+            accumulate = 2
+            learning_rate = 3e-3
+            warmup = 5
+            ema_decay = 0.9
+            validate_every = 4
+            checkpoint_every = 3
+            keep_last = 9
+            log_every = 1
+            valid_sentences = 5
+            {more}
+            "#,
+            output = self.path(output).display(),
+            root = self.folder.path().display(),
+            tokenizer = self.path("tokenizer.json").display(),
+        );
+        let file = self.path(&format!("{output}.toml"));
+        fs::write(&file, text).unwrap();
+        Config::read(&file, &[]).unwrap()
+    }
+
+    fn run(&self, output: &str, updates: u64) -> End {
+        let config = self.config(output, &format!("updates = {updates}"));
+        cmlm::run(&config, &AtomicBool::new(false)).unwrap()
+    }
+
+    fn checkpoint(&self, output: &str, update: u64) -> PathBuf {
+        self.path(output).join(format!("checkpoints/update-{update:08}"))
+    }
+}
+
+fn assert_same_file(a: &Path, b: &Path) {
+    assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{} and {} differ", a.display(), b.display());
+}
+
+/// safetensors writes its tensors in one order, so equal weights are equal bytes.
+fn assert_same_checkpoint(a: &Path, b: &Path) {
+    for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
+        assert_same_file(&a.join(file), &b.join(file));
+    }
+    let position = |folder: &Path| {
+        let text = fs::read_to_string(folder.join("state.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["position"].clone()
+    };
+    assert_eq!(position(a), position(b));
+}
+
+#[test]
+fn a_run_that_is_stopped_and_resumed_equals_one_that_is_not() {
+    let toy = Toy::new();
+    assert_eq!(toy.run("straight", 10), End::Finished);
+
+    // Stopped after four updates, killed after having saved the sixth, then left alone.
+    toy.run("stopped", 4);
+    toy.run("stopped", 8);
+    for late in [7, 8] {
+        let _ = fs::remove_dir_all(toy.checkpoint("stopped", late));
+    }
+    toy.run("stopped", 10);
+
+    assert_same_checkpoint(&toy.checkpoint("straight", 10), &toy.checkpoint("stopped", 10));
+    let bundle = |run| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
+    assert_same_file(&bundle("straight"), &bundle("stopped"));
+}
+
+#[test]
+fn a_run_that_is_interrupted_saves_before_it_ends() {
+    let toy = Toy::new();
+    toy.run("run", 2);
+    let config = toy.config("run", "updates = 9");
+    assert_eq!(cmlm::run(&config, &AtomicBool::new(true)).unwrap(), End::Interrupted);
+    assert!(toy.checkpoint("run", 2).is_dir());
+    assert!(!toy.checkpoint("run", 9).exists());
+    assert_eq!(toy.run("run", 9), End::Finished);
+}
+
+#[test]
+fn another_seed_gives_other_weights_and_is_refused_in_the_same_folder() {
+    let toy = Toy::new();
+    toy.run("one", 2);
+    let other = toy.config("two", "updates = 2\nseed = 2");
+    cmlm::run(&other, &AtomicBool::new(false)).unwrap();
+    let weights = |run| fs::read(toy.checkpoint(run, 2).join("model.safetensors")).unwrap();
+    assert!(weights("one") != weights("two"));
+
+    let same_folder = toy.config("one", "updates = 4\nseed = 2");
+    let refused = cmlm::run(&same_folder, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(refused.contains("seed"), "{refused}");
+}
+
+#[test]
+fn a_toy_language_is_learnt_and_the_bundle_translates_it() {
+    let toy = Toy::new();
+    let config = toy.config("learnt", "updates = 400\ndropout = 0.0");
+    cmlm::run(&config, &AtomicBool::new(false)).unwrap();
+    let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
+    let network = bundle.network(&Backend::cpu()).unwrap();
+    let set = cmlm::read_test_set(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let steps = tutti::decode::Steps::new(4).unwrap();
+    let done = tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512).unwrap();
+    assert!(done.measured.bleu > 90.0, "{:?}: {:?}", done.measured, done.texts);
+}
+
+#[test]
+fn the_mean_of_checkpoints_makes_a_bundle() {
+    let toy = Toy::new();
+    toy.run("run", 6);
+    let config = toy.config("run", "updates = 6");
+    let folders = [toy.checkpoint("run", 3), toy.checkpoint("run", 6)];
+    cmlm::write_average(&config, &folders, &toy.path("mean")).unwrap();
+    let bundle = Bundle::open(&toy.path("mean")).unwrap();
+    assert_ne!(bundle.checksum, Bundle::open(&toy.path("run/bundle")).unwrap().checksum);
+}
+
+#[test]
+fn unequal_files_are_refused_before_anything_is_trained() {
+    let toy = Toy::new();
+    let text = fs::read_to_string(toy.path("de")).unwrap();
+    fs::write(toy.path("de"), text.lines().skip(1).map(|l| format!("{l}\n")).collect::<String>()).unwrap();
+    let config = toy.config("run", "updates = 2");
+    let refused = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(refused.contains("29") && refused.contains("30"), "{refused}");
+}
