@@ -1,6 +1,7 @@
 //! The server as its clients see it: over TCP, on port 0, with a fake network behind a real tokenizer.
 //! One binary; a file for each subject. `process` runs the built program itself.
 
+mod default_model;
 mod errors;
 mod overload;
 mod process;
