@@ -15,6 +15,8 @@ mod gather;
 mod layer_norm;
 mod linear;
 mod residual;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 pub use cpu::{all_finite, with_values};
@@ -25,4 +27,3 @@ pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
 pub use vocabulary::{best_tokens, log_softmax};
-
