@@ -1,1 +1,209 @@
-fn main() {}
+//! `train`: everything that produces weights. Thin: it reads the command line and calls the library.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, Parser, Subcommand};
+use tutti::decode::Steps;
+use tutti::model::{Backend, Bundle, Score};
+use tutti::text::Tokenizer;
+use tutti::train::checkpoint::Store;
+use tutti::train::cmlm::{self, End};
+use tutti::train::config::Config;
+use tutti::train::corpus::read_lines;
+use tutti::train::evaluate::{Measured, evaluate};
+
+/// Train translation models for tutti
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Learn the vocabulary of both languages from the training text
+    Tokenizer(RunArgs),
+    /// Train a CMLM; goes on from the last checkpoint in the output folder
+    Cmlm(RunArgs),
+    /// Write a bundle with the mean weights of several checkpoints
+    Average(AverageArgs),
+    /// Score a bundle on parallel text, at each number of steps
+    Evaluate(EvaluateArgs),
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// The run, as a TOML file (see config/train/)
+    #[arg(long)]
+    config: PathBuf,
+    /// Another value for a key of the file: --set train.updates=100
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Args)]
+struct AverageArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Take so many checkpoints with the best validation scores
+    #[arg(long, default_value_t = 5, conflicts_with = "checkpoints")]
+    best: usize,
+    /// Take these checkpoint folders instead
+    #[arg(long, num_args = 1..)]
+    checkpoints: Vec<PathBuf>,
+    /// Folder of the bundle
+    #[arg(long)]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct EvaluateArgs {
+    /// Folder of the bundle
+    #[arg(long, default_value = "models/en-de")]
+    model: PathBuf,
+    /// Text to translate, a sentence a line
+    #[arg(long)]
+    source: PathBuf,
+    /// What it should become, line by line
+    #[arg(long)]
+    reference: PathBuf,
+    /// Numbers of decoder passes
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
+    steps: Vec<u8>,
+    /// Lengths tried for each sentence
+    #[arg(long, default_value_t = 1)]
+    length_beam: usize,
+    /// Padded tokens of a batch
+    #[arg(long, default_value_t = 2048)]
+    batch_tokens: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Record the scores in the bundle's config.json, where /info reads them
+    #[arg(long)]
+    record: bool,
+}
+
+/// candle's backward pass recurses once for each op of the tape.
+const STACK_BYTES: usize = 256 << 20;
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
+    let thread = work.spawn(move || match cli.command {
+        Command::Tokenizer(args) => tokenizer(&args),
+        Command::Cmlm(args) => cmlm(&args),
+        Command::Average(args) => average_bundle(&args),
+        Command::Evaluate(args) => evaluate_bundle(&args),
+    })?;
+    thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
+}
+
+fn tokenizer(args: &RunArgs) -> Result<()> {
+    let config = Config::read(&args.config, &args.overrides)?;
+    let mut lines = Vec::new();
+    for (source, target) in config.data.train_files() {
+        lines.extend(read_lines(&source)?);
+        lines.extend(read_lines(&target)?);
+    }
+    let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), config.tokenizer.vocab_size)?;
+    let path = &config.tokenizer.path;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    tokenizer.save(path)?;
+    eprintln!("{}: {} tokens from {} lines", path.display(), tokenizer.vocab_size(), lines.len());
+    Ok(())
+}
+
+fn cmlm(args: &RunArgs) -> Result<()> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this update and saving; once more to stop at once");
+    })?;
+    let config = Config::read(&args.config, &args.overrides)?;
+    match cmlm::run(&config, &STOP)? {
+        End::Finished => eprintln!("done: {}", config.output.join("bundle").display()),
+        End::Interrupted => eprintln!("saved; the same command goes on from here"),
+    }
+    Ok(())
+}
+
+fn average_bundle(args: &AverageArgs) -> Result<()> {
+    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let train = &config.train;
+    let paths = if args.checkpoints.is_empty() {
+        let store = Store::open(&config.output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        store.best(args.best)?
+    } else {
+        args.checkpoints.clone()
+    };
+    if paths.is_empty() {
+        bail!("no validated checkpoint under {}; name some with --checkpoints", config.output.display());
+    }
+    cmlm::write_average(&config, &paths, &args.output)?;
+    let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    eprintln!("{}: mean of {}", args.output.display(), names.join(", "));
+    Ok(())
+}
+
+fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
+    let bundle = Bundle::open(&args.model)?;
+    let network = bundle.network(&Backend::cpu())?;
+    let set = cmlm::read_test_set(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
+    if set.is_empty() {
+        bail!("{} has no lines", args.source.display());
+    }
+    let mut rows: Vec<Measured> = Vec::new();
+    for &steps in &args.steps {
+        let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
+        let done = evaluate(&network, &bundle.tokenizer, &set, steps, args.length_beam, args.batch_tokens)?;
+        rows.push(done.measured);
+    }
+    if args.json {
+        let report = serde_json::json!({
+            "model": bundle.name, "checksum": bundle.checksum, "sentences": set.len(),
+            "length_beam": args.length_beam, "bleu_signature": tutti::eval::bleu_signature(),
+            "chrf_signature": tutti::eval::chrf_signature(), "scores": rows,
+        });
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print_table(&rows);
+        println!("\nBLEU {}\nchrF {}", tutti::eval::bleu_signature(), tutti::eval::chrf_signature());
+        println!("{} sentences, length beam {}", set.len(), args.length_beam);
+    }
+    if args.record {
+        let scores = rows
+            .iter()
+            .map(|r| Score { steps: r.steps as u8, bleu: round(r.bleu), chrf: round(r.chrf) })
+            .collect();
+        bundle.record_scores(scores)?;
+    }
+    Ok(())
+}
+
+fn round(score: f64) -> f64 {
+    (score * 100.0).round() / 100.0
+}
+
+fn print_table(rows: &[Measured]) {
+    println!("| steps | BLEU | BLEU, repeats kept | chrF | repeats | sentences/s |");
+    println!("|---|---|---|---|---|---|");
+    for r in rows {
+        println!(
+            "| {} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.0} |",
+            r.steps,
+            r.bleu,
+            r.bleu_uncollapsed,
+            r.chrf,
+            100.0 * r.repetition_rate,
+            r.sentences_per_second
+        );
+    }
+}

@@ -25,6 +25,11 @@ impl Beam {
         Ok(Self { canvases: lengths.into_iter().map(|l| Canvas::new(l, steps, specials)).collect() })
     }
 
+    /// Every canvas, finished or not, most probable length first.
+    pub fn canvases(&self) -> &[Canvas] {
+        &self.canvases
+    }
+
     /// The canvases that still want predictions: one row of the next pass each.
     pub fn live(&self) -> impl Iterator<Item = &Canvas> {
         self.canvases.iter().filter(|canvas| !canvas.finished())

@@ -1,1 +1,117 @@
-//! (to be written)
+//! Dynamic batching: many callers, one model thread.
+//!
+//! A caller hands a request's sentences to [`Handle::submit`], which admits all of them or none, and
+//! awaits one [`Pending`] for each. The model thread owns the [`Translator`](crate::decode::Translator)
+//! and repeats, as long as there is anything to do:
+//!
+//! 1. whoever gave up or ran out of time leaves, from the queue and from the running rows;
+//! 2. the next batch is planned over running and waiting sentences alike;
+//! 3. newcomers are encoded, then *one* decoder pass runs over the batch;
+//! 4. sentences that have had their steps are answered.
+//!
+//! Nothing carries over from pass to pass but the canvas and the encoder's output. So requests with
+//! different `steps` share passes, a sentence can sit out a pass, and what arrives while others run
+//! joins the very next pass. There is no timer: an idle thread starts with what is there.
+//!
+//! * `queue` holds what is admitted; `plan` chooses a batch; `pace` guesses waiting times. The three
+//!   are pure: no threads, no clocks.
+//! * `worker` is the model thread, `live` a sentence in its hands; `handle` is what callers hold,
+//!   `shared` what lies between them.
+//!
+//! Order is by *virtual deadline*: a sentence that asks for T steps is due `T × (1 + max_passed_over)`
+//! passes after its arrival. A one-step request therefore goes before the ten-step requests that are
+//! running; and since a sentence's due pass never moves while newcomers' do, nothing starves.
+//!
+//! Knows no HTTP, no words, no tensors.
+
+mod handle;
+mod live;
+mod pace;
+mod plan;
+mod queue;
+mod shared;
+mod worker;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use crate::decode::{Hypothesis, Steps};
+
+pub use handle::{Engine, Handle, Pending, start};
+
+/// Bounds of the queue and of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Sentences that may wait.
+    pub max_queue_items: usize,
+    /// Tokens that may wait: sources and expected targets of all their canvases.
+    pub max_queue_tokens: usize,
+    /// Bound on `rows × (longest source + longest target)` of one decoder pass.
+    pub max_batch_tokens: usize,
+    /// Canvases in one decoder pass.
+    pub max_batch_rows: usize,
+    /// How long an idle model thread waits for company once the first sentence is there.
+    pub max_delay: Duration,
+    /// How many waiting sentences are looked at when a batch is planned.
+    pub lookahead: usize,
+    /// How many passes a sentence lets later but cheaper ones go first, for each step it asks for.
+    pub max_passed_over: u32,
+}
+
+impl Default for Options {
+    /// For sentences of some twelve tokens on a few CPU cores.
+    fn default() -> Self {
+        Self {
+            max_queue_items: 2048,
+            max_queue_tokens: 131_072,
+            max_batch_tokens: 4096,
+            max_batch_rows: 64,
+            max_delay: Duration::ZERO,
+            lookahead: 256,
+            max_passed_over: 8,
+        }
+    }
+}
+
+/// One sentence to translate.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// `bos x1..xn eos`.
+    pub source: Vec<u32>,
+    pub steps: Steps,
+    /// How many target lengths are tried.
+    pub length_beam: usize,
+    /// Whether repeated tokens are collapsed at the end; what `decode` advises if none.
+    pub collapse: Option<bool>,
+    /// Whether the canvases after each pass are wanted.
+    pub trace: bool,
+    /// The answer is worthless after this.
+    pub deadline: Option<Instant>,
+}
+
+/// Where the time of one sentence went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From admission to being picked up by the model thread.
+    pub queue: Duration,
+    /// The encoder's call that this sentence shared.
+    pub encode: Duration,
+    /// From the end of the encoder's call to the end of the last pass.
+    pub decode: Duration,
+}
+
+/// The answer for one [`Item`].
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// One for each length of the beam, best first; never empty.
+    pub hypotheses: Vec<Hypothesis>,
+    /// Decoder passes that were taken.
+    pub steps_used: usize,
+    pub timings: Timings,
+    /// The best hypothesis' canvas after each pass, with bos and eos, before any collapse.
+    pub trace: Option<Vec<Vec<u32>>>,
+}

@@ -94,6 +94,15 @@ impl Bundle {
         Ok(Network::load(&self.config.shape, &VarBuilder::from_tensors(tensors, DType::F32, device))?)
     }
 
+    /// Writes measured scores into `config.json`, whole or not at all.
+    pub fn record_scores(&self, scores: Vec<Score>) -> Result<()> {
+        let config = Config { scores, ..self.config.clone() };
+        let path = self.dir.join(Self::CONFIG);
+        let fresh = self.dir.join(".config.json");
+        fs::write(&fresh, config.to_json()?).map_err(Error::io(&fresh))?;
+        fs::rename(&fresh, &path).map_err(Error::io(&path))
+    }
+
     /// The weights by name, f32 on the CPU.
     pub fn tensors(&self) -> &HashMap<String, Tensor> {
         &self.tensors
@@ -114,23 +123,24 @@ impl Bundle {
             _ => Path::new("."),
         };
         fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        let fresh = tempfile::Builder::new().prefix(".bundle-").tempdir_in(parent).map_err(Error::io(parent))?;
+        let fresh =
+            tempfile::Builder::new().prefix(".bundle-").tempdir_in(parent).map_err(Error::io(parent))?;
         let write = |name: &str, bytes: &[u8]| {
             let path = fresh.path().join(name);
             fs::write(&path, bytes).map_err(Error::io(&path))?;
             fs::File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io(&path))
         };
-        let json = serde_json::to_string_pretty(config).map_err(|e| Error::Config(e.to_string()))?;
-        write(Self::CONFIG, format!("{json}\n").as_bytes())?;
+        write(Self::CONFIG, config.to_json()?.as_bytes())?;
         write(Self::CARD, card.as_bytes())?;
         tokenizer.save(&fresh.path().join(Self::TOKENIZER))?;
         let halves = tensors
             .iter()
-            .map(|(name, t)| Ok((name.clone(), t.to_device(&Device::Cpu)?.to_dtype(DType::F16)?.contiguous()?)))
+            .map(|(name, t)| {
+                Ok((name.clone(), t.to_device(&Device::Cpu)?.to_dtype(DType::F16)?.contiguous()?))
+            })
             .collect::<Result<std::collections::BTreeMap<_, _>>>()?;
         let path = dir.join(Self::WEIGHTS);
-        let bytes =
-            safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
         write(Self::WEIGHTS, &bytes)?;
 
         let fresh = fresh.keep();

@@ -146,6 +146,12 @@ impl Config {
         }
     }
 
+    /// As it stands in the file.
+    pub fn to_json(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self).map_err(|e| Error::Config(e.to_string()))?;
+        Ok(format!("{json}\n"))
+    }
+
     pub fn validate(&self) -> Result<()> {
         if self.format != Self::FORMAT {
             return Err(Error::Config(format!(
@@ -168,7 +174,10 @@ impl Config {
             )));
         }
         for code in [&self.source, &self.target] {
-            if code.is_empty() || code.len() > 16 || !code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            if code.is_empty()
+                || code.len() > 16
+                || !code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            {
                 return Err(Error::Config(format!("{code:?} is not a language code")));
             }
         }

@@ -23,7 +23,11 @@ pub struct Padded {
 
 impl Padded {
     /// Pads to the longest row.
-    pub fn new<'a>(rows: impl ExactSizeIterator<Item = &'a [u32]>, pad: u32, device: &Device) -> Result<Self> {
+    pub fn new<'a>(
+        rows: impl ExactSizeIterator<Item = &'a [u32]>,
+        pad: u32,
+        device: &Device,
+    ) -> Result<Self> {
         let rows: Vec<&[u32]> = rows.collect();
         let lengths: Arc<[usize]> = rows.iter().map(|r| r.len()).collect();
         let len = lengths.iter().copied().max().unwrap_or(0);

@@ -64,19 +64,33 @@ pub fn split_to_fit<'a>(
         push(&mut pieces, sentence);
         return Ok(pieces);
     }
-    let (mut start, mut fitting) = (0, 0); // the piece being grown, and as far as it is known to fit
+    // Counts nearly add up, so each clause is counted once and only the finished piece again: a long
+    // text of short clauses must not cost its square.
+    let around = tokens("")?; // bos and eos
+    let mut clauses = Vec::new();
+    let mut start = 0;
     for end in clause_ends(sentence) {
-        if tokens(sentence[start..end].trim())? > limit {
-            push(&mut pieces, &sentence[start..fitting]);
-            start = fitting;
-            let size = tokens(sentence[start..end].trim())?;
-            if size > limit {
-                return Err(Error::TooLarge { what: "tokens of a clause", size, limit });
-            }
+        let size = tokens(sentence[start..end].trim())?;
+        if size > limit {
+            return Err(Error::TooLarge { what: "tokens of a clause", size, limit });
         }
-        fitting = end;
+        clauses.push((start, end, size.saturating_sub(around)));
+        start = end;
     }
-    push(&mut pieces, &sentence[start..]);
+    let mut rest = clauses.as_slice();
+    while let Some(&(start, ..)) = rest.first() {
+        let mut sum = around;
+        let fits = |&&(.., size): &&(usize, usize, usize)| {
+            sum += size;
+            sum <= limit
+        };
+        let mut count = rest.iter().take_while(fits).count().max(1);
+        while count > 1 && tokens(sentence[start..rest[count - 1].1].trim())? > limit {
+            count -= 1;
+        }
+        push(&mut pieces, &sentence[start..rest[count - 1].1]);
+        rest = &rest[count..];
+    }
     Ok(pieces)
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::corpus::OnBadLine;
 use super::optimizer::AdamW;
 use super::schedule::Schedule;
+use crate::nn::gemm::Precision;
 use crate::{Error, Result};
 
 mod paths;
@@ -98,6 +99,8 @@ pub struct Train {
     pub eps: f64,
     /// So many updates in a row without a finite gradient end the run.
     pub max_skips_in_a_row: u32,
+    /// What the operands of the large products are rounded to.
+    pub products: Products,
     /// Of the moving average of the weights; 0 for none.
     pub ema_decay: f64,
     /// In updates, as all that follow.
@@ -108,6 +111,24 @@ pub struct Train {
     pub keep_best: usize,
     /// Sentences translated at each validation, from the head of the file.
     pub valid_sentences: usize,
+}
+
+/// Number type of the operands of products; weights, sums and everything else stay f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Products {
+    F32,
+    /// Twice as fast on a CPU with AVX512-BF16, the same as `f32` on others.
+    Bf16,
+}
+
+impl From<Products> for Precision {
+    fn from(products: Products) -> Self {
+        match products {
+            Products::F32 => Self::F32,
+            Products::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl Default for Model {
@@ -134,6 +155,7 @@ impl Default for Train {
             betas: (0.9, 0.98),
             eps: 1e-8,
             max_skips_in_a_row: 5,
+            products: Products::F32,
             ema_decay: 0.0,
             validate_every: 500,
             checkpoint_every: 500,

@@ -5,10 +5,13 @@
 //! what happened. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
 pub mod batches;
+mod card;
 pub mod checkpoint;
+pub mod cmlm;
 pub mod config;
 pub mod corpus;
 pub mod ema;
+pub mod evaluate;
 pub mod log;
 pub mod masking;
 mod memory;

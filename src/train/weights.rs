@@ -6,8 +6,8 @@ use candle_core::{DType, Var};
 use candle_nn::VarBuilder;
 
 use super::checkpoint::Tensors;
-use crate::model::{Backend, Network, Shape, Spec};
 use crate::Result;
+use crate::model::{Backend, Network, Shape, Spec};
 
 /// Variables and the network that computes with them: an update of the one moves the other.
 pub struct Weights {
@@ -57,8 +57,10 @@ mod tests {
     fn a_seed_gives_the_same_weights() {
         let (a, b) = (tiny().snapshot().expect("a"), tiny().snapshot().expect("b"));
         for (name, tensor) in a {
-            let (x, y): (Vec<f32>, Vec<f32>) =
-                (tensor.flatten_all().unwrap().to_vec1().unwrap(), b[&name].flatten_all().unwrap().to_vec1().unwrap());
+            let (x, y): (Vec<f32>, Vec<f32>) = (
+                tensor.flatten_all().unwrap().to_vec1().unwrap(),
+                b[&name].flatten_all().unwrap().to_vec1().unwrap(),
+            );
             assert_eq!(x, y, "{name}");
         }
     }

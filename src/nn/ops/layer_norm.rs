@@ -86,7 +86,13 @@ impl LayerNormOp {
     /// With n = (x - mean) · scale and d = grad · gain:
     /// `dx = scale · (d - mean(d) - n · mean(d · n))`, `dgain = Σ grad · n`, `dbias = Σ grad`.
     /// Blocks of rows are fixed, so that the sums do not depend on the number of threads.
-    fn gradients(&self, x: &[f32], gain: &[f32], grad: &[f32], width: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    fn gradients(
+        &self,
+        x: &[f32],
+        gain: &[f32],
+        grad: &[f32],
+        width: usize,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         const ROWS: usize = 256;
         let mut dx = vec![0f32; x.len()];
         let parts: Vec<(Vec<f32>, Vec<f32>)> = dx

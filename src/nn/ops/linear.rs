@@ -125,7 +125,9 @@ impl CustomOp3 for LinearOp {
             };
             let dw = if weight.track_op() {
                 let mut dw = vec![0f32; out * input];
-                with_values(x, |x| gemm(self.precision, out, input, rows, g, true, x, false, &mut dw, false))?;
+                with_values(x, |x| {
+                    gemm(self.precision, out, input, rows, g, true, x, false, &mut dw, false)
+                })?;
                 Some(dw)
             } else {
                 None

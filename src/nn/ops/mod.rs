@@ -19,8 +19,8 @@ mod residual;
 mod tests;
 mod vocabulary;
 
-pub use cpu::{all_finite, with_values};
 pub use attention::{cross_attention, self_attention};
+pub use cpu::{all_finite, with_values};
 pub use cross_entropy::cross_entropy;
 pub use gather::pad_stack;
 pub use layer_norm::layer_norm;

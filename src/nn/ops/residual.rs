@@ -12,11 +12,7 @@ const WIDTH: usize = 4096;
 /// `x` with a share `p` of its values zeroed and the others divided by `1 - p`.
 pub fn dropout(x: &Tensor, p: f32, seed: u64) -> Result<Tensor> {
     let mask = Mask::new(p, seed);
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op1(DropoutOp { mask })
-    } else {
-        x * mask.tensor(x)?
-    }
+    if x.device().is_cpu() { x.contiguous()?.apply_op1(DropoutOp { mask }) } else { x * mask.tensor(x)? }
 }
 
 /// `x + branch`

@@ -20,10 +20,7 @@ pub fn best_tokens(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>>
                     let allowed = &row[forbidden..];
                     let top = max(allowed);
                     let best = allowed.iter().position(|&v| v == top).unwrap_or(0);
-                    (
-                        (best + forbidden) as u32,
-                        -sum_by(allowed, |v| exp(v - top)).ln(),
-                    )
+                    ((best + forbidden) as u32, -sum_by(allowed, |v| exp(v - top)).ln())
                 })
             })
             .collect()

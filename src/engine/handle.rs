@@ -1,0 +1,290 @@
+//! What callers hold: [`Handle`] to hand in sentences, [`Pending`] to await each answer, [`Engine`]
+//! to end it all.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::queue::{Ask, Entry, Refusal};
+use super::shared::{Job, Phase, Shared, State};
+use super::{Item, Options, Outcome, Timings, worker};
+use crate::decode::{Hypothesis, Limits, Translator};
+use crate::metrics::{EngineMetrics, Rejected};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// Starts the model thread, which owns the translator from here on.
+///
+/// # Errors
+/// [`Error::Config`] if a bound is zero or one sentence at the network's limits does not fit a batch;
+/// [`Error::EngineDead`] if the system gives no thread.
+pub fn start<T: Translator>(translator: T, options: Options, metrics: EngineMetrics) -> Result<Engine> {
+    let limits = translator.limits();
+    check(&options, limits)?;
+    let specials = translator.specials();
+    let shared = Arc::new(Shared::new(options, limits, metrics));
+    let scraped = Arc::downgrade(&shared);
+    let age = move || scraped.upgrade().map_or(Duration::ZERO, |shared| shared.oldest_age());
+    shared.metrics.oldest_age_from(age);
+    let at_work = Arc::clone(&shared);
+    let thread = std::thread::Builder::new()
+        .name("tutti-model".into())
+        .spawn(move || worker::supervise(translator, &at_work))
+        .map_err(|error| Error::EngineDead(format!("no thread for the model: {error}")))?;
+    Ok(Engine { handle: Handle { shared }, specials, thread: Some(thread) })
+}
+
+fn check(options: &Options, limits: Limits) -> Result<()> {
+    let longest = limits.source_tokens.saturating_add(limits.target_tokens);
+    if options.max_batch_tokens < longest {
+        return Err(Error::Config(format!(
+            "max_batch_tokens is {}, but one sentence may take {longest} tokens on both sides",
+            options.max_batch_tokens
+        )));
+    }
+    let bounds = [
+        ("max_queue_items", options.max_queue_items),
+        ("max_queue_tokens", options.max_queue_tokens),
+        ("max_batch_rows", options.max_batch_rows),
+        ("lookahead", options.lookahead),
+    ];
+    match bounds.iter().find(|(_, bound)| *bound == 0) {
+        Some((name, _)) => Err(Error::Config(format!("{name} must be at least 1"))),
+        None => Ok(()),
+    }
+}
+
+/// A running engine. Dropping it drains it, without waiting.
+#[derive(Debug)]
+pub struct Engine {
+    handle: Handle,
+    specials: Specials,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.handle.limits()
+    }
+
+    pub fn specials(&self) -> Specials {
+        self.specials
+    }
+
+    /// Drains, and blocks until everything admitted is answered and the model thread has ended.
+    ///
+    /// # Errors
+    /// [`Error::EngineDead`] if it died instead.
+    pub fn join(mut self) -> Result<()> {
+        self.handle.drain();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            return Err(Error::EngineDead("the model thread panicked".into()));
+        }
+        self.handle.end().unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.handle.drain();
+    }
+}
+
+/// The way into an engine; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// One admission decision for all items or none; one future for each, in order.
+    ///
+    /// A source without words (`bos eos`, or less) has the empty translation, in no steps.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for what could never be admitted, [`Error::QueueFull`] for what cannot be
+    /// admitted now, [`Error::Draining`] after [`drain`](Self::drain), [`Error::EngineDead`] if the
+    /// model thread died.
+    pub fn submit(&self, items: Vec<Item>) -> Result<Vec<Pending>> {
+        let now = Instant::now();
+        let count = items.len();
+        self.admit(items, now).inspect_err(|error| {
+            let reason = match error {
+                Error::TooLarge { .. } => Rejected::TooLong,
+                Error::QueueFull { .. } => Rejected::QueueFull,
+                Error::Draining => Rejected::Draining,
+                _ => return,
+            };
+            self.shared.metrics.rejected(reason, count);
+        })
+    }
+
+    fn admit(&self, items: Vec<Item>, now: Instant) -> Result<Vec<Pending>> {
+        let asks: Vec<Option<Ask>> = items.iter().map(|item| self.ask(item)).collect::<Result<_>>()?;
+        let mut state = self.shared.lock();
+        match &state.phase {
+            Phase::Open => {}
+            Phase::Draining | Phase::Stopped(None) => return Err(Error::Draining),
+            Phase::Stopped(Some(reason)) => return Err(Error::EngineDead(reason.clone())),
+        }
+        self.make_room(&mut state, &asks.iter().flatten().copied().collect::<Vec<_>>(), now)?;
+        let mut request = Vec::with_capacity(items.len());
+        let mut pending = Vec::with_capacity(items.len());
+        for (item, ask) in items.into_iter().zip(asks) {
+            let (reply, answer) = oneshot::channel();
+            pending.push(Pending { answer });
+            match ask {
+                Some(ask) => {
+                    let counted = self.shared.metrics.queued();
+                    let job = Job { item, submitted: now, reply, counted };
+                    request.push(Entry { ask, arrived: now, payload: job });
+                }
+                // The receiver is at hand, so this always arrives.
+                None => drop(reply.send(Ok(Outcome::of_nothing(&item)))),
+            }
+        }
+        state.queue.admit(request).map_err(|refusal| self.refused(&state, refusal))?;
+        drop(state);
+        self.shared.changed.notify_one();
+        Ok(pending)
+    }
+
+    /// What the item will take; none if there is nothing to translate.
+    fn ask(&self, item: &Item) -> Result<Option<Ask>> {
+        let (limits, budget) = (self.shared.limits, self.shared.budget());
+        let size = item.source.len();
+        if size > limits.source_tokens {
+            return Err(Error::TooLarge { what: "tokens of a sentence", size, limit: limits.source_tokens });
+        }
+        if item.length_beam > budget.rows {
+            return Err(Error::TooLarge { what: "length_beam", size: item.length_beam, limit: budget.rows });
+        }
+        let ask = self.shared.ask(item);
+        let mut longest = ask.shape;
+        longest.target = limits.target_tokens;
+        if !budget.holds(longest) {
+            let what = "length_beam times tokens of a sentence";
+            return Err(Error::TooLarge { what, size: longest.tokens(), limit: budget.tokens });
+        }
+        Ok((size > 2).then_some(ask))
+    }
+
+    /// Those who left or came too late give way to newcomers at once, not only before the next pass.
+    fn make_room(&self, state: &mut State, asks: &[Ask], now: Instant) -> Result<()> {
+        let mut room = state.queue.room_for(asks.iter().copied());
+        if room == Err(Refusal::Full) {
+            let over = state.queue.take_if(|job| job.is_over(now));
+            over.into_iter().for_each(|job| job.let_go(&self.shared.metrics));
+            room = state.queue.room_for(asks.iter().copied());
+        }
+        room.map_err(|refusal| self.refused(state, refusal))
+    }
+
+    fn refused(&self, state: &State, refusal: Refusal) -> Error {
+        let options = &self.shared.options;
+        match refusal {
+            Refusal::Full => Error::QueueFull { retry_after: state.pace.retry_after(state.queue.work()) },
+            Refusal::TooManyItems { items } => Error::TooLarge {
+                what: "sentences of a request",
+                size: items,
+                limit: options.max_queue_items,
+            },
+            Refusal::TooManyTokens { tokens } => {
+                Error::TooLarge { what: "tokens of a request", size: tokens, limit: options.max_queue_tokens }
+            }
+        }
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Refuses new items from now on; what was admitted is answered, then the model thread ends.
+    pub fn drain(&self) {
+        let mut state = self.shared.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Draining;
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+
+    /// The model thread runs: it has neither ended nor died.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.shared.lock().phase, Phase::Stopped(_))
+    }
+
+    /// How long ago the model thread last went from one pass to the next; zero while it waits for work.
+    pub fn heartbeat(&self) -> Duration {
+        self.shared.since_beat()
+    }
+
+    /// Items admitted and not yet picked up.
+    pub fn queue_depth(&self) -> usize {
+        self.shared.lock().queue.len()
+    }
+
+    /// Resolves when the model thread has ended, everybody being answered.
+    ///
+    /// # Errors
+    /// [`Error::EngineDead`] if it died: this process should end.
+    pub async fn stopped(&self) -> Result<()> {
+        let mut stopped = self.shared.stopped.subscribe();
+        // The sender lives as long as this handle, so that the wait itself cannot fail.
+        let _ = stopped.wait_for(Option::is_some).await;
+        self.end().unwrap_or(Ok(()))
+    }
+
+    fn end(&self) -> Option<Result<()>> {
+        match &self.shared.lock().phase {
+            Phase::Stopped(None) => Some(Ok(())),
+            Phase::Stopped(Some(reason)) => Some(Err(Error::EngineDead(reason.clone()))),
+            Phase::Open | Phase::Draining => None,
+        }
+    }
+}
+
+impl Outcome {
+    fn of_nothing(item: &Item) -> Self {
+        Self {
+            hypotheses: vec![Hypothesis::default()],
+            steps_used: 0,
+            timings: Timings::default(),
+            trace: item.trace.then(Vec::new),
+        }
+    }
+}
+
+/// The answer to one item, as a future. Dropping it cancels the item: its rows leave before the next
+/// pass.
+#[derive(Debug)]
+#[must_use = "dropping this cancels the item"]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Outcome>>,
+}
+
+impl Future for Pending {
+    type Output = Result<Outcome>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(context).map(|answer| {
+            answer.unwrap_or_else(|_| Err(Error::EngineDead("the model thread dropped a sentence".into())))
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! How long a full queue will take: a moving average of the work done in a second.
+
+use std::time::Duration;
+
+/// What a refused caller is told at least and at most.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// The weight of a pass halves with every 22 that follow it.
+const NEWEST: f64 = 1.0 / 32.0;
+
+/// Work (tokens times passes) and time of recent passes, both with fading weights. Their quotient is
+/// the pace; averaging quotients instead would let one tiny pass count as much as a full one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    work: f64,
+    seconds: f64,
+}
+
+impl Pace {
+    /// One pass did `work` in `elapsed`, encoding included.
+    pub fn record(&mut self, work: u64, elapsed: Duration) {
+        self.work += NEWEST * (work as f64 - self.work);
+        self.seconds += NEWEST * (elapsed.as_secs_f64() - self.seconds);
+    }
+
+    /// When a caller may try again if `work` waits now.
+    pub fn retry_after(&self, work: u64) -> Duration {
+        let seconds = if self.work > 0.0 { work as f64 * self.seconds / self.work } else { 0.0 };
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_anything_ran_a_second_is_the_guess() {
+        assert_eq!(Pace::default().retry_after(1_000_000), SHORTEST);
+    }
+
+    #[test]
+    fn the_wait_is_the_queue_over_the_pace() {
+        let mut pace = Pace::default();
+        for _ in 0..5 {
+            pace.record(1000, Duration::from_millis(100));
+        }
+        let wait = pace.retry_after(50_000).as_secs_f64();
+        assert!((wait - 5.0).abs() < 1e-6, "{wait}");
+        assert_eq!(pace.retry_after(1), SHORTEST);
+        assert_eq!(pace.retry_after(u64::MAX), LONGEST);
+    }
+
+    #[test]
+    fn the_pace_follows_the_last_passes() {
+        let mut pace = Pace::default();
+        (0..200).for_each(|_| pace.record(1000, Duration::from_millis(10)));
+        (0..200).for_each(|_| pace.record(1000, Duration::from_millis(1000)));
+        let wait = pace.retry_after(10_000).as_secs_f64();
+        assert!((9.0..=10.0).contains(&wait), "{wait}");
+    }
+}

@@ -1,0 +1,133 @@
+//! What lies between callers and the model thread: the queue behind a lock, the signal that something
+//! changed, and the signs of life.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::pace::Pace;
+use super::plan::{Budget, Shape};
+use super::queue::{Ask, Queue};
+use super::{Item, Options, Outcome};
+use crate::decode::Limits;
+use crate::metrics::{Counted, EngineMetrics, Rejected};
+use crate::{Error, Result};
+
+/// One sentence from admission to its answer.
+pub struct Job {
+    pub item: Item,
+    pub submitted: Instant,
+    pub reply: oneshot::Sender<Result<Outcome>>,
+    /// In the gauge of its stage: waiting, then running.
+    pub counted: Counted,
+}
+
+impl Job {
+    /// Nobody waits for the answer any more, or it would come too late.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.item.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Ends a job that [`is_over`](Self::is_over).
+    pub fn let_go(self, metrics: &EngineMetrics) {
+        let reason = if self.reply.is_closed() { Rejected::Cancelled } else { Rejected::Deadline };
+        metrics.rejected(reason, 1);
+        let allowed = self.item.deadline.map_or(Duration::ZERO, |deadline| deadline - self.submitted);
+        self.answer(Err(Error::DeadlineExceeded(allowed)));
+    }
+
+    /// The gauge goes down before the caller can look at it.
+    pub fn answer(self, answer: Result<Outcome>) {
+        drop(self.counted);
+        // A caller that has just left misses nothing.
+        let _ = self.reply.send(answer);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Phase {
+    Open,
+    /// Nothing new comes in; what was admitted is finished.
+    Draining,
+    /// The model thread is gone; the reason, if it died.
+    Stopped(Option<String>),
+}
+
+pub struct State {
+    pub queue: Queue<Job>,
+    pub pace: Pace,
+    pub phase: Phase,
+}
+
+pub struct Shared {
+    pub options: Options,
+    pub limits: Limits,
+    pub metrics: EngineMetrics,
+    /// Something was admitted, or the phase changed.
+    pub changed: Condvar,
+    /// The phase in which the thread ended; none while it runs.
+    pub stopped: watch::Sender<Option<Result<(), String>>>,
+    state: Mutex<State>,
+    born: Instant,
+    /// Nanoseconds from `born` to the last sign of life, or [`IDLE`].
+    last_beat: AtomicU64,
+}
+
+/// The model thread waits for work: as alive as can be.
+const IDLE: u64 = u64::MAX;
+
+impl Shared {
+    pub fn new(options: Options, limits: Limits, metrics: EngineMetrics) -> Self {
+        let patience = u64::from(options.max_passed_over) + 1;
+        let queue = Queue::new(options.max_queue_items, options.max_queue_tokens, patience);
+        Self {
+            options,
+            limits,
+            metrics,
+            changed: Condvar::new(),
+            stopped: watch::Sender::new(None),
+            state: Mutex::new(State { queue, pace: Pace::default(), phase: Phase::Open }),
+            born: Instant::now(),
+            last_beat: AtomicU64::new(0),
+        }
+    }
+
+    /// No change of the state can panic halfway, so what a poisoned lock guards is whole.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn budget(&self) -> Budget {
+        Budget { tokens: self.options.max_batch_tokens, rows: self.options.max_batch_rows }
+    }
+
+    /// What an item will take, as far as can be said before the network predicts its lengths.
+    pub fn ask(&self, item: &Item) -> Ask {
+        let source = item.source.len();
+        let shape =
+            Shape { rows: item.length_beam.max(1), source, target: source.min(self.limits.target_tokens) };
+        Ask { shape, steps: item.steps.get() }
+    }
+
+    pub fn beat(&self) {
+        let nanos = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(IDLE - 1);
+        self.last_beat.store(nanos, Ordering::Relaxed);
+    }
+
+    pub fn beat_idle(&self) {
+        self.last_beat.store(IDLE, Ordering::Relaxed);
+    }
+
+    pub fn since_beat(&self) -> Duration {
+        match self.last_beat.load(Ordering::Relaxed) {
+            IDLE => Duration::ZERO,
+            nanos => self.born.elapsed().saturating_sub(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub fn oldest_age(&self) -> Duration {
+        self.lock().queue.oldest().map_or(Duration::ZERO, |arrived| arrived.elapsed())
+    }
+}

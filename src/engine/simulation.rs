@@ -1,0 +1,187 @@
+//! Queue and planner together, as the model thread drives them, without a thread: what holds for
+//! every stream of requests.
+
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::plan::{Budget, Candidate, Shape, Turn, compose, newcomers};
+use super::queue::{Ask, Entry, Queue};
+
+const BUDGET: Budget = Budget { tokens: 320, rows: 6 };
+const LOOKAHEAD: usize = 5;
+const PATIENCE: u64 = 3;
+
+#[derive(Clone, Debug)]
+struct Sentence {
+    /// The pass before which it arrives.
+    arrives: u64,
+    steps: usize,
+    rows: usize,
+    source: usize,
+    /// What the network will predict; the queue only knows the source.
+    target: usize,
+    /// Its caller leaves after so many passes.
+    leaves: Option<u64>,
+}
+
+fn sentences(leaving: bool) -> impl Strategy<Value = Vec<Sentence>> {
+    let leaves = if leaving { proptest::option::of(0_u64..60).boxed() } else { Just(None).boxed() };
+    let one = (0_u64..40, 1_usize..=10, 1_usize..=3, 2_usize..=50, 2_usize..=50, leaves);
+    proptest::collection::vec(one, 1..60).prop_map(|drawn| {
+        let sentence = |(arrives, steps, rows, source, target, leaves)| Sentence {
+            arrives,
+            steps,
+            rows,
+            source,
+            target,
+            leaves,
+        };
+        drawn.into_iter().map(sentence).collect()
+    })
+}
+
+struct Running {
+    number: usize,
+    turn: Turn,
+    shape: Shape,
+    left: usize,
+}
+
+/// What became of a sentence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Done { turn: Turn, pass: u64 },
+    Left,
+}
+
+struct Simulation<'a> {
+    sentences: &'a [Sentence],
+    queue: Queue<usize>,
+    live: Vec<Running>,
+    ends: Vec<Vec<End>>,
+    pass: u64,
+    most_held: usize,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(sentences: &'a [Sentence]) -> Self {
+        let queue = Queue::new(usize::MAX, usize::MAX, PATIENCE);
+        let ends = vec![Vec::new(); sentences.len()];
+        Self { sentences, queue, live: Vec::new(), ends, pass: 0, most_held: 0 }
+    }
+
+    fn run(mut self) -> Self {
+        let last = self.sentences.iter().map(|sentence| sentence.arrives).max().unwrap_or(0);
+        while self.pass <= last || !self.live.is_empty() || !self.queue.is_empty() {
+            self.arrive();
+            self.leave();
+            self.join();
+            self.step();
+            self.pass += 1;
+            assert!(self.pass < 100_000, "it never ends");
+        }
+        self
+    }
+
+    fn arrive(&mut self) {
+        for (number, sentence) in self.sentences.iter().enumerate() {
+            if sentence.arrives == self.pass {
+                let shape = Shape { rows: sentence.rows, source: sentence.source, target: sentence.source };
+                let ask = Ask { shape, steps: sentence.steps };
+                self.queue.admit(vec![Entry { ask, arrived: Instant::now(), payload: number }]).unwrap();
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        let (sentences, pass) = (self.sentences, self.pass);
+        let gone = |number: usize| sentences[number].leaves.is_some_and(|leaves| leaves <= pass);
+        let waiting = self.queue.take_if(|&number| gone(number));
+        let running = self.live.extract_if(.., |running| gone(running.number)).map(|running| running.number);
+        waiting.into_iter().chain(running).for_each(|number| self.ends[number].push(End::Left));
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        self.live.iter().map(|running| Candidate { turn: running.turn, shape: running.shape }).collect()
+    }
+
+    fn join(&mut self) {
+        let turns = newcomers(&self.candidates(), self.queue.window(LOOKAHEAD), BUDGET);
+        self.queue.advance();
+        for turn in turns {
+            let number = self.queue.take(turn).unwrap().payload;
+            let Sentence { steps, rows, source, target, .. } = self.sentences[number];
+            self.live.push(Running { number, turn, shape: Shape { rows, source, target }, left: steps });
+        }
+        let held = self.live.iter().map(|running| running.shape.rows).sum();
+        self.most_held = self.most_held.max(held);
+    }
+
+    fn step(&mut self) {
+        let candidates = self.candidates();
+        let batch = compose(&candidates, BUDGET);
+        let shapes = batch.iter().map(|&index| candidates[index].shape);
+        let rows: usize = shapes.clone().map(|shape| shape.rows).sum();
+        let source = shapes.clone().map(|shape| shape.source).max().unwrap_or(0);
+        let target = shapes.map(|shape| shape.target).max().unwrap_or(0);
+        assert!(rows <= BUDGET.rows && rows * (source + target) <= BUDGET.tokens);
+        for index in batch {
+            self.live[index].left -= 1;
+        }
+        let pass = self.pass;
+        for done in self.live.extract_if(.., |running| running.left == 0) {
+            self.ends[done.number].push(End::Done { turn: done.turn, pass });
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_sentence_is_done_or_gone_exactly_once(sentences in sentences(true)) {
+        let simulation = Simulation::new(&sentences).run();
+        for (sentence, ends) in sentences.iter().zip(&simulation.ends) {
+            prop_assert_eq!(ends.len(), 1);
+            prop_assert!(ends[0] != End::Left || sentence.leaves.is_some());
+        }
+    }
+
+    /// A pass that a sentence is not in serves one whose turn is earlier. So nobody waits longer than
+    /// all earlier turns take one after the other; and later arrivals get earlier turns only until the
+    /// sentence is due.
+    #[test]
+    fn nothing_starves(sentences in sentences(false)) {
+        let simulation = Simulation::new(&sentences).run();
+        let done: Vec<_> = simulation.ends.iter().map(|ends| match ends[..] {
+            [End::Done { turn, pass }] => (turn, pass),
+            ref other => panic!("{other:?}"),
+        }).collect();
+        for (sentence, &(turn, pass)) in sentences.iter().zip(&done) {
+            let earlier = sentences.iter().zip(&done).filter(|(_, (other, _))| *other <= turn);
+            let bound: usize = earlier.clone().map(|(other, _)| other.steps).sum();
+            prop_assert!((pass - sentence.arrives) < bound as u64, "{pass} passes, bound {bound}");
+            for (other, _) in earlier {
+                prop_assert!(other.arrives <= sentence.arrives + PATIENCE * sentence.steps as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn those_who_sit_out_are_bounded(sentences in sentences(true)) {
+        let simulation = Simulation::new(&sentences).run();
+        // Four batches, the newcomers that crossed the line together, and one first-in-line a pass
+        // for as long as turns can still overtake each other.
+        prop_assert!(simulation.most_held <= 5 * BUDGET.rows + 3 * 10, "{}", simulation.most_held);
+    }
+}
+
+#[test]
+fn a_flood_of_short_requests_delays_a_long_one_by_its_patience_and_no_more() {
+    let short = |arrives| Sentence { arrives, steps: 1, rows: 1, source: 10, target: 10, leaves: None };
+    let mut sentences = vec![Sentence { steps: 10, ..short(0) }];
+    // Each pass has room for six; seven come before each.
+    sentences.extend((0..200).flat_map(|pass| std::iter::repeat_n(short(pass), 7)));
+    let simulation = Simulation::new(&sentences).run();
+    let [End::Done { pass, .. }] = simulation.ends[0][..] else { panic!("it was not answered") };
+    assert!(pass < 10 * PATIENCE + 10 + 10, "answered after pass {pass}");
+}

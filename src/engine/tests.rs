@@ -1,0 +1,423 @@
+//! The engine as its callers see it, over a network without weights that can be held before a pass.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::decode::fake::{Counts, FakeTranslator, Fault, Gate};
+use crate::decode::{DecodeOptions, Encoded, Limits, Prediction, Row, Translator, translate};
+use crate::metrics::Metrics;
+use crate::text::Specials;
+use crate::{Error, Result};
+
+struct Bench {
+    engine: Engine,
+    handle: Handle,
+    gate: Arc<Gate>,
+    counts: Arc<Counts>,
+    metrics: Metrics,
+}
+
+fn bench(fake: FakeTranslator, options: Options) -> Bench {
+    let metrics = Metrics::new();
+    let (gate, counts) = (fake.gate(), fake.counts());
+    let engine = start(fake, options, metrics.engine("en-de")).unwrap();
+    Bench { handle: engine.handle(), engine, gate, counts, metrics }
+}
+
+fn rows(max_batch_rows: usize) -> Options {
+    Options { max_batch_rows, ..Options::default() }
+}
+
+/// A sentence that says something else for each `seed`.
+fn item(seed: u32, words: usize, steps: u8) -> Item {
+    let inner = (0..words as u32).map(|place| 5 + (seed * 31 + place * 7) % 900);
+    let source = std::iter::once(1).chain(inner).chain([2]).collect();
+    let steps = Steps::new(steps).unwrap();
+    Item { source, steps, length_beam: 1, collapse: None, trace: false, deadline: None }
+}
+
+fn items(seeds: std::ops::Range<u32>, words: usize, steps: u8) -> Vec<Item> {
+    seeds.map(|seed| item(seed, words, steps)).collect()
+}
+
+/// The answer, if it is there already.
+fn now(pending: &mut Pending) -> Option<Result<Outcome>> {
+    match pin!(pending).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
+
+async fn all(pending: Vec<Pending>) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for pending in pending {
+        outcomes.push(pending.await?);
+    }
+    Ok(outcomes)
+}
+
+#[test]
+fn a_one_step_request_is_answered_after_two_more_passes_though_ten_step_ones_fill_the_batch() {
+    let Bench { engine, handle, gate, counts, .. } = bench(FakeTranslator::new(), rows(8));
+    gate.close();
+    let mut long = handle.submit(items(0..8, 20, 10)).unwrap();
+    gate.wait_until_held();
+    gate.step();
+    let mut short = handle.submit(items(9..10, 20, 1)).unwrap();
+    gate.step();
+    gate.step();
+    assert_eq!(counts.rows_by_pass(), [8, 8, 8]);
+    assert_eq!(now(&mut short[0]).unwrap().unwrap().steps_used, 1);
+    assert!(long.iter_mut().all(|pending| now(pending).is_none()));
+    gate.open();
+    engine.join().unwrap();
+    let used = long.iter_mut().map(|pending| now(pending).unwrap().unwrap().steps_used);
+    assert!(used.into_iter().all(|steps| steps > 1));
+}
+
+#[test]
+fn different_steps_share_passes_and_leave_one_by_one() {
+    let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), rows(8));
+    let pending = handle.submit([1, 2, 3].map(|steps| item(7, 30, steps)).into()).unwrap();
+    engine.join().unwrap();
+    assert_eq!(counts.rows_by_pass(), [3, 2, 1]);
+    assert_eq!(counts.encode_calls(), 1);
+    drop(pending);
+}
+
+#[test]
+fn the_rows_of_a_caller_who_left_are_gone_before_the_next_pass() {
+    let Bench { engine: _engine, handle, gate, counts, metrics, .. } = bench(FakeTranslator::new(), rows(4));
+    gate.close();
+    let mut running = handle.submit(items(0..4, 20, 10)).unwrap();
+    gate.wait_until_held();
+    let waiting = handle.submit(items(4..7, 20, 10)).unwrap();
+    running.truncate(1);
+    drop(waiting);
+    gate.step();
+    assert_eq!(handle.queue_depth(), 0);
+    gate.step();
+    assert_eq!(counts.rows_by_pass(), [4, 1]);
+    assert_eq!(counts.encoded(), 4, "those who waited never reached the network");
+    assert_eq!(value(&metrics, "tutti_rejected_total", "cancelled"), 6.0);
+    assert_eq!(value(&metrics, "tutti_running_items", "en-de"), 1.0);
+    gate.open();
+}
+
+#[tokio::test]
+async fn a_sentence_whose_deadline_has_passed_never_reaches_the_network() {
+    let Bench { engine: _engine, handle, counts, .. } = bench(FakeTranslator::new(), rows(4));
+    let late = Item { deadline: Some(Instant::now()), ..item(1, 10, 2) };
+    let [late, good] = handle.submit(vec![late, item(2, 10, 2)]).unwrap().try_into().unwrap();
+    assert!(matches!(late.await, Err(Error::DeadlineExceeded(_))));
+    good.await.unwrap();
+    assert_eq!(counts.encoded(), 1);
+}
+
+#[test]
+fn a_running_sentence_whose_deadline_passes_leaves_before_the_next_pass() {
+    let Bench { engine: _engine, handle, gate, counts, metrics } = bench(FakeTranslator::new(), rows(4));
+    gate.close();
+    let deadline = Instant::now() + Duration::from_millis(5);
+    let hasty = Item { deadline: Some(deadline), ..item(1, 20, 10) };
+    let mut pending = handle.submit(vec![hasty, item(2, 20, 10)]).unwrap();
+    gate.wait_until_held();
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    gate.step();
+    assert!(matches!(now(&mut pending[0]), Some(Err(Error::DeadlineExceeded(_)))));
+    gate.step();
+    assert_eq!(counts.rows_by_pass()[1], 1);
+    assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 1.0);
+    gate.open();
+}
+
+#[tokio::test]
+async fn draining_answers_everything_admitted_and_refuses_the_rest() {
+    let Bench { engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(4));
+    gate.close();
+    let admitted: Vec<_> = (1..=5)
+        .flat_map(|steps| handle.submit(items(0..20, 5 * usize::from(steps), steps)).unwrap())
+        .collect();
+    handle.drain();
+    assert!(matches!(handle.submit(items(0..1, 5, 1)), Err(Error::Draining)));
+    assert!(handle.is_alive());
+    gate.open();
+    handle.stopped().await.unwrap();
+    assert!(!handle.is_alive());
+    assert_eq!(all(admitted).await.unwrap().len(), 100);
+    engine.join().unwrap();
+    assert!(matches!(handle.submit(items(0..1, 5, 1)), Err(Error::Draining)));
+}
+
+#[tokio::test]
+async fn dropping_the_engine_drains_it() {
+    let Bench { engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(4));
+    gate.close();
+    let admitted = handle.submit(items(0..9, 10, 3)).unwrap();
+    drop(engine);
+    gate.open();
+    assert_eq!(all(admitted).await.unwrap().len(), 9);
+    handle.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_whole_requests_and_loses_nothing_it_took() {
+    let options = Options { max_queue_items: 4, ..rows(1) };
+    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), options);
+    gate.close();
+    let mut admitted = handle.submit(items(0..1, 10, 2)).unwrap();
+    gate.wait_until_held();
+    admitted.extend(handle.submit(items(1..4, 10, 2)).unwrap());
+    let Err(Error::QueueFull { retry_after }) = handle.submit(items(4..6, 10, 2)) else { panic!() };
+    assert!(retry_after >= Duration::from_secs(1));
+    assert_eq!(handle.queue_depth(), 3, "half of a request was admitted");
+    assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 3.0);
+    assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 2.0);
+    admitted.extend(handle.submit(items(6..7, 10, 2)).unwrap());
+    gate.open();
+    assert_eq!(all(admitted).await.unwrap().len(), 5);
+}
+
+#[test]
+fn those_who_left_make_room_in_a_full_queue_even_during_a_pass() {
+    let options = Options { max_queue_items: 2, ..rows(1) };
+    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), options);
+    gate.close();
+    let running = handle.submit(items(0..1, 10, 2)).unwrap();
+    gate.wait_until_held();
+    drop(handle.submit(items(1..3, 10, 2)).unwrap());
+    let admitted = handle.submit(items(3..5, 10, 2));
+    gate.open();
+    assert_eq!(admitted.unwrap().len() + running.len(), 3);
+}
+
+#[test]
+fn what_can_never_fit_is_too_large() {
+    let options = Options { max_queue_items: 8, max_batch_tokens: 600, ..rows(6) };
+    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), options);
+    let refused = |items: Vec<Item>| match handle.submit(items) {
+        Err(Error::TooLarge { what, size, limit }) => (what, size, limit),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(items(0..1, 127, 1)), ("tokens of a sentence", 129, 128));
+    assert_eq!(refused(items(0..9, 5, 1)), ("sentences of a request", 9, 8));
+    let wide = |length_beam, words| vec![Item { length_beam, ..item(0, words, 1) }];
+    assert_eq!(refused(wide(7, 5)), ("length_beam", 7, 6));
+    assert_eq!(refused(wide(5, 10)).1, 5 * (12 + 128));
+    assert_eq!(value(&metrics, "tutti_rejected_total", "too_long"), 12.0);
+    assert_eq!(handle.submit(wide(4, 10)).unwrap().len(), 1);
+}
+
+#[test]
+fn bounds_that_cannot_work_are_refused_at_the_start() {
+    let refused = |options| {
+        let started = start(FakeTranslator::new(), options, Metrics::new().engine("m"));
+        assert!(matches!(started, Err(Error::Config(_))), "{started:?}");
+    };
+    refused(Options { max_batch_tokens: 255, ..Options::default() });
+    refused(rows(0));
+    refused(Options { lookahead: 0, ..Options::default() });
+}
+
+#[tokio::test]
+async fn a_dead_model_thread_answers_everybody_and_says_so() {
+    for fault in [Fault::Error, Fault::Panic] {
+        let fake = FakeTranslator::new().failing_at(2, fault);
+        let Bench { engine, handle, gate, .. } = bench(fake, rows(2));
+        gate.close();
+        let mut pending = handle.submit(items(0..6, 20, 3)).unwrap();
+        gate.wait_until_held();
+        pending.extend(handle.submit(items(6..9, 20, 3)).unwrap());
+        gate.open();
+        for pending in pending {
+            let Err(Error::EngineDead(reason)) = pending.await else { panic!() };
+            assert!(reason.contains("told to"), "{reason}");
+        }
+        assert!(!handle.is_alive());
+        assert!(matches!(handle.stopped().await, Err(Error::EngineDead(_))));
+        assert!(matches!(handle.submit(items(0..1, 5, 1)), Err(Error::EngineDead(_))));
+        assert!(matches!(engine.join(), Err(Error::EngineDead(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_source_without_words_has_the_empty_translation() {
+    let Bench { engine: _engine, handle, counts, .. } = bench(FakeTranslator::new(), rows(2));
+    let outcomes = all(handle.submit(vec![item(0, 0, 4), item(1, 3, 1)]).unwrap()).await.unwrap();
+    assert_eq!((outcomes[0].hypotheses[0].tokens.len(), outcomes[0].steps_used), (0, 0));
+    assert_eq!(outcomes[1].hypotheses[0].tokens.len(), 3);
+    assert_eq!(counts.encoded(), 1);
+}
+
+#[tokio::test]
+async fn an_idle_thread_waits_for_company_only_as_long_as_the_batch_has_room() {
+    let options = Options { max_delay: Duration::from_secs(3600), ..rows(2) };
+    let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), options);
+    let mut pending = handle.submit(items(0..1, 10, 1)).unwrap();
+    pending.extend(handle.submit(items(1..2, 10, 1)).unwrap());
+    for pending in &mut pending {
+        pending.await.unwrap();
+    }
+    let lonely = handle.submit(items(2..3, 10, 1)).unwrap();
+    // It would wait for an hour, did the drain not end it.
+    engine.join().unwrap();
+    assert_eq!(counts.rows_by_pass(), [2, 1]);
+    assert_eq!(all(lonely).await.unwrap().len(), 1);
+}
+
+#[test]
+fn the_heart_beats_between_passes_and_rests_when_idle() {
+    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(2));
+    gate.close();
+    let pending = handle.submit(items(0..1, 10, 2)).unwrap();
+    gate.wait_until_held();
+    let first = handle.heartbeat();
+    assert!(handle.heartbeat() > first, "a pass is under way: the last beat lies ever further back");
+    gate.open();
+    drop(pending);
+    while handle.heartbeat() > Duration::ZERO {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn a_trace_shows_the_best_candidates_canvas_after_each_of_its_passes() {
+    let Bench { engine: _engine, handle, .. } = bench(FakeTranslator::new(), rows(8));
+    let traced = Item { trace: true, length_beam: 3, collapse: Some(false), ..item(3, 9, 4) };
+    let [traced] = handle.submit(vec![traced]).unwrap().try_into().unwrap();
+    let outcome = traced.await.unwrap();
+    let (best, trace) = (&outcome.hypotheses[0], outcome.trace.unwrap());
+    assert!(trace.len() > 1 && trace.len() <= outcome.steps_used);
+    let masks: Vec<_> =
+        trace.iter().map(|canvas| canvas.iter().filter(|&&token| token == 4).count()).collect();
+    assert!(masks.is_sorted_by(|a, b| a > b) && masks.last() == Some(&0), "{masks:?}");
+    assert_eq!(trace.last().unwrap()[1..=best.tokens.len()], best.tokens);
+}
+
+/// Gives an answer that no canvas can take, for one source.
+struct Spoilt(FakeTranslator, Vec<u32>);
+
+impl Translator for Spoilt {
+    type Memory = Vec<u32>;
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+
+    fn specials(&self) -> Specials {
+        self.0.specials()
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Vec<u32>>>> {
+        self.0.encode(sources)
+    }
+
+    fn decode(&self, rows: &[Row<'_, Vec<u32>>]) -> Result<Vec<Vec<Prediction>>> {
+        let mut answers = self.0.decode(rows)?;
+        for (row, answer) in rows.iter().zip(&mut answers).filter(|(row, _)| *row.memory == self.1) {
+            answer.iter_mut().for_each(|prediction| prediction.log_prob = f32::NAN);
+            assert_eq!(row.wanted.len(), answer.len());
+        }
+        Ok(answers)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_fails_its_own_sentence_alone() {
+    let sick = item(2, 10, 3);
+    let spoilt = Spoilt(FakeTranslator::new(), sick.source.clone());
+    let engine = start(spoilt, rows(8), Metrics::new().engine("en-de")).unwrap();
+    let [a, b, c] =
+        engine.handle().submit(vec![item(1, 10, 3), sick, item(3, 10, 3)]).unwrap().try_into().unwrap();
+    assert!(matches!(b.await, Err(Error::Model(_))));
+    assert!(a.await.is_ok() && c.await.is_ok());
+    assert!(engine.handle().is_alive());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn a_sentence_is_translated_the_same_alone_and_in_any_company(
+        asked in proptest::collection::vec((0_u32..20, 0_usize..40, 1_u8..=6, 1_usize..=3), 1..60),
+        max_batch_rows in 3_usize..20,
+        max_batch_tokens in 600_usize..2000,
+    ) {
+        let options = Options { max_batch_tokens, ..rows(max_batch_rows) };
+        let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), options);
+        let asked: Vec<Item> = asked
+            .into_iter()
+            .map(|(seed, words, steps, length_beam)| Item { length_beam, ..item(seed, words, steps) })
+            .collect();
+        let pending: Vec<_> = asked.chunks(7).flat_map(|part| handle.submit(part.to_vec()).unwrap()).collect();
+        engine.join().unwrap();
+        prop_assert!(counts.rows_by_pass().into_iter().all(|rows| rows <= max_batch_rows));
+        prop_assert!(counts.largest_batch_tokens() <= max_batch_tokens);
+        for (item, mut pending) in asked.iter().zip(pending) {
+            let options = DecodeOptions { length_beam: item.length_beam, ..DecodeOptions::new(item.steps) };
+            let alone = translate(&FakeTranslator::new(), std::slice::from_ref(&item.source), &options).unwrap();
+            prop_assert_eq!(&now(&mut pending).unwrap().unwrap().hypotheses, &alone[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_counters_tell_what_the_engine_did() {
+    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), rows(8));
+    let asked = [(4, 2), (10, 1), (4, 2)].map(|(words, steps)| item(1, words, steps));
+    let outcomes = all(handle.submit(asked.into()).unwrap()).await.unwrap();
+    let steps: usize = outcomes.iter().map(|outcome| outcome.steps_used).sum();
+    assert_eq!(steps, 5);
+    assert_eq!(value(&metrics, "tutti_tokens_total", "source real"), 6.0 + 12.0 + 6.0);
+    assert_eq!(value(&metrics, "tutti_tokens_total", "source padding"), 12.0);
+    assert_eq!(value(&metrics, "tutti_tokens_total", "target real"), 24.0 + 12.0);
+    assert_eq!(value(&metrics, "tutti_tokens_total", "target padding"), 12.0);
+    assert_eq!(value(&metrics, "tutti_model_passes_total", "encode"), 1.0);
+    assert_eq!(value(&metrics, "tutti_model_passes_total", "decode"), 2.0);
+    for (histogram, count) in
+        [("queue_wait_seconds", 3), ("encode_seconds", 1), ("decode_pass_seconds", 2), ("batch_rows", 2)]
+    {
+        assert!(metrics.render().contains(&format!("tutti_{histogram}_count{{model=\"en-de\"}} {count}\n")));
+    }
+    assert!(metrics.render().contains("tutti_steps_used_sum{model=\"en-de\"} 5\n"));
+    assert!(value(&metrics, "tutti_device_busy_seconds_total", "decode") > 0.0);
+    assert_eq!(value(&metrics, "tutti_running_items", "en-de"), 0.0);
+    assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
+}
+
+#[test]
+fn the_age_of_the_oldest_is_that_of_whoever_waits_now() {
+    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
+    assert_eq!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de"), 0.0);
+    gate.close();
+    let pending = handle.submit(items(0..2, 10, 1)).unwrap();
+    gate.wait_until_held();
+    let age = value(&metrics, "tutti_queue_oldest_age_seconds", "en-de");
+    assert!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de") > age && age > 0.0);
+    gate.step();
+    assert_eq!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de"), 0.0);
+    gate.open();
+    drop(pending);
+}
+
+/// The one sample of this name that has all these words among the values of its labels.
+fn value(metrics: &Metrics, name: &str, labels: &str) -> f64 {
+    let text = metrics.render();
+    let scrape = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+    let wanted = |sample: &&prometheus_parse::Sample| {
+        let mut words = labels.split(' ');
+        sample.metric == name && words.all(|word| sample.labels.values().any(|value| value == word))
+    };
+    let found: Vec<_> = scrape.samples.iter().filter(wanted).collect();
+    match found[..] {
+        [prometheus_parse::Sample { value: prometheus_parse::Value::Counter(value), .. }]
+        | [prometheus_parse::Sample { value: prometheus_parse::Value::Gauge(value), .. }] => *value,
+        ref other => panic!("{name} {labels}: {other:?}"),
+    }
+}

@@ -1,0 +1,214 @@
+//! The model thread: plan, encode newcomers, one decoder pass, answer; again.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::live::Live;
+use super::plan::{Candidate, Shape, Turn, compose, newcomers};
+use super::shared::{Job, Phase, Shared, State};
+use crate::decode::{Prediction, Translator};
+use crate::{Error, Result};
+
+/// Runs until drained or dead, and leaves nobody waiting either way.
+pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
+    let mut worker = Worker { translator, shared, arriving: Vec::new(), live: Vec::new() };
+    let end = catch_unwind(AssertUnwindSafe(|| worker.run()));
+    let reason = match end {
+        Ok(Ok(())) => None,
+        Ok(Err(Error::EngineDead(reason))) => Some(reason),
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(panic) => Some(message_of(panic.as_ref())),
+    };
+    let mut state = shared.lock();
+    state.phase = Phase::Stopped(reason.clone());
+    let waiting = state.queue.take_if(|_| true);
+    drop(state);
+    if let Some(reason) = &reason {
+        tracing::error!(
+            reason,
+            waiting = waiting.len(),
+            running = worker.live.len(),
+            "the model thread died"
+        );
+        let arriving = worker.arriving.into_iter().map(|(_, job)| job);
+        let running = worker.live.into_iter().map(|live| live.job);
+        let unanswered = running.chain(arriving).chain(waiting);
+        unanswered.for_each(|job| job.answer(Err(Error::EngineDead(reason.clone()))));
+    }
+    shared.stopped.send_replace(Some(reason.map_or(Ok(()), Err)));
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
+}
+
+struct Worker<'a, T: Translator> {
+    translator: T,
+    shared: &'a Shared,
+    /// Out of the queue and not yet encoded.
+    arriving: Vec<(Turn, Job)>,
+    /// Encoded and not finished: those in the current pass and those that sit it out.
+    live: Vec<Live<T::Memory>>,
+}
+
+impl<T: Translator> Worker<'_, T> {
+    fn run(&mut self) -> Result<()> {
+        while self.gather() {
+            let started = Instant::now();
+            self.encode()?;
+            let work = self.pass()?;
+            self.shared.lock().pace.record(work, started.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Waits for work, then takes out of the queue those who join the next pass. False when drained.
+    fn gather(&mut self) -> bool {
+        loop {
+            self.shared.beat();
+            let now = Instant::now();
+            self.release(now);
+            let mut state = self.shared.lock();
+            if self.live.is_empty() {
+                if state.queue.is_empty() {
+                    if state.phase != Phase::Open {
+                        return false;
+                    }
+                    self.shared.beat_idle();
+                    drop(self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
+                    continue;
+                }
+                if let Some(delay) = self.company_may_come(&state, now) {
+                    self.sleep(state, delay);
+                    continue;
+                }
+            }
+            self.arriving = self.pick(&mut state);
+            return true;
+        }
+    }
+
+    /// Lets go of everybody who has left or whose time is up.
+    fn release(&mut self, now: Instant) {
+        let waiting = self.shared.lock().queue.take_if(|job| job.is_over(now));
+        let running = self.live.extract_if(.., |live| live.job.is_over(now)).map(|live| live.job);
+        waiting.into_iter().chain(running).for_each(|job| job.let_go(&self.shared.metrics));
+    }
+
+    /// How long an idle thread still waits for more sentences before it begins with those it has.
+    fn company_may_come(&self, state: &State, now: Instant) -> Option<Duration> {
+        let max_delay = self.shared.options.max_delay;
+        if max_delay.is_zero() || state.phase != Phase::Open {
+            return None;
+        }
+        let window: Vec<Candidate> = state.queue.window(self.shared.options.lookahead).collect();
+        let chosen = compose(&window, self.shared.budget());
+        let rows: usize = window.iter().map(|candidate| candidate.shape.rows).sum();
+        let full = chosen.len() < window.len()
+            || rows >= self.shared.options.max_batch_rows
+            || window.len() == self.shared.options.lookahead;
+        let waited = now.saturating_duration_since(state.queue.oldest()?);
+        max_delay.checked_sub(waited).filter(|rest| !full && !rest.is_zero())
+    }
+
+    fn sleep(&self, state: MutexGuard<'_, State>, delay: Duration) {
+        self.shared.beat_idle();
+        drop(self.shared.changed.wait_timeout(state, delay).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn pick(&self, state: &mut State) -> Vec<(Turn, Job)> {
+        let live: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
+        let window = state.queue.window(self.shared.options.lookahead);
+        let turns = newcomers(&live, window, self.shared.budget());
+        state.queue.advance();
+        let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
+        turns.into_iter().filter_map(take).collect()
+    }
+
+    fn encode(&mut self) -> Result<()> {
+        if self.arriving.is_empty() {
+            return Ok(());
+        }
+        let metrics = &self.shared.metrics;
+        let picked_at = Instant::now();
+        let sources: Vec<&[u32]> = self.arriving.iter().map(|(_, job)| job.item.source.as_slice()).collect();
+        let encoded = self.translator.encode(&sources)?;
+        let encoded_at = Instant::now();
+        if encoded.len() != sources.len() {
+            return Err(Error::Model(format!("{} sentences encoded of {}", encoded.len(), sources.len())));
+        }
+        let real = sources.iter().map(|source| source.len()).sum();
+        let padded = sources.len() * sources.iter().map(|source| source.len()).max().unwrap_or(0);
+        metrics.encoded(real, padded, encoded_at.duration_since(picked_at));
+        let specials = self.translator.specials();
+        for ((turn, mut job), encoded) in self.arriving.drain(..).zip(encoded) {
+            metrics.picked_up(picked_at.duration_since(job.submitted));
+            job.counted = metrics.running();
+            self.live.extend(Live::new(job, turn, encoded, specials, picked_at, encoded_at));
+        }
+        Ok(())
+    }
+
+    /// One decoder pass over the batch; answers those that are done with it. Gives the work done, in
+    /// tokens.
+    fn pass(&mut self) -> Result<u64> {
+        let candidates: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
+        let batch = compose(&candidates, self.shared.budget());
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let rows: Vec<_> = batch.iter().flat_map(|&index| self.live[index].rows()).collect();
+        let real = batch.iter().map(|&index| self.live[index].target_tokens()).sum();
+        let started = Instant::now();
+        let answers = self.translator.decode(&rows)?;
+        let done = Instant::now();
+        if answers.len() != rows.len() {
+            return Err(Error::Model(format!("{} answers for {} rows", answers.len(), rows.len())));
+        }
+        let shapes = || batch.iter().map(|&index| candidates[index].shape);
+        self.count(shapes(), real, done.duration_since(started));
+        drop(rows);
+        self.spread(&batch, shapes(), answers);
+        self.answer(done);
+        Ok(shapes().map(|shape| shape.tokens() as u64).sum())
+    }
+
+    fn count(&self, shapes: impl Iterator<Item = Shape> + Clone, real: usize, took: Duration) {
+        let rows: usize = shapes.clone().map(|shape| shape.rows).sum();
+        let source = shapes.clone().map(|shape| shape.source).max().unwrap_or(0);
+        let target = shapes.map(|shape| shape.target).max().unwrap_or(0);
+        self.shared.metrics.decoded(rows, real, rows * target, rows * (source + target), took);
+    }
+
+    /// Hands each sentence of the batch its answers. One that they do not suit fails alone.
+    fn spread(
+        &mut self,
+        batch: &[usize],
+        shapes: impl Iterator<Item = Shape>,
+        answers: Vec<Vec<Prediction>>,
+    ) {
+        let mut answers = answers.as_slice();
+        let mut broken = Vec::new();
+        for (&index, shape) in batch.iter().zip(shapes) {
+            let (own, others) = answers.split_at(shape.rows);
+            answers = others;
+            if let Err(error) = self.live[index].apply(own) {
+                broken.push((index, error));
+            }
+        }
+        for (index, error) in broken.into_iter().rev() {
+            self.live.swap_remove(index).job.answer(Err(error));
+        }
+    }
+
+    /// Counts first: a caller that has its answer finds it in the metrics.
+    fn answer(&mut self, now: Instant) {
+        for live in self.live.extract_if(.., |live| live.finished()) {
+            self.shared.metrics.finished(live.steps_used());
+            live.finish(now);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! How often a translation says a thing twice running: the mark of a network that filled places
+//! without seeing their neighbours, and the first thing that more steps repair.
+
+use std::iter::Sum;
+use std::ops::Add;
+
+/// Tokens (or words) that equal the one before them, out of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repetition {
+    pub repeated: u64,
+    pub total: u64,
+}
+
+impl Repetition {
+    pub fn of<T: PartialEq>(tokens: &[T]) -> Self {
+        let repeated = tokens.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        Self { repeated: repeated as u64, total: tokens.len() as u64 }
+    }
+
+    /// Of the words of a text, by white space.
+    pub fn of_words(text: &str) -> Self {
+        Self::of(&text.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Between 0 and 1; 0 of nothing.
+    pub fn rate(self) -> f64 {
+        if self.total == 0 { 0.0 } else { self.repeated as f64 / self.total as f64 }
+    }
+}
+
+impl Add for Repetition {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { repeated: self.repeated + other.repeated, total: self.total + other.total }
+    }
+}
+
+impl Sum for Repetition {
+    fn sum<I: Iterator<Item = Self>>(sentences: I) -> Self {
+        sentences.fold(Self::default(), Add::add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_counts_when_it_equals_the_one_before_it() {
+        assert_eq!(Repetition::of(&[7, 7, 7, 8, 7]), Repetition { repeated: 2, total: 5 });
+        assert_eq!(Repetition::of_words("the the cat  cat sat").rate(), 0.4);
+        assert_eq!(Repetition::of_words("").rate(), 0.0);
+    }
+
+    #[test]
+    fn sentences_do_not_repeat_each_other() {
+        let sum: Repetition = ["a b", "b c"].into_iter().map(Repetition::of_words).sum();
+        assert_eq!(sum, Repetition { repeated: 0, total: 4 });
+    }
+}

@@ -1,0 +1,22 @@
+//! The model card that a run writes beside its weights. A person completes it with scores and licences.
+
+use crate::model::Config;
+
+/// A card with what the run itself knows: pair, shape, and its whole configuration.
+pub fn draft(model: &Config, run: &str) -> String {
+    let s = &model.shape;
+    format!(
+        "# {} → {}\n\n\
+         {}: {} + {} layers, width {}, feed-forward {}, {} heads, vocabulary {}.\n\n\
+         ## How it was trained\n\n```toml\n{run}```\n",
+        model.source,
+        model.target,
+        model.architecture.to_uppercase(),
+        s.encoder_layers,
+        s.decoder_layers,
+        s.d_model,
+        s.ffn,
+        s.heads,
+        s.vocab,
+    )
+}

@@ -1,0 +1,92 @@
+//! Quality of a network on parallel text, for each number of decoding steps: `train evaluate`, and
+//! the validation inside a run.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::decode::{DecodeOptions, Steps, Translator, translate};
+use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
+use crate::text::Tokenizer;
+
+/// Text to translate and what it should become, line by line; the source also as ids.
+pub struct TestSet {
+    pub sources: Vec<String>,
+    pub references: Vec<String>,
+    ids: Vec<Vec<u32>>,
+}
+
+impl TestSet {
+    pub fn new(sources: Vec<String>, references: Vec<String>, tokenizer: &Tokenizer) -> Result<Self> {
+        let ids = sources.iter().map(|s| tokenizer.encode(s)).collect::<Result<_>>()?;
+        Ok(Self { sources, references, ids })
+    }
+
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+}
+
+/// What was measured at one number of steps.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub steps: usize,
+    /// Cased, detokenised sacreBLEU.
+    pub bleu: f64,
+    /// BLEU where equal neighbours are left standing in the output.
+    pub bleu_uncollapsed: f64,
+    pub chrf: f64,
+    /// Share of output tokens that equal the one before, before any are joined.
+    pub repetition_rate: f64,
+    pub sentences_per_second: f64,
+}
+
+/// Translations of a whole test set at one number of steps.
+pub struct Translated {
+    pub measured: Measured,
+    pub texts: Vec<String>,
+}
+
+/// Translates the set and scores it. Batches are bounded by `max_batch_tokens` padded tokens.
+pub fn evaluate<T: Translator>(
+    translator: &T,
+    tokenizer: &Tokenizer,
+    set: &TestSet,
+    steps: Steps,
+    length_beam: usize,
+    max_batch_tokens: usize,
+) -> Result<Translated> {
+    // Equal neighbours are left standing, so that one decoding serves both scores.
+    let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: Some(false) };
+    let begin = Instant::now();
+    let hypotheses = translate(translator, &set.ids, &options)?;
+    let seconds = begin.elapsed().as_secs_f64();
+
+    let mut repetition = Repetition::default();
+    let (mut plain, mut joined) = (Vec::new(), Vec::new());
+    for hypothesis in hypotheses.into_iter().filter_map(|h| h.into_iter().next()) {
+        repetition = repetition + Repetition::of(&hypothesis.tokens);
+        plain.push(tokenizer.decode(&hypothesis.tokens)?);
+        joined.push(tokenizer.decode(&hypothesis.collapsed().tokens)?);
+    }
+    let score = |texts: &[String]| {
+        corpus_bleu(texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))).score
+    };
+    let bleu_uncollapsed = score(&plain);
+    let texts = if crate::decode::collapse_by_default(steps) { joined } else { plain };
+    let pairs = texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str));
+    let measured = Measured {
+        steps: steps.get(),
+        bleu: score(&texts),
+        bleu_uncollapsed,
+        chrf: corpus_chrf(pairs),
+        repetition_rate: repetition.rate(),
+        sentences_per_second: set.len() as f64 / seconds.max(1e-9),
+    };
+    Ok(Translated { measured, texts })
+}

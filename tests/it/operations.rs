@@ -1,0 +1,112 @@
+//! What operators deploy beside the program agrees with it: a dashboard over a renamed metric stays
+//! empty, an alert over it stays silent, a variable that no setting has stops the start.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tutti::metrics::Metrics;
+
+const FOLDERS: [&str; 3] = ["config/kubernetes", "config/prometheus", "config/grafana"];
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn files() -> Vec<PathBuf> {
+    let entries = FOLDERS.iter().flat_map(|folder| fs::read_dir(repository(folder)).unwrap());
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Every word that starts with `prefix` and goes on with word characters.
+fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with(prefix))
+        .collect()
+}
+
+/// The names that may stand in a query, taken from what a server with one model renders.
+fn series() -> BTreeSet<String> {
+    let metrics = Metrics::new();
+    let _http = metrics.http(&["/translate"]);
+    metrics.engine("en-de").describe("00", "f32", "cpu");
+    let text = metrics.render();
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let suffixes = |kind| if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
+    families
+        .flat_map(|(name, kind)| suffixes(kind).iter().map(move |suffix| format!("{name}{suffix}")))
+        .collect()
+}
+
+/// What `TUTTI_…` may name: the keys of the documented settings, and the file that they stand in.
+fn variables() -> BTreeSet<String> {
+    let settings: toml::Table = read(&repository("config/server.toml")).parse().unwrap();
+    settings
+        .keys()
+        .map(String::as_str)
+        .chain(["config"])
+        .map(|key| format!("TUTTI_{}", key.to_uppercase()))
+        .collect()
+}
+
+#[test]
+fn every_metric_that_operators_watch_exists() {
+    let known = series();
+    for file in files() {
+        let text = read(&file);
+        let named = words(&text, "tutti_");
+        assert!(!named.is_empty(), "{} watches nothing", file.display());
+        for name in named {
+            assert!(known.contains(name), "{} names {name}, which no server has", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_query_of_the_dashboard_asks_for_a_metric() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read(&repository("config/grafana/tutti.json"))).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(!panels.is_empty());
+    for panel in panels {
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{} is empty", panel["title"]);
+        for target in targets {
+            assert!(!words(target["expr"].as_str().unwrap(), "tutti_").is_empty(), "{}", panel["title"]);
+        }
+    }
+}
+
+#[test]
+fn the_autoscaler_asks_only_for_what_the_adapter_serves() {
+    let autoscaler = read(&repository("config/kubernetes/tutti.yaml"));
+    let adapter = read(&repository("config/kubernetes/prometheus-adapter.yaml"));
+    let asked: Vec<&str> = autoscaler
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("metric: {name: ")?.strip_suffix('}'))
+        .collect();
+    assert_eq!(asked, ["tutti_queue_depth", "tutti-saturation"]);
+    for name in asked {
+        assert!(adapter.contains(name), "the adapter does not serve {name}");
+    }
+}
+
+#[test]
+fn every_variable_of_the_container_is_a_setting() {
+    let known = variables();
+    let used: Vec<String> = [repository("Dockerfile"), repository("config/kubernetes/tutti.yaml")]
+        .iter()
+        .map(|f| read(f))
+        .collect();
+    for text in &used {
+        let named = words(text, "TUTTI_");
+        assert!(!named.is_empty());
+        for name in named {
+            assert!(known.contains(name), "{name} is no setting");
+        }
+    }
+}
