@@ -110,6 +110,10 @@ impl Bundle {
 
     /// Writes a bundle with weights in f16, whole or not at all: into a new folder beside `dir`, which
     /// then takes its place.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what cannot be written; [`Error::Bundle`] or [`Error::Config`] for what
+    /// [`Bundle::open`] would refuse. What stood at `dir` is then still there.
     pub fn save(
         dir: &Path,
         config: &Config,
@@ -132,7 +136,7 @@ impl Bundle {
         };
         write(Self::CONFIG, config.to_json()?.as_bytes())?;
         write(Self::CARD, card.as_bytes())?;
-        tokenizer.save(&fresh.path().join(Self::TOKENIZER))?;
+        tokenizer.save(fresh.path().join(Self::TOKENIZER))?;
         let halves = tensors
             .iter()
             .map(|(name, t)| {
@@ -142,15 +146,29 @@ impl Bundle {
         let path = dir.join(Self::WEIGHTS);
         let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
         write(Self::WEIGHTS, &bytes)?;
+        // What is wrong now (a weight that f16 cannot hold, a tensor that was forgotten) is told by the
+        // name that the caller knows.
+        Self::open(fresh.path()).map_err(|error| match error {
+            Error::Bundle { path, reason } => {
+                Error::bundle(dir.join(path.file_name().unwrap_or_default()), reason)
+            }
+            other => other,
+        })?;
 
-        let fresh = fresh.keep();
-        make_readable(&fresh)?;
-        let old = fresh.with_extension("old");
-        if dir.exists() {
+        make_readable(fresh.path())?;
+        let old = fresh.path().with_extension("old");
+        let replaces = dir.exists();
+        if replaces {
             fs::rename(dir, &old).map_err(Error::io(dir))?;
         }
-        fs::rename(&fresh, dir).map_err(Error::io(dir))?;
-        if old.exists() {
+        if let Err(error) = fs::rename(fresh.path(), dir) {
+            if replaces {
+                fs::rename(&old, dir).map_err(Error::io(&old))?;
+            }
+            return Err(Error::io(dir)(error));
+        }
+        let _ = fresh.keep(); // renamed: nothing is left to clean up
+        if replaces {
             fs::remove_dir_all(&old).map_err(Error::io(&old))?;
         }
         Ok(())

@@ -15,6 +15,8 @@ mod gather;
 mod layer_norm;
 mod linear;
 mod residual;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 pub use attention::{cross_attention, self_attention};
