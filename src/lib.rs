@@ -16,11 +16,13 @@
 //! `train -> {decode, model, nn, eval, text}`. `nn`, `model`, `decode` and `text` know nothing of
 //! HTTP, tokio, metrics or settings; `engine` knows no HTTP; `http` knows no tensors.
 
+pub mod bench;
 pub mod decode;
 pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod http;
+pub mod lines;
 pub mod metrics;
 pub mod model;
 pub mod nn;

@@ -1,1 +1,385 @@
-//! (to be written)
+//! What was typed becomes one validated [`Settings`].
+//!
+//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one
+//! name in all three (`listen`, `TUTTI_LISTEN`, `--listen` or `--set listen=…`). First everything is
+//! merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is built from it or
+//! an error says which key does not hold. Code past this module cannot meet an invalid value.
+//!
+//! This module must know nothing of clap: the command line hands over pairs of strings.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Value};
+use serde::{Deserialize, Serialize};
+
+use crate::decode::Steps;
+use crate::{Error, Result, engine};
+
+/// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
+/// `HOSTNAME` for their own purposes.
+pub const ENV_PREFIX: &str = "TUTTI_";
+
+/// Names the TOML file; read by the command line, not a key of the file.
+pub const ENV_CONFIG: &str = "TUTTI_CONFIG";
+
+/// Everything that may be typed, with its default. `config/server.toml` documents each key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    listen: String,
+    model: PathBuf,
+    threads: usize,
+    log: String,
+    log_format: LogFormat,
+    max_body_bytes: usize,
+    max_texts: usize,
+    max_text_chars: usize,
+    max_concurrent_requests: usize,
+    max_steps: u8,
+    max_length_beam: usize,
+    default_length_beam: usize,
+    request_timeout_ms: u64,
+    header_timeout_ms: u64,
+    shutdown_delay_ms: u64,
+    drain_timeout_ms: u64,
+    max_queue_items: usize,
+    max_queue_tokens: usize,
+    max_batch_tokens: usize,
+    max_batch_rows: usize,
+    max_delay_us: u64,
+    lookahead: usize,
+    max_passed_over: u32,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        let engine = engine::Options::default();
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            model: "models/en-de".into(),
+            threads: 0,
+            log: "info".into(),
+            log_format: LogFormat::Text,
+            max_body_bytes: 1 << 20,
+            max_texts: 256,
+            max_text_chars: 100_000,
+            max_concurrent_requests: 1024,
+            max_steps: 20,
+            max_length_beam: 10,
+            default_length_beam: 5,
+            request_timeout_ms: 30_000,
+            header_timeout_ms: 10_000,
+            shutdown_delay_ms: 0,
+            drain_timeout_ms: 20_000,
+            max_queue_items: engine.max_queue_items,
+            max_queue_tokens: engine.max_queue_tokens,
+            max_batch_tokens: engine.max_batch_tokens,
+            max_batch_rows: engine.max_batch_rows,
+            max_delay_us: engine.max_delay.as_micros() as u64,
+            lookahead: engine.lookahead,
+            max_passed_over: engine.max_passed_over,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What the server runs with. Every value holds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    /// The bundle's folder.
+    pub model: PathBuf,
+    /// Threads of the compute pool.
+    pub threads: NonZeroUsize,
+    /// A `tracing` filter, such as `info` or `tutti=debug`.
+    pub log: String,
+    pub log_format: LogFormat,
+    pub http: HttpSettings,
+    pub engine: engine::Options,
+    raw: Raw,
+}
+
+/// What `http` may accept and for how long.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    pub max_body_bytes: usize,
+    /// Texts in one request.
+    pub max_texts: usize,
+    /// Characters over all texts of one request.
+    pub max_text_chars: usize,
+    /// Translations in progress, from the first byte of the request on; above it 429.
+    pub max_concurrent_requests: usize,
+    /// The bundle may allow fewer.
+    pub max_steps: Steps,
+    pub max_length_beam: usize,
+    pub default_length_beam: usize,
+    /// From the head of the request to its answer; `deadline_ms` can only shorten it.
+    pub request_timeout: Duration,
+    /// For a client to send the head of a request, also on an idle connection.
+    pub header_timeout: Duration,
+    /// After the signal, how long requests are still accepted while `/readyz` says 503.
+    pub shutdown_delay: Duration,
+    /// After that, how long accepted requests may take to finish.
+    pub drain_timeout: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self::from_raw(&Raw::default())
+    }
+}
+
+impl Settings {
+    /// Merges and validates. `environment` holds name and value (`std::env::vars()`), `flags` key and
+    /// value; both may come in any order.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key, or [`Error::Io`] when the file cannot be read.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Raw::default()));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+            figment = figment.merge(Toml::string(&text));
+            // Read on its own first, so that a bad key is reported with the file's name.
+            figment
+                .extract::<Raw>()
+                .map_err(|e| Error::Config(format!("{}: {}", path.display(), tell(e))))?;
+        }
+        figment = figment.merge(Serialized::globals(from_environment(environment)));
+        figment
+            .extract::<Raw>()
+            .map_err(|e| Error::Config(format!("environment ({ENV_PREFIX}*): {}", tell(e))))?;
+        let flags: Dict = flags.into_iter().map(|(key, value)| (key, parse(&value))).collect();
+        figment = figment.merge(Serialized::globals(flags));
+        let raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", tell(e))))?;
+        Self::validate(raw)
+    }
+
+    fn validate(raw: Raw) -> Result<Self> {
+        for (key, value) in [
+            ("max_body_bytes", raw.max_body_bytes),
+            ("max_texts", raw.max_texts),
+            ("max_text_chars", raw.max_text_chars),
+            ("max_concurrent_requests", raw.max_concurrent_requests),
+            ("max_length_beam", raw.max_length_beam),
+            ("max_queue_items", raw.max_queue_items),
+            ("max_queue_tokens", raw.max_queue_tokens),
+            ("max_batch_tokens", raw.max_batch_tokens),
+            ("max_batch_rows", raw.max_batch_rows),
+            ("request_timeout_ms", raw.request_timeout_ms as usize),
+            ("header_timeout_ms", raw.header_timeout_ms as usize),
+        ] {
+            if value == 0 {
+                return Err(Error::Config(format!("{key} must be at least 1")));
+            }
+        }
+        if Steps::new(raw.max_steps).is_none() {
+            return Err(Error::Config("max_steps must be at least 1".into()));
+        }
+        if !(1..=raw.max_length_beam).contains(&raw.default_length_beam) {
+            let most = raw.max_length_beam;
+            return Err(Error::Config(format!("default_length_beam must be 1 to max_length_beam ({most})")));
+        }
+        let listen = raw
+            .listen
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .ok_or_else(|| Error::Config(format!("listen: {:?} is no host:port", raw.listen)))?;
+        let threads = NonZeroUsize::new(raw.threads)
+            .or_else(|| std::thread::available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN);
+        tracing_subscriber::EnvFilter::try_new(&raw.log)
+            .map_err(|e| Error::Config(format!("log: {:?}: {e}", raw.log)))?;
+
+        Ok(Self {
+            listen,
+            model: raw.model.clone(),
+            threads,
+            log: raw.log.clone(),
+            log_format: raw.log_format,
+            http: HttpSettings::from_raw(&raw),
+            engine: engine::Options {
+                max_queue_items: raw.max_queue_items,
+                max_queue_tokens: raw.max_queue_tokens,
+                max_batch_tokens: raw.max_batch_tokens,
+                max_batch_rows: raw.max_batch_rows,
+                max_delay: Duration::from_micros(raw.max_delay_us),
+                lookahead: raw.lookahead,
+                max_passed_over: raw.max_passed_over,
+            },
+            raw,
+        })
+    }
+
+    /// Every key with its effective value, for the start-up log and `check`; valid as a file.
+    pub fn to_toml(&self) -> String {
+        let mut effective = self.raw.clone();
+        effective.threads = self.threads.get();
+        toml::to_string(&effective).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
+    }
+}
+
+impl HttpSettings {
+    fn from_raw(raw: &Raw) -> Self {
+        Self {
+            max_body_bytes: raw.max_body_bytes,
+            max_texts: raw.max_texts,
+            max_text_chars: raw.max_text_chars,
+            max_concurrent_requests: raw.max_concurrent_requests,
+            max_steps: Steps::new(raw.max_steps).unwrap_or(Steps::ONE),
+            max_length_beam: raw.max_length_beam,
+            default_length_beam: raw.default_length_beam,
+            request_timeout: Duration::from_millis(raw.request_timeout_ms),
+            header_timeout: Duration::from_millis(raw.header_timeout_ms),
+            shutdown_delay: Duration::from_millis(raw.shutdown_delay_ms),
+            drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
+        }
+    }
+}
+
+/// `TUTTI_MAX_STEPS=4` becomes `max_steps = 4`.
+fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> Dict {
+    environment
+        .into_iter()
+        .filter(|(name, _)| name != ENV_CONFIG && !set_by_kubernetes(name))
+        .filter_map(|(name, value)| {
+            let key = name.strip_prefix(ENV_PREFIX)?.to_ascii_lowercase();
+            Some((key, parse(&value)))
+        })
+        .collect()
+}
+
+/// A Service called `tutti` puts `TUTTI_SERVICE_HOST`, `TUTTI_SERVICE_PORT[_HTTP]`, `TUTTI_PORT` and
+/// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are nobody's typing error.
+fn set_by_kubernetes(name: &str) -> bool {
+    name == "TUTTI_PORT" || name.starts_with("TUTTI_PORT_") || name.starts_with("TUTTI_SERVICE_")
+}
+
+/// Numbers become numbers, everything else stays text.
+fn parse(value: &str) -> Value {
+    match value.parse::<u64>() {
+        Ok(number) => Value::from(number),
+        Err(_) => Value::from(value),
+    }
+}
+
+/// The first error of figment's chain, with the key it is about.
+fn tell(error: figment::Error) -> String {
+    let key = error.path.join(".");
+    if key.is_empty() { error.kind.to_string() } else { format!("{key}: {}", error.kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+        of.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, file).unwrap();
+        Settings::load(Some(&path), pairs(environment), pairs(flags))
+    }
+
+    fn refusal(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
+        load(file, environment, flags).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn the_documented_file_says_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/server.toml");
+        let documented = Settings::load(Some(&path), [], []).unwrap();
+        assert_eq!(documented.to_toml(), Settings::load(None, [], []).unwrap().to_toml());
+        let text = std::fs::read_to_string(path).unwrap();
+        for line in toml::to_string(&Raw::default()).unwrap().lines() {
+            assert!(text.lines().any(|l| l == line), "config/server.toml lacks the line {line:?}");
+        }
+    }
+
+    #[test]
+    fn flags_beat_the_environment_and_the_environment_beats_the_file() {
+        let settings = load(
+            "max_texts = 1\nmax_body_bytes = 1\nmax_steps = 1",
+            &[("TUTTI_MAX_TEXTS", "2"), ("TUTTI_MAX_BODY_BYTES", "2"), ("HOME", "/")],
+            &[("max_texts", "3")],
+        )
+        .unwrap();
+        assert_eq!(settings.http.max_texts, 3);
+        assert_eq!(settings.http.max_body_bytes, 2);
+        assert_eq!(settings.http.max_steps, Steps::ONE);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_by_name_wherever_it_stands() {
+        for message in [
+            refusal("lissten = \"x\"", &[], &[]),
+            refusal("", &[("TUTTI_LISSTEN", "x")], &[]),
+            refusal("", &[], &[("lissten", "x")]),
+        ] {
+            assert!(message.contains("lissten"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_containers_and_kubernetes_set_changes_nothing() {
+        let settings = load(
+            "",
+            &[
+                ("PORT", "9"),
+                ("HOSTNAME", "pod-1"),
+                ("TUTTI_PORT", "tcp://10.0.0.1:80"),
+                ("TUTTI_SERVICE_HOST", "10.0.0.1"),
+                ("TUTTI_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ],
+            &[],
+        )
+        .unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
+    }
+
+    #[test]
+    fn a_value_that_does_not_hold_is_refused_with_its_key() {
+        for (key, value) in [
+            ("listen", "nowhere"),
+            ("max_texts", "0"),
+            ("max_texts", "many"),
+            ("max_steps", "0"),
+            ("max_steps", "300"),
+            ("default_length_beam", "0"),
+            ("default_length_beam", "11"),
+            ("log_format", "xml"),
+            ("log", "tutti=loud"),
+            ("drain_timeout_ms", "-1"),
+        ] {
+            let message = refusal("", &[], &[(key, value)]);
+            assert!(message.contains(key), "{key}={value}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_the_log_shows_can_be_read_back() {
+        let settings = load("", &[], &[("listen", "[::1]:1"), ("log_format", "json")]).unwrap();
+        let again = load(&settings.to_toml(), &[], &[]).unwrap();
+        assert_eq!(again.to_toml(), settings.to_toml());
+        assert_eq!(again.log_format, LogFormat::Json);
+    }
+}

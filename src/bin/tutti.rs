@@ -1,1 +1,368 @@
-fn main() {}
+//! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `health`. Thin: everything
+//! that can be tested without a command line lives in the library.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+use tutti::bench::{self, Measurement};
+use tutti::decode::{DecodeOptions, Steps};
+use tutti::engine::{self, Engine};
+use tutti::http::{self, App, Model, Pair};
+use tutti::lines::translate_lines;
+use tutti::metrics::Metrics;
+use tutti::model::{Backend, Bundle, Network, Shape};
+use tutti::settings::{ENV_CONFIG, LogFormat, Settings};
+
+/// HTTP is a small part of the work; the cores belong to the model.
+const HTTP_THREADS: usize = 2;
+
+/// How long `health` waits; whoever asks for it has a limit of its own.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Translates, with as many refinement steps as you ask for. Without a command it serves.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve translations over HTTP.
+    Serve(Serve),
+    /// Translate standard input to standard output, line by line.
+    Translate(Translate),
+    /// Measure the engine without HTTP.
+    Bench(Bench),
+    /// Say whether settings and model hold, without serving.
+    Check(Serve),
+    /// Ask the server that runs with these settings whether it is ready; for containers without curl.
+    Health(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// A TOML file; config/server.toml shows every key.
+    #[arg(long, env = ENV_CONFIG)]
+    config: Option<PathBuf>,
+    /// host:port [default: 127.0.0.1:8080]
+    #[arg(long)]
+    listen: Option<String>,
+    /// A bundle's folder [default: models/en-de]
+    #[arg(long)]
+    model: Option<String>,
+    /// Threads that compute; 0 means one for each core.
+    #[arg(long)]
+    threads: Option<String>,
+    /// text or json
+    #[arg(long)]
+    log_format: Option<String>,
+    /// Any other key of the TOML file; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Args)]
+struct Translate {
+    /// A bundle's folder.
+    #[arg(long, env = "TUTTI_MODEL", default_value = "models/en-de")]
+    model: PathBuf,
+    /// Refinement steps; the model's default if not given.
+    #[arg(long)]
+    steps: Option<u8>,
+    /// How many target lengths are tried.
+    #[arg(long, default_value_t = 5)]
+    length_beam: usize,
+    /// Padded tokens of a batch, on either side.
+    #[arg(long, default_value_t = 4096)]
+    max_batch_tokens: usize,
+    /// Threads that compute; 0 means one for each core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Args)]
+struct Bench {
+    /// A bundle's folder; without it random weights of `--shape`.
+    #[arg(long, conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    #[arg(long, default_value = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000")]
+    shape: Shape,
+    /// Inner tokens; several are measured one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "12,25")]
+    source_tokens: Vec<usize>,
+    /// As many as source lengths, or none for equal ones.
+    #[arg(long, value_delimiter = ',')]
+    target_tokens: Vec<usize>,
+    /// Sentences of a batch, for the throughput.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    #[arg(long, value_delimiter = ',', default_value = "1,4")]
+    steps: Vec<u8>,
+    #[arg(long, default_value_t = 1)]
+    length_beam: usize,
+    /// Threads that compute; 0 means one for each core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// For each measurement: a latency and a throughput for each length and number of steps.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Print JSON in place of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Serve(arguments)) => serve(&arguments),
+        Some(Command::Translate(arguments)) => translate(&arguments),
+        Some(Command::Bench(arguments)) => run_bench(&arguments),
+        Some(Command::Check(arguments)) => check(&arguments),
+        Some(Command::Health(arguments)) => health(&arguments),
+    }
+}
+
+impl Serve {
+    fn settings(&self) -> Result<Settings> {
+        let named = [
+            ("listen", &self.listen),
+            ("model", &self.model),
+            ("threads", &self.threads),
+            ("log_format", &self.log_format),
+        ];
+        let mut flags: Vec<(String, String)> =
+            named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
+        for pair in &self.set {
+            let (key, value) =
+                pair.split_once('=').with_context(|| format!("--set {pair}: not KEY=VALUE"))?;
+            flags.push((key.trim().to_owned(), value.trim().to_owned()));
+        }
+        // A name or value that is not Unicode is none of ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Settings::load(self.config.as_deref(), environment, flags)?)
+    }
+}
+
+fn serve(arguments: &Serve) -> Result<()> {
+    let settings = arguments.settings()?;
+    start_log(&settings)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads = HTTP_THREADS, "starting");
+    tracing::info!("settings\n{}", settings.to_toml());
+    compute_threads(settings.threads.get())?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(HTTP_THREADS).enable_all().build()?;
+    let served = runtime.block_on(async {
+        // Before the model is loaded: a signal must end that as well, and a taken port be told at once.
+        let shutdown = shutdown_signal()?;
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", settings.listen))?;
+        let (app, _engine) = open(&settings)?;
+        tracing::info!(address = %listener.local_addr()?, "listening");
+        anyhow::Ok(http::serve(listener, app, shutdown).await?)
+    });
+    runtime.shutdown_background();
+    served?;
+    tracing::info!("ended in good order");
+    Ok(())
+}
+
+fn check(arguments: &Serve) -> Result<()> {
+    let settings = arguments.settings()?;
+    let (app, engine) = open(&settings)?;
+    engine.join()?;
+    println!(
+        "{}# model {}: {} to {}, {}",
+        settings.to_toml(),
+        app.model.name,
+        app.model.pair.source,
+        app.model.pair.target,
+        app.model.checksum
+    );
+    Ok(())
+}
+
+fn health(arguments: &Serve) -> Result<()> {
+    let server = arguments.settings()?.listen;
+    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not well"))
+}
+
+/// From settings to everything that serves but the listener.
+fn open(settings: &Settings) -> Result<(App, Engine)> {
+    let backend = Backend::cpu();
+    let bundle = Bundle::open(&settings.model)?;
+    let steps = |steps| Steps::new(steps).context("a bundle allows at least one step");
+    let model = Model {
+        name: bundle.name.clone(),
+        pair: Pair { source: bundle.config.source.clone(), target: bundle.config.target.clone() },
+        checksum: bundle.checksum.clone(),
+        dtype: backend.dtype_name().to_owned(),
+        device: backend.device_name().to_owned(),
+        default_steps: steps(bundle.config.default_steps)?,
+        max_steps: steps(bundle.config.max_steps)?,
+        scores: bundle.config.scores.clone(),
+        tokenizer: bundle.tokenizer.clone(),
+    };
+    let metrics = Metrics::new();
+    let engine =
+        engine::start(bundle.network(&backend)?, settings.engine.clone(), metrics.engine(&model.name))?;
+    Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
+}
+
+/// Resolves at the first SIGTERM or SIGINT; the second one ends the process on the spot.
+fn shutdown_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (first, shutdown) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+        next().await;
+        // Nobody listens if the server ended by itself meanwhile.
+        let _ = first.send(());
+        next().await;
+        tracing::warn!("second signal: ending at once");
+        std::process::exit(1);
+    });
+    Ok(async move {
+        let _ = shutdown.await;
+    })
+}
+
+fn start_log(settings: &Settings) -> Result<()> {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&settings.log)?)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+/// Sizes the pool that tensors are computed in; 0 means one thread for each core.
+fn compute_threads(threads: usize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    Ok(())
+}
+
+fn translate(arguments: &Translate) -> Result<()> {
+    compute_threads(arguments.threads)?;
+    let bundle = Bundle::open(&arguments.model)?;
+    let most = bundle.config.max_steps;
+    let steps = arguments.steps.unwrap_or(bundle.config.default_steps);
+    ensure!((1..=most).contains(&steps), "--steps must be 1 to {most} for {}", bundle.name);
+    ensure!(arguments.length_beam > 0, "--length-beam must be at least 1");
+    let steps = Steps::new(steps).context("--steps must be at least 1")?;
+    let options = DecodeOptions {
+        length_beam: arguments.length_beam,
+        max_batch_tokens: arguments.max_batch_tokens,
+        ..DecodeOptions::new(steps)
+    };
+    let network = bundle.network(&Backend::cpu())?;
+    match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {
+        // `| head` has seen enough.
+        Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
+        ended => Ok(ended?),
+    }
+}
+
+fn run_bench(arguments: &Bench) -> Result<()> {
+    compute_threads(arguments.threads)?;
+    let plan = bench_plan(arguments)?;
+    let backend = Backend::cpu();
+    let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
+    let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
+    let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
+    let network = || match &bundle {
+        Some(bundle) => bundle.network(&backend),
+        None => Network::random(&arguments.shape, 1, &backend),
+    };
+    let mut out = io::stdout().lock();
+    if !arguments.json {
+        // Nobody to tell if standard output is closed; the run then just ends at the next line.
+        writeln!(out, "{}", Row::HEAD).or_else(quiet)?;
+    }
+    let measured = bench::run(&plan, network, |measurement| {
+        if !arguments.json {
+            let _ = writeln!(out, "{}", Row(measurement)).and_then(|()| out.flush());
+        }
+    })?;
+    if arguments.json {
+        let report = serde_json::json!({
+            "model": model_name(arguments.model.as_deref(), &arguments.shape),
+            "threads": rayon::current_num_threads(),
+            "measurements": measured,
+        });
+        writeln!(out, "{report}").or_else(quiet)?;
+    }
+    Ok(())
+}
+
+fn bench_plan(arguments: &Bench) -> Result<bench::Plan> {
+    let sources = &arguments.source_tokens;
+    let targets = if arguments.target_tokens.is_empty() { sources } else { &arguments.target_tokens };
+    ensure!(sources.len() == targets.len(), "--target-tokens needs as many lengths as --source-tokens");
+    ensure!(
+        arguments.seconds > 0.0 && arguments.seconds <= 3600.0,
+        "--seconds must be above 0, an hour at most"
+    );
+    let steps = arguments.steps.iter().map(|&steps| Steps::new(steps).context("--steps must be at least 1"));
+    Ok(bench::Plan {
+        lengths: sources.iter().copied().zip(targets.iter().copied()).collect(),
+        steps: steps.collect::<Result<_>>()?,
+        length_beam: arguments.length_beam,
+        batch: arguments.batch,
+        time: Duration::from_secs_f64(arguments.seconds),
+        vocabulary: 0,
+    })
+}
+
+fn model_name(model: Option<&Path>, shape: &Shape) -> String {
+    model.map_or_else(|| format!("random {shape:?}"), |dir| dir.display().to_string())
+}
+
+/// A reader that has gone is no error.
+fn quiet(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// A line of the bench's table.
+struct Row<'a>(&'a Measurement);
+
+impl Row<'_> {
+    const HEAD: &'static str =
+        "source target steps beam   p50 ms   p90 ms  batch  sentences/s  target tokens/s";
+}
+
+impl std::fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let m = self.0;
+        write!(
+            f,
+            "{:>6} {:>6} {:>5} {:>4} {:>8.2} {:>8.2} {:>6} {:>12.1} {:>16.0}",
+            m.source_tokens,
+            m.target_tokens,
+            m.steps.get(),
+            m.length_beam,
+            m.latency_p50_ms,
+            m.latency_p90_ms,
+            m.batch,
+            m.sentences_per_second,
+            m.target_tokens_per_second
+        )
+    }
+}

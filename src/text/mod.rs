@@ -1,10 +1,12 @@
 //! Words to ids and back: the [`Tokenizer`], and [`split`] for texts longer than a sentence. Knows
 //! nothing of networks.
 
+mod document;
 mod specials;
 mod split;
 mod tokenizer;
 
+pub use document::Document;
 pub use specials::Specials;
 pub use split::{Piece, rejoin, split, split_to_fit};
 pub use tokenizer::Tokenizer;

@@ -1,0 +1,284 @@
+//! How fast the engine is without HTTP and without words: random sources of a given length in, targets
+//! of a forced length out, so that the work is the same whatever the weights say.
+//!
+//! Latency is that of one sentence alone, from submission to answer, through queue and model thread.
+//! Throughput is that of a full house: always twice as many sentences submitted as fit a batch.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::decode::{Encoded, Limits, Prediction, Row, Steps, Translator};
+use crate::engine::{self, Handle, Item, Pending};
+use crate::metrics::Metrics;
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// Fewer timed sentences than this give no honest 90th percentile.
+const LEAST_SAMPLES: usize = 10;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Inner tokens of source and target, without bos and eos; each pair is measured.
+    pub lengths: Vec<(usize, usize)>,
+    /// Each number of steps is measured.
+    pub steps: Vec<Steps>,
+    pub length_beam: usize,
+    /// Sentences of a batch, for the throughput.
+    pub batch: usize,
+    /// Time for each measurement; a latency and a throughput are taken for each length and steps.
+    pub time: Duration,
+    /// Source ids are drawn from 5 to this, exclusive.
+    pub vocabulary: u32,
+}
+
+/// One line of the result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    pub source_tokens: usize,
+    pub target_tokens: usize,
+    pub steps: Steps,
+    pub length_beam: usize,
+    /// At batch 1.
+    pub latency_p50_ms: f64,
+    pub latency_p90_ms: f64,
+    pub latency_samples: usize,
+    pub batch: usize,
+    pub sentences_per_second: f64,
+    pub target_tokens_per_second: f64,
+}
+
+/// Measures every length with every number of steps. `network` is called once for each length.
+///
+/// # Errors
+/// [`Error::Config`] for a plan beyond the network's limits, and what the network answers with.
+pub fn run<T: Translator>(
+    plan: &Plan,
+    mut network: impl FnMut() -> Result<T>,
+    mut each: impl FnMut(&Measurement),
+) -> Result<Vec<Measurement>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Config(format!("no runtime: {e}")))?;
+    let mut measurements = Vec::new();
+    for &(source, target) in &plan.lengths {
+        let network = network()?;
+        check(plan, source, target, network.limits())?;
+        let longest = network.limits().source_tokens + network.limits().target_tokens;
+        let rows = plan.batch * plan.length_beam;
+        let options = engine::Options {
+            max_queue_items: 4 * plan.batch,
+            max_queue_tokens: usize::MAX,
+            max_batch_rows: rows,
+            // Rows bind, not tokens; and the engine wants room for the longest sentence.
+            max_batch_tokens: rows * longest,
+            ..engine::Options::default()
+        };
+        let metrics = Metrics::new().engine("bench");
+        let engine = engine::start(ForcedLength { network, target }, options, metrics)?;
+        let mut load = Load::new(engine.handle(), plan, source);
+        for &steps in &plan.steps {
+            let mut latencies = runtime.block_on(load.latencies(steps))?;
+            let per_second = runtime.block_on(load.throughput(steps))?;
+            latencies.sort();
+            let measurement = Measurement {
+                source_tokens: source,
+                target_tokens: target,
+                steps,
+                length_beam: plan.length_beam,
+                latency_p50_ms: percentile_ms(&latencies, 50),
+                latency_p90_ms: percentile_ms(&latencies, 90),
+                latency_samples: latencies.len(),
+                batch: plan.batch,
+                sentences_per_second: per_second,
+                target_tokens_per_second: per_second * target as f64,
+            };
+            each(&measurement);
+            measurements.push(measurement);
+        }
+        load.handle.drain();
+        engine.join()?;
+    }
+    Ok(measurements)
+}
+
+fn check(plan: &Plan, source: usize, target: usize, limits: Limits) -> Result<()> {
+    let wrong = |what: &str| Err(Error::Config(format!("bench: {what}")));
+    match () {
+        () if plan.batch == 0 || plan.length_beam == 0 => wrong("batch and length beam must be at least 1"),
+        () if plan.vocabulary <= 5 => wrong("a vocabulary needs more than the five special tokens"),
+        () if source == 0 || target == 0 => wrong("sentences need at least one token"),
+        () if source + 2 > limits.source_tokens => wrong("the source is longer than the network's limit"),
+        () if target + 2 > limits.target_tokens => wrong("the target is longer than the network's limit"),
+        () => Ok(()),
+    }
+}
+
+/// Sources to submit and the ways to submit them.
+struct Load<'a> {
+    handle: Handle,
+    plan: &'a Plan,
+    source_tokens: usize,
+    random: ChaCha8Rng,
+}
+
+impl<'a> Load<'a> {
+    fn new(handle: Handle, plan: &'a Plan, source_tokens: usize) -> Self {
+        Self { handle, plan, source_tokens, random: ChaCha8Rng::seed_from_u64(1) }
+    }
+
+    fn submit(&mut self, steps: Steps) -> Result<Pending> {
+        let Specials { bos, eos, .. } = Specials::default();
+        let words = (0..self.source_tokens).map(|_| self.random.random_range(5..self.plan.vocabulary));
+        let item = Item {
+            source: std::iter::once(bos).chain(words).chain([eos]).collect(),
+            steps,
+            length_beam: self.plan.length_beam,
+            collapse: Some(false),
+            trace: false,
+            deadline: None,
+        };
+        let pending = self.handle.submit(vec![item])?;
+        pending.into_iter().next().ok_or_else(|| Error::EngineDead("no answer to wait for".into()))
+    }
+
+    /// One sentence after the other, a tenth of them before the clock counts.
+    async fn latencies(&mut self, steps: Steps) -> Result<Vec<Duration>> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.plan.time / 10 {
+            self.submit(steps)?.await?;
+        }
+        let mut latencies = Vec::new();
+        let begun = Instant::now();
+        while begun.elapsed() < self.plan.time || latencies.len() < LEAST_SAMPLES {
+            let submitted = Instant::now();
+            self.submit(steps)?.await?;
+            latencies.push(submitted.elapsed());
+        }
+        Ok(latencies)
+    }
+
+    /// Sentences per second. The clock starts when the first batch is through.
+    async fn throughput(&mut self, steps: Steps) -> Result<f64> {
+        let mut waiting = VecDeque::new();
+        for _ in 0..2 * self.plan.batch {
+            waiting.push_back(self.submit(steps)?);
+        }
+        let mut begun = Instant::now();
+        let mut done = 0;
+        // All take the same number of passes, so the oldest finishes first.
+        while let Some(oldest) = waiting.pop_front() {
+            oldest.await?;
+            done += 1;
+            if done == self.plan.batch {
+                begun = Instant::now();
+            }
+            if done < 2 * self.plan.batch || begun.elapsed() < self.plan.time {
+                waiting.push_back(self.submit(steps)?);
+            } else {
+                break;
+            }
+        }
+        let per_second = (done - self.plan.batch) as f64 / begun.elapsed().as_secs_f64();
+        for pending in waiting {
+            pending.await?;
+        }
+        Ok(per_second)
+    }
+}
+
+/// The nearest-rank percentile of sorted durations.
+fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(rank).map_or(f64::NAN, |duration| duration.as_secs_f64() * 1000.0)
+}
+
+/// A network that finds one length most probable, and others the less the further they are.
+struct ForcedLength<T> {
+    network: T,
+    target: usize,
+}
+
+impl<T: Translator> Translator for ForcedLength<T> {
+    type Memory = T::Memory;
+
+    fn limits(&self) -> Limits {
+        self.network.limits()
+    }
+
+    fn specials(&self) -> Specials {
+        self.network.specials()
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<T::Memory>>> {
+        let lengths = self.limits().target_tokens.saturating_sub(1);
+        let log_prob = |length: usize| match length {
+            0 => f32::NEG_INFINITY,
+            _ => -(length.abs_diff(self.target) as f32),
+        };
+        let mut encoded = self.network.encode(sources)?;
+        for sentence in &mut encoded {
+            sentence.length_log_probs = (0..lengths).map(log_prob).collect();
+        }
+        Ok(encoded)
+    }
+
+    fn decode(&self, rows: &[Row<'_, T::Memory>]) -> Result<Vec<Vec<Prediction>>> {
+        self.network.decode(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::fake::FakeTranslator;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let sorted: Vec<Duration> = (1..=10).map(Duration::from_millis).collect();
+        assert_eq!(percentile_ms(&sorted, 50), 5.0);
+        assert_eq!(percentile_ms(&sorted, 90), 9.0);
+        assert_eq!(percentile_ms(&sorted[..1], 90), 1.0);
+    }
+
+    #[test]
+    fn every_length_is_measured_with_every_number_of_steps_and_the_work_asked_for() {
+        let steps = [1, 4].map(|steps| Steps::new(steps).unwrap());
+        let plan = Plan {
+            lengths: vec![(3, 7), (5, 5)],
+            steps: steps.into(),
+            length_beam: 1,
+            batch: 4,
+            time: Duration::from_millis(5),
+            vocabulary: 50,
+        };
+        let fake = FakeTranslator::new();
+        let counts = fake.counts();
+        let measured = run(&plan, || Ok(fake.clone()), |_| {}).unwrap();
+        let asked: Vec<_> =
+            measured.iter().map(|m| (m.source_tokens, m.target_tokens, m.steps.get())).collect();
+        assert_eq!(asked, [(3, 7, 1), (3, 7, 4), (5, 5, 1), (5, 5, 4)]);
+        assert!(measured.iter().all(|m| m.latency_p50_ms > 0.0 && m.latency_p50_ms <= m.latency_p90_ms));
+        assert!(measured.iter().all(|m| m.sentences_per_second > 0.0));
+        // bos, seven forced tokens, eos, for each of a full batch of four rows.
+        assert_eq!(counts.largest_batch_tokens(), 4 * 9);
+    }
+
+    #[test]
+    fn a_plan_beyond_the_network_is_refused() {
+        let plan = Plan {
+            lengths: vec![(3, 500)],
+            steps: vec![Steps::ONE],
+            length_beam: 1,
+            batch: 1,
+            time: Duration::ZERO,
+            vocabulary: 50,
+        };
+        let refused = run(&plan, || Ok(FakeTranslator::new()), |_| {}).unwrap_err();
+        assert!(refused.to_string().contains("target"), "{refused}");
+    }
+}

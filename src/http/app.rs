@@ -1,0 +1,103 @@
+//! What every handler sees: the model's description, the engine's handle, the limits, the counters,
+//! and where the server stands in its life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::error::ApiError;
+use super::languages::Pair;
+use super::router::ROUTES;
+use crate::decode::Steps;
+use crate::engine::Handle;
+use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
+use crate::model::Score;
+use crate::settings::HttpSettings;
+use crate::text::Tokenizer;
+use crate::{Error, Result};
+
+/// What the network side knows of the model behind the engine.
+pub struct Model {
+    pub name: String,
+    pub pair: Pair,
+    /// Of the bundle's weights.
+    pub checksum: String,
+    pub dtype: String,
+    pub device: String,
+    pub default_steps: Steps,
+    pub max_steps: Steps,
+    /// Measured by `train evaluate`.
+    pub scores: Vec<Score>,
+    pub tokenizer: Arc<Tokenizer>,
+}
+
+/// Where the server stands. It only ever moves down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Listening; the model is warming up.
+    Starting,
+    Ready,
+    /// The signal came: no new connections soon, what was accepted is finished.
+    Draining,
+}
+
+pub struct App {
+    pub model: Model,
+    pub engine: Handle,
+    pub settings: HttpSettings,
+    pub metrics: Metrics,
+    pub http_metrics: HttpMetrics,
+    pub engine_metrics: EngineMetrics,
+    phase: watch::Sender<Phase>,
+    admission: Arc<Semaphore>,
+}
+
+impl App {
+    /// `metrics` must be those that the engine counts with, under the model's name.
+    pub fn new(model: Model, engine: Handle, settings: HttpSettings, metrics: Metrics) -> Self {
+        let engine_metrics = metrics.engine(&model.name);
+        engine_metrics.describe(&model.checksum, &model.dtype, &model.device);
+        Self {
+            http_metrics: metrics.http(&ROUTES),
+            engine_metrics,
+            phase: watch::Sender::new(Phase::Starting),
+            admission: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
+            model,
+            engine,
+            settings,
+            metrics,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Moves on; a server that drains does not become ready again.
+    pub(super) fn enter(&self, phase: Phase) {
+        let moved = self.phase.send_if_modified(|now| {
+            let moves = phase > *now;
+            *now = phase.max(*now);
+            moves
+        });
+        if moved {
+            self.http_metrics.set_ready(phase == Phase::Ready);
+        }
+    }
+
+    /// Leave to work on a translation, held until it is answered.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] before the warm-up is done, [`Error::QueueFull`] when too many requests are
+    /// in progress. While draining, requests that still get in are served: they were accepted.
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        if self.phase() == Phase::Starting {
+            return Err(Error::NotReady.into());
+        }
+        self.admission.clone().try_acquire_owned().map_err(|_| {
+            self.http_metrics.rejected(Rejected::QueueFull, 1);
+            Error::QueueFull { retry_after: Duration::from_secs(1) }.into()
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! For machines that watch the server: probes, numbers, and what is being served. None of them waits
+//! for the model or stands behind its queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::app::{App, Phase};
+use super::error::ApiError;
+use super::languages;
+use crate::Error;
+
+/// A model thread that has not come round its loop for so long is stuck: the slowest pass of a full
+/// batch on one core takes a fraction of it.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// LibreTranslate's: exactly this body.
+pub async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// The model thread comes round its loop.
+pub async fn livez(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    if !app.engine.is_alive() {
+        return Err(Error::EngineDead("the model thread has ended".into()).into());
+    }
+    let age = app.engine.heartbeat();
+    if age > STUCK_AFTER {
+        return Err(Error::EngineDead(format!("no sign of the model thread for {} s", age.as_secs())).into());
+    }
+    Ok(Json(json!({ "status": "ok" })))
+}
+
+/// Requests are welcome: warmed up, not draining, engine alive.
+pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    match app.phase() {
+        Phase::Starting => Err(Error::NotReady.into()),
+        Phase::Draining => Err(Error::Draining.into()),
+        Phase::Ready => livez(State(app)).await,
+    }
+}
+
+/// The warm-up is done; stays true while draining.
+pub async fn startupz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    match app.phase() {
+        Phase::Starting => Err(Error::NotReady.into()),
+        Phase::Ready | Phase::Draining => Ok(Json(json!({ "status": "ok" }))),
+    }
+}
+
+pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
+}
+
+#[derive(Serialize)]
+pub struct Language<'a> {
+    code: &'a str,
+    name: &'a str,
+    targets: Vec<&'a str>,
+}
+
+/// LibreTranslate's list: every language with what it can be translated into.
+pub async fn languages(State(app): State<Arc<App>>) -> Json<Value> {
+    let pair = &app.model.pair;
+    let language = |code, targets| Language { code, name: languages::name(code), targets };
+    Json(json!([language(&pair.source, vec![&pair.target]), language(&pair.target, vec![])]))
+}
+
+/// What is served, with what limits, how good.
+pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
+    let (model, settings, limits) = (&app.model, &app.settings, app.engine.limits());
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "models": [{
+            "name": model.name,
+            "source": model.pair.source,
+            "target": model.pair.target,
+            "checksum": model.checksum,
+            "dtype": model.dtype,
+            "device": model.device,
+            "default_steps": model.default_steps.min(settings.max_steps),
+            "max_steps": model.max_steps.min(settings.max_steps),
+            "max_source_tokens": limits.source_tokens,
+            "max_target_tokens": limits.target_tokens,
+            "scores": model.scores,
+        }],
+        "limits": {
+            "max_body_bytes": settings.max_body_bytes,
+            "max_texts": settings.max_texts,
+            "max_text_chars": settings.max_text_chars,
+            "default_length_beam": settings.default_length_beam,
+            "max_length_beam": settings.max_length_beam,
+            "request_timeout_ms": settings.request_timeout.as_millis() as u64,
+        },
+    }))
+}

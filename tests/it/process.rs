@@ -1,0 +1,225 @@
+//! The built program itself, on a tiny bundle with random weights.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tutti::model::{Backend, Bundle, Config, Shape, Spec};
+
+use crate::support::{LINES, TOKENIZER, en_de, in_time};
+
+/// A bundle's folder called `tiny`, gone when dropped.
+fn bundle() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let vocab = TOKENIZER.vocab_size();
+    let shape: Shape = format!("enc=1,dec=1,d=16,ffn=32,heads=2,vocab={vocab},positions=96").parse().unwrap();
+    let tensors = Spec::initial(&shape, 7, Backend::cpu().device()).unwrap();
+    let config = Config::new(shape, "en", "de");
+    Bundle::save(&folder.path().join("tiny"), &config, &TOKENIZER, &tensors, "Random weights.\n").unwrap();
+    folder
+}
+
+fn tutti(folder: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
+    // What the machine's own environment says must not matter here.
+    command.env_clear().current_dir(folder.path());
+    command
+}
+
+/// Runs to the end with `input` on standard input.
+fn run(mut command: Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn translate(folder: &TempDir, flags: &[&str], input: &str) -> String {
+    let mut command = tutti(folder);
+    command.args(["translate", "--model", "tiny", "--threads", "1"]).args(flags);
+    let output = run(command, input);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Ends the program if the test fails before it does.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It has usually ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts `tutti serve` on a free port and reads its address from the log.
+fn serve(folder: &TempDir) -> (Killed, String) {
+    let mut command = tutti(folder);
+    command.args(["--model", "tiny", "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "1"]);
+    let mut child = Killed(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(child.0.stderr.take().unwrap()).lines();
+    let address = log
+        .by_ref()
+        .map_while(Result::ok)
+        .find_map(|line| {
+            let line: Value = serde_json::from_str(&line).ok()?;
+            Some(line["fields"]["address"].as_str()?.to_owned())
+        })
+        .expect("it says where it listens");
+    // A log that nobody reads would block the program one day.
+    std::thread::spawn(move || log.for_each(drop));
+    (child, format!("http://{address}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_answers_every_accepted_request_and_exits_with_0() {
+    const REQUESTS: usize = 120;
+    let folder = bundle();
+    let (mut child, url) = serve(&folder);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |path: &str| client.get(format!("{url}{path}")).send().await.unwrap();
+    in_time(async { while get("/readyz").await.status() != 200 {} }).await;
+
+    let mut requests = JoinSet::new();
+    for i in 0..REQUESTS {
+        let (line, steps) = (LINES[i % LINES.len()], [1, 4, 20][i % 3]);
+        let request = client.post(format!("{url}/translate?steps={steps}")).json(&en_de(line));
+        requests.spawn(async move {
+            let response = request.send().await.unwrap();
+            let (status, answer) = (response.status(), response.json::<Value>().await.unwrap());
+            assert_eq!(status, 200, "{answer}");
+            (i, answer["translatedText"].as_str().unwrap().to_owned())
+        });
+    }
+    let admitted = async || {
+        let text = get("/metrics").await.text().await.unwrap();
+        let sum = |prefix: &str| -> f64 {
+            let values = text
+                .lines()
+                .filter_map(|line| line.strip_prefix(prefix)?.rsplit(' ').next()?.parse::<f64>().ok());
+            values.sum()
+        };
+        let answered = sum("tutti_http_requests_total{code=\"200\",route=\"/translate\"}");
+        answered + sum("tutti_queue_depth{") + sum("tutti_running_items{")
+    };
+    in_time(async { while admitted().await < REQUESTS as f64 {} }).await;
+    let killed = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", child.0.id())).status().unwrap();
+    assert!(killed.success());
+
+    let mut answers = vec![String::new(); REQUESTS];
+    while let Some(done) = in_time(requests.join_next()).await {
+        let (i, answer) = done.unwrap();
+        answers[i] = answer;
+    }
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+
+    // And each is what `tutti translate` says to that line at those steps.
+    for (offset, steps) in ["1", "4", "20"].into_iter().enumerate() {
+        let own: Vec<usize> = (offset..REQUESTS).step_by(3).collect();
+        let input: String = own.iter().map(|&i| format!("{}\n", LINES[i % LINES.len()])).collect();
+        let output = translate(&folder, &["--steps", steps], &input);
+        let lines: Vec<&str> = output.split_terminator('\n').collect();
+        let served: Vec<String> = own.iter().map(|&i| answers[i].replace('\n', " ")).collect();
+        assert_eq!(lines, served, "at {steps} steps");
+    }
+}
+
+#[test]
+fn translate_keeps_lines_as_they_are() {
+    let folder = bundle();
+    for input in ["", "\n", "Thank you.\n", "Thank you.", "\n\nThank you. Thank you.\n \n…\nThank you.\r\n\n"]
+    {
+        let output = translate(&folder, &["--steps", "2"], input);
+        assert_eq!(output.matches('\n').count(), input.matches('\n').count(), "{input:?} gave {output:?}");
+        assert_eq!(output.ends_with('\n'), input.ends_with('\n'));
+    }
+    let many: String = (0..3000).map(|i| format!("{}\n", LINES[i % LINES.len()])).collect();
+    assert_eq!(translate(&folder, &["--steps", "1", "--length-beam", "1"], &many).lines().count(), 3000);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let folder = bundle();
+    let mut command = tutti(&folder);
+    command.args(["translate", "--model", "tiny", "--steps", "1"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    // It may be gone before all of this is written.
+    let _ = child.stdin.take().unwrap().write_all("Thank you.\n".repeat(100).as_bytes());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn check_tells_what_does_not_hold() {
+    let folder = bundle();
+    let check = |flags: &[&str]| {
+        let mut command = tutti(&folder);
+        command.args(["check", "--model", "tiny"]).args(flags);
+        let output = run(command, "");
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code(), said.concat())
+    };
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("max_batch_tokens = ") && said.contains("tiny"), "{said}");
+    std::fs::write(folder.path().join("bad.toml"), "max_bach_tokens = 1").unwrap();
+    for (flags, what) in [
+        (&["--config", "bad.toml"][..], "max_bach_tokens"),
+        (&["--config", "none.toml"], "none.toml"),
+        (&["--set", "max_batch_tokens=7"], "max_batch_tokens"),
+        (&["--set", "max_texts"], "KEY=VALUE"),
+    ] {
+        let (code, said) = check(flags);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
+    std::fs::write(folder.path().join("tiny/model.safetensors"), "cut").unwrap();
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("model.safetensors"), "{said}");
+}
+
+#[test]
+fn bench_measures_random_weights_and_bundles() {
+    let folder = bundle();
+    let shape = ["--shape", "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=320,positions=64"];
+    for network in [&shape[..], &["--model", "tiny"]] {
+        let mut command = tutti(&folder);
+        command.args([
+            "bench",
+            "--source-tokens",
+            "5,9",
+            "--batch",
+            "4",
+            "--steps",
+            "1,2",
+            "--seconds",
+            "0.01",
+        ]);
+        let output = run(
+            {
+                command.args(["--threads", "1", "--json"]).args(network);
+                command
+            },
+            "",
+        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let measurements = report["measurements"].as_array().unwrap();
+        assert_eq!(measurements.len(), 4);
+        for measurement in measurements {
+            for number in ["latency_p50_ms", "latency_p90_ms", "sentences_per_second"] {
+                assert!(measurement[number].as_f64().unwrap() > 0.0, "{report}");
+            }
+        }
+    }
+}

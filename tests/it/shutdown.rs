@@ -1,0 +1,78 @@
+//! The end, in good order.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tutti::settings::HttpSettings;
+
+use crate::support::{LINES, Server, Setup, alone, en_de, in_time};
+
+#[tokio::test]
+async fn everything_accepted_is_answered_before_the_server_ends() {
+    let mut server = Server::start(Setup::default()).await;
+    server.gate.close();
+    let mut requests = JoinSet::new();
+    for i in 0..40 {
+        let (text, steps) = (LINES[i % LINES.len()], [1, 4, 10][i % 3]);
+        let request = server.post("/translate", &en_de(text)).query(&[("steps", steps)]);
+        requests.spawn(async move {
+            let response = request.send().await.unwrap();
+            assert_eq!(response.headers()["connection"], "close");
+            (text, steps, response.status().as_u16(), response.json::<Value>().await.unwrap())
+        });
+    }
+    server.until_in_engine(40.0).await;
+    server.shut_down();
+    // Nobody new gets in.
+    in_time(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
+    server.gate.open();
+    while let Some(done) = in_time(requests.join_next()).await {
+        let (text, steps, status, answer) = done.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["translatedText"], alone(text, steps, 5));
+    }
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn while_it_drains_readiness_says_no_and_answers_end_their_connections() {
+    let http = HttpSettings { shutdown_delay: Duration::from_secs(3600), ..Setup::default().http };
+    let mut server = Server::start(Setup { http, ..Setup::default() }).await;
+    assert!(!server.get("/readyz").await.headers().contains_key("connection"));
+    server.shut_down();
+    in_time(async { while server.get("/readyz").await.status() == 200 {} }).await;
+    let refused = server.get("/readyz").await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["connection"], "close");
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "draining");
+    assert_eq!(server.get("/livez").await.status(), 200);
+    assert_eq!(server.metric("tutti_ready", &[]).await, 0.0);
+    // Load balancers need a moment to hear of it; what they still send is served.
+    let response = in_time(server.post("/translate", &en_de(LINES[0])).send()).await.unwrap();
+    assert_eq!(response.headers()["connection"], "close");
+    assert_eq!(response.json::<Value>().await.unwrap()["translatedText"], alone(LINES[0], 4, 5));
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_does_not_hold_up_the_end_for_ever() {
+    let http = HttpSettings { drain_timeout: Duration::from_millis(50), ..Setup::default().http };
+    let mut server = Server::start(Setup { http, ..Setup::default() }).await;
+    server.gate.close();
+    let stuck = tokio::spawn(server.post("/translate", &en_de(LINES[0])).send());
+    server.until_held().await;
+    server.shut_down();
+    server.ended().await.unwrap();
+    assert!(in_time(stuck).await.unwrap().is_err(), "its connection was cut");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_does_not_hold_up_the_end() {
+    let mut server = Server::start(Setup::default()).await;
+    let idle = TcpStream::connect(server.address).await.unwrap();
+    server.shut_down();
+    server.ended().await.unwrap();
+    drop(idle);
+}

@@ -1,0 +1,191 @@
+//! A server to talk to, and what it should answer.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tutti::decode::fake::{Counts, FakeTranslator, Gate};
+use tutti::decode::{DecodeOptions, Steps, Translator, translate};
+use tutti::engine;
+use tutti::http::{self, App, Model, Pair};
+use tutti::metrics::Metrics;
+use tutti::model::Score;
+use tutti::settings::{HttpSettings, Settings};
+use tutti::text::{Document, Tokenizer};
+
+pub const LINES: [&str; 8] = [
+    "Where is the train station?",
+    "Wo ist der Bahnhof?",
+    "The weather is nice today, and we are going for a walk.",
+    "Das Wetter ist heute schön, und wir gehen spazieren.",
+    "Thank you very much for your help.",
+    "Vielen Dank für Ihre Hilfe.",
+    "She has never been there before, but he has.",
+    "Sie ist noch nie dort gewesen, aber er schon.",
+];
+
+pub static TOKENIZER: LazyLock<Arc<Tokenizer>> =
+    LazyLock::new(|| Arc::new(Tokenizer::train(LINES.iter(), 320).expect("the lines are enough")));
+
+/// No test of a server may hang for ever.
+pub async fn in_time<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("this takes far too long")
+}
+
+/// What a server is started with; the defaults of the program unless a test says otherwise.
+pub struct Setup {
+    pub http: HttpSettings,
+    pub engine: engine::Options,
+    pub fake: FakeTranslator,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let settings = Settings::load(None, [], []).unwrap();
+        Self { http: settings.http, engine: settings.engine, fake: fake() }
+    }
+}
+
+pub fn fake() -> FakeTranslator {
+    FakeTranslator::new().with_vocabulary(TOKENIZER.vocab_size() as u32)
+}
+
+/// A running server. Its model is `en` to `de`, four steps by default and twenty at most.
+pub struct Server {
+    pub address: SocketAddr,
+    pub client: reqwest::Client,
+    pub counts: Arc<Counts>,
+    pub gate: Arc<Gate>,
+    pub task: JoinHandle<tutti::Result<()>>,
+    shutdown: Option<oneshot::Sender<()>>,
+}
+
+impl Server {
+    /// Ready when this returns.
+    pub async fn start(setup: Setup) -> Self {
+        let server = Self::start_cold(setup).await;
+        in_time(async { while server.get("/readyz").await.status() != 200 {} }).await;
+        server
+    }
+
+    pub async fn start_cold(setup: Setup) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (counts, gate) = (setup.fake.counts(), setup.fake.gate());
+        let metrics = Metrics::new();
+        let engine = engine::start(setup.fake, setup.engine, metrics.engine("tiny")).unwrap();
+        let model = Model {
+            name: "tiny".into(),
+            pair: Pair { source: "en".into(), target: "de".into() },
+            checksum: "c0ffee".into(),
+            dtype: "f32".into(),
+            device: "cpu".into(),
+            default_steps: Steps::new(4).unwrap(),
+            max_steps: Steps::new(20).unwrap(),
+            scores: vec![Score { steps: 4, bleu: 20.5, chrf: 50.25 }],
+            tokenizer: TOKENIZER.clone(),
+        };
+        let app = App::new(model, engine.handle(), setup.http, metrics);
+        let (shutdown, told) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            // The engine lives as long as its server.
+            let _engine = engine;
+            http::serve(listener, app, async { drop(told.await) }).await
+        });
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { address, client, counts, gate, task, shutdown: Some(shutdown) }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        in_time(self.client.get(self.url(path)).send()).await.unwrap()
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> reqwest::RequestBuilder {
+        self.client.post(self.url(path)).json(body)
+    }
+
+    /// A translation that must succeed.
+    pub async fn translate(&self, path: &str, body: Value) -> Value {
+        let response = in_time(self.post(path, &body).send()).await.unwrap();
+        let status = response.status();
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(status, 200, "{body} was answered with {answer}");
+        answer
+    }
+
+    /// The sum of a metric's samples whose labels contain `labels`.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = self.get("/metrics").await.text().await.unwrap();
+        let scrape = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+        let samples = scrape.samples.iter().filter(|sample| {
+            sample.metric == name && labels.iter().all(|(key, value)| sample.labels.get(key) == Some(*value))
+        });
+        samples
+            .map(|sample| match &sample.value {
+                prometheus_parse::Value::Counter(v) | prometheus_parse::Value::Gauge(v) => *v,
+                prometheus_parse::Value::Untyped(v) => *v,
+                // As many as were observed.
+                prometheus_parse::Value::Histogram(buckets) => {
+                    buckets.last().map_or(0.0, |bucket| bucket.count)
+                }
+                prometheus_parse::Value::Summary(_) => panic!("{name}: this server has no summaries"),
+            })
+            .sum()
+    }
+
+    /// Asks until so many sentences are in the engine's hands, waiting or running.
+    pub async fn until_in_engine(&self, items: f64) {
+        in_time(async {
+            while self.metric("tutti_queue_depth", &[]).await + self.metric("tutti_running_items", &[]).await
+                != items
+            {}
+        })
+        .await;
+    }
+
+    /// Blocks a thread of its own, not the runtime, until the model thread stands at the closed gate.
+    pub async fn until_held(&self) {
+        let gate = self.gate.clone();
+        in_time(tokio::task::spawn_blocking(move || gate.wait_until_held())).await.unwrap();
+    }
+
+    /// Like SIGTERM.
+    pub fn shut_down(&mut self) {
+        self.shutdown.take().expect("once").send(()).expect("the server listens");
+    }
+
+    pub async fn ended(&mut self) -> tutti::Result<()> {
+        in_time(&mut self.task).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    /// A model thread that stands at a gate would outlive its test.
+    fn drop(&mut self) {
+        self.gate.open();
+        self.task.abort();
+    }
+}
+
+pub fn en_de(q: impl Into<Value>) -> Value {
+    json!({ "q": q.into(), "source": "en", "target": "de" })
+}
+
+/// What `tutti translate` makes of a text alone: the same parts, without queue, batches and HTTP.
+pub fn alone(text: &str, steps: u8, length_beam: usize) -> String {
+    let fake = fake();
+    let document = Document::read(text, &TOKENIZER, fake.limits().source_tokens).unwrap();
+    let options = DecodeOptions { length_beam, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
+    let best = translate(&fake, document.sentences(), &options).unwrap();
+    let words: Vec<String> = best.iter().map(|all| TOKENIZER.decode(&all[0].tokens).unwrap()).collect();
+    document.rejoin(&words)
+}
