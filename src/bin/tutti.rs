@@ -1,5 +1,5 @@
-//! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`. Thin: everything that can
-//! be tested without a command line lives in the library.
+//! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `health`. Thin: everything
+//! that can be tested without a command line lives in the library.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ use tutti::settings::{ENV_CONFIG, LogFormat, Settings};
 /// HTTP is a small part of the work; the cores belong to the model.
 const HTTP_THREADS: usize = 2;
 
+/// How long `health` waits; whoever asks for it has a limit of its own.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Translates, with as many refinement steps as you ask for. Without a command it serves.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
@@ -43,6 +46,8 @@ enum Command {
     Bench(Bench),
     /// Say whether settings and model hold, without serving.
     Check(Serve),
+    /// Ask the server that runs with these settings whether it is ready; for containers without curl.
+    Health(Serve),
 }
 
 #[derive(Args)]
@@ -125,6 +130,7 @@ fn main() -> Result<()> {
         Some(Command::Translate(arguments)) => translate(&arguments),
         Some(Command::Bench(arguments)) => run_bench(&arguments),
         Some(Command::Check(arguments)) => check(&arguments),
+        Some(Command::Health(arguments)) => health(&arguments),
     }
 }
 
@@ -187,6 +193,11 @@ fn check(arguments: &Serve) -> Result<()> {
         app.model.checksum
     );
     Ok(())
+}
+
+fn health(arguments: &Serve) -> Result<()> {
+    let server = arguments.settings()?.listen;
+    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not well"))
 }
 
 /// From settings to everything that serves but the listener.
