@@ -73,7 +73,7 @@ impl Default for Raw {
             max_length_beam: 10,
             default_length_beam: 5,
             request_timeout_ms: 30_000,
-            header_timeout_ms: 10_000,
+            header_timeout_ms: 75_000,
             shutdown_delay_ms: 0,
             drain_timeout_ms: 20_000,
             max_queue_items: engine.max_queue_items,
