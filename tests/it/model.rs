@@ -82,7 +82,8 @@ fn the_gradient_is_the_slope_of_the_loss() {
     let weights = Weights::initial(&shape, 2, &Backend::cpu()).expect("weights");
     for (name, var) in weights.vars.iter().filter(|(name, _)| name.ends_with("inner.bias")) {
         // Far from the kink of ReLU on either side: a difference across it is no slope.
-        let bias: Vec<f32> = (0..var.elem_count()).map(|i| if i % 2 == 0 { 8.0 } else { -8.0 }).collect();
+        let bias: Vec<f32> =
+            (0..var.elem_count()).map(|i| if i.is_multiple_of(2) { 8.0 } else { -8.0 }).collect();
         var.set(&Tensor::from_vec(bias, var.shape(), var.device()).expect("values")).expect(name);
     }
     let batch = batch(&shape, 3);
@@ -192,7 +193,7 @@ proptest! {
             prop_assert_eq!(bits(&a.length_log_probs), bits(&b.length_log_probs));
         }
         // Memories made in a batch and memories made alone, forwards and backwards.
-        let row = |i: usize| (cases[i], if i % 2 == 0 { &together[i].memory } else { &alone[i].memory });
+        let row = |i: usize| (cases[i], if i.is_multiple_of(2) { &together[i].memory } else { &alone[i].memory });
         let forwards: Vec<_> = (0..cases.len()).map(row).collect();
         let backwards: Vec<_> = (0..cases.len()).rev().map(row).collect();
         let batched = decode(&network, &forwards);
