@@ -70,14 +70,17 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
     command.env_clear();
     let (_server, url) = serve_with(command, folder().to_str().unwrap());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    in_time(async { while client.get(format!("{url}/readyz")).send().await.unwrap().status() != 200 {} }).await;
+    in_time(async { while client.get(format!("{url}/readyz")).send().await.unwrap().status() != 200 {} })
+        .await;
 
     let texts: Vec<String> = SUBJECTS.iter().flat_map(|s| REST.map(|r| format!("{s} {r}"))).collect();
     let ask = |i: usize| (texts[i % texts.len()].clone(), [1, 2, 4, 10][i / texts.len() % 4]);
     let mut requests = JoinSet::new();
     for i in 0..REQUESTS {
         let (text, steps) = ask(i);
-        let request = client.post(format!("{url}/translate?steps={steps}&length_beam={LENGTH_BEAM}")).json(&en_de(text));
+        let request = client
+            .post(format!("{url}/translate?steps={steps}&length_beam={LENGTH_BEAM}"))
+            .json(&en_de(text));
         requests.spawn(async move {
             let response = request.send().await.unwrap();
             assert_eq!(response.status(), 200);
@@ -95,7 +98,8 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
     let network = bundle.network(&Backend::cpu()).unwrap();
     for (i, answer) in answers.iter().enumerate() {
         let (text, steps) = ask(i);
-        let options = DecodeOptions { length_beam: LENGTH_BEAM, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
+        let options =
+            DecodeOptions { length_beam: LENGTH_BEAM, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
         let mut alone = Vec::new();
         translate_lines(text.as_bytes(), &mut alone, &network, &bundle.tokenizer, &options).unwrap();
         assert_eq!(answer, &String::from_utf8(alone).unwrap(), "{text} at {steps} steps");
