@@ -16,7 +16,7 @@ mod translator;
 
 pub use beam::Beam;
 pub use canvas::Canvas;
-pub use hypothesis::{Hypothesis, best_first, collapse_by_default};
+pub use hypothesis::{Hypothesis, best_first};
 pub use length::length_beam;
 pub use translate::{DecodeOptions, translate};
 pub use translator::{Encoded, Limits, Prediction, Row, Steps, Translator};
