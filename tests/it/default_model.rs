@@ -65,7 +65,7 @@ fn the_card_and_the_scores_are_there_and_the_bundle_is_small() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alone() {
     const REQUESTS: usize = 200;
-    const LENGTH_BEAM: usize = 2;
+    const LENGTH_BEAM: usize = 1;
     let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
     command.env_clear();
     let (_server, url) = serve_with(command, folder().to_str().unwrap());

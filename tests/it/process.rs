@@ -67,6 +67,8 @@ fn serve(folder: &TempDir) -> (Killed, String) {
 /// Starts `tutti serve` on a free port and reads its address from the log.
 pub fn serve_with(mut command: Command, model: &str) -> (Killed, String) {
     command.args(["--model", model, "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "1"]);
+    // However slow the machine: what is tested is that everybody is answered.
+    command.args(["--set", "request_timeout_ms=300000", "--set", "drain_timeout_ms=300000"]);
     let mut child = Killed(command.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(child.0.stderr.take().unwrap()).lines();
     let address = log
