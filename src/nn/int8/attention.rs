@@ -64,22 +64,42 @@ impl Attention<'_> {
         let padded = padded_keys(self.keys);
         weights.resize(GROUP * padded, 0.0);
         let weights = &mut weights[..GROUP * padded];
-        pulp::Arch::new().dispatch(|| {
-            let head = self.width / self.heads;
-            for start in (0..self.width).step_by(head) {
-                for first in (0..count).step_by(GROUP) {
-                    let out = &mut out[first * self.width..];
-                    match count - first {
-                        1 => self.group::<1>(queries, first, start, weights, out),
-                        2 => self.group::<2>(queries, first, start, weights, out),
-                        3 => self.group::<3>(queries, first, start, weights, out),
-                        _ => self.group::<GROUP>(queries, first, start, weights, out),
-                    }
+        pulp::Arch::new().dispatch(Attend { of: *self, queries, count, weights, out });
+    }
+}
+
+/// A call of [`Attention::attend`]. A closure of this size would not be inlined into the dispatch, hence
+/// compiled without the CPU's instructions: a fused multiply-add would be a call of a library.
+struct Attend<'a> {
+    of: Attention<'a>,
+    queries: Strided<'a>,
+    count: usize,
+    weights: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl pulp::NullaryFnOnce for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { of, queries, count, weights, out } = self;
+        let head = of.width / of.heads;
+        for start in (0..of.width).step_by(head) {
+            for first in (0..count).step_by(GROUP) {
+                let out = &mut out[first * of.width..];
+                match count - first {
+                    1 => of.group::<1>(queries, first, start, weights, out),
+                    2 => of.group::<2>(queries, first, start, weights, out),
+                    3 => of.group::<3>(queries, first, start, weights, out),
+                    _ => of.group::<GROUP>(queries, first, start, weights, out),
                 }
             }
-        });
+        }
     }
+}
 
+impl Attention<'_> {
     /// `N` queries from `first` on, the head that starts at `start`.
     #[inline(always)]
     fn group<const N: usize>(
