@@ -11,6 +11,7 @@ pub mod fake;
 mod hypothesis;
 mod length;
 mod network;
+mod quantized;
 mod translate;
 mod translator;
 

@@ -15,7 +15,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Backend, Config, Network, Spec};
+use super::{Backend, Config, Network, QuantizedNetwork, Spec};
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
@@ -92,6 +92,11 @@ impl Bundle {
             .map(|(name, tensor)| Ok((name.clone(), tensor.to_device(device)?)))
             .collect::<Result<HashMap<_, _>>>()?;
         Ok(Network::load(&self.config.shape, &VarBuilder::from_tensors(tensors, DType::F32, device))?)
+    }
+
+    /// The network in eight bits, for the CPU.
+    pub fn quantized(&self) -> Result<QuantizedNetwork> {
+        QuantizedNetwork::new(&self.config.shape, &self.tensors)
     }
 
     /// Writes measured scores into `config.json`, whole or not at all.

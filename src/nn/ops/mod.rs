@@ -20,7 +20,7 @@ mod tests;
 mod vocabulary;
 
 pub use attention::{cross_attention, self_attention};
-pub use cpu::{all_finite, with_values};
+pub use cpu::{all_finite, exp, with_values};
 pub use cross_entropy::cross_entropy;
 pub use gather::pad_stack;
 pub use layer_norm::layer_norm;
