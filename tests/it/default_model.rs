@@ -5,9 +5,9 @@ use std::process::Command;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tutti::decode::{DecodeOptions, Steps};
+use tutti::decode::{DecodeOptions, Loaded, Steps};
 use tutti::lines::translate_lines;
-use tutti::model::{Backend, Bundle};
+use tutti::model::{Backend, Bundle, Dtype};
 
 use crate::process::serve_with;
 use crate::support::{en_de, in_time};
@@ -28,7 +28,7 @@ fn folder() -> PathBuf {
 #[test]
 fn the_station_is_asked_for_in_german() {
     let bundle = Bundle::open(&folder()).unwrap();
-    let network = bundle.network(&Backend::cpu()).unwrap();
+    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
     let options = DecodeOptions::new(Steps::new(bundle.config.default_steps).unwrap());
     let mut german = Vec::new();
     translate_lines(
@@ -95,7 +95,7 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
     }
 
     let bundle = Bundle::open(&folder()).unwrap();
-    let network = bundle.network(&Backend::cpu()).unwrap();
+    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
     for (i, answer) in answers.iter().enumerate() {
         let (text, steps) = ask(i);
         let options =
