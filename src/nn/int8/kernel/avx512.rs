@@ -5,6 +5,7 @@ use std::arch::x86_64::{
     _MM_HINT_T0, _mm_prefetch, _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_loadu_si512, _mm512_set1_epi32,
     _mm512_store_si512,
 };
+use std::mem::MaybeUninit;
 
 use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work};
 
@@ -47,10 +48,11 @@ fn tile<const ROWS: usize, S: Sink>(
 ) {
     let steps = lines.len() / LINES;
     assert!(ROWS == rows.height && rows.values.len() == steps * ROWS * STEP);
-    let mut out = [Sums([0; PANEL]); ROWS];
+    let mut out = [const { MaybeUninit::uninit() }; ROWS];
     accumulate(rows.values, lines, offsets, &mut out);
     for (row, out) in out.iter().enumerate() {
-        sink.take(rows.first + row, panel, out);
+        // SAFETY: `accumulate` writes every one of them.
+        sink.take(rows.first + row, panel, unsafe { out.assume_init_ref() });
     }
 }
 
@@ -61,7 +63,7 @@ fn accumulate<const ROWS: usize>(
     values: &[u8],
     lines: &[Line],
     offsets: &[i32; PANEL],
-    out: &mut [Sums; ROWS],
+    out: &mut [MaybeUninit<Sums>; ROWS],
 ) {
     let steps = lines.len() / LINES;
     assert_eq!(values.len(), steps * ROWS * STEP);
@@ -83,7 +85,7 @@ fn accumulate<const ROWS: usize>(
         (x, w) = (x.wrapping_add(ROWS * STEP), w.wrapping_add(LINES));
     }
     for row in 0..ROWS {
-        let out = out[row].0.as_mut_ptr();
+        let out = out[row].as_mut_ptr().cast::<i32>();
         // SAFETY: twice sixteen i32, aligned as `Sums` is.
         unsafe {
             _mm512_store_si512(out.cast(), sums[row][0]);
