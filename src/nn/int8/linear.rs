@@ -159,28 +159,30 @@ impl Sink for Scaled<'_> {
         let scale = self.scales[row];
         let (scales, biases) = (&self.linear.scales[panel], &self.linear.biases[panel]);
         let out = &mut self.out[row * self.stride..][..self.stride][column..];
+        let mut y = [0f32; PANEL];
+        for i in 0..PANEL {
+            y[i] = sums.0[i] as f32 * (scale * scales[i]) + biases[i];
+        }
         match out.first_chunk_mut::<PANEL>() {
-            // A constant length, and one loop for each case: both let the compiler use whole registers.
-            Some(out) => finish(self.then, scale, sums, scales, biases, out),
-            None => finish(self.then, scale, sums, scales, biases, out),
+            // Read before the first is written: the compiler cannot know that `out` is apart.
+            Some(out) => *out = self.then.of(*out, y),
+            None => {
+                let mut old = [0f32; PANEL];
+                old[..out.len()].copy_from_slice(out);
+                out.copy_from_slice(&self.then.of(old, y)[..out.len()]);
+            }
         }
     }
 }
 
-#[inline(always)]
-fn finish(
-    then: Then,
-    scale: f32,
-    sums: &Sums,
-    scales: &[f32; PANEL],
-    biases: &[f32; PANEL],
-    out: &mut [f32],
-) {
-    let y = |i: usize| sums.0[i] as f32 * (scale * scales[i]) + biases[i];
-    let out = out.iter_mut().take(PANEL).enumerate();
-    match then {
-        Then::Store => out.for_each(|(i, out)| *out = y(i)),
-        Then::Relu => out.for_each(|(i, out)| *out = y(i).max(0.0)),
-        Then::Add => out.for_each(|(i, out)| *out += y(i)),
+impl Then {
+    #[inline(always)]
+    fn of(self, old: [f32; PANEL], mut y: [f32; PANEL]) -> [f32; PANEL] {
+        match self {
+            Self::Store => {}
+            Self::Relu => y.iter_mut().for_each(|y| *y = y.max(0.0)),
+            Self::Add => y.iter_mut().zip(old).for_each(|(y, old)| *y += old),
+        }
+        y
     }
 }
