@@ -76,11 +76,11 @@ fn accumulate<const ROWS: usize>(
         _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 1).cast());
         // SAFETY: `w` goes through the `steps * LINES` lines.
         let weights = unsafe { [_mm512_load_si512(w.cast()), _mm512_load_si512(w.add(1).cast())] };
-        for row in 0..ROWS {
+        for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `x` goes through the `steps * ROWS * STEP` bytes asserted above.
             let x = _mm512_set1_epi32(unsafe { x.add(row * STEP).cast::<i32>().read_unaligned() });
-            sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], x, weights[0]);
-            sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], x, weights[1]);
+            sums[0] = _mm512_dpbusd_epi32(sums[0], x, weights[0]);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], x, weights[1]);
         }
         (x, w) = (x.wrapping_add(ROWS * STEP), w.wrapping_add(LINES));
     }
