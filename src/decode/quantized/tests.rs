@@ -81,8 +81,10 @@ fn a_sentence_is_the_same_bits_alone_and_among_up_to_forty_on_one_thread_or_thre
     let network = networks(&shape).1;
     let lengths: Vec<usize> = (0..40).map(|i| 2 + i * 17 % 37).collect();
     let sources = sentences(&lengths, shape.vocab);
-    let alone: Vec<_> =
-        sources.iter().flat_map(|s| on_threads(1, || translate(&network, &[s.clone()], 1))).collect();
+    let alone: Vec<_> = sources
+        .iter()
+        .flat_map(|s| on_threads(1, || translate(&network, std::slice::from_ref(s), 1)))
+        .collect();
     for count in [1, 2, 3, 5, 8, 13, 21, 40] {
         for threads in [1, 3] {
             let among = on_threads(threads, || translate(&network, &sources[..count], 1));

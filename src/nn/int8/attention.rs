@@ -7,8 +7,6 @@ use super::norm::{exp_all, max};
 
 /// Keys of one register of scores.
 const KEYS: usize = 16;
-/// Values of one register of results; a head's width is a multiple of it.
-const LANES: usize = 8;
 /// Queries that are computed together.
 const GROUP: usize = 4;
 
@@ -114,66 +112,42 @@ impl Attention<'_> {
         let scale = (head as f32).powf(-0.5);
         let queries: [&[f32]; N] = std::array::from_fn(|n| queries.at(first + n, start, head));
         let keys = &self.keys_transposed[start * padded..][..head * padded];
-        for column in (0..padded).step_by(KEYS) {
-            let mut scores = [[0f32; KEYS]; N];
-            for (i, keys) in keys.chunks_exact(padded).enumerate() {
-                let keys = &keys[column..][..KEYS];
-                for n in 0..N {
-                    let query = queries[n][i];
-                    for k in 0..KEYS {
-                        scores[n][k] = query.mul_add(keys[k], scores[n][k]);
-                    }
-                }
-            }
-            for n in 0..N {
-                for k in 0..KEYS {
-                    let real = column + k < self.keys;
-                    weights[n * padded + column + k] =
-                        if real { scores[n][k] * scale } else { f32::NEG_INFINITY };
-                }
+        let weights = &mut weights[..N * padded];
+        weights.fill(0.0);
+        for (i, keys) in keys.chunks_exact(padded).enumerate() {
+            for (query, weights) in queries.iter().zip(weights.chunks_exact_mut(padded)) {
+                add_scaled(weights, query[i], keys);
             }
         }
-        let mut factors = [0f32; N];
         for n in 0..N {
             let weights = &mut weights[n * padded..][..padded];
+            let (real, padding) = weights.split_at_mut(self.keys);
+            real.iter_mut().for_each(|w| *w *= scale);
+            padding.fill(f32::NEG_INFINITY);
             let top = max(weights);
-            factors[n] = 1.0 / exp_all(weights, top);
-        }
-        let mut column = 0;
-        while column + 2 * LANES <= head {
-            self.mix::<N, { 2 * LANES }>(start + column, weights, &factors, out);
-            column += 2 * LANES;
-        }
-        if column < head {
-            self.mix::<N, LANES>(start + column, weights, &factors, out);
+            let factor = 1.0 / exp_all(weights, top);
+            let out = &mut out[n * self.width + start..][..head];
+            out.fill(0.0);
+            for (key, weight) in weights[..self.keys].iter().enumerate() {
+                add_scaled(out, weight * factor, self.values.at(key, start, head));
+            }
         }
     }
+}
 
-    /// Weighted sums of `W` columns of the values.
-    #[inline(always)]
-    fn mix<const N: usize, const W: usize>(
-        &self,
-        column: usize,
-        weights: &[f32],
-        factors: &[f32; N],
-        out: &mut [f32],
-    ) {
-        let padded = padded_keys(self.keys);
-        let mut sums = [[0f32; W]; N];
-        for key in 0..self.keys {
-            let values = self.values.at(key, column, W);
-            for n in 0..N {
-                let weight = weights[n * padded + key];
-                for i in 0..W {
-                    sums[n][i] = weight.mul_add(values[i], sums[n][i]);
-                }
-            }
+/// `out += a · x`, fused. Pieces of a constant length, read before the first is written, become whole
+/// registers; the compiler cannot know that the two slices are apart.
+#[inline(always)]
+fn add_scaled(out: &mut [f32], a: f32, x: &[f32]) {
+    let ((out, out_rest), (x, x_rest)) = (out.as_chunks_mut::<KEYS>(), x.as_chunks::<KEYS>());
+    for (out, x) in out.iter_mut().zip(x) {
+        let (mut sum, x) = (*out, *x);
+        for i in 0..KEYS {
+            sum[i] = a.mul_add(x[i], sum[i]);
         }
-        for n in 0..N {
-            let out = &mut out[n * self.width + column..][..W];
-            for i in 0..W {
-                out[i] = sums[n][i] * factors[n];
-            }
-        }
+        *out = sum;
+    }
+    for (out, &x) in out_rest.iter_mut().zip(x_rest) {
+        *out = a.mul_add(x, *out);
     }
 }

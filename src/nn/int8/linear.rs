@@ -28,8 +28,8 @@ pub struct PackedLinear {
     /// What makes up for the zero point of the rows, a channel each: `-zero · Σ w`. As the other
     /// vectors here it is padded to whole panels.
     offsets: Vec<i32>,
-    scales: Vec<f32>,
-    biases: Vec<f32>,
+    scales: Vec<[f32; PANEL]>,
+    biases: Vec<[f32; PANEL]>,
 }
 
 impl PackedLinear {
@@ -57,18 +57,19 @@ impl PackedLinear {
             return Err(Error::Model(format!("a weight of {size} values is not [{outputs}, {inputs}]")));
         }
         let (panels, steps) = (outputs.div_ceil(PANEL), inputs.div_ceil(STEP));
-        let padded = panels * PANEL;
         let mut packed = Self {
             inputs,
             outputs,
             input,
             path,
             lines: vec![Line([0; 64]); panels * steps * LINES],
-            offsets: vec![0; padded],
-            scales: vec![0.0; padded],
-            biases: bias.to_vec(),
+            offsets: vec![0; panels * PANEL],
+            scales: vec![[0.0; PANEL]; panels],
+            biases: vec![[0.0; PANEL]; panels],
         };
-        packed.biases.resize(padded, 0.0);
+        for (padded, bias) in packed.biases.iter_mut().zip(bias.chunks(PANEL)) {
+            padded[..bias.len()].copy_from_slice(bias);
+        }
         for (channel, row) in weight.chunks_exact(inputs).enumerate() {
             packed.set(channel, row);
         }
@@ -89,7 +90,7 @@ impl PackedLinear {
                 sum += i32::from(rounded);
             }
         }
-        self.scales[channel] = top / 127.0;
+        self.scales[panel][within] = top / 127.0;
         self.offsets[channel] = -i32::from(self.input.zero()) * sum;
     }
 
@@ -156,27 +157,32 @@ impl Sink for Scaled<'_> {
     fn take(&mut self, row: usize, panel: usize, sums: &Sums) {
         let column = (panel - self.first_panel) * PANEL;
         let scale = self.scales[row];
-        let scales = &self.linear.scales[panel * PANEL..][..PANEL];
-        let biases = &self.linear.biases[panel * PANEL..][..PANEL];
+        let (scales, biases) = (&self.linear.scales[panel], &self.linear.biases[panel]);
+        let out = &mut self.out[row * self.stride..][..self.stride][column..];
         let mut y = [0f32; PANEL];
         for i in 0..PANEL {
             y[i] = sums.0[i] as f32 * (scale * scales[i]) + biases[i];
         }
-        let out = &mut self.out[row * self.stride + column..];
         match out.first_chunk_mut::<PANEL>() {
-            Some(out) if column + PANEL <= self.stride => finish(self.then, &y, out),
-            _ => finish(self.then, &y, &mut out[..self.stride - column]),
+            // Read before the first is written: the compiler cannot know that `out` is apart.
+            Some(out) => *out = self.then.of(*out, y),
+            None => {
+                let mut old = [0f32; PANEL];
+                old[..out.len()].copy_from_slice(out);
+                out.copy_from_slice(&self.then.of(old, y)[..out.len()]);
+            }
         }
     }
 }
 
-#[inline(always)]
-fn finish(then: Then, y: &[f32; PANEL], out: &mut [f32]) {
-    for (out, &y) in out.iter_mut().zip(y) {
-        *out = match then {
-            Then::Store => y,
-            Then::Relu => y.max(0.0),
-            Then::Add => *out + y,
-        };
+impl Then {
+    #[inline(always)]
+    fn of(self, old: [f32; PANEL], mut y: [f32; PANEL]) -> [f32; PANEL] {
+        match self {
+            Self::Store => {}
+            Self::Relu => y.iter_mut().for_each(|y| *y = y.max(0.0)),
+            Self::Add => y.iter_mut().zip(old).for_each(|(y, old)| *y += old),
+        }
+        y
     }
 }

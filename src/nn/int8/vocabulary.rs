@@ -45,12 +45,13 @@ impl PackedLinear {
                 let width = panels.len() * PANEL;
                 let scores = &mut scores[..height * width];
                 self.tile(rows, (first, height), panels.clone(), scores);
-                pulp::Arch::new().dispatch(|| {
-                    best.extend(scores.chunks_exact_mut(width).map(|row| {
-                        let allowed = row.get_mut(columns.clone()).unwrap_or_default();
-                        best_of(allowed, panels.start * PANEL + columns.start)
-                    }));
-                });
+                for row in scores.chunks_exact_mut(width) {
+                    let scores = row.get_mut(columns.clone()).unwrap_or_default();
+                    best.push(
+                        pulp::Arch::new()
+                            .dispatch(BestOf { scores, first: panels.start * PANEL + columns.start }),
+                    );
+                }
             }
             SCORES.set(scores);
             best
@@ -65,13 +66,35 @@ impl PackedLinear {
     }
 }
 
-/// Overwrites `scores`, which are those of the tokens from `first` on.
+/// Finds the best of the scores of the tokens from `first` on, and overwrites them. A type of its own,
+/// not a closure, so that it is inlined into the dispatch.
+struct BestOf<'a> {
+    scores: &'a mut [f32],
+    first: usize,
+}
+
+impl pulp::NullaryFnOnce for BestOf<'_> {
+    type Output = Best;
+
+    #[inline(always)]
+    fn call(self) -> Best {
+        let Self { scores, first } = self;
+        let top = max(scores);
+        let at = position(scores, top);
+        let sum = if top == f32::NEG_INFINITY { 0.0 } else { exp_all(scores, top) };
+        Best { top, token: (first + at) as u32, sum }
+    }
+}
+
+/// Where `value` stands first; 0 if nowhere. Whole registers at a time: a search that may stop at every
+/// value is not vectorised.
 #[inline(always)]
-fn best_of(scores: &mut [f32], first: usize) -> Best {
-    let top = max(scores);
-    let at = scores.iter().position(|&v| v == top).unwrap_or(0);
-    let sum = if top == f32::NEG_INFINITY { 0.0 } else { exp_all(scores, top) };
-    Best { top, token: (first + at) as u32, sum }
+fn position(values: &[f32], value: f32) -> usize {
+    const MANY: usize = 32;
+    let found = |part: &[f32]| part.iter().fold(false, |found, &v| found | (v == value));
+    let start = values.chunks(MANY).position(found).unwrap_or(0) * MANY;
+    let within = values[start.min(values.len())..].iter().position(|&v| v == value);
+    start + within.unwrap_or(0)
 }
 
 /// In the order of the blocks: the first of equal scores stays.

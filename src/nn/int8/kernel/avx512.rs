@@ -5,6 +5,7 @@ use std::arch::x86_64::{
     _MM_HINT_T0, _mm_prefetch, _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_loadu_si512, _mm512_set1_epi32,
     _mm512_store_si512,
 };
+use std::mem::MaybeUninit;
 
 use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work};
 
@@ -47,10 +48,11 @@ fn tile<const ROWS: usize, S: Sink>(
 ) {
     let steps = lines.len() / LINES;
     assert!(ROWS == rows.height && rows.values.len() == steps * ROWS * STEP);
-    let mut out = [Sums([0; PANEL]); ROWS];
+    let mut out = [const { MaybeUninit::uninit() }; ROWS];
     accumulate(rows.values, lines, offsets, &mut out);
     for (row, out) in out.iter().enumerate() {
-        sink.take(rows.first + row, panel, out);
+        // SAFETY: `accumulate` writes every one of them.
+        sink.take(rows.first + row, panel, unsafe { out.assume_init_ref() });
     }
 }
 
@@ -61,7 +63,7 @@ fn accumulate<const ROWS: usize>(
     values: &[u8],
     lines: &[Line],
     offsets: &[i32; PANEL],
-    out: &mut [Sums; ROWS],
+    out: &mut [MaybeUninit<Sums>; ROWS],
 ) {
     let steps = lines.len() / LINES;
     assert_eq!(values.len(), steps * ROWS * STEP);
@@ -74,16 +76,16 @@ fn accumulate<const ROWS: usize>(
         _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 1).cast());
         // SAFETY: `w` goes through the `steps * LINES` lines.
         let weights = unsafe { [_mm512_load_si512(w.cast()), _mm512_load_si512(w.add(1).cast())] };
-        for row in 0..ROWS {
+        for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `x` goes through the `steps * ROWS * STEP` bytes asserted above.
             let x = _mm512_set1_epi32(unsafe { x.add(row * STEP).cast::<i32>().read_unaligned() });
-            sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], x, weights[0]);
-            sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], x, weights[1]);
+            sums[0] = _mm512_dpbusd_epi32(sums[0], x, weights[0]);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], x, weights[1]);
         }
         (x, w) = (x.wrapping_add(ROWS * STEP), w.wrapping_add(LINES));
     }
     for row in 0..ROWS {
-        let out = out[row].0.as_mut_ptr();
+        let out = out[row].as_mut_ptr().cast::<i32>();
         // SAFETY: twice sixteen i32, aligned as `Sums` is.
         unsafe {
             _mm512_store_si512(out.cast(), sums[row][0]);
