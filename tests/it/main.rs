@@ -2,10 +2,10 @@
 //! One binary; a file for each subject. `process` runs the built program itself.
 
 mod errors;
+mod operations;
 mod overload;
 mod process;
 mod serve;
 mod shutdown;
 mod support;
 mod training;
-mod operations;
