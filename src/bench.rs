@@ -138,7 +138,7 @@ impl<'a> Load<'a> {
             source: std::iter::once(bos).chain(words).chain([eos]).collect(),
             steps,
             length_beam: self.plan.length_beam,
-            collapse: Some(false),
+            collapse: false,
             trace: false,
             deadline: None,
         };

@@ -18,6 +18,7 @@ use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::Steps;
+use crate::model::Dtype;
 use crate::{Error, Result, engine};
 
 /// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
@@ -34,6 +35,7 @@ struct Raw {
     listen: String,
     model: PathBuf,
     threads: usize,
+    dtype: Dtype,
     log: String,
     log_format: LogFormat,
     max_body_bytes: usize,
@@ -63,6 +65,7 @@ impl Default for Raw {
             listen: "127.0.0.1:8080".into(),
             model: "models/en-de".into(),
             threads: 0,
+            dtype: Dtype::default(),
             log: "info".into(),
             log_format: LogFormat::Text,
             max_body_bytes: 1 << 20,
@@ -73,7 +76,7 @@ impl Default for Raw {
             max_length_beam: 10,
             default_length_beam: 5,
             request_timeout_ms: 30_000,
-            header_timeout_ms: 10_000,
+            header_timeout_ms: 75_000,
             shutdown_delay_ms: 0,
             drain_timeout_ms: 20_000,
             max_queue_items: engine.max_queue_items,
@@ -102,6 +105,7 @@ pub struct Settings {
     pub model: PathBuf,
     /// Threads of the compute pool.
     pub threads: NonZeroUsize,
+    pub dtype: Dtype,
     /// A `tracing` filter, such as `info` or `tutti=debug`.
     pub log: String,
     pub log_format: LogFormat,
@@ -211,6 +215,7 @@ impl Settings {
             listen,
             model: raw.model.clone(),
             threads,
+            dtype: raw.dtype,
             log: raw.log.clone(),
             log_format: raw.log_format,
             http: HttpSettings::from_raw(&raw),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
-use tutti::decode::Steps;
-use tutti::model::{Backend, Bundle, Score};
+use tutti::decode::{Loaded, Steps};
+use tutti::model::{Backend, Bundle, Dtype, Score};
 use tutti::text::Tokenizer;
 use tutti::train::checkpoint::Store;
 use tutti::train::cmlm;
@@ -92,6 +92,9 @@ struct EvaluateArgs {
     /// Padded tokens of a batch
     #[arg(long, default_value_t = 2048)]
     batch_tokens: usize,
+    /// q8 (eight bits, as the server computes) or f32
+    #[arg(long, default_value = "q8")]
+    dtype: Dtype,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -183,7 +186,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
 
 fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
-    let network = bundle.network(&Backend::cpu())?;
+    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(args.dtype))?;
     let set = TestSet::read(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
     if set.is_empty() {
         bail!("{} has no lines", args.source.display());
@@ -197,14 +200,14 @@ fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     if args.json {
         let report = serde_json::json!({
             "model": bundle.name, "checksum": bundle.checksum, "sentences": set.len(),
-            "length_beam": args.length_beam, "bleu_signature": tutti::eval::bleu_signature(),
+            "length_beam": args.length_beam, "dtype": args.dtype.name(), "bleu_signature": tutti::eval::bleu_signature(),
             "chrf_signature": tutti::eval::chrf_signature(), "scores": rows,
         });
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print_table(&rows);
         println!("\nBLEU {}\nchrF {}", tutti::eval::bleu_signature(), tutti::eval::chrf_signature());
-        println!("{} sentences, length beam {}", set.len(), args.length_beam);
+        println!("{} sentences, length beam {}, {}", set.len(), args.length_beam, args.dtype.name());
     }
     if args.record {
         let scores = rows

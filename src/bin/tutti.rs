@@ -1,5 +1,5 @@
-//! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`. Thin: everything that can
-//! be tested without a command line lives in the library.
+//! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `health`. Thin: everything
+//! that can be tested without a command line lives in the library.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -12,16 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use tutti::bench::{self, Measurement};
-use tutti::decode::{DecodeOptions, Steps};
+use tutti::decode::{DecodeOptions, Loaded, Steps};
 use tutti::engine::{self, Engine};
 use tutti::http::{self, App, Model, Pair};
 use tutti::lines::translate_lines;
 use tutti::metrics::Metrics;
-use tutti::model::{Backend, Bundle, Network, Shape};
+use tutti::model::{Backend, Bundle, Dtype, Shape};
 use tutti::settings::{ENV_CONFIG, LogFormat, Settings};
 
 /// HTTP is a small part of the work; the cores belong to the model.
 const HTTP_THREADS: usize = 2;
+
+/// How long `health` waits; whoever asks for it has a limit of its own.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Translates, with as many refinement steps as you ask for. Without a command it serves.
 #[derive(Parser)]
@@ -43,6 +46,8 @@ enum Command {
     Bench(Bench),
     /// Say whether settings and model hold, without serving.
     Check(Serve),
+    /// Ask the server that runs with these settings whether it is ready; for containers without curl.
+    Health(Serve),
 }
 
 #[derive(Args)]
@@ -59,6 +64,9 @@ struct Serve {
     /// Threads that compute; 0 means one for each core.
     #[arg(long)]
     threads: Option<String>,
+    /// q8 (eight bits) or f32 [default: q8]
+    #[arg(long)]
+    dtype: Option<String>,
     /// text or json
     #[arg(long)]
     log_format: Option<String>,
@@ -84,6 +92,9 @@ struct Translate {
     /// Threads that compute; 0 means one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// q8 (eight bits) or f32.
+    #[arg(long, default_value = "q8")]
+    dtype: Dtype,
 }
 
 #[derive(Args)]
@@ -109,6 +120,9 @@ struct Bench {
     /// Threads that compute; 0 means one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// q8 (eight bits) or f32.
+    #[arg(long, default_value = "q8")]
+    dtype: Dtype,
     /// For each measurement: a latency and a throughput for each length and number of steps.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -125,6 +139,7 @@ fn main() -> Result<()> {
         Some(Command::Translate(arguments)) => translate(&arguments),
         Some(Command::Bench(arguments)) => run_bench(&arguments),
         Some(Command::Check(arguments)) => check(&arguments),
+        Some(Command::Health(arguments)) => health(&arguments),
     }
 }
 
@@ -134,6 +149,7 @@ impl Serve {
             ("listen", &self.listen),
             ("model", &self.model),
             ("threads", &self.threads),
+            ("dtype", &self.dtype),
             ("log_format", &self.log_format),
         ];
         let mut flags: Vec<(String, String)> =
@@ -189,16 +205,21 @@ fn check(arguments: &Serve) -> Result<()> {
     Ok(())
 }
 
+fn health(arguments: &Serve) -> Result<()> {
+    let server = arguments.settings()?.listen;
+    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not well"))
+}
+
 /// From settings to everything that serves but the listener.
 fn open(settings: &Settings) -> Result<(App, Engine)> {
-    let backend = Backend::cpu();
+    let backend = Backend::cpu().with_dtype(settings.dtype);
     let bundle = Bundle::open(&settings.model)?;
     let steps = |steps| Steps::new(steps).context("a bundle allows at least one step");
     let model = Model {
         name: bundle.name.clone(),
         pair: Pair { source: bundle.config.source.clone(), target: bundle.config.target.clone() },
         checksum: bundle.checksum.clone(),
-        dtype: backend.dtype_name().to_owned(),
+        dtype: backend.dtype().name().to_owned(),
         device: backend.device_name().to_owned(),
         default_steps: steps(bundle.config.default_steps)?,
         max_steps: steps(bundle.config.max_steps)?,
@@ -206,8 +227,11 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         tokenizer: bundle.tokenizer.clone(),
     };
     let metrics = Metrics::new();
-    let engine =
-        engine::start(bundle.network(&backend)?, settings.engine.clone(), metrics.engine(&model.name))?;
+    let engine = engine::start(
+        Loaded::open(&bundle, &backend)?,
+        settings.engine.clone(),
+        metrics.engine(&model.name),
+    )?;
     Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
 }
 
@@ -261,7 +285,7 @@ fn translate(arguments: &Translate) -> Result<()> {
         max_batch_tokens: arguments.max_batch_tokens,
         ..DecodeOptions::new(steps)
     };
-    let network = bundle.network(&Backend::cpu())?;
+    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(arguments.dtype))?;
     match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -272,13 +296,13 @@ fn translate(arguments: &Translate) -> Result<()> {
 fn run_bench(arguments: &Bench) -> Result<()> {
     compute_threads(arguments.threads)?;
     let plan = bench_plan(arguments)?;
-    let backend = Backend::cpu();
+    let backend = Backend::cpu().with_dtype(arguments.dtype);
     let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
     let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
     let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
     let network = || match &bundle {
-        Some(bundle) => bundle.network(&backend),
-        None => Network::random(&arguments.shape, 1, &backend),
+        Some(bundle) => Loaded::open(bundle, &backend),
+        None => Loaded::random(&arguments.shape, 1, &backend),
     };
     let mut out = io::stdout().lock();
     if !arguments.json {
@@ -294,6 +318,7 @@ fn run_bench(arguments: &Bench) -> Result<()> {
         let report = serde_json::json!({
             "model": model_name(arguments.model.as_deref(), &arguments.shape),
             "threads": rayon::current_num_threads(),
+            "dtype": arguments.dtype.name(),
             "measurements": measured,
         });
         writeln!(out, "{report}").or_else(quiet)?;

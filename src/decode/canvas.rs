@@ -15,10 +15,11 @@ use crate::{Error, Result};
 /// `k = floor(L·(1 − (t+1)/T))` places of lowest score are masked again, ties at the lower index,
 /// where L counts the inner places that are not pinned.
 ///
-/// A canvas is finished after T passes; or as soon as a pass leaves nothing to remask (short
-/// canvases); or when two consecutive passes fill in the same text. The last rule is
-/// the usual reading of convergence, not a proof: scores may still have moved, so that later passes
-/// could have masked other places.
+/// A canvas is finished after T passes, or as soon as a pass leaves nothing to remask (short
+/// canvases). Two passes that fill in the same text do not end it: early passes reveal few places, so
+/// they often agree on the one-step translation with all its repeats, which the passes after them would
+/// have mended (measured on a half-trained model: 12.2 BLEU at ten steps with such a rule, less than at
+/// four).
 #[derive(Clone, Debug)]
 pub struct Canvas {
     /// `bos, inner …, eos`.
@@ -29,8 +30,6 @@ pub struct Canvas {
     free: Vec<usize>,
     /// Places of `tokens` that hold a mask, ascending: a subset of `free`.
     wanted: Vec<usize>,
-    /// `tokens` as the previous pass filled them; empty before the first pass.
-    previous: Vec<u32>,
     steps: Steps,
     used: usize,
     specials: Specials,
@@ -44,7 +43,7 @@ impl Canvas {
         tokens[inner_len + 1] = specials.eos;
         let free: Vec<usize> = (1..=inner_len).collect();
         let scores = vec![0.0; tokens.len()];
-        Self { tokens, scores, wanted: free.clone(), free, previous: Vec::new(), steps, used: 0, specials }
+        Self { tokens, scores, wanted: free.clone(), free, steps, used: 0, specials }
     }
 
     /// A canvas on which the `pins` (inner index, token) stand from the start and are never remasked.
@@ -117,8 +116,7 @@ impl Canvas {
         }
         self.used += 1;
         self.wanted.clear();
-        if self.used < self.steps.get() && self.tokens != self.previous {
-            self.previous.clone_from(&self.tokens);
+        if self.used < self.steps.get() {
             self.remask();
         }
         Ok(())
@@ -214,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn two_passes_that_fill_in_the_same_text_end_it_early() {
+    fn passes_that_agree_do_not_end_it() {
         let mut canvas = Canvas::new(10, steps(10), Specials::default());
-        canvas.apply(&predictions(&[(9, -1.0); 10])).unwrap();
-        assert!(!canvas.finished());
-        canvas.apply(&predictions(&[(9, -0.5); 9])).unwrap();
+        for left in (1..=10).rev() {
+            canvas.apply(&predictions(&vec![(9, -1.0); left])).unwrap();
+        }
         assert!(canvas.finished());
-        assert_eq!(canvas.steps_used(), 2);
+        assert_eq!(canvas.steps_used(), 10);
     }
 
     #[test]
@@ -261,8 +259,7 @@ mod tests {
         assert_eq!(canvas.finish(false).tokens, [8, 9]);
     }
 
-    /// Predictions that never repeat a token, so that no pass ends early; scores from a small set, so
-    /// that ties are common.
+    /// Predictions with scores from a small set, so that ties are common.
     fn pass(canvas: &Canvas, t: usize, scores: &[u8]) -> Vec<Prediction> {
         let token = |place: usize| 100 + (t * 1000 + place) as u32;
         let score = |place: usize| -f32::from(scores[(t * 7 + place) % scores.len()] % 5);

@@ -10,13 +10,16 @@ mod canvas;
 pub mod fake;
 mod hypothesis;
 mod length;
+mod loaded;
 mod network;
+mod quantized;
 mod translate;
 mod translator;
 
 pub use beam::Beam;
 pub use canvas::Canvas;
-pub use hypothesis::{Hypothesis, best_first, collapse_by_default};
+pub use hypothesis::{Hypothesis, best_first};
 pub use length::length_beam;
+pub use loaded::{Loaded, LoadedMemory};
 pub use translate::{DecodeOptions, translate};
 pub use translator::{Encoded, Limits, Prediction, Row, Steps, Translator};

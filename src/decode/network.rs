@@ -96,7 +96,7 @@ fn check_ids<'a>(rows: impl Iterator<Item = &'a [u32]>, vocab: usize) -> Result<
 
 /// Scores of the offset classes as scores of inner target lengths 0..=limit: class c of C means
 /// `source + c - C / 2` tokens with bos and eos, two less without.
-fn inner_lengths(classes: &[f32], source: usize, limit: usize) -> Vec<f32> {
+pub(super) fn inner_lengths(classes: &[f32], source: usize, limit: usize) -> Vec<f32> {
     let shift = source as isize - classes.len() as isize / 2 - 2;
     (0..=limit as isize)
         .map(|inner| usize::try_from(inner - shift).ok().and_then(|c| classes.get(c)).copied())

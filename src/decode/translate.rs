@@ -2,7 +2,6 @@
 //! translate`, validation and evaluation use it; the server's engine has its own loop, because
 //! there sentences come and go between passes.
 
-use super::hypothesis::collapse_by_default;
 use super::{Beam, Encoded, Hypothesis, Row, Steps, Translator};
 use crate::{Error, Result};
 
@@ -13,14 +12,14 @@ pub struct DecodeOptions {
     pub length_beam: usize,
     /// Rows times longest row of a batch, on either side. A row that is longer goes alone.
     pub max_batch_tokens: usize,
-    /// Join equal neighbours; `None` leaves it to [`collapse_by_default`].
-    pub collapse: Option<bool>,
+    /// Join equal neighbours at the end.
+    pub collapse: bool,
 }
 
 impl DecodeOptions {
     /// A beam of one, batches of 4096 padded tokens.
     pub fn new(steps: Steps) -> Self {
-        Self { steps, length_beam: 1, max_batch_tokens: 4096, collapse: None }
+        Self { steps, length_beam: 1, max_batch_tokens: 4096, collapse: true }
     }
 }
 
@@ -80,8 +79,7 @@ fn translate_batch<T: Translator>(
             answers = rest;
         }
     }
-    let collapse = options.collapse.unwrap_or_else(|| collapse_by_default(options.steps));
-    Ok(beams.into_iter().map(|beam| beam.finish(collapse)).collect())
+    Ok(beams.into_iter().map(|beam| beam.finish(options.collapse)).collect())
 }
 
 /// Cuts `items` into runs whose count times longest length stays within `budget`; an item above it

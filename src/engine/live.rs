@@ -6,7 +6,7 @@ use super::plan::{Candidate, Shape, Turn};
 use super::shared::Job;
 use super::{Outcome, Timings};
 use crate::Result;
-use crate::decode::{Beam, Canvas, Encoded, Prediction, Row, collapse_by_default};
+use crate::decode::{Beam, Canvas, Encoded, Prediction, Row};
 use crate::text::Specials;
 
 pub struct Live<M> {
@@ -86,8 +86,7 @@ impl<M> Live<M> {
         timings.decode = now.duration_since(encoded_at);
         let steps_used = beam.steps_used();
         let trace = job.item.trace.then(|| trace_of_best(beam.canvases(), trace));
-        let collapse = job.item.collapse.unwrap_or_else(|| collapse_by_default(job.item.steps));
-        let hypotheses = beam.finish(collapse);
+        let hypotheses = beam.finish(job.item.collapse);
         job.answer(Ok(Outcome { hypotheses, steps_used, timings, trace }));
     }
 }

@@ -85,8 +85,8 @@ pub struct Item {
     pub steps: Steps,
     /// How many target lengths are tried.
     pub length_beam: usize,
-    /// Whether repeated tokens are collapsed at the end; what `decode` advises if none.
-    pub collapse: Option<bool>,
+    /// Whether equal neighbours are joined at the end.
+    pub collapse: bool,
     /// Whether the canvases after each pass are wanted.
     pub trace: bool,
     /// The answer is worthless after this.

@@ -38,7 +38,7 @@ fn item(seed: u32, words: usize, steps: u8) -> Item {
     let inner = (0..words as u32).map(|place| 5 + (seed * 31 + place * 7) % 900);
     let source = std::iter::once(1).chain(inner).chain([2]).collect();
     let steps = Steps::new(steps).unwrap();
-    Item { source, steps, length_beam: 1, collapse: None, trace: false, deadline: None }
+    Item { source, steps, length_beam: 1, collapse: true, trace: false, deadline: None }
 }
 
 fn items(seeds: std::ops::Range<u32>, words: usize, steps: u8) -> Vec<Item> {
@@ -290,7 +290,7 @@ fn the_heart_beats_between_passes_and_rests_when_idle() {
 #[tokio::test]
 async fn a_trace_shows_the_best_candidates_canvas_after_each_of_its_passes() {
     let Bench { engine: _engine, handle, .. } = bench(FakeTranslator::new(), rows(8));
-    let traced = Item { trace: true, length_beam: 3, collapse: Some(false), ..item(3, 9, 4) };
+    let traced = Item { trace: true, length_beam: 3, collapse: false, ..item(3, 9, 4) };
     let [traced] = handle.submit(vec![traced]).unwrap().try_into().unwrap();
     let outcome = traced.await.unwrap();
     let (best, trace) = (&outcome.hypotheses[0], outcome.trace.unwrap());

@@ -52,8 +52,9 @@ impl Stages {
     }
 }
 
+/// To the microsecond.
 fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
+    duration.as_micros() as f64 / 1000.0
 }
 
 /// One value where `q` was a string, as many as `q` had where it was an array.

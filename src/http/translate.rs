@@ -56,7 +56,7 @@ async fn run(app: &App, ask: &Ask, deadline: Instant) -> Result<(Answer, Stages)
         source: source.to_vec(),
         steps: ask.steps,
         length_beam: ask.length_beam,
-        collapse: None,
+        collapse: true,
         trace: ask.trace,
         deadline: Some(deadline),
     });
@@ -102,7 +102,7 @@ pub(super) async fn warm_up(app: &App) -> Result<()> {
             source: std::iter::once(specials.bos).chain(words).chain([specials.eos]).collect(),
             steps: app.model.default_steps.min(app.settings.max_steps),
             length_beam: app.settings.default_length_beam,
-            collapse: None,
+            collapse: true,
             trace: false,
             deadline: None,
         };

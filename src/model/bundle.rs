@@ -15,7 +15,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Backend, Config, Network, Spec};
+use super::{Backend, Config, Network, QuantizedNetwork, Spec};
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
@@ -94,6 +94,11 @@ impl Bundle {
         Ok(Network::load(&self.config.shape, &VarBuilder::from_tensors(tensors, DType::F32, device))?)
     }
 
+    /// The network in eight bits, for the CPU.
+    pub fn quantized(&self) -> Result<QuantizedNetwork> {
+        QuantizedNetwork::new(&self.config.shape, &self.tensors)
+    }
+
     /// Writes measured scores into `config.json`, whole or not at all.
     pub fn record_scores(&self, scores: Vec<Score>) -> Result<()> {
         let config = Config { scores, ..self.config.clone() };
@@ -110,6 +115,10 @@ impl Bundle {
 
     /// Writes a bundle with weights in f16, whole or not at all: into a new folder beside `dir`, which
     /// then takes its place.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what cannot be written; [`Error::Bundle`] or [`Error::Config`] for what
+    /// [`Bundle::open`] would refuse. What stood at `dir` is then still there.
     pub fn save(
         dir: &Path,
         config: &Config,
@@ -132,7 +141,7 @@ impl Bundle {
         };
         write(Self::CONFIG, config.to_json()?.as_bytes())?;
         write(Self::CARD, card.as_bytes())?;
-        tokenizer.save(&fresh.path().join(Self::TOKENIZER))?;
+        tokenizer.save(fresh.path().join(Self::TOKENIZER))?;
         let halves = tensors
             .iter()
             .map(|(name, t)| {
@@ -142,15 +151,29 @@ impl Bundle {
         let path = dir.join(Self::WEIGHTS);
         let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
         write(Self::WEIGHTS, &bytes)?;
+        // What is wrong now (a weight that f16 cannot hold, a tensor that was forgotten) is told by the
+        // name that the caller knows.
+        Self::open(fresh.path()).map_err(|error| match error {
+            Error::Bundle { path, reason } => {
+                Error::bundle(dir.join(path.file_name().unwrap_or_default()), reason)
+            }
+            other => other,
+        })?;
 
-        let fresh = fresh.keep();
-        make_readable(&fresh)?;
-        let old = fresh.with_extension("old");
-        if dir.exists() {
+        make_readable(fresh.path())?;
+        let old = fresh.path().with_extension("old");
+        let replaces = dir.exists();
+        if replaces {
             fs::rename(dir, &old).map_err(Error::io(dir))?;
         }
-        fs::rename(&fresh, dir).map_err(Error::io(dir))?;
-        if old.exists() {
+        if let Err(error) = fs::rename(fresh.path(), dir) {
+            if replaces {
+                fs::rename(&old, dir).map_err(Error::io(&old))?;
+            }
+            return Err(Error::io(dir)(error));
+        }
+        let _ = fresh.keep(); // renamed: nothing is left to clean up
+        if replaces {
             fs::remove_dir_all(&old).map_err(Error::io(&old))?;
         }
         Ok(())

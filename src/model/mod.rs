@@ -5,8 +5,10 @@ mod bundle;
 mod config;
 mod network;
 mod params;
+pub mod quantized;
 
 pub use bundle::{Bundle, Score, checksum};
 pub use config::{Config, Shape};
 pub use network::{Memory, Network, Padded};
-pub use params::{Backend, Spec};
+pub use params::{Backend, Dtype, Spec};
+pub use quantized::{QuantizedNetwork, SentenceKeys};

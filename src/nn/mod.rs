@@ -6,6 +6,7 @@
 mod attention;
 mod embedding;
 pub mod gemm;
+pub mod int8;
 mod layer_norm;
 mod linear;
 mod mode;

@@ -83,9 +83,19 @@ pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) ->
     write_bundle(config, &tokenizer, &average(&averaged)?, output)
 }
 
+/// Positions that no training sentence can have reached stay out of the bundle: the server then splits
+/// a longer sentence, instead of translating it with positions that were never trained.
 fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path: &Path) -> Result<()> {
     let data = &config.data;
-    let model = ModelConfig::new(shape(config, tokenizer)?, &data.source_lang, &data.target_lang);
+    let mut shape = shape(config, tokenizer)?;
+    shape.max_positions = shape.max_positions.min(data.max_tokens_per_sentence);
+    let mut weights = weights.clone();
+    for name in ["encoder.positions.weight", "decoder.positions.weight"] {
+        if let Some(table) = weights.get_mut(name) {
+            *table = table.narrow(0, 0, shape.max_positions)?;
+        }
+    }
+    let model = ModelConfig::new(shape, &data.source_lang, &data.target_lang);
     let card = super::card::draft(&model, &config.to_toml()?);
-    Bundle::save(path, &model, tokenizer, weights, &card)
+    Bundle::save(path, &model, tokenizer, &weights, &card)
 }

@@ -1,7 +1,11 @@
-//! The server as its clients see it: over TCP, on port 0, with a fake network behind a real tokenizer.
+//! tutti from outside. The server as its clients see it, over TCP on port 0, with a fake network behind
+//! a real tokenizer; the network, its bundle and its training as everyone else sees them.
 //! One binary; a file for each subject. `process` runs the built program itself.
 
+mod bundle;
+mod default_model;
 mod errors;
+mod model;
 mod operations;
 mod overload;
 mod process;

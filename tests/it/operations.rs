@@ -3,9 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use tutti::http::ROUTES;
 use tutti::metrics::Metrics;
+
+use crate::support::{Server, Setup};
 
 const FOLDERS: [&str; 3] = ["config/kubernetes", "config/prometheus", "config/grafana"];
 
@@ -109,4 +114,30 @@ fn every_variable_of_the_container_is_a_setting() {
             assert!(known.contains(name), "{name} is no setting");
         }
     }
+}
+
+#[test]
+fn every_probe_of_the_deployment_is_a_route() {
+    let deployment = read(&repository("config/kubernetes/tutti.yaml"));
+    let probed: Vec<&str> = deployment
+        .lines()
+        .filter_map(|line| Some(line.split_once("httpGet: {path: ")?.1.split_once(',')?.0))
+        .collect();
+    assert_eq!(probed.len(), 3);
+    for path in probed {
+        assert!(ROUTES.contains(&path), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_containers_health_check_passes_only_while_a_server_is_ready() {
+    let health = |address: SocketAddr| async move {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
+        command.args(["health", "--listen", &address.to_string()]).stderr(Stdio::null());
+        tokio::task::spawn_blocking(move || command.status().unwrap()).await.unwrap()
+    };
+    let server = Server::start(Setup::default()).await;
+    assert!(health(server.address).await.success());
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(!health(nobody).await.success());
 }

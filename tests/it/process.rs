@@ -49,7 +49,7 @@ fn translate(folder: &TempDir, flags: &[&str], input: &str) -> String {
 }
 
 /// Ends the program if the test fails before it does.
-struct Killed(Child);
+pub struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -59,10 +59,16 @@ impl Drop for Killed {
     }
 }
 
-/// Starts `tutti serve` on a free port and reads its address from the log.
+/// Starts `tutti serve` on the tiny bundle.
 fn serve(folder: &TempDir) -> (Killed, String) {
-    let mut command = tutti(folder);
-    command.args(["--model", "tiny", "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "1"]);
+    serve_with(tutti(folder), "tiny")
+}
+
+/// Starts `tutti serve` on a free port and reads its address from the log.
+pub fn serve_with(mut command: Command, model: &str) -> (Killed, String) {
+    command.args(["--model", model, "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "1"]);
+    // However slow the machine: what is tested is that everybody is answered.
+    command.args(["--set", "request_timeout_ms=300000", "--set", "drain_timeout_ms=300000"]);
     let mut child = Killed(command.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(child.0.stderr.take().unwrap()).lines();
     let address = log

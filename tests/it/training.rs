@@ -72,6 +72,7 @@ impl Toy {
             valid_target = "de"
             source_lang = "en"
             target_lang = "de"
+            max_tokens_per_sentence = 32
             [tokenizer]
             vocab_size = 320
             path = "{tokenizer}"

@@ -16,10 +16,12 @@ mod gather;
 mod layer_norm;
 mod linear;
 mod residual;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 pub use attention::{cross_attention, self_attention};
-pub use cpu::{all_finite, with_values};
+pub use cpu::{all_finite, exp, with_values};
 pub use cross_entropy::cross_entropy;
 pub use distillation::{distance, divergence};
 pub use gather::pad_stack;

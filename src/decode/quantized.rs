@@ -1,0 +1,54 @@
+//! The network in eight bits behind the seam.
+
+use candle_core::{Device, Tensor};
+
+use super::network::inner_lengths;
+use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::Result;
+use crate::model::{QuantizedNetwork, SentenceKeys, quantized::Canvas};
+use crate::nn::ops;
+use crate::text::Specials;
+
+impl Translator for QuantizedNetwork {
+    type Memory = SentenceKeys;
+
+    fn limits(&self) -> Limits {
+        let positions = self.shape().max_positions;
+        Limits { source_tokens: positions, target_tokens: positions }
+    }
+
+    fn specials(&self) -> Specials {
+        QuantizedNetwork::specials(self)
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceKeys>>> {
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (keys, scores): (Vec<_>, Vec<_>) = self.encode_sentences(sources)?.into_iter().unzip();
+        let shape = (sources.len(), self.shape().length_classes);
+        let classes = ops::log_softmax(&Tensor::from_vec(scores.concat(), shape, &Device::Cpu)?)?;
+        let limit = self.shape().max_positions - 2;
+        let sentences = keys.into_iter().zip(classes).zip(sources);
+        Ok(sentences
+            .map(|((memory, classes), source)| {
+                let length_log_probs = inner_lengths(&classes, source.len(), limit);
+                Encoded { memory, length_log_probs }
+            })
+            .collect())
+    }
+
+    fn decode(&self, rows: &[Row<'_, SentenceKeys>]) -> Result<Vec<Vec<Prediction>>> {
+        let canvases: Vec<Canvas> =
+            rows.iter().map(|r| Canvas { ids: r.canvas, wanted: r.wanted, keys: r.memory }).collect();
+        let mut best = self.predict(&canvases)?.into_iter();
+        let predictions = rows.iter().map(|row| {
+            let row = best.by_ref().take(row.wanted.len());
+            row.map(|(token, log_prob)| Prediction { token, log_prob }).collect()
+        });
+        Ok(predictions.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use std::time::Instant;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::model::{Backend, Network, Shape, Spec};
+
+fn small() -> Shape {
+    "enc=2,dec=2,d=64,ffn=160,heads=4,vocab=700,positions=64".parse().unwrap()
+}
+
+/// The same random weights in f32 and in eight bits.
+fn networks(shape: &Shape) -> (Network, QuantizedNetwork) {
+    let tensors = Spec::initial(shape, 7, &Device::Cpu).unwrap();
+    (Network::random(shape, 7, &Backend::cpu()).unwrap(), QuantizedNetwork::new(shape, &tensors).unwrap())
+}
+
+/// `bos, random words, eos` for each length, all told.
+fn sentences(lengths: &[usize], vocab: usize) -> Vec<Vec<u32>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut sentence = |len: usize| -> Vec<u32> {
+        let words = (2..len).map(|_| rng.random_range(5..vocab as u32));
+        std::iter::once(1).chain(words).chain([2]).collect()
+    };
+    lengths.iter().map(|&len| sentence(len)).collect()
+}
+
+/// Encodes, then predicts every inner place of canvases `shift` tokens longer than their sources.
+/// Half of each canvas is masked.
+fn translate<T: Translator>(
+    network: &T,
+    sources: &[Vec<u32>],
+    shift: usize,
+) -> Vec<(Vec<f32>, Vec<Prediction>)> {
+    let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
+    let encoded = network.encode(&sources).unwrap();
+    let canvases: Vec<Vec<u32>> = sources
+        .iter()
+        .map(|source| {
+            let inner = 0..source.len() + shift - 2;
+            let words = inner.map(|i| if i % 2 == 0 { 4 } else { source[i % source.len()] });
+            std::iter::once(1).chain(words).chain([2]).collect()
+        })
+        .collect();
+    let wanted: Vec<Vec<usize>> = canvases.iter().map(|c| (1..c.len() - 1).collect()).collect();
+    let rows: Vec<Row<T::Memory>> = (0..sources.len())
+        .map(|i| Row { memory: &encoded[i].memory, canvas: &canvases[i], wanted: &wanted[i] })
+        .collect();
+    let predictions = network.decode(&rows).unwrap();
+    encoded.iter().map(|e| e.length_log_probs.clone()).zip(predictions).collect()
+}
+
+fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+}
+
+#[test]
+fn eight_bits_agree_with_f32_but_for_their_rounding() {
+    let shape = small();
+    let (exact, rounded) = networks(&shape);
+    let sources = sentences(&[3, 9, 14, 17, 25, 33, 40], shape.vocab);
+    let (exact, rounded) = (translate(&exact, &sources, 2), translate(&rounded, &sources, 2));
+    let (mut places, mut agreed) = (0, 0);
+    for ((exact_lengths, exact), (lengths, rounded)) in exact.iter().zip(&rounded) {
+        for (a, b) in exact_lengths.iter().zip(lengths).filter(|(a, _)| a.is_finite()) {
+            assert!((a - b).abs() < 0.1, "length log-probability {b}, in f32 {a}");
+        }
+        for (a, b) in exact.iter().zip(rounded) {
+            places += 1;
+            agreed += usize::from(a.token == b.token);
+            assert!((a.log_prob - b.log_prob).abs() < 0.15, "{b:?}, in f32 {a:?}");
+        }
+    }
+    assert!(agreed * 10 >= places * 9, "{agreed} of {places} tokens agree");
+}
+
+#[test]
+fn a_sentence_is_the_same_bits_alone_and_among_up_to_forty_on_one_thread_or_three() {
+    let shape = small();
+    let network = networks(&shape).1;
+    let lengths: Vec<usize> = (0..40).map(|i| 2 + i * 17 % 37).collect();
+    let sources = sentences(&lengths, shape.vocab);
+    let alone: Vec<_> =
+        sources.iter().flat_map(|s| on_threads(1, || translate(&network, &[s.clone()], 1))).collect();
+    for count in [1, 2, 3, 5, 8, 13, 21, 40] {
+        for threads in [1, 3] {
+            let among = on_threads(threads, || translate(&network, &sources[..count], 1));
+            assert_eq!(among, alone[..count], "{count} sentences on {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
+    let shape = small();
+    let network = networks(&shape).1;
+    assert!(network.encode(&[]).unwrap().is_empty());
+    assert!(network.decode(&[]).unwrap().is_empty());
+    assert!(network.encode(&[&[]]).is_err());
+    assert!(network.encode(&[&[700]]).is_err());
+    assert!(network.encode(&[&[5; 65]]).is_err());
+    let encoded = network.encode(&[&[1, 9, 2]]).unwrap();
+    let row = |wanted| Row { memory: &encoded[0].memory, canvas: &[1, 4, 2], wanted };
+    assert!(network.decode(&[row(&[3])]).is_err());
+    assert_eq!(network.decode(&[row(&[]), row(&[1])]).unwrap().iter().map(Vec::len).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_network_lacking_a_tensor_is_refused_by_name() {
+    let shape = small();
+    let mut tensors = Spec::initial(&shape, 7, &Device::Cpu).unwrap();
+    tensors.remove("decoder.norm.bias");
+    let refused = QuantizedNetwork::new(&shape, &tensors).unwrap_err();
+    assert!(refused.to_string().contains("decoder.norm.bias"), "{refused}");
+}
+
+/// `cargo test --release --lib decode::quantized -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement: one step of the default shape in f32 and in eight bits"]
+fn speed() {
+    let shape = Shape::default();
+    let (exact, rounded) = networks(&shape);
+    for threads in [1, 2] {
+        on_threads(threads, || {
+            println!("{threads} threads");
+            report("f32", &exact, shape.vocab);
+            report("int8", &rounded, shape.vocab);
+        });
+    }
+}
+
+/// Median of one pass with its encoding, alone and in a batch of 64.
+fn report<T: Translator>(name: &str, network: &T, vocab: usize) {
+    let median = |sources: &[Vec<u32>], times: usize| {
+        let mut seconds: Vec<f64> = (0..times + times / 4)
+            .map(|_| {
+                let start = Instant::now();
+                std::hint::black_box(translate(network, sources, 0));
+                start.elapsed().as_secs_f64()
+            })
+            .skip(times / 4)
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds[times / 2]
+    };
+    let one = [12, 25].map(|tokens| 1e3 * median(&sentences(&[tokens + 2], vocab), 61));
+    let per_second = 64.0 / median(&sentences(&[14; 64], vocab), 15);
+    println!("  {name:<5} 12: {:.3} ms  25: {:.3} ms  batch 64: {per_second:.0}/s", one[0], one[1]);
+}

@@ -1,0 +1,99 @@
+//! The same network as [`super::Network`], for inference on CPUs with products in eight bits.
+//!
+//! A pass goes over *packed* rows: the tokens of all sentences one after the other, no padding.
+//! Everything but the look at other tokens (attention) belongs to one row alone. So a pass is a few
+//! phases, one for each self-attention; within a phase each block of rows goes through all operations
+//! between two of them on one thread, in buffers that fit its caches. Between phases threads meet once.
+//!
+//! Neither the blocks nor the neighbours change a row's bits (see [`crate::nn::int8`]).
+
+mod layers;
+mod pass;
+mod scratch;
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use candle_core::Tensor;
+
+use self::layers::{DecoderLayer, EncoderLayer, Weights};
+use self::scratch::Buffers;
+use super::{Shape, Spec};
+use crate::nn::int8::{Input, Norm, PackedLinear};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+pub use self::layers::SentenceKeys;
+pub use self::pass::Canvas;
+
+/// A network in eight bits. Norms, attention, embeddings and the length head stay in f32.
+#[derive(Debug)]
+pub struct QuantizedNetwork {
+    shape: Shape,
+    /// `[vocab, d]`
+    embedding: Vec<f32>,
+    /// `[max_positions, d]` each
+    encoder_positions: Vec<f32>,
+    decoder_positions: Vec<f32>,
+    encoder: Vec<EncoderLayer>,
+    encoder_norm: Norm,
+    /// `[d, classes]`, transposed: the length head is small and its errors cost whole words.
+    length: Vec<f32>,
+    length_bias: Vec<f32>,
+    /// All decoder layers' keys and values of encoder states.
+    keys_values: PackedLinear,
+    decoder: Vec<DecoderLayer>,
+    decoder_norm: Norm,
+    output: PackedLinear,
+    /// Kept from pass to pass; a pass takes one out while it runs.
+    buffers: Mutex<Vec<Buffers>>,
+}
+
+impl QuantizedNetwork {
+    /// Quantises the tensors that [`super::Network`] takes, f32 on the CPU, by the same names.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a shape that no network has, [`Error::Model`] for a tensor that is missing
+    /// or of another shape.
+    pub fn new(shape: &Shape, tensors: &HashMap<String, Tensor>) -> Result<Self> {
+        let shapes = tensors.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
+        Spec::check(shape, &shapes).map_err(Error::Model)?;
+        let weights = Weights::new(tensors);
+        let d = shape.d_model;
+        let embedding = weights.values("embedding.weight")?;
+        let length = weights.values("length.weight")?;
+        let classes = shape.length_classes;
+        Ok(Self {
+            shape: shape.clone(),
+            output: PackedLinear::new(&embedding, &weights.values("output.bias")?, d, Input::Signed)?,
+            embedding,
+            encoder_positions: weights.values("encoder.positions.weight")?,
+            decoder_positions: weights.values("decoder.positions.weight")?,
+            encoder: (0..shape.encoder_layers)
+                .map(|i| EncoderLayer::new(&weights, &format!("encoder.layers.{i}"), shape))
+                .collect::<Result<_>>()?,
+            encoder_norm: weights.norm("encoder.norm")?,
+            length: (0..d * classes).map(|i| length[i % classes * d + i / classes]).collect(),
+            length_bias: weights.values("length.bias")?,
+            keys_values: weights.keys_values(shape)?,
+            decoder: (0..shape.decoder_layers)
+                .map(|i| DecoderLayer::new(&weights, &format!("decoder.layers.{i}"), shape))
+                .collect::<Result<_>>()?,
+            decoder_norm: weights.norm("decoder.norm")?,
+            buffers: Mutex::default(),
+        })
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    pub fn specials(&self) -> Specials {
+        Specials::default()
+    }
+
+    /// The number of ids, from 0 up, that no translation may contain.
+    pub fn forbidden(&self) -> usize {
+        Specials::NAMES.len()
+    }
+}

@@ -1,0 +1,144 @@
+//! Products of u8 rows with packed i8 weights, exact in i32: one loop for each kind of CPU.
+//!
+//! All paths give the same integers, and what becomes of them ([`Sink`]) is one piece of code, so
+//! that every CPU computes the same bits. Knows nothing of scales.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::ops::Range;
+
+/// Output channels that are computed together.
+pub const PANEL: usize = 32;
+/// Neighbours along the reduction that one instruction sums.
+pub const STEP: usize = 4;
+/// Most rows that are computed together: `TILE` times two registers of sums leave room for operands.
+pub const TILE: usize = 14;
+/// Registers across a panel.
+pub const LINES: usize = PANEL * STEP / 64;
+
+/// One cache line of weights: sixteen channels, four inputs of each.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Line(pub [i8; 64]);
+
+/// The sums of one row over one panel.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Sums(pub [i32; PANEL]);
+
+/// The kinds of CPU that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// AVX512-VNNI: 64 products an instruction.
+    Avx512,
+    /// Widening to i16, as the u8 x i8 instruction of AVX2 saturates.
+    Avx2,
+    Portable,
+}
+
+impl Path {
+    /// Every path that this CPU can take, the fastest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|path| path.runs_here())
+    }
+
+    pub fn best() -> Self {
+        Self::available().next().unwrap_or(Self::Portable)
+    }
+
+    fn runs_here(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("fma")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Portable => true,
+        }
+    }
+}
+
+/// Rows against some panels of a matrix.
+#[derive(Clone, Debug)]
+pub struct Work<'a> {
+    /// Tile after tile, `[steps, height, STEP]` each: interleaved so that a step reads neighbours.
+    pub values: &'a [u8],
+    pub count: usize,
+    /// Rows of a tile; the last tile may have fewer.
+    pub height: usize,
+    pub steps: usize,
+    /// `[panels, steps, LINES]`, of the whole matrix.
+    pub lines: &'a [Line],
+    /// What each channel's sum starts from, `[panels * PANEL]`.
+    pub offsets: &'a [i32],
+    /// Those that are wanted.
+    pub panels: Range<usize>,
+}
+
+impl<'a> Work<'a> {
+    /// The lines and the first sums of one panel.
+    #[inline(always)]
+    fn panel(&self, panel: usize) -> (&'a [Line], &'a [i32; PANEL]) {
+        let lines = &self.lines[panel * self.steps * LINES..][..self.steps * LINES];
+        let offsets = self.offsets[panel * PANEL..].first_chunk().unwrap_or(&[0; PANEL]);
+        (lines, offsets)
+    }
+
+    #[inline(always)]
+    fn tiles(&self) -> impl Iterator<Item = Tile<'a>> + use<'a> {
+        let Self { values, count, height, steps, .. } = *self;
+        (0..count).step_by(height).map(move |first| {
+            let height = height.min(count - first);
+            let values = &values[first * steps * STEP..][..height * steps * STEP];
+            Tile { first, height, values }
+        })
+    }
+}
+
+/// Rows that are computed together, from row `first` on.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    first: usize,
+    height: usize,
+    values: &'a [u8],
+}
+
+/// What becomes of the sums. Inlined into each path's loop, with that path's instructions.
+pub trait Sink {
+    /// Comes once for each row and panel.
+    fn take(&mut self, row: usize, panel: usize, sums: &Sums);
+}
+
+/// Gives the sums of every row and panel of `work` to `sink`: panel by panel, so that a panel's weights
+/// stay in the first cache while tile after tile passes by.
+///
+/// # Panics
+/// Where a slice of `work` is smaller than its shape, or the CPU cannot take this path.
+pub fn product(path: Path, work: &Work, sink: &mut impl Sink) {
+    assert!((1..=TILE).contains(&work.height));
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 | Path::Avx2 => {
+            assert!(path.runs_here());
+            // SAFETY: the CPU has the features, by the assertion above.
+            unsafe {
+                match path {
+                    Path::Avx512 => avx512::product(work, sink),
+                    _ => avx2::product(work, sink),
+                }
+            }
+        }
+        _ => portable::product(work, sink),
+    }
+}

@@ -1,0 +1,225 @@
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::kernel::Path;
+use super::*;
+
+fn random(length: usize, seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..length).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+}
+
+fn filled(x: &[f32], width: usize, input: Input) -> Rows {
+    let mut rows = Rows::default();
+    rows.fill(x.len() / width, width, input, |i, row| row.copy_from_slice(&x[i * width..][..width]));
+    rows
+}
+
+fn forward(linear: &PackedLinear, x: &[f32], then: Then, start: f32) -> Vec<f32> {
+    let mut out = vec![start; x.len() / linear.inputs() * linear.outputs()];
+    linear.forward(&filled(x, linear.inputs(), linear.input()), then, &mut out);
+    out
+}
+
+/// The definition: both operands rounded, summed in i64, scaled.
+fn expected(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize, input: Input) -> Vec<f32> {
+    let rounded = |row: &[f32], largest: f32| -> (Vec<i64>, f32) {
+        let top = row.iter().fold(0f32, |top, v| top.max(v.abs()));
+        let inverse = if top > 0.0 { largest / top } else { 0.0 };
+        (row.iter().map(|v| (v * inverse).round_ties_even() as i64).collect(), top / largest)
+    };
+    let mut out = Vec::new();
+    for row in x.chunks_exact(inputs) {
+        let (row, scale) = rounded(row, if input == Input::Signed { 127.0 } else { 255.0 });
+        for (channel, bias) in weight.chunks_exact(inputs).zip(bias) {
+            let (channel, channel_scale) = rounded(channel, 127.0);
+            let sum: i64 = row.iter().zip(&channel).map(|(a, b)| a * b).sum();
+            out.push(sum as f32 * (scale * channel_scale) + bias);
+        }
+    }
+    out
+}
+
+const SIZES: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (2, 31, 3),
+    (3, 33, 4),
+    (13, 64, 65),
+    (14, 32, 256),
+    (15, 100, 17),
+    (29, 7, 130),
+    (43, 96, 64),
+    (5, 257, 1031),
+];
+
+#[test]
+fn every_path_gives_the_bits_of_the_definition_at_ragged_sizes() {
+    for path in Path::available() {
+        for (seed, (count, outputs, inputs)) in SIZES.into_iter().enumerate() {
+            let (weight, bias) = (random(outputs * inputs, seed as u64), random(outputs, 99));
+            for input in [Input::Signed, Input::NonNegative] {
+                let mut x = random(count * inputs, 7 + seed as u64);
+                if input == Input::NonNegative {
+                    x.iter_mut().for_each(|v| *v = v.max(0.0));
+                }
+                let linear = PackedLinear::on_path(path, &weight, &bias, inputs, input).unwrap();
+                let want = expected(&x, &weight, &bias, inputs, input);
+                let got = forward(&linear, &x, Then::Store, f32::NAN);
+                assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs} {input:?}");
+                let relu: Vec<f32> = want.iter().map(|v| v.max(0.0)).collect();
+                assert_eq!(bits(&forward(&linear, &x, Then::Relu, f32::NAN)), bits(&relu), "{path:?}");
+                let sum: Vec<f32> = want.iter().map(|v| 0.5 + v).collect();
+                assert_eq!(bits(&forward(&linear, &x, Then::Add, 0.5)), bits(&sum), "{path:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_bits_alone_and_in_any_batch() {
+    let (outputs, inputs) = (70, 50);
+    let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
+    let linear = PackedLinear::new(&weight, &bias, inputs, Input::Signed).unwrap();
+    let x = random(40 * inputs, 3);
+    let alone: Vec<Vec<f32>> = x.chunks(inputs).map(|row| forward(&linear, row, Then::Store, 0.0)).collect();
+    for count in 1..=40 {
+        let out = forward(&linear, &x[..count * inputs], Then::Store, 0.0);
+        for (row, alone) in out.chunks(outputs).zip(&alone) {
+            assert_eq!(bits(row), bits(alone), "among {count}");
+        }
+    }
+}
+
+#[test]
+fn rounding_costs_no_more_than_half_a_step_of_either_operand() {
+    let (outputs, inputs) = (48, 256);
+    let (x, weight) = (random(20 * inputs, 4), random(outputs * inputs, 5));
+    let linear = PackedLinear::new(&weight, &vec![0.0; outputs], inputs, Input::Signed).unwrap();
+    let got = forward(&linear, &x, Then::Store, 0.0);
+    for (row, got) in x.chunks(inputs).zip(got.chunks(outputs)) {
+        for (channel, &got) in weight.chunks(inputs).zip(got) {
+            let exact: f64 = row.iter().zip(channel).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            // |x̂ŵ - xw| <= |x|·½s_w + |w|·½s_x + ¼·s_x·s_w, with steps of at most 1/127.
+            let size: f64 = row.iter().zip(channel).map(|(a, b)| f64::from(a.abs() + b.abs())).sum();
+            let bound = size * 0.5 / 127.0 + inputs as f64 * 0.25 / 127.0 / 127.0 + 1e-4;
+            assert!((f64::from(got) - exact).abs() <= bound, "{got} for {exact}, bound {bound}");
+        }
+    }
+}
+
+#[test]
+fn a_row_of_zeros_gives_the_biases_and_what_is_no_number_stays_in_its_row() {
+    let (weight, bias) = (random(6 * 9, 1), random(6, 2));
+    let linear = PackedLinear::new(&weight, &bias, 9, Input::Signed).unwrap();
+    let mut x = vec![0.0; 3 * 9];
+    x[9..18].fill(f32::NAN);
+    let out = forward(&linear, &x, Then::Store, 0.0);
+    assert_eq!((bits(&out[..6]), bits(&out[12..])), (bits(&bias), bits(&bias)));
+}
+
+#[test]
+fn weights_of_another_shape_are_refused() {
+    assert!(PackedLinear::new(&[0.0; 7], &[0.0; 2], 4, Input::Signed).is_err());
+    assert!(PackedLinear::new(&[], &[0.0; 2], 0, Input::Signed).is_err());
+}
+
+#[test]
+fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() {
+    for (outputs, forbidden) in [(20, 5), (513, 5), (1100, 0), (1500, 520)] {
+        let (inputs, count) = (24, 31);
+        let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
+        let linear = PackedLinear::new(&weight, &bias, inputs, Input::Signed).unwrap();
+        let x = random(count * inputs, 3);
+        let scores = forward(&linear, &x, Then::Store, 0.0);
+        let rows = filled(&x, inputs, Input::Signed);
+        let found = on_threads(1, || linear.best_tokens(&rows, forbidden));
+        assert_eq!(found, on_threads(3, || linear.best_tokens(&rows, forbidden)));
+        for (row, (token, log_prob)) in scores.chunks(outputs).zip(&found) {
+            let allowed = &row[forbidden..];
+            let top = allowed.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(*token as usize, forbidden + allowed.iter().position(|&v| v == top).unwrap());
+            let sum: f64 = allowed.iter().map(|&v| f64::from(v - top).exp()).sum();
+            assert!((f64::from(*log_prob) + sum.ln()).abs() < 1e-5, "{log_prob} for {}", -sum.ln());
+        }
+        let alone = linear.best_tokens(&filled(&x[..inputs], inputs, Input::Signed), forbidden);
+        assert_eq!(alone[0], found[0]);
+    }
+}
+
+#[test]
+fn of_equal_scores_the_lowest_id_is_taken_also_across_blocks() {
+    let outputs = 1200;
+    let linear = PackedLinear::new(&vec![0.0; outputs * 8], &vec![0.25; outputs], 8, Input::Signed).unwrap();
+    let found = linear.best_tokens(&filled(&random(8, 1), 8, Input::Signed), 5);
+    assert_eq!(found[0].0, 5);
+    assert!((found[0].1 + (1195f32).ln()).abs() < 1e-5);
+}
+
+#[test]
+fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
+    for (width, heads, count, keys) in [(16, 2, 1, 1), (64, 4, 5, 14), (96, 4, 4, 17), (8, 1, 7, 40)] {
+        let head = width / heads;
+        let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
+        let (keys_of, values) =
+            (Strided { data: &kv, stride: 2 * width }, Strided { data: &kv[width..], stride: 2 * width });
+        let mut transposed = vec![f32::NAN; width * padded_keys(keys)];
+        transpose_keys(keys_of, keys, width, &mut transposed);
+        let attention = Attention { width, heads, keys, keys_transposed: &transposed, values };
+        let mut out = vec![f32::NAN; count * width];
+        attention.attend(Strided { data: &q, stride: width }, count, &mut Vec::new(), &mut out);
+        for (i, (q, out)) in q.chunks(width).zip(out.chunks(width)).enumerate() {
+            for h in 0..heads {
+                let of = |key: usize, part: usize, c: usize| {
+                    f64::from(kv[key * 2 * width + part * width + h * head + c])
+                };
+                let scores: Vec<f64> = (0..keys)
+                    .map(|key| (0..head).map(|c| f64::from(q[h * head + c]) * of(key, 0, c)).sum::<f64>())
+                    .map(|dot| (dot / (head as f64).sqrt()).exp())
+                    .collect();
+                let sum: f64 = scores.iter().sum();
+                for c in 0..head {
+                    let want: f64 = (0..keys).map(|key| scores[key] / sum * of(key, 1, c)).sum();
+                    assert!((f64::from(out[h * head + c]) - want).abs() < 1e-5, "query {i} head {h}");
+                }
+            }
+            let mut alone = vec![0.0; width];
+            attention.attend(Strided { data: q, stride: width }, 1, &mut Vec::new(), &mut alone);
+            assert_eq!(bits(&alone), bits(out));
+        }
+    }
+}
+
+/// `cargo test --release --lib int8 -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement: prints what share of an instruction a cycle the products reach"]
+fn speed() {
+    for (count, outputs, inputs) in
+        [(7, 768, 256), (14, 768, 256), (14, 256, 1024), (14, 8000, 256), (112, 768, 256), (112, 256, 1024)]
+    {
+        let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
+        let rows = filled(&random(count * inputs, 3), inputs, Input::Signed);
+        let mut out = vec![0.0; count * outputs];
+        print!("{count:>4} x {outputs:>4} x {inputs:>4}");
+        for path in Path::available() {
+            let linear = PackedLinear::on_path(path, &weight, &bias, inputs, Input::Signed).unwrap();
+            let mut seconds = [(); 31].map(|()| {
+                let start = std::time::Instant::now();
+                linear.forward(&rows, Then::Store, &mut out);
+                start.elapsed().as_secs_f64()
+            });
+            seconds.sort_by(f64::total_cmp);
+            let (best, median) = (seconds[0], seconds[15]);
+            let rate = |s: f64| (count * outputs * inputs) as f64 / s / 1e9;
+            print!("  {path:?} {:.1} us, {:.0} G/s (best {:.0})", median * 1e6, rate(median), rate(best));
+        }
+        println!();
+    }
+}

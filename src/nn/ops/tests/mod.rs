@@ -1,0 +1,73 @@
+//! Every fused op three times over: against its composition in stock ops, against finite
+//! differences, and a row alone against the same row in company.
+
+mod chance;
+mod definition;
+mod finite_differences;
+mod rows;
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Shape, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Seeded values in -1..1.
+fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
+    let shape = shape.into();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let values: Vec<f32> = (0..shape.elem_count()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).expect("a tensor")
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().and_then(|t| t.to_vec1()).expect("f32 values")
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    flat(tensor).into_iter().map(f32::to_bits).collect()
+}
+
+fn lengths(lengths: &[usize]) -> Arc<[usize]> {
+    lengths.into()
+}
+
+/// Equal shapes, and values within `tolerance` of a size that is at least 1.
+fn assert_close(what: &str, got: &Tensor, want: &Tensor, tolerance: f32) {
+    assert_eq!(got.dims(), want.dims(), "{what}");
+    for (i, (got, want)) in flat(got).into_iter().zip(flat(want)).enumerate() {
+        let off = (got - want).abs();
+        assert!(off <= tolerance * want.abs().max(1.0), "{what} at {i}: {got}, not {want}");
+    }
+}
+
+/// The result of `f`, and the gradient of a fixed random weighting of it for every input.
+fn with_gradients(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) -> (Tensor, Vec<Tensor>) {
+    let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).expect("a variable")).collect();
+    let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let out = f(&tensors).expect("the op");
+    let loss = (&out * weighting(&out)).and_then(|t| t.sum_all()).expect("a loss");
+    let grads = loss.backward().expect("a backward pass");
+    let grads = vars.iter().map(|v| grads.get(v).expect("a gradient for every input").clone());
+    (out, grads.collect())
+}
+
+/// What a gradient is taken of: each value of the result counts differently.
+fn weighting(out: &Tensor) -> Tensor {
+    random(out.shape(), 99)
+}
+
+/// The fused op gives what the stock composition gives, forward and backward.
+fn assert_same(
+    what: &str,
+    inputs: &[Tensor],
+    fused: impl Fn(&[Tensor]) -> Result<Tensor>,
+    plain: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let (got, got_grads) = with_gradients(fused, inputs);
+    let (want, want_grads) = with_gradients(plain, inputs);
+    assert_close(what, &got, &want, 2e-5);
+    for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
+        assert_close(&format!("{what}, gradient of input {i}"), got, want, 5e-5);
+    }
+}

@@ -1,0 +1,107 @@
+//! The model that comes with the repository, through the built program: what the README promises.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tutti::decode::{DecodeOptions, Loaded, Steps};
+use tutti::lines::translate_lines;
+use tutti::model::{Backend, Bundle, Dtype};
+
+use crate::process::serve_with;
+use crate::support::{en_de, in_time};
+
+const SUBJECTS: [&str; 5] = ["I", "The old man", "My sister", "Tom and Mary", "The children in our street"];
+const REST: [&str; 5] = [
+    "don't know.",
+    "would like to drink a cup of tea.",
+    "went to Boston last year, but nobody knows why.",
+    "must learn that there is always another way to say what you mean when you are far from home.",
+    "came home. It was late! Where were the others?",
+];
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/en-de")
+}
+
+#[test]
+fn the_station_is_asked_for_in_german() {
+    let bundle = Bundle::open(&folder()).unwrap();
+    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
+    let options = DecodeOptions::new(Steps::new(bundle.config.default_steps).unwrap());
+    let mut german = Vec::new();
+    translate_lines(
+        "Where is the train station?".as_bytes(),
+        &mut german,
+        &network,
+        &bundle.tokenizer,
+        &options,
+    )
+    .unwrap();
+    let german = String::from_utf8(german).unwrap();
+    assert!(german.starts_with("Wo ist") && german.ends_with('?'), "{german}");
+    assert!(["Bahnhof", "Zug"].iter().any(|word| german.contains(word)), "{german}");
+}
+
+#[test]
+fn the_card_and_the_scores_are_there_and_the_bundle_is_small() {
+    let bundle = Bundle::open(&folder()).unwrap();
+    let scores = &bundle.config.scores;
+    let bleu = |steps| scores.iter().find(|s| s.steps == steps).map(|s| s.bleu).unwrap();
+    assert!(bleu(1) < bleu(4) && bleu(4) < bleu(10), "more steps, better translations: {scores:?}");
+    let card = std::fs::read_to_string(folder().join(Bundle::CARD)).unwrap();
+    for said in ["CC BY 2.0 FR", "tatoeba.org", "manythings.org", "train cmlm", "BLEU"] {
+        assert!(card.contains(said), "the model card must say {said:?}");
+    }
+    for score in scores {
+        assert!(card.contains(&format!("{:.2}", score.bleu)), "the card has {:.2} BLEU", score.bleu);
+    }
+    let size = |name: &str| std::fs::metadata(folder().join(name)).unwrap().len();
+    let files = [Bundle::WEIGHTS, Bundle::CONFIG, Bundle::TOKENIZER, Bundle::CARD];
+    assert!(files.into_iter().map(size).sum::<u64>() < 20_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alone() {
+    const REQUESTS: usize = 200;
+    const LENGTH_BEAM: usize = 1;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
+    command.env_clear();
+    let (_server, url) = serve_with(command, folder().to_str().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    in_time(async { while client.get(format!("{url}/readyz")).send().await.unwrap().status() != 200 {} })
+        .await;
+
+    let texts: Vec<String> = SUBJECTS.iter().flat_map(|s| REST.map(|r| format!("{s} {r}"))).collect();
+    let ask = |i: usize| (texts[i % texts.len()].clone(), [1, 2, 4, 10][i / texts.len() % 4]);
+    let mut requests = JoinSet::new();
+    for i in 0..REQUESTS {
+        let (text, steps) = ask(i);
+        let request = client
+            .post(format!("{url}/translate?steps={steps}&length_beam={LENGTH_BEAM}"))
+            .json(&en_de(text));
+        requests.spawn(async move {
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 200);
+            let answer: Value = response.json().await.unwrap();
+            (i, answer["translatedText"].as_str().unwrap().to_owned())
+        });
+    }
+    let mut answers = vec![String::new(); REQUESTS];
+    while let Some(done) = in_time(requests.join_next()).await {
+        let (i, answer) = done.unwrap();
+        answers[i] = answer;
+    }
+
+    let bundle = Bundle::open(&folder()).unwrap();
+    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
+    for (i, answer) in answers.iter().enumerate() {
+        let (text, steps) = ask(i);
+        let options =
+            DecodeOptions { length_beam: LENGTH_BEAM, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
+        let mut alone = Vec::new();
+        translate_lines(text.as_bytes(), &mut alone, &network, &bundle.tokenizer, &options).unwrap();
+        assert_eq!(answer, &String::from_utf8(alone).unwrap(), "{text} at {steps} steps");
+    }
+}
