@@ -9,10 +9,12 @@ use tutti::decode::{Loaded, Steps};
 use tutti::model::{Backend, Bundle, Dtype, Score};
 use tutti::text::Tokenizer;
 use tutti::train::checkpoint::Store;
-use tutti::train::cmlm::{self, End};
+use tutti::train::cmlm;
 use tutti::train::config::Config;
 use tutti::train::corpus::read_lines;
-use tutti::train::evaluate::{Measured, evaluate};
+use tutti::train::dims;
+use tutti::train::evaluate::{Measured, TestSet, evaluate};
+use tutti::train::run::End;
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -28,6 +30,8 @@ enum Command {
     Tokenizer(RunArgs),
     /// Train a CMLM; goes on from the last checkpoint in the output folder
     Cmlm(RunArgs),
+    /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
+    Dims(RunArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
     /// Score a bundle on parallel text, at each number of steps
@@ -48,6 +52,9 @@ struct RunArgs {
 struct AverageArgs {
     #[command(flatten)]
     run: RunArgs,
+    /// Whose checkpoints
+    #[arg(long, value_enum, default_value_t = Averaged::Cmlm)]
+    stage: Averaged,
     /// Take so many checkpoints with the best validation scores
     #[arg(long, default_value_t = 5, conflicts_with = "checkpoints")]
     best: usize,
@@ -57,6 +64,12 @@ struct AverageArgs {
     /// Folder of the bundle
     #[arg(long)]
     output: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Averaged {
+    Cmlm,
+    Dims,
 }
 
 #[derive(Args)]
@@ -98,7 +111,8 @@ fn main() -> Result<()> {
     let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
     let thread = work.spawn(move || match cli.command {
         Command::Tokenizer(args) => tokenizer(&args),
-        Command::Cmlm(args) => cmlm(&args),
+        Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.clone()),
+        Command::Dims(args) => stage(&args, dims::run, dims_output),
         Command::Average(args) => average_bundle(&args),
         Command::Evaluate(args) => evaluate_bundle(&args),
     })?;
@@ -122,7 +136,10 @@ fn tokenizer(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-fn cmlm(args: &RunArgs) -> Result<()> {
+type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
+
+/// Runs a stage until it is done or Ctrl-C; `output` is the stage's folder.
+fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<()> {
     static STOP: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -131,18 +148,26 @@ fn cmlm(args: &RunArgs) -> Result<()> {
         eprintln!("stopping after this update and saving; once more to stop at once");
     })?;
     let config = Config::read(&args.config, &args.overrides)?;
-    match cmlm::run(&config, &STOP)? {
-        End::Finished => eprintln!("done: {}", config.output.join("bundle").display()),
+    match run(&config, &STOP)? {
+        End::Finished => eprintln!("done: {}", output(&config).join("bundle").display()),
         End::Interrupted => eprintln!("saved; the same command goes on from here"),
     }
     Ok(())
+}
+
+fn dims_output(config: &Config) -> PathBuf {
+    config.dims.clone().unwrap_or_default().output(&config.output)
 }
 
 fn average_bundle(args: &AverageArgs) -> Result<()> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let train = &config.train;
     let paths = if args.checkpoints.is_empty() {
-        let store = Store::open(&config.output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        let output = match args.stage {
+            Averaged::Cmlm => config.output.clone(),
+            Averaged::Dims => dims_output(&config),
+        };
+        let store = Store::open(&output.join("checkpoints"), train.keep_last, train.keep_best)?;
         store.best(args.best)?
     } else {
         args.checkpoints.clone()
@@ -150,7 +175,10 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
     if paths.is_empty() {
         bail!("no validated checkpoint under {}; name some with --checkpoints", config.output.display());
     }
-    cmlm::write_average(&config, &paths, &args.output)?;
+    match args.stage {
+        Averaged::Cmlm => cmlm::write_average(&config, &paths, &args.output)?,
+        Averaged::Dims => dims::write_average(&config, &paths, &args.output)?,
+    }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
     eprintln!("{}: mean of {}", args.output.display(), names.join(", "));
     Ok(())
@@ -159,7 +187,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
 fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
     let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(args.dtype))?;
-    let set = cmlm::read_test_set(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
+    let set = TestSet::read(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
     if set.is_empty() {
         bail!("{} has no lines", args.source.display());
     }

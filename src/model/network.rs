@@ -231,17 +231,21 @@ impl Network {
         self.decoder_norm.forward(&x)
     }
 
-    /// Scores over the vocabulary at chosen places only: `places` are flat indices `row · target +
-    /// position` into `states [rows, target, d]`; the answer is `[places, vocab]`.
-    pub fn logits(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Tensor> {
+    /// The states at chosen places: flat indices `row · target + position` into `states [rows,
+    /// target, d]`; the answer is `[places, d]`.
+    pub fn select(&self, states: &Tensor, places: Vec<u32>) -> Result<Tensor> {
         let count = places.len();
         let index = Tensor::from_vec(places, count, &self.device)?;
-        let chosen = states.flatten_to(1)?.index_select(&index, 0)?;
-        self.output.forward(&chosen, mode)
+        states.flatten_to(1)?.index_select(&index, 0)
+    }
+
+    /// Scores over the vocabulary: `[places, d] -> [places, vocab]`.
+    pub fn logits(&self, chosen: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.output.forward(chosen, mode)
     }
 
     /// The best token and its log-probability at chosen places.
     pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
-        ops::best_tokens(&self.logits(states, places, mode)?, self.forbidden())
+        ops::best_tokens(&self.logits(&self.select(states, places)?, mode)?, self.forbidden())
     }
 }

@@ -13,9 +13,13 @@ use super::schedule::Schedule;
 use crate::nn::gemm::Precision;
 use crate::{Error, Result};
 
+mod dims;
 mod paths;
 
-/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` everything.
+pub use dims::{Auto, Dims, Following, Mask};
+
+/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` all but `dims`, `train dims`
+/// what [`Dims`] says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -27,6 +31,8 @@ pub struct Config {
     pub model: Model,
     #[serde(default)]
     pub train: Train,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dims: Option<Dims>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +44,8 @@ pub struct Data {
     /// Training text; one file or several, plain or gzip, line n of a source file with line n of its target file.
     #[serde(with = "paths")]
     pub source: Vec<PathBuf>,
-    #[serde(with = "paths")]
+    /// Without it there is nothing but U-DiMS to do.
+    #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
     pub target: Vec<PathBuf>,
     pub valid_source: PathBuf,
     pub valid_target: PathBuf,
@@ -186,7 +193,7 @@ impl Data {
 impl Train {
     pub fn schedule(&self) -> Schedule {
         let Self { learning_rate: peak, warmup, updates, cooldown, .. } = *self;
-        Schedule { peak, warmup, updates, cooldown }
+        Schedule { peak, warmup, cap: f64::INFINITY, updates, cooldown }
     }
 
     pub fn adamw(&self) -> AdamW {
@@ -233,12 +240,16 @@ impl Config {
 
     /// What is wrong with the values, if anything: the key, its value, and what it should be.
     fn validate(&self) -> Result<(), String> {
-        let Self { data, tokenizer, model, train, .. } = self;
+        let Self { data, tokenizer, model, train, dims, .. } = self;
         let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
 
         let (sources, targets) = (data.source.len(), data.target.len());
         rule(sources > 0, "data.source names no file".into())?;
-        rule(sources == targets, format!("data.source has {sources} files, data.target {targets}"))?;
+        let sources_alone = targets == 0 && dims.as_ref().is_some_and(|dims| dims.unsupervised);
+        rule(
+            sources == targets || sources_alone,
+            format!("data.source has {sources} files, data.target {targets}"),
+        )?;
         for (key, code) in [("source_lang", &data.source_lang), ("target_lang", &data.target_lang)] {
             rule(!code.trim().is_empty(), format!("data.{key} is empty"))?;
         }
@@ -307,7 +318,8 @@ impl Config {
             rule(fits, format!("train.{key} is {value}; it must be more than 0"))?;
         }
         let (cooldown, updates) = (train.cooldown, train.updates);
-        rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))
+        rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))?;
+        dims.as_ref().map_or(Ok(()), Dims::validate)
     }
 }
 

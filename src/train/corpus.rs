@@ -3,7 +3,8 @@
 //! A file is plain UTF-8 or gzip, told apart by its first bytes. A line that cannot be used is an error
 //! that names file and line, or is skipped and counted, as the configuration says; a pair of files of
 //! unequal length is always an error, since nobody can tell which lines still belong together.
-//! Knows no tokenizer: words become ids by a function that the caller brings.
+//! Files are read with any function from words to ids; only the two ways to read a configuration's
+//! whole text know of a tokenizer.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,9 +14,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::batches::Lengths;
+use super::config::Data;
+use crate::text::Tokenizer;
 use crate::{Error, Result};
 
-/// Two sentences that translate each other, each `bos x1..xn eos`, n ≥ 1.
+/// Two sentences that translate each other, each `bos x1..xn eos`, n ≥ 1. The target is empty where only
+/// source text was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     pub source: Vec<u32>,
@@ -94,6 +98,33 @@ impl Corpus {
             match result {
                 Ok(pair) => corpus.pairs.push(pair),
                 Err((path, bad)) => corpus.meet(bad, on_bad_line, path, index + 1, max_tokens)?,
+            }
+        }
+        Ok(corpus)
+    }
+
+    /// All training text of a configuration, encoded; a sentence of more than `max_tokens` is a bad line.
+    pub fn read_all(data: &Data, max_tokens: usize, tokenizer: &Tokenizer) -> Result<Self> {
+        let mut corpus = Self::default();
+        for (source, target) in data.train_files() {
+            let encode = |text: &str| tokenizer.encode(text);
+            corpus.extend(Self::read(&source, &target, max_tokens, data.on_bad_line, encode)?);
+        }
+        Ok(corpus)
+    }
+
+    /// The source side alone, for a stage whose teacher writes the targets: they are empty.
+    pub fn read_sources(data: &Data, max_tokens: usize, tokenizer: &Tokenizer) -> Result<Self> {
+        let mut corpus = Self::default();
+        for path in data.source.iter().map(|path| data.root.join(path)) {
+            let text = read_bytes(&path)?;
+            let encode = |line: &&[u8]| encode_line(line, max_tokens, &|text: &str| tokenizer.encode(text));
+            let encoded: Vec<Result<Vec<u32>, Bad>> = split_lines(&text).par_iter().map(encode).collect();
+            for (index, result) in encoded.into_iter().enumerate() {
+                match result {
+                    Ok(source) => corpus.pairs.push(Pair { source, target: Vec::new() }),
+                    Err(bad) => corpus.meet(bad, data.on_bad_line, &path, index + 1, max_tokens)?,
+                }
             }
         }
         Ok(corpus)

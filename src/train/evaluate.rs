@@ -1,14 +1,16 @@
 //! Quality of a network on parallel text, for each number of decoding steps: `train evaluate`, and
 //! the validation inside a run.
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::Result;
+use super::corpus::read_lines;
 use crate::decode::{DecodeOptions, Steps, Translator, translate};
 use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
 use crate::text::Tokenizer;
+use crate::{Error, Result};
 
 /// Text to translate and what it should become, line by line; the source also as ids.
 pub struct TestSet {
@@ -21,6 +23,21 @@ impl TestSet {
     pub fn new(sources: Vec<String>, references: Vec<String>, tokenizer: &Tokenizer) -> Result<Self> {
         let ids = sources.iter().map(|s| tokenizer.encode(s)).collect::<Result<_>>()?;
         Ok(Self { sources, references, ids })
+    }
+
+    /// Reads the first `count` lines of a pair of files.
+    pub fn read(source: &Path, target: &Path, count: usize, tokenizer: &Tokenizer) -> Result<Self> {
+        let (mut sources, mut references) = (read_lines(source)?, read_lines(target)?);
+        if sources.len() != references.len() {
+            return Err(Error::Data {
+                path: PathBuf::from(target),
+                line: references.len(),
+                reason: format!("{} lines, but {} has {}", references.len(), source.display(), sources.len()),
+            });
+        }
+        sources.truncate(count);
+        references.truncate(count);
+        Self::new(sources, references, tokenizer)
     }
 
     pub fn len(&self) -> usize {

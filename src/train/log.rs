@@ -49,8 +49,11 @@ impl Start {
 pub struct Train {
     pub update: u64,
     pub epoch: u64,
-    /// Label-smoothed, nats per masked token.
+    /// Of the tokens, nats per masked token: label-smoothed cross entropy, or divergence from a teacher.
     pub loss: f64,
+    /// Distance to a teacher's hidden states, per masked token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_loss: Option<f64>,
     /// Of the length head, nats per sentence.
     pub length_loss: f64,
     pub gradient_norm: f64,
@@ -239,6 +242,7 @@ mod tests {
             update: 20,
             epoch: 0,
             loss: f64::NAN,
+            hidden_loss: None,
             length_loss: 2.5,
             gradient_norm: 1.0,
             learning_rate: 1e-4,
@@ -260,6 +264,7 @@ mod tests {
         assert_eq!((&lines[0]["event"], &lines[0]["update"]), (&"train".into(), &20.into()));
         assert!(lines[0]["loss"].is_null() && lines[0]["time_seconds"].as_f64().unwrap() > 1e9);
         assert_eq!((&lines[1]["event"], &lines[1]["scores"][0]["bleu"]), (&"valid".into(), &12.25.into()));
+        assert!(lines[0].get("hidden_loss").is_none(), "only a stage with a teacher has one");
         assert_eq!(lines[1]["samples"][0]["source"], "two\nlines");
         assert_eq!(lines.len(), 2);
     }

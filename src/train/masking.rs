@@ -23,6 +23,14 @@ pub fn mask_target(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
     hide(target, mask, rng.sample(count, inner))
 }
 
+/// Masks ⌊L·u⌋ inner tokens of a translation, but at least one; none where L = 0. For text that a
+/// teacher wrote itself, where a whole mask would leave nothing of it (U-DiMS, Norouzi et al. 2023).
+pub fn mask_translation(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
+    let inner = target.len().saturating_sub(2);
+    let count = ((inner as f32 * rng.uniform()) as usize).max(1);
+    hide(target, mask, rng.sample(count, inner))
+}
+
 /// Masks all inner tokens: the canvas that decoding starts from.
 pub fn mask_all(target: &[u32], mask: u32) -> Masked {
     hide(target, mask, (0..target.len().saturating_sub(2)).collect())
@@ -77,6 +85,18 @@ mod tests {
             let masked = mask_target(&bare, MASK, &mut Rng::from_seed(0));
             assert_eq!(masked, Masked { canvas: bare, positions: vec![], gold: vec![] });
         }
+    }
+
+    #[test]
+    fn of_a_translation_something_is_always_masked_and_something_kept() {
+        let mut rng = Rng::from_seed(5);
+        let counts = |inner: usize, rng: &mut Rng| -> std::collections::BTreeSet<usize> {
+            let draw = || mask_translation(&target(inner), MASK, rng).positions.len();
+            std::iter::repeat_with(draw).take(300).collect()
+        };
+        assert_eq!(counts(5, &mut rng), [1, 2, 3, 4].into());
+        assert_eq!(counts(1, &mut rng), [1].into());
+        assert_eq!(counts(0, &mut rng), [0].into());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
 //! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`] and [`log`] keep
-//! what happened. [`config`] says how. All chance comes from [`rng`]. Knows no server.
+//! what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`cmlm`] and
+//! [`dims`] are the stages that use it. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
 pub mod batches;
 mod card;
@@ -10,6 +11,7 @@ pub mod checkpoint;
 pub mod cmlm;
 pub mod config;
 pub mod corpus;
+pub mod dims;
 pub mod ema;
 pub mod evaluate;
 pub mod log;
@@ -18,5 +20,6 @@ mod memory;
 pub mod objective;
 pub mod optimizer;
 pub mod rng;
+pub mod run;
 pub mod schedule;
 pub mod weights;

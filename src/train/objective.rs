@@ -1,22 +1,26 @@
-//! The CMLM loss: predict the masked tokens of the target, and the target's length.
+//! What a run minimises. The loop knows an [`Objective`] only: pairs and a network in, losses out.
+//! Here is CMLM's, to predict the masked tokens of the target and the target's length, with the batch
+//! and the pass that it shares with others.
 
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
 use super::corpus::Pair;
-use super::masking::Masked;
+use super::masking::{Masked, mask_target};
+use super::rng::Rng;
+use crate::Result;
 use crate::model::{Network, Padded};
+use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
-use crate::{Error, Result};
 
 /// One micro-batch as tensors.
 pub struct Batch {
-    source: Padded,
-    canvas: Padded,
-    /// Masked places, as flat indices into `[rows, target]`.
-    places: Vec<u32>,
+    pub source: Padded,
+    pub canvas: Padded,
+    /// Masked places, row by row, as flat indices into `[rows, target]`.
+    pub places: Vec<u32>,
     /// The token that belongs to each place.
     gold: Arc<[u32]>,
     /// The length class of each row.
@@ -66,29 +70,89 @@ pub fn length_class(source: usize, target: usize, classes: usize) -> u32 {
     (target + classes / 2).saturating_sub(source).min(classes - 1) as u32
 }
 
-/// The parts of a loss, as scalars on the tape.
-pub struct Loss {
-    /// Label-smoothed cross entropy, mean over masked tokens, in nats.
-    pub tokens: Tensor,
+/// What a network answers to one batch, on the tape.
+pub struct Pass {
+    /// Last decoder states at the masked places: `[places, d]`
+    pub hidden: Tensor,
+    /// `[places, vocab]`
+    pub logits: Tensor,
     /// Cross entropy of the length class, mean over sentences, in nats.
-    pub length: Tensor,
+    pub length_loss: Tensor,
 }
 
-impl Loss {
-    /// Ghazvininejad et al. 2019: masked tokens only, vocabulary product only at their places.
-    pub fn cmlm(network: &Network, batch: &Batch, smoothing: f32, mode: &Mode) -> Result<Self> {
+impl Pass {
+    /// Encoder, length head, one decoder pass; the vocabulary product only at masked places.
+    pub fn of(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
         let states = network.encode(&batch.source, mode)?;
-        let length = network.length_logits(&states, &batch.source.lengths, mode)?;
-        let length = ops::cross_entropy(&length, &batch.classes, 0.0, 0)?;
+        let lengths = network.length_logits(&states, &batch.source.lengths, mode)?;
+        let length_loss = ops::cross_entropy(&lengths, &batch.classes, 0.0, 0)?;
         let memory = network.memory(&states, &batch.source.lengths, mode)?;
         let decoded = network.decode(&batch.canvas, &memory, mode)?;
-        let logits = network.logits(&decoded, batch.places.clone(), mode)?;
-        let tokens = ops::cross_entropy(&logits, &batch.gold, smoothing, network.forbidden())?;
-        Ok(Self { tokens, length })
+        let hidden = network.select(&decoded, batch.places.clone())?;
+        let logits = network.logits(&hidden, mode)?;
+        Ok(Self { hidden, logits, length_loss })
     }
+}
 
-    /// `tokens + weight · length`
-    pub fn total(&self, length_weight: f64) -> Result<Tensor> {
-        (&self.tokens + (&self.length * length_weight)?).map_err(Error::from)
+/// The losses of one micro-batch, as scalars on the tape.
+pub struct Losses {
+    /// What is minimised: the weighted sum of the others.
+    pub total: Tensor,
+    /// Of the tokens, mean over masked places, in nats: cross entropy, or divergence from a teacher.
+    pub tokens: Tensor,
+    /// Mean distance of hidden states to a teacher's, where there is one.
+    pub hidden: Option<Tensor>,
+    /// Of the length class, mean over sentences, in nats.
+    pub length: Tensor,
+    /// The weight of this micro-batch among others.
+    pub masked_tokens: usize,
+    /// Bos and eos included, padding not.
+    pub target_tokens: usize,
+}
+
+/// One micro-batch of a run, as the loop hands it out. Chance comes from here alone.
+pub struct Step<'a> {
+    pub student: &'a Network,
+    pub pairs: &'a [&'a Pair],
+    /// Draws of this micro-batch.
+    pub masks: Rng,
+    /// Seed of this micro-batch's dropout.
+    pub dropout: u64,
+}
+
+/// What a run minimises. The same step over the same weights must give the same losses, bit for bit:
+/// that is why a run resumes exactly.
+pub trait Objective {
+    fn losses(&self, step: Step<'_>) -> Result<Losses>;
+}
+
+/// Ghazvininejad et al. 2019: cross entropy of the masked tokens, and of the length.
+pub struct Cmlm {
+    pub specials: Specials,
+    pub label_smoothing: f32,
+    pub length_weight: f64,
+    pub dropout: f32,
+    pub products: Precision,
+}
+
+impl Objective for Cmlm {
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, pairs, mut masks, dropout } = step;
+        let masked: Vec<_> =
+            pairs.iter().map(|pair| mask_target(&pair.target, self.specials.mask, &mut masks)).collect();
+        let classes = student.shape().length_classes;
+        let batch = Batch::new(pairs, &masked, classes, &self.specials, student.device())?;
+        let mode = Mode::training(self.dropout, dropout, self.products);
+        let pass = Pass::of(student, &batch, &mode)?;
+        let forbidden = student.forbidden();
+        let tokens = ops::cross_entropy(&pass.logits, &batch.gold, self.label_smoothing, forbidden)?;
+        Ok(Losses {
+            total: (&tokens + (&pass.length_loss * self.length_weight)?)?,
+            tokens,
+            hidden: None,
+            length: pass.length_loss,
+            masked_tokens: batch.masked_tokens(),
+            target_tokens: batch.target_tokens,
+        })
     }
 }

@@ -1,12 +1,16 @@
 //! The learning rate as a pure function of the update's number.
 
-/// Linear warm-up, then inverse square root, then (optionally) a straight line down to zero.
+/// Linear warm-up, then inverse square root, never above the cap, then (optionally) a straight line
+/// down to zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// The rate at the end of the warm-up.
     pub peak: f64,
     /// Updates until the peak; 0 counts as 1.
     pub warmup: u64,
+    /// No rate is higher; infinite for none. With a warm-up of 1 it makes a short stage's schedule:
+    /// constant, and from where peak/√n falls below it, that.
+    pub cap: f64,
     /// Updates of the whole run; only a cooldown looks at it.
     pub updates: u64,
     /// The last so many updates fall linearly; 0 for none.
@@ -15,7 +19,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The rate of update `n`, counted from 1:
-    /// peak · min(n/w, √(w/n)) up to update `updates − cooldown`, and from there the value reached,
+    /// min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the value reached,
     /// falling by equal amounts, so that the update after the last one would have rate 0.
     pub fn rate(&self, n: u64) -> f64 {
         let falls_after = self.updates.saturating_sub(self.cooldown);
@@ -29,7 +33,7 @@ impl Schedule {
 
     fn without_cooldown(&self, n: u64) -> f64 {
         let (n, warmup) = (n as f64, self.warmup.max(1) as f64);
-        self.peak * (n / warmup).min((warmup / n.max(1.0)).sqrt())
+        (self.peak * (n / warmup).min((warmup / n.max(1.0)).sqrt())).min(self.cap)
     }
 }
 
@@ -37,7 +41,8 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const PLAIN: Schedule = Schedule { peak: 1.2e-3, warmup: 800, updates: 8_000, cooldown: 0 };
+    const PLAIN: Schedule =
+        Schedule { peak: 1.2e-3, warmup: 800, cap: f64::INFINITY, updates: 8_000, cooldown: 0 };
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-12 * a.abs().max(1.0)
@@ -57,6 +62,13 @@ mod tests {
     }
 
     #[test]
+    fn a_cap_holds_until_the_root_falls_below_it() {
+        let short = Schedule { peak: 1e-3, warmup: 1, cap: 1e-4, updates: 500, cooldown: 0 };
+        assert!((1..=100).all(|n| close(short.rate(n), 1e-4)));
+        assert!(close(short.rate(400), 0.5e-4));
+    }
+
+    #[test]
     fn a_cooldown_falls_in_a_straight_line_to_zero() {
         let cooled = Schedule { cooldown: 999, updates: 4_199, ..PLAIN };
         assert_eq!(cooled.rate(3_200), PLAIN.rate(3_200));
@@ -68,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_cooldown_longer_than_the_run_and_no_warm_up_stay_finite() {
-        let odd = Schedule { peak: 1.0, warmup: 0, updates: 10, cooldown: 100 };
+        let odd = Schedule { warmup: 0, updates: 10, cooldown: 100, peak: 1.0, ..PLAIN };
         assert!((0..20).all(|n| (0.0..=1.0).contains(&odd.rate(n))));
     }
 }

@@ -18,9 +18,14 @@ pub struct Weights {
 impl Weights {
     /// Seeded initial values.
     pub fn initial(shape: &Shape, seed: u64, backend: &Backend) -> Result<Self> {
-        let vars = Spec::initial(shape, seed, backend.device())?
-            .into_iter()
-            .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor)?)))
+        Self::of(shape, &Spec::initial(shape, seed, backend.device())?, backend)
+    }
+
+    /// Begins with a copy of given values.
+    pub fn of(shape: &Shape, values: &Tensors, backend: &Backend) -> Result<Self> {
+        let vars = values
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), Var::from_tensor(&tensor.to_device(backend.device())?)?)))
             .collect::<Result<BTreeMap<_, _>>>()?;
         let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
         let network = Network::load(shape, &VarBuilder::from_tensors(tensors, DType::F32, backend.device()))?;
@@ -32,13 +37,14 @@ impl Weights {
         self.vars.values().map(|v| v.elem_count()).sum()
     }
 
-    /// A copy of the values, off the tape.
-    pub fn snapshot(&self) -> Result<Tensors> {
-        self.vars.iter().map(|(name, var)| Ok((name.clone(), var.as_tensor().detach().copy()?))).collect()
+    /// The values off the tape, on the variables' own memory: an update shows in them.
+    pub fn tensors(&self) -> Tensors {
+        self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
     }
 }
 
-/// A network over given tensors that no gradient reaches.
+/// A network over given tensors that no gradient reaches. It computes on their memory, so where they
+/// are those of variables it follows every update.
 pub fn frozen(shape: &Shape, tensors: &Tensors, backend: &Backend) -> Result<Network> {
     let tensors = tensors.iter().map(|(name, t)| (name.clone(), t.detach())).collect();
     Ok(Network::load(shape, &VarBuilder::from_tensors(tensors, DType::F32, backend.device()))?)
@@ -55,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_weights() {
-        let (a, b) = (tiny().snapshot().expect("a"), tiny().snapshot().expect("b"));
+        let (a, b) = (tiny().tensors(), tiny().tensors());
         for (name, tensor) in a {
             let (x, y): (Vec<f32>, Vec<f32>) = (
                 tensor.flatten_all().unwrap().to_vec1().unwrap(),

@@ -7,8 +7,11 @@ use std::sync::atomic::AtomicBool;
 
 use tutti::model::{Backend, Bundle};
 use tutti::text::Tokenizer;
-use tutti::train::cmlm::{self, End};
+use tutti::train::cmlm;
 use tutti::train::config::Config;
+use tutti::train::dims;
+use tutti::train::evaluate::TestSet;
+use tutti::train::run::End;
 
 const SUBJECTS: [(&str, &str); 6] = [
     ("the dog", "der Hund"),
@@ -107,6 +110,31 @@ impl Toy {
         cmlm::run(&config, &AtomicBool::new(false)).unwrap()
     }
 
+    /// A teacher that has hardly learnt anything, which is enough to have its steps distilled.
+    fn with_teacher() -> Self {
+        let toy = Self::new();
+        toy.run("teacher", 12);
+        toy
+    }
+
+    /// The configuration of a student in a folder of its own.
+    fn student(&self, output: &str, settings: &str) -> Config {
+        let own = self.path(output);
+        let more = format!("updates = 12\n[dims]\noutput = \"{}\"\n{settings}", own.display());
+        self.config("teacher", &more)
+    }
+
+    fn distil(&self, output: &str, settings: &str) -> End {
+        dims::run(&self.student(output, settings), &AtomicBool::new(false)).unwrap()
+    }
+
+    /// The values of a key in the events of one kind, in a run's log.
+    fn logged(&self, output: &str, event: &str, key: &str) -> Vec<f64> {
+        let text = fs::read_to_string(self.path(output).join("log.jsonl")).unwrap();
+        let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        events.filter(|e| e["event"] == event).map(|e| e[key].as_f64().unwrap()).collect()
+    }
+
     fn checkpoint(&self, output: &str, update: u64) -> PathBuf {
         self.path(output).join(format!("checkpoints/update-{update:08}"))
     }
@@ -178,7 +206,7 @@ fn a_toy_language_is_learnt_and_the_bundle_translates_it() {
     cmlm::run(&config, &AtomicBool::new(false)).unwrap();
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     let network = bundle.network(&Backend::cpu()).unwrap();
-    let set = cmlm::read_test_set(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
     let steps = tutti::decode::Steps::new(4).unwrap();
     let done = tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512).unwrap();
     assert!(done.measured.bleu > 90.0, "{:?}: {:?}", done.measured, done.texts);
@@ -203,4 +231,69 @@ fn unequal_files_are_refused_before_anything_is_trained() {
     let config = toy.config("run", "updates = 2");
     let refused = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(refused.contains("29") && refused.contains("30"), "{refused}");
+}
+
+#[test]
+fn a_distillation_that_is_stopped_and_resumed_equals_one_that_is_not() {
+    let toy = Toy::with_teacher();
+    let settings = |updates: u64| {
+        format!("updates = {updates}\nema = 0.7\ndropout = 0.1\nvalidate_every = 4\ncheckpoint_every = 3\n")
+    };
+    assert_eq!(toy.distil("straight", &settings(8)), End::Finished);
+
+    // Stopped after three updates, killed after having saved the fourth, then left alone.
+    toy.distil("stopped", &settings(3));
+    toy.distil("stopped", &settings(6));
+    for late in [5, 6] {
+        let _ = fs::remove_dir_all(toy.checkpoint("stopped", late));
+    }
+    toy.distil("stopped", &settings(8));
+
+    assert_same_checkpoint(&toy.checkpoint("straight", 8), &toy.checkpoint("stopped", 8));
+    let files = ["model.safetensors", "ema.safetensors"].map(|file| toy.checkpoint("straight", 8).join(file));
+    let [student, teacher] = files.map(|file| fs::read(file).unwrap());
+    assert!(student != teacher, "the teacher follows the student, it is not the student");
+}
+
+#[test]
+fn a_distillation_that_is_interrupted_saves_the_teacher_it_began_with_and_goes_on() {
+    let toy = Toy::with_teacher();
+    let config = toy.student("student", "updates = 2");
+    assert_eq!(dims::run(&config, &AtomicBool::new(true)).unwrap(), End::Interrupted);
+    let start = toy.checkpoint("student", 0);
+    assert_same_file(&start.join("model.safetensors"), &start.join("ema.safetensors"));
+    assert_eq!(toy.distil("student", "updates = 2"), End::Finished);
+    assert_eq!(toy.logged("student", "valid", "update"), [0.0, 2.0]);
+    assert_eq!(Bundle::open(&toy.path("student/bundle")).unwrap().config.default_steps, 1);
+}
+
+#[test]
+fn a_student_comes_closer_to_a_teacher_that_stays_as_it_is() {
+    let toy = Toy::with_teacher();
+    toy.distil("student", "updates = 40\nmask = \"full\"\nsteps = 4\nema = false\nlearning_rate = 3e-2\nlearning_rate_cap = 3e-3");
+    let divergence = toy.logged("student", "train", "loss");
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (early, late) = (mean(&divergence[..5]), mean(&divergence[35..]));
+    assert!(late < 0.8 * early, "{early} to {late}");
+    assert!(!toy.checkpoint("student", 40).join("ema.safetensors").exists());
+}
+
+#[test]
+fn source_text_alone_is_enough_to_distil_unsupervised() {
+    let toy = Toy::with_teacher();
+    let mut config = toy.student("student", "updates = 3\nunsupervised = true");
+    config.data.target.clear();
+    assert_eq!(dims::run(&config, &AtomicBool::new(false)).unwrap(), End::Finished);
+    assert!(toy.logged("student", "train", "hidden_loss").iter().all(|loss| loss.is_finite()));
+    Bundle::open(&toy.path("student/bundle")).unwrap();
+}
+
+#[test]
+fn a_teacher_for_other_languages_is_refused() {
+    let toy = Toy::with_teacher();
+    let mut config = toy.student("student", "");
+    config.data.target_lang = "nl".into();
+    let refused = dims::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(refused.contains("en to de") && refused.contains("en to nl"), "{refused}");
+    assert!(!toy.path("student").exists());
 }

@@ -75,16 +75,22 @@ pub fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 /// Inner product, in sixteen lanes.
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    sum_by_pairs(a, b, |x, y| x * y)
+}
+
+/// Sum of `f(x, y)` over the values of two slices of one length, in sixteen lanes.
+#[inline(always)]
+pub fn sum_by_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0f32; 16];
     let mut left = a.chunks_exact(16);
     let mut right = b.chunks_exact(16);
     for (x, y) in (&mut left).zip(&mut right) {
         for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * y;
+            *lane += f(x, y);
         }
     }
     for ((lane, &x), &y) in lanes.iter_mut().zip(left.remainder()).zip(right.remainder()) {
-        *lane += x * y;
+        *lane += f(x, y);
     }
     lanes.iter().sum()
 }

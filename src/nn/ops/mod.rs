@@ -11,6 +11,7 @@
 mod attention;
 mod cpu;
 mod cross_entropy;
+mod distillation;
 mod gather;
 mod layer_norm;
 mod linear;
@@ -22,6 +23,7 @@ mod vocabulary;
 pub use attention::{cross_attention, self_attention};
 pub use cpu::{all_finite, exp, with_values};
 pub use cross_entropy::cross_entropy;
+pub use distillation::{distance, divergence};
 pub use gather::pad_stack;
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};

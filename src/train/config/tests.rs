@@ -114,3 +114,45 @@ fn the_configurations_in_the_repository_are_valid() {
         Config::read(&file, &[]).unwrap();
     }
 }
+
+#[test]
+fn the_settings_of_dims_have_their_defaults_and_their_names() {
+    assert_eq!(read(SMALL, &[]).unwrap().dims, None);
+    let read = |settings: &str| read(&format!("{SMALL}\n[dims]\n{settings}"), &[]).unwrap();
+    let config = read("");
+    let dims = config.dims.clone().unwrap();
+    assert_eq!(dims, Dims::default());
+    assert_eq!(dims.teacher(&config.output), Path::new("run/bundle"));
+    assert_eq!(dims.output(&config.output), Path::new("run/dims"));
+    let second = read("mask = \"full\"\nsteps = 4\nema = false\nupdates = 7").dims.unwrap();
+    assert_eq!((second.mask, second.steps, second.decay()), (Mask::Full, 4, 0.0));
+    let train = second.train(&config.train);
+    assert_eq!((train.updates, train.dropout, train.ema_decay), (7, 0.0, 0.0));
+    assert_eq!((train.seed, train.batch_tokens), (config.train.seed, config.train.batch_tokens));
+}
+
+#[test]
+fn the_teacher_of_dims_follows_as_slowly_as_it_is_told() {
+    let decay = |ema: &str, updates: u64| {
+        let text = format!("{SMALL}\n[dims]\nema = {ema}\nupdates = {updates}\n");
+        read(&text, &[]).unwrap().dims.unwrap().decay()
+    };
+    assert_eq!(decay("true", 500), 0.9992);
+    assert_eq!(decay("0.9", 500), 0.9);
+    // 1 / (1 - d) is 8 % of 500 updates, 40.
+    assert!((decay("\"auto\"", 500) - 0.975).abs() < 1e-12);
+    assert_eq!(decay("\"auto\"", 3), 0.5);
+    let wrong = error(&format!("{SMALL}\n[dims]\nema = \"slowly\"\n"), &[]);
+    assert!(wrong.contains("true, false, a decay between 0 and 1, or \"auto\""), "{wrong}");
+    let wrong = error(&format!("{SMALL}\n[dims]\nema = 1.5\n"), &[]);
+    assert!(wrong.contains("dims.ema is 1.5"), "{wrong}");
+}
+
+#[test]
+fn only_the_unsupervised_stage_goes_without_targets() {
+    let bare = SMALL.replace("target = [\"a.de.gz\"]\n", "");
+    let error = error(&bare, &[]);
+    assert!(error.contains("data.source has 1 files, data.target 0"), "{error}");
+    let config = read(&format!("{bare}\n[dims]\nunsupervised = true\n"), &[]).unwrap();
+    assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap(), config);
+}

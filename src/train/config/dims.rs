@@ -1,0 +1,175 @@
+//! Settings of `train dims` (`[dims]`): what differs from the stage that made the teacher. Everything
+//! else, such as seed, batches and optimiser, is `[train]`'s.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Train;
+use crate::train::schedule::Schedule;
+
+/// Distilling several steps into one. The defaults are the first published recipe: random masks, two
+/// teacher passes, a teacher that follows the student. The second is `mask = "full"`, `steps = 4`,
+/// `ema = false`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dims {
+    /// Bundle of the model to distil; `bundle` in the run's output folder where it is left out. Student
+    /// and tokenizer are copies of its own, so `[model]` and `[tokenizer]` are not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// Gets checkpoints, log and bundle of the student; `dims` in the run's output folder where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Teacher passes that the student learns to do in one.
+    pub steps: u8,
+    /// Whether, and how slowly, the teacher follows the student.
+    pub ema: Following,
+    /// The teacher's distribution is sharpened to this temperature.
+    pub temperature: f64,
+    /// Weight of the distance between hidden states.
+    pub hidden_weight: f64,
+    pub mask: Mask,
+    /// Of the student; the published one trains without.
+    pub dropout: f64,
+    /// U-DiMS: targets are the teacher's own translations, and `data.target` is not read.
+    pub unsupervised: bool,
+    /// Passes of such a translation.
+    pub translation_steps: u8,
+    pub updates: u64,
+    /// Update n has rate min(`learning_rate_cap`, `learning_rate` / √n).
+    pub learning_rate: f64,
+    pub learning_rate_cap: f64,
+    /// In updates, as the next.
+    pub validate_every: u64,
+    pub checkpoint_every: u64,
+}
+
+/// The decay of the moving average that is the teacher.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected true, false, a decay between 0 and 1, or \"auto\"")]
+pub enum Following {
+    /// `false`: the teacher stays as it is. `true`: the published decay.
+    Switch(bool),
+    Decay(f64),
+    /// An average over 8 % of the updates.
+    Auto(Auto),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    Auto,
+}
+
+/// What the student is asked to fill in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mask {
+    /// A random number of places, each number equally likely.
+    Random,
+    /// All places, as one-step decoding does.
+    Full,
+}
+
+impl Default for Dims {
+    fn default() -> Self {
+        Self {
+            teacher: None,
+            output: None,
+            steps: 2,
+            ema: Following::Auto(Auto::Auto),
+            temperature: 0.5,
+            hidden_weight: 0.4,
+            mask: Mask::Random,
+            dropout: 0.0,
+            unsupervised: false,
+            translation_steps: 4,
+            updates: 500,
+            learning_rate: 1e-3,
+            learning_rate_cap: 3e-4,
+            validate_every: 50,
+            checkpoint_every: 50,
+        }
+    }
+}
+
+impl Dims {
+    /// Norouzi et al. 2023.
+    const PUBLISHED_DECAY: f64 = 0.9992;
+    /// Share of the updates that `auto` averages over.
+    const AUTO_SHARE: f64 = 0.08;
+
+    pub fn teacher(&self, output: &Path) -> PathBuf {
+        self.teacher.clone().unwrap_or_else(|| output.join("bundle"))
+    }
+
+    pub fn output(&self, output: &Path) -> PathBuf {
+        self.output.clone().unwrap_or_else(|| output.join("dims"))
+    }
+
+    /// Of the teacher's moving average; 0 for a teacher that stays as it is.
+    pub fn decay(&self) -> f64 {
+        match self.ema {
+            Following::Switch(false) => 0.0,
+            Following::Switch(true) => Self::PUBLISHED_DECAY,
+            Following::Decay(decay) => decay,
+            // 1 / (1 - d) is the number of updates that count; fewer than two would be no average.
+            Following::Auto(Auto::Auto) => 1.0 - 1.0 / (Self::AUTO_SHARE * self.updates as f64).max(2.0),
+        }
+    }
+
+    /// The settings of the loop: those of the run, with this stage's in their place.
+    pub fn train(&self, run: &Train) -> Train {
+        Train {
+            dropout: self.dropout,
+            label_smoothing: 0.0,
+            updates: self.updates,
+            learning_rate: self.learning_rate,
+            warmup: 1,
+            cooldown: 0,
+            ema_decay: self.decay(),
+            validate_every: self.validate_every,
+            checkpoint_every: self.checkpoint_every,
+            ..run.clone()
+        }
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            peak: self.learning_rate,
+            warmup: 1,
+            cap: self.learning_rate_cap,
+            updates: self.updates,
+            cooldown: 0,
+        }
+    }
+
+    /// What is wrong with the values, if anything.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+        for (key, value) in [
+            ("steps", u64::from(self.steps)),
+            ("translation_steps", self.translation_steps.into()),
+            ("updates", self.updates),
+            ("validate_every", self.validate_every),
+            ("checkpoint_every", self.checkpoint_every),
+        ] {
+            rule(value > 0, format!("dims.{key} is 0; it must be at least 1"))?;
+        }
+        for (key, value) in [("dropout", self.dropout), ("ema", self.decay())] {
+            rule((0.0..1.0).contains(&value), format!("dims.{key} is {value}; it must lie in [0, 1)"))?;
+        }
+        for (key, value) in [
+            ("temperature", self.temperature),
+            ("learning_rate", self.learning_rate),
+            ("learning_rate_cap", self.learning_rate_cap),
+        ] {
+            let fits = value > 0.0 && value.is_finite();
+            rule(fits, format!("dims.{key} is {value}; it must be more than 0"))?;
+        }
+        let weight = self.hidden_weight;
+        let fits = weight >= 0.0 && weight.is_finite();
+        rule(fits, format!("dims.hidden_weight is {weight}; it must be 0 or more"))
+    }
+}

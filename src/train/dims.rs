@@ -1,0 +1,184 @@
+//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023,
+//! arXiv 2206.02999).
+//!
+//! Student and teacher begin as copies of one bundle. In each update the teacher takes n passes over a
+//! masked target, and the student is to give in one pass what the teacher ends with: its distribution
+//! and its hidden states at every masked place. The teacher stays as it is, or follows the student as a
+//! moving average. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so
+//! source text is all that is needed.
+
+mod teacher;
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::checkpoint::{Tensors, average};
+use super::config::{Config, Dims as Settings, Mask};
+use super::corpus::{Corpus, Pair};
+use super::evaluate::TestSet;
+use super::masking::{Masked, mask_all, mask_target, mask_translation};
+use super::objective::{Batch, Losses, Objective, Pass, Step};
+use super::rng::Rng;
+use super::run::{End, Published, Run, Stage};
+use crate::decode::{DecodeOptions, Steps, translate};
+use crate::model::{Backend, Bundle, Config as ModelConfig, Network};
+use crate::nn::gemm::Precision;
+use crate::nn::{Mode, ops};
+use crate::text::Specials;
+use crate::{Error, Result};
+use teacher::Targets;
+
+/// Steps whose BLEU decides which student is the best: those that it is made for.
+const SCORED_STEPS: u8 = 1;
+
+/// Distils the bundle that `config` names, going on from the last checkpoint in the stage's folder if
+/// there is one. `stop` is looked at after each update; when it is set, everything is saved first.
+///
+/// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the student of the best one-step
+/// BLEU; the teacher's own weights are the first candidate. In a checkpoint `ema.safetensors` is the teacher.
+///
+/// Errors: a teacher for other languages; whatever is wrong with bundle, data or folder.
+pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
+    let data = &config.data;
+    let settings = config.dims.clone().unwrap_or_default();
+    let (train, output) = (settings.train(&config.train), settings.output(&config.output));
+    let backend = Backend::cpu();
+    let bundle = Bundle::open(&settings.teacher(&config.output))?;
+    require_languages(&bundle, &data.source_lang, &data.target_lang)?;
+    let (shape, tokenizer) = (bundle.config.shape.clone(), bundle.tokenizer.clone());
+    let limit = data.max_tokens_per_sentence.min(shape.max_positions);
+    let corpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
+    let (source, target) = data.valid_files();
+    let fixed = bundle.network(&backend)?;
+    let stage = Stage {
+        schedule: settings.schedule(),
+        output: output.clone(),
+        config: config.to_toml()?,
+        shape,
+        initial: bundle.tensors().clone(),
+        corpus: corpus(data, limit, &tokenizer)?,
+        valid: TestSet::read(&source, &target, train.valid_sentences, &tokenizer)?,
+        tokenizer: &tokenizer,
+        published: Published::Trained,
+        scored_steps: SCORED_STEPS,
+        starts_validated: true,
+        train: train.clone(),
+    };
+    let mut run = Run::prepare(stage, backend, |average| Dims {
+        teacher: average.unwrap_or(fixed),
+        specials: Specials::default(),
+        length_weight: train.length_loss_weight,
+        products: train.products.into(),
+        batch_tokens: train.batch_tokens,
+        settings,
+    })?;
+    let end = run.train(stop)?;
+    if end == End::Finished {
+        let best = run.best()?;
+        write_bundle(config, &bundle, best.as_ref().unwrap_or(run.published()), &output.join("bundle"))?;
+    }
+    Ok(end)
+}
+
+/// Writes a bundle with the mean weights of some checkpoints of a student.
+pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) -> Result<()> {
+    let settings = config.dims.clone().unwrap_or_default();
+    let teacher = Bundle::open(&settings.teacher(&config.output))?;
+    write_bundle(config, &teacher, &average(checkpoints)?, output)
+}
+
+/// The student is of its teacher's shape and has its tokenizer.
+fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Path) -> Result<()> {
+    let Config { data, .. } = config;
+    let shape = teacher.config.shape.clone();
+    let student = ModelConfig {
+        default_steps: SCORED_STEPS,
+        ..ModelConfig::new(shape, &data.source_lang, &data.target_lang)
+    };
+    let card = super::card::draft(&student, &config.to_toml()?);
+    Bundle::save(path, &student, &teacher.tokenizer, weights, &card)
+}
+
+fn require_languages(bundle: &Bundle, source: &str, target: &str) -> Result<()> {
+    let (own_source, own_target) = (&bundle.config.source, &bundle.config.target);
+    if (own_source.as_str(), own_target.as_str()) == (source, target) {
+        return Ok(());
+    }
+    let reason = format!("translates {own_source} to {own_target}, but data.* says {source} to {target}");
+    Err(Error::bundle(&bundle.dir, reason))
+}
+
+/// The losses of DiMS.
+struct Dims {
+    settings: Settings,
+    /// No gradient reaches it. Where it follows the student, it does so between updates.
+    teacher: Network,
+    specials: Specials,
+    length_weight: f64,
+    products: Precision,
+    batch_tokens: usize,
+}
+
+impl Objective for Dims {
+    /// `KL(teacher after n passes ‖ student after one) + w · mean ‖h_n − h_S‖₂ + v · CE(length)`
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, mut masks, dropout, .. } = step;
+        let pairs = self.with_targets(step.pairs)?;
+        let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();
+        let masked: Vec<_> = pairs.iter().map(|pair| self.hide(&pair.target, &mut masks)).collect();
+        let classes = student.shape().length_classes;
+        let batch = Batch::new(&pairs, &masked, classes, &self.specials, student.device())?;
+
+        // The same precision as the student's, so that equal weights give equal states.
+        let quiet = Mode::training(0.0, 0, self.products);
+        let targets = Targets::of(&self.teacher, &batch, &masked, usize::from(self.settings.steps), &quiet)?;
+        let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
+        let pass = Pass::of(student, &batch, &mode)?;
+        let temperature = self.settings.temperature as f32;
+        let tokens = ops::divergence(&pass.logits, &targets.logits, temperature, student.forbidden())?;
+        let hidden = ops::distance(&pass.hidden, &targets.hidden)?;
+        let weighted =
+            ((&hidden * self.settings.hidden_weight)? + (&pass.length_loss * self.length_weight)?)?;
+        Ok(Losses {
+            total: (&tokens + weighted)?,
+            tokens,
+            hidden: Some(hidden),
+            length: pass.length_loss,
+            masked_tokens: batch.masked_tokens(),
+            target_tokens: batch.target_tokens,
+        })
+    }
+}
+
+impl Dims {
+    /// The pairs as they are or, unsupervised, their sources with what the teacher makes of them now.
+    fn with_targets<'a>(&self, pairs: &[&'a Pair]) -> Result<Vec<Cow<'a, Pair>>> {
+        if !self.settings.unsupervised {
+            return Ok(pairs.iter().map(|&pair| Cow::Borrowed(pair)).collect());
+        }
+        let steps = Steps::new(self.settings.translation_steps)
+            .ok_or_else(|| Error::Config("dims.translation_steps must be at least 1".into()))?;
+        let options = DecodeOptions { max_batch_tokens: self.batch_tokens, ..DecodeOptions::new(steps) };
+        let sources: Vec<Vec<u32>> = pairs.iter().map(|pair| pair.source.clone()).collect();
+        let translations = translate(&self.teacher, &sources, &options)?;
+        let Specials { bos, eos, .. } = self.specials;
+        let pairs = sources.into_iter().zip(translations).map(|(source, hypotheses)| {
+            let words = hypotheses.into_iter().next().unwrap_or_default().tokens;
+            Cow::Owned(Pair { source, target: [&[bos], words.as_slice(), &[eos]].concat() })
+        });
+        Ok(pairs.collect())
+    }
+
+    fn hide(&self, target: &[u32], masks: &mut Rng) -> Masked {
+        let mask = self.specials.mask;
+        match (self.settings.mask, self.settings.unsupervised) {
+            (Mask::Full, _) => mask_all(target, mask),
+            (Mask::Random, false) => mask_target(target, mask, masks),
+            (Mask::Random, true) => mask_translation(target, mask, masks),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

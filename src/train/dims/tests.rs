@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+
+use candle_core::{Tensor, Var};
+
+use super::*;
+use crate::model::{Padded, Shape, Spec};
+use crate::train::checkpoint::Tensors;
+use crate::train::ema::Ema;
+use crate::train::weights::{Weights, frozen};
+
+fn shape() -> Shape {
+    "enc=1,dec=2,d=16,ffn=32,heads=2,vocab=32,positions=24".parse().unwrap()
+}
+
+fn student() -> Weights {
+    let backend = Backend::cpu();
+    Weights::of(&shape(), &Spec::initial(&shape(), 3, backend.device()).unwrap(), &backend).unwrap()
+}
+
+fn named(weights: &Weights) -> BTreeMap<String, Var> {
+    weights.vars.clone()
+}
+
+/// A teacher that follows the student, as a run makes it.
+fn follower(student: &Weights, decay: f64) -> (Ema, Network) {
+    let ema = Ema::new(named(student), decay).unwrap();
+    let network = frozen(&shape(), &ema.tensors(), &Backend::cpu()).unwrap();
+    (ema, network)
+}
+
+fn objective(teacher: Network, settings: Settings) -> Dims {
+    Dims {
+        settings,
+        teacher,
+        specials: Specials::default(),
+        length_weight: 0.1,
+        products: Precision::F32,
+        batch_tokens: 512,
+    }
+}
+
+fn pair(source: &[u32], target: &[u32]) -> Pair {
+    Pair { source: [&[1], source, &[2]].concat(), target: [&[1], target, &[2]].concat() }
+}
+
+fn pairs() -> Vec<Pair> {
+    vec![
+        pair(&[10, 11, 12, 13], &[20, 21, 22, 23, 24]),
+        pair(&[14, 9], &[25, 26, 27, 28, 29, 30, 31]),
+        pair(&[8, 8, 8], &[19, 18, 17, 16]),
+    ]
+}
+
+fn losses(dims: &Dims, student: &Weights, pairs: &[Pair]) -> Losses {
+    let pairs: Vec<&Pair> = pairs.iter().collect();
+    let masks = Rng::from_seed(7);
+    dims.losses(Step { student: &student.network, pairs: &pairs, masks, dropout: 5 }).unwrap()
+}
+
+fn number(scalar: &Tensor) -> f32 {
+    scalar.to_scalar().unwrap()
+}
+
+/// Something that every part of a network has a say in.
+fn fingerprint(network: &Network) -> Vec<f32> {
+    let mode = Mode::inference();
+    let ids = |ids: &[u32]| Padded::new([ids].into_iter(), 0, network.device()).unwrap();
+    let source = ids(&[1, 10, 11, 12, 2]);
+    let states = network.encode(&source, &mode).unwrap();
+    let memory = network.memory(&states, &source.lengths, &mode).unwrap();
+    let decoded = network.decode(&ids(&[1, 4, 4, 20, 2]), &memory, &mode).unwrap();
+    let chosen = network.select(&decoded, vec![1, 2]).unwrap();
+    let logits = network.logits(&chosen, &mode).unwrap();
+    let lengths = network.length_logits(&states, &source.lengths, &mode).unwrap();
+    let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    [flat(logits), flat(lengths)].concat()
+}
+
+#[test]
+fn at_the_first_update_the_losses_are_finite() {
+    let student = student();
+    let (_ema, teacher) = follower(&student, 0.9);
+    for (mask, steps) in [(Mask::Random, 2), (Mask::Full, 4)] {
+        let dims = objective(teacher.clone(), Settings { mask, steps, ..Settings::default() });
+        let losses = losses(&dims, &student, &pairs());
+        let hidden = number(&losses.hidden.unwrap());
+        assert!(hidden > 0.0 && hidden.is_finite(), "{hidden}");
+        let (total, tokens, length) = (number(&losses.total), number(&losses.tokens), number(&losses.length));
+        assert!(total.is_finite() && tokens > 0.0);
+        assert!((total - (tokens + 0.4 * hidden + 0.1 * length)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn with_one_mask_a_fresh_student_has_the_hidden_states_of_its_teacher_exactly() {
+    let student = student();
+    let (_ema, teacher) = follower(&student, 0.9);
+    let dims = objective(teacher, Settings::default());
+    let words = [pair(&[10, 11, 12], &[20]), pair(&[9], &[21])];
+    let losses = losses(&dims, &student, &words);
+    assert_eq!(losses.masked_tokens, 2);
+    assert_eq!(number(&losses.hidden.unwrap()), 0.0);
+    let gradients = losses.total.backward().unwrap();
+    for (name, var) in &student.vars {
+        let gradient = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(gradient.iter().all(|g| g.is_finite()), "{name}");
+    }
+}
+
+#[test]
+fn one_teacher_pass_has_nothing_to_teach_a_fresh_student() {
+    let student = student();
+    let (_ema, teacher) = follower(&student, 0.9);
+    let settings = Settings { steps: 1, temperature: 1.0, ..Settings::default() };
+    let losses = losses(&objective(teacher, settings), &student, &pairs());
+    assert_eq!(number(&losses.hidden.unwrap()), 0.0);
+    assert!(number(&losses.tokens).abs() < 1e-5, "{}", number(&losses.tokens));
+}
+
+#[test]
+fn the_gradient_reaches_all_of_the_student_and_nothing_of_the_teacher() {
+    let student = student();
+    let (ema, teacher) = follower(&student, 0.9);
+    for unsupervised in [false, true] {
+        let settings = Settings { unsupervised, ..Settings::default() };
+        let losses = losses(&objective(teacher.clone(), settings), &student, &pairs());
+        let gradients = losses.total.backward().unwrap();
+        for (name, var) in ema.vars() {
+            assert!(gradients.get(&var).is_none(), "{name}");
+        }
+        for (name, var) in &student.vars {
+            let gradient = gradients.get(var).unwrap_or_else(|| panic!("no gradient reaches {name}"));
+            assert!(number(&gradient.abs().unwrap().sum_all().unwrap()) > 0.0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn after_k_updates_the_teacher_is_the_closed_form_of_the_average() {
+    const DECAY: f64 = 0.8;
+    const UPDATES: usize = 6;
+    let student = student();
+    let (mut ema, teacher) = follower(&student, DECAY);
+    let begin = fingerprint(&teacher);
+    let copy = |weights: &Weights| -> Tensors {
+        weights.tensors().into_iter().map(|(name, t)| (name, t.copy().unwrap())).collect()
+    };
+    let mut history = vec![copy(&student)];
+    for update in 1..=UPDATES {
+        for var in student.vars.values() {
+            var.set(&var.as_detached_tensor().affine(1.0, 0.02 * update as f64).unwrap()).unwrap();
+        }
+        ema.update().unwrap();
+        history.push(copy(&student));
+    }
+    // T_k = d^k · S_0 + (1 - d) · Σ d^(k-i) · S_i
+    let closed = student.vars.keys().map(|name| {
+        let mut sum = (&history[0][name] * DECAY.powi(UPDATES as i32)).unwrap();
+        for (i, weights) in history.iter().enumerate().skip(1) {
+            let share = (1.0 - DECAY) * DECAY.powi((UPDATES - i) as i32);
+            sum = (sum + (&weights[name] * share).unwrap()).unwrap();
+        }
+        (name.clone(), sum)
+    });
+    let closed = frozen(&shape(), &closed.collect(), &Backend::cpu()).unwrap();
+    let (got, want) = (fingerprint(&teacher), fingerprint(&closed));
+    assert!(got != begin, "the network over the average follows it");
+    for (got, want) in got.iter().zip(&want) {
+        assert!((got - want).abs() < 1e-3 * want.abs().max(1.0), "{got}, not {want}");
+    }
+}
+
+#[test]
+fn unsupervised_targets_are_what_the_teacher_says_and_the_gold_ones_are_not_looked_at() {
+    let student = student();
+    let (_ema, teacher) = follower(&student, 0.9);
+    let dims = objective(teacher.clone(), Settings { unsupervised: true, ..Settings::default() });
+    let gold = pairs();
+    let bare: Vec<Pair> =
+        gold.iter().map(|p| Pair { source: p.source.clone(), target: Vec::new() }).collect();
+
+    let refs: Vec<&Pair> = bare.iter().collect();
+    let written = dims.with_targets(&refs).unwrap();
+    let sources: Vec<Vec<u32>> = bare.iter().map(|p| p.source.clone()).collect();
+    let options = DecodeOptions::new(Steps::new(dims.settings.translation_steps).unwrap());
+    let said = translate(&teacher, &sources, &options).unwrap();
+    for ((pair, source), hypotheses) in written.iter().zip(&sources).zip(&said) {
+        assert_eq!(&pair.source, source);
+        let (bos, rest) = pair.target.split_first().unwrap();
+        let (eos, words) = rest.split_last().unwrap();
+        assert_eq!((*bos, words, *eos), (1, hypotheses[0].tokens.as_slice(), 2));
+        assert!(!words.is_empty());
+    }
+
+    let (a, b) = (losses(&dims, &student, &gold), losses(&dims, &student, &bare));
+    assert_eq!(number(&a.total), number(&b.total));
+    assert!(number(&a.total).is_finite() && a.masked_tokens > 0);
+}

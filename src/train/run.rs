@@ -1,0 +1,384 @@
+//! The loop that all stages of training share: updates, validation, checkpoints, the log.
+//!
+//! A stage brings its settings, data and first weights as a [`Stage`], and its losses as an
+//! [`Objective`]. Everything that happens in update n is a pure function of the seed, the data and the
+//! weights before it: batches, masks and dropout are drawn from streams named by n. So a run that was
+//! stopped goes on exactly as if it had not been.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::backprop::GradStore;
+
+use super::batches::{Batches, Position};
+use super::checkpoint::{Checkpoint, State, Store, Tensors, restore};
+use super::config::Train;
+use super::corpus::{Corpus, Pair};
+use super::ema::Ema;
+use super::evaluate::{TestSet, evaluate};
+use super::log::{self, Event, Log, Progress, Throughput};
+use super::objective::{Losses, Objective, Step};
+use super::optimizer::Optimizer;
+use super::rng::Rng;
+use super::schedule::Schedule;
+use super::weights::{Weights, frozen};
+use crate::decode::Steps;
+use crate::model::{Backend, Network, Shape};
+use crate::text::Tokenizer;
+use crate::{Error, Result};
+
+/// Steps at which a run is validated.
+const VALIDATED_STEPS: [u8; 2] = [1, 4];
+const SAMPLES: usize = 3;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Finished,
+    /// Stopped by the flag; the last checkpoint holds everything.
+    Interrupted,
+}
+
+/// Which weights a user would get, and so which are validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The moving average, where the run keeps one.
+    Average,
+    /// Those that are trained; an average has another purpose.
+    Trained,
+}
+
+/// What a stage asks of the loop.
+pub struct Stage<'a> {
+    pub train: Train,
+    pub schedule: Schedule,
+    /// Gets `checkpoints/` and `log.jsonl`.
+    pub output: PathBuf,
+    /// The run's configuration, for its checkpoints.
+    pub config: String,
+    pub shape: Shape,
+    pub tokenizer: &'a Tokenizer,
+    /// Where a new run begins.
+    pub initial: Tensors,
+    pub corpus: Corpus,
+    pub valid: TestSet,
+    pub published: Published,
+    /// The validated number of steps whose BLEU decides which checkpoints are the best.
+    pub scored_steps: u8,
+    /// Validate before the first update too: the first weights are a model already.
+    pub starts_validated: bool,
+}
+
+pub struct Run<'a, O> {
+    stage: Stage<'a>,
+    objective: O,
+    backend: Backend,
+    weights: Weights,
+    ema: Option<Ema>,
+    /// What is validated: tensors off the tape that follow every update, and the network over them.
+    published: Tensors,
+    validated: Network,
+    optimizer: Optimizer,
+    batches: Batches,
+    rng: Rng,
+    store: Store,
+    log: Log,
+    state: State,
+}
+
+impl<'a, O: Objective> Run<'a, O> {
+    /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given a network
+    /// over the moving average, where the run keeps one: no gradient reaches it, and it follows every update.
+    pub fn prepare(
+        stage: Stage<'a>,
+        backend: Backend,
+        objective: impl FnOnce(Option<Network>) -> O,
+    ) -> Result<Self> {
+        let Stage { train, shape, .. } = &stage;
+        let weights = Weights::of(shape, &stage.initial, &backend)?;
+        let named = || weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
+        let mut optimizer = Optimizer::new(named(), train.adamw())?;
+        let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
+        let store = Store::open(&stage.output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        let state = match store.last()? {
+            None => State {
+                update: 0,
+                position: Position::default(),
+                seed: train.seed,
+                skipped: 0,
+                score: None,
+                best: Default::default(),
+                config: stage.config.clone(),
+            },
+            Some(path) => {
+                let saved = Checkpoint::load(&path, backend.device())?;
+                if saved.state.seed != train.seed {
+                    return Err(Error::Config(format!(
+                        "train.seed = {} but {} was made with seed {}; choose another output folder",
+                        train.seed,
+                        path.display(),
+                        saved.state.seed
+                    )));
+                }
+                restore(&weights.vars, &saved.model, &path)?;
+                optimizer.load_state(&saved.optimizer)?;
+                if let Some(ema) = &ema {
+                    // A run that begins to average later begins with the weights it has.
+                    restore(&ema.vars(), saved.ema.as_ref().unwrap_or(&saved.model), &path)?;
+                }
+                State { config: stage.config.clone(), ..saved.state }
+            }
+        };
+        let averaged = ema.as_ref().map(|ema| frozen(shape, &ema.tensors(), &backend)).transpose()?;
+        let published = match (&ema, stage.published) {
+            (Some(ema), Published::Average) => ema.tensors(),
+            _ => weights.tensors(),
+        };
+        let validated = frozen(shape, &published, &backend)?;
+        let rng = Rng::from_seed(train.seed);
+        let batches = Batches::new(stage.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
+        let log = Log::open(&stage.output.join("log.jsonl"))?;
+        Ok(Self {
+            objective: objective(averaged),
+            stage,
+            backend,
+            weights,
+            ema,
+            published,
+            validated,
+            optimizer,
+            batches,
+            rng,
+            store,
+            log,
+            state,
+        })
+    }
+
+    /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
+    pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
+        let train = self.stage.train.clone();
+        let (corpus, device) = (&self.stage.corpus, self.backend.device_name().to_string());
+        let start =
+            log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
+        self.log.write(&Event::Start(start))?;
+        let progress = Progress::new(train.updates, self.state.update);
+        if self.stage.starts_validated && self.state.update == 0 && self.state.score.is_none() {
+            self.validate(&progress)?;
+            self.save()?;
+        }
+        let mut throughput = Throughput::start();
+        let mut means = Means::default();
+
+        let end = loop {
+            if self.state.update >= train.updates {
+                break End::Finished;
+            }
+            if stop.load(Ordering::Relaxed) {
+                break End::Interrupted;
+            }
+            let update = self.state.update + 1;
+            let rate = self.stage.schedule.rate(update);
+            let result = self.update(update, rate)?;
+            throughput.add(result.target_tokens);
+            means.add(&result);
+            self.state.update = update;
+            self.state.position = self.batches.position();
+            self.state.score = None;
+            progress.advance();
+            if !result.applied {
+                self.state.skipped += 1;
+                self.log.write(&Event::Skip(log::Skip { update, skipped: self.state.skipped }))?;
+            }
+            if update.is_multiple_of(train.log_every) {
+                let event = log::Train {
+                    update,
+                    epoch: self.state.position.epoch,
+                    loss: means.per_token(means.loss),
+                    hidden_loss: means.hidden_loss.map(|sum| means.per_token(sum)),
+                    length_loss: means.per_token(means.length_loss),
+                    gradient_norm: means.norm(),
+                    learning_rate: rate,
+                    tokens_per_second: throughput.take(),
+                    padding_share: self.batches.plan().padding_share(),
+                };
+                progress.show(&event);
+                self.log.write(&Event::Train(event))?;
+                means = Means::default();
+            }
+            let last = update == train.updates;
+            let validates = last || update.is_multiple_of(train.validate_every);
+            if validates {
+                self.validate(&progress)?;
+            }
+            // A score without its weights would be of no use.
+            if validates || update.is_multiple_of(train.checkpoint_every) {
+                self.save()?;
+                throughput = Throughput::start();
+            }
+        };
+        if end == End::Interrupted {
+            self.save()?;
+        }
+        progress.finish();
+        let reason = if end == End::Finished { "finished" } else { "interrupted" };
+        self.log.write(&Event::Stop(log::Stop { update: self.state.update, reason: reason.into() }))?;
+        Ok(end)
+    }
+
+    /// One optimiser update over `accumulate` micro-batches, each weighted by its masked tokens.
+    fn update(&mut self, update: u64, rate: f64) -> Result<Update> {
+        let accumulate = self.stage.train.accumulate as u64;
+        let mut gradients: Option<GradStore> = None;
+        let mut result = Update::default();
+        for micro in 0..accumulate {
+            let losses = self.losses((update - 1) * accumulate + micro)?;
+            let fresh = (&losses.total * losses.masked_tokens as f64)?.backward()?;
+            match &mut gradients {
+                None => gradients = Some(fresh),
+                Some(sum) => sum.extend(fresh)?,
+            }
+            result.add(&losses)?;
+        }
+        let Some(gradients) = gradients else {
+            return Err(Error::Config("train.accumulate must be at least 1".into()));
+        };
+        let outcome = self.optimizer.step(&gradients, 1.0 / result.masked_tokens as f64, rate)?;
+        if let (true, Some(ema)) = (outcome.applied, &mut self.ema) {
+            ema.update()?;
+        }
+        Ok(Update { norm: outcome.norm, applied: outcome.applied, ..result })
+    }
+
+    /// Micro-batch `index` of the run, counted from 0.
+    fn losses(&mut self, index: u64) -> Result<Losses> {
+        let corpus = &self.stage.corpus;
+        let pairs: Vec<&Pair> = self.batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
+        self.objective.losses(Step {
+            student: &self.weights.network,
+            pairs: &pairs,
+            masks: self.rng.fork("masks", index),
+            dropout: self.rng.fork("dropout", index).next_u64(),
+        })
+    }
+
+    /// The weights that a user would get now.
+    pub fn published(&self) -> &Tensors {
+        &self.published
+    }
+
+    /// The trained weights with the best score, if a validated checkpoint is there.
+    pub fn best(&self) -> Result<Option<Tensors>> {
+        let best = self.store.best(1)?.pop();
+        best.map(|path| Ok(Checkpoint::load(&path, self.backend.device())?.model)).transpose()
+    }
+
+    fn validate(&mut self, progress: &Progress) -> Result<()> {
+        let begin = Instant::now();
+        let Stage { tokenizer, valid, train, scored_steps, .. } = &self.stage;
+        let (mut scores, mut samples) = (Vec::new(), Vec::new());
+        for steps in VALIDATED_STEPS.into_iter().filter_map(Steps::new) {
+            let done = evaluate(&self.validated, tokenizer, valid, steps, 1, train.batch_tokens)?;
+            let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
+            scores.push(log::Score { steps: steps.get(), bleu, chrf });
+            progress.say(format!(
+                "update {}: BLEU {bleu:.2}, chrF {chrf:.2} at {steps} step(s)",
+                self.state.update
+            ));
+            for i in 0..SAMPLES.min(valid.len()) {
+                let sample = log::Sample {
+                    steps: steps.get(),
+                    source: valid.sources[i].clone(),
+                    reference: valid.references[i].clone(),
+                    translation: done.texts[i].clone(),
+                };
+                progress.say(format!("  {} → {}", sample.source, sample.translation));
+                samples.push(sample);
+            }
+            if steps.get() == usize::from(*scored_steps) {
+                self.state.score = Some(bleu);
+            }
+            let best = self.state.best.entry(format!("bleu@{steps}")).or_insert(f64::NEG_INFINITY);
+            *best = best.max(bleu);
+        }
+        self.log.write(&Event::Valid(log::Valid {
+            update: self.state.update,
+            seconds: begin.elapsed().as_secs_f64(),
+            sentences: valid.len(),
+            scores,
+            samples,
+        }))
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let checkpoint = Checkpoint {
+            model: self.weights.tensors(),
+            ema: self.ema.as_ref().map(Ema::tensors),
+            optimizer: self.optimizer.state()?,
+            state: self.state.clone(),
+        };
+        let path = self.store.save(&checkpoint)?;
+        let (update, score) = (self.state.update, self.state.score);
+        self.log.write(&Event::Checkpoint(log::Saved { update, path, score }))
+    }
+}
+
+/// Sums over the masked tokens of one update.
+#[derive(Clone, Copy, Debug, Default)]
+struct Update {
+    masked_tokens: usize,
+    target_tokens: usize,
+    loss: f64,
+    hidden_loss: Option<f64>,
+    length_loss: f64,
+    norm: f64,
+    applied: bool,
+}
+
+impl Update {
+    fn add(&mut self, losses: &Losses) -> Result<()> {
+        let sum = |mean: &candle_core::Tensor| -> Result<f64> {
+            Ok(f64::from(mean.to_scalar::<f32>()?) * losses.masked_tokens as f64)
+        };
+        self.loss += sum(&losses.tokens)?;
+        self.length_loss += sum(&losses.length)?;
+        if let Some(hidden) = &losses.hidden {
+            *self.hidden_loss.get_or_insert(0.0) += sum(hidden)?;
+        }
+        self.masked_tokens += losses.masked_tokens;
+        self.target_tokens += losses.target_tokens;
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Means {
+    updates: usize,
+    masked_tokens: usize,
+    loss: f64,
+    hidden_loss: Option<f64>,
+    length_loss: f64,
+    norm: f64,
+}
+
+impl Means {
+    fn add(&mut self, update: &Update) {
+        self.updates += 1;
+        self.masked_tokens += update.masked_tokens;
+        self.loss += update.loss;
+        self.length_loss += update.length_loss;
+        self.norm += update.norm;
+        if let Some(hidden) = update.hidden_loss {
+            *self.hidden_loss.get_or_insert(0.0) += hidden;
+        }
+    }
+
+    fn per_token(&self, sum: f64) -> f64 {
+        sum / self.masked_tokens.max(1) as f64
+    }
+
+    fn norm(&self) -> f64 {
+        self.norm / self.updates.max(1) as f64
+    }
+}
