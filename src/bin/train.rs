@@ -87,7 +87,7 @@ struct EvaluateArgs {
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
     steps: Vec<u8>,
     /// Lengths tried for each sentence
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 3)]
     length_beam: usize,
     /// Padded tokens of a batch
     #[arg(long, default_value_t = 2048)]

@@ -84,7 +84,7 @@ struct Translate {
     #[arg(long)]
     steps: Option<u8>,
     /// How many target lengths are tried.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     length_beam: usize,
     /// Padded tokens of a batch, on either side.
     #[arg(long, default_value_t = 4096)]
