@@ -143,11 +143,23 @@ impl Objective for Cmlm {
         let classes = student.shape().length_classes;
         let batch = Batch::new(pairs, &masked, classes, &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
-        let pass = Pass::of(student, &batch, &mode)?;
-        let forbidden = student.forbidden();
-        let tokens = ops::cross_entropy(&pass.logits, &batch.gold, self.label_smoothing, forbidden)?;
-        Ok(Losses {
-            total: (&tokens + (&pass.length_loss * self.length_weight)?)?,
+        Losses::cmlm(student, &batch, self.label_smoothing, self.length_weight, &mode)
+    }
+}
+
+impl Losses {
+    /// `CE(tokens) + length_weight · CE(length)` of one pass over a batch.
+    pub fn cmlm(
+        network: &Network,
+        batch: &Batch,
+        smoothing: f32,
+        length_weight: f64,
+        mode: &Mode,
+    ) -> Result<Self> {
+        let pass = Pass::of(network, batch, mode)?;
+        let tokens = ops::cross_entropy(&pass.logits, &batch.gold, smoothing, network.forbidden())?;
+        Ok(Self {
+            total: (&tokens + (&pass.length_loss * length_weight)?)?,
             tokens,
             hidden: None,
             length: pass.length_loss,

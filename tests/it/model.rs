@@ -12,7 +12,7 @@ use tutti::nn::gemm::Precision;
 use tutti::text::Specials;
 use tutti::train::corpus::Pair;
 use tutti::train::masking::mask_target;
-use tutti::train::objective::{Batch, Loss};
+use tutti::train::objective::{Batch, Losses};
 use tutti::train::rng::Rng;
 use tutti::train::weights::Weights;
 
@@ -54,7 +54,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
 }
 
 fn total(weights: &Weights, batch: &Batch, mode: &Mode) -> Tensor {
-    Loss::cmlm(&weights.network, batch, 0.1, mode).and_then(|l| l.total(0.1)).expect("a loss")
+    Losses::cmlm(&weights.network, batch, 0.1, 0.1, mode).expect("a loss").total
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn the_gradient_is_the_slope_of_the_loss() {
 #[test]
 fn a_seed_gives_the_same_weights_and_another_seed_others() {
     let values = |seed| -> BTreeMap<String, Vec<f32>> {
-        let weights = Weights::initial(&tiny(), seed, &Backend::cpu()).expect("weights").snapshot();
-        weights.expect("a snapshot").into_iter().map(|(name, t)| (name, flat(&t))).collect()
+        let weights = Weights::initial(&tiny(), seed, &Backend::cpu()).expect("weights");
+        weights.tensors().into_iter().map(|(name, t)| (name, flat(&t))).collect()
     };
     let (first, again, other) = (values(1), values(1), values(2));
     assert!(first == again);
