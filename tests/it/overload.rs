@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use tutti::engine::Options;
 use tutti::settings::HttpSettings;
 
-use crate::support::{LINES, Server, Setup, alone, en_de, in_time};
+use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone, en_de, in_time};
 
 #[tokio::test]
 async fn a_full_queue_is_a_429_and_nobody_who_was_accepted_is_lost() {
@@ -44,7 +44,7 @@ async fn a_full_queue_is_a_429_and_nobody_who_was_accepted_is_lost() {
     for _ in 0..5 {
         let (text, status, _, answer) = in_time(requests.join_next()).await.unwrap().unwrap();
         assert_eq!(status, 200, "{answer}");
-        assert_eq!(answer["translatedText"], alone(text, 4, 5));
+        assert_eq!(answer["translatedText"], alone(text, 4, DEFAULT_BEAM));
     }
     assert!(requests.is_empty());
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{LINES, Server, Setup, alone, en_de, in_time};
+use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone, en_de, in_time};
 
 const TEXT: &str = "Where is the train station? Thank you very much.";
 
@@ -11,18 +11,18 @@ const TEXT: &str = "Where is the train station? Thank you very much.";
 async fn a_plain_request_gets_a_plain_libretranslate_answer() {
     let server = Server::start(Setup::default()).await;
     let answer = server.translate("/translate", en_de(TEXT)).await;
-    assert_eq!(answer, json!({ "translatedText": alone(TEXT, 4, 5) }));
-    assert_ne!(alone(TEXT, 4, 5), TEXT);
+    assert_eq!(answer, json!({ "translatedText": alone(TEXT, 4, DEFAULT_BEAM) }));
+    assert_ne!(alone(TEXT, 4, DEFAULT_BEAM), TEXT);
 }
 
 #[tokio::test]
 async fn an_array_is_answered_by_an_array_of_the_same_length() {
     let server = Server::start(Setup::default()).await;
     let answer = server.translate("/translate", en_de(json!([LINES[0], "", " \n", LINES[4]]))).await;
-    let expected = json!([alone(LINES[0], 4, 5), "", " \n", alone(LINES[4], 4, 5)]);
+    let expected = json!([alone(LINES[0], 4, DEFAULT_BEAM), "", " \n", alone(LINES[4], 4, DEFAULT_BEAM)]);
     assert_eq!(answer, json!({ "translatedText": expected }));
     let one = server.translate("/translate", en_de(json!([LINES[0]]))).await;
-    assert_eq!(one["translatedText"], json!([alone(LINES[0], 4, 5)]));
+    assert_eq!(one["translatedText"], json!([alone(LINES[0], 4, DEFAULT_BEAM)]));
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn texts_without_words_come_back_as_they_are() {
 async fn white_space_and_line_breaks_around_sentences_stay() {
     let server = Server::start(Setup::default()).await;
     let text = format!("  {}\r\n\n\t{}  {}\n", LINES[0], LINES[2], LINES[4]);
-    let one = |line| alone(line, 4, 5);
+    let one = |line| alone(line, 4, DEFAULT_BEAM);
     let expected = format!("  {}\r\n\n\t{}  {}\n", one(LINES[0]), one(LINES[2]), one(LINES[4]));
     assert_eq!(server.translate("/translate", en_de(text)).await["translatedText"], expected);
 }
@@ -58,7 +58,7 @@ async fn the_query_beats_the_body() {
 #[tokio::test]
 async fn forms_and_queries_carry_the_same_parameters_as_json() {
     let server = Server::start(Setup::default()).await;
-    let expected = alone(LINES[6], 4, 5);
+    let expected = alone(LINES[6], 4, DEFAULT_BEAM);
     let form = "source=en&target=de&q=She+has+never+been+there+before%2C+but+he+has.&api_key=x";
     let request = server.client.post(server.url("/translate")).body(form);
     let request = request.header("content-type", "application/x-www-form-urlencoded");
@@ -77,7 +77,10 @@ async fn forms_and_queries_carry_the_same_parameters_as_json() {
 async fn codes_come_in_any_case_and_unknown_fields_are_left_alone() {
     let server = Server::start(Setup::default()).await;
     let body = json!({ "q": LINES[0], "source": "EN", "target": "De", "format": "text", "api_key": "", "colour": 7 });
-    assert_eq!(server.translate("/translate", body).await["translatedText"], alone(LINES[0], 4, 5));
+    assert_eq!(
+        server.translate("/translate", body).await["translatedText"],
+        alone(LINES[0], 4, DEFAULT_BEAM)
+    );
 }
 
 #[tokio::test]
@@ -86,7 +89,7 @@ async fn alternatives_are_other_translations_than_the_best() {
     let mut body = en_de(LINES[0]);
     body["alternatives"] = json!(3);
     let answer = server.translate("/translate", body.clone()).await;
-    assert_eq!(answer["translatedText"], alone(LINES[0], 4, 5));
+    assert_eq!(answer["translatedText"], alone(LINES[0], 4, DEFAULT_BEAM));
     let mut all: Vec<&str> =
         answer["alternatives"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
     assert_eq!(all.len(), 3);
@@ -231,7 +234,7 @@ async fn two_hundred_mixed_requests_at_once_get_what_each_gets_alone() {
     while let Some(done) = in_time(requests.join_next()).await {
         let (text, steps, status, answer) = done.unwrap();
         assert_eq!(status, 200, "{answer}");
-        assert_eq!(answer["translatedText"], alone(&text, steps, 5), "{text:?} in {steps} steps");
+        assert_eq!(answer["translatedText"], alone(&text, steps, DEFAULT_BEAM), "{text:?} in {steps} steps");
     }
     assert!(server.counts.rows_by_pass().iter().any(|&rows| rows > 5), "nothing was ever batched");
 }

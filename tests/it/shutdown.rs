@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tutti::settings::HttpSettings;
 
-use crate::support::{LINES, Server, Setup, alone, en_de, in_time};
+use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone, en_de, in_time};
 
 #[tokio::test]
 async fn everything_accepted_is_answered_before_the_server_ends() {
@@ -31,7 +31,7 @@ async fn everything_accepted_is_answered_before_the_server_ends() {
     while let Some(done) = in_time(requests.join_next()).await {
         let (text, steps, status, answer) = done.unwrap();
         assert_eq!(status, 200, "{answer}");
-        assert_eq!(answer["translatedText"], alone(text, steps, 5));
+        assert_eq!(answer["translatedText"], alone(text, steps, DEFAULT_BEAM));
     }
     server.ended().await.unwrap();
 }
@@ -53,7 +53,7 @@ async fn while_it_drains_readiness_says_no_and_answers_end_their_connections() {
     // Load balancers need a moment to hear of it; what they still send is served.
     let response = in_time(server.post("/translate", &en_de(LINES[0])).send()).await.unwrap();
     assert_eq!(response.headers()["connection"], "close");
-    assert_eq!(response.json::<Value>().await.unwrap()["translatedText"], alone(LINES[0], 4, 5));
+    assert_eq!(response.json::<Value>().await.unwrap()["translatedText"], alone(LINES[0], 4, DEFAULT_BEAM));
 }
 
 #[tokio::test]

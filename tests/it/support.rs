@@ -180,6 +180,9 @@ pub fn en_de(q: impl Into<Value>) -> Value {
     json!({ "q": q.into(), "source": "en", "target": "de" })
 }
 
+/// Lengths that the program tries where nobody says how many.
+pub const DEFAULT_BEAM: usize = 3;
+
 /// What `tutti translate` makes of a text alone: the same parts, without queue, batches and HTTP.
 pub fn alone(text: &str, steps: u8, length_beam: usize) -> String {
     let fake = fake();
