@@ -18,8 +18,8 @@ use crate::{Error, Result};
 /// A canvas is finished after T passes, or as soon as a pass leaves nothing to remask (short
 /// canvases). Two passes that fill in the same text do not end it: early passes reveal few places, so
 /// they often agree on the one-step translation with all its repeats, which the passes after them would
-/// have mended (measured on a half-trained model: 12.2 BLEU at ten steps with such a rule, less than at
-/// four).
+/// have mended (`models/en-de` on 400 validation sentences, repeats kept: 24.5 BLEU at ten steps with such
+/// a rule, 27.7 without).
 #[derive(Clone, Debug)]
 pub struct Canvas {
     /// `bos, inner …, eos`.

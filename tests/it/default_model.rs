@@ -41,7 +41,7 @@ fn the_station_is_asked_for_in_german() {
     .unwrap();
     let german = String::from_utf8(german).unwrap();
     assert!(german.starts_with("Wo ist") && german.ends_with('?'), "{german}");
-    assert!(["Bahnhof", "Zug"].iter().any(|word| german.contains(word)), "{german}");
+    assert!(german.contains("Bahnhof"), "{german}");
 }
 
 #[test]
