@@ -3,8 +3,10 @@
 //!
 //! The rules are pure functions over scores and canvases; the network stands behind [`Translator`].
 //! A [`Canvas`] is one candidate, a [`Beam`] the candidates of one sentence, [`translate`] the
-//! synchronous way from many sentences to their translations.
+//! synchronous way from many sentences to their translations. [`search`] is the other way, from left to
+//! right with an autoregressive network, for the teachers of such models.
 
+mod autoregressive;
 mod beam;
 mod canvas;
 pub mod fake;
@@ -16,6 +18,7 @@ mod quantized;
 mod translate;
 mod translator;
 
+pub use autoregressive::{Search, Searched, search};
 pub use beam::Beam;
 pub use canvas::Canvas;
 pub use hypothesis::{Hypothesis, best_first};

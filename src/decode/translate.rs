@@ -84,7 +84,11 @@ fn translate_batch<T: Translator>(
 
 /// Cuts `items` into runs whose count times longest length stays within `budget`; an item above it
 /// makes a run of its own.
-fn batches<I>(items: &[I], length: impl Fn(&I) -> usize, budget: usize) -> impl Iterator<Item = &[I]> {
+pub(super) fn batches<I>(
+    items: &[I],
+    length: impl Fn(&I) -> usize,
+    budget: usize,
+) -> impl Iterator<Item = &[I]> {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut longest = 0;

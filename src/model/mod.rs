@@ -9,6 +9,6 @@ pub mod quantized;
 
 pub use bundle::{Bundle, Score, checksum};
 pub use config::{Config, Shape};
-pub use network::{Memory, Network, Padded};
+pub use network::{Memory, Network, Padded, Past};
 pub use params::{Backend, Dtype, Spec};
 pub use quantized::{QuantizedNetwork, SentenceKeys};

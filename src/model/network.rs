@@ -1,6 +1,9 @@
 //! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head,
 //! and a decoder that sees the whole canvas. Pre-norm layers with a final norm; one matrix serves
-//! source embedding, target embedding and output.
+//! source embedding, target embedding and output. The same weights serve an autoregressive model,
+//! whose decoder sees only what stands before.
+
+mod autoregressive;
 
 use std::sync::Arc;
 
@@ -8,10 +11,13 @@ use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::{Backend, Shape, Spec};
+use crate::nn::ops::Sight;
 use crate::nn::{
     Activation, CrossAttention, Embedding, FeedForward, LayerNorm, Linear, Mode, SelfAttention, ops,
 };
 use crate::text::Specials;
+
+pub use autoregressive::Past;
 
 /// A batch of sentences as the network reads it: ids padded to one length, and the real lengths.
 #[derive(Clone, Debug)]
@@ -60,7 +66,8 @@ impl EncoderLayer {
     }
 
     fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
-        let branch = self.attention.forward(&self.attention_norm.forward(x)?, lengths, mode)?;
+        let query = self.attention_norm.forward(x)?;
+        let branch = self.attention.forward(&query, lengths, Sight::Whole, mode)?;
         let x = mode.residual(x, &branch)?;
         let branch = self.feed_forward.forward(&self.feed_forward_norm.forward(&x)?, mode)?;
         mode.residual(&x, &branch)
@@ -94,15 +101,27 @@ impl DecoderLayer {
         &self,
         x: &Tensor,
         lengths: &Arc<[usize]>,
-        keys_values: &Tensor,
-        source_lengths: &Arc<[usize]>,
+        sight: Sight,
+        source: (&Tensor, &Arc<[usize]>),
         mode: &Mode,
     ) -> Result<Tensor> {
-        let branch = self.attention.forward(&self.attention_norm.forward(x)?, lengths, mode)?;
+        let query = self.attention_norm.forward(x)?;
+        let branch = self.attention.forward(&query, lengths, sight, mode)?;
         let x = mode.residual(x, &branch)?;
-        let query = self.cross_norm.forward(&x)?;
+        self.after_self_attention(&x, lengths, source, mode)
+    }
+
+    /// The rest of the layer: `x [rows, target, d]` reads the source, then its own feed-forward layer.
+    fn after_self_attention(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        (keys_values, source_lengths): (&Tensor, &Arc<[usize]>),
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let query = self.cross_norm.forward(x)?;
         let branch = self.cross.forward(&query, lengths, keys_values, source_lengths, mode)?;
-        let x = mode.residual(&x, &branch)?;
+        let x = mode.residual(x, &branch)?;
         let branch = self.feed_forward.forward(&self.feed_forward_norm.forward(&x)?, mode)?;
         mode.residual(&x, &branch)
     }
@@ -182,20 +201,19 @@ impl Network {
         Specials::NAMES.len()
     }
 
-    /// `√d · (E[token] + P[position])`
-    fn embed(&self, batch: &Padded, positions: &Embedding, mode: &Mode) -> Result<Tensor> {
-        let len = batch.ids.dim(1)?;
-        if len > self.shape.max_positions {
-            candle_core::bail!("{len} tokens are more than the {} positions", self.shape.max_positions);
+    /// `√d · (E[token] + P[position])` of `ids [rows, len]`, which stand from position `start` on.
+    fn embed(&self, ids: &Tensor, start: usize, positions: &Embedding, mode: &Mode) -> Result<Tensor> {
+        let len = ids.dim(1)?;
+        if start + len > self.shape.max_positions {
+            candle_core::bail!("{} tokens are more than the {} positions", start + len, self.shape.max_positions);
         }
-        let tokens = self.embedding.forward(&batch.ids)?;
-        let x = tokens.broadcast_add(&positions.first(len)?)?;
+        let x = self.embedding.forward(ids)?.broadcast_add(&positions.range(start, len)?)?;
         mode.dropout(&(x * (self.shape.d_model as f64).sqrt())?)
     }
 
     /// Encoder states: `[rows, source, d]`.
     pub fn encode(&self, source: &Padded, mode: &Mode) -> Result<Tensor> {
-        let mut x = self.embed(source, &self.encoder_positions, mode)?;
+        let mut x = self.embed(&source.ids, 0, &self.encoder_positions, mode)?;
         for layer in &self.encoder {
             x = layer.forward(&x, &source.lengths, mode)?;
         }
@@ -224,9 +242,19 @@ impl Network {
 
     /// Last decoder states of each canvas position: `[rows, target, d]`.
     pub fn decode(&self, canvas: &Padded, memory: &Memory, mode: &Mode) -> Result<Tensor> {
-        let mut x = self.embed(canvas, &self.decoder_positions, mode)?;
+        self.decode_seeing(Sight::Whole, canvas, memory, mode)
+    }
+
+    pub(super) fn decode_seeing(
+        &self,
+        sight: Sight,
+        canvas: &Padded,
+        memory: &Memory,
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let mut x = self.embed(&canvas.ids, 0, &self.decoder_positions, mode)?;
         for (layer, keys_values) in self.decoder.iter().zip(&memory.layers) {
-            x = layer.forward(&x, &canvas.lengths, keys_values, &memory.lengths, mode)?;
+            x = layer.forward(&x, &canvas.lengths, sight, (keys_values, &memory.lengths), mode)?;
         }
         self.decoder_norm.forward(&x)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::ops::Sight;
 use super::{Activation, Linear, Mode, ops};
 
 /// Self-attention over the real positions of each row; queries, keys and values in one product.
@@ -23,9 +24,21 @@ impl SelfAttention {
     }
 
     /// `x [rows, len, width]`, of which row `i` has `lengths[i]` real positions in front.
-    pub fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
-        let mixed = ops::self_attention(&self.qkv.forward(x, mode)?, lengths, self.heads)?;
+    pub fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, sight: Sight, mode: &Mode) -> Result<Tensor> {
+        let mixed = ops::self_attention(&self.qkv.forward(x, mode)?, lengths, self.heads, sight)?;
         self.output.forward(&mixed, mode)
+    }
+
+    /// One more position of each row, `x [rows, 1, width]`, that sees itself and the `t` before it, whose
+    /// keys and values are `past [rows, t, 2 · width]`. The second answer is the past with this one in it.
+    pub fn next(&self, x: &Tensor, past: Option<&Tensor>, mode: &Mode) -> Result<(Tensor, Tensor)> {
+        let (rows, _, width) = x.dims3()?;
+        let qkv = self.qkv.forward(x, mode)?;
+        let own = qkv.narrow(2, width, 2 * width)?;
+        let past = past.map_or_else(|| own.contiguous(), |past| ops::append(past, &own))?;
+        let (one, all) = (vec![1; rows].into(), vec![past.dim(1)?; rows].into());
+        let mixed = ops::cross_attention(&qkv.narrow(2, 0, width)?, &past, &one, &all, self.heads)?;
+        Ok((self.output.forward(&mixed, mode)?, past))
     }
 }
 

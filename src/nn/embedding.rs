@@ -27,8 +27,8 @@ impl Embedding {
         self.table.index_select(&ids.flatten_all()?, 0)?.reshape((rows, len, ()))
     }
 
-    /// The first `len` rows of the table: `[1, len, width]`.
-    pub fn first(&self, len: usize) -> Result<Tensor> {
-        self.table.narrow(0, 0, len)?.unsqueeze(0)
+    /// `len` rows of the table from `start` on: `[1, len, width]`.
+    pub fn range(&self, start: usize, len: usize) -> Result<Tensor> {
+        self.table.narrow(0, start, len)?.unsqueeze(0)
     }
 }

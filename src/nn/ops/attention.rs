@@ -11,17 +11,37 @@ use rayon::prelude::*;
 
 use super::cpu::{axpy, dot, exp, max, sum_by, values, with_values};
 
+/// Which positions of its own sentence a position sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// All real ones.
+    Whole,
+    /// Itself and those before it.
+    Causal,
+}
+
+impl Sight {
+    /// Of `keys` real positions, how many position `query` sees.
+    #[inline(always)]
+    fn of(self, query: usize, keys: usize) -> usize {
+        match self {
+            Self::Whole => keys,
+            Self::Causal => keys.min(query + 1),
+        }
+    }
+}
+
 /// `qkv [rows, len, 3 · width]` → `[rows, len, width]`; row `i` has `lengths[i]` real positions.
-pub fn self_attention(qkv: &Tensor, lengths: &Arc<[usize]>, heads: usize) -> Result<Tensor> {
+pub fn self_attention(qkv: &Tensor, lengths: &Arc<[usize]>, heads: usize, sight: Sight) -> Result<Tensor> {
     let (rows, len, triple) = qkv.dims3()?;
     let width = triple / 3;
     check(rows, len, width, heads, lengths)?;
     if qkv.device().is_cpu() {
-        let shape = Attention { rows, queries: len, keys: len, width, heads };
+        let shape = Attention { rows, queries: len, keys: len, width, heads, sight };
         return qkv.contiguous()?.apply_op1(SelfOp { shape, lengths: lengths.clone() });
     }
     let part = |i| qkv.narrow(2, i * width, width);
-    plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads)
+    plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight)
 }
 
 /// `query [rows, target, width]`, `keys_values [rows, source, 2 · width]` → `[rows, target, width]`.
@@ -40,12 +60,12 @@ pub fn cross_attention(
     check(rows, len, width, heads, lengths)?;
     check(rows, source, width, heads, source_lengths)?;
     if query.device().is_cpu() {
-        let shape = Attention { rows, queries: len, keys: source, width, heads };
+        let shape = Attention { rows, queries: len, keys: source, width, heads, sight: Sight::Whole };
         let op = CrossOp { shape, lengths: lengths.clone(), source_lengths: source_lengths.clone() };
         return query.contiguous()?.apply_op2(&keys_values.contiguous()?, op);
     }
     let part = |i| keys_values.narrow(2, i * width, width);
-    plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads)
+    plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, Sight::Whole)
 }
 
 fn check(rows: usize, len: usize, width: usize, heads: usize, lengths: &[usize]) -> Result<()> {
@@ -66,17 +86,18 @@ pub(super) fn plain(
     lengths: &[usize],
     key_lengths: &[usize],
     heads: usize,
+    sight: Sight,
 ) -> Result<Tensor> {
     let (rows, queries, width) = q.dims3()?;
     let (keys, head) = (k.dim(1)?, width / heads);
     // [rows, len, width] -> [rows, heads, len, head]
     let split = |x: &Tensor, len| x.reshape((rows, len, heads, head))?.transpose(1, 2)?.contiguous();
     let (q, k, v) = (split(q, queries)?, split(k, keys)?, split(v, keys)?);
-    let bias: Vec<f32> = key_lengths
-        .iter()
-        .flat_map(|&real| (0..keys).map(move |i| if i < real { 0.0 } else { f32::NEG_INFINITY }))
-        .collect();
-    let bias = Tensor::from_vec(bias, (rows, 1, 1, keys), q.device())?;
+    let mut bias = vec![f32::NEG_INFINITY; rows * queries * keys];
+    for (place, bias) in bias.chunks_exact_mut(keys).enumerate() {
+        bias[..sight.of(place % queries, key_lengths[place / queries])].fill(0.0);
+    }
+    let bias = Tensor::from_vec(bias, (rows, 1, queries, keys), q.device())?;
     let scores = (q.matmul(&k.t()?)? * (head as f64).powf(-0.5))?.broadcast_add(&bias)?;
     let mixed = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?; // [rows, heads, queries, head]
     let real: Vec<f32> = lengths
@@ -94,6 +115,7 @@ struct Attention {
     keys: usize,
     width: usize,
     heads: usize,
+    sight: Sight,
 }
 
 /// Where the vectors of one row lie: position `i`, head `h` starts at `offset + i · stride + h · head`.
@@ -165,9 +187,10 @@ impl Attention {
             let mut weights = vec![0f32; key_lengths[row]];
             pulp::Arch::new().dispatch(|| {
                 for i in 0..lengths[row] {
+                    let weights = &mut weights[..self.sight.of(i, key_lengths[row])];
                     for start in (0..width).step_by(head) {
                         let query = &q[views.query.at(i, start)..][..head];
-                        self.weights(query, kv, views.key, start, &mut weights);
+                        self.weights(query, kv, views.key, start, weights);
                         let out = &mut out[i * width + start..][..head];
                         for (j, &w) in weights.iter().enumerate() {
                             axpy(out, w, &kv[views.value.at(j, start)..][..head]);
@@ -197,15 +220,17 @@ impl Attention {
         let scale = self.scale();
         let (mut weights, mut delta) = (vec![0f32; keys], vec![0f32; keys]);
         for i in 0..queries {
+            let seen = self.sight.of(i, keys);
+            let (weights, delta) = (&mut weights[..seen], &mut delta[..seen]);
             for start in (0..width).step_by(head) {
                 let query = &q[views.query.at(i, start)..][..head];
                 let grad = &grad[i * width + start..][..head];
-                self.weights(query, kv, views.key, start, &mut weights);
+                self.weights(query, kv, views.key, start, weights);
                 for (j, d) in delta.iter_mut().enumerate() {
                     *d = dot(grad, &kv[views.value.at(j, start)..][..head]);
                 }
-                let mean = dot(&delta, &weights);
-                for (j, (&w, &d)) in weights.iter().zip(&delta).enumerate() {
+                let mean = dot(delta, weights);
+                for (j, (&w, &d)) in weights.iter().zip(&*delta).enumerate() {
                     let ds = w * (d - mean) * scale;
                     add(Part::Source, views.value.at(j, start), w, grad);
                     add(Part::Source, views.key.at(j, start), ds, query);

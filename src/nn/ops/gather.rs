@@ -1,4 +1,4 @@
-//! Putting sentences of different lengths into one padded tensor.
+//! Putting sentences of different lengths into one padded tensor, and letting rows grow by a position.
 
 use candle_core::{Result, Tensor, bail};
 
@@ -28,4 +28,26 @@ pub fn pad_stack<'a>(rows: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<
         values.resize((i + 1) * longest * width, 0.0);
     }
     Tensor::from_vec(values, (rows.len(), longest, width), first.device())
+}
+
+/// `past [rows, t, width]` with `next [rows, 1, width]` behind each row: `[rows, t + 1, width]`.
+pub fn append(past: &Tensor, next: &Tensor) -> Result<Tensor> {
+    let (rows, len, width) = past.dims3()?;
+    if next.dims() != [rows, 1, width] {
+        bail!("append: {:?} behind {:?}", next.shape(), past.shape());
+    }
+    if !past.device().is_cpu() {
+        return Tensor::cat(&[past, next], 1)?.contiguous();
+    }
+    // candle's cat along any dimension but the first leaves a transposed tensor.
+    let mut values = Vec::with_capacity(rows * (len + 1) * width);
+    with_values(past, |past| {
+        with_values(next, |next| {
+            for (past, next) in past.chunks_exact(len * width).zip(next.chunks_exact(width)) {
+                values.extend_from_slice(past);
+                values.extend_from_slice(next);
+            }
+        })
+    })??;
+    Tensor::from_vec(values, (rows, len + 1, width), past.device())
 }

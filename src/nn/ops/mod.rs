@@ -20,12 +20,12 @@ mod residual;
 mod tests;
 mod vocabulary;
 
-pub use attention::{cross_attention, self_attention};
+pub use attention::{Sight, cross_attention, self_attention};
 pub use cpu::{all_finite, exp, with_values};
 pub use cross_entropy::cross_entropy;
 pub use distillation::{distance, divergence};
-pub use gather::pad_stack;
+pub use gather::{append, pad_stack};
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
-pub use vocabulary::{best_tokens, log_softmax};
+pub use vocabulary::{best_tokens, log_softmax, top_tokens};

@@ -5,8 +5,8 @@ use candle_core::{Device, Tensor};
 use super::*;
 use crate::nn::gemm::Precision;
 use crate::nn::ops::{
-    Activation, attention, best_tokens, cross_attention, cross_entropy, dropout, layer_norm, linear,
-    log_softmax, pad_stack, residual, residual_dropout, self_attention, vocabulary,
+    Activation, Sight, attention, best_tokens, cross_attention, cross_entropy, dropout, layer_norm, linear,
+    log_softmax, pad_stack, residual, residual_dropout, self_attention, top_tokens, vocabulary,
 };
 
 #[test]
@@ -90,17 +90,19 @@ const SELF_SHAPES: [(&[usize], usize, usize, usize); 6] = [
 ];
 
 #[test]
-fn self_attention_is_softmax_of_the_real_positions() {
-    for (real, len, width, heads) in SELF_SHAPES {
+fn self_attention_is_softmax_of_the_positions_it_sees() {
+    for ((real, len, width, heads), sight) in
+        SELF_SHAPES.into_iter().flat_map(|shape| [(shape, Sight::Whole), (shape, Sight::Causal)])
+    {
         let real = lengths(real);
         let qkv = (random((real.len(), len, 3 * width), 1) * 2.0).expect("qkv");
         assert_same(
-            &format!("self-attention {real:?} of {len}, {heads} heads of {width}"),
+            &format!("self-attention {real:?} of {len}, {heads} heads of {width}, {sight:?}"),
             &[qkv],
-            |t| self_attention(&t[0], &real, heads),
+            |t| self_attention(&t[0], &real, heads, sight),
             |t| {
                 let part = |i| t[0].narrow(2, i * width, width);
-                attention::plain(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads)
+                attention::plain(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads, sight)
             },
         );
     }
@@ -121,7 +123,7 @@ fn cross_attention_is_softmax_of_the_real_source() {
             |t| cross_attention(&t[0], &t[1], &real, &source, heads),
             |t| {
                 let part = |i| t[1].narrow(2, i * width, width);
-                attention::plain(&t[0], &part(0)?, &part(1)?, &real, &source, heads)
+                attention::plain(&t[0], &part(0)?, &part(1)?, &real, &source, heads, Sight::Whole)
             },
         );
     }
@@ -136,8 +138,8 @@ fn what_stands_in_padding_is_not_read_and_gets_no_gradient() {
         values[2 * 3 * width..4 * 3 * width].fill(f32::NAN);
         Tensor::from_vec(values, qkv.shape(), qkv.device()).expect("qkv")
     };
-    let (clean, clean_grads) = with_gradients(|t| self_attention(&t[0], &real, 2), &[qkv]);
-    let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 2), &[poisoned]);
+    let (clean, clean_grads) = with_gradients(|t| self_attention(&t[0], &real, 2, Sight::Whole), &[qkv]);
+    let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 2, Sight::Whole), &[poisoned]);
     assert_eq!(bits(&got), bits(&clean));
     assert_eq!(bits(&grads[0]), bits(&clean_grads[0]));
     assert!(flat(&got)[2 * width..4 * width].iter().all(|&v| v == 0.0));
@@ -148,7 +150,7 @@ fn what_stands_in_padding_is_not_read_and_gets_no_gradient() {
 fn attention_refuses_lengths_and_heads_that_do_not_fit() {
     let qkv = random((2, 4, 24), 1);
     for (real, heads) in [(&[4][..], 1), (&[4, 5], 1), (&[4, 0], 1), (&[4, 4], 0), (&[4, 4], 3)] {
-        assert!(self_attention(&qkv, &lengths(real), heads).is_err(), "{real:?} {heads}");
+        assert!(self_attention(&qkv, &lengths(real), heads, Sight::Whole).is_err(), "{real:?} {heads}");
     }
     let query = random((2, 3, 8), 1);
     let fits = lengths(&[3, 3]);
@@ -161,7 +163,7 @@ fn scores_of_any_size_make_a_softmax_without_nan() {
     let real = lengths(&[3]);
     for scale in [1e-30, 1e3, 1e15] {
         let qkv = (random((1, 3, 24), 1) * scale).expect("qkv");
-        let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 1), &[qkv]);
+        let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 1, Sight::Whole), &[qkv]);
         assert!(flat(&got).iter().chain(&flat(&grads[0])).all(|v| v.is_finite()), "scale {scale}");
     }
 }
@@ -241,6 +243,31 @@ fn best_tokens_are_those_of_the_log_softmax() {
             assert!((score - log_prob).abs() < 1e-5, "{score}, not {log_prob}");
         }
     }
+}
+
+#[test]
+fn the_top_tokens_are_a_sorted_log_softmax_with_the_end_among_them() {
+    const END: u32 = 2;
+    for (rows, classes, count) in [(1, 16, 1), (7, 37, 5), (3, 20, 99), (40, 900, 8)] {
+        let logits = (random((rows, classes), 1) * 9.0).expect("logits");
+        let got = top_tokens(&logits, END, 5, count).expect("top");
+        for (row, got) in logits.to_vec2::<f32>().expect("rows").into_iter().zip(got) {
+            let allowed = || row.iter().enumerate().filter(|(i, _)| *i == END as usize || *i >= 5);
+            let sum: f64 = allowed().map(|(_, &v)| f64::from(v).exp()).sum();
+            let mut want: Vec<(usize, f32)> = allowed().map(|(i, &v)| (i, v)).collect();
+            want.sort_by(|a, b| b.1.total_cmp(&a.1));
+            assert_eq!(got.len(), count.min(want.len()));
+            for ((token, score), (i, v)) in got.into_iter().zip(want) {
+                assert_eq!(token as usize, i);
+                assert!((f64::from(score) - (f64::from(v) - sum.ln())).abs() < 1e-5);
+            }
+        }
+    }
+    let mut row = [0f32; 16];
+    (row[END as usize], row[5], row[9], row[11]) = (3.0, f32::NAN, 3.0, 3.0);
+    let logits = Tensor::from_vec(row.to_vec(), (1, 16), &Device::Cpu).expect("logits");
+    let tokens: Vec<u32> = top_tokens(&logits, END, 5, 3).expect("top")[0].iter().map(|t| t.0).collect();
+    assert_eq!(tokens, [END, 9, 11], "ties go to the lower id, and what is no number is never best");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::*;
 use crate::nn::gemm::Precision;
 use crate::nn::ops::{
-    Activation, cross_attention, cross_entropy, dropout, layer_norm, linear, residual_dropout, self_attention,
+    Activation, Sight, cross_attention, cross_entropy, dropout, layer_norm, linear, residual_dropout,
+    self_attention,
 };
 
 const STEP: f32 = 1e-2;
@@ -61,7 +62,10 @@ fn attention_has_the_slopes_it_claims() {
     for (real, len, heads) in [(&[1][..], 1, 1), (&[3, 1], 3, 2), (&[2, 4], 5, 1)] {
         let real = lengths(real);
         let qkv = random((real.len(), len, 24), 1);
-        assert_slopes("self-attention", &[qkv], |t| self_attention(&t[0], &real, heads));
+        for sight in [Sight::Whole, Sight::Causal] {
+            let qkv = std::slice::from_ref(&qkv);
+            assert_slopes("self-attention", qkv, |t| self_attention(&t[0], &real, heads, sight));
+        }
     }
     let (real, source) = (lengths(&[2, 1, 3]), lengths(&[4, 2, 1]));
     for heads in [1, 2] {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::nn::gemm::Precision;
-use crate::nn::ops::{Activation, best_tokens, cross_attention, layer_norm, linear, self_attention};
+use crate::nn::ops::{Activation, Sight, best_tokens, cross_attention, layer_norm, linear, self_attention};
 
 const WIDTH: usize = 24;
 const HEADS: usize = 3;
@@ -38,8 +38,9 @@ proptest! {
 
     #[test]
     fn attention_of_a_row_does_not_see_its_company(
-        shapes in prop::collection::vec((1usize..20, 1usize..20), 1..9), extra in 0usize..5,
+        shapes in prop::collection::vec((1usize..20, 1usize..20), 1..9), extra in 0usize..5, causal: bool,
     ) {
+        let sight = if causal { Sight::Causal } else { Sight::Whole };
         let real: Vec<usize> = shapes.iter().map(|s| s.0).collect();
         let source: Vec<usize> = shapes.iter().map(|s| s.1).collect();
         let (len, source_len) = (real.iter().max().unwrap_or(&0) + extra, source.iter().max().unwrap_or(&0) + extra);
@@ -47,12 +48,12 @@ proptest! {
             lens.iter().zip(0..).map(|(&l, seed)| sentence(l, width, seed)).collect()
         };
         let (qkv, query, memory) = (of(&real, 3 * WIDTH), of(&real, WIDTH), of(&source, 2 * WIDTH));
-        let mixed = self_attention(&batch(&qkv, len), &lengths(&real), HEADS).expect("batch");
+        let mixed = self_attention(&batch(&qkv, len), &lengths(&real), HEADS, sight).expect("batch");
         let crossed = cross_attention(
             &batch(&query, len), &batch(&memory, source_len), &lengths(&real), &lengths(&source), HEADS,
         ).expect("batch");
         for (i, &(own, source)) in shapes.iter().enumerate() {
-            let alone = self_attention(&batch(&qkv[i..=i], own), &lengths(&[own]), HEADS).expect("alone");
+            let alone = self_attention(&batch(&qkv[i..=i], own), &lengths(&[own]), HEADS, sight).expect("alone");
             prop_assert_eq!(row(&alone, 0, own), row(&mixed, i, own));
             let alone = cross_attention(
                 &batch(&query[i..=i], own), &batch(&memory[i..=i], source), &lengths(&[own]), &lengths(&[source]), HEADS,
@@ -96,7 +97,7 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
                 |t| {
                     let x = layer_norm(&t[0], &t[3], &t[4], 1e-5)?;
                     let qkv = linear(&x, &t[1], &t[2], Activation::None, Precision::F32)?;
-                    self_attention(&qkv, &real, HEADS)
+                    self_attention(&qkv, &real, HEADS, Sight::Causal)
                 },
                 &inputs,
             );

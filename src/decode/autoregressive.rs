@@ -1,0 +1,236 @@
+//! Beam search with an autoregressive network (one token of every candidate in a pass), for teachers:
+//! their translations are what a parallel model learns best from. A beam of one is greedy search.
+//!
+//! A sentence's result does not depend on the sentences beside it: what the network answers for a row
+//! does not, and the rules here look at one sentence only.
+
+use super::Hypothesis;
+use super::translate::batches;
+use crate::model::{Memory, Network, Padded, Past};
+use crate::nn::gemm::Precision;
+use crate::nn::{Mode, ops};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Search {
+    /// Candidates that are kept of a sentence; 0 counts as 1.
+    pub beam: usize,
+    /// α: a candidate's score is its log-probability over (tokens with eos)^α.
+    pub length_penalty: f32,
+    /// Rows times longest source of a batch. A sentence that is longer goes alone.
+    pub max_batch_tokens: usize,
+    /// Of the products.
+    pub precision: Precision,
+}
+
+impl Search {
+    pub fn new(beam: usize) -> Self {
+        Self { beam, length_penalty: 1.0, max_batch_tokens: 4096, precision: Precision::F32 }
+    }
+}
+
+/// What was found for one sentence.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Searched {
+    /// Without bos and eos; the score is normalised by length.
+    pub hypothesis: Hypothesis,
+    /// Whether the network ended the sentence itself, within the room it had.
+    pub finished: bool,
+}
+
+/// The best translation of each of `sources` (`bos x1..xn eos`), in their order. One without words has the
+/// empty translation. A translation may have twice its source's tokens and ten more, within the network's
+/// positions; one that is not ended there is answered as it stands, `finished` false.
+///
+/// # Errors
+/// [`Error::TooLarge`] for a source above the network's limit, [`Error::Model`] for an id outside its
+/// vocabulary, before anything is computed.
+pub fn search(network: &Network, sources: &[Vec<u32>], options: &Search) -> Result<Vec<Searched>> {
+    let (limit, vocabulary) = (network.shape().max_positions, network.shape().vocab);
+    if let Some(long) = sources.iter().find(|source| source.len() > limit) {
+        return Err(Error::TooLarge { what: "tokens of a sentence", size: long.len(), limit });
+    }
+    if let Some(id) = sources.iter().flatten().find(|&&id| id as usize >= vocabulary) {
+        return Err(Error::Model(format!("token {id} is outside the vocabulary of {vocabulary}")));
+    }
+    let empty = Searched { finished: true, ..Searched::default() };
+    let mut done = vec![empty; sources.len()];
+    let mut order: Vec<usize> = (0..sources.len()).filter(|&i| sources[i].len() > 2).collect();
+    order.sort_by_key(|&i| sources[i].len());
+    let beam = options.beam.max(1);
+    for batch in batches(&order, |&i| beam * sources[i].len(), options.max_batch_tokens) {
+        let texts: Vec<&[u32]> = batch.iter().map(|&i| sources[i].as_slice()).collect();
+        for (&i, found) in batch.iter().zip(search_batch(network, &texts, beam, options)?) {
+            done[i] = found;
+        }
+    }
+    Ok(done)
+}
+
+/// One candidate that is not ended.
+#[derive(Clone, Debug)]
+struct Live {
+    tokens: Vec<u32>,
+    log_probs: Vec<f32>,
+    /// Of `log_probs`; minus infinity for a place in the beam that nothing fills.
+    sum: f32,
+}
+
+/// The beam of one sentence.
+#[derive(Debug)]
+struct Sentence {
+    /// Where its translation belongs in the batch.
+    index: usize,
+    /// Inner tokens that a translation may have.
+    room: usize,
+    /// Always a beam of them.
+    live: Vec<Live>,
+    finished: Vec<Hypothesis>,
+}
+
+/// A token that could follow a live candidate.
+struct Candidate {
+    row: usize,
+    token: u32,
+    log_prob: f32,
+    sum: f32,
+}
+
+impl Sentence {
+    fn new(index: usize, room: usize, beam: usize) -> Self {
+        let place = |i| Live {
+            tokens: Vec::new(),
+            log_probs: Vec::new(),
+            // All begin alike: only the first may speak.
+            sum: if i == 0 { 0.0 } else { f32::NEG_INFINITY },
+        };
+        Self { index, room, live: (0..beam).map(place).collect(), finished: Vec::new() }
+    }
+
+    /// Takes the best tokens after each live candidate. Answers which of its rows each new live candidate
+    /// comes from.
+    fn advance(&mut self, top: &[Vec<(u32, f32)>], eos: u32, length_penalty: f32) -> Vec<usize> {
+        let beam = self.live.len();
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (row, (live, top)) in self.live.iter().zip(top).enumerate() {
+            let follow =
+                |&(token, log_prob): &_| Candidate { row, token, log_prob, sum: live.sum + log_prob };
+            candidates.extend(top.iter().map(follow).filter(|c| c.sum.is_finite()));
+        }
+        candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum)); // stable: ties to the better row, then token
+        let (mut next, mut origins) = (Vec::with_capacity(beam), Vec::with_capacity(beam));
+        for (rank, candidate) in candidates.iter().enumerate() {
+            let Live { mut tokens, mut log_probs, .. } = self.live[candidate.row].clone();
+            if candidate.token == eos {
+                // An end that others have overtaken is none.
+                if rank < beam {
+                    let score = candidate.sum / ((tokens.len() + 1) as f32).powf(length_penalty);
+                    self.finished.push(Hypothesis { tokens, token_log_probs: log_probs, score });
+                }
+            } else if next.len() < beam {
+                tokens.push(candidate.token);
+                log_probs.push(candidate.log_prob);
+                origins.push(candidate.row);
+                next.push(Live { tokens, log_probs, sum: candidate.sum });
+            }
+        }
+        while next.len() < beam {
+            let filler = Live { sum: f32::NEG_INFINITY, ..self.live[0].clone() };
+            next.push(Live { tokens: [filler.tokens, vec![eos]].concat(), ..filler });
+            origins.push(0);
+        }
+        self.live = next;
+        origins
+    }
+
+    fn done(&self) -> bool {
+        let alive = self.live[0].sum.is_finite();
+        // Where the room is full one more pass tells whether this is the end.
+        self.finished.len() >= self.live.len() || !alive || self.live[0].tokens.len() > self.room
+    }
+
+    fn best(mut self, length_penalty: f32) -> Searched {
+        super::best_first(&mut self.finished);
+        if let Some(hypothesis) = self.finished.into_iter().next() {
+            return Searched { hypothesis, finished: true };
+        }
+        let Some(Live { mut tokens, mut log_probs, sum }) = self.live.into_iter().next() else {
+            return Searched::default();
+        };
+        tokens.truncate(self.room);
+        log_probs.truncate(self.room);
+        let score = sum / (tokens.len().max(1) as f32).powf(length_penalty);
+        let hypothesis = if sum.is_finite() {
+            Hypothesis { tokens, token_log_probs: log_probs, score }
+        } else {
+            Hypothesis::default() // the network answered what are no numbers
+        };
+        Searched { hypothesis, finished: false }
+    }
+}
+
+fn search_batch(
+    network: &Network,
+    sources: &[&[u32]],
+    beam: usize,
+    options: &Search,
+) -> Result<Vec<Searched>> {
+    let specials = network.specials();
+    let mode = Mode::training(0.0, 0, options.precision);
+    let source = Padded::new(sources.iter().copied(), specials.pad, network.device())?;
+    let states = network.encode(&source, &mode)?;
+    let mut memory: Memory = network.memory(&states, &source.lengths, &mode)?;
+    // bos and as many tokens are read, one position to spare as in training.
+    let most = network.shape().max_positions - 2;
+    let room = |source: &[u32]| (2 * (source.len() - 2) + 10).min(most);
+    let mut open: Vec<Sentence> =
+        sources.iter().enumerate().map(|(i, source)| Sentence::new(i, room(source), beam)).collect();
+    let mut tokens = vec![specials.bos; open.len() * beam];
+    let mut past = Past::default();
+    let mut done = vec![Searched::default(); sources.len()];
+    while !open.is_empty() {
+        let states = network.decode_next(&tokens, &mut past, &memory, &mode)?;
+        // Of so many a beam's worth does not end, whatever comes.
+        let top = top_tokens(network, &states, &specials, beam + 1, &mode)?;
+        let (mut rows, mut kept) = (Vec::new(), Vec::new());
+        let mut still = Vec::with_capacity(open.len());
+        for (at, mut sentence) in open.into_iter().enumerate() {
+            let origins =
+                sentence.advance(&top[at * beam..][..beam], specials.eos, options.length_penalty);
+            if sentence.done() {
+                let index = sentence.index;
+                done[index] = sentence.best(options.length_penalty);
+            } else {
+                rows.extend(origins.into_iter().map(|row| (at * beam + row) as u32));
+                kept.push(at as u32);
+                still.push(sentence);
+            }
+        }
+        if kept.len() < memory.lengths.len() && !kept.is_empty() {
+            memory.select(&kept)?;
+        }
+        let unchanged = rows.len() == tokens.len() && rows.iter().zip(0..).all(|(&row, i)| row == i);
+        if !unchanged && !rows.is_empty() {
+            past.select(&rows)?;
+        }
+        open = still;
+        let newest = |live: &Live| live.tokens.last().copied().unwrap_or(specials.eos);
+        tokens = open.iter().flat_map(|sentence| sentence.live.iter().map(newest)).collect();
+    }
+    Ok(done)
+}
+
+fn top_tokens(
+    network: &Network,
+    states: &candle_core::Tensor,
+    specials: &Specials,
+    count: usize,
+    mode: &Mode,
+) -> Result<Vec<Vec<(u32, f32)>>> {
+    let logits = network.logits(states, mode)?;
+    Ok(ops::top_tokens(&logits, specials.eos, network.forbidden(), count)?)
+}
+
+#[cfg(test)]
+mod tests;
