@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
-use tutti::decode::{Loaded, Steps};
-use tutti::model::{Backend, Bundle, Dtype, Score};
+use tutti::decode::{Loaded, Search, Steps};
+use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
 use tutti::text::Tokenizer;
+use tutti::train::ar;
 use tutti::train::checkpoint::Store;
 use tutti::train::cmlm;
 use tutti::train::config::Config;
 use tutti::train::corpus::read_lines;
 use tutti::train::dims;
-use tutti::train::evaluate::{Measured, TestSet, evaluate};
+use tutti::train::distill::{self, Manifest, Shard};
+use tutti::train::evaluate::{Decoding, Measured, TestSet, evaluate, evaluate_search};
 use tutti::train::run::End;
 
 /// Train translation models for tutti
@@ -28,6 +30,10 @@ struct Cli {
 enum Command {
     /// Learn the vocabulary of both languages from the training text
     Tokenizer(RunArgs),
+    /// Train an autoregressive teacher; goes on from the last checkpoint
+    Ar(RunArgs),
+    /// Translate the training text with the autoregressive teacher; goes on where it was stopped
+    Distill(DistillArgs),
     /// Train a CMLM; goes on from the last checkpoint in the output folder
     Cmlm(RunArgs),
     /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
@@ -46,6 +52,15 @@ struct RunArgs {
     /// Another value for a key of the file: --set train.updates=100
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+}
+
+#[derive(Args)]
+struct DistillArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Do the i-th of n parts of the work; the parts of all machines are put together in one folder
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    shard: Shard,
 }
 
 #[derive(Args)]
@@ -86,6 +101,9 @@ struct EvaluateArgs {
     /// Numbers of decoder passes
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
     steps: Vec<u8>,
+    /// Widths of the beam, for an autoregressive model, which has no steps
+    #[arg(long, value_delimiter = ',', default_value = "1,4")]
+    beam: Vec<usize>,
     /// Lengths tried for each sentence
     #[arg(long, default_value_t = 3)]
     length_beam: usize,
@@ -111,6 +129,8 @@ fn main() -> Result<()> {
     let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
     let thread = work.spawn(move || match cli.command {
         Command::Tokenizer(args) => tokenizer(&args),
+        Command::Ar(args) => stage(&args, ar::run, |config| ar_settings(config).output(&config.output)),
+        Command::Distill(args) => distill_text(&args),
         Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.clone()),
         Command::Dims(args) => stage(&args, dims::run, dims_output),
         Command::Average(args) => average_bundle(&args),
@@ -138,21 +158,50 @@ fn tokenizer(args: &RunArgs) -> Result<()> {
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
-/// Runs a stage until it is done or Ctrl-C; `output` is the stage's folder.
-fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<()> {
+/// What the first Ctrl-C sets; the second one ends the program.
+fn stop_flag() -> Result<&'static AtomicBool> {
     static STOP: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this update and saving; once more to stop at once");
+        eprintln!("saving what is begun, then stopping; once more to stop at once");
     })?;
+    Ok(&STOP)
+}
+
+fn distill_text(args: &DistillArgs) -> Result<()> {
+    let stop = stop_flag()?;
+    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let folder = config.distill.clone().unwrap_or_default().output(&config.output);
+    match (distill::run(&config, args.shard, stop)?, Manifest::read(&folder)) {
+        (End::Interrupted, _) => eprintln!("stopped; the same command goes on from here"),
+        (End::Finished, Err(_)) => {
+            eprintln!("done with this shard; {} waits for the others", folder.join("chunks").display());
+        }
+        (End::Finished, Ok(manifest)) => {
+            let reasons: Vec<String> =
+                manifest.dropped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+            let Manifest { kept, .. } = manifest;
+            eprintln!("done: {}: {kept} pairs; dropped: {}", folder.display(), reasons.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a stage until it is done or Ctrl-C; `output` is the stage's folder.
+fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<()> {
+    let stop = stop_flag()?;
     let config = Config::read(&args.config, &args.overrides)?;
-    match run(&config, &STOP)? {
+    match run(&config, stop)? {
         End::Finished => eprintln!("done: {}", output(&config).join("bundle").display()),
         End::Interrupted => eprintln!("saved; the same command goes on from here"),
     }
     Ok(())
+}
+
+fn ar_settings(config: &Config) -> tutti::train::config::Ar {
+    config.ar.clone().unwrap_or_default()
 }
 
 fn dims_output(config: &Config) -> PathBuf {
@@ -186,37 +235,57 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
 
 fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
-    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(args.dtype))?;
     let set = TestSet::read(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
     if set.is_empty() {
         bail!("{} has no lines", args.source.display());
     }
-    let mut rows: Vec<Measured> = Vec::new();
-    for &steps in &args.steps {
-        let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
-        let done = evaluate(&network, &bundle.tokenizer, &set, steps, args.length_beam, args.batch_tokens)?;
-        rows.push(done.measured);
-    }
+    let parallel = bundle.config.architecture == Architecture::Cmlm;
+    let rows =
+        if parallel { evaluate_steps(args, &bundle, &set)? } else { evaluate_beams(args, &bundle, &set)? };
+    let dtype = if parallel { args.dtype } else { Dtype::F32 };
     if args.json {
         let report = serde_json::json!({
             "model": bundle.name, "checksum": bundle.checksum, "sentences": set.len(),
-            "length_beam": args.length_beam, "dtype": args.dtype.name(), "bleu_signature": tutti::eval::bleu_signature(),
+            "length_beam": parallel.then_some(args.length_beam), "dtype": dtype.name(), "bleu_signature": tutti::eval::bleu_signature(),
             "chrf_signature": tutti::eval::chrf_signature(), "scores": rows,
         });
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print_table(&rows);
         println!("\nBLEU {}\nchrF {}", tutti::eval::bleu_signature(), tutti::eval::chrf_signature());
-        println!("{} sentences, length beam {}, {}", set.len(), args.length_beam, args.dtype.name());
+        let lengths = if parallel { format!(", length beam {}", args.length_beam) } else { String::new() };
+        println!("{} sentences{lengths}, {}", set.len(), dtype.name());
     }
     if args.record {
-        let scores = rows
-            .iter()
-            .map(|r| Score { steps: r.steps as u8, bleu: round(r.bleu), chrf: round(r.chrf) })
-            .collect();
-        bundle.record_scores(scores)?;
+        let score = |r: &Measured| match r.decoding {
+            Decoding::Steps(steps) => {
+                Some(Score { steps: steps.get() as u8, bleu: round(r.bleu), chrf: round(r.chrf) })
+            }
+            Decoding::Beam(_) => None,
+        };
+        let scores: Option<Vec<Score>> = rows.iter().map(score).collect();
+        bundle.record_scores(scores.context("--record: only scores by steps have a place in a bundle")?)?;
     }
     Ok(())
+}
+
+fn evaluate_steps(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<Measured>> {
+    let network = Loaded::open(bundle, &Backend::cpu().with_dtype(args.dtype))?;
+    let measure = |&steps: &u8| {
+        let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
+        let done = evaluate(&network, &bundle.tokenizer, set, steps, args.length_beam, args.batch_tokens)?;
+        Ok(done.measured)
+    };
+    args.steps.iter().map(measure).collect()
+}
+
+fn evaluate_beams(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<Measured>> {
+    let network = bundle.network(&Backend::cpu())?;
+    let measure = |&beam: &usize| {
+        let options = Search { max_batch_tokens: args.batch_tokens, ..Search::new(beam) };
+        Ok(evaluate_search(&network, &bundle.tokenizer, set, &options)?.measured)
+    };
+    args.beam.iter().map(measure).collect()
 }
 
 fn round(score: f64) -> f64 {
@@ -224,12 +293,12 @@ fn round(score: f64) -> f64 {
 }
 
 fn print_table(rows: &[Measured]) {
-    println!("| steps | BLEU | BLEU, repeats kept | chrF | repeats | sentences/s |");
+    println!("| decoding | BLEU | BLEU, repeats kept | chrF | repeats | sentences/s |");
     println!("|---|---|---|---|---|---|");
     for r in rows {
         println!(
             "| {} | {:.2} | {:.2} | {:.2} | {:.1} % | {:.0} |",
-            r.steps,
+            r.decoding,
             r.bleu,
             r.bleu_uncollapsed,
             r.chrf,

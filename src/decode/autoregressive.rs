@@ -196,8 +196,7 @@ fn search_batch(
         let (mut rows, mut kept) = (Vec::new(), Vec::new());
         let mut still = Vec::with_capacity(open.len());
         for (at, mut sentence) in open.into_iter().enumerate() {
-            let origins =
-                sentence.advance(&top[at * beam..][..beam], specials.eos, options.length_penalty);
+            let origins = sentence.advance(&top[at * beam..][..beam], specials.eos, options.length_penalty);
             if sentence.done() {
                 let index = sentence.index;
                 done[index] = sentence.best(options.length_penalty);

@@ -1,7 +1,9 @@
 //! A network in the number type that was asked for, so that nobody above has to branch on it.
 
 use super::{Encoded, Limits, Prediction, Row, Translator};
-use crate::model::{Backend, Bundle, Dtype, Network, QuantizedNetwork, SentenceKeys, Shape, Spec};
+use crate::model::{
+    Architecture, Backend, Bundle, Dtype, Network, QuantizedNetwork, SentenceKeys, Shape, Spec,
+};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -22,7 +24,14 @@ pub enum LoadedMemory {
 }
 
 impl Loaded {
+    /// # Errors
+    /// [`Error::Bundle`] for a model that does not decode in parallel.
     pub fn open(bundle: &Bundle, backend: &Backend) -> Result<Self> {
+        if bundle.config.architecture != Architecture::Cmlm {
+            let kind = bundle.config.architecture.name();
+            let reason = format!("is of architecture {kind}, a teacher for `train`; tutti runs cmlm models");
+            return Err(Error::bundle(&bundle.dir, reason));
+        }
         Ok(match backend.dtype() {
             Dtype::F32 => Self::F32(Box::new(bundle.network(backend)?)),
             Dtype::Q8 => Self::Q8(Box::new(bundle.quantized()?)),

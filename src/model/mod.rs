@@ -8,7 +8,7 @@ mod params;
 pub mod quantized;
 
 pub use bundle::{Bundle, Score, checksum};
-pub use config::{Config, Shape};
+pub use config::{Architecture, Config, Shape};
 pub use network::{Memory, Network, Padded, Past};
 pub use params::{Backend, Dtype, Spec};
 pub use quantized::{QuantizedNetwork, SentenceKeys};

@@ -205,7 +205,11 @@ impl Network {
     fn embed(&self, ids: &Tensor, start: usize, positions: &Embedding, mode: &Mode) -> Result<Tensor> {
         let len = ids.dim(1)?;
         if start + len > self.shape.max_positions {
-            candle_core::bail!("{} tokens are more than the {} positions", start + len, self.shape.max_positions);
+            candle_core::bail!(
+                "{} tokens are more than the {} positions",
+                start + len,
+                self.shape.max_positions
+            );
         }
         let x = self.embedding.forward(ids)?.broadcast_add(&positions.range(start, len)?)?;
         mode.dropout(&(x * (self.shape.d_model as f64).sqrt())?)

@@ -92,8 +92,15 @@ impl Tokenizer {
     /// [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let json = self.inner.to_string(false).map_err(wrong)?;
-        std::fs::write(path, json).map_err(Error::io(path))
+        std::fs::write(path, self.to_json()?).map_err(Error::io(path))
+    }
+
+    /// As it stands in its file: equal texts are equal tokenizers.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where the library refuses.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(wrong)
     }
 
     /// `bos x1..xn eos`. Text that spells a special token (`<mask>`) is encoded as the text it is.

@@ -11,7 +11,7 @@ pub fn draft(model: &Config, run: &str) -> String {
          ## How it was trained\n\n```toml\n{run}```\n",
         model.source,
         model.target,
-        model.architecture.to_uppercase(),
+        model.architecture.name().to_uppercase(),
         s.encoder_layers,
         s.decoder_layers,
         s.d_model,

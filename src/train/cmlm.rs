@@ -3,18 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use candle_core::Tensor;
+
 use super::checkpoint::{Tensors, average};
 use super::config::Config;
 use super::corpus::Corpus;
-use super::evaluate::TestSet;
+use super::evaluate::{TestSet, validated_steps};
 use super::objective::Cmlm;
 use super::run::{End, Published, Run, Stage};
-use crate::Result;
 use crate::model::{Backend, Bundle, Config as ModelConfig, Shape, Spec};
 use crate::text::{Specials, Tokenizer};
+use crate::{Error, Result};
 
 /// Classes of the length head: a translation may be up to 64 tokens shorter or 63 longer.
 const LENGTH_CLASSES: usize = 128;
+
+/// Tables that are as long as the longest sentence.
+const POSITIONS: [&str; 2] = ["encoder.positions.weight", "decoder.positions.weight"];
 
 /// The shape that a configuration and a tokenizer ask for.
 pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
@@ -45,18 +50,20 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let shape = shape(config, &tokenizer)?;
     let limit = data.max_tokens_per_sentence.min(shape.max_positions);
     let (source, target) = data.valid_files();
+    let validated = validated_steps();
     let stage = Stage {
         train: train.clone(),
         schedule: train.schedule(),
         output: config.output.clone(),
         config: config.to_toml()?,
-        initial: Spec::initial(&shape, train.seed, backend.device())?,
+        initial: initial(train.init.as_deref(), &shape, &tokenizer, train.seed, &backend)?,
         shape,
         corpus: Corpus::read_all(data, limit, &tokenizer)?,
         valid: TestSet::read(&source, &target, train.valid_sentences, &tokenizer)?,
         tokenizer: &tokenizer,
         published: Published::Average,
-        scored_steps: 4,
+        scored: validated[validated.len() - 1],
+        validated,
         starts_validated: false,
     };
     let objective = Cmlm {
@@ -83,18 +90,67 @@ pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) ->
     write_bundle(config, &tokenizer, &average(&averaged)?, output)
 }
 
+/// Where a new run begins: seeded values or, where `init` names a bundle, its weights. Positions that the
+/// bundle does not have begin with seeded values all the same.
+///
+/// Errors: a bundle of another shape or tokenizer.
+pub(super) fn initial(
+    init: Option<&Path>,
+    shape: &Shape,
+    tokenizer: &Tokenizer,
+    seed: u64,
+    backend: &Backend,
+) -> Result<Tensors> {
+    let mut tensors = Spec::initial(shape, seed, backend.device())?;
+    let Some(path) = init else { return Ok(tensors) };
+    let bundle = Bundle::open(path)?;
+    let own = &bundle.config.shape;
+    let positions = own.max_positions.min(shape.max_positions);
+    if (Shape { max_positions: shape.max_positions, ..own.clone() }) != *shape {
+        let reason = format!(
+            "its shape is {own:?}, but this run's is {shape:?}; a run can begin with a bundle of its own shape only"
+        );
+        return Err(Error::bundle(path, reason));
+    }
+    if bundle.tokenizer.to_json()? != tokenizer.to_json()? {
+        let reason = "its tokenizer is not this run's; set tokenizer.path to the bundle's own tokenizer.json";
+        return Err(Error::bundle(path, reason));
+    }
+    for (name, values) in bundle.tensors() {
+        let values = values.to_device(backend.device())?;
+        let begun = match tensors.get(name) {
+            Some(seeded) if POSITIONS.contains(&name.as_str()) && positions < shape.max_positions => {
+                let rest = seeded.narrow(0, positions, shape.max_positions - positions)?;
+                Tensor::cat(&[&values.narrow(0, 0, positions)?, &rest], 0)?
+            }
+            _ if POSITIONS.contains(&name.as_str()) => values.narrow(0, 0, positions)?.contiguous()?,
+            _ => values,
+        };
+        tensors.insert(name.clone(), begun);
+    }
+    Ok(tensors)
+}
+
 /// Positions that no training sentence can have reached stay out of the bundle: the server then splits
 /// a longer sentence, instead of translating it with positions that were never trained.
-fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path: &Path) -> Result<()> {
-    let data = &config.data;
-    let mut shape = shape(config, tokenizer)?;
-    shape.max_positions = shape.max_positions.min(data.max_tokens_per_sentence);
+pub(super) fn trimmed(
+    shape: Shape,
+    weights: &Tensors,
+    max_tokens_per_sentence: usize,
+) -> Result<(Shape, Tensors)> {
+    let max_positions = shape.max_positions.min(max_tokens_per_sentence);
     let mut weights = weights.clone();
-    for name in ["encoder.positions.weight", "decoder.positions.weight"] {
+    for name in POSITIONS {
         if let Some(table) = weights.get_mut(name) {
-            *table = table.narrow(0, 0, shape.max_positions)?;
+            *table = table.narrow(0, 0, max_positions)?;
         }
     }
+    Ok((Shape { max_positions, ..shape }, weights))
+}
+
+fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path: &Path) -> Result<()> {
+    let data = &config.data;
+    let (shape, weights) = trimmed(shape(config, tokenizer)?, weights, data.max_tokens_per_sentence)?;
     let model = ModelConfig::new(shape, &data.source_lang, &data.target_lang);
     let card = super::card::draft(&model, &config.to_toml()?);
     Bundle::save(path, &model, tokenizer, &weights, &card)

@@ -13,13 +13,17 @@ use super::schedule::Schedule;
 use crate::nn::gemm::Precision;
 use crate::{Error, Result};
 
+mod ar;
 mod dims;
+mod distill;
 mod paths;
 
+pub use ar::Ar;
 pub use dims::{Auto, Dims, Following, Mask};
+pub use distill::{Distill, files as distilled_files};
 
-/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` all but `dims`, `train dims`
-/// what [`Dims`] says.
+/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` these, `model` and `train`;
+/// the other stages have a section of their own that says what differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -31,6 +35,10 @@ pub struct Config {
     pub model: Model,
     #[serde(default)]
     pub train: Train,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ar: Option<Ar>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distill>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dims: Option<Dims>,
 }
@@ -47,6 +55,10 @@ pub struct Data {
     /// Without it there is nothing but U-DiMS to do.
     #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
     pub target: Vec<PathBuf>,
+    /// Folder of `train distill`, from the working directory: its text takes the place of `source` and
+    /// `target` in training; validation stays on real references.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled: Option<PathBuf>,
     pub valid_source: PathBuf,
     pub valid_target: PathBuf,
     /// Language codes, as the server will name them.
@@ -85,6 +97,9 @@ pub struct Model {
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
     pub seed: u64,
+    /// Bundle whose weights a new run of `train cmlm` begins with: of the same shape and tokenizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
     pub dropout: f64,
     pub label_smoothing: f64,
     /// Weight of the length head's loss.
@@ -148,6 +163,7 @@ impl Default for Train {
     fn default() -> Self {
         Self {
             seed: 1,
+            init: None,
             dropout: 0.1,
             label_smoothing: 0.1,
             length_loss_weight: 0.1,
@@ -179,8 +195,16 @@ impl Data {
         256
     }
 
-    /// Pairs of training files.
+    /// Pairs of training files: the distilled ones, where there are such.
     pub fn train_files(&self) -> Vec<(PathBuf, PathBuf)> {
+        match &self.distilled {
+            Some(folder) => vec![distill::files(folder, &self.source_lang, &self.target_lang)],
+            None => self.original_files(),
+        }
+    }
+
+    /// Pairs of files as people wrote them.
+    pub fn original_files(&self) -> Vec<(PathBuf, PathBuf)> {
         let pair = |(s, t): (&PathBuf, &PathBuf)| (self.root.join(s), self.root.join(t));
         self.source.iter().zip(&self.target).map(pair).collect()
     }
@@ -240,7 +264,7 @@ impl Config {
 
     /// What is wrong with the values, if anything: the key, its value, and what it should be.
     fn validate(&self) -> Result<(), String> {
-        let Self { data, tokenizer, model, train, dims, .. } = self;
+        let Self { data, tokenizer, model, train, ar, distill, dims, .. } = self;
         let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
 
         let (sources, targets) = (data.source.len(), data.target.len());
@@ -319,6 +343,8 @@ impl Config {
         }
         let (cooldown, updates) = (train.cooldown, train.updates);
         rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))?;
+        ar.as_ref().map_or(Ok(()), |ar| ar.validate(train))?;
+        distill.as_ref().map_or(Ok(()), Distill::validate)?;
         dims.as_ref().map_or(Ok(()), Dims::validate)
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::Lengths;
 use super::config::Data;
+use super::distill::require_finished;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
@@ -104,8 +105,10 @@ impl Corpus {
     }
 
     /// All training text of a configuration, encoded; a sentence of more than `max_tokens` is a bad line.
+    /// Distilled text must be finished.
     pub fn read_all(data: &Data, max_tokens: usize, tokenizer: &Tokenizer) -> Result<Self> {
         let mut corpus = Self::default();
+        data.distilled.as_deref().map_or(Ok(()), require_finished)?;
         for (source, target) in data.train_files() {
             let encode = |text: &str| tokenizer.encode(text);
             corpus.extend(Self::read(&source, &target, max_tokens, data.on_bad_line, encode)?);
@@ -188,6 +191,32 @@ fn require_equal_counts(a: (&Path, usize), b: (&Path, usize)) -> Result<()> {
         line: short.1 + 1,
         reason: format!("the file ends after {} lines, but {} has {}", short.1, long.0.display(), long.1),
     })
+}
+
+/// The source sentences of a configuration that can be used, as text, in their order; a sentence of more
+/// than `max_tokens` is a bad line.
+pub fn read_source_texts(
+    data: &Data,
+    max_tokens: usize,
+    tokenizer: &Tokenizer,
+) -> Result<(Vec<String>, Skipped)> {
+    let (mut texts, mut corpus) = (Vec::new(), Corpus::default());
+    for path in data.source.iter().map(|path| data.root.join(path)) {
+        let bytes = read_bytes(&path)?;
+        let usable = |line: &&[u8]| {
+            encode_line(line, max_tokens, &|text: &str| tokenizer.encode(text))?;
+            let text = std::str::from_utf8(line).map_err(|_| Bad::InvalidUtf8)?;
+            Ok(text.trim().to_owned())
+        };
+        let lines: Vec<Result<String, Bad>> = split_lines(&bytes).par_iter().map(usable).collect();
+        for (index, line) in lines.into_iter().enumerate() {
+            match line {
+                Ok(text) => texts.push(text),
+                Err(bad) => corpus.meet(bad, data.on_bad_line, &path, index + 1, max_tokens)?,
+            }
+        }
+    }
+    Ok((texts, corpus.skipped))
 }
 
 /// The lines of a file, plain or gzip, as they stand: for references, and for training a tokenizer.

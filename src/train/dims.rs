@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Dims as Settings, Mask};
 use super::corpus::{Corpus, Pair};
-use super::evaluate::TestSet;
+use super::evaluate::{Decoding, TestSet, validated_steps};
 use super::masking::{Masked, mask_all, mask_target, mask_translation};
 use super::objective::{Batch, Losses, Objective, Pass, Step};
 use super::rng::Rng;
@@ -30,7 +30,7 @@ use crate::{Error, Result};
 use teacher::Targets;
 
 /// Steps whose BLEU decides which student is the best: those that it is made for.
-const SCORED_STEPS: u8 = 1;
+const SCORED_STEPS: Steps = Steps::ONE;
 
 /// Distils the bundle that `config` names, going on from the last checkpoint in the stage's folder if
 /// there is one. `stop` is looked at after each update; when it is set, everything is saved first.
@@ -61,7 +61,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         valid: TestSet::read(&source, &target, train.valid_sentences, &tokenizer)?,
         tokenizer: &tokenizer,
         published: Published::Trained,
-        scored_steps: SCORED_STEPS,
+        validated: validated_steps(),
+        scored: Decoding::Steps(SCORED_STEPS),
         starts_validated: true,
         train: train.clone(),
     };
@@ -92,10 +93,8 @@ pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) ->
 fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Path) -> Result<()> {
     let Config { data, .. } = config;
     let shape = teacher.config.shape.clone();
-    let student = ModelConfig {
-        default_steps: SCORED_STEPS,
-        ..ModelConfig::new(shape, &data.source_lang, &data.target_lang)
-    };
+    let student =
+        ModelConfig { default_steps: 1, ..ModelConfig::new(shape, &data.source_lang, &data.target_lang) };
     let card = super::card::draft(&student, &config.to_toml()?);
     Bundle::save(path, &student, &teacher.tokenizer, weights, &card)
 }

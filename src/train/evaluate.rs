@@ -1,14 +1,16 @@
-//! Quality of a network on parallel text, for each number of decoding steps: `train evaluate`, and
-//! the validation inside a run.
+//! Quality of a network on parallel text, for each number of decoding steps or each width of a beam:
+//! `train evaluate`, and the validation inside a run.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::corpus::read_lines;
-use crate::decode::{DecodeOptions, Steps, Translator, translate};
+use crate::decode::{DecodeOptions, Hypothesis, Search, Steps, Translator, search, translate};
 use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
+use crate::model::Network;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
@@ -49,10 +51,46 @@ impl TestSet {
     }
 }
 
-/// What was measured at one number of steps.
+/// How a network is made to translate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoding {
+    /// In so many parallel passes.
+    Steps(Steps),
+    /// From left to right, with so many candidates.
+    Beam(usize),
+}
+
+/// How a parallel model is validated inside a run: in one step, and in four.
+pub fn validated_steps() -> Vec<Decoding> {
+    [1, 4].into_iter().filter_map(Steps::new).map(Decoding::Steps).collect()
+}
+
+impl Decoding {
+    /// Under which a run keeps its best score.
+    pub fn key(self) -> String {
+        match self {
+            Self::Steps(steps) => format!("bleu@{steps}"),
+            Self::Beam(beam) => format!("bleu@beam{beam}"),
+        }
+    }
+}
+
+impl fmt::Display for Decoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) if *steps == Steps::ONE => write!(f, "1 step"),
+            Self::Steps(steps) => write!(f, "{steps} steps"),
+            Self::Beam(beam) => write!(f, "beam {beam}"),
+        }
+    }
+}
+
+/// What was measured at one number of steps, or one width of the beam.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
-    pub steps: usize,
+    #[serde(flatten)]
+    pub decoding: Decoding,
     /// Cased, detokenised sacreBLEU, equal neighbours joined as every user gets it.
     pub bleu: f64,
     /// BLEU where equal neighbours are left standing in the output.
@@ -83,13 +121,42 @@ pub fn evaluate<T: Translator>(
     let begin = Instant::now();
     let hypotheses = translate(translator, &set.ids, &options)?;
     let seconds = begin.elapsed().as_secs_f64();
+    let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default()).collect();
+    measure(Decoding::Steps(steps), best, seconds, tokenizer, set)
+}
 
+/// Translates the set from left to right and scores it. What a beam search says twice it means twice: its
+/// equal neighbours are not joined.
+pub fn evaluate_search(
+    network: &Network,
+    tokenizer: &Tokenizer,
+    set: &TestSet,
+    options: &Search,
+) -> Result<Translated> {
+    let begin = Instant::now();
+    let found = search(network, &set.ids, options)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let best = found.into_iter().map(|found| found.hypothesis).collect();
+    measure(Decoding::Beam(options.beam.max(1)), best, seconds, tokenizer, set)
+}
+
+/// Scores one translation of each sentence of the set.
+fn measure(
+    decoding: Decoding,
+    hypotheses: Vec<Hypothesis>,
+    seconds: f64,
+    tokenizer: &Tokenizer,
+    set: &TestSet,
+) -> Result<Translated> {
     let mut repetition = Repetition::default();
     let (mut plain, mut joined) = (Vec::new(), Vec::new());
-    for hypothesis in hypotheses.into_iter().filter_map(|h| h.into_iter().next()) {
+    for hypothesis in hypotheses {
         repetition = repetition + Repetition::of(&hypothesis.tokens);
         plain.push(tokenizer.decode(&hypothesis.tokens)?);
-        joined.push(tokenizer.decode(&hypothesis.collapsed().tokens)?);
+        joined.push(match decoding {
+            Decoding::Steps(_) => tokenizer.decode(&hypothesis.collapsed().tokens)?,
+            Decoding::Beam(_) => tokenizer.decode(&hypothesis.tokens)?,
+        });
     }
     let score = |texts: &[String]| {
         corpus_bleu(texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))).score
@@ -98,7 +165,7 @@ pub fn evaluate<T: Translator>(
     let texts = joined;
     let pairs = texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str));
     let measured = Measured {
-        steps: steps.get(),
+        decoding,
         bleu: score(&texts),
         bleu_uncollapsed,
         chrf: corpus_chrf(pairs),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::checkpoint::State;
 use super::corpus::Skipped;
+use super::evaluate::Decoding;
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, Serialize)]
@@ -80,17 +81,19 @@ pub struct Valid {
     pub samples: Vec<Sample>,
 }
 
-/// Quality at one number of decoder passes.
+/// Quality at one number of decoder passes, or one width of a beam.
 #[derive(Clone, Debug, Serialize)]
 pub struct Score {
-    pub steps: usize,
+    #[serde(flatten)]
+    pub decoding: Decoding,
     pub bleu: f64,
     pub chrf: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
-    pub steps: usize,
+    #[serde(flatten)]
+    pub decoding: Decoding,
     pub source: String,
     pub reference: String,
     pub translation: String,
@@ -183,15 +186,15 @@ impl Throughput {
     }
 }
 
-/// Updates done of all, with loss, tokens a second and the time left.
+/// How much is done of all, with loss and tokens a second where a run trains, and the time left.
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// `done` updates lie behind a resumed run; the time left is reckoned from the rest.
-    pub fn new(updates: u64, done: u64) -> Self {
-        const TEMPLATE: &str = "{bar:30} {pos}/{len} updates · {msg} · {elapsed} · {eta} left";
-        let bar = ProgressBar::new(updates);
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+    /// `done` of the `count` units lie behind a resumed run; the time left is reckoned from the rest.
+    pub fn new(unit: &str, count: u64, done: u64) -> Self {
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} · {{msg}}{{elapsed}} · {{eta}} left");
+        let bar = ProgressBar::new(count);
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         bar.set_position(done);
@@ -199,14 +202,14 @@ impl Progress {
         Self(bar)
     }
 
-    /// One update is done.
+    /// One more is done.
     pub fn advance(&self) {
         self.0.inc(1);
     }
 
     pub fn show(&self, event: &Train) {
         self.0.set_message(format!(
-            "epoch {} · loss {:.3} · {:.0} tokens/s",
+            "epoch {} · loss {:.3} · {:.0} tokens/s · ",
             event.epoch + 1,
             event.loss,
             event.tokens_per_second
@@ -256,7 +259,7 @@ mod tests {
             reference: "zwei".into(),
             translation: "\"zwei\"".into(),
         };
-        let scores = vec![Score { steps: 4, bleu: 12.25, chrf: 40.0 }];
+        let scores = vec![Score { decoding: Decoding::Beam(4), bleu: 12.25, chrf: 40.0 }];
         let samples = vec![sample];
         log.write(&Event::Valid(Valid { update: 20, seconds: 1.5, sentences: 1, scores, samples })).unwrap();
 

@@ -2,9 +2,10 @@
 //!
 //! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
 //! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`] and [`log`] keep
-//! what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`cmlm`] and
-//! [`dims`] are the stages that use it. [`config`] says how. All chance comes from [`rng`]. Knows no server.
+//! what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`ar`], [`cmlm`] and
+//! [`dims`] are the stages that use it; [`distill`] writes text with what the first of them made. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
+pub mod ar;
 pub mod batches;
 mod card;
 pub mod checkpoint;
@@ -12,8 +13,10 @@ pub mod cmlm;
 pub mod config;
 pub mod corpus;
 pub mod dims;
+pub mod distill;
 pub mod ema;
 pub mod evaluate;
+pub mod files;
 pub mod log;
 pub mod masking;
 mod memory;

@@ -10,7 +10,7 @@ use super::corpus::Pair;
 use super::masking::{Masked, mask_target};
 use super::rng::Rng;
 use crate::Result;
-use crate::model::{Network, Padded};
+use crate::model::{Memory, Network, Padded};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
@@ -81,18 +81,30 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Encoder, length head, one decoder pass; the vocabulary product only at masked places.
+    /// Encoder, length head, one decoder pass over the whole canvas; the vocabulary product only at masked
+    /// places.
     pub fn of(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
+        Self::by(Network::decode, network, batch, mode)
+    }
+
+    /// The same by an autoregressive decoder: each place sees the canvas up to itself.
+    pub fn causal(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
+        Self::by(Network::decode_causal, network, batch, mode)
+    }
+
+    fn by(decode: Decode, network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
         let states = network.encode(&batch.source, mode)?;
         let lengths = network.length_logits(&states, &batch.source.lengths, mode)?;
         let length_loss = ops::cross_entropy(&lengths, &batch.classes, 0.0, 0)?;
         let memory = network.memory(&states, &batch.source.lengths, mode)?;
-        let decoded = network.decode(&batch.canvas, &memory, mode)?;
+        let decoded = decode(network, &batch.canvas, &memory, mode)?;
         let hidden = network.select(&decoded, batch.places.clone())?;
         let logits = network.logits(&hidden, mode)?;
         Ok(Self { hidden, logits, length_loss })
     }
 }
+
+type Decode = fn(&Network, &Padded, &Memory, &Mode) -> candle_core::Result<Tensor>;
 
 /// The losses of one micro-batch, as scalars on the tape.
 pub struct Losses {
@@ -143,21 +155,21 @@ impl Objective for Cmlm {
         let classes = student.shape().length_classes;
         let batch = Batch::new(pairs, &masked, classes, &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
-        Losses::cmlm(student, &batch, self.label_smoothing, self.length_weight, &mode)
+        let pass = Pass::of(student, &batch, &mode)?;
+        Losses::of(pass, &batch, self.label_smoothing, self.length_weight, student.forbidden())
     }
 }
 
 impl Losses {
-    /// `CE(tokens) + length_weight · CE(length)` of one pass over a batch.
-    pub fn cmlm(
-        network: &Network,
+    /// `CE(tokens) + length_weight · CE(length)` of one pass over a batch; ids below `forbidden` are no tokens.
+    pub fn of(
+        pass: Pass,
         batch: &Batch,
         smoothing: f32,
         length_weight: f64,
-        mode: &Mode,
+        forbidden: usize,
     ) -> Result<Self> {
-        let pass = Pass::of(network, batch, mode)?;
-        let tokens = ops::cross_entropy(&pass.logits, &batch.gold, smoothing, network.forbidden())?;
+        let tokens = ops::cross_entropy(&pass.logits, &batch.gold, smoothing, forbidden)?;
         Ok(Self {
             total: (&tokens + (&pass.length_loss * length_weight)?)?,
             tokens,

@@ -16,20 +16,18 @@ use super::checkpoint::{Checkpoint, State, Store, Tensors, restore};
 use super::config::Train;
 use super::corpus::{Corpus, Pair};
 use super::ema::Ema;
-use super::evaluate::{TestSet, evaluate};
+use super::evaluate::{Decoding, TestSet, evaluate, evaluate_search};
 use super::log::{self, Event, Log, Progress, Throughput};
 use super::objective::{Losses, Objective, Step};
 use super::optimizer::Optimizer;
 use super::rng::Rng;
 use super::schedule::Schedule;
 use super::weights::{Weights, frozen};
-use crate::decode::Steps;
+use crate::decode::Search;
 use crate::model::{Backend, Network, Shape};
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
-/// Steps at which a run is validated.
-const VALIDATED_STEPS: [u8; 2] = [1, 4];
 const SAMPLES: usize = 3;
 
 /// How a run ended.
@@ -64,8 +62,10 @@ pub struct Stage<'a> {
     pub corpus: Corpus,
     pub valid: TestSet,
     pub published: Published,
-    /// The validated number of steps whose BLEU decides which checkpoints are the best.
-    pub scored_steps: u8,
+    /// How the weights are made to translate at each validation.
+    pub validated: Vec<Decoding>,
+    /// The one of these whose BLEU decides which checkpoints are the best.
+    pub scored: Decoding,
     /// Validate before the first update too: the first weights are a model already.
     pub starts_validated: bool,
 }
@@ -163,7 +163,7 @@ impl<'a, O: Objective> Run<'a, O> {
         let start =
             log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
         self.log.write(&Event::Start(start))?;
-        let progress = Progress::new(train.updates, self.state.update);
+        let progress = Progress::new("updates", train.updates, self.state.update);
         if self.stage.starts_validated && self.state.update == 0 && self.state.score.is_none() {
             self.validate(&progress)?;
             self.save()?;
@@ -276,19 +276,24 @@ impl<'a, O: Objective> Run<'a, O> {
 
     fn validate(&mut self, progress: &Progress) -> Result<()> {
         let begin = Instant::now();
-        let Stage { tokenizer, valid, train, scored_steps, .. } = &self.stage;
+        let Stage { tokenizer, valid, train, validated, scored, .. } = &self.stage;
         let (mut scores, mut samples) = (Vec::new(), Vec::new());
-        for steps in VALIDATED_STEPS.into_iter().filter_map(Steps::new) {
-            let done = evaluate(&self.validated, tokenizer, valid, steps, 1, train.batch_tokens)?;
+        for &decoding in validated {
+            let (network, budget) = (&self.validated, train.batch_tokens);
+            let done = match decoding {
+                Decoding::Steps(steps) => evaluate(network, tokenizer, valid, steps, 1, budget)?,
+                Decoding::Beam(beam) => {
+                    let options = Search { max_batch_tokens: budget, ..Search::new(beam) };
+                    evaluate_search(network, tokenizer, valid, &options)?
+                }
+            };
             let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
-            scores.push(log::Score { steps: steps.get(), bleu, chrf });
-            progress.say(format!(
-                "update {}: BLEU {bleu:.2}, chrF {chrf:.2} at {steps} step(s)",
-                self.state.update
-            ));
+            scores.push(log::Score { decoding, bleu, chrf });
+            let update = self.state.update;
+            progress.say(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
             for i in 0..SAMPLES.min(valid.len()) {
                 let sample = log::Sample {
-                    steps: steps.get(),
+                    decoding,
                     source: valid.sources[i].clone(),
                     reference: valid.references[i].clone(),
                     translation: done.texts[i].clone(),
@@ -296,10 +301,10 @@ impl<'a, O: Objective> Run<'a, O> {
                 progress.say(format!("  {} → {}", sample.source, sample.translation));
                 samples.push(sample);
             }
-            if steps.get() == usize::from(*scored_steps) {
+            if decoding == *scored {
                 self.state.score = Some(bleu);
             }
-            let best = self.state.best.entry(format!("bleu@{steps}")).or_insert(f64::NEG_INFINITY);
+            let best = self.state.best.entry(decoding.key()).or_insert(f64::NEG_INFINITY);
             *best = best.max(bleu);
         }
         self.log.write(&Event::Valid(log::Valid {

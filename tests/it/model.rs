@@ -12,7 +12,7 @@ use tutti::nn::gemm::Precision;
 use tutti::text::Specials;
 use tutti::train::corpus::Pair;
 use tutti::train::masking::mask_target;
-use tutti::train::objective::{Batch, Losses};
+use tutti::train::objective::{Batch, Losses, Pass};
 use tutti::train::rng::Rng;
 use tutti::train::weights::Weights;
 
@@ -54,7 +54,8 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
 }
 
 fn total(weights: &Weights, batch: &Batch, mode: &Mode) -> Tensor {
-    Losses::cmlm(&weights.network, batch, 0.1, 0.1, mode).expect("a loss").total
+    let pass = Pass::of(&weights.network, batch, mode).expect("a pass");
+    Losses::of(pass, batch, 0.1, 0.1, weights.network.forbidden()).expect("a loss").total
 }
 
 #[test]

@@ -30,12 +30,7 @@ pub fn best_tokens(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>>
 /// For each row of `logits [rows, vocabulary]`: the `count` best tokens, best first, among `end` and those
 /// from `forbidden` upwards, with their log-probabilities among these. Ties go to the lower id; a score
 /// that is not a number is never among the best.
-pub fn top_tokens(
-    logits: &Tensor,
-    end: u32,
-    forbidden: usize,
-    count: usize,
-) -> Result<Vec<Vec<(u32, f32)>>> {
+pub fn top_tokens(logits: &Tensor, end: u32, forbidden: usize, count: usize) -> Result<Vec<Vec<(u32, f32)>>> {
     let (_, vocabulary) = logits.dims2()?;
     if end as usize >= forbidden || forbidden > vocabulary {
         bail!("top_tokens: end {end} and {forbidden} forbidden tokens of {vocabulary}");

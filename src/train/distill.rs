@@ -1,0 +1,278 @@
+//! `train distill`: the training sources as an autoregressive teacher translates them (sequence-level
+//! distillation, Kim and Rush 2016). Such text is simpler and more regular than people's, which is what
+//! a model that guesses all words at once needs.
+//!
+//! The work is cut into chunks of sentences, each a file that is written whole. So a stopped run loses no
+//! more than a chunk, and many machines can share the work: each takes its share of the chunks
+//! (`--shard i/n`), their files are brought into one folder, and whoever runs when all are there writes the
+//! text and its manifest.
+
+mod chunk;
+mod filter;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, Distill as Settings, distilled_files};
+use super::corpus::{Skipped, read_source_texts};
+use super::files::write_whole;
+use super::log::Progress;
+use super::run::End;
+use crate::decode::Search;
+use crate::model::{Architecture, Backend, Bundle, checksum};
+use crate::{Error, Result};
+use chunk::Chunk;
+
+/// The share of the work that one machine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Counted from 1.
+    index: usize,
+    count: usize,
+}
+
+impl Shard {
+    pub const WHOLE: Self = Self { index: 1, count: 1 };
+
+    fn takes(self, chunk: usize) -> bool {
+        chunk % self.count == self.index - 1
+    }
+}
+
+/// `2/4`: the second of four.
+impl FromStr for Shard {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::Config(format!("shard {text:?} is not i/n with 1 ≤ i ≤ n, such as 2/4"));
+        let (index, count) = text.split_once('/').ok_or_else(wrong)?;
+        let (index, count) = (index.parse().map_err(|_| wrong())?, count.parse().map_err(|_| wrong())?);
+        if (1..=count).contains(&index) { Ok(Self { index, count }) } else { Err(wrong()) }
+    }
+}
+
+/// What decides the text, for `plan.json`: a folder belongs to one plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Plan {
+    /// SHA-256 of the teacher's weights.
+    teacher: String,
+    beam: usize,
+    length_penalty: f32,
+    products: super::config::Products,
+    max_length_ratio: f64,
+    repeated_ngram: usize,
+    chunk: usize,
+    /// SHA-256 of all source sentences, one a line.
+    sources: String,
+    sentences: usize,
+}
+
+/// `manifest.json`: what the text is and what was left out of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    #[serde(flatten)]
+    plan: Plan,
+    /// Pairs in the text.
+    pub kept: usize,
+    /// Translations left out, by reason.
+    pub dropped: BTreeMap<String, usize>,
+    /// Source lines that never were translated.
+    pub skipped: Skipped,
+    /// SHA-256 of the two files.
+    source_checksum: String,
+    target_checksum: String,
+}
+
+const MANIFEST: &str = "manifest.json";
+const PLAN: &str = "plan.json";
+
+/// Translates this shard's chunks that are not there yet; `stop` is looked at before each. When all
+/// chunks are there, of this shard and of the others, writes `train.<source>`, `train.<target>` and last of
+/// all `manifest.json`. [`End::Finished`] says that the shard is done; without the others' chunks there is
+/// no manifest yet.
+///
+/// Errors: a teacher that is not autoregressive or of other languages; a folder that another plan began;
+/// whatever is wrong with bundle, data or folder.
+pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
+    let data = &config.data;
+    let settings = config.distill.clone().unwrap_or_default();
+    let folder = settings.output(&config.output);
+    let path = settings.teacher(&config.output);
+    let bundle = Bundle::open(&path)?;
+    require_teacher(&bundle, &data.source_lang, &data.target_lang)?;
+    let limit = data.max_tokens_per_sentence.min(bundle.config.shape.max_positions);
+    let (texts, skipped) = read_source_texts(data, limit, &bundle.tokenizer)?;
+    let plan = Plan::new(&settings, &bundle, &texts);
+    plan.claim(&folder)?;
+    if Manifest::read(&folder).is_ok_and(|manifest| manifest.plan == plan) {
+        return Ok(End::Finished);
+    }
+
+    let network = bundle.network(&Backend::cpu())?;
+    let chunks: Vec<&[String]> = texts.chunks(settings.chunk).collect();
+    let own: Vec<usize> = (0..chunks.len()).filter(|&i| shard.takes(i)).collect();
+    let there = own.iter().filter(|&&i| chunk_path(&folder, i).exists()).count();
+    let progress = Progress::new("chunks", own.len() as u64, there as u64);
+    let search = Search {
+        beam: settings.beam,
+        length_penalty: settings.length_penalty,
+        max_batch_tokens: settings.batch_tokens,
+        precision: settings.precision(),
+    };
+    for &index in &own {
+        let path = chunk_path(&folder, index);
+        if path.exists() {
+            continue;
+        }
+        if stop.load(Ordering::Relaxed) {
+            progress.finish();
+            return Ok(End::Interrupted);
+        }
+        let chunk = Chunk::translate(chunks[index], &network, &bundle.tokenizer, &search, &settings)?;
+        write_whole(&path, &chunk.to_bytes()?)?;
+        progress.advance();
+    }
+    progress.finish();
+    if (0..chunks.len()).all(|i| chunk_path(&folder, i).exists()) {
+        assemble(&folder, &chunks, plan, skipped, (&data.source_lang, &data.target_lang))?;
+    }
+    Ok(End::Finished)
+}
+
+/// Whether a folder holds finished text.
+///
+/// Errors: one that names the folder and what to do, where it does not.
+pub fn require_finished(folder: &Path) -> Result<()> {
+    Manifest::read(folder).map(drop)
+}
+
+fn chunk_path(folder: &Path, index: usize) -> PathBuf {
+    folder.join("chunks").join(format!("{index:06}.jsonl"))
+}
+
+fn require_teacher(bundle: &Bundle, source: &str, target: &str) -> Result<()> {
+    let model = &bundle.config;
+    if model.architecture != Architecture::Ar {
+        let reason =
+            format!("is of architecture {}; a teacher is what `train ar` writes", model.architecture.name());
+        return Err(Error::bundle(&bundle.dir, reason));
+    }
+    if (model.source.as_str(), model.target.as_str()) != (source, target) {
+        let reason =
+            format!("translates {} to {}, but data.* says {source} to {target}", model.source, model.target);
+        return Err(Error::bundle(&bundle.dir, reason));
+    }
+    Ok(())
+}
+
+impl Plan {
+    fn new(settings: &Settings, teacher: &Bundle, texts: &[String]) -> Self {
+        Self {
+            teacher: teacher.checksum.clone(),
+            beam: settings.beam,
+            length_penalty: settings.length_penalty,
+            products: settings.products,
+            max_length_ratio: settings.max_length_ratio,
+            repeated_ngram: settings.repeated_ngram,
+            chunk: settings.chunk,
+            sources: checksum(texts.join("\n").as_bytes()),
+            sentences: texts.len(),
+        }
+    }
+
+    /// Takes a folder that is new, or goes on in one of the same plan.
+    fn claim(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(PLAN);
+        if !path.exists() {
+            return write_whole(&path, &json(self)?);
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let found: Self =
+            serde_json::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        if found == *self {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "{} was begun with another teacher, other sources or other settings ({} says which); remove the folder, or choose another with distill.output",
+            folder.display(),
+            path.display()
+        )))
+    }
+}
+
+impl Manifest {
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST);
+        if !path.exists() {
+            return Err(Error::Config(format!(
+                "{} has no {MANIFEST}: `train distill` has not finished there",
+                folder.display()
+            )));
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+    }
+}
+
+/// Puts the chunks together in their order.
+fn assemble(
+    folder: &Path,
+    chunks: &[&[String]],
+    plan: Plan,
+    skipped: Skipped,
+    (source_lang, target_lang): (&str, &str),
+) -> Result<()> {
+    let (mut source, mut target) = (String::new(), String::new());
+    let (mut kept, mut dropped) = (0, BTreeMap::new());
+    for (index, sentences) in chunks.iter().enumerate() {
+        let chunk = Chunk::read(&chunk_path(folder, index), sentences)?;
+        for (sentence, outcome) in sentences.iter().zip(chunk.outcomes) {
+            match outcome {
+                Ok(translation) => {
+                    source.extend([sentence.as_str(), "\n"]);
+                    target.extend([translation.as_str(), "\n"]);
+                    kept += 1;
+                }
+                Err(reason) => *dropped.entry(reason).or_insert(0) += 1,
+            }
+        }
+    }
+    let (source_path, target_path) = distilled_files(folder, source_lang, target_lang);
+    write_whole(&source_path, source.as_bytes())?;
+    write_whole(&target_path, target.as_bytes())?;
+    let (source_checksum, target_checksum) = (checksum(source.as_bytes()), checksum(target.as_bytes()));
+    let manifest = Manifest { plan, kept, dropped, skipped, source_checksum, target_checksum };
+    write_whole(&folder.join(MANIFEST), &json(&manifest)?)
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(|e| Error::Config(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_share_out_every_chunk_once() {
+        for count in 1..6 {
+            let shards: Vec<Shard> = (1..=count).map(|i| format!("{i}/{count}").parse().unwrap()).collect();
+            for chunk in 0..20 {
+                assert_eq!(shards.iter().filter(|shard| shard.takes(chunk)).count(), 1);
+            }
+        }
+        assert_eq!("1/1".parse::<Shard>().unwrap(), Shard::WHOLE);
+    }
+
+    #[test]
+    fn a_shard_that_is_none_is_refused() {
+        for text in ["", "1", "0/4", "5/4", "1/0", "a/b", "-1/3"] {
+            let error = text.parse::<Shard>().unwrap_err().to_string();
+            assert!(error.contains("i/n"), "{text}: {error}");
+        }
+    }
+}
