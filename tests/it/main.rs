@@ -12,4 +12,5 @@ mod process;
 mod serve;
 mod shutdown;
 mod support;
+mod teacher;
 mod training;
