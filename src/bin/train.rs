@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use tutti::decode::{Loaded, Search, Steps};
-use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
+use tutti::model::{Architecture, Backend, Bundle, Dtype, Score, Shape};
 use tutti::text::Tokenizer;
 use tutti::train::ar;
+use tutti::train::bench::{self, Options};
 use tutti::train::checkpoint::Store;
 use tutti::train::cmlm;
-use tutti::train::config::Config;
+use tutti::train::config::{Config, Products};
 use tutti::train::corpus::read_lines;
 use tutti::train::dims;
 use tutti::train::distill::{self, Manifest, Shard};
@@ -40,6 +41,8 @@ enum Command {
     Dims(RunArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
+    /// Measure how fast an update is, for each kind of stage, on random text and weights
+    Bench(BenchArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
 }
@@ -85,6 +88,32 @@ struct AverageArgs {
 enum Averaged {
     Cmlm,
     Dims,
+}
+
+#[derive(Args, Clone)]
+struct BenchArgs {
+    /// Shape of the networks
+    #[arg(long, default_value = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000")]
+    shape: Shape,
+    /// What the operands of products are rounded to: f32 or bf16
+    #[arg(long, default_value = "bf16")]
+    products: Products,
+    /// Padded tokens of a batch
+    #[arg(long, default_value_t = 2048)]
+    batch_tokens: usize,
+    /// Tokens of a sentence, on average
+    #[arg(long, default_value_t = 14)]
+    sentence_tokens: usize,
+    #[arg(long, default_value_t = 0.1)]
+    dropout: f32,
+    /// Updates of each stage
+    #[arg(long, default_value_t = 10)]
+    updates: usize,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -134,6 +163,7 @@ fn main() -> Result<()> {
         Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.clone()),
         Command::Dims(args) => stage(&args, dims::run, dims_output),
         Command::Average(args) => average_bundle(&args),
+        Command::Bench(args) => bench_updates(&args),
         Command::Evaluate(args) => evaluate_bundle(&args),
     })?;
     thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
@@ -230,6 +260,23 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
     }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
     eprintln!("{}: mean of {}", args.output.display(), names.join(", "));
+    Ok(())
+}
+
+fn bench_updates(args: &BenchArgs) -> Result<()> {
+    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, updates, seed, json } =
+        args.clone();
+    let options = Options { shape, products, batch_tokens, sentence_tokens, dropout, updates, seed };
+    let measured = bench::run(&options)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&measured)?);
+        return Ok(());
+    }
+    println!("| stage | target tokens/s, median | best | s per update |\n|---|---|---|---|");
+    for m in measured {
+        let (rate, best) = (m.tokens_per_second, m.best_tokens_per_second);
+        println!("| {} | {rate:.0} | {best:.0} | {:.3} |", m.stage, m.seconds_per_update);
+    }
     Ok(())
 }
 

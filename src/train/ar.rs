@@ -77,12 +77,12 @@ fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path:
 }
 
 /// Cross entropy of each next token, the end of the sentence included, and of the length.
-struct Autoregressive {
-    specials: Specials,
-    label_smoothing: f32,
-    length_weight: f64,
-    dropout: f32,
-    products: Precision,
+pub(super) struct Autoregressive {
+    pub specials: Specials,
+    pub label_smoothing: f32,
+    pub length_weight: f64,
+    pub dropout: f32,
+    pub products: Precision,
 }
 
 impl Objective for Autoregressive {

@@ -4,6 +4,7 @@
 //! overrides a key of the file by its dotted name. The head of a file is its lab note: command, time, machine, scores.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +143,18 @@ pub enum Products {
     F32,
     /// Twice as fast on a CPU with AVX512-BF16, the same as `f32` on others.
     Bf16,
+}
+
+impl FromStr for Products {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            other => Err(Error::Config(format!("products {other:?} are unknown; f32 and bf16 are known"))),
+        }
+    }
 }
 
 impl From<Products> for Precision {

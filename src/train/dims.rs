@@ -109,14 +109,14 @@ fn require_languages(bundle: &Bundle, source: &str, target: &str) -> Result<()> 
 }
 
 /// The losses of DiMS.
-struct Dims {
-    settings: Settings,
+pub(super) struct Dims {
+    pub settings: Settings,
     /// No gradient reaches it. Where it follows the student, it does so between updates.
-    teacher: Network,
-    specials: Specials,
-    length_weight: f64,
-    products: Precision,
-    batch_tokens: usize,
+    pub teacher: Network,
+    pub specials: Specials,
+    pub length_weight: f64,
+    pub products: Precision,
+    pub batch_tokens: usize,
 }
 
 impl Objective for Dims {

@@ -254,7 +254,7 @@ mod tests {
         }))
         .unwrap();
         let sample = Sample {
-            steps: 4,
+            decoding: Decoding::Beam(4),
             source: "two\nlines".into(),
             reference: "zwei".into(),
             translation: "\"zwei\"".into(),

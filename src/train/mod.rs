@@ -7,6 +7,7 @@
 
 pub mod ar;
 pub mod batches;
+pub mod bench;
 mod card;
 pub mod checkpoint;
 pub mod cmlm;

@@ -1,0 +1,184 @@
+//! `train bench`: how fast an update is, for each kind of stage, on random text and weights. The stages
+//! take turns, update by update, so that what else the machine does falls on all of them.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::ar::Autoregressive;
+use super::batches::{Batches, Position};
+use super::config::{Dims as DimsSettings, Following, Mask, Products};
+use super::corpus::{Corpus, Pair};
+use super::dims::Dims;
+use super::objective::{Cmlm, Objective, Step};
+use super::optimizer::{AdamW, Optimizer};
+use super::rng::Rng;
+use super::weights::Weights;
+use crate::model::{Backend, Network, Shape};
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub shape: Shape,
+    pub products: Products,
+    /// Padded tokens of the longer side in a batch.
+    pub batch_tokens: usize,
+    /// Tokens of a sentence on either side, bos and eos included: drawn from half to one and a half of this.
+    pub sentence_tokens: usize,
+    pub dropout: f32,
+    /// Measured updates of each stage; one more goes before them.
+    pub updates: usize,
+    pub seed: u64,
+}
+
+/// One stage's updates.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub stage: &'static str,
+    /// Medians over the updates. Target tokens, bos and eos counted, padding not.
+    pub tokens_per_second: f64,
+    pub seconds_per_update: f64,
+    /// Of the fastest update.
+    pub best_tokens_per_second: f64,
+}
+
+struct Lane {
+    stage: &'static str,
+    weights: Weights,
+    optimizer: Optimizer,
+    objective: Box<dyn Objective>,
+    /// Seconds and target tokens of each update.
+    updates: Vec<(f64, usize)>,
+}
+
+/// Measures AR, CMLM and DiMS (random masks, two teacher passes; full masks, four).
+///
+/// Errors: no updates; a batch too small for a sentence; whatever the network answers.
+pub fn run(options: &Options) -> Result<Vec<Measured>> {
+    if options.updates == 0 {
+        return Err(Error::Config("updates is 0; it must be at least 1".into()));
+    }
+    let rng = Rng::from_seed(options.seed);
+    let corpus = random_corpus(options, &rng);
+    let mut batches = Batches::new(corpus.lengths(), options.batch_tokens, &rng, Position::default())?;
+    let mut lanes = lanes(options)?;
+    for update in 0..=options.updates as u64 {
+        let pairs: Vec<&Pair> = batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
+        for lane in &mut lanes {
+            let begin = Instant::now();
+            let losses = lane.objective.losses(Step {
+                student: &lane.weights.network,
+                pairs: &pairs,
+                masks: rng.fork("masks", update),
+                dropout: rng.fork("dropout", update).next_u64(),
+            })?;
+            let gradients = losses.total.backward()?;
+            lane.optimizer.step(&gradients, 1.0, 1e-4)?;
+            lane.updates.push((begin.elapsed().as_secs_f64(), losses.target_tokens));
+        }
+    }
+    Ok(lanes.into_iter().map(Lane::measured).collect())
+}
+
+impl Lane {
+    fn measured(self) -> Measured {
+        let measured = &self.updates[1..];
+        let rates = sorted(measured.iter().map(|(seconds, tokens)| *tokens as f64 / seconds));
+        let seconds = sorted(measured.iter().map(|(seconds, _)| *seconds));
+        Measured {
+            stage: self.stage,
+            tokens_per_second: rates[rates.len() / 2],
+            seconds_per_update: seconds[seconds.len() / 2],
+            best_tokens_per_second: rates[rates.len() - 1],
+        }
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn random_corpus(options: &Options, rng: &Rng) -> Corpus {
+    let mut rng = rng.fork("bench corpus", 0);
+    let first = Specials::NAMES.len();
+    let most = options.shape.max_positions;
+    let mut sentence = || {
+        let length = (options.sentence_tokens / 2 + rng.below(options.sentence_tokens + 1)).clamp(3, most);
+        let inner = (2..length).map(|_| (first + rng.below(options.shape.vocab - first)) as u32);
+        let Specials { bos, eos, .. } = Specials::default();
+        [bos].into_iter().chain(inner).chain([eos]).collect::<Vec<u32>>()
+    };
+    let count = (options.updates + 2) * options.batch_tokens / 3;
+    let pairs = (0..count.min(20_000)).map(|_| Pair { source: sentence(), target: sentence() }).collect();
+    Corpus { pairs, ..Corpus::default() }
+}
+
+fn lanes(options: &Options) -> Result<Vec<Lane>> {
+    let (backend, specials) = (Backend::cpu(), Specials::default());
+    let products = options.products.into();
+    let dims = |mask, steps| -> Result<Box<dyn Objective>> {
+        let settings = DimsSettings { mask, steps, ema: Following::Switch(false), ..DimsSettings::default() };
+        Ok(Box::new(Dims {
+            settings,
+            teacher: Network::random(&options.shape, options.seed, &backend)?,
+            specials,
+            length_weight: 0.1,
+            products,
+            batch_tokens: options.batch_tokens,
+        }))
+    };
+    let (label_smoothing, length_weight, dropout) = (0.1, 0.1, options.dropout);
+    let stages: [(&'static str, Box<dyn Objective>); 4] = [
+        ("ar", Box::new(Autoregressive { specials, label_smoothing, length_weight, dropout, products })),
+        ("cmlm", Box::new(Cmlm { specials, label_smoothing, length_weight, dropout, products })),
+        ("dims, random masks, 2 passes", dims(Mask::Random, 2)?),
+        ("dims, full masks, 4 passes", dims(Mask::Full, 4)?),
+    ];
+    let lane = |(stage, objective)| {
+        let weights = Weights::initial(&options.shape, options.seed, &backend)?;
+        let named = weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
+        let optimizer = Optimizer::new(named, AdamW::default())?;
+        Ok(Lane { stage, weights, optimizer, objective, updates: Vec::new() })
+    };
+    stages.into_iter().map(lane).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(updates: usize) -> Options {
+        Options {
+            shape: "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=32,positions=24".parse().unwrap(),
+            products: Products::F32,
+            batch_tokens: 60,
+            sentence_tokens: 8,
+            dropout: 0.1,
+            updates,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn every_stage_is_measured() {
+        let measured = run(&options(3)).unwrap();
+        let stages: Vec<&str> = measured.iter().map(|m| m.stage).collect();
+        assert_eq!(stages.len(), 4);
+        assert_eq!(stages[..2], ["ar", "cmlm"]);
+        for m in &measured {
+            assert!(m.tokens_per_second > 0.0 && m.best_tokens_per_second >= m.tokens_per_second);
+            assert!(m.seconds_per_update > 0.0);
+        }
+    }
+
+    #[test]
+    fn no_updates_and_a_small_batch_are_errors() {
+        assert!(run(&options(0)).unwrap_err().to_string().contains("updates"));
+        let small = Options { batch_tokens: 5, ..options(1) };
+        assert!(run(&small).is_err());
+    }
+}
