@@ -7,14 +7,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use tutti::decode::{Loaded, Steps};
 use tutti::model::{Backend, Bundle, Dtype, Score};
-use tutti::text::Tokenizer;
 use tutti::train::checkpoint::Store;
 use tutti::train::cmlm;
 use tutti::train::config::Config;
-use tutti::train::corpus::read_lines;
 use tutti::train::dims;
 use tutti::train::evaluate::{Measured, TestSet, evaluate};
 use tutti::train::run::End;
+use tutti::train::{pipeline, vocabulary};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -26,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Go through all stages of a run that are not done yet, from text to student
+    Run(RunArgs),
     /// Learn the vocabulary of both languages from the training text
     Tokenizer(RunArgs),
     /// Train a CMLM; goes on from the last checkpoint in the output folder
@@ -110,35 +111,19 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
     let thread = work.spawn(move || match cli.command {
-        Command::Tokenizer(args) => tokenizer(&args),
-        Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.clone()),
-        Command::Dims(args) => stage(&args, dims::run, dims_output),
+        Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
+        Command::Tokenizer(args) => stage(&args, vocabulary::run, |config| config.tokenizer.path.clone()),
+        Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
+        Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => average_bundle(&args),
         Command::Evaluate(args) => evaluate_bundle(&args),
     })?;
     thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
 }
 
-fn tokenizer(args: &RunArgs) -> Result<()> {
-    let config = Config::read(&args.config, &args.overrides)?;
-    let mut lines = Vec::new();
-    for (source, target) in config.data.train_files() {
-        lines.extend(read_lines(&source)?);
-        lines.extend(read_lines(&target)?);
-    }
-    let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), config.tokenizer.vocab_size)?;
-    let path = &config.tokenizer.path;
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    }
-    tokenizer.save(path)?;
-    eprintln!("{}: {} tokens from {} lines", path.display(), tokenizer.vocab_size(), lines.len());
-    Ok(())
-}
-
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
-/// Runs a stage until it is done or Ctrl-C; `output` is the stage's folder.
+/// Runs a stage until it is done or Ctrl-C; `output` is what it makes.
 fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<()> {
     static STOP: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(|| {
@@ -149,7 +134,7 @@ fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<(
     })?;
     let config = Config::read(&args.config, &args.overrides)?;
     match run(&config, &STOP)? {
-        End::Finished => eprintln!("done: {}", output(&config).join("bundle").display()),
+        End::Finished => eprintln!("done: {}", output(&config).display()),
         End::Interrupted => eprintln!("saved; the same command goes on from here"),
     }
     Ok(())

@@ -93,7 +93,7 @@ impl Tokenizer {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let json = self.inner.to_string(false).map_err(wrong)?;
-        std::fs::write(path, json).map_err(Error::io(path))
+        crate::files::write(path, json.as_bytes())
     }
 
     /// `bos x1..xn eos`. Text that spells a special token (`<mask>`) is encoded as the text it is.

@@ -15,11 +15,13 @@ use crate::{Error, Result};
 
 mod dims;
 mod paths;
+mod pipeline;
 
 pub use dims::{Auto, Dims, Following, Mask};
+pub use pipeline::{Pipeline, StageName};
 
 /// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` all but `dims`, `train dims`
-/// what [`Dims`] says.
+/// what [`Dims`] says, `train run` everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -33,6 +35,8 @@ pub struct Config {
     pub train: Train,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dims: Option<Dims>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Pipeline>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -319,7 +323,8 @@ impl Config {
         }
         let (cooldown, updates) = (train.cooldown, train.updates);
         rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))?;
-        dims.as_ref().map_or(Ok(()), Dims::validate)
+        dims.as_ref().map_or(Ok(()), Dims::validate)?;
+        self.pipeline.as_ref().map_or(Ok(()), Pipeline::validate)
     }
 }
 

@@ -47,7 +47,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;
     let (shape, tokenizer) = (bundle.config.shape.clone(), bundle.tokenizer.clone());
-    let limit = data.max_tokens_per_sentence.min(shape.max_positions);
+    let positions = shape.max_positions;
+    let limit = data.max_tokens_per_sentence.min(positions);
     let corpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
     let (source, target) = data.valid_files();
     let fixed = bundle.network(&backend)?;
@@ -58,7 +59,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         shape,
         initial: bundle.tensors().clone(),
         corpus: corpus(data, limit, &tokenizer)?,
-        valid: TestSet::read(&source, &target, train.valid_sentences, &tokenizer)?,
+        valid: TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?,
         tokenizer: &tokenizer,
         published: Published::Trained,
         scored_steps: SCORED_STEPS,

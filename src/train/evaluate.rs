@@ -1,12 +1,12 @@
 //! Quality of a network on parallel text, for each number of decoding steps: `train evaluate`, and
 //! the validation inside a run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::corpus::read_lines;
+use super::corpus::{read_lines, require_equal_counts};
 use crate::decode::{DecodeOptions, Steps, Translator, translate};
 use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
 use crate::text::Tokenizer;
@@ -28,16 +28,32 @@ impl TestSet {
     /// Reads the first `count` lines of a pair of files.
     pub fn read(source: &Path, target: &Path, count: usize, tokenizer: &Tokenizer) -> Result<Self> {
         let (mut sources, mut references) = (read_lines(source)?, read_lines(target)?);
-        if sources.len() != references.len() {
-            return Err(Error::Data {
-                path: PathBuf::from(target),
-                line: references.len(),
-                reason: format!("{} lines, but {} has {}", references.len(), source.display(), sources.len()),
-            });
-        }
+        require_equal_counts((source, sources.len()), (target, references.len()))?;
         sources.truncate(count);
         references.truncate(count);
         Self::new(sources, references, tokenizer)
+    }
+
+    /// As [`TestSet::read`], for a network that takes sentences of up to `limit` tokens, `bos` and `eos`
+    /// counted: what it could not be validated with is told before it is trained.
+    pub fn read_within(
+        source: &Path,
+        target: &Path,
+        count: usize,
+        tokenizer: &Tokenizer,
+        limit: usize,
+    ) -> Result<Self> {
+        let set = Self::read(source, target, count, tokenizer)?;
+        let wrong = |line, reason| Err(Error::Data { path: source.to_path_buf(), line, reason });
+        match set.ids.iter().enumerate().find(|(_, ids)| ids.len() > limit) {
+            _ if set.is_empty() => wrong(1, "the file has no lines to validate with".into()),
+            None => Ok(set),
+            Some((index, ids)) => {
+                let reason =
+                    format!("the sentence has {} tokens, the network takes up to {limit}", ids.len());
+                wrong(index + 1, reason)
+            }
+        }
     }
 
     pub fn len(&self) -> usize {

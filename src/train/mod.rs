@@ -3,7 +3,8 @@
 //! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
 //! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`] and [`log`] keep
 //! what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`cmlm`] and
-//! [`dims`] are the stages that use it. [`config`] says how. All chance comes from [`rng`]. Knows no server.
+//! [`dims`] are the stages that use it, [`vocabulary`] is the one before them, and [`pipeline`] runs all in
+//! order. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
 pub mod batches;
 mod card;
@@ -19,7 +20,10 @@ pub mod masking;
 mod memory;
 pub mod objective;
 pub mod optimizer;
+pub mod pipeline;
+mod progress;
 pub mod rng;
 pub mod run;
 pub mod schedule;
+pub mod vocabulary;
 pub mod weights;

@@ -17,9 +17,10 @@ use super::config::Train;
 use super::corpus::{Corpus, Pair};
 use super::ema::Ema;
 use super::evaluate::{TestSet, evaluate};
-use super::log::{self, Event, Log, Progress, Throughput};
+use super::log::{self, Event, Log, Throughput};
 use super::objective::{Losses, Objective, Step};
 use super::optimizer::Optimizer;
+use super::progress::Progress;
 use super::rng::Rng;
 use super::schedule::Schedule;
 use super::weights::{Weights, frozen};
@@ -101,6 +102,9 @@ impl<'a, O: Objective> Run<'a, O> {
         let mut optimizer = Optimizer::new(named(), train.adamw())?;
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
         let store = Store::open(&stage.output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        // Weights and two moments, in f32.
+        let copies = 3 + u64::from(ema.is_some());
+        store.require_room(4 * weights.count() as u64 * copies)?;
         let state = match store.last()? {
             None => State {
                 update: 0,

@@ -8,6 +8,7 @@ mod errors;
 mod model;
 mod operations;
 mod overload;
+mod pipeline;
 mod process;
 mod serve;
 mod shutdown;

@@ -30,12 +30,12 @@ const VERBS: [(&str, &str); 5] = [
 ];
 
 /// A run in a folder of its own.
-struct Toy {
+pub struct Toy {
     folder: tempfile::TempDir,
 }
 
 impl Toy {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (mut en, mut de) = (String::new(), String::new());
         for (s, t) in SUBJECTS {
@@ -56,11 +56,11 @@ impl Toy {
         toy
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn config(&self, output: &str, more: &str) -> Config {
+    pub fn config(&self, output: &str, more: &str) -> Config {
         let text = format!(
             r#"
             output = "{output}"
@@ -105,7 +105,7 @@ impl Toy {
         Config::read(&file, &[]).unwrap()
     }
 
-    fn run(&self, output: &str, updates: u64) -> End {
+    pub fn run(&self, output: &str, updates: u64) -> End {
         let config = self.config(output, &format!("updates = {updates}"));
         cmlm::run(&config, &AtomicBool::new(false)).unwrap()
     }
@@ -135,12 +135,12 @@ impl Toy {
         events.filter(|e| e["event"] == event).map(|e| e[key].as_f64().unwrap()).collect()
     }
 
-    fn checkpoint(&self, output: &str, update: u64) -> PathBuf {
+    pub fn checkpoint(&self, output: &str, update: u64) -> PathBuf {
         self.path(output).join(format!("checkpoints/update-{update:08}"))
     }
 }
 
-fn assert_same_file(a: &Path, b: &Path) {
+pub fn assert_same_file(a: &Path, b: &Path) {
     assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{} and {} differ", a.display(), b.display());
 }
 
