@@ -42,6 +42,9 @@ pub struct State {
     pub score: Option<f64>,
     /// The best of each score so far in the run.
     pub best: BTreeMap<String, f64>,
+    /// Since the one-step BLEU last rose.
+    #[serde(default)]
+    pub validations_without_gain: u64,
     /// The run's configuration, word for word.
     pub config: String,
 }

@@ -37,7 +37,7 @@ pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
 /// after each update; when it is set, everything is saved first.
 ///
 /// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
-/// average, where the run keeps one).
+/// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let (train, data) = (&config.train, &config.data);
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
@@ -70,7 +70,12 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let mut run = Run::prepare(stage, backend, |_| objective)?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        write_bundle(config, &tokenizer, run.published(), &config.output.join("bundle"))?;
+        let (best, bundle) = (run.best(train.average_best)?, config.output.join("bundle"));
+        if best.is_empty() {
+            write_bundle(config, &tokenizer, run.published(), &bundle)?;
+        } else {
+            write_average(config, &best, &bundle)?;
+        }
     }
     Ok(end)
 }

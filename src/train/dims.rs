@@ -36,7 +36,7 @@ const SCORED_STEPS: u8 = 1;
 /// there is one. `stop` is looked at after each update; when it is set, everything is saved first.
 ///
 /// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the student of the best one-step
-/// BLEU; the teacher's own weights are the first candidate. In a checkpoint `ema.safetensors` is the teacher.
+/// BLEU, or the mean of as many as `dims.average_best` says; the teacher's own weights are the first candidate. In a checkpoint `ema.safetensors` is the teacher.
 ///
 /// Errors: a teacher for other languages; whatever is wrong with bundle, data or folder.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
@@ -76,8 +76,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     })?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        let best = run.best()?;
-        write_bundle(config, &bundle, best.as_ref().unwrap_or(run.published()), &output.join("bundle"))?;
+        let best = average(&run.best(train.average_best)?)?;
+        write_bundle(config, &bundle, &best, &output.join("bundle"))?;
     }
     Ok(end)
 }

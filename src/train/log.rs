@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::State;
 use super::corpus::Skipped;
+use super::tensorboard::Events;
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, Serialize)]
@@ -122,6 +123,8 @@ struct Line<'a> {
 pub struct Log {
     file: File,
     path: PathBuf,
+    /// What the log says, for TensorBoard.
+    mirror: Option<Events>,
 }
 
 impl Log {
@@ -131,9 +134,14 @@ impl Log {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
         let file = OpenOptions::new().create(true).append(true).read(true).open(path);
-        let mut log = Self { file: file.map_err(Error::io(path))?, path: path.to_path_buf() };
+        let mut log = Self { file: file.map_err(Error::io(path))?, path: path.to_path_buf(), mirror: None };
         log.end_cut_line().map_err(Error::io(path))?;
         Ok(log)
+    }
+
+    /// Tells TensorBoard too, from now on.
+    pub fn mirrored(self, events: Events) -> Self {
+        Self { mirror: Some(events), ..self }
     }
 
     /// Appends one line, in one write. A loss that is not a number is written as `null`.
@@ -142,7 +150,8 @@ impl Log {
         let time_seconds = (since.as_secs_f64() * 1e3).round() / 1e3;
         let line = serde_json::to_string(&Line { time_seconds, event });
         let line = line.map_err(std::io::Error::from).map_err(Error::io(&self.path))?;
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        self.mirror.as_mut().map_or(Ok(()), |events| events.tell(event))
     }
 
     /// A run that was killed while writing leaves half a line; the next event begins on a new one.

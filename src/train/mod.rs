@@ -1,8 +1,8 @@
 //! Everything that makes a model: data in, bundle out.
 //!
 //! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
-//! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`] and [`log`] keep
-//! what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`cmlm`] and
+//! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
+//! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`cmlm`] and
 //! [`dims`] are the stages that use it, [`vocabulary`] is the one before them, and [`pipeline`] runs all in
 //! order. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
@@ -25,5 +25,6 @@ mod progress;
 pub mod rng;
 pub mod run;
 pub mod schedule;
+pub mod tensorboard;
 pub mod vocabulary;
 pub mod weights;

@@ -23,6 +23,7 @@ use super::optimizer::Optimizer;
 use super::progress::Progress;
 use super::rng::Rng;
 use super::schedule::Schedule;
+use super::tensorboard::Events;
 use super::weights::{Weights, frozen};
 use crate::decode::Steps;
 use crate::model::{Backend, Network, Shape};
@@ -31,6 +32,8 @@ use crate::{Error, Result};
 
 /// Steps at which a run is validated.
 const VALIDATED_STEPS: [u8; 2] = [1, 4];
+/// The one of them whose BLEU has to rise for a run with `train.patience` to go on: what most users ask for.
+const PATIENT_STEPS: usize = 1;
 const SAMPLES: usize = 3;
 
 /// How a run ended.
@@ -113,6 +116,7 @@ impl<'a, O: Objective> Run<'a, O> {
                 skipped: 0,
                 score: None,
                 best: Default::default(),
+                validations_without_gain: 0,
                 config: stage.config.clone(),
             },
             Some(path) => {
@@ -142,7 +146,10 @@ impl<'a, O: Objective> Run<'a, O> {
         let validated = frozen(shape, &published, &backend)?;
         let rng = Rng::from_seed(train.seed);
         let batches = Batches::new(stage.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
-        let log = Log::open(&stage.output.join("log.jsonl"))?;
+        let mut log = Log::open(&stage.output.join("log.jsonl"))?;
+        if train.tensorboard {
+            log = log.mirrored(Events::open(&stage.output.join("tensorboard"))?);
+        }
         Ok(Self {
             objective: objective(averaged),
             stage,
@@ -175,12 +182,15 @@ impl<'a, O: Objective> Run<'a, O> {
         let mut throughput = Throughput::start();
         let mut means = Means::default();
 
-        let end = loop {
+        let (end, reason) = loop {
             if self.state.update >= train.updates {
-                break End::Finished;
+                break (End::Finished, "finished");
+            }
+            if train.patience > 0 && self.state.validations_without_gain >= train.patience {
+                break (End::Finished, "no gain");
             }
             if stop.load(Ordering::Relaxed) {
-                break End::Interrupted;
+                break (End::Interrupted, "interrupted");
             }
             let update = self.state.update + 1;
             let rate = self.stage.schedule.rate(update);
@@ -226,7 +236,6 @@ impl<'a, O: Objective> Run<'a, O> {
             self.save()?;
         }
         progress.finish();
-        let reason = if end == End::Finished { "finished" } else { "interrupted" };
         self.log.write(&Event::Stop(log::Stop { update: self.state.update, reason: reason.into() }))?;
         Ok(end)
     }
@@ -272,10 +281,9 @@ impl<'a, O: Objective> Run<'a, O> {
         &self.published
     }
 
-    /// The trained weights with the best score, if a validated checkpoint is there.
-    pub fn best(&self) -> Result<Option<Tensors>> {
-        let best = self.store.best(1)?.pop();
-        best.map(|path| Ok(Checkpoint::load(&path, self.backend.device())?.model)).transpose()
+    /// The checkpoints with the best scores, best first; fewer than `count` where fewer were kept.
+    pub fn best(&self, count: usize) -> Result<Vec<PathBuf>> {
+        self.store.best(count)
     }
 
     fn validate(&mut self, progress: &Progress) -> Result<()> {
@@ -304,6 +312,10 @@ impl<'a, O: Objective> Run<'a, O> {
                 self.state.score = Some(bleu);
             }
             let best = self.state.best.entry(format!("bleu@{steps}")).or_insert(f64::NEG_INFINITY);
+            if steps.get() == PATIENT_STEPS {
+                let waited = self.state.validations_without_gain + 1;
+                self.state.validations_without_gain = if bleu > *best { 0 } else { waited };
+            }
             *best = best.max(bleu);
         }
         self.log.write(&Event::Valid(log::Valid {

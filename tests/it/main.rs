@@ -12,5 +12,6 @@ mod pipeline;
 mod process;
 mod serve;
 mod shutdown;
+mod stopping;
 mod support;
 mod training;

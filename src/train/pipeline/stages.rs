@@ -17,7 +17,7 @@ use crate::train::{cmlm, dims, vocabulary};
 use crate::{Error, Result};
 
 /// Settings of `[train]` that no weight depends on.
-const WITHOUT_EFFECT: [&str; 4] = ["checkpoint_every", "keep_best", "keep_last", "log_every"];
+const WITHOUT_EFFECT: [&str; 5] = ["checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
 
 /// One stage of one run.
 pub struct Stage {
@@ -158,7 +158,7 @@ fn updates(train: &Train, passes: f64) -> f64 {
 
 /// What the loop of training leaves in its folder on the way.
 fn traces(output: &Path) -> Vec<PathBuf> {
-    ["checkpoints", "log.jsonl"].map(|name| output.join(name)).to_vec()
+    ["checkpoints", "log.jsonl", "tensorboard"].map(|name| output.join(name)).to_vec()
 }
 
 fn training_files(config: &Config) -> Vec<(String, Artifact)> {
