@@ -13,7 +13,7 @@ use tutti::train::config::Config;
 use tutti::train::dims;
 use tutti::train::evaluate::{Measured, TestSet, evaluate};
 use tutti::train::run::End;
-use tutti::train::{pipeline, vocabulary};
+use tutti::train::{pipeline, report, vocabulary};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -37,6 +37,8 @@ enum Command {
     Average(AverageArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
+    /// Compare bundles on parallel text: quality, latency and significance, as a table and a plot
+    Report(ReportArgs),
 }
 
 #[derive(Args)]
@@ -104,6 +106,49 @@ struct EvaluateArgs {
     record: bool,
 }
 
+#[derive(Args)]
+struct ReportArgs {
+    /// Folder of a bundle, or NAME=FOLDER; once for each model, the first is what others are compared with
+    #[arg(long = "model", value_name = "[NAME=]FOLDER", required = true)]
+    models: Vec<String>,
+    /// Text to translate, a sentence a line
+    #[arg(long)]
+    source: PathBuf,
+    /// What it should become, line by line
+    #[arg(long)]
+    reference: PathBuf,
+    /// Only so many sentences, from the head of the files
+    #[arg(long)]
+    sentences: Option<usize>,
+    /// Numbers of decoder passes
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
+    steps: Vec<u8>,
+    /// Lengths tried for each sentence
+    #[arg(long = "length-beam", value_delimiter = ',', default_value = "1,3,5")]
+    length_beams: Vec<usize>,
+    /// BLEU by source length too: the longest source of each bucket but the last, in words
+    #[arg(long, value_delimiter = ',')]
+    buckets: Vec<usize>,
+    /// Bootstrap samples, for intervals and significance
+    #[arg(long, default_value_t = 1000)]
+    resamples: usize,
+    /// Of the samples
+    #[arg(long, default_value_t = 12345)]
+    seed: u64,
+    /// Sentences that are timed one by one
+    #[arg(long, default_value_t = 200)]
+    timed_sentences: usize,
+    /// Padded tokens of a batch, where quality is measured
+    #[arg(long, default_value_t = 2048)]
+    batch_tokens: usize,
+    /// q8 (eight bits, as the server computes) or f32
+    #[arg(long, default_value = "q8")]
+    dtype: Dtype,
+    /// Gets report.md, quality.svg and report.json
+    #[arg(long)]
+    output: PathBuf,
+}
+
 /// candle's backward pass recurses once for each op of the tape.
 const STACK_BYTES: usize = 256 << 20;
 
@@ -117,6 +162,7 @@ fn main() -> Result<()> {
         Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => average_bundle(&args),
         Command::Evaluate(args) => evaluate_bundle(&args),
+        Command::Report(args) => report_models(args),
     })?;
     thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
 }
@@ -222,4 +268,33 @@ fn print_table(rows: &[Measured]) {
             r.sentences_per_second
         );
     }
+}
+
+fn report_models(args: ReportArgs) -> Result<()> {
+    let plan = report::Plan {
+        source: args.source,
+        reference: args.reference,
+        sentences: args.sentences,
+        steps: args.steps,
+        length_beams: args.length_beams,
+        buckets: args.buckets,
+        resamples: args.resamples,
+        seed: args.seed,
+        timed_sentences: args.timed_sentences,
+        batch_tokens: args.batch_tokens,
+        dtype: args.dtype,
+    };
+    plan.validate()?;
+    let open = |text: &String| match text.split_once('=') {
+        Some((name, path)) => report::Model::open(Some(name), path.as_ref(), &plan),
+        None => report::Model::open(None, text.as_ref(), &plan),
+    };
+    let models = args.models.iter().map(open).collect::<tutti::Result<Vec<_>>>()?;
+    let done = report::run(&plan, &models, |row| {
+        let report::Row { model, way, bleu, latency_p50_ms, .. } = row;
+        eprintln!("{model}, {way}: BLEU {bleu:.2}, {latency_p50_ms:.1} ms");
+    })?;
+    done.write(&args.output)?;
+    eprintln!("done: {}", args.output.join("report.md").display());
+    Ok(())
 }

@@ -78,7 +78,11 @@ mod tests {
 
     /// Reference, baseline, system.
     const SENTENCES: [[&str; 3]; 6] = [
-        ["Der Hund schläft auf dem Sofa.", "Der Hund schläft auf das Sofa.", "Der Hund schläft auf dem Sofa."],
+        [
+            "Der Hund schläft auf dem Sofa.",
+            "Der Hund schläft auf das Sofa.",
+            "Der Hund schläft auf dem Sofa.",
+        ],
         [
             "Die Katze sieht das Meer heute nicht.",
             "Die Katze sieht heute das Meer nicht.",

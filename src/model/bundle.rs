@@ -154,6 +154,11 @@ impl Bundle {
     }
 }
 
+/// SHA-256 in hex.
+pub fn checksum(bytes: &[u8]) -> String {
+    files::digest(bytes)
+}
+
 /// Nothing is lost where such a folder is replaced.
 fn is_empty_folder(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())

@@ -7,7 +7,7 @@ mod network;
 mod params;
 pub mod quantized;
 
-pub use bundle::{Bundle, Score};
+pub use bundle::{Bundle, Score, checksum};
 pub use config::{Config, Shape};
 pub use network::{Memory, Network, Padded};
 pub use params::{Backend, Dtype, Spec};

@@ -4,7 +4,7 @@
 //! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
 //! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`cmlm`] and
 //! [`dims`] are the stages that use it, [`vocabulary`] is the one before them, and [`pipeline`] runs all in
-//! order. [`config`] says how. All chance comes from [`rng`]. Knows no server.
+//! order. [`evaluate`] and [`report`] say how good it all is. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
 pub mod batches;
 mod card;
@@ -22,6 +22,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod pipeline;
 mod progress;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod schedule;

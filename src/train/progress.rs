@@ -12,24 +12,20 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::log;
 
-/// Updates done of all, with loss, tokens a second and the time left.
+/// Updates or other units done of all, and the time left.
 pub struct Progress {
     bar: ProgressBar,
     overall: Option<Overall>,
 }
 
 impl Progress {
-    /// `done` updates lie behind a resumed run; the time left is reckoned from the rest.
-    pub fn new(updates: u64, done: u64) -> Self {
-        Self::of("updates", updates, done)
-    }
-
-    /// Of a stage that counts something else than updates.
-    pub fn of(unit: &str, total: u64, done: u64) -> Self {
+    /// `done` of `count` updates (or another unit) lie behind a resumed run; the time left is reckoned from
+    /// the rest.
+    pub fn new(unit: &str, count: u64, done: u64) -> Self {
         let overall = Overall::current();
-        let bar = ProgressBar::new(total);
+        let bar = ProgressBar::new(count);
         let bar = overall.as_ref().map_or(bar.clone(), |overall| overall.bars.insert(0, bar));
-        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} · {{msg}} · {{elapsed}} · {{eta}} left");
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} · {{msg}}{{elapsed}} · {{eta}} left");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
@@ -40,7 +36,7 @@ impl Progress {
         progress
     }
 
-    /// One update is done.
+    /// One more is done.
     pub fn advance(&self) {
         self.bar.inc(1);
         self.tell(false);
@@ -48,7 +44,7 @@ impl Progress {
 
     pub fn show(&self, event: &log::Train) {
         self.bar.set_message(format!(
-            "epoch {} · loss {:.3} · {:.0} tokens/s",
+            "epoch {} · loss {:.3} · {:.0} tokens/s · ",
             event.epoch + 1,
             event.loss,
             event.tokens_per_second
@@ -268,13 +264,13 @@ mod tests {
     #[test]
     fn a_stage_moves_the_view_that_is_open_around_it_and_no_other() {
         let share = || RUN.with_borrow(|run| run.as_ref().map(|run| run.clock.share()));
-        Progress::new(10, 0).advance();
+        Progress::new("updates", 10, 0).advance();
         assert_eq!(share(), None);
         let view = Overall::open(4.0);
         view.stage("stage 1 of 2, a".into(), 1.0);
         view.done();
         view.stage("stage 2 of 2, b".into(), 3.0);
-        let progress = Progress::new(3, 1);
+        let progress = Progress::new("updates", 3, 1);
         assert_eq!(share(), Some(0.5));
         progress.advance();
         assert_eq!(share(), Some(0.75));

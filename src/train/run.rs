@@ -174,7 +174,7 @@ impl<'a, O: Objective> Run<'a, O> {
         let start =
             log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
         self.log.write(&Event::Start(start))?;
-        let progress = Progress::new(train.updates, self.state.update);
+        let progress = Progress::new("updates", train.updates, self.state.update);
         if self.stage.starts_validated && self.state.update == 0 && self.state.score.is_none() {
             self.validate(&progress)?;
             self.save()?;

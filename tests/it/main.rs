@@ -10,6 +10,7 @@ mod operations;
 mod overload;
 mod pipeline;
 mod process;
+mod report;
 mod serve;
 mod shutdown;
 mod stopping;

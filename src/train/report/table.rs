@@ -41,7 +41,8 @@ fn quality(report: &Report) -> String {
         let (difference, p_value) = match &row.against {
             None => ("–".to_owned(), "–".to_owned()),
             Some(against) => {
-                let other = if against.way == row.way { String::new() } else { format!(" ({})", against.way) };
+                let other =
+                    if against.way == row.way { String::new() } else { format!(" ({})", against.way) };
                 let difference = format!("{:+.2}{other}", against.bleu_difference);
                 (difference, p_value(against.bleu_p_value))
             }
