@@ -11,12 +11,14 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Writes a file and waits until it is on the disk. A failure leaves what stood there.
+/// Writes a file and waits until it is on the disk; makes the folder where it is not there. A failure
+/// leaves what stood there.
 ///
 /// # Errors
 /// [`Error::Io`] with the path that was asked for.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let unfinished = beside(path, "unfinished")?;
+    fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
     let written = File::create(&unfinished).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -203,10 +205,10 @@ mod tests {
     #[test]
     fn a_file_is_replaced_and_nothing_is_left_beside_it() {
         let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("file");
+        let path = root.path().join("new/folder/file");
         write(&path, b"old").unwrap();
         write(&path, b"new").unwrap();
-        assert_eq!((fs::read(&path).unwrap(), names(root.path())), (b"new".to_vec(), vec!["file".into()]));
+        assert_eq!((fs::read(&path).unwrap(), names(parent(&path))), (b"new".to_vec(), vec!["file".into()]));
         assert_eq!(checksum(&path).unwrap(), digest(b"new"));
     }
 

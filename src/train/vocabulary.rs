@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use super::config::Config;
 use super::corpus::read_usable_lines;
 use super::run::End;
+use crate::Result;
 use crate::text::Tokenizer;
-use crate::{Error, Result};
 
 /// Learns the vocabulary and writes it to `config.tokenizer.path`. It takes seconds, so the flag that
 /// stops longer stages is not looked at.
@@ -20,10 +20,6 @@ pub fn run(config: &Config, _: &AtomicBool) -> Result<End> {
         lines.extend(read_usable_lines(&target, config.data.on_bad_line)?);
     }
     let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), config.tokenizer.vocab_size)?;
-    let path = &config.tokenizer.path;
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
-    }
-    tokenizer.save(path)?;
+    tokenizer.save(&config.tokenizer.path)?;
     Ok(End::Finished)
 }

@@ -182,6 +182,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     let mended = run_well(&toy, "run", &[]);
     assert!(mended.contains("cmlm: goes on, for") && mended.contains("dims: is there"), "{mended}");
     assert_eq!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
+    assert_eq!(fs::read(folder.join("superseded/cmlm-1/bundle/model.safetensors")).unwrap(), b"half");
 
     // A setting of the last stage is no matter of those before it.
     let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);

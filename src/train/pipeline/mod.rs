@@ -22,6 +22,7 @@ use super::log;
 use super::progress::{Opened, Overall};
 use super::run::End;
 use crate::{Error, Result, files};
+use artifact::Artifact;
 use record::{Inputs, Records, Standing};
 use stages::Stage;
 
@@ -54,9 +55,14 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
             view.say(format!("{name}: is there, made in {}", time(record.seconds)));
             return Ok(End::Finished);
         }
-        Standing::Begun { seconds, spoilt } => {
-            let why = spoilt.map(|path| format!(", for {} is not what was made", path.display()));
-            view.say(format!("{name}: goes on{}", why.unwrap_or_default()));
+        Standing::Begun { seconds } => {
+            view.say(format!("{name}: goes on"));
+            seconds
+        }
+        Standing::Spoilt { seconds, output } => {
+            view.say(format!("{name}: goes on, for {} is not what was made", output.display()));
+            // What it was made of is there still, so that the rest is not made again.
+            set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
             seconds
         }
         Standing::Absent => {
@@ -65,7 +71,7 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
         }
         Standing::Outdated(differences) => {
             view.say(format!("{name}: begins anew, for inputs have changed: {}", differences.join("; ")));
-            set_aside(stage, view)?;
+            set_aside(stage, stage.places(), view)?;
             records.forget(name)?;
             0.0
         }
@@ -94,8 +100,8 @@ fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
 }
 
 /// Moves what a stage has made to `superseded/NAME-n/`, beside where it was.
-fn set_aside(stage: &Stage, view: &Opened) -> Result<()> {
-    for place in stage.places().filter(|place| place.exists()) {
+fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &Opened) -> Result<()> {
+    for place in places.filter(|place| place.exists()) {
         let Some(name) = place.file_name() else { continue };
         let folder = files::parent(place).join("superseded");
         let free = |n: &u32| !folder.join(format!("{}-{n}", stage.name)).join(name).exists();

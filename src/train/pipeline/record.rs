@@ -82,9 +82,10 @@ pub enum Standing {
     Absent,
     /// Complete, from the same inputs.
     Complete(Record),
-    /// Begun from the same inputs, or complete but for an output that is no longer what it was, which is
-    /// named then.
-    Begun { seconds: f64, spoilt: Option<PathBuf> },
+    /// Begun from the same inputs.
+    Begun { seconds: f64 },
+    /// Complete from the same inputs, but this output is no longer what it was.
+    Spoilt { seconds: f64, output: PathBuf },
     /// From other inputs; what differs, for people.
     Outdated(Vec<String>),
 }
@@ -117,11 +118,9 @@ impl Records {
             _ if !differences.is_empty() => Standing::Outdated(differences),
             (Some(record), _) => match spoilt(&record, stage) {
                 None => Standing::Complete(record),
-                spoilt => Standing::Begun { seconds: record.seconds, spoilt },
+                Some(output) => Standing::Spoilt { seconds: record.seconds, output },
             },
-            (None, begun) => {
-                Standing::Begun { seconds: begun.map_or(0.0, |begun| begun.seconds), spoilt: None }
-            }
+            (None, begun) => Standing::Begun { seconds: begun.map_or(0.0, |begun| begun.seconds) },
         })
     }
 
