@@ -138,6 +138,9 @@ struct ReportArgs {
     /// Sentences that are timed one by one
     #[arg(long, default_value_t = 200)]
     timed_sentences: usize,
+    /// How often each of them is timed; the median counts
+    #[arg(long, default_value_t = 3)]
+    timing_rounds: usize,
     /// Padded tokens of a batch, where quality is measured
     #[arg(long, default_value_t = 2048)]
     batch_tokens: usize,
@@ -281,6 +284,7 @@ fn report_models(args: ReportArgs) -> Result<()> {
         resamples: args.resamples,
         seed: args.seed,
         timed_sentences: args.timed_sentences,
+        timing_rounds: args.timing_rounds,
         batch_tokens: args.batch_tokens,
         dtype: args.dtype,
     };

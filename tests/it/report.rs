@@ -38,6 +38,7 @@ fn plan(folder: &Path) -> Plan {
         resamples: 50,
         seed: 1,
         timed_sentences: 3,
+        timing_rounds: 2,
         batch_tokens: 256,
         dtype: Dtype::Q8,
     }

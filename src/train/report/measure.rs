@@ -193,7 +193,7 @@ pub fn measure(
     Ok((row, scores))
 }
 
-/// Of single sentences, ascending.
+/// Of single sentences, each the median of its rounds, ascending.
 fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> Result<Vec<f64>> {
     let chosen: Vec<&Vec<u32>> = spread(sources.len(), plan.timed_sentences).map(|i| &sources[i]).collect();
     let time = |source: &&Vec<u32>| {
@@ -204,7 +204,18 @@ fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> R
     for source in chosen.iter().take(WARM_UP) {
         time(source)?;
     }
-    let mut latencies = chosen.iter().map(time).collect::<Result<Vec<f64>>>()?;
+    // Round by round, so that what disturbs the machine for a moment meets a sentence once.
+    let mut times = vec![Vec::with_capacity(plan.timing_rounds); chosen.len()];
+    for _ in 0..plan.timing_rounds {
+        for (times, source) in times.iter_mut().zip(&chosen) {
+            times.push(time(source)?);
+        }
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        percentile(&times, 50)
+    };
+    let mut latencies: Vec<f64> = times.into_iter().map(median).collect();
     latencies.sort_by(f64::total_cmp);
     Ok(latencies)
 }
@@ -255,6 +266,7 @@ mod tests {
             resamples: 1,
             seed: 1,
             timed_sentences: 1,
+            timing_rounds: 1,
             batch_tokens: 512,
             dtype: crate::model::Dtype::F32,
         };

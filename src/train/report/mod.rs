@@ -35,6 +35,8 @@ pub struct Plan {
     pub seed: u64,
     /// Sentences that are timed one by one, spread over the set.
     pub timed_sentences: usize,
+    /// How often each of them is timed: the median of its times counts.
+    pub timing_rounds: usize,
     /// Padded tokens of a batch, where quality is measured.
     pub batch_tokens: usize,
     pub dtype: Dtype,
@@ -54,6 +56,7 @@ impl Plan {
             }
             () if !self.buckets.is_sorted_by(|a, b| a < b) => wrong("--buckets must ascend"),
             () if self.timed_sentences == 0 => wrong("--timed-sentences must be at least 1"),
+            () if self.timing_rounds == 0 => wrong("--timing-rounds must be at least 1"),
             () => Ok(()),
         }
     }

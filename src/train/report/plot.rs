@@ -24,6 +24,8 @@ const COLOURS: [RGBColor; 7] = [
 /// The length beam that a curve follows, where the report has it: the server's default. Others are points.
 const CURVE_BEAM: usize = 3;
 
+const CAPTION: &str = "Numbers are decoding steps. Curves: one length beam; circles: the others.";
+
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// # Errors
@@ -44,6 +46,7 @@ fn draw(report: &Report, area: DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
     let (low, high) = margins(points.iter().map(|point| point.1), 1.0);
     let mut chart: Chart<'_, '_> = ChartBuilder::on(&area)
         .margin(16)
+        .caption(CAPTION, ("sans-serif", 15).into_font().color(&BLACK.mix(0.75)))
         .x_label_area_size(48)
         .y_label_area_size(56)
         .build_cartesian_2d(left..right, low..high)?;

@@ -21,9 +21,8 @@ fn head(report: &Report) -> String {
     let Report { plan, machine, sentences, .. } = report;
     let (source, reference) = (plan.source.display(), plan.reference.display());
     let _ = writeln!(text, "{sentences} sentences of `{source}`, against `{reference}`.\n");
-    let (processor, cores) = (&machine.processor, machine.cores);
-    let (dtype, threads) = (plan.dtype.name(), report.threads);
-    let _ = writeln!(text, "{processor}, {cores} cores, {threads} threads, {dtype}.\n");
+    let (cores, threads) = (count(machine.cores, "core"), count(report.threads, "thread"));
+    let _ = writeln!(text, "{}, {cores}, {threads}, {}.\n", machine.processor, plan.dtype.name());
     for model in &report.models {
         let checksum = model.checksum.get(..12).unwrap_or(&model.checksum);
         let _ = writeln!(text, "* **{}**: `{}` ({checksum})", cell(&model.name), model.path.display());
@@ -92,12 +91,17 @@ fn notes(report: &Report) -> String {
     format!(
         "\nBLEU {}, ± half the 95 % interval of {} bootstrap samples.  \nchrF {}.  \nDifference and p: paired bootstrap \
          (Koehn 2004, sacreBLEU's `paired-bs`), seed {}, of BLEU, against the first model decoded in the same way or, \
-         where it has none, as said.  \nLatency: one sentence at a time, from ids to ids, {timed} sentences.\n",
+         where it has none, as said.  \nLatency: one sentence at a time, from ids to ids, the median of {} rounds of {timed} sentences.\n",
         bleu_signature(),
         plan.resamples,
         chrf_signature(),
         plan.seed,
+        plan.timing_rounds,
     )
+}
+
+fn count(number: usize, unit: &str) -> String {
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
 fn label(bucket: &Bucket) -> String {
