@@ -82,3 +82,19 @@ fn a_run_leaves_events_for_tensorboard_unless_told_not_to() {
     }
     assert!(!toy.path("silent/tensorboard").exists());
 }
+
+#[test]
+fn gradients_that_are_no_numbers_are_skipped_and_counted_until_there_are_too_many() {
+    let toy = Toy::new();
+    let file = toy.path("wild.toml");
+    toy.config("wild", "updates = 50\nmax_skips_in_a_row = 3");
+    let text = fs::read_to_string(&file).unwrap().replace("learning_rate = 3e-3", "learning_rate = 1e38");
+    fs::write(&file, text).unwrap();
+    let config = tutti::train::config::Config::read(&file, &[]).unwrap();
+    let error = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains("not finite") && error.contains("3 updates in a row"), "{error}");
+    let log = fs::read_to_string(toy.path("wild/log.jsonl")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let skipped: Vec<Value> = events.filter(|e| e["event"] == "skip").map(|e| e["skipped"].clone()).collect();
+    assert_eq!(skipped, [1, 2]);
+}

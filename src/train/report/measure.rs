@@ -196,7 +196,7 @@ pub fn measure(
 /// Of single sentences, each the median of its rounds, ascending.
 fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> Result<Vec<f64>> {
     let chosen: Vec<&Vec<u32>> = spread(sources.len(), plan.timed_sentences).map(|i| &sources[i]).collect();
-    let time = |source: &&Vec<u32>| {
+    let time = |source: &&Vec<u32>| -> Result<f64> {
         let begin = Instant::now();
         model.scored.translate(way, std::slice::from_ref(source), plan.batch_tokens)?;
         Ok(begin.elapsed().as_secs_f64() * 1e3)
