@@ -1,5 +1,5 @@
-//! How far a stage is and how far all stages of a run are, for people. On standard error, and silent
-//! where that is not a terminal.
+//! How far a stage is and how far all stages of a run are, for people. On standard error: as bars where that
+//! is a terminal; elsewhere a stage is silent, and a run of several says a line a minute.
 //!
 //! A stage makes a [`Progress`] and moves it on. Where several stages make one run, whoever runs them
 //! opens an [`Overall`] around each; the stage knows nothing of it, as a function knows nothing of the
@@ -15,8 +15,12 @@ use super::log;
 /// Updates or other units done of all, and the time left.
 pub struct Progress {
     bar: ProgressBar,
+    unit: String,
     overall: Option<Overall>,
 }
+
+/// Between two lines where there are no bars.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 impl Progress {
     /// `done` of `count` updates (or another unit) lie behind a resumed run; the time left is reckoned from
@@ -31,7 +35,7 @@ impl Progress {
         }
         bar.set_position(done);
         bar.reset_eta();
-        let progress = Self { bar, overall };
+        let progress = Self { bar, unit: unit.to_owned(), overall };
         progress.tell(true);
         progress
     }
@@ -68,6 +72,10 @@ impl Progress {
                     run.clock.reach(share, first);
                     overall.total.set_position((run.clock.share() * TICKS) as u64);
                     overall.total.set_message(run.message());
+                    let (position, count) = (self.bar.position(), self.bar.length().unwrap_or(0));
+                    if overall.bars.is_hidden() && run.line_is_due() {
+                        eprintln!("{}: {position}/{count} {}", run.message(), self.unit);
+                    }
                 }
             });
         }
@@ -86,9 +94,18 @@ struct Run {
     clock: Clock,
     /// `stage 2 of 3, cmlm`.
     stage: String,
+    last_line: Instant,
 }
 
 impl Run {
+    fn line_is_due(&mut self) -> bool {
+        let due = self.last_line.elapsed() >= BETWEEN_LINES;
+        if due {
+            self.last_line = Instant::now();
+        }
+        due
+    }
+
     fn message(&self) -> String {
         match self.clock.left() {
             Some(left) => format!("{} · about {} left in all", self.stage, HumanDuration(left)),
@@ -113,7 +130,8 @@ impl Overall {
             total.set_style(style);
         }
         let overall = Self { bars, total };
-        let run = Run { overall: overall.clone(), clock: Clock::new(work), stage: String::new() };
+        let clock = Clock::new(work);
+        let run = Run { overall: overall.clone(), clock, stage: String::new(), last_line: Instant::now() };
         RUN.set(Some(run));
         Opened(overall)
     }
