@@ -10,7 +10,8 @@
 //! * [`model`] is the network and its folder on disk (a bundle), made of the layers in [`nn`].
 //!
 //! [`train`] makes bundles, [`eval`] scores them. [`settings`] turns flags, environment and files
-//! into one validated value; [`metrics`] holds every Prometheus series; [`error`] every error.
+//! into one validated value; [`metrics`] holds every Prometheus series; [`error`] every error;
+//! [`files`] writes what must be there whole or not at all.
 //!
 //! Arrows point one way: `http -> engine -> decode -> model -> nn` and
 //! `train -> {decode, model, nn, eval, text}`. `nn`, `model`, `decode` and `text` know nothing of
@@ -21,6 +22,7 @@ pub mod decode;
 pub mod engine;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod http;
 pub mod lines;
 pub mod metrics;

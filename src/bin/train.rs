@@ -7,17 +7,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use tutti::decode::{Loaded, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Score, Shape};
-use tutti::text::Tokenizer;
 use tutti::train::ar;
 use tutti::train::bench::{self, Options};
 use tutti::train::checkpoint::Store;
 use tutti::train::cmlm;
 use tutti::train::config::{Config, Products};
-use tutti::train::corpus::read_lines;
 use tutti::train::dims;
 use tutti::train::distill::{self, Manifest, Shard};
 use tutti::train::evaluate::{Decoding, Measured, TestSet, evaluate, evaluate_search};
 use tutti::train::run::End;
+use tutti::train::{pipeline, report, vocabulary};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -29,6 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Go through all stages of a run that are not done yet, from text to student
+    Run(RunArgs),
     /// Learn the vocabulary of both languages from the training text
     Tokenizer(RunArgs),
     /// Train an autoregressive teacher; goes on from the last checkpoint
@@ -45,6 +46,8 @@ enum Command {
     Bench(BenchArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
+    /// Compare bundles on parallel text: quality, latency and significance, as a table and a plot
+    Report(ReportArgs),
 }
 
 #[derive(Args)]
@@ -150,6 +153,52 @@ struct EvaluateArgs {
     record: bool,
 }
 
+#[derive(Args)]
+struct ReportArgs {
+    /// Folder of a bundle, or NAME=FOLDER; once for each model, the first is what others are compared with
+    #[arg(long = "model", value_name = "[NAME=]FOLDER", required = true)]
+    models: Vec<String>,
+    /// Text to translate, a sentence a line
+    #[arg(long)]
+    source: PathBuf,
+    /// What it should become, line by line
+    #[arg(long)]
+    reference: PathBuf,
+    /// Only so many sentences, from the head of the files
+    #[arg(long)]
+    sentences: Option<usize>,
+    /// Numbers of decoder passes
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
+    steps: Vec<u8>,
+    /// Lengths tried for each sentence
+    #[arg(long = "length-beam", value_delimiter = ',', default_value = "1,3,5")]
+    length_beams: Vec<usize>,
+    /// BLEU by source length too: the longest source of each bucket but the last, in words
+    #[arg(long, value_delimiter = ',')]
+    buckets: Vec<usize>,
+    /// Bootstrap samples, for intervals and significance
+    #[arg(long, default_value_t = 1000)]
+    resamples: usize,
+    /// Of the samples
+    #[arg(long, default_value_t = 12345)]
+    seed: u64,
+    /// Sentences that are timed one by one
+    #[arg(long, default_value_t = 200)]
+    timed_sentences: usize,
+    /// How often each of them is timed; the median counts
+    #[arg(long, default_value_t = 3)]
+    timing_rounds: usize,
+    /// Padded tokens of a batch, where quality is measured
+    #[arg(long, default_value_t = 2048)]
+    batch_tokens: usize,
+    /// q8 (eight bits, as the server computes) or f32
+    #[arg(long, default_value = "q8")]
+    dtype: Dtype,
+    /// Gets report.md, quality.svg and report.json
+    #[arg(long)]
+    output: PathBuf,
+}
+
 /// candle's backward pass recurses once for each op of the tape.
 const STACK_BYTES: usize = 256 << 20;
 
@@ -157,33 +206,20 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
     let thread = work.spawn(move || match cli.command {
-        Command::Tokenizer(args) => tokenizer(&args),
-        Command::Ar(args) => stage(&args, ar::run, |config| ar_settings(config).output(&config.output)),
+        Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
+        Command::Tokenizer(args) => stage(&args, vocabulary::run, |config| config.tokenizer.path.clone()),
+        Command::Ar(args) => {
+            stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
+        }
         Command::Distill(args) => distill_text(&args),
-        Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.clone()),
-        Command::Dims(args) => stage(&args, dims::run, dims_output),
+        Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
+        Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => average_bundle(&args),
         Command::Bench(args) => bench_updates(&args),
         Command::Evaluate(args) => evaluate_bundle(&args),
+        Command::Report(args) => report_models(args),
     })?;
     thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
-}
-
-fn tokenizer(args: &RunArgs) -> Result<()> {
-    let config = Config::read(&args.config, &args.overrides)?;
-    let mut lines = Vec::new();
-    for (source, target) in config.data.train_files() {
-        lines.extend(read_lines(&source)?);
-        lines.extend(read_lines(&target)?);
-    }
-    let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), config.tokenizer.vocab_size)?;
-    let path = &config.tokenizer.path;
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    }
-    tokenizer.save(path)?;
-    eprintln!("{}: {} tokens from {} lines", path.display(), tokenizer.vocab_size(), lines.len());
-    Ok(())
 }
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
@@ -224,7 +260,7 @@ fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<(
     let stop = stop_flag()?;
     let config = Config::read(&args.config, &args.overrides)?;
     match run(&config, stop)? {
-        End::Finished => eprintln!("done: {}", output(&config).join("bundle").display()),
+        End::Finished => eprintln!("done: {}", output(&config).display()),
         End::Interrupted => eprintln!("saved; the same command goes on from here"),
     }
     Ok(())
@@ -353,4 +389,34 @@ fn print_table(rows: &[Measured]) {
             r.sentences_per_second
         );
     }
+}
+
+fn report_models(args: ReportArgs) -> Result<()> {
+    let plan = report::Plan {
+        source: args.source,
+        reference: args.reference,
+        sentences: args.sentences,
+        steps: args.steps,
+        length_beams: args.length_beams,
+        buckets: args.buckets,
+        resamples: args.resamples,
+        seed: args.seed,
+        timed_sentences: args.timed_sentences,
+        timing_rounds: args.timing_rounds,
+        batch_tokens: args.batch_tokens,
+        dtype: args.dtype,
+    };
+    plan.validate()?;
+    let open = |text: &String| match text.split_once('=') {
+        Some((name, path)) => report::Model::open(Some(name), path.as_ref(), &plan),
+        None => report::Model::open(None, text.as_ref(), &plan),
+    };
+    let models = args.models.iter().map(open).collect::<tutti::Result<Vec<_>>>()?;
+    let done = report::run(&plan, &models, |row| {
+        let report::Row { model, way, bleu, latency_p50_ms, .. } = row;
+        eprintln!("{model}, {way}: BLEU {bleu:.2}, {latency_p50_ms:.1} ms");
+    })?;
+    done.write(&args.output)?;
+    eprintln!("done: {}", args.output.join("report.md").display());
+    Ok(())
 }

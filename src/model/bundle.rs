@@ -13,11 +13,10 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Backend, Config, Network, QuantizedNetwork, Spec};
 use crate::text::Tokenizer;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Quality at one number of steps, as `train evaluate` measured it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +52,8 @@ impl Bundle {
     /// [`Error::Io`] for what cannot be read, [`Error::Bundle`] for what is wrong inside: the file, the
     /// tensor or key, and what was expected.
     pub fn open(dir: &Path) -> Result<Self> {
+        let (asked, standing) = (dir, files::standing(dir));
+        let dir = standing.as_path();
         if !dir.is_dir() {
             return Err(Error::bundle(dir, "is not a folder; a model is a folder as `train` writes it"));
         }
@@ -72,13 +73,14 @@ impl Bundle {
         let path = dir.join(Self::WEIGHTS);
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
-        let name = dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+        let name =
+            asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
         Ok(Self {
             name: name.unwrap_or_else(|| format!("{}-{}", config.source, config.target)),
-            dir: dir.to_path_buf(),
+            dir: asked.to_path_buf(),
             config,
             tokenizer: Arc::new(tokenizer),
-            checksum: checksum(&bytes),
+            checksum: files::digest(&bytes),
             tensors: Arc::new(tensors),
         })
     }
@@ -102,10 +104,7 @@ impl Bundle {
     /// Writes measured scores into `config.json`, whole or not at all.
     pub fn record_scores(&self, scores: Vec<Score>) -> Result<()> {
         let config = Config { scores, ..self.config.clone() };
-        let path = self.dir.join(Self::CONFIG);
-        let fresh = self.dir.join(".config.json");
-        fs::write(&fresh, config.to_json()?).map_err(Error::io(&fresh))?;
-        fs::rename(&fresh, &path).map_err(Error::io(&path))
+        files::write(&self.dir.join(Self::CONFIG), config.to_json()?.as_bytes())
     }
 
     /// The weights by name, f32 on the CPU.
@@ -127,21 +126,9 @@ impl Bundle {
         card: &str,
     ) -> Result<()> {
         config.validate()?;
-        let parent = match dir.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p,
-            _ => Path::new("."),
-        };
-        fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        let fresh =
-            tempfile::Builder::new().prefix(".bundle-").tempdir_in(parent).map_err(Error::io(parent))?;
-        let write = |name: &str, bytes: &[u8]| {
-            let path = fresh.path().join(name);
-            fs::write(&path, bytes).map_err(Error::io(&path))?;
-            fs::File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io(&path))
-        };
-        write(Self::CONFIG, config.to_json()?.as_bytes())?;
-        write(Self::CARD, card.as_bytes())?;
-        tokenizer.save(fresh.path().join(Self::TOKENIZER))?;
+        if dir.exists() && !dir.join(Self::CONFIG).exists() && !is_empty_folder(dir) {
+            return Err(Error::bundle(dir, "is there and is no bundle; choose another place for this one"));
+        }
         let halves = tensors
             .iter()
             .map(|(name, t)| {
@@ -150,51 +137,31 @@ impl Bundle {
             .collect::<Result<std::collections::BTreeMap<_, _>>>()?;
         let path = dir.join(Self::WEIGHTS);
         let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
-        write(Self::WEIGHTS, &bytes)?;
-        // What is wrong now (a weight that f16 cannot hold, a tensor that was forgotten) is told by the
-        // name that the caller knows.
-        Self::open(fresh.path()).map_err(|error| match error {
-            Error::Bundle { path, reason } => {
-                Error::bundle(dir.join(path.file_name().unwrap_or_default()), reason)
-            }
-            other => other,
-        })?;
-
-        make_readable(fresh.path())?;
-        let old = fresh.path().with_extension("old");
-        let replaces = dir.exists();
-        if replaces {
-            fs::rename(dir, &old).map_err(Error::io(dir))?;
-        }
-        if let Err(error) = fs::rename(fresh.path(), dir) {
-            if replaces {
-                fs::rename(&old, dir).map_err(Error::io(&old))?;
-            }
-            return Err(Error::io(dir)(error));
-        }
-        let _ = fresh.keep(); // renamed: nothing is left to clean up
-        if replaces {
-            fs::remove_dir_all(&old).map_err(Error::io(&old))?;
-        }
-        Ok(())
+        files::replace_folder(dir, |fresh| {
+            files::write(&fresh.join(Self::CONFIG), config.to_json()?.as_bytes())?;
+            files::write(&fresh.join(Self::CARD), card.as_bytes())?;
+            tokenizer.save(fresh.join(Self::TOKENIZER))?;
+            files::write(&fresh.join(Self::WEIGHTS), &bytes)?;
+            // What is wrong now (a weight that f16 cannot hold, a tensor that was forgotten) is told by
+            // the name that the caller knows.
+            Self::open(fresh).map(drop).map_err(|error| match error {
+                Error::Bundle { path, reason } => {
+                    Error::bundle(dir.join(path.file_name().unwrap_or_default()), reason)
+                }
+                other => other,
+            })
+        })
     }
-}
-
-/// Temporary folders are private to their owner; a bundle is not.
-fn make_readable(dir: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(Error::io(dir))?;
-    }
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
 }
 
 /// SHA-256 in hex.
 pub fn checksum(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    files::digest(bytes)
+}
+
+/// Nothing is lost where such a folder is replaced.
+fn is_empty_folder(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Tensors of a safetensors file as f32 on the CPU, checked against the network's needs before any

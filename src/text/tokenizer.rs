@@ -92,7 +92,7 @@ impl Tokenizer {
     /// [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        std::fs::write(path, self.to_json()?).map_err(Error::io(path))
+        crate::files::write(path, self.to_json()?.as_bytes())
     }
 
     /// As it stands in its file: equal texts are equal tokenizers.

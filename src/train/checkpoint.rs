@@ -6,14 +6,14 @@
 //! Knows tensors by name only, not what network they are of.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, Var, safetensors};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::batches::Position;
+use crate::files::{self, sync};
 use crate::{Error, Result};
 
 const MODEL: &str = "model.safetensors";
@@ -42,6 +42,9 @@ pub struct State {
     pub score: Option<f64>,
     /// The best of each score so far in the run.
     pub best: BTreeMap<String, f64>,
+    /// Since the one-step BLEU last rose.
+    #[serde(default)]
+    pub validations_without_gain: u64,
     /// The run's configuration, word for word.
     pub config: String,
 }
@@ -49,7 +52,7 @@ pub struct State {
 impl State {
     /// SHA-256 of the configuration, in hex: equal for equal runs.
     pub fn config_digest(&self) -> String {
-        Sha256::digest(&self.config).iter().map(|byte| format!("{byte:02x}")).collect()
+        files::digest(self.config.as_bytes())
     }
 }
 
@@ -146,6 +149,20 @@ impl Store {
         Ok(finished)
     }
 
+    /// Makes sure that there is room for all checkpoints that will stand here at once, of `bytes` each.
+    ///
+    /// # Errors
+    /// What is free, and what is needed.
+    pub fn require_room(&self, bytes: u64) -> Result<()> {
+        // One more while it is written, before an old one goes.
+        let most = (self.keep_last + self.keep_best + 1) as u64;
+        let missing = most.saturating_sub(self.list()?.len() as u64).saturating_mul(bytes);
+        match files::free_bytes(&self.directory) {
+            Some(free) if free < missing => Err(no_room(&self.directory, free, missing, most, bytes)),
+            _ => Ok(()),
+        }
+    }
+
     /// All checkpoints by their update, ascending.
     pub fn list(&self) -> Result<BTreeMap<u64, PathBuf>> {
         let update = |path: &Path| file_name(path).strip_prefix(PREFIX)?.parse().ok();
@@ -214,6 +231,17 @@ pub fn average(paths: &[PathBuf]) -> Result<Tensors> {
     sums.into_iter().map(|(name, sum)| Ok((name, mean(sum)?))).collect()
 }
 
+fn no_room(directory: &Path, free: u64, missing: u64, most: u64, bytes: u64) -> Error {
+    let size = indicatif::BinaryBytes;
+    let reason = format!(
+        "{} are free, but {} more are needed for up to {most} checkpoints of {} (train.keep_last, train.keep_best)",
+        size(free),
+        size(missing),
+        size(bytes)
+    );
+    Error::bundle(directory, reason)
+}
+
 fn write_files(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let sets = [
         (MODEL, Some(&checkpoint.model)),
@@ -233,11 +261,6 @@ fn write_files(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
     fs::write(&path, json).map_err(Error::io(&path))?;
     sync(&path)?;
     sync(directory)
-}
-
-/// Waits until a file, or the names in a directory, are on the disk.
-fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
 }
 
 fn read_tensors(path: &Path, device: &Device) -> Result<Tensors> {

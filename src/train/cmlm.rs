@@ -42,13 +42,14 @@ pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
 /// after each update; when it is set, everything is saved first.
 ///
 /// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
-/// average, where the run keeps one).
+/// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let (train, data) = (&config.train, &config.data);
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let backend = Backend::cpu();
     let shape = shape(config, &tokenizer)?;
-    let limit = data.max_tokens_per_sentence.min(shape.max_positions);
+    let positions = shape.max_positions;
+    let limit = data.max_tokens_per_sentence.min(positions);
     let (source, target) = data.valid_files();
     let validated = validated_steps();
     let stage = Stage {
@@ -59,7 +60,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         initial: initial(train.init.as_deref(), &shape, &tokenizer, train.seed, &backend)?,
         shape,
         corpus: Corpus::read_all(data, limit, &tokenizer)?,
-        valid: TestSet::read(&source, &target, train.valid_sentences, &tokenizer)?,
+        valid: TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?,
         tokenizer: &tokenizer,
         published: Published::Average,
         scored: validated[validated.len() - 1],
@@ -76,7 +77,12 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let mut run = Run::prepare(stage, backend, |_| objective)?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        write_bundle(config, &tokenizer, run.published(), &config.output.join("bundle"))?;
+        let (best, bundle) = (run.best(train.average_best)?, config.output.join("bundle"));
+        if best.is_empty() {
+            write_bundle(config, &tokenizer, run.published(), &bundle)?;
+        } else {
+            write_average(config, &best, &bundle)?;
+        }
     }
     Ok(end)
 }

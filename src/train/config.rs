@@ -18,13 +18,15 @@ mod ar;
 mod dims;
 mod distill;
 mod paths;
+mod pipeline;
 
 pub use ar::Ar;
 pub use dims::{Auto, Dims, Following, Mask};
 pub use distill::{Distill, files as distilled_files};
+pub use pipeline::{Pipeline, StageName};
 
 /// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` these, `model` and `train`;
-/// the other stages have a section of their own that says what differs.
+/// the other stages have a section of their own that says what differs. `train run` reads everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -42,6 +44,8 @@ pub struct Config {
     pub distill: Option<Distill>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dims: Option<Dims>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Pipeline>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,6 +138,13 @@ pub struct Train {
     pub keep_best: usize,
     /// Sentences translated at each validation, from the head of the file.
     pub valid_sentences: usize,
+    /// So many validations in a row without a gain in one-step BLEU end the run; 0 for none.
+    pub patience: u64,
+    /// The bundle has the mean weights of so many checkpoints, those of the best validations; 0 for the last
+    /// weights alone.
+    pub average_best: usize,
+    /// Whether event files are written beside the log.
+    pub tensorboard: bool,
 }
 
 /// Number type of the operands of products; weights, sums and everything else stay f32.
@@ -199,6 +210,9 @@ impl Default for Train {
             keep_last: 2,
             keep_best: 5,
             valid_sentences: 500,
+            patience: 0,
+            average_best: 0,
+            tensorboard: true,
         }
     }
 }
@@ -354,11 +368,14 @@ impl Config {
             let fits = value > 0.0 && value.is_finite();
             rule(fits, format!("train.{key} is {value}; it must be more than 0"))?;
         }
+        let (average, kept) = (train.average_best, train.keep_best);
+        rule(average <= kept, format!("train.average_best ({average}) exceeds train.keep_best ({kept})"))?;
         let (cooldown, updates) = (train.cooldown, train.updates);
         rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))?;
         ar.as_ref().map_or(Ok(()), |ar| ar.validate(train))?;
         distill.as_ref().map_or(Ok(()), Distill::validate)?;
-        dims.as_ref().map_or(Ok(()), Dims::validate)
+        dims.as_ref().map_or(Ok(()), |dims| dims.validate(train))?;
+        self.pipeline.as_ref().map_or(Ok(()), Pipeline::validate)
     }
 }
 

@@ -181,7 +181,8 @@ fn encode_line(
     }
 }
 
-fn require_equal_counts(a: (&Path, usize), b: (&Path, usize)) -> Result<()> {
+/// The files of a pair with their numbers of lines: which of them ends too early, if one does.
+pub fn require_equal_counts(a: (&Path, usize), b: (&Path, usize)) -> Result<()> {
     let (short, long) = if a.1 < b.1 { (a, b) } else { (b, a) };
     if short.1 == long.1 {
         return Ok(());
@@ -232,6 +233,17 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
         })
     };
     split_lines(&bytes).into_iter().enumerate().map(owned).collect()
+}
+
+/// As [`read_lines`]; a line that is not UTF-8 is left out where bad lines are skipped.
+pub fn read_usable_lines(path: &Path, on_bad_line: OnBadLine) -> Result<Vec<String>> {
+    match on_bad_line {
+        OnBadLine::Error => read_lines(path),
+        OnBadLine::Skip => {
+            let text = |line: &[u8]| std::str::from_utf8(line).ok().map(str::to_owned);
+            Ok(split_lines(&read_bytes(path)?).into_iter().filter_map(text).collect())
+        }
+    }
 }
 
 /// The whole of a file, unpacked if it begins as gzip does.

@@ -36,7 +36,7 @@ const SCORED_STEPS: Steps = Steps::ONE;
 /// there is one. `stop` is looked at after each update; when it is set, everything is saved first.
 ///
 /// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the student of the best one-step
-/// BLEU; the teacher's own weights are the first candidate. In a checkpoint `ema.safetensors` is the teacher.
+/// BLEU, or the mean of as many as `dims.average_best` says; the teacher's own weights are the first candidate. In a checkpoint `ema.safetensors` is the teacher.
 ///
 /// Errors: a teacher for other languages; whatever is wrong with bundle, data or folder.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
@@ -47,7 +47,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;
     let (shape, tokenizer) = (bundle.config.shape.clone(), bundle.tokenizer.clone());
-    let limit = data.max_tokens_per_sentence.min(shape.max_positions);
+    let positions = shape.max_positions;
+    let limit = data.max_tokens_per_sentence.min(positions);
     let corpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
     let (source, target) = data.valid_files();
     let fixed = bundle.network(&backend)?;
@@ -58,7 +59,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         shape,
         initial: bundle.tensors().clone(),
         corpus: corpus(data, limit, &tokenizer)?,
-        valid: TestSet::read(&source, &target, train.valid_sentences, &tokenizer)?,
+        valid: TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?,
         tokenizer: &tokenizer,
         published: Published::Trained,
         validated: validated_steps(),
@@ -76,8 +77,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     })?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        let best = run.best()?;
-        write_bundle(config, &bundle, best.as_ref().unwrap_or(run.published()), &output.join("bundle"))?;
+        let best = average(&run.best(train.average_best)?)?;
+        write_bundle(config, &bundle, &best, &output.join("bundle"))?;
     }
     Ok(end)
 }

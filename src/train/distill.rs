@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Distill as Settings, distilled_files};
 use super::corpus::{Skipped, read_source_texts};
-use super::files::write_whole;
-use super::log::Progress;
+use super::progress::Progress;
 use super::run::End;
 use crate::decode::Search;
+use crate::files;
 use crate::model::{Architecture, Backend, Bundle, checksum};
 use crate::{Error, Result};
 use chunk::Chunk;
@@ -133,7 +133,7 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
             return Ok(End::Interrupted);
         }
         let chunk = Chunk::translate(chunks[index], &network, &bundle.tokenizer, &search, &settings)?;
-        write_whole(&path, &chunk.to_bytes()?)?;
+        files::write(&path, &chunk.to_bytes()?)?;
         progress.advance();
     }
     progress.finish();
@@ -188,7 +188,7 @@ impl Plan {
     fn claim(&self, folder: &Path) -> Result<()> {
         let path = folder.join(PLAN);
         if !path.exists() {
-            return write_whole(&path, &json(self)?);
+            return files::write(&path, &json(self)?);
         }
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         let found: Self =
@@ -242,11 +242,11 @@ fn assemble(
         }
     }
     let (source_path, target_path) = distilled_files(folder, source_lang, target_lang);
-    write_whole(&source_path, source.as_bytes())?;
-    write_whole(&target_path, target.as_bytes())?;
+    files::write(&source_path, source.as_bytes())?;
+    files::write(&target_path, target.as_bytes())?;
     let (source_checksum, target_checksum) = (checksum(source.as_bytes()), checksum(target.as_bytes()));
     let manifest = Manifest { plan, kept, dropped, skipped, source_checksum, target_checksum };
-    write_whole(&folder.join(MANIFEST), &json(&manifest)?)
+    files::write(&folder.join(MANIFEST), &json(&manifest)?)
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {

@@ -2,12 +2,12 @@
 //! `train evaluate`, and the validation inside a run.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::corpus::read_lines;
+use super::corpus::{read_lines, require_equal_counts};
 use crate::decode::{DecodeOptions, Hypothesis, Search, Steps, Translator, search, translate};
 use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
 use crate::model::Network;
@@ -30,16 +30,32 @@ impl TestSet {
     /// Reads the first `count` lines of a pair of files.
     pub fn read(source: &Path, target: &Path, count: usize, tokenizer: &Tokenizer) -> Result<Self> {
         let (mut sources, mut references) = (read_lines(source)?, read_lines(target)?);
-        if sources.len() != references.len() {
-            return Err(Error::Data {
-                path: PathBuf::from(target),
-                line: references.len(),
-                reason: format!("{} lines, but {} has {}", references.len(), source.display(), sources.len()),
-            });
-        }
+        require_equal_counts((source, sources.len()), (target, references.len()))?;
         sources.truncate(count);
         references.truncate(count);
         Self::new(sources, references, tokenizer)
+    }
+
+    /// As [`TestSet::read`], for a network that takes sentences of up to `limit` tokens, `bos` and `eos`
+    /// counted: what it could not be validated with is told before it is trained.
+    pub fn read_within(
+        source: &Path,
+        target: &Path,
+        count: usize,
+        tokenizer: &Tokenizer,
+        limit: usize,
+    ) -> Result<Self> {
+        let set = Self::read(source, target, count, tokenizer)?;
+        let wrong = |line, reason| Err(Error::Data { path: source.to_path_buf(), line, reason });
+        match set.ids.iter().enumerate().find(|(_, ids)| ids.len() > limit) {
+            _ if set.is_empty() => wrong(1, "the file has no lines to validate with".into()),
+            None => Ok(set),
+            Some((index, ids)) => {
+                let reason =
+                    format!("the sentence has {} tokens, the network takes up to {limit}", ids.len());
+                wrong(index + 1, reason)
+            }
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -67,11 +83,11 @@ pub fn validated_steps() -> Vec<Decoding> {
 }
 
 impl Decoding {
-    /// Under which a run keeps its best score.
-    pub fn key(self) -> String {
+    /// What follows the `@` in the name of a score: `4`, `beam4`.
+    pub fn tag(self) -> String {
         match self {
-            Self::Steps(steps) => format!("bleu@{steps}"),
-            Self::Beam(beam) => format!("bleu@beam{beam}"),
+            Self::Steps(steps) => steps.to_string(),
+            Self::Beam(beam) => format!("beam{beam}"),
         }
     }
 }

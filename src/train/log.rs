@@ -1,19 +1,19 @@
-//! What a run tells: a JSON-lines log for programs, a progress bar for people.
+//! What a run tells programs: a log of JSON lines. People are told by [`progress`](super::progress).
 //!
 //! The log is only ever appended to, one event a line with its time, so a resumed run goes on in the
-//! same file. The bar goes to standard error and is silent where that is not a terminal.
+//! same file.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::checkpoint::State;
 use super::corpus::Skipped;
 use super::evaluate::Decoding;
+use super::tensorboard::Events;
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, Serialize)]
@@ -126,6 +126,8 @@ struct Line<'a> {
 pub struct Log {
     file: File,
     path: PathBuf,
+    /// What the log says, for TensorBoard.
+    mirror: Option<Events>,
 }
 
 impl Log {
@@ -135,9 +137,14 @@ impl Log {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
         let file = OpenOptions::new().create(true).append(true).read(true).open(path);
-        let mut log = Self { file: file.map_err(Error::io(path))?, path: path.to_path_buf() };
+        let mut log = Self { file: file.map_err(Error::io(path))?, path: path.to_path_buf(), mirror: None };
         log.end_cut_line().map_err(Error::io(path))?;
         Ok(log)
+    }
+
+    /// Tells TensorBoard too, from now on.
+    pub fn mirrored(self, events: Events) -> Self {
+        Self { mirror: Some(events), ..self }
     }
 
     /// Appends one line, in one write. A loss that is not a number is written as `null`.
@@ -146,7 +153,8 @@ impl Log {
         let time_seconds = (since.as_secs_f64() * 1e3).round() / 1e3;
         let line = serde_json::to_string(&Line { time_seconds, event });
         let line = line.map_err(std::io::Error::from).map_err(Error::io(&self.path))?;
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        self.mirror.as_mut().map_or(Ok(()), |events| events.tell(event))
     }
 
     /// A run that was killed while writing leaves half a line; the next event begins on a new one.
@@ -186,44 +194,30 @@ impl Throughput {
     }
 }
 
-/// How much is done of all, with loss and tokens a second where a run trains, and the time left.
-pub struct Progress(ProgressBar);
-
-impl Progress {
-    /// `done` of the `count` units lie behind a resumed run; the time left is reckoned from the rest.
-    pub fn new(unit: &str, count: u64, done: u64) -> Self {
-        let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} · {{msg}}{{elapsed}} · {{eta}} left");
-        let bar = ProgressBar::new(count);
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+/// Time at work over all the times that a run was begun, by its log: from each start to the last event
+/// before the next, so that a time which a kill cut short counts too. 0 for a log that is not there.
+pub fn seconds_at_work(path: &Path) -> Result<f64> {
+    let text = match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0.0),
+        text => text.map_err(Error::io(path))?,
+    };
+    let (mut total, mut last) = (0.0, None);
+    for line in text.split(|&byte| byte == b'\n') {
+        // A cut line is one event less.
+        let Ok(Head { time_seconds, event }) = serde_json::from_slice(line) else { continue };
+        if let (Some(last), true) = (last, event != "start") {
+            total += f64::max(time_seconds - last, 0.0);
         }
-        bar.set_position(done);
-        bar.reset_eta();
-        Self(bar)
+        last = Some(time_seconds);
     }
+    Ok(total)
+}
 
-    /// One more is done.
-    pub fn advance(&self) {
-        self.0.inc(1);
-    }
-
-    pub fn show(&self, event: &Train) {
-        self.0.set_message(format!(
-            "epoch {} · loss {:.3} · {:.0} tokens/s · ",
-            event.epoch + 1,
-            event.loss,
-            event.tokens_per_second
-        ));
-    }
-
-    /// A line above the bar; silent where the bar is.
-    pub fn say(&self, line: impl AsRef<str>) {
-        self.0.println(line);
-    }
-
-    pub fn finish(&self) {
-        self.0.abandon();
-    }
+/// What every line has.
+#[derive(Deserialize)]
+struct Head {
+    time_seconds: f64,
+    event: String,
 }
 
 #[cfg(test)]
@@ -294,5 +288,24 @@ mod tests {
         throughput.add(500);
         assert!(throughput.take() > 0.0);
         assert_eq!(throughput.take(), 0.0);
+    }
+
+    #[test]
+    fn time_at_work_counts_what_was_cut_short_and_not_the_breaks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        assert_eq!(seconds_at_work(&path).unwrap(), 0.0);
+        let event = |name: &str, time: f64| format!("{{\"time_seconds\":{time},\"event\":\"{name}\"}}\n");
+        let text = [
+            event("start", 10.0),
+            event("train", 13.0),
+            "{\"time_seconds\": 1".into(), // killed while writing
+            "\n".into(),
+            event("start", 100.0),
+            event("train", 101.0),
+            event("stop", 105.0),
+        ];
+        std::fs::write(&path, text.concat()).unwrap();
+        assert_eq!(seconds_at_work(&path).unwrap(), 8.0);
     }
 }

@@ -1,9 +1,11 @@
 //! Everything that makes a model: data in, bundle out.
 //!
 //! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
-//! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`] and [`log`] keep
-//! what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`ar`], [`cmlm`] and
-//! [`dims`] are the stages that use it; [`distill`] writes text with what the first of them made. [`config`] says how. All chance comes from [`rng`]. Knows no server.
+//! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
+//! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`ar`],
+//! [`cmlm`] and [`dims`] are the stages that use it, [`vocabulary`] is the one before them, [`distill`] writes text
+//! with what the first of them made, and [`pipeline`] runs all in order. [`evaluate`] and [`report`] say how good
+//! it all is, [`bench`] how fast. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
 pub mod ar;
 pub mod batches;
@@ -17,13 +19,17 @@ pub mod dims;
 pub mod distill;
 pub mod ema;
 pub mod evaluate;
-pub mod files;
 pub mod log;
 pub mod masking;
 mod memory;
 pub mod objective;
 pub mod optimizer;
+pub mod pipeline;
+mod progress;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod schedule;
+pub mod tensorboard;
+pub mod vocabulary;
 pub mod weights;

@@ -17,11 +17,13 @@ use super::config::Train;
 use super::corpus::{Corpus, Pair};
 use super::ema::Ema;
 use super::evaluate::{Decoding, TestSet, evaluate, evaluate_search};
-use super::log::{self, Event, Log, Progress, Throughput};
+use super::log::{self, Event, Log, Throughput};
 use super::objective::{Losses, Objective, Step};
 use super::optimizer::Optimizer;
+use super::progress::Progress;
 use super::rng::Rng;
 use super::schedule::Schedule;
+use super::tensorboard::Events;
 use super::weights::{Weights, frozen};
 use crate::decode::Search;
 use crate::model::{Backend, Network, Shape};
@@ -101,6 +103,9 @@ impl<'a, O: Objective> Run<'a, O> {
         let mut optimizer = Optimizer::new(named(), train.adamw())?;
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
         let store = Store::open(&stage.output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        // Weights and two moments, in f32.
+        let copies = 3 + u64::from(ema.is_some());
+        store.require_room(4 * weights.count() as u64 * copies)?;
         let state = match store.last()? {
             None => State {
                 update: 0,
@@ -109,6 +114,7 @@ impl<'a, O: Objective> Run<'a, O> {
                 skipped: 0,
                 score: None,
                 best: Default::default(),
+                validations_without_gain: 0,
                 config: stage.config.clone(),
             },
             Some(path) => {
@@ -138,7 +144,10 @@ impl<'a, O: Objective> Run<'a, O> {
         let validated = frozen(shape, &published, &backend)?;
         let rng = Rng::from_seed(train.seed);
         let batches = Batches::new(stage.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
-        let log = Log::open(&stage.output.join("log.jsonl"))?;
+        let mut log = Log::open(&stage.output.join("log.jsonl"))?;
+        if train.tensorboard {
+            log = log.mirrored(Events::open(&stage.output.join("tensorboard"))?);
+        }
         Ok(Self {
             objective: objective(averaged),
             stage,
@@ -171,12 +180,15 @@ impl<'a, O: Objective> Run<'a, O> {
         let mut throughput = Throughput::start();
         let mut means = Means::default();
 
-        let end = loop {
+        let (end, reason) = loop {
             if self.state.update >= train.updates {
-                break End::Finished;
+                break (End::Finished, "finished");
+            }
+            if train.patience > 0 && self.state.validations_without_gain >= train.patience {
+                break (End::Finished, "no gain");
             }
             if stop.load(Ordering::Relaxed) {
-                break End::Interrupted;
+                break (End::Interrupted, "interrupted");
             }
             let update = self.state.update + 1;
             let rate = self.stage.schedule.rate(update);
@@ -222,7 +234,6 @@ impl<'a, O: Objective> Run<'a, O> {
             self.save()?;
         }
         progress.finish();
-        let reason = if end == End::Finished { "finished" } else { "interrupted" };
         self.log.write(&Event::Stop(log::Stop { update: self.state.update, reason: reason.into() }))?;
         Ok(end)
     }
@@ -268,10 +279,9 @@ impl<'a, O: Objective> Run<'a, O> {
         &self.published
     }
 
-    /// The trained weights with the best score, if a validated checkpoint is there.
-    pub fn best(&self) -> Result<Option<Tensors>> {
-        let best = self.store.best(1)?.pop();
-        best.map(|path| Ok(Checkpoint::load(&path, self.backend.device())?.model)).transpose()
+    /// The checkpoints with the best scores, best first; fewer than `count` where fewer were kept.
+    pub fn best(&self, count: usize) -> Result<Vec<PathBuf>> {
+        self.store.best(count)
     }
 
     fn validate(&mut self, progress: &Progress) -> Result<()> {
@@ -304,7 +314,11 @@ impl<'a, O: Objective> Run<'a, O> {
             if decoding == *scored {
                 self.state.score = Some(bleu);
             }
-            let best = self.state.best.entry(decoding.key()).or_insert(f64::NEG_INFINITY);
+            let best = self.state.best.entry(format!("bleu@{}", decoding.tag())).or_insert(f64::NEG_INFINITY);
+            if decoding == validated[0] {
+                let waited = self.state.validations_without_gain + 1;
+                self.state.validations_without_gain = if bleu > *best { 0 } else { waited };
+            }
             *best = best.max(bleu);
         }
         self.log.write(&Event::Valid(log::Valid {

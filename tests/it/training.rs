@@ -135,7 +135,7 @@ impl Toy {
         events.filter(|e| e["event"] == event).map(|e| e[key].as_f64().unwrap()).collect()
     }
 
-    fn checkpoint(&self, output: &str, update: u64) -> PathBuf {
+    pub fn checkpoint(&self, output: &str, update: u64) -> PathBuf {
         self.path(output).join(format!("checkpoints/update-{update:08}"))
     }
 }

@@ -13,6 +13,7 @@ fn checkpoint(update: u64, score: Option<f64>) -> Checkpoint {
         skipped: 1,
         score,
         best: BTreeMap::from([("bleu_4".to_owned(), 12.5)]),
+        validations_without_gain: 0,
         config: "[train]\nseed = 42\n".into(),
     };
     Checkpoint { model: tensors(update as f32), ema: None, optimizer: tensors(0.5), state }

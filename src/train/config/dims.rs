@@ -43,6 +43,8 @@ pub struct Dims {
     /// In updates, as the next.
     pub validate_every: u64,
     pub checkpoint_every: u64,
+    /// The bundle has the mean weights of so many checkpoints, those of the best validations.
+    pub average_best: usize,
 }
 
 /// The decay of the moving average that is the teacher.
@@ -90,6 +92,7 @@ impl Default for Dims {
             learning_rate_cap: 3e-4,
             validate_every: 50,
             checkpoint_every: 50,
+            average_best: 1,
         }
     }
 }
@@ -131,6 +134,7 @@ impl Dims {
             ema_decay: self.decay(),
             validate_every: self.validate_every,
             checkpoint_every: self.checkpoint_every,
+            average_best: self.average_best,
             ..run.clone()
         }
     }
@@ -146,14 +150,17 @@ impl Dims {
     }
 
     /// What is wrong with the values, if anything.
-    pub(super) fn validate(&self) -> Result<(), String> {
+    pub(super) fn validate(&self, run: &Train) -> Result<(), String> {
         let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+        let (average, kept) = (self.average_best, run.keep_best);
+        rule(average <= kept, format!("dims.average_best ({average}) exceeds train.keep_best ({kept})"))?;
         for (key, value) in [
             ("steps", u64::from(self.steps)),
             ("translation_steps", self.translation_steps.into()),
             ("updates", self.updates),
             ("validate_every", self.validate_every),
             ("checkpoint_every", self.checkpoint_every),
+            ("average_best", self.average_best as u64),
         ] {
             rule(value > 0, format!("dims.{key} is 0; it must be at least 1"))?;
         }

@@ -87,6 +87,7 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("train.eps=0.0", "train.eps is 0"),
         ("train.clip=-1.0", "train.clip is -1"),
         ("train.batch_tokens=100", "train.batch_tokens (100)"),
+        ("train.average_best=6", "train.average_best (6) exceeds train.keep_best (5)"),
         ("train.cooldown=20000", "train.cooldown (20000) exceeds train.updates (10000)"),
         ("data.max_tokens_per_sentence=500", "exceeds model.max_positions (256)"),
         ("data.target=[\"x\", \"y\"]", "data.source has 1 files, data.target 2"),
@@ -155,4 +156,28 @@ fn only_the_unsupervised_stage_goes_without_targets() {
     assert!(error.contains("data.source has 1 files, data.target 0"), "{error}");
     let config = read(&format!("{bare}\n[dims]\nunsupervised = true\n"), &[]).unwrap();
     assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap(), config);
+}
+
+#[test]
+fn the_best_students_can_be_averaged_only_if_they_are_kept() {
+    let text = format!("{SMALL}\n[dims]\naverage_best = 3\n");
+    assert_eq!(read(&text, &[]).unwrap().dims.unwrap().average_best, 3);
+    let wrong = error(&text, &["train={ keep_best = 2 }"]);
+    assert!(wrong.contains("dims.average_best (3) exceeds train.keep_best (2)"), "{wrong}");
+}
+
+#[test]
+fn the_stages_of_a_pipeline_stand_in_their_order_and_once() {
+    let read = |stages: &str| read(&format!("{SMALL}\n[pipeline]\nstages = {stages}\n"), &[]);
+    let config = read("[\"tokenizer\", \"dims\"]").unwrap();
+    assert_eq!(config.pipeline.unwrap().stages, [StageName::Tokenizer, StageName::Dims]);
+    for (stages, reason) in [
+        ("[]", "pipeline.stages is empty"),
+        ("[\"cmlm\", \"tokenizer\"]", "pipeline.stages has cmlm before tokenizer"),
+        ("[\"cmlm\", \"cmlm\"]", "pipeline.stages names cmlm twice"),
+        ("[\"clmm\"]", "unknown variant `clmm`"),
+    ] {
+        let error = read(stages).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }

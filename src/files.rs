@@ -1,0 +1,311 @@
+//! Files and folders that are there whole or not at all, whatever moment the machine dies at.
+//!
+//! Everything is written beside its place under another name (`.NAME.unfinished`), flushed to the disk,
+//! and renamed. Two writers of one path at once are not provided for. Knows no content.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// Writes a file and waits until it is on the disk; makes the folder where it is not there. A failure
+/// leaves what stood there.
+///
+/// # Errors
+/// [`Error::Io`] with the path that was asked for.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let unfinished = beside(path, "unfinished")?;
+    fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
+    let written = File::create(&unfinished).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    });
+    if written.is_err() {
+        // What could not be finished is of no use; that it cannot be removed either is no further news.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written.map_err(Error::io(path))?;
+    sync(parent(path))
+}
+
+/// Waits until a file, or the names in a folder, are on the disk.
+pub fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
+}
+
+/// The folder of a path, `.` for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What may still be written where `folder` lies, in bytes; `None` where the system does not tell.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let disk = rustix::fs::statvfs(folder).ok()?;
+        disk.f_bavail.checked_mul(disk.f_frsize)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
+/// SHA-256 of a file, in hex.
+pub fn checksum(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&digest.finalize())),
+            Ok(count) => digest.update(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io(path)(error)),
+        }
+    }
+}
+
+/// SHA-256 of bytes, in hex.
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a folder and puts it in the place of the one at `dir`, if there is one: at every moment one
+/// of the two is there, whole. `fill` is given the new folder, and the files that it leaves are on the
+/// disk before the places change.
+///
+/// # Errors
+/// What `fill` answers, [`Error::Io`] for what cannot be made or moved. What stood at `dir` is then
+/// still there.
+pub fn replace_folder(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let (fresh, aside) = (beside(dir, "unfinished")?, beside(dir, "replaced")?);
+    fs::create_dir_all(parent(dir)).map_err(Error::io(parent(dir)))?;
+    recover(dir, &aside)?;
+    remove(&fresh)?;
+    fs::create_dir(&fresh).map_err(Error::io(&fresh))?;
+    let placed = fill(&fresh).and_then(|()| sync_all(&fresh)).and_then(|()| {
+        if !dir.exists() {
+            return fs::rename(&fresh, dir).map_err(Error::io(dir));
+        }
+        match exchange(&fresh, dir) {
+            Ok(()) => Ok(()),
+            Err(error) if can_not_exchange(&error) => swap_in_two_steps(&fresh, dir, &aside),
+            Err(error) => Err(Error::io(dir)(error)),
+        }
+    });
+    if placed.is_ok() {
+        sync(parent(dir))?;
+        remove(&aside)?;
+    }
+    // Now the old one, or what could not be finished.
+    let removed = remove(&fresh);
+    placed.and(removed)
+}
+
+/// Where the content of a folder is that [`replace_folder`] writes: there, but for the moment between
+/// two renames, on a system that cannot exchange names.
+pub fn standing(dir: &Path) -> PathBuf {
+    match beside(dir, "replaced") {
+        Ok(aside) if !dir.exists() && aside.is_dir() => aside,
+        _ => dir.to_path_buf(),
+    }
+}
+
+/// Puts right what was left by a machine that died between the two renames.
+fn recover(dir: &Path, aside: &Path) -> Result<()> {
+    if aside.exists() && !dir.exists() {
+        fs::rename(aside, dir).map_err(Error::io(dir))?;
+    }
+    remove(aside)
+}
+
+/// One step for the file system: no moment without a folder at `dir`.
+#[cfg(target_os = "linux")]
+fn exchange(fresh: &Path, dir: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, fresh, CWD, dir, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// An old kernel answers ENOSYS, some file systems EINVAL.
+fn can_not_exchange(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput)
+}
+
+fn swap_in_two_steps(fresh: &Path, dir: &Path, aside: &Path) -> Result<()> {
+    fs::rename(dir, aside).map_err(Error::io(dir))?;
+    fs::rename(fresh, dir).map_err(|error| {
+        // The old one is found where it is even if it cannot be moved back.
+        let _ = fs::rename(aside, dir);
+        Error::io(dir)(error)
+    })
+}
+
+fn sync_all(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        sync(&entry.map_err(Error::io(folder))?.path())?;
+    }
+    sync(folder)
+}
+
+/// Removes a folder, or a link to one; that there is none is fine.
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// `.NAME.SUFFIX` in the same folder: a rename never crosses file systems.
+fn beside(path: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        let reason = std::io::Error::new(ErrorKind::InvalidInput, "the path does not end in a name");
+        Error::io(path)(reason)
+    })?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".");
+    hidden.push(suffix);
+    Ok(path.with_file_name(hidden))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn content(folder: &Path) -> String {
+        fs::read_to_string(folder.join("content")).unwrap()
+    }
+
+    fn fill(text: &str) -> impl FnOnce(&Path) -> Result<()> {
+        move |folder| write(&folder.join("content"), text.as_bytes())
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_is_left_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("new/folder/file");
+        write(&path, b"old").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names(parent(&path))), (b"new".to_vec(), vec!["file".into()]));
+        assert_eq!(checksum(&path).unwrap(), digest(b"new"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_the_old_one_and_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        write(&path, b"old").unwrap();
+        fs::create_dir(root.path().join(".file.unfinished")).unwrap();
+        let error = write(&path, b"new").unwrap_err().to_string();
+        assert!(error.contains("/file:"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_another() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("deep/folder");
+        for text in ["one", "two"] {
+            replace_folder(&dir, fill(text)).unwrap();
+            assert_eq!((content(&dir), names(dir.parent().unwrap())), (text.into(), vec!["folder".into()]));
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_filled_leaves_the_old_one() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("folder");
+        replace_folder(&dir, fill("old")).unwrap();
+        let failing = |folder: &Path| {
+            fill("half")(folder)?;
+            Err(Error::Config("no more".into()))
+        };
+        assert!(replace_folder(&dir, failing).unwrap_err().to_string().contains("no more"));
+        assert_eq!((content(&dir), names(root.path())), ("old".into(), vec!["folder".into()]));
+    }
+
+    #[test]
+    fn without_exchange_the_folder_is_found_after_each_step() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("folder");
+        let (fresh, aside) = (beside(&dir, "unfinished").unwrap(), beside(&dir, "replaced").unwrap());
+        replace_folder(&dir, fill("old")).unwrap();
+        fs::create_dir(&fresh).unwrap();
+        fill("new")(&fresh).unwrap();
+
+        // Died after the first rename.
+        fs::rename(&dir, &aside).unwrap();
+        assert_eq!(content(&standing(&dir)), "old");
+        recover(&dir, &aside).unwrap();
+        assert_eq!((content(&dir), aside.exists()), ("old".into(), false));
+
+        // Died after the second.
+        swap_in_two_steps(&fresh, &dir, &aside).unwrap();
+        assert_eq!((content(&standing(&dir)), content(&aside)), ("new".into(), "old".into()));
+        replace_folder(&dir, fill("newer")).unwrap();
+        assert_eq!((content(&dir), names(root.path())), ("newer".into(), vec!["folder".into()]));
+    }
+
+    #[test]
+    fn what_a_dead_writer_left_is_cleared() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("folder");
+        fs::create_dir(root.path().join(".folder.unfinished")).unwrap();
+        fs::write(root.path().join(".folder.unfinished/garbage"), "half").unwrap();
+        replace_folder(&dir, fill("new")).unwrap();
+        assert_eq!((names(&dir), names(root.path())), (vec!["content".into()], vec!["folder".into()]));
+    }
+
+    /// The folder is looked up without pause while it is replaced: never is there a moment without it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_reader_always_finds_the_folder_whole() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("folder");
+        replace_folder(&dir, fill("text")).unwrap();
+        let (probe, aside) = (beside(&dir, "probe").unwrap(), root.path().join("aside"));
+        fs::create_dir(&probe).unwrap();
+        fs::create_dir(&aside).unwrap();
+        if exchange(&probe, &aside).is_err() {
+            return; // a file system that cannot; the test above is its
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut looks = 0u64;
+                while !done.load(Ordering::Relaxed) || looks == 0 {
+                    assert!(dir.is_dir(), "gone after {looks} looks");
+                    looks += 1;
+                }
+            });
+            for _ in 0..50 {
+                replace_folder(&dir, fill("text")).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+        });
+    }
+}

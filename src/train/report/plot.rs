@@ -1,0 +1,134 @@
+//! Quality over latency as an SVG: one curve for each model, along its steps (or beams).
+
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::series::LineSeries;
+
+use super::{Report, Row, Way};
+use crate::{Error, Result};
+
+const SIZE: (u32, u32) = (880, 540);
+
+/// Okabe and Ito's colours, which the colour-blind tell apart too.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(60, 60, 60),
+];
+
+/// The length beam that a curve follows, where the report has it: the server's default. Others are points.
+const CURVE_BEAM: usize = 3;
+
+const CAPTION: &str = "Numbers are decoding steps. Curves: one length beam; circles: the others.";
+
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// # Errors
+/// What the drawing library answers with, of which nothing is known.
+pub fn quality_over_latency(report: &Report) -> Result<String> {
+    let mut svg = String::new();
+    draw(report, SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())
+        .map_err(|error| Error::Config(format!("the plot: {error}")))?;
+    Ok(svg)
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn draw(report: &Report, area: DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
+    area.fill(&WHITE)?;
+    let points: Vec<(f64, f64)> = report.rows.iter().map(place).collect();
+    let (left, right) = margins(points.iter().map(|point| point.0), 0.25);
+    let (low, high) = margins(points.iter().map(|point| point.1), 1.0);
+    let mut chart: Chart<'_, '_> = ChartBuilder::on(&area)
+        .margin(16)
+        .caption(CAPTION, ("sans-serif", 15).into_font().color(&BLACK.mix(0.75)))
+        .x_label_area_size(48)
+        .y_label_area_size(56)
+        .build_cartesian_2d(left..right, low..high)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.12))
+        .axis_style(BLACK.mix(0.5))
+        .x_labels(7)
+        .x_label_formatter(&|power| milliseconds(power.exp2()))
+        .y_label_formatter(&|bleu| format!("{bleu:.0}"))
+        .x_desc("latency of one sentence, p50 in ms (logarithmic)")
+        .y_desc("BLEU")
+        .label_style(("sans-serif", 14))
+        .axis_desc_style(("sans-serif", 15))
+        .draw()?;
+    for (model, colour) in report.models.iter().zip(COLOURS.iter().cycle()) {
+        let rows: Vec<&Row> = report.rows.iter().filter(|row| row.model == model.name).collect();
+        model_curve(&mut chart, &model.name, &rows, *colour)?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .margin(12)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.2))
+        .label_font(("sans-serif", 14))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
+
+fn model_curve(chart: &mut Chart<'_, '_>, name: &str, rows: &[&Row], colour: RGBColor) -> Drawn {
+    let (curve, others): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| on_curve(row, rows));
+    chart
+        .draw_series(LineSeries::new(curve.iter().map(|row| place(row)), colour.stroke_width(2)))?
+        .label(name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+    chart.draw_series(others.iter().map(|row| Circle::new(place(row), 3, colour.mix(0.45))))?;
+    chart.draw_series(curve.iter().map(|row| {
+        let text = Text::new(short(row.way), (-4, -20), ("sans-serif", 13).into_font().color(&colour));
+        EmptyElement::at(place(row)) + Circle::new((0, 0), 4, colour.filled()) + text
+    }))?;
+    Ok(())
+}
+
+/// Whether a row is a point of its model's curve.
+fn on_curve(row: &Row, rows: &[&Row]) -> bool {
+    let beam = |row: &Row| match row.way {
+        Way::Steps { length_beam, .. } => Some(length_beam),
+        Way::Beam(_) => None,
+    };
+    let beams: Vec<usize> = rows.iter().filter_map(|row| beam(row)).collect();
+    let followed = if beams.contains(&CURVE_BEAM) { Some(CURVE_BEAM) } else { beams.first().copied() };
+    beam(row).is_none() || beam(row) == followed
+}
+
+/// Beside a point, where the curve says the rest.
+fn short(way: Way) -> String {
+    match way {
+        Way::Steps { steps, .. } => steps.to_string(),
+        Way::Beam(beam) => format!("beam {beam}"),
+    }
+}
+
+/// A doubling of latency is one to the right.
+fn place(row: &Row) -> (f64, f64) {
+    (row.latency_p50_ms.max(1e-3).log2(), row.bleu)
+}
+
+/// The range of values with room around it, `least` at least.
+fn margins(values: impl Iterator<Item = f64>, least: f64) -> (f64, f64) {
+    let (low, high) = values
+        .filter(|value| value.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    if low > high {
+        return (0.0, least);
+    }
+    let room = (0.08 * (high - low)).max(least);
+    (low - room, high + room)
+}
+
+fn milliseconds(value: f64) -> String {
+    if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+}

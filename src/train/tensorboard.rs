@@ -1,0 +1,308 @@
+//! What a run tells TensorBoard: the events of the log as event files, `tensorboard/` beside it.
+//!
+//! A file is a row of TFRecords, each an `Event` message. The few messages that are needed are written
+//! down here as far as they are needed, with the numbers of TensorFlow's `event.proto` and
+//! `summary.proto`. Every process writes a file of its own, which begins by saying from where it goes on:
+//! TensorBoard then forgets what a killed process had written past its last checkpoint.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crc::{CRC_32_ISCSI, Crc};
+use prost::Message;
+use serde_json::Value;
+
+use super::log;
+use crate::{Error, Result};
+
+/// An event file, written as things happen: a reader sees each event at once.
+#[derive(Debug)]
+pub struct Events {
+    file: File,
+    path: PathBuf,
+}
+
+impl Events {
+    /// Makes a file in `folder`, which is made where it is not there.
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let (seconds, process) = (now().as_secs(), std::process::id());
+        let name = |number| format!("events.out.tfevents.{seconds:010}.tutti.{process}.{number}");
+        // The tests begin several runs in one process and one second.
+        let mut number = 0;
+        while folder.join(name(number)).exists() {
+            number += 1;
+        }
+        let path = folder.join(name(number));
+        let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io(&path))?;
+        let mut events = Self { file, path };
+        events.write(0, |e| e.file_version = Some("brain.Event:2".into()))?;
+        Ok(events)
+    }
+
+    /// Writes what there is to be seen in an event of the log.
+    pub fn tell(&mut self, event: &log::Event) -> Result<()> {
+        match event {
+            log::Event::Start(start) => {
+                let session = SessionLog { status: SESSION_START };
+                self.write(start.update + 1, |e| e.session_log = Some(session))
+            }
+            log::Event::Train(train) => self.summarise(train.update, scalars(train)?),
+            log::Event::Skip(skip) => {
+                self.summarise(skip.update, vec![scalar("train/skipped".into(), skip.skipped as f64)])
+            }
+            log::Event::Valid(valid) => {
+                let scores = valid.scores.iter().flat_map(|score| {
+                    let decoding = score.decoding.tag();
+                    let named = [("bleu", score.bleu), ("chrf", score.chrf)];
+                    named.map(|(name, value)| scalar(format!("valid/{name}@{decoding}"), value))
+                });
+                self.summarise(valid.update, scores.chain([samples(&valid.samples)]).collect())
+            }
+            log::Event::Checkpoint(_) | log::Event::Stop(_) => Ok(()),
+        }
+    }
+
+    fn summarise(&mut self, update: u64, value: Vec<SummaryValue>) -> Result<()> {
+        self.write(update, |e| e.summary = Some(Summary { value }))
+    }
+
+    fn write(&mut self, step: u64, what: impl FnOnce(&mut Event)) -> Result<()> {
+        let step = i64::try_from(step).unwrap_or(i64::MAX);
+        let mut event = Event { wall_time: now().as_secs_f64(), step, ..Event::default() };
+        what(&mut event);
+        self.file.write_all(&record(&event.encode_to_vec())).map_err(Error::io(&self.path))
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Every number of the event under its own name, as the log has it.
+fn scalars(train: &log::Train) -> Result<Vec<SummaryValue>> {
+    let event = serde_json::to_value(train).map_err(|e| Error::Config(e.to_string()))?;
+    let numbers = event.as_object().into_iter().flatten().filter(|(name, _)| *name != "update");
+    Ok(numbers
+        .filter_map(|(name, value)| match value {
+            Value::Number(number) => Some(scalar(format!("train/{name}"), number.as_f64()?)),
+            // A loss that is not a number is what somebody may be looking for.
+            Value::Null => Some(scalar(format!("train/{name}"), f64::NAN)),
+            _ => None,
+        })
+        .collect())
+}
+
+fn scalar(tag: String, value: f64) -> SummaryValue {
+    SummaryValue { tag, simple_value: Some(value as f32), ..SummaryValue::default() }
+}
+
+/// A Markdown table, which is what the text plugin shows.
+fn samples(samples: &[log::Sample]) -> SummaryValue {
+    let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
+    let mut table = String::from("| decoding | source | translation | reference |\n|---|---|---|---|\n");
+    for s in samples {
+        let (source, translation, reference) = (cell(&s.source), cell(&s.translation), cell(&s.reference));
+        table += &format!("| {} | {source} | {translation} | {reference} |\n", s.decoding);
+    }
+    let plugin = PluginData { plugin_name: "text".into() };
+    SummaryValue {
+        tag: "valid/samples".into(),
+        tensor: Some(Tensor {
+            dtype: DT_STRING,
+            shape: Some(TensorShape { dim: vec![Dimension { size: 1 }] }),
+            string_val: vec![table.into_bytes()],
+        }),
+        metadata: Some(Metadata { plugin_data: Some(plugin) }),
+        ..SummaryValue::default()
+    }
+}
+
+/// A TFRecord: length, its checksum, data, their checksum; little endian.
+fn record(data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u64).to_le_bytes();
+    let crc = |data: &[u8]| masked_crc(data).to_le_bytes();
+    [length.as_slice(), &crc(&length), data, &crc(data)].concat()
+}
+
+/// CRC-32C, rotated and moved, so that a checksum of checksums is one too (TensorFlow's `crc32c.h`).
+fn masked_crc(data: &[u8]) -> u32 {
+    const CASTAGNOLI: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+    CASTAGNOLI.checksum(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// `SessionLog.SessionStatus.START`: events of this step or a later one, from files before, do not count.
+const SESSION_START: i32 = 1;
+/// `DataType.DT_STRING`.
+const DT_STRING: i32 = 7;
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    /// Seconds since 1970.
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+    #[prost(message, optional, tag = "7")]
+    session_log: Option<SessionLog>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<SummaryValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SummaryValue {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+    #[prost(message, optional, tag = "8")]
+    tensor: Option<Tensor>,
+    #[prost(message, optional, tag = "9")]
+    metadata: Option<Metadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(message, optional, tag = "1")]
+    plugin_data: Option<PluginData>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PluginData {
+    #[prost(string, tag = "1")]
+    plugin_name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Tensor {
+    #[prost(int32, tag = "1")]
+    dtype: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<TensorShape>,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    string_val: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorShape {
+    #[prost(message, repeated, tag = "2")]
+    dim: Vec<Dimension>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Dimension {
+    #[prost(int64, tag = "1")]
+    size: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Steps;
+    use crate::train::evaluate::Decoding;
+
+    /// The events of a file, each checked against both of its checksums.
+    fn read(path: &Path) -> Vec<Event> {
+        let bytes = fs::read(path).unwrap();
+        let (mut rest, mut events) = (bytes.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            let (data, end) = (&rest[12..12 + length], 16 + length);
+            assert_eq!(rest[8..12], masked_crc(&rest[..8]).to_le_bytes());
+            assert_eq!(rest[12 + length..end], masked_crc(data).to_le_bytes());
+            events.push(Event::decode(data).unwrap());
+            rest = &rest[end..];
+        }
+        events
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_tensorflow() {
+        // CRC-32C of "123456789" is e3069283 (RFC 3720 names the polynomial, the check value is common).
+        assert_eq!(masked_crc(b"123456789"), 0xe306_9283_u32.rotate_right(15).wrapping_add(0xa282_ead8));
+        // The first bytes of every event file that TensorFlow writes: a record of 24 bytes.
+        assert_eq!(record(&[0; 24])[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
+    }
+
+    #[test]
+    fn a_run_is_told_as_scalars_and_samples_by_update() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut events = Events::open(dir.path()).unwrap();
+        let train = log::Train {
+            update: 20,
+            epoch: 1,
+            loss: f64::NAN,
+            hidden_loss: None,
+            length_loss: 2.5,
+            gradient_norm: 1.0,
+            learning_rate: 1e-4,
+            tokens_per_second: 900.0,
+            padding_share: 0.05,
+        };
+        events.tell(&log::Event::Train(train)).unwrap();
+        events.tell(&log::Event::Skip(log::Skip { update: 21, skipped: 2 })).unwrap();
+        let text = |text: &str| text.to_owned();
+        let sample = log::Sample {
+            decoding: Decoding::Steps(Steps::new(4).unwrap()),
+            source: text("a|b"),
+            reference: text("two\nlines"),
+            translation: text("c"),
+        };
+        let scores =
+            vec![log::Score { decoding: Decoding::Steps(Steps::new(4).unwrap()), bleu: 12.25, chrf: 40.0 }];
+        let valid = log::Valid { update: 22, seconds: 1.5, sentences: 1, scores, samples: vec![sample] };
+        events.tell(&log::Event::Valid(valid)).unwrap();
+
+        let read = read(&events.path);
+        assert_eq!(read[0].file_version.as_deref(), Some("brain.Event:2"));
+        let tags = |event: &Event| -> Vec<(String, Option<f32>)> {
+            let values = event.summary.iter().flat_map(|summary| &summary.value);
+            values.map(|value| (value.tag.clone(), value.simple_value)).collect()
+        };
+        let scalars = tags(&read[1]);
+        assert_eq!((read[1].step, scalars.len()), (20, 7));
+        assert!(scalars.contains(&("train/length_loss".into(), Some(2.5))), "{scalars:?}");
+        let loss = scalars.iter().find(|(tag, _)| tag == "train/loss").unwrap();
+        assert!(loss.1.unwrap().is_nan());
+        assert_eq!(tags(&read[2]), [("train/skipped".into(), Some(2.0))]);
+        let valid = tags(&read[3]);
+        assert_eq!(valid[..2], [("valid/bleu@4".into(), Some(12.25)), ("valid/chrf@4".into(), Some(40.0))]);
+        let tensor = read[3].summary.as_ref().unwrap().value[2].tensor.clone().unwrap();
+        let table = String::from_utf8(tensor.string_val[0].clone()).unwrap();
+        assert!(table.ends_with("| 4 | a\\|b | c | two lines |\n"), "{table}");
+    }
+
+    #[test]
+    fn every_process_has_a_file_of_its_own_and_says_from_where_it_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, mut second) = (Events::open(dir.path()).unwrap(), Events::open(dir.path()).unwrap());
+        assert_ne!(first.path, second.path);
+        let start = log::Start {
+            update: 7,
+            config_digest: String::new(),
+            parameters: 1,
+            pairs: 1,
+            skipped: Default::default(),
+            device: "cpu".into(),
+        };
+        second.tell(&log::Event::Start(start)).unwrap();
+        let read = read(&second.path);
+        assert_eq!((read[1].step, read[1].session_log.as_ref().unwrap().status), (8, SESSION_START));
+    }
+}

@@ -1,0 +1,25 @@
+//! `train tokenizer`: the vocabulary of both languages, from the training text.
+
+use std::sync::atomic::AtomicBool;
+
+use super::config::Config;
+use super::corpus::read_usable_lines;
+use super::run::End;
+use crate::Result;
+use crate::text::Tokenizer;
+
+/// Learns the vocabulary and writes it to `config.tokenizer.path`. It takes seconds, so the flag that
+/// stops longer stages is not looked at.
+///
+/// # Errors
+/// A file that cannot be read or written, a line that is not UTF-8 (unless `data.on_bad_line` skips it).
+pub fn run(config: &Config, _: &AtomicBool) -> Result<End> {
+    let mut lines = Vec::new();
+    for (source, target) in config.data.train_files() {
+        lines.extend(read_usable_lines(&source, config.data.on_bad_line)?);
+        lines.extend(read_usable_lines(&target, config.data.on_bad_line)?);
+    }
+    let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), config.tokenizer.vocab_size)?;
+    tokenizer.save(&config.tokenizer.path)?;
+    Ok(End::Finished)
+}

@@ -1,0 +1,342 @@
+//! `train run` from outside: the built program on a toy corpus, killed, resumed, and fed with what is
+//! wrong.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tutti::model::Bundle;
+use tutti::train::checkpoint::Checkpoint;
+
+use crate::training::{Toy, assert_same_file};
+
+const STAGES: [&str; 3] = ["tokenizer", "cmlm", "dims"];
+
+/// Settings of a whole toy run: a dozen checkpoints and two bundles.
+const SETTINGS: &str = "
+    updates = 12
+    [dims]
+    updates = 9
+    validate_every = 4
+    checkpoint_every = 2
+    [pipeline]
+    stages = [\"tokenizer\", \"cmlm\", \"dims\"]
+";
+
+fn train(toy: &Toy, output: &str, sets: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    // What the machine's own environment says must not matter here.
+    command.env_clear().args(["run", "--config"]).arg(toy.path(&format!("{output}.toml")));
+    command.args(sets.iter().flat_map(|set| ["--set", set]));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A toy whose runs each have a tokenizer of their own.
+fn toy(outputs: &[&str]) -> Toy {
+    let toy = Toy::new();
+    for output in outputs {
+        configure(&toy, output, SETTINGS);
+    }
+    toy
+}
+
+fn configure(toy: &Toy, output: &str, settings: &str) {
+    toy.config(output, settings);
+    let file = toy.path(&format!("{output}.toml"));
+    let shared = toy.path("tokenizer.json").display().to_string();
+    let own = toy.path(output).join("tokenizer.json").display().to_string();
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace(&shared, &own)).unwrap();
+}
+
+/// Runs to the end; what it said, and whether all went well.
+fn run(toy: &Toy, output: &str, sets: &[&str]) -> (bool, String) {
+    said(train(toy, output, sets).output().unwrap())
+}
+
+fn said(output: Output) -> (bool, String) {
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn run_well(toy: &Toy, output: &str, sets: &[&str]) -> String {
+    let (success, said) = run(toy, output, sets);
+    assert!(success, "{said}");
+    said
+}
+
+fn record(folder: &Path, stage: &str) -> Option<Value> {
+    let text = fs::read(folder.join(format!("stages/{stage}.json"))).ok()?;
+    Some(serde_json::from_slice(&text).unwrap())
+}
+
+/// Everything that stands in a run's folder under a finished name is whole.
+fn assert_nothing_is_half_written(folder: &Path) {
+    for bundle in [folder.join("bundle"), folder.join("dims/bundle")] {
+        if bundle.exists() {
+            Bundle::open(&bundle).unwrap();
+        }
+    }
+    if folder.join("tokenizer.json").exists() {
+        tutti::text::Tokenizer::load(folder.join("tokenizer.json")).unwrap();
+    }
+    for store in ["checkpoints", "dims/checkpoints"].map(|name| folder.join(name)) {
+        for entry in fs::read_dir(store).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_str().unwrap().starts_with("update-") {
+                Checkpoint::load(&path, &candle_core::Device::Cpu).unwrap();
+            }
+        }
+    }
+    for stage in STAGES {
+        for (path, _) in record(folder, stage).iter().flat_map(|r| r["outputs"].as_object().unwrap()) {
+            assert!(Path::new(path).exists(), "{stage} is complete, but {path} is not there");
+        }
+    }
+}
+
+/// Vocabulary, bundles and last checkpoints are, byte for byte, those of the run that nobody disturbed.
+fn assert_same_result(toy: &Toy, output: &str) {
+    let checkpoints = ["checkpoints/update-00000012", "dims/checkpoints/update-00000009"];
+    let parts = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
+    let checkpoints = checkpoints.iter().flat_map(|at| parts.map(|part| format!("{at}/{part}")));
+    let bundles = ["tokenizer.json", "bundle/model.safetensors", "dims/bundle/model.safetensors"];
+    for file in checkpoints.chain(bundles.map(String::from)) {
+        assert_same_file(&toy.path("straight").join(&file), &toy.path(output).join(&file));
+    }
+}
+
+/// The same values in every run of the tests.
+fn moments() -> impl Iterator<Item = f64> {
+    let mut rng = tutti::train::rng::Rng::from_seed(10);
+    std::iter::from_fn(move || Some((rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64))
+}
+
+/// Starts a run and kills it after `time`; whether it had not ended before.
+fn kill_after(mut command: Command, time: Duration) -> bool {
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let id = child.id();
+    let (ended, wait) = mpsc::channel();
+    let waiter = std::thread::spawn(move || {
+        let status = child.wait().unwrap();
+        // Nobody waits any more if it was killed.
+        let _ = ended.send(());
+        status
+    });
+    if wait.recv_timeout(time).is_err() {
+        // It may end just now; that is no failure.
+        let _ = Command::new("sh").arg("-c").arg(format!("kill -KILL {id}")).stderr(Stdio::null()).status();
+    }
+    let status = waiter.join().unwrap();
+    assert!(status.success() || status.code().is_none(), "{status}");
+    !status.success()
+}
+
+#[test]
+fn a_run_that_is_killed_at_ten_random_moments_gives_the_same_weights() {
+    let toy = toy(&["straight", "killed"]);
+    let begin = Instant::now();
+    run_well(&toy, "straight", &[]);
+    let whole = begin.elapsed();
+
+    let folder = toy.path("killed");
+    let (mut kills, mut moments) = (0, moments());
+    while kills < 10 {
+        // Starting up takes some of it; most times are too short to come to the end.
+        let time = whole.mul_f64(0.1 + 0.5 * moments.next().unwrap());
+        if kill_after(train(&toy, "killed", &[]), time) {
+            kills += 1;
+        } else {
+            // Done too early: this one is judged, and another begins.
+            assert_same_result(&toy, "killed");
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        assert_nothing_is_half_written(&folder);
+    }
+    run_well(&toy, "killed", &[]);
+    assert_same_result(&toy, "killed");
+    let names: BTreeSet<String> =
+        fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().all(|name| !name.starts_with('.')), "left over: {names:?}");
+}
+
+#[test]
+fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
+    let toy = toy(&["run"]);
+    run_well(&toy, "run", &[]);
+    let folder = toy.path("run");
+    let weights = fs::read(folder.join("bundle/model.safetensors")).unwrap();
+    let before = STAGES.map(|stage| record(&folder, stage).unwrap());
+    assert!(before[1]["seconds"].as_f64().unwrap() > 0.0, "{}", before[1]);
+    assert!(!before[1]["machine"]["processor"].as_str().unwrap().is_empty());
+
+    let again = run_well(&toy, "run", &["train.log_every=3", "train.keep_last=8"]);
+    assert_eq!(again.matches("is there, made in").count(), 3, "{again}");
+    assert_eq!(STAGES.map(|stage| record(&folder, stage).unwrap()), before);
+
+    // An output that somebody has spoilt is made again; what comes after it is as it was.
+    fs::write(folder.join("bundle/model.safetensors"), "half").unwrap();
+    let mended = run_well(&toy, "run", &[]);
+    assert!(mended.contains("cmlm: goes on, for") && mended.contains("dims: is there"), "{mended}");
+    assert_eq!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
+    assert_eq!(fs::read(folder.join("superseded/cmlm-1/bundle/model.safetensors")).unwrap(), b"half");
+
+    // A setting of the last stage is no matter of those before it.
+    let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);
+    assert!(dims.contains("cmlm: is there"), "{dims}");
+    assert!(dims.contains("dims: begins anew") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
+    assert!(folder.join("dims/superseded/dims-1/bundle/model.safetensors").exists());
+
+    // And text is a matter of all.
+    let text = fs::read_to_string(toy.path("de")).unwrap();
+    fs::write(toy.path("de"), text.replace("Hund", "Dackel")).unwrap();
+    let all = run_well(&toy, "run", &["dims.temperature=1.0"]);
+    assert_eq!(all.matches("begins anew").count(), 3, "{all}");
+    assert!(all.contains("data.target[0] has another content"), "{all}");
+    assert_ne!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
+}
+
+#[test]
+fn what_nobody_knows_the_making_of_is_used_or_left_alone_but_never_replaced() {
+    let toy = toy(&["run"]);
+    fs::create_dir_all(toy.path("run")).unwrap();
+    let tokenizer = toy.path("run/tokenizer.json");
+    fs::copy(toy.path("tokenizer.json"), &tokenizer).unwrap();
+    let before = fs::read(&tokenizer).unwrap();
+    let (success, said) = run(&toy, "run", &[]);
+    assert!(!success && said.contains("tokenizer.json") && said.contains("no record"), "{said}");
+    assert_eq!(fs::read(&tokenizer).unwrap(), before);
+    assert!(!toy.path("run/checkpoints").exists());
+
+    let said = run_well(&toy, "run", &["pipeline.stages=[\"cmlm\"]"]);
+    assert!(said.contains("cmlm: done") && !said.contains("dims"), "{said}");
+    assert_eq!(fs::read(&tokenizer).unwrap(), before);
+}
+
+#[test]
+fn a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work() {
+    let toy = toy(&["run"]);
+    let lock = toy.path("run/stages/lock");
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let first = fs::File::create(&lock).unwrap();
+    first.lock().unwrap();
+    let (success, said) = run(&toy, "run", &[]);
+    assert!(!success && said.contains("another `train run`"), "{said}");
+    drop(first);
+    run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\"]"]);
+}
+
+/// Most of these would show only when their stage begins, or at the first validation.
+#[test]
+fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
+    let second_line = |toy: &Toy, file: &str, line: &[u8]| {
+        let text = fs::read(toy.path(file)).unwrap();
+        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
+        fs::write(toy.path(file), [&lines[..1], &[line], &lines[2..]].concat().join(&b'\n')).unwrap();
+    };
+    let refused = |settings: &str, spoil: &dyn Fn(&Toy), parts: &[&str]| {
+        let toy = Toy::new();
+        for (file, text) in [("valid.en", "a man sleeps.\n"), ("valid.de", "ein Mann schläft.\n")] {
+            fs::write(toy.path(file), text).unwrap();
+        }
+        spoil(&toy);
+        let valid = ["valid_source", "valid_target"].iter().zip(["en", "de"]);
+        let edit = |text: String, (key, language): (&&str, &str)| {
+            let before = format!("{key} = \"{language}\"");
+            text.replace(&before, &format!("{key} = \"valid.{language}\""))
+        };
+        configure(&toy, "run", "updates = 2");
+        let file = toy.path("run.toml");
+        let text = valid.fold(fs::read_to_string(&file).unwrap(), edit);
+        fs::write(&file, text + settings).unwrap();
+        let (success, said) = run(&toy, "run", &[]);
+        assert!(!success && !toy.path("run/tokenizer.json").exists(), "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{said:?} does not say {part:?}");
+        }
+    };
+    refused("", &|toy| second_line(toy, "en", b" "), &["/en:2:", "empty"]);
+    refused("", &|toy| second_line(toy, "de", b"\xff"), &["/de:2:", "not valid UTF-8"]);
+    let short = |toy: &Toy| fs::write(toy.path("de"), "der Hund.\n").unwrap();
+    refused("", &short, &["/de:2:", "the file ends after 1 lines", "/en has 30"]);
+    let longer = |toy: &Toy| fs::write(toy.path("valid.de"), "ein Mann\nschläft.\n").unwrap();
+    refused("", &longer, &["/valid.en:2:", "ends after 1 lines", "/valid.de has 2"]);
+    refused("", &|toy| second_line(toy, "valid.en", b"\xff"), &["/valid.en:2:", "not valid UTF-8"]);
+    refused("", &|toy| fs::remove_file(toy.path("valid.en")).unwrap(), &["/valid.en", "No such file"]);
+    refused("[dims]\nteacher = \"nowhere\"\n", &|_| (), &["nowhere", "not a folder"]);
+    refused("[dims]\ntemprature = 1.0\n", &|_| (), &["run.toml", "temprature", "`temperature`"]);
+    let order = "[pipeline]\nstages = [\"dims\", \"cmlm\"]\n";
+    refused(order, &|_| (), &["run.toml", "pipeline.stages has dims before cmlm"]);
+}
+
+#[test]
+fn a_sentence_that_cannot_be_validated_with_is_told_before_the_first_update() {
+    let toy = toy(&["run"]);
+    let long = "the dog sleeps ".repeat(20);
+    fs::write(toy.path("valid.en"), format!("a man sleeps.\n{long}\n")).unwrap();
+    fs::write(toy.path("valid.de"), "ein Mann schläft.\nzu lang\n").unwrap();
+    let (success, said) = run(&toy, "run", &["data.valid_source=valid.en", "data.valid_target=valid.de"]);
+    assert!(!success && said.contains("/valid.en:2:") && said.contains("takes up to 32"), "{said}");
+    assert!(!toy.path("run/log.jsonl").exists());
+}
+
+#[test]
+fn a_checkpoint_of_another_shape_is_named_and_stays_as_it_is() {
+    let toy = Toy::new();
+    toy.run("run", 2);
+    let file = toy.checkpoint("run", 2).join("model.safetensors");
+    let before = fs::read(&file).unwrap();
+    let mut config = toy.config("run", "updates = 4");
+    config.model.ffn = 128;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let refused = tutti::train::cmlm::run(&config, &stop).unwrap_err().to_string();
+    assert!(refused.contains("update-00000002") && refused.contains("shape [64"), "{refused}");
+    assert!(fs::read(&file).unwrap() == before && !toy.checkpoint("run", 4).exists());
+}
+
+/// `sh` as on every machine; a limit of so many kilobytes for each file, in place of a full disk.
+fn with_file_limit(command: &Command, kilobytes: u32) -> Command {
+    let mut limited = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", 2 * kilobytes);
+    limited.arg("-c").arg(script).arg("sh").arg(command.get_program()).args(command.get_args());
+    limited.stdin(Stdio::null()).stderr(Stdio::piped());
+    limited
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file_and_what_is_there_stays_whole() {
+    let toy = toy(&["run", "straight"]);
+    run_well(&toy, "straight", &[]);
+    let folder = toy.path("run");
+    run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\"]"]);
+    // The log fits, a checkpoint does not.
+    let full = with_file_limit(&train(&toy, "run", &[]), 24);
+    let (success, error) = said({ full }.output().unwrap());
+    assert!(!success && error.contains("model.safetensors"), "{error}");
+    assert_nothing_is_half_written(&folder);
+    assert!(!folder.join("bundle").exists());
+
+    // The first stage fits on the disk of another day, the log of the second does not.
+    run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\", \"cmlm\"]"]);
+    fs::create_dir_all(folder.join("dims")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.join("dims/log.jsonl")).unwrap();
+    fs::write(folder.join("stages/dims.begun.json"), begun_dims(&toy)).unwrap();
+    let (success, error) = run(&toy, "run", &[]);
+    assert!(!success && error.contains("dims/log.jsonl") && error.contains("No space left"), "{error}");
+    assert_nothing_is_half_written(&folder);
+
+    fs::remove_file(folder.join("dims/log.jsonl")).unwrap();
+    run_well(&toy, "run", &[]);
+    assert_same_result(&toy, "run");
+}
+
+/// The record that the stage would leave, had it been begun: its inputs are those of the other run.
+fn begun_dims(toy: &Toy) -> Vec<u8> {
+    let mut value = record(&toy.path("straight"), "dims").unwrap();
+    let object = value.as_object_mut().unwrap();
+    object.retain(|key, _| ["stage", "digest", "inputs", "seconds"].contains(&key.as_str()));
+    serde_json::to_vec(&value).unwrap()
+}

@@ -1,0 +1,155 @@
+//! `train report` on tiny models with random weights: what it writes, and that it says what is so.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tutti::model::{Backend, Bundle, Config, Dtype, Shape, Spec};
+use tutti::train::report::{Model, Plan, Report, Row, Way, run};
+
+use crate::support::{LINES, TOKENIZER};
+
+/// Two bundles of different weights, and a test set of four sentences.
+fn models() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let vocab = TOKENIZER.vocab_size();
+    let shape: Shape = format!("enc=1,dec=1,d=16,ffn=32,heads=2,vocab={vocab},positions=96").parse().unwrap();
+    for (name, seed) in [("one", 1), ("two", 2)] {
+        let tensors = Spec::initial(&shape, seed, Backend::cpu().device()).unwrap();
+        let config = Config::new(shape.clone(), "en", "de");
+        Bundle::save(&folder.path().join(name), &config, &TOKENIZER, &tensors, "Random weights.\n").unwrap();
+    }
+    let lines =
+        |odd: usize| LINES.iter().skip(odd).step_by(2).map(|line| format!("{line}\n")).collect::<String>();
+    fs::write(folder.path().join("en"), lines(0)).unwrap();
+    fs::write(folder.path().join("de"), lines(1)).unwrap();
+    folder
+}
+
+fn plan(folder: &Path) -> Plan {
+    Plan {
+        source: folder.join("en"),
+        reference: folder.join("de"),
+        sentences: None,
+        steps: vec![1, 4],
+        length_beams: vec![1, 3],
+        buckets: vec![6, 8],
+        resamples: 50,
+        seed: 1,
+        timed_sentences: 3,
+        timing_rounds: 2,
+        batch_tokens: 256,
+        dtype: Dtype::Q8,
+    }
+}
+
+fn report(folder: &TempDir, names: &[(&str, &str)]) -> Report {
+    let plan = plan(folder.path());
+    let open =
+        |(name, path): &(&str, &str)| Model::open(Some(name), &folder.path().join(path), &plan).unwrap();
+    let models: Vec<Model> = names.iter().map(open).collect();
+    let mut told = 0;
+    let report = run(&plan, &models, |_| told += 1).unwrap();
+    assert_eq!(told, report.rows.len());
+    report
+}
+
+#[test]
+fn every_model_is_measured_in_every_way_and_compared_with_the_first() {
+    let report = report(&models(), &[("first", "one"), ("second", "two")]);
+    let ways = [(1, 1), (4, 1), (1, 3), (4, 3)].map(|(steps, length_beam)| Way::Steps { steps, length_beam });
+    let own = |name: &str| -> Vec<&Row> { report.rows.iter().filter(|row| row.model == name).collect() };
+    for name in ["first", "second"] {
+        assert_eq!(own(name).iter().map(|row| row.way).collect::<Vec<_>>(), ways);
+    }
+    assert!(own("first").iter().all(|row| row.against.is_none()));
+    for (row, first) in own("second").iter().zip(own("first")) {
+        let against = row.against.as_ref().unwrap();
+        assert_eq!((against.model.as_str(), against.way), ("first", first.way));
+        assert!((against.chrf_difference - (row.chrf - first.chrf)).abs() < 1e-12);
+        assert!(against.chrf_p_value > 0.0 && against.chrf_p_value <= 1.0);
+    }
+    for row in &report.rows {
+        assert!(row.latency_p50_ms > 0.0 && row.latency_p50_ms <= row.latency_p90_ms, "{row:?}");
+        assert_eq!((row.timed_sentences, row.bucket_bleu.len()), (3, 3));
+    }
+    assert_eq!(report.buckets.iter().map(|bucket| bucket.sentences).sum::<usize>(), 4);
+}
+
+#[test]
+fn a_model_does_not_differ_from_itself() {
+    let report = report(&models(), &[("one", "one"), ("again", "one")]);
+    for row in report.rows.iter().filter(|row| row.model == "again") {
+        let against = row.against.as_ref().unwrap();
+        assert_eq!((against.bleu_difference, against.bleu_p_value), (0.0, 1.0));
+    }
+}
+
+#[test]
+fn the_numbers_are_those_of_evaluate() {
+    let folder = models();
+    let report = report(&folder, &[("one", "one")]);
+    let bundle = Bundle::open(&folder.path().join("one")).unwrap();
+    let network = tutti::decode::Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();
+    let (en, de) = (folder.path().join("en"), folder.path().join("de"));
+    let set = tutti::train::evaluate::TestSet::read(&en, &de, usize::MAX, &bundle.tokenizer).unwrap();
+    for row in &report.rows {
+        let Way::Steps { steps, length_beam } = row.way else { panic!("{:?}", row.way) };
+        let steps = tutti::decode::Steps::new(steps as u8).unwrap();
+        let done =
+            tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, length_beam, 256);
+        let measured = done.unwrap().measured;
+        assert_eq!((row.bleu, row.chrf), (measured.bleu, measured.chrf), "{:?}", row.way);
+        assert_eq!(row.repetition_rate, measured.repetition_rate);
+    }
+}
+
+#[test]
+fn table_plot_and_numbers_are_written_and_say_the_same() {
+    let folder = models();
+    let report = report(&folder, &[("a|b", "one"), ("<two>", "two")]);
+    let output = folder.path().join("new/report");
+    report.write(&output).unwrap();
+    let table = fs::read_to_string(output.join("report.md")).unwrap();
+    let header = table.lines().find(|line| line.starts_with("| model | decoding | BLEU |")).unwrap();
+    let unescaped = |line: &str| line.replace("\\|", "").matches('|').count();
+    let rows: Vec<&str> =
+        table.lines().filter(|line| line.contains(" ± ") && line.starts_with('|')).collect();
+    assert_eq!(rows.len(), report.rows.len());
+    for (line, row) in rows.iter().zip(&report.rows) {
+        assert_eq!(unescaped(line), unescaped(header), "{line}");
+        assert!(line.contains(&format!("| {} | {:.2} ± ", row.way, row.bleu)), "{line}");
+    }
+    assert!(table.contains("(quality.svg)") && table.contains("up to 6") && table.contains("9 and more"));
+
+    let plot = fs::read_to_string(output.join("quality.svg")).unwrap();
+    assert!(plot.starts_with("<svg") && plot.trim_end().ends_with("</svg>"));
+    assert!(plot.contains("&lt;two&gt;"), "a name is text, not markup");
+    assert!(plot.matches("<polyline").count() >= 2, "a curve for each model");
+
+    let json: Value = serde_json::from_slice(&fs::read(output.join("report.json")).unwrap()).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), report.rows.len());
+    assert_eq!(json["rows"][5]["against"]["model"], "a|b");
+}
+
+#[test]
+fn what_cannot_be_reported_on_is_refused_by_name() {
+    let folder = models();
+    let refused = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = plan(folder.path());
+        change(&mut plan);
+        let models = [Model::open(None, &folder.path().join("one"), &plan).unwrap()];
+        run(&plan, &models, |_| ()).unwrap_err().to_string()
+    };
+    assert!(refused(&|plan| plan.steps = vec![1, 0]).contains("--steps"));
+    assert!(refused(&|plan| plan.length_beams.clear()).contains("--length-beam"));
+    assert!(refused(&|plan| plan.buckets = vec![9, 4]).contains("--buckets"));
+    fs::write(folder.path().join("short"), "Hallo.\n").unwrap();
+    let short = folder.path().join("short");
+    assert!(refused(&|plan| plan.reference = short.clone()).contains("short:2:"));
+    fs::write(folder.path().join("long"), format!("{}\n", "word ".repeat(200))).unwrap();
+    let long = folder.path().join("long");
+    let said = refused(&|plan| (plan.source, plan.reference) = (long.clone(), short.clone()));
+    assert!(said.contains("exceeds the limit (96)"), "{said}");
+}
