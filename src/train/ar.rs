@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::Tensors;
 use super::cmlm::{initial, shape, trimmed};
-use super::config::Config;
+use super::config::{Config, Data};
 use super::corpus::{Corpus, Pair};
 use super::evaluate::{Decoding, TestSet};
 use super::masking::Masked;
@@ -27,7 +27,8 @@ use crate::text::{Specials, Tokenizer};
 /// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
 /// average, where the run keeps one). Validated, and the best checkpoints chosen, by greedy search.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
-    let data = &config.data;
+    // A teacher learns from people, whatever its students learn from.
+    let data = &Data { distilled: None, ..config.data.clone() };
     let settings = config.ar.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;

@@ -87,8 +87,8 @@ pub struct Manifest {
     target_checksum: String,
 }
 
-const MANIFEST: &str = "manifest.json";
-const PLAN: &str = "plan.json";
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const PLAN: &str = "plan.json";
 
 /// Translates this shard's chunks that are not there yet; `stop` is looked at before each. When all
 /// chunks are there, of this shard and of the others, writes `train.<source>`, `train.<target>` and last of

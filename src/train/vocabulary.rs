@@ -15,7 +15,7 @@ use crate::text::Tokenizer;
 /// A file that cannot be read or written, a line that is not UTF-8 (unless `data.on_bad_line` skips it).
 pub fn run(config: &Config, _: &AtomicBool) -> Result<End> {
     let mut lines = Vec::new();
-    for (source, target) in config.data.train_files() {
+    for (source, target) in config.data.original_files() {
         lines.extend(read_usable_lines(&source, config.data.on_bad_line)?);
         lines.extend(read_usable_lines(&target, config.data.on_bad_line)?);
     }

@@ -16,18 +16,23 @@ pub struct Pipeline {
 #[serde(rename_all = "lowercase")]
 pub enum StageName {
     Tokenizer,
+    Ar,
+    /// Where a run has this stage, those behind it are trained on the distilled text.
+    Distill,
     Cmlm,
     Dims,
 }
 
 impl StageName {
-    pub const ALL: [Self; 3] = [Self::Tokenizer, Self::Cmlm, Self::Dims];
+    pub const ALL: [Self; 5] = [Self::Tokenizer, Self::Ar, Self::Distill, Self::Cmlm, Self::Dims];
 }
 
 impl fmt::Display for StageName {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::Tokenizer => "tokenizer",
+            Self::Ar => "ar",
+            Self::Distill => "distill",
             Self::Cmlm => "cmlm",
             Self::Dims => "dims",
         })

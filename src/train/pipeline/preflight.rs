@@ -29,7 +29,7 @@ pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
 /// Lines are looked at as they are; how many tokens one has shows when there is a tokenizer.
 fn training_text(data: &Data) -> Result<()> {
     let mut usable = 0;
-    for (source, target) in data.train_files() {
+    for (source, target) in data.original_files() {
         let corpus = Corpus::read(&source, &target, usize::MAX, data.on_bad_line, |_| Ok(vec![0; 3]))?;
         usable += corpus.pairs.len();
     }

@@ -11,13 +11,15 @@ use serde_json::Value;
 
 use super::artifact::Artifact;
 use super::record::Inputs;
-use crate::train::config::{Config, StageName, Train};
+use crate::train::config::{Config, StageName, Train, distilled_files};
+use crate::train::distill::{self, Shard};
 use crate::train::run::End;
-use crate::train::{cmlm, dims, vocabulary};
+use crate::train::{ar, cmlm, dims};
 use crate::{Error, Result};
 
-/// Settings of `[train]` that no weight depends on.
-const WITHOUT_EFFECT: [&str; 5] = ["checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
+/// Settings of `[train]` that no weight depends on, or whose content is looked at by itself.
+const WITHOUT_EFFECT: [&str; 6] =
+    ["init", "checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
 
 /// One stage of one run.
 pub struct Stage {
@@ -31,7 +33,7 @@ pub struct Stage {
     pub outputs: Vec<Artifact>,
     /// What it writes on the way: checkpoints, a log.
     pub traces: Vec<PathBuf>,
-    /// In tokens through a decoder, without gradient.
+    /// In tokens through a decoder, without gradient, as far as one can tell beforehand.
     pub work: f64,
     pub run: fn(&Config, &AtomicBool) -> Result<End>,
 }
@@ -69,13 +71,20 @@ impl Stage {
 /// Settings that cannot be written as JSON, of which none are known.
 pub fn of(config: &Config) -> Result<Vec<Stage>> {
     let pipeline = config.pipeline.clone().unwrap_or_default();
+    let mut behind = config.clone();
+    if pipeline.stages.contains(&StageName::Distill) {
+        let settings = config.distill.clone().unwrap_or_default();
+        behind.data.distilled = Some(settings.output(&config.output));
+    }
     pipeline
         .stages
         .iter()
         .map(|name| match name {
             StageName::Tokenizer => tokenizer(config),
-            StageName::Cmlm => cmlm(config),
-            StageName::Dims => dims(config),
+            StageName::Ar => ar(config),
+            StageName::Distill => distill(config),
+            StageName::Cmlm => cmlm(&behind),
+            StageName::Dims => dims(&behind),
         })
         .collect()
 }
@@ -87,17 +96,64 @@ fn tokenizer(config: &Config) -> Result<Stage> {
         config: config.clone(),
         settings: [("tokenizer", json(&Vocabulary { vocab_size })?), ("data", json(&Lines { on_bad_line })?)]
             .into(),
-        sources: training_files(config),
+        sources: original_files(config),
         outputs: vec![Artifact::File(config.tokenizer.path.clone())],
         traces: Vec::new(),
         work: 0.0,
-        run: vocabulary::run,
+        run: crate::train::vocabulary::run,
+    })
+}
+
+fn ar(config: &Config) -> Result<Stage> {
+    let settings = config.ar.clone().unwrap_or_default();
+    let output = settings.output(&config.output);
+    let mut sources = original_files(config);
+    sources.extend(valid_files(config));
+    sources.push(vocabulary(config));
+    sources.extend(settings.init.clone().map(|path| ("ar.init".into(), Artifact::Bundle(path))));
+    let loop_settings = settings.train(&config.train);
+    Ok(Stage {
+        name: StageName::Ar,
+        settings: [
+            ("data", data(config)?),
+            ("model", json(&config.model)?),
+            ("train", train(&loop_settings)?),
+        ]
+        .into(),
+        sources,
+        outputs: vec![Artifact::Bundle(output.join("bundle"))],
+        traces: traces(&output),
+        work: updates(&loop_settings, GRADIENT_PASS),
+        run: ar::run,
+        config: config.clone(),
+    })
+}
+
+fn distill(config: &Config) -> Result<Stage> {
+    let settings = config.distill.clone().unwrap_or_default();
+    let output = settings.output(&config.output);
+    let mut sources = source_files(config);
+    sources.push(("distill.teacher".into(), Artifact::Bundle(settings.teacher(&config.output))));
+    let mut own = json(&settings)?;
+    without(&mut own, &["teacher", "output", "batch_tokens"]);
+    let text = distilled_files(&output, &config.data.source_lang, &config.data.target_lang);
+    Ok(Stage {
+        name: StageName::Distill,
+        settings: [("data", data(config)?), ("distill", own)].into(),
+        sources,
+        outputs: [text.0, text.1, output.join(distill::MANIFEST)].map(Artifact::File).to_vec(),
+        traces: ["chunks", distill::PLAN].map(|name| output.join(name)).to_vec(),
+        // How much text there is shows when it is read; some ten epochs of training have been usual.
+        work: updates(&config.train, settings.beam as f64 / 10.0),
+        run: |config, stop| distill::run(config, Shard::WHOLE, stop),
+        config: config.clone(),
     })
 }
 
 fn cmlm(config: &Config) -> Result<Stage> {
     let mut sources = text_files(config);
-    sources.push(("tokenizer.path".into(), Artifact::File(config.tokenizer.path.clone())));
+    sources.push(vocabulary(config));
+    sources.extend(config.train.init.clone().map(|path| ("train.init".into(), Artifact::Bundle(path))));
     Ok(Stage {
         name: StageName::Cmlm,
         settings: [
@@ -161,28 +217,50 @@ fn traces(output: &Path) -> Vec<PathBuf> {
     ["checkpoints", "log.jsonl", "tensorboard"].map(|name| output.join(name)).to_vec()
 }
 
-fn training_files(config: &Config) -> Vec<(String, Artifact)> {
-    let data = &config.data;
-    let files = [("data.source", &data.source), ("data.target", &data.target)];
-    let role = |(key, paths): (&str, &Vec<PathBuf>)| -> Vec<(String, Artifact)> {
-        let named = paths.iter().enumerate();
-        named.map(|(i, path)| (format!("{key}[{i}]"), Artifact::File(data.root.join(path)))).collect()
-    };
-    files.into_iter().flat_map(role).collect()
+fn vocabulary(config: &Config) -> (String, Artifact) {
+    ("tokenizer.path".into(), Artifact::File(config.tokenizer.path.clone()))
 }
 
-fn text_files(config: &Config) -> Vec<(String, Artifact)> {
+fn source_files(config: &Config) -> Vec<(String, Artifact)> {
+    numbered("data.source", &config.data.root, &config.data.source)
+}
+
+/// Training text as people wrote it.
+fn original_files(config: &Config) -> Vec<(String, Artifact)> {
+    let data = &config.data;
+    [source_files(config), numbered("data.target", &data.root, &data.target)].concat()
+}
+
+fn numbered(key: &str, root: &Path, paths: &[PathBuf]) -> Vec<(String, Artifact)> {
+    let named = paths.iter().enumerate();
+    named.map(|(i, path)| (format!("{key}[{i}]"), Artifact::File(root.join(path)))).collect()
+}
+
+fn valid_files(config: &Config) -> Vec<(String, Artifact)> {
     let (source, target) = config.data.valid_files();
     let valid = [("data.valid_source", source), ("data.valid_target", target)];
-    let mut files = training_files(config);
-    files.extend(valid.map(|(role, path)| (role.to_owned(), Artifact::File(path))));
+    valid.map(|(role, path)| (role.to_owned(), Artifact::File(path))).to_vec()
+}
+
+/// What a parallel model reads: distilled text where there is such, and real text to be validated by.
+fn text_files(config: &Config) -> Vec<(String, Artifact)> {
+    let data = &config.data;
+    let mut files = match &data.distilled {
+        None => original_files(config),
+        Some(folder) => {
+            let (source, target) = distilled_files(folder, &data.source_lang, &data.target_lang);
+            let named = [("data.distilled, source", source), ("data.distilled, target", target)];
+            named.map(|(role, path)| (role.to_owned(), Artifact::File(path))).to_vec()
+        }
+    };
+    files.extend(valid_files(config));
     files
 }
 
 /// Where the files lie decides nothing, and their content is looked at by itself.
 fn data(config: &Config) -> Result<Value> {
     let mut data = json(&config.data)?;
-    without(&mut data, &["root", "source", "target", "valid_source", "valid_target"]);
+    without(&mut data, &["root", "source", "target", "distilled", "valid_source", "valid_target"]);
     Ok(data)
 }
 
