@@ -40,6 +40,8 @@ pub struct Dims {
     /// Update n has rate min(`learning_rate_cap`, `learning_rate` / √n).
     pub learning_rate: f64,
     pub learning_rate_cap: f64,
+    /// The last so many updates fall linearly to zero; 0 for none, as published. Small batches need it.
+    pub cooldown: u64,
     /// In updates, as the next.
     pub validate_every: u64,
     pub checkpoint_every: u64,
@@ -90,6 +92,7 @@ impl Default for Dims {
             updates: 500,
             learning_rate: 1e-3,
             learning_rate_cap: 3e-4,
+            cooldown: 0,
             validate_every: 50,
             checkpoint_every: 50,
             average_best: 1,
@@ -130,7 +133,7 @@ impl Dims {
             updates: self.updates,
             learning_rate: self.learning_rate,
             warmup: 1,
-            cooldown: 0,
+            cooldown: self.cooldown,
             ema_decay: self.decay(),
             validate_every: self.validate_every,
             checkpoint_every: self.checkpoint_every,
@@ -145,7 +148,7 @@ impl Dims {
             warmup: 1,
             cap: self.learning_rate_cap,
             updates: self.updates,
-            cooldown: 0,
+            cooldown: self.cooldown,
         }
     }
 
@@ -175,6 +178,8 @@ impl Dims {
             let fits = value > 0.0 && value.is_finite();
             rule(fits, format!("dims.{key} is {value}; it must be more than 0"))?;
         }
+        let (cooldown, updates) = (self.cooldown, self.updates);
+        rule(cooldown <= updates, format!("dims.cooldown ({cooldown}) exceeds dims.updates ({updates})"))?;
         let weight = self.hidden_weight;
         let fits = weight >= 0.0 && weight.is_finite();
         rule(fits, format!("dims.hidden_weight is {weight}; it must be 0 or more"))
