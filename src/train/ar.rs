@@ -34,7 +34,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let backend = Backend::cpu();
     let shape = shape(config, &tokenizer)?;
-    let limit = data.max_tokens_per_sentence.min(shape.max_positions);
+    let positions = shape.max_positions;
+    let limit = data.max_tokens_per_sentence.min(positions);
     let (source, target) = data.valid_files();
     let stage = Stage {
         schedule: train.schedule(),
@@ -43,7 +44,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         initial: initial(settings.init.as_deref(), &shape, &tokenizer, train.seed, &backend)?,
         shape,
         corpus: Corpus::read_all(data, limit, &tokenizer)?,
-        valid: TestSet::read(&source, &target, train.valid_sentences, &tokenizer)?,
+        valid: TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?,
         tokenizer: &tokenizer,
         published: Published::Average,
         validated: vec![Decoding::Beam(1)],

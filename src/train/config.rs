@@ -279,8 +279,10 @@ impl Config {
             let last = names.pop().unwrap_or_default();
             let mut section = &mut table;
             for name in names {
-                let inner = section.get_mut(name).and_then(toml::Value::as_table_mut);
-                section = inner.ok_or_else(|| wrong(format!("there is no section {name}")))?;
+                // A section that the file leaves out has its defaults; one that is unknown shows below.
+                let inner = section.entry(name).or_insert_with(|| toml::Table::new().into());
+                section =
+                    inner.as_table_mut().ok_or_else(|| wrong(format!("{name} is a value, not a section")))?;
             }
             section.insert(last.to_owned(), parse_value(value.trim()));
             // At once, so that the message is about this one.

@@ -11,20 +11,25 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tutti::model::Bundle;
 use tutti::train::checkpoint::Checkpoint;
+use tutti::train::distill::Manifest;
 
 use crate::training::{Toy, assert_same_file};
 
-const STAGES: [&str; 3] = ["tokenizer", "cmlm", "dims"];
+const STAGES: [&str; 5] = ["tokenizer", "ar", "distill", "cmlm", "dims"];
 
-/// Settings of a whole toy run: a dozen checkpoints and two bundles.
+/// Settings of a whole toy run: some twenty checkpoints, three bundles, distilled text in five chunks.
 const SETTINGS: &str = "
     updates = 12
+    [ar]
+    updates = 40
+    [distill]
+    beam = 2
+    chunk = 7
+    repeated_ngram = 0
     [dims]
     updates = 9
     validate_every = 4
     checkpoint_every = 2
-    [pipeline]
-    stages = [\"tokenizer\", \"cmlm\", \"dims\"]
 ";
 
 fn train(toy: &Toy, output: &str, sets: &[&str]) -> Command {
@@ -75,7 +80,7 @@ fn record(folder: &Path, stage: &str) -> Option<Value> {
 
 /// Everything that stands in a run's folder under a finished name is whole.
 fn assert_nothing_is_half_written(folder: &Path) {
-    for bundle in [folder.join("bundle"), folder.join("dims/bundle")] {
+    for bundle in ["bundle", "ar/bundle", "dims/bundle"].map(|name| folder.join(name)) {
         if bundle.exists() {
             Bundle::open(&bundle).unwrap();
         }
@@ -83,7 +88,13 @@ fn assert_nothing_is_half_written(folder: &Path) {
     if folder.join("tokenizer.json").exists() {
         tutti::text::Tokenizer::load(folder.join("tokenizer.json")).unwrap();
     }
-    for store in ["checkpoints", "dims/checkpoints"].map(|name| folder.join(name)) {
+    if folder.join("distilled/manifest.json").exists() {
+        let kept = Manifest::read(&folder.join("distilled")).unwrap().kept;
+        for file in ["distilled/train.en", "distilled/train.de"] {
+            assert_eq!(fs::read_to_string(folder.join(file)).unwrap().lines().count(), kept);
+        }
+    }
+    for store in ["checkpoints", "ar/checkpoints", "dims/checkpoints"].map(|name| folder.join(name)) {
         for entry in fs::read_dir(store).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.file_name().unwrap().to_str().unwrap().starts_with("update-") {
@@ -98,13 +109,22 @@ fn assert_nothing_is_half_written(folder: &Path) {
     }
 }
 
-/// Vocabulary, bundles and last checkpoints are, byte for byte, those of the run that nobody disturbed.
+/// Vocabulary, distilled text, bundles and last checkpoints are, byte for byte, those of the run that nobody disturbed.
 fn assert_same_result(toy: &Toy, output: &str) {
-    let checkpoints = ["checkpoints/update-00000012", "dims/checkpoints/update-00000009"];
+    let checkpoints =
+        ["checkpoints/update-00000012", "ar/checkpoints/update-00000040", "dims/checkpoints/update-00000009"];
     let parts = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
     let checkpoints = checkpoints.iter().flat_map(|at| parts.map(|part| format!("{at}/{part}")));
-    let bundles = ["tokenizer.json", "bundle/model.safetensors", "dims/bundle/model.safetensors"];
-    for file in checkpoints.chain(bundles.map(String::from)) {
+    let others = [
+        "tokenizer.json",
+        "ar/bundle/model.safetensors",
+        "distilled/train.en",
+        "distilled/train.de",
+        "distilled/manifest.json",
+        "bundle/model.safetensors",
+        "dims/bundle/model.safetensors",
+    ];
+    for file in checkpoints.chain(others.map(String::from)) {
         assert_same_file(&toy.path("straight").join(&file), &toy.path(output).join(&file));
     }
 }
@@ -174,7 +194,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     assert!(!before[1]["machine"]["processor"].as_str().unwrap().is_empty());
 
     let again = run_well(&toy, "run", &["train.log_every=3", "train.keep_last=8"]);
-    assert_eq!(again.matches("is there, made in").count(), 3, "{again}");
+    assert_eq!(again.matches("is there, made in").count(), 5, "{again}");
     assert_eq!(STAGES.map(|stage| record(&folder, stage).unwrap()), before);
 
     // An output that somebody has spoilt is made again; what comes after it is as it was.
@@ -194,7 +214,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     let text = fs::read_to_string(toy.path("de")).unwrap();
     fs::write(toy.path("de"), text.replace("Hund", "Dackel")).unwrap();
     let all = run_well(&toy, "run", &["dims.temperature=1.0"]);
-    assert_eq!(all.matches("begins anew").count(), 3, "{all}");
+    assert_eq!(all.matches("begins anew").count(), 5, "{all}");
     assert!(all.contains("data.target[0] has another content"), "{all}");
     assert_ne!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
 }
@@ -320,7 +340,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_what_is_there_stays_whole() {
     assert!(!folder.join("bundle").exists());
 
     // The first stage fits on the disk of another day, the log of the second does not.
-    run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\", \"cmlm\"]"]);
+    run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\", \"ar\", \"distill\", \"cmlm\"]"]);
     fs::create_dir_all(folder.join("dims")).unwrap();
     std::os::unix::fs::symlink("/dev/full", folder.join("dims/log.jsonl")).unwrap();
     fs::write(folder.join("stages/dims.begun.json"), begun_dims(&toy)).unwrap();

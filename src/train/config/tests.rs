@@ -67,7 +67,8 @@ fn the_command_line_wins_over_the_file() {
 fn an_override_that_does_not_fit_is_named() {
     for (wrong, reason) in [
         ("train.updats=1", "updats"),
-        ("trian.updates=1", "no section trian"),
+        ("trian.updates=1", "unknown field `trian`"),
+        ("train.seed.low=1", "seed is a value"),
         ("train.updates", "key=value"),
         ("train.updates=soon", "soon"),
     ] {
