@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(valid[..2], [("valid/bleu@4".into(), Some(12.25)), ("valid/chrf@4".into(), Some(40.0))]);
         let tensor = read[3].summary.as_ref().unwrap().value[2].tensor.clone().unwrap();
         let table = String::from_utf8(tensor.string_val[0].clone()).unwrap();
-        assert!(table.ends_with("| 4 | a\\|b | c | two lines |\n"), "{table}");
+        assert!(table.ends_with("| 4 steps | a\\|b | c | two lines |\n"), "{table}");
     }
 
     #[test]
