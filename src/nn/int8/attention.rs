@@ -1,14 +1,19 @@
 //! Attention in f32 from some queries of one sentence to all its keys, over slices.
 //!
 //! Keys come transposed, so that scores are products of whole registers without horizontal sums, and
-//! padded to [`KEYS`] with zeros, which get no weight. Four queries share what is loaded.
+//! padded to [`KEYS`] with zeros, which get no weight. Some queries share what is loaded, and their sums
+//! stay in registers. Each sum goes over its terms in order, one fused multiply-add after the other: how
+//! wide registers are and how many queries share them changes no bit.
 
+use pulp::Simd;
+
+use super::Buffer;
 use super::norm::{exp_all, max};
 
-/// Keys of one register of scores.
+/// Keys of the widest register of scores.
 const KEYS: usize = 16;
-/// Queries that are computed together.
-const GROUP: usize = 4;
+/// Most queries that are computed together: with two registers of sums each, and the operands.
+const GROUP: usize = 7;
 
 /// Vectors at equal distances in a buffer: vector `i` starts at `i · stride`.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +23,11 @@ pub struct Strided<'a> {
 }
 
 impl<'a> Strided<'a> {
+    /// The vectors from `index` on.
+    pub fn from(self, index: usize) -> Self {
+        Self { data: &self.data[index * self.stride..], ..self }
+    }
+
     #[inline(always)]
     fn at(self, index: usize, offset: usize, width: usize) -> &'a [f32] {
         &self.data[index * self.stride + offset..][..width]
@@ -58,16 +68,13 @@ pub struct Attention<'a> {
 impl Attention<'_> {
     /// softmax(Q · Kᵀ / √head) · V (Vaswani et al. 2017) for each of `count` queries, into
     /// `out [count, width]`. `weights` is scratch.
-    pub fn attend(&self, queries: Strided, count: usize, weights: &mut Vec<f32>, out: &mut [f32]) {
-        let padded = padded_keys(self.keys);
-        weights.resize(GROUP * padded, 0.0);
-        let weights = &mut weights[..GROUP * padded];
+    pub fn attend(&self, queries: Strided, count: usize, weights: &mut Buffer, out: &mut [f32]) {
+        let weights = weights.take(GROUP * padded_keys(self.keys));
         pulp::Arch::new().dispatch(Attend { of: *self, queries, count, weights, out });
     }
 }
 
-/// A call of [`Attention::attend`]. A closure of this size would not be inlined into the dispatch, hence
-/// compiled without the CPU's instructions: a fused multiply-add would be a call of a library.
+/// A call of [`Attention::attend`].
 struct Attend<'a> {
     of: Attention<'a>,
     queries: Strided<'a>,
@@ -76,21 +83,24 @@ struct Attend<'a> {
     out: &'a mut [f32],
 }
 
-impl pulp::NullaryFnOnce for Attend<'_> {
+impl pulp::WithSimd for Attend<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { of, queries, count, weights, out } = self;
         let head = of.width / of.heads;
         for start in (0..of.width).step_by(head) {
             for first in (0..count).step_by(GROUP) {
                 let out = &mut out[first * of.width..];
                 match count - first {
-                    1 => of.group::<1>(queries, first, start, weights, out),
-                    2 => of.group::<2>(queries, first, start, weights, out),
-                    3 => of.group::<3>(queries, first, start, weights, out),
-                    _ => of.group::<GROUP>(queries, first, start, weights, out),
+                    1 => of.group::<1, S>(simd, queries, first, start, weights, out),
+                    2 => of.group::<2, S>(simd, queries, first, start, weights, out),
+                    3 => of.group::<3, S>(simd, queries, first, start, weights, out),
+                    4 => of.group::<4, S>(simd, queries, first, start, weights, out),
+                    5 => of.group::<5, S>(simd, queries, first, start, weights, out),
+                    6 => of.group::<6, S>(simd, queries, first, start, weights, out),
+                    _ => of.group::<GROUP, S>(simd, queries, first, start, weights, out),
                 }
             }
         }
@@ -100,8 +110,9 @@ impl pulp::NullaryFnOnce for Attend<'_> {
 impl Attention<'_> {
     /// `N` queries from `first` on, the head that starts at `start`.
     #[inline(always)]
-    fn group<const N: usize>(
+    fn group<const N: usize, S: Simd>(
         &self,
+        simd: S,
         queries: Strided,
         first: usize,
         start: usize,
@@ -109,45 +120,82 @@ impl Attention<'_> {
         out: &mut [f32],
     ) {
         let (head, padded) = (self.width / self.heads, padded_keys(self.keys));
-        let scale = (head as f32).powf(-0.5);
         let queries: [&[f32]; N] = std::array::from_fn(|n| queries.at(first + n, start, head));
         let keys = &self.keys_transposed[start * padded..][..head * padded];
         let weights = &mut weights[..N * padded];
-        weights.fill(0.0);
-        for (i, keys) in keys.chunks_exact(padded).enumerate() {
-            for (query, weights) in queries.iter().zip(weights.chunks_exact_mut(padded)) {
-                add_scaled(weights, query[i], keys);
-            }
-        }
-        for n in 0..N {
-            let weights = &mut weights[n * padded..][..padded];
+        scores(simd, queries, keys, padded, weights);
+        let scale = (head as f32).powf(-0.5);
+        for weights in weights.chunks_exact_mut(padded) {
             let (real, padding) = weights.split_at_mut(self.keys);
             real.iter_mut().for_each(|w| *w *= scale);
             padding.fill(f32::NEG_INFINITY);
             let top = max(weights);
             let factor = 1.0 / exp_all(weights, top);
-            let out = &mut out[n * self.width + start..][..head];
-            out.fill(0.0);
-            for (key, weight) in weights[..self.keys].iter().enumerate() {
-                add_scaled(out, weight * factor, self.values.at(key, start, head));
-            }
+            weights.iter_mut().for_each(|w| *w *= factor);
+        }
+        let weights: [&[f32]; N] = std::array::from_fn(|n| &weights[n * padded..][..self.keys]);
+        let lanes = S::F32_LANES;
+        let mut at = start;
+        while at + 2 * lanes <= start + head {
+            mix::<N, 2, S>(simd, weights, self.values, at, out, self.width);
+            at += 2 * lanes;
+        }
+        while at + lanes <= start + head {
+            mix::<N, 1, S>(simd, weights, self.values, at, out, self.width);
+            at += lanes;
+        }
+        for at in at..start + head {
+            mix::<N, 1, pulp::Scalar>(pulp::Scalar::new(), weights, self.values, at, out, self.width);
         }
     }
 }
 
-/// `out += a · x`, fused. Pieces of a constant length, read before the first is written, become whole
-/// registers; the compiler cannot know that the two slices are apart.
+/// Inner products of queries with the transposed keys of a head, `weights [N, padded]`: sums go over the
+/// head's channels in order, in registers of keys.
 #[inline(always)]
-fn add_scaled(out: &mut [f32], a: f32, x: &[f32]) {
-    let ((out, out_rest), (x, x_rest)) = (out.as_chunks_mut::<KEYS>(), x.as_chunks::<KEYS>());
-    for (out, x) in out.iter_mut().zip(x) {
-        let (mut sum, x) = (*out, *x);
-        for i in 0..KEYS {
-            sum[i] = a.mul_add(x[i], sum[i]);
+fn scores<const N: usize, S: Simd>(
+    simd: S,
+    queries: [&[f32]; N],
+    keys: &[f32],
+    padded: usize,
+    weights: &mut [f32],
+) {
+    for at in (0..padded).step_by(S::F32_LANES) {
+        let mut sums = [simd.splat_f32s(0.0); N];
+        for (i, keys) in keys.chunks_exact(padded).enumerate() {
+            let keys = S::as_simd_f32s(&keys[at..]).0[0];
+            for n in 0..N {
+                sums[n] = simd.mul_add_f32s(simd.splat_f32s(queries[n][i]), keys, sums[n]);
+            }
         }
-        *out = sum;
+        for n in 0..N {
+            S::as_mut_simd_f32s(&mut weights[n * padded + at..]).0[0] = sums[n];
+        }
     }
-    for (out, &x) in out_rest.iter_mut().zip(x_rest) {
-        *out = a.mul_add(x, *out);
+}
+
+/// Weighted sums of `C` registers of the values' channels from `at` on: over the keys in order.
+#[inline(always)]
+fn mix<const N: usize, const C: usize, S: Simd>(
+    simd: S,
+    weights: [&[f32]; N],
+    values: Strided,
+    at: usize,
+    out: &mut [f32],
+    width: usize,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); C]; N];
+    let keys = 0..weights[0].len();
+    for (key, values) in keys.map(|key| values.at(key, at, C * S::F32_LANES)).enumerate() {
+        let values = S::as_simd_f32s(values).0;
+        for n in 0..N {
+            let weight = simd.splat_f32s(weights[n][key]);
+            for c in 0..C {
+                sums[n][c] = simd.mul_add_f32s(weight, values[c], sums[n][c]);
+            }
+        }
+    }
+    for n in 0..N {
+        S::as_mut_simd_f32s(&mut out[n * width + at..]).0[..C].copy_from_slice(&sums[n]);
     }
 }

@@ -11,6 +11,7 @@
 //! without padding. Knows nothing of tensors, gradients or models.
 
 mod attention;
+mod buffer;
 pub mod kernel;
 mod linear;
 mod norm;
@@ -20,6 +21,7 @@ mod tests;
 mod vocabulary;
 
 pub use attention::{Attention, Strided, padded_keys, transpose_keys};
-pub use linear::{PackedLinear, Then};
+pub use buffer::Buffer;
+pub use linear::{PackedLinear, Positive, Then};
 pub use norm::Norm;
 pub use rows::{Input, Rows};
