@@ -187,31 +187,39 @@ impl<F: Finish> Sink for Scaled<'_, F> {
     #[inline(always)]
     fn take(&mut self, row: usize, panel: usize, sums: &Sums) {
         let column = (panel - self.first_panel) * PANEL;
-        let scale = self.scales[row];
-        let (scales, biases) = (&self.linear.scales[panel].0, &self.linear.biases[panel].0);
         let width = PANEL.min(self.linear.outputs - panel * PANEL);
+        let factors = (&self.linear.scales[panel].0, &self.linear.biases[panel].0);
         let out = &mut self.out[row * self.stride + column..][..width];
-        let mut each = |out: &mut [f32; PANEL]| {
-            // Half by half, so that everything stays in registers; and `out` is read before it is written,
-            // as the compiler cannot know that it is apart.
-            for (half, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                let mut y = [0f32; LANES];
-                for i in 0..LANES {
-                    let channel = half * LANES + i;
-                    y[i] = sums.0[channel] as f32 * (scale * scales[channel]) + biases[channel];
-                }
-                *out = self.finish.of(row, half, *out, y);
-            }
-        };
         match out.first_chunk_mut::<PANEL>() {
-            Some(out) => each(out),
+            Some(out) => finish(sums, self.scales[row], factors, &mut self.finish, row, out),
             None => {
                 let mut padded = [0f32; PANEL];
                 padded[..width].copy_from_slice(out);
-                each(&mut padded);
+                finish(sums, self.scales[row], factors, &mut self.finish, row, &mut padded);
                 out.copy_from_slice(&padded[..width]);
             }
         }
+    }
+}
+
+/// Half by half, so that everything stays in registers; and `out` is read before it is written, as the
+/// compiler cannot know that it is apart.
+#[inline(always)]
+fn finish(
+    sums: &Sums,
+    scale: f32,
+    (scales, biases): (&[f32; PANEL], &[f32; PANEL]),
+    finish: &mut impl Finish,
+    row: usize,
+    out: &mut [f32; PANEL],
+) {
+    for (half, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let mut y = [0f32; LANES];
+        for (i, y) in y.iter_mut().enumerate() {
+            let channel = half * LANES + i;
+            *y = sums.0[channel] as f32 * (scale * scales[channel]) + biases[channel];
+        }
+        *out = finish.of(row, half, *out, y);
     }
 }
 
