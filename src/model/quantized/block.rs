@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::scratch::Scratch;
 
 /// Rows of a group, about: enough for a few tiles, so few that what they carry stays in the second cache.
-const GROUP_ROWS: usize = 56;
+const GROUP_ROWS: usize = 42;
 /// Most rows of a block.
 const MOST_ROWS: usize = 112;
 /// Below this a block is not worth another thread: each reads all weights.

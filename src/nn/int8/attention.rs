@@ -8,10 +8,8 @@
 use pulp::Simd;
 
 use super::Buffer;
-use super::norm::{exp_all, max};
+use super::norm::{LANES as KEYS, softmax};
 
-/// Keys of the widest register of scores.
-const KEYS: usize = 16;
 /// Most queries that are computed together: with two registers of sums each, and the operands.
 const GROUP: usize = 7;
 
@@ -39,16 +37,19 @@ pub fn padded_keys(keys: usize) -> usize {
     keys.next_multiple_of(KEYS)
 }
 
-/// `keys` vectors of `width` values → `out [width, padded_keys]`.
+/// `keys` vectors of `width` values → `out [width, padded_keys]`, in squares of four by four.
 pub fn transpose_keys(from: Strided, keys: usize, width: usize, out: &mut [f32]) {
+    const SIDE: usize = 4;
     let padded = padded_keys(keys);
     let out = &mut out[..width * padded];
-    for start in (0..padded).step_by(KEYS) {
-        let some = keys.min(start + KEYS) - start;
-        for (i, row) in out.chunks_exact_mut(padded).enumerate() {
-            let row = &mut row[start..][..KEYS];
-            for (key, slot) in row.iter_mut().enumerate() {
-                *slot = if key < some { from.data[(start + key) * from.stride + i] } else { 0.0 };
+    let vector = |key: usize| if key < keys { from.at(key, 0, width) } else { &[] };
+    for start in (0..padded).step_by(SIDE) {
+        let vectors: [&[f32]; SIDE] = std::array::from_fn(|k| vector(start + k));
+        let squares = vectors.map(|vector| vector.as_chunks::<SIDE>().0);
+        for (i, rows) in out.chunks_mut(SIDE * padded).enumerate() {
+            let square = squares.map(|chunks| chunks.get(i).copied().unwrap_or_default());
+            for (c, row) in rows.chunks_exact_mut(padded).enumerate() {
+                row[start..][..SIDE].copy_from_slice(&square.map(|vector| vector[c]));
             }
         }
     }
@@ -126,12 +127,7 @@ impl Attention<'_> {
         scores(simd, queries, keys, padded, weights);
         let scale = (head as f32).powf(-0.5);
         for weights in weights.chunks_exact_mut(padded) {
-            let (real, padding) = weights.split_at_mut(self.keys);
-            real.iter_mut().for_each(|w| *w *= scale);
-            padding.fill(f32::NEG_INFINITY);
-            let top = max(weights);
-            let factor = 1.0 / exp_all(weights, top);
-            weights.iter_mut().for_each(|w| *w *= factor);
+            softmax(weights.as_chunks_mut().0, self.keys, scale);
         }
         let weights: [&[f32]; N] = std::array::from_fn(|n| &weights[n * padded..][..self.keys]);
         let lanes = S::F32_LANES;

@@ -185,18 +185,22 @@ struct Scaled<'a, F> {
 
 impl<F: Finish> Sink for Scaled<'_, F> {
     #[inline(always)]
-    fn take(&mut self, row: usize, panel: usize, sums: &Sums) {
+    fn take(&mut self, first: usize, panel: usize, sums: &[Sums]) {
         let column = (panel - self.first_panel) * PANEL;
         let width = PANEL.min(self.linear.outputs - panel * PANEL);
-        let factors = (&self.linear.scales[panel].0, &self.linear.biases[panel].0);
-        let out = &mut self.out[row * self.stride + column..][..width];
-        match out.first_chunk_mut::<PANEL>() {
-            Some(out) => finish(sums, self.scales[row], factors, &mut self.finish, row, out),
-            None => {
-                let mut padded = [0f32; PANEL];
-                padded[..width].copy_from_slice(out);
-                finish(sums, self.scales[row], factors, &mut self.finish, row, &mut padded);
-                out.copy_from_slice(&padded[..width]);
+        let factors = (&self.linear.scales[panel], &self.linear.biases[panel]);
+        let out = self.out[first * self.stride + column..].chunks_mut(self.stride);
+        let rows = sums.iter().zip(&self.scales[first..]).zip(out);
+        for (row, ((sums, &scale), out)) in rows.enumerate() {
+            let row = first + row;
+            match out.first_chunk_mut() {
+                Some(out) if width == PANEL => finish(&mut self.finish, row, sums, scale, factors, out),
+                _ => {
+                    let mut padded = [0f32; PANEL];
+                    padded[..width].copy_from_slice(&out[..width]);
+                    finish(&mut self.finish, row, sums, scale, factors, &mut padded);
+                    out[..width].copy_from_slice(&padded[..width]);
+                }
             }
         }
     }
@@ -206,18 +210,18 @@ impl<F: Finish> Sink for Scaled<'_, F> {
 /// compiler cannot know that it is apart.
 #[inline(always)]
 fn finish(
-    sums: &Sums,
-    scale: f32,
-    (scales, biases): (&[f32; PANEL], &[f32; PANEL]),
     finish: &mut impl Finish,
     row: usize,
+    sums: &Sums,
+    scale: f32,
+    (scales, biases): (&Channels, &Channels),
     out: &mut [f32; PANEL],
 ) {
     for (half, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         let mut y = [0f32; LANES];
         for (i, y) in y.iter_mut().enumerate() {
             let channel = half * LANES + i;
-            *y = sums.0[channel] as f32 * (scale * scales[channel]) + biases[channel];
+            *y = sums.0[channel] as f32 * (scale * scales.0[channel]) + biases.0[channel];
         }
         *out = finish.of(row, half, *out, y);
     }

@@ -66,18 +66,38 @@ impl pulp::NullaryFnOnce for Apply<'_> {
     }
 }
 
+/// Values of the widest register.
 pub(super) const LANES: usize = 16;
 
-/// Folds in sixteen lanes and these by halves: short chains of dependent operations, in an order
-/// that is fixed by the length alone.
+/// Folds in sixteen lanes and these by halves, in an order that is fixed by the length alone. A `ROW` is
+/// folded in four times as many first: short chains of dependent operations.
 #[inline(always)]
-fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+fn fold<const ROW: bool>(
+    values: &[f32],
+    start: f32,
+    f: impl Fn(f32, f32) -> f32,
+    join: impl Fn(f32, f32) -> f32,
+) -> f32 {
     let mut lanes = [start; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] = f(lanes[i], chunk[i]);
+    let mut rest = values;
+    if ROW {
+        let [mut b, mut c, mut d] = [[start; LANES]; 3];
+        let (chunks, short) = values.as_chunks::<{ 4 * LANES }>();
+        for chunk in chunks {
+            let [of_a, of_b, of_c, of_d] = chunk.as_chunks().0 else { continue };
+            by_lanes(&mut lanes, of_a, &f);
+            by_lanes(&mut b, of_b, &f);
+            by_lanes(&mut c, of_c, &f);
+            by_lanes(&mut d, of_d, &f);
         }
+        by_lanes(&mut lanes, &b, &join);
+        by_lanes(&mut c, &d, &join);
+        by_lanes(&mut lanes, &c, &join);
+        rest = short;
+    }
+    let (chunks, rest) = rest.as_chunks();
+    for chunk in chunks {
+        by_lanes(&mut lanes, chunk, &f);
     }
     for (lane, &v) in lanes.iter_mut().zip(rest) {
         *lane = f(*lane, v);
@@ -91,8 +111,15 @@ fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32, join: impl Fn(f
 }
 
 #[inline(always)]
-pub(super) fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    fold(values, 0.0, |sum, v| sum + f(v), |a, b| a + b)
+fn by_lanes(lanes: &mut [f32; LANES], values: &[f32; LANES], f: &impl Fn(f32, f32) -> f32) {
+    for i in 0..LANES {
+        lanes[i] = f(lanes[i], values[i]);
+    }
+}
+
+#[inline(always)]
+fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    fold::<true>(values, 0.0, |sum, v| sum + f(v), |a, b| a + b)
 }
 
 #[inline(always)]
@@ -103,27 +130,42 @@ pub(super) fn larger(a: f32, b: f32) -> f32 {
 /// Largest value; NaN is passed over.
 #[inline(always)]
 pub(super) fn max(values: &[f32]) -> f32 {
-    fold(values, f32::NEG_INFINITY, larger, larger)
+    fold::<true>(values, f32::NEG_INFINITY, larger, larger)
 }
 
 #[inline(always)]
 pub(super) fn max_abs(values: &[f32]) -> f32 {
-    fold(values, 0.0, |top, v| larger(top, v.abs()), larger)
+    fold::<true>(values, 0.0, |top, v| larger(top, v.abs()), larger)
 }
 
 /// Sum of `e^(value - top)`, where no value is above `top`.
 #[inline(always)]
 pub(super) fn sum_of_exp(values: &[f32], top: f32) -> f32 {
-    sum_by(values, |v| exp_below(v - top))
+    fold::<false>(values, 0.0, |sum, v| sum + exp_below(v - top), |a, b| a + b)
 }
 
-/// `values = e^(values - top)`, where none is above `top`, and their sum.
+/// softmax(scale · x) of the first `keys` values in place; the others, fewer than a register, get no
+/// weight.
 #[inline(always)]
-pub(super) fn exp_all(values: &mut [f32], top: f32) -> f32 {
-    for v in values.iter_mut() {
-        *v = exp_below(*v - top);
+pub(super) fn softmax(x: &mut [[f32; LANES]], keys: usize, scale: f32) {
+    let padding = x.len() * LANES - keys;
+    let x = x.as_flattened_mut();
+    for x in x.iter_mut() {
+        *x *= scale;
     }
-    sum_by(values, |v| v)
+    if let Some(last) = x.last_chunk_mut::<LANES>() {
+        for (i, x) in last.iter_mut().enumerate() {
+            *x = if i < LANES - padding { *x } else { f32::NEG_INFINITY };
+        }
+    }
+    let top = fold::<false>(x, f32::NEG_INFINITY, larger, larger);
+    for x in x.iter_mut() {
+        *x = exp_below(*x - top);
+    }
+    let factor = 1.0 / fold::<false>(x, 0.0, |sum, v| sum + v, |a, b| a + b);
+    for x in x.iter_mut() {
+        *x *= factor;
+    }
 }
 
 /// `e^x` for `x <= 0`, with a relative error of at most 5e-7: reduced by ln 2 in two parts, then a polynomial of

@@ -50,10 +50,8 @@ fn tile<const ROWS: usize, S: Sink>(
     assert!(ROWS == rows.height && rows.values.len() == steps * ROWS * STEP);
     let mut out = [const { MaybeUninit::uninit() }; ROWS];
     accumulate(rows.values, lines, offsets, &mut out);
-    for (row, out) in out.iter().enumerate() {
-        // SAFETY: `accumulate` writes every one of them.
-        sink.take(rows.first + row, panel, unsafe { out.assume_init_ref() });
-    }
+    // SAFETY: `accumulate` writes every one of them.
+    sink.take(rows.first, panel, unsafe { out.assume_init_ref() });
 }
 
 /// Apart from [`tile`], so that the sums stay in registers from the first step to the last.
