@@ -8,9 +8,7 @@ use super::block::Block;
 use super::scratch::Scratch;
 use crate::model::Shape;
 use crate::nn::int8::kernel::TILE;
-use crate::nn::int8::{
-    Attention, Buffer, Input, Norm, PackedLinear, Rows, Strided, Then, padded_keys, transpose_keys,
-};
+use crate::nn::int8::{Attention, Buffer, Input, Norm, PackedLinear, Rows, Strided, Then};
 use crate::nn::ops::with_values;
 use crate::{Error, Result};
 
@@ -109,67 +107,47 @@ impl SelfAttention {
     /// `x += output(attention)` for the rows `x` of `block`: row `i` of `queries` looks at the keys and
     /// values of its whole sentence in `qkv`.
     fn run(&self, x: &mut [f32], block: &Block, queries: Strided, qkv: &[f32], scratch: &mut Scratch) {
-        let Scratch { rows, keys, weights, mixed, .. } = scratch;
+        let Scratch { rows, attention, mixed, .. } = scratch;
         let d = self.output.outputs();
         let mixed = mixed.take(x.len());
         for part in block.parts() {
             let len = part.sentence.len();
             let qkv = &qkv[part.sentence.start * 3 * d..][..len * 3 * d];
             let of = |third: usize| Strided { data: &qkv[third * d..], stride: 3 * d };
-            let keys = keys.take(d * padded_keys(len));
-            transpose_keys(of(1), len, d, keys);
-            let attention =
-                Attention { width: d, heads: self.heads, keys: len, keys_transposed: keys, values: of(2) };
+            let looked_at = Attention { width: d, heads: self.heads, len, keys: of(1), values: of(2) };
             let out = &mut mixed[(part.rows.start - block.rows.start) * d..][..part.rows.len() * d];
-            attention.attend(queries.from(part.rows.start), part.rows.len(), weights, out);
+            looked_at.attend(queries.from(part.rows.start), part.rows.len(), attention, out);
         }
         rows.quantize(mixed, d, Input::Signed);
         self.output.forward(rows, Then::Add, x);
     }
 }
 
-/// Keys (transposed) and values of one source sentence for every decoder layer, in one buffer.
+/// Keys and values of one source sentence for every decoder layer.
 #[derive(Debug)]
 pub struct SentenceKeys {
-    /// Of each layer: keys `[d, padded_keys]`, then values `[len, d]`.
-    values: Buffer,
+    /// `[len, layers, 2, width]`: of each token the key and the value for each layer.
+    rows: Buffer,
     layers: usize,
     len: usize,
     width: usize,
 }
 
 impl SentenceKeys {
-    /// From `rows [len, layers, 2, d]`: of each token the key and the value for each layer.
+    /// From `rows [len, layers, 2, width]`.
     pub(super) fn new(rows: &[f32], layers: usize, width: usize) -> Self {
-        let stride = layers * 2 * width;
-        let len = rows.len() / stride;
-        let mut this = Self { values: Buffer::default(), layers, len, width };
-        let (keys, size) = (this.keys(), this.size());
-        for (layer, out) in this.values.take(layers * size).chunks_exact_mut(size).enumerate() {
-            let (out_keys, values) = out.split_at_mut(keys);
-            transpose_keys(Strided { data: &rows[layer * 2 * width..], stride }, len, width, out_keys);
-            for (value, row) in values.chunks_exact_mut(width).zip(rows.chunks_exact(stride)) {
-                value.copy_from_slice(&row[(2 * layer + 1) * width..][..width]);
-            }
-        }
+        let mut this =
+            Self { rows: Buffer::default(), layers, len: rows.len() / (layers * 2 * width), width };
+        this.rows.take(rows.len()).copy_from_slice(rows);
         this
     }
 
-    /// Values of a layer's keys.
-    fn keys(&self) -> usize {
-        self.width * padded_keys(self.len)
-    }
-
-    /// Values of a layer.
-    fn size(&self) -> usize {
-        self.keys() + self.len * self.width
-    }
-
     pub(super) fn attention(&self, layer: usize, heads: usize) -> Attention<'_> {
-        let values = &self.values.values(self.layers * self.size())[layer * self.size()..][..self.size()];
-        let (keys_transposed, values) = values.split_at(self.keys());
-        let values = Strided { data: values, stride: self.width };
-        Attention { width: self.width, heads, keys: self.len, keys_transposed, values }
+        let stride = self.layers * 2 * self.width;
+        let rows = &self.rows.values(self.len * stride)[layer * 2 * self.width..];
+        let keys = Strided { data: rows, stride };
+        let values = Strided { data: &rows[self.width..], stride };
+        Attention { width: self.width, heads, len: self.len, keys, values }
     }
 }
 
@@ -208,14 +186,14 @@ impl CrossAttention {
         memory: impl Fn(usize) -> Attention<'m>,
         scratch: &mut Scratch,
     ) {
-        let Scratch { rows, weights, mixed, .. } = scratch;
+        let Scratch { rows, attention, mixed, .. } = scratch;
         let d = self.output.outputs();
         let mixed = mixed.take(x.len());
         for part in block.parts() {
             let start = (part.rows.start - block.rows.start) * d;
             let queries = Strided { data: &queries[start..], stride: d };
             let out = &mut mixed[start..][..part.rows.len() * d];
-            memory(part.index).attend(queries, part.rows.len(), weights, out);
+            memory(part.index).attend(queries, part.rows.len(), attention, out);
         }
         rows.quantize(mixed, d, Input::Signed);
         self.output.forward(rows, Then::Add, x);

@@ -103,3 +103,6 @@ impl QuantizedNetwork {
         Specials::NAMES.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ impl QuantizedNetwork {
         })
     }
 
-    fn decoder_pass(
+    pub(super) fn decoder_pass(
         &self,
         canvases: &[Canvas],
         first: bool,

@@ -1,6 +1,6 @@
 //! Memory that passes reuse, so that a pass allocates next to nothing.
 
-use crate::nn::int8::{Buffer, Positive, Rows};
+use crate::nn::int8::{AttentionScratch, Buffer, Positive, Rows};
 
 /// What all blocks of a pass share; each writes its own rows.
 #[derive(Debug, Default)]
@@ -28,8 +28,5 @@ pub(super) struct Scratch {
     /// Of attention.
     pub(super) queries: Buffer,
     pub(super) mixed: Buffer,
-    /// Keys of a sentence, transposed.
-    pub(super) keys: Buffer,
-    /// Attention weights.
-    pub(super) weights: Buffer,
+    pub(super) attention: AttentionScratch,
 }

@@ -20,7 +20,7 @@ mod rows;
 mod tests;
 mod vocabulary;
 
-pub use attention::{Attention, Strided, padded_keys, transpose_keys};
+pub use attention::{Attention, AttentionScratch, Strided};
 pub use buffer::Buffer;
 pub use linear::{PackedLinear, Positive, Then};
 pub use norm::Norm;

@@ -144,27 +144,25 @@ pub(super) fn sum_of_exp(values: &[f32], top: f32) -> f32 {
     fold::<false>(values, 0.0, |sum, v| sum + exp_below(v - top), |a, b| a + b)
 }
 
-/// softmax(scale · x) of the first `keys` values in place; the others, fewer than a register, get no
-/// weight.
+/// softmax of each lane over `x`.
 #[inline(always)]
-pub(super) fn softmax(x: &mut [[f32; LANES]], keys: usize, scale: f32) {
-    let padding = x.len() * LANES - keys;
-    let x = x.as_flattened_mut();
-    for x in x.iter_mut() {
-        *x *= scale;
+pub(super) fn softmax(x: &mut [[f32; LANES]]) {
+    let mut top = [f32::NEG_INFINITY; LANES];
+    for x in x.iter() {
+        by_lanes(&mut top, x, &larger);
     }
-    if let Some(last) = x.last_chunk_mut::<LANES>() {
-        for (i, x) in last.iter_mut().enumerate() {
-            *x = if i < LANES - padding { *x } else { f32::NEG_INFINITY };
+    let mut sum = [0f32; LANES];
+    for x in x.iter_mut() {
+        for i in 0..LANES {
+            x[i] = exp_below(x[i] - top[i]);
         }
+        by_lanes(&mut sum, x, &|a, b| a + b);
     }
-    let top = fold::<false>(x, f32::NEG_INFINITY, larger, larger);
-    for x in x.iter_mut() {
-        *x = exp_below(*x - top);
+    for sum in &mut sum {
+        *sum = 1.0 / *sum;
     }
-    let factor = 1.0 / fold::<false>(x, 0.0, |sum, v| sum + v, |a, b| a + b);
     for x in x.iter_mut() {
-        *x *= factor;
+        by_lanes(x, &sum, &|a, b| a * b);
     }
 }
 

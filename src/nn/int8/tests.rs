@@ -209,18 +209,42 @@ fn of_equal_scores_the_lowest_id_is_taken_also_across_blocks() {
     assert!((found[0].1 + (1195f32).ln()).abs() < 1e-5);
 }
 
+const ATTENTION_SIZES: [(usize, usize, usize, usize); 6] =
+    [(16, 2, 1, 1), (64, 4, 5, 14), (96, 4, 4, 17), (8, 1, 7, 40), (80, 2, 16, 7), (64, 1, 37, 33)];
+
+#[test]
+fn attention_is_the_same_bits_in_registers_of_any_width() {
+    for (width, heads, count, keys) in ATTENTION_SIZES {
+        let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
+        let stride = 2 * width;
+        let of = Attention {
+            width,
+            heads,
+            len: keys,
+            keys: Strided { data: &kv, stride },
+            values: Strided { data: &kv[width..], stride },
+        };
+        let queries = Strided { data: &q, stride: width };
+        let (mut widest, mut narrow) = (vec![f32::NAN; count * width], vec![f32::NAN; count * width]);
+        of.attend(queries, count, &mut AttentionScratch::default(), &mut widest);
+        let (transposed, weights) = (&mut vec![[0.0; 16]; width], &mut vec![[0.0; 16]; keys]);
+        let narrowly = attention::Attend { of, queries, count, transposed, weights, out: &mut narrow };
+        pulp::WithSimd::with_simd(narrowly, pulp::Scalar::new());
+        assert_eq!(bits(&widest), bits(&narrow), "{width} {heads} {count} {keys}");
+    }
+}
+
 #[test]
 fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
-    for (width, heads, count, keys) in [(16, 2, 1, 1), (64, 4, 5, 14), (96, 4, 4, 17), (8, 1, 7, 40)] {
+    for (width, heads, count, keys) in ATTENTION_SIZES {
         let head = width / heads;
         let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
         let (keys_of, values) =
             (Strided { data: &kv, stride: 2 * width }, Strided { data: &kv[width..], stride: 2 * width });
-        let mut transposed = vec![f32::NAN; width * padded_keys(keys)];
-        transpose_keys(keys_of, keys, width, &mut transposed);
-        let attention = Attention { width, heads, keys, keys_transposed: &transposed, values };
+        let attention = Attention { width, heads, len: keys, keys: keys_of, values };
         let mut out = vec![f32::NAN; count * width];
-        attention.attend(Strided { data: &q, stride: width }, count, &mut Buffer::default(), &mut out);
+        let mut scratch = AttentionScratch::default();
+        attention.attend(Strided { data: &q, stride: width }, count, &mut scratch, &mut out);
         for (i, (q, out)) in q.chunks(width).zip(out.chunks(width)).enumerate() {
             for h in 0..heads {
                 let of = |key: usize, part: usize, c: usize| {
@@ -237,7 +261,7 @@ fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
                 }
             }
             let mut alone = vec![0.0; width];
-            attention.attend(Strided { data: q, stride: width }, 1, &mut Buffer::default(), &mut alone);
+            attention.attend(Strided { data: q, stride: width }, 1, &mut scratch, &mut alone);
             assert_eq!(bits(&alone), bits(out));
         }
     }
