@@ -4,11 +4,11 @@ use super::QuantizedNetwork;
 use super::block::{Block, Pass, by_groups, starts};
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
-use crate::nn::int8::{Input, Then};
+use crate::nn::int8::{Input, Then, log_softmax};
 use crate::{Error, Result};
 
 impl QuantizedNetwork {
-    /// For each sentence what decoder passes read of it, and the scores of its length classes.
+    /// For each sentence what decoder passes read of it, and the log-probabilities of its length classes.
     ///
     /// # Errors
     /// [`Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id.
@@ -59,7 +59,7 @@ impl QuantizedNetwork {
         let sentence = |ends: &[usize]| {
             let keys = &keys[ends[0] * keys_width..ends[1] * keys_width];
             let keys = SentenceKeys::new(keys, self.shape.decoder_layers, d);
-            (keys, self.length_scores(&x[ends[0] * d..ends[1] * d]))
+            (keys, self.length_log_probs(&x[ends[0] * d..ends[1] * d]))
         };
         starts.windows(2).map(sentence).collect()
     }
@@ -97,11 +97,12 @@ impl QuantizedNetwork {
     }
 
     /// From the mean of a sentence's states `[len, d]`, in f32.
-    fn length_scores(&self, states: &[f32]) -> Vec<f32> {
+    fn length_log_probs(&self, states: &[f32]) -> Vec<f32> {
         let mut scores = self.length_bias.clone();
         let mut mean = vec![0f32; self.shape.d_model];
         let weights = &self.length;
-        pulp::Arch::new().dispatch(LengthScores { states, mean: &mut mean, weights, scores: &mut scores });
+        pulp::Arch::new().dispatch(LengthHead { states, mean: &mut mean, weights, scores: &mut scores });
+        log_softmax(&mut scores);
         scores
     }
 
@@ -115,7 +116,7 @@ impl QuantizedNetwork {
 }
 
 /// `scores += mean(states) · weights`
-struct LengthScores<'a> {
+struct LengthHead<'a> {
     /// `[len, d]`
     states: &'a [f32],
     /// `[d]`, zeros
@@ -126,7 +127,7 @@ struct LengthScores<'a> {
     scores: &'a mut [f32],
 }
 
-impl pulp::NullaryFnOnce for LengthScores<'_> {
+impl pulp::NullaryFnOnce for LengthHead<'_> {
     type Output = ();
 
     #[inline(always)]

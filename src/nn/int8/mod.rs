@@ -23,5 +23,5 @@ mod vocabulary;
 pub use attention::{Attention, AttentionScratch, Strided};
 pub use buffer::Buffer;
 pub use linear::{PackedLinear, Positive, Then};
-pub use norm::Norm;
+pub use norm::{Norm, log_softmax};
 pub use rows::{Input, Rows};

@@ -138,6 +138,25 @@ pub(super) fn max_abs(values: &[f32]) -> f32 {
     fold::<true>(values, 0.0, |top, v| larger(top, v.abs()), larger)
 }
 
+/// `values -= ln Σ e^values`
+pub fn log_softmax(values: &mut [f32]) {
+    pulp::Arch::new().dispatch(LogSoftmax(values));
+}
+
+/// A call of [`log_softmax`].
+struct LogSoftmax<'a>(&'a mut [f32]);
+
+impl pulp::NullaryFnOnce for LogSoftmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let top = max(self.0);
+        let log_sum = top + sum_of_exp(self.0, top).ln();
+        self.0.iter_mut().for_each(|v| *v -= log_sum);
+    }
+}
+
 /// Sum of `e^(value - top)`, where no value is above `top`.
 #[inline(always)]
 pub(super) fn sum_of_exp(values: &[f32], top: f32) -> f32 {

@@ -201,6 +201,21 @@ fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() 
 }
 
 #[test]
+fn log_probabilities_are_those_of_the_definition_however_far_apart() {
+    for (length, spread) in [(1, 1.0), (128, 5.0), (77, 200.0)] {
+        let scores: Vec<f32> = random(length, 1).iter().map(|v| v * spread).collect();
+        let mut got = scores.clone();
+        log_softmax(&mut got);
+        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = scores.iter().map(|&v| f64::from(v - top).exp()).sum();
+        for (score, got) in scores.iter().zip(got) {
+            let want = f64::from(score - top) - sum.ln();
+            assert!((f64::from(got) - want).abs() < 1e-6 * (1.0 + want.abs()) * 8.0, "{got} for {want}");
+        }
+    }
+}
+
+#[test]
 fn of_equal_scores_the_lowest_id_is_taken_also_across_blocks() {
     let outputs = 1200;
     let linear = PackedLinear::new(&vec![0.0; outputs * 8], &vec![0.25; outputs], 8, Input::Signed).unwrap();
