@@ -27,18 +27,26 @@ pub(super) fn by_groups<T: Send>(
     f: impl Fn(Range<usize>, usize) -> T + Sync + Send,
 ) -> Vec<T> {
     let threads = rayon::current_num_threads();
+    match groups_of(lengths, threads) {
+        Some(groups) if threads == 1 => groups.into_iter().map(|group| f(group, 1)).collect(),
+        Some(groups) => groups.into_par_iter().with_max_len(1).map(|group| f(group, 1)).collect(),
+        None if threads == 1 => vec![f(0..lengths.len(), 1)],
+        // On a thread of the pool, so that phases need not be handed over one by one.
+        None => rayon::scope(|_| vec![f(0..lengths.len(), threads)]),
+    }
+}
+
+/// The groups for so many threads; none where they would leave threads without work for long, because
+/// there are few sentences or one is much longer than the others.
+fn groups_of(lengths: &[usize], threads: usize) -> Option<Vec<Range<usize>>> {
     let rows: usize = lengths.iter().sum();
     if rows < threads * GROUP_ROWS {
-        // On a thread of the pool, so that phases need not be handed over one by one.
-        let f = || vec![f(0..lengths.len(), threads)];
-        return if threads == 1 { f() } else { rayon::scope(|_| f()) };
+        return None;
     }
     let groups = cut(lengths, (rows / GROUP_ROWS).next_multiple_of(threads));
-    if threads == 1 {
-        groups.into_iter().map(|group| f(group, 1)).collect()
-    } else {
-        groups.into_par_iter().with_max_len(1).map(|group| f(group, 1)).collect()
-    }
+    let longest = groups.iter().map(|group| lengths[group.clone()].iter().sum()).max().unwrap_or(0);
+    // At most an eighth above a thread's share.
+    (longest * threads * 8 <= rows * 9).then_some(groups)
 }
 
 /// At most `groups` ranges of neighbours with about the same number of rows.
@@ -193,6 +201,17 @@ mod tests {
                 prop_assert!(own <= rows / groups + 2 * 90, "{} of {} in {}", own, rows, groups);
             }
         }
+    }
+
+    #[test]
+    fn few_or_very_unequal_sentences_are_shared_by_all_threads() {
+        assert_eq!(groups_of(&[14; 5], 2), None);
+        assert_eq!(groups_of(&[14; 6], 2), Some(vec![0..3, 3..6]));
+        assert_eq!(groups_of(&[200], 2), None);
+        assert_eq!(groups_of(&[200], 1).map(|groups| groups.len()), Some(1));
+        assert_eq!(groups_of(&[100, 14, 14], 2), None);
+        assert_eq!(groups_of(&[14; 64], 2).map(|groups| groups.len()), Some(22));
+        assert_eq!(groups_of(&[], 2), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl QuantizedNetwork {
         let kinds = [true, false].map(|first| -> Vec<usize> {
             (0..canvases.len()).filter(|&i| self.is_first(canvases[i].ids) == first).collect()
         });
-        for (own, first) in kinds.iter().zip([true, false]) {
+        for (own, first) in kinds.iter().zip([true, false]).filter(|(own, _)| !own.is_empty()) {
             let canvases: Vec<Canvas> = own.iter().map(|&i| canvases[i]).collect();
             let mut predicted = self.predict_kind(&canvases, first).into_iter().flatten();
             for &i in own {
