@@ -6,11 +6,17 @@
 /// Length 0 and lengths of probability 0 (`-inf`) or NaN are never tried, so that the answer may be
 /// shorter than asked, and is empty only where no length is possible.
 pub fn length_beam(length_log_probs: &[f32], beam: usize) -> Vec<usize> {
-    let mut lengths: Vec<usize> =
-        (1..length_log_probs.len()).filter(|&l| length_log_probs[l].is_finite()).collect();
-    lengths.sort_by(|&a, &b| length_log_probs[b].total_cmp(&length_log_probs[a])); // stable: shorter first
-    lengths.truncate(beam.max(1));
-    lengths
+    let beam = beam.max(1);
+    let mut best: Vec<usize> = Vec::with_capacity(beam.min(length_log_probs.len()));
+    for length in (1..length_log_probs.len()).filter(|&l| length_log_probs[l].is_finite()) {
+        let no_worse = |&other: &usize| length_log_probs[other].total_cmp(&length_log_probs[length]).is_ge();
+        let place = best.partition_point(no_worse);
+        if place < beam {
+            best.truncate(beam - 1);
+            best.insert(place, length);
+        }
+    }
+    best
 }
 
 #[cfg(test)]

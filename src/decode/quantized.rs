@@ -1,12 +1,9 @@
 //! The network in eight bits behind the seam.
 
-use candle_core::{Device, Tensor};
-
 use super::network::inner_lengths;
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
 use crate::model::{QuantizedNetwork, SentenceKeys, quantized::Canvas};
-use crate::nn::ops;
 use crate::text::Specials;
 
 impl Translator for QuantizedNetwork {
@@ -22,14 +19,8 @@ impl Translator for QuantizedNetwork {
     }
 
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceKeys>>> {
-        if sources.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (keys, scores): (Vec<_>, Vec<_>) = self.encode_sentences(sources)?.into_iter().unzip();
-        let shape = (sources.len(), self.shape().length_classes);
-        let classes = ops::log_softmax(&Tensor::from_vec(scores.concat(), shape, &Device::Cpu)?)?;
         let limit = self.shape().max_positions - 2;
-        let sentences = keys.into_iter().zip(classes).zip(sources);
+        let sentences = self.encode_sentences(sources)?.into_iter().zip(sources);
         Ok(sentences
             .map(|((memory, classes), source)| {
                 let length_log_probs = inner_lengths(&classes, source.len(), limit);

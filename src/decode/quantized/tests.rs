@@ -1,5 +1,6 @@
 use std::time::Instant;
 
+use candle_core::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -1,13 +1,14 @@
 //! A layer's weights, and what one block of rows does between two self-attentions.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use candle_core::Tensor;
 
+use super::block::Block;
 use super::scratch::Scratch;
 use crate::model::Shape;
-use crate::nn::int8::{Attention, Input, Norm, PackedLinear, Strided, Then, padded_keys, transpose_keys};
+use crate::nn::int8::kernel::TILE;
+use crate::nn::int8::{Attention, Buffer, Input, Norm, PackedLinear, Rows, Strided, Then};
 use crate::nn::ops::with_values;
 use crate::{Error, Result};
 
@@ -63,16 +64,14 @@ impl FeedForward {
         })
     }
 
-    /// `x += outer(relu(inner(norm(x))))`
+    /// `x += outer(relu(inner(norm(x))))`, a tile of rows after the other: so few values stay in the caches.
     fn run(&self, x: &mut [f32], scratch: &mut Scratch) {
-        let Scratch { rows, hidden, .. } = scratch;
-        let (d, ffn) = (self.outer.outputs(), self.outer.inputs());
-        let count = x.len() / d;
-        rows.fill(count, d, Input::Signed, |i, row| self.norm.apply(&x[i * d..][..d], row));
-        hidden.resize(count * ffn, 0.0);
-        self.inner.forward(rows, Then::Relu, hidden);
-        rows.fill(count, ffn, Input::NonNegative, |i, row| row.copy_from_slice(&hidden[i * ffn..][..ffn]));
-        self.outer.forward(rows, Then::Add, x);
+        let Scratch { rows, positive, hidden, .. } = scratch;
+        for x in x.chunks_mut(TILE * self.outer.outputs()) {
+            rows.quantize_normed(x, &self.norm);
+            self.inner.forward_relu(rows, positive, hidden);
+            self.outer.forward(hidden, Then::Add, x);
+        }
     }
 }
 
@@ -95,69 +94,60 @@ impl SelfAttention {
         })
     }
 
+    /// Those among the rows of `qkv`.
+    fn queries<'a>(&self, qkv: &'a [f32]) -> Strided<'a> {
+        Strided { data: qkv, stride: self.qkv.outputs() }
+    }
+
     fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
-        let d = self.qkv.inputs();
-        scratch.rows.fill(x.len() / d, d, Input::Signed, |i, row| self.norm.apply(&x[i * d..][..d], row));
+        scratch.rows.quantize_normed(x, &self.norm);
         self.qkv.forward(&scratch.rows, Then::Store, qkv);
     }
 
-    /// `x += output(attention)` for the rows `block`, each looking at its whole sentence in `qkv`.
-    fn run(&self, x: &mut [f32], block: &Block, qkv: &[f32], scratch: &mut Scratch) {
-        let Scratch { rows, keys, weights, mixed, .. } = scratch;
+    /// `x += output(attention)` for the rows `x` of `block`: row `i` of `queries` looks at the keys and
+    /// values of its whole sentence in `qkv`.
+    fn run(&self, x: &mut [f32], block: &Block, queries: Strided, qkv: &[f32], scratch: &mut Scratch) {
+        let Scratch { rows, attention, mixed, .. } = scratch;
         let d = self.output.outputs();
-        mixed.resize(x.len(), 0.0);
+        let mixed = mixed.take(x.len());
         for part in block.parts() {
             let len = part.sentence.len();
             let qkv = &qkv[part.sentence.start * 3 * d..][..len * 3 * d];
             let of = |third: usize| Strided { data: &qkv[third * d..], stride: 3 * d };
-            keys.resize(keys.len().max(d * padded_keys(len)), 0.0);
-            transpose_keys(of(1), len, d, keys);
-            let queries =
-                Strided { data: &qkv[(part.rows.start - part.sentence.start) * 3 * d..], stride: 3 * d };
-            let attention =
-                Attention { width: d, heads: self.heads, keys: len, keys_transposed: keys, values: of(2) };
+            let looked_at = Attention { width: d, heads: self.heads, len, keys: of(1), values: of(2) };
             let out = &mut mixed[(part.rows.start - block.rows.start) * d..][..part.rows.len() * d];
-            attention.attend(queries, part.rows.len(), weights, out);
+            looked_at.attend(queries.from(part.rows.start), part.rows.len(), attention, out);
         }
-        rows.fill(x.len() / d, d, Input::Signed, |i, row| row.copy_from_slice(&mixed[i * d..][..d]));
+        rows.quantize(mixed, d, Input::Signed);
         self.output.forward(rows, Then::Add, x);
     }
 }
 
-/// Keys (transposed) and values of one source sentence for every decoder layer, in one buffer.
-#[derive(Clone, Debug)]
+/// Keys and values of one source sentence for every decoder layer.
+#[derive(Debug)]
 pub struct SentenceKeys {
-    /// Of each layer: keys `[d, padded_keys]`, then values `[len, d]`.
-    values: Vec<f32>,
+    /// `[len, layers, 2, width]`: of each token the key and the value for each layer.
+    rows: Buffer,
+    layers: usize,
     len: usize,
     width: usize,
 }
 
 impl SentenceKeys {
-    /// From `rows [len, layers, 2, d]`: of each token the key and the value for each layer.
+    /// From `rows [len, layers, 2, width]`.
     pub(super) fn new(rows: &[f32], layers: usize, width: usize) -> Self {
-        let stride = layers * 2 * width;
-        let len = rows.len() / stride;
-        let keys = width * padded_keys(len);
-        let mut values = Vec::with_capacity(layers * (keys + len * width));
-        for layer in 0..layers {
-            let start = values.len();
-            values.resize(start + keys, 0.0);
-            let of_layer = Strided { data: &rows[layer * 2 * width..], stride };
-            transpose_keys(of_layer, len, width, &mut values[start..]);
-            for row in rows.chunks_exact(stride) {
-                values.extend_from_slice(&row[(2 * layer + 1) * width..][..width]);
-            }
-        }
-        Self { values, len, width }
+        let mut this =
+            Self { rows: Buffer::default(), layers, len: rows.len() / (layers * 2 * width), width };
+        this.rows.take(rows.len()).copy_from_slice(rows);
+        this
     }
 
-    fn attention(&self, layer: usize, heads: usize) -> Attention<'_> {
-        let keys = self.width * padded_keys(self.len);
-        let size = keys + self.len * self.width;
-        let (keys_transposed, values) = self.values[layer * size..][..size].split_at(keys);
-        let values = Strided { data: values, stride: self.width };
-        Attention { width: self.width, heads, keys: self.len, keys_transposed, values }
+    pub(super) fn attention(&self, layer: usize, heads: usize) -> Attention<'_> {
+        let stride = self.layers * 2 * self.width;
+        let rows = &self.rows.values(self.len * stride)[layer * 2 * self.width..];
+        let keys = Strided { data: rows, stride };
+        let values = Strided { data: &rows[self.width..], stride };
+        Attention { width: self.width, heads, len: self.len, keys, values }
     }
 }
 
@@ -181,64 +171,32 @@ impl CrossAttention {
         })
     }
 
-    /// `x += output(attention to the source)`
+    /// The queries of the rows `x`.
+    fn queries(&self, x: &[f32], rows: &mut Rows, queries: &mut [f32]) {
+        rows.quantize_normed(x, &self.norm);
+        self.query.forward(rows, Then::Store, queries);
+    }
+
+    /// `x += output(attention to the source)` with the queries of the same rows.
     fn run<'m>(
         &self,
         x: &mut [f32],
         block: &Block,
-        memory: impl Fn(usize) -> &'m SentenceKeys,
-        layer: usize,
+        queries: &[f32],
+        memory: impl Fn(usize) -> Attention<'m>,
         scratch: &mut Scratch,
     ) {
-        let Scratch { rows, weights, mixed, hidden, .. } = scratch;
+        let Scratch { rows, attention, mixed, .. } = scratch;
         let d = self.output.outputs();
-        rows.fill(x.len() / d, d, Input::Signed, |i, row| self.norm.apply(&x[i * d..][..d], row));
-        hidden.resize(x.len(), 0.0);
-        self.query.forward(rows, Then::Store, hidden);
-        mixed.resize(x.len(), 0.0);
+        let mixed = mixed.take(x.len());
         for part in block.parts() {
             let start = (part.rows.start - block.rows.start) * d;
-            let queries = Strided { data: &hidden[start..], stride: d };
+            let queries = Strided { data: &queries[start..], stride: d };
             let out = &mut mixed[start..][..part.rows.len() * d];
-            memory(part.index).attention(layer, self.heads).attend(queries, part.rows.len(), weights, out);
+            memory(part.index).attend(queries, part.rows.len(), attention, out);
         }
-        rows.fill(x.len() / d, d, Input::Signed, |i, row| row.copy_from_slice(&mixed[i * d..][..d]));
+        rows.quantize(mixed, d, Input::Signed);
         self.output.forward(rows, Then::Add, x);
-    }
-}
-
-/// Some rows of the packed batch.
-pub(super) struct Block<'a> {
-    pub(super) rows: Range<usize>,
-    /// Where each sentence starts, and the end of the last.
-    pub(super) starts: &'a [usize],
-}
-
-/// The rows of a block that belong to one sentence.
-pub(super) struct Part {
-    /// Of the sentence in the batch.
-    pub(super) index: usize,
-    /// All its rows.
-    sentence: Range<usize>,
-    rows: Range<usize>,
-}
-
-impl Part {
-    /// The positions of the block's rows in the sentence.
-    pub(super) fn positions(&self) -> Range<usize> {
-        self.rows.start - self.sentence.start..self.rows.end - self.sentence.start
-    }
-}
-
-impl Block<'_> {
-    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
-        let first = self.starts.partition_point(|&start| start <= self.rows.start) - 1;
-        let sentences = self.starts.windows(2).enumerate().skip(first);
-        sentences.take_while(|(_, ends)| ends[0] < self.rows.end).map(|(index, ends)| Part {
-            index,
-            sentence: ends[0]..ends[1],
-            rows: self.rows.start.max(ends[0])..self.rows.end.min(ends[1]),
-        })
     }
 }
 
@@ -263,7 +221,7 @@ impl EncoderLayer {
 
     /// The layer for the rows `x` of `block`, once `qkv` holds all rows of their sentences.
     pub(super) fn run(&self, x: &mut [f32], block: &Block, qkv: &[f32], scratch: &mut Scratch) {
-        self.attention.run(x, block, qkv, scratch);
+        self.attention.run(x, block, self.attention.queries(qkv), qkv, scratch);
         self.feed_forward.run(x, scratch);
     }
 }
@@ -288,18 +246,64 @@ impl DecoderLayer {
         self.attention.prepare(x, qkv, scratch);
     }
 
-    /// As [`EncoderLayer::run`]; `memory(sentence)` are the source's keys, `layer` counts from 0.
+    /// As [`EncoderLayer::run`]; `memory(sentence)` are the source's keys and values for this layer.
     pub(super) fn run<'m>(
         &self,
         x: &mut [f32],
         block: &Block,
         qkv: &[f32],
-        memory: impl Fn(usize) -> &'m SentenceKeys,
-        layer: usize,
+        memory: impl Fn(usize) -> Attention<'m>,
         scratch: &mut Scratch,
     ) {
-        self.attention.run(x, block, qkv, scratch);
-        self.cross.run(x, block, memory, layer, scratch);
+        self.run_some(x, block, self.attention.queries(qkv), qkv, memory, scratch);
+    }
+
+    /// The layer for only some rows of each sentence, `x` and `queries`: `block` counts these.
+    pub(super) fn run_some<'m>(
+        &self,
+        x: &mut [f32],
+        block: &Block,
+        queries: Strided,
+        qkv: &[f32],
+        memory: impl Fn(usize) -> Attention<'m>,
+        scratch: &mut Scratch,
+    ) {
+        self.attention.run(x, block, queries, qkv, scratch);
+        let mut queries = std::mem::take(&mut scratch.queries);
+        let of_rows = queries.take(x.len());
+        self.cross.queries(x, &mut scratch.rows, of_rows);
+        self.finish(x, block, of_rows, memory, scratch);
+        scratch.queries = queries;
+    }
+
+    /// What comes before the look at the source: `x` after self-attention, and the queries for the source.
+    pub(super) fn begin(
+        &self,
+        x: &mut [f32],
+        block: &Block,
+        qkv: &[f32],
+        queries: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        self.attention.run(x, block, self.attention.queries(qkv), qkv, scratch);
+        self.cross.queries(x, &mut scratch.rows, queries);
+    }
+
+    /// The layer from there on.
+    pub(super) fn finish<'m>(
+        &self,
+        x: &mut [f32],
+        block: &Block,
+        queries: &[f32],
+        memory: impl Fn(usize) -> Attention<'m>,
+        scratch: &mut Scratch,
+    ) {
+        self.cross.run(x, block, queries, memory, scratch);
         self.feed_forward.run(x, scratch);
+    }
+
+    /// The attention's heads.
+    pub(super) fn heads(&self) -> usize {
+        self.cross.heads
     }
 }

@@ -7,8 +7,11 @@
 //!
 //! Neither the blocks nor the neighbours change a row's bits (see [`crate::nn::int8`]).
 
+mod block;
+mod encode;
+mod first;
 mod layers;
-mod pass;
+mod predict;
 mod scratch;
 
 use std::collections::HashMap;
@@ -16,6 +19,7 @@ use std::sync::Mutex;
 
 use candle_core::Tensor;
 
+use self::first::Beginnings;
 use self::layers::{DecoderLayer, EncoderLayer, Weights};
 use self::scratch::Buffers;
 use super::{Shape, Spec};
@@ -24,7 +28,7 @@ use crate::text::Specials;
 use crate::{Error, Result};
 
 pub use self::layers::SentenceKeys;
-pub use self::pass::Canvas;
+pub use self::predict::Canvas;
 
 /// A network in eight bits. Norms, attention, embeddings and the length head stay in f32.
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub struct QuantizedNetwork {
     decoder: Vec<DecoderLayer>,
     decoder_norm: Norm,
     output: PackedLinear,
+    beginnings: Beginnings,
     /// Kept from pass to pass; a pass takes one out while it runs.
     buffers: Mutex<Vec<Buffers>>,
 }
@@ -80,6 +85,7 @@ impl QuantizedNetwork {
                 .map(|i| DecoderLayer::new(&weights, &format!("decoder.layers.{i}"), shape))
                 .collect::<Result<_>>()?,
             decoder_norm: weights.norm("decoder.norm")?,
+            beginnings: Beginnings::default(),
             buffers: Mutex::default(),
         })
     }
@@ -97,3 +103,6 @@ impl QuantizedNetwork {
         Specials::NAMES.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,18 @@
 //! Memory that passes reuse, so that a pass allocates next to nothing.
 
-use crate::nn::int8::Rows;
+use crate::nn::int8::{AttentionScratch, Buffer, Positive, Rows};
 
 /// What all blocks of a pass share; each writes its own rows.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// The residual stream, `[rows, d]`.
-    pub(super) x: Vec<f32>,
+    pub(super) x: Buffer,
     /// What the coming phase reads of other rows, and what it leaves for the one after it.
-    pub(super) now: Vec<f32>,
-    pub(super) next: Vec<f32>,
+    pub(super) now: Buffer,
+    pub(super) next: Buffer,
+    /// The residual stream and the queries of the last layer, `[wanted rows, d]` each.
+    pub(super) last: Buffer,
+    pub(super) queries: Buffer,
     /// Rows that go into the product with the vocabulary.
     pub(super) wanted: Rows,
 }
@@ -17,11 +20,13 @@ pub(super) struct Buffers {
 /// What one thread needs for one block.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
+    /// What goes into a product.
     pub(super) rows: Rows,
-    pub(super) hidden: Vec<f32>,
-    pub(super) mixed: Vec<f32>,
-    /// Keys of a sentence, transposed.
-    pub(super) keys: Vec<f32>,
-    /// Attention weights.
-    pub(super) weights: Vec<f32>,
+    /// Inside a feed-forward.
+    pub(super) positive: Positive,
+    pub(super) hidden: Rows,
+    /// Of attention.
+    pub(super) queries: Buffer,
+    pub(super) mixed: Buffer,
+    pub(super) attention: AttentionScratch,
 }

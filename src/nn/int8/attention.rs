@@ -1,14 +1,17 @@
 //! Attention in f32 from some queries of one sentence to all its keys, over slices.
 //!
-//! Keys come transposed, so that scores are products of whole registers without horizontal sums, and
-//! padded to [`KEYS`] with zeros, which get no weight. Four queries share what is loaded.
+//! Sixteen queries stand side by side in the lanes of registers, so that a softmax over the keys needs no
+//! sum across lanes, keys need no padding, and keys and values are read where a product left them. Each
+//! sum goes over its terms in order, one fused multiply-add after the other: how wide registers are and
+//! which queries share them changes no bit.
 
-use super::norm::{exp_all, max};
+use pulp::Simd;
 
-/// Keys of one register of scores.
-const KEYS: usize = 16;
-/// Queries that are computed together.
-const GROUP: usize = 4;
+use super::Buffer;
+use super::norm::{LANES, softmax};
+
+/// Keys whose scores, or queries whose results, are computed together: their sums stay in registers.
+const GROUP: usize = 7;
 
 /// Vectors at equal distances in a buffer: vector `i` starts at `i · stride`.
 #[derive(Clone, Copy, Debug)]
@@ -18,29 +21,14 @@ pub struct Strided<'a> {
 }
 
 impl<'a> Strided<'a> {
+    /// The vectors from `index` on.
+    pub fn from(self, index: usize) -> Self {
+        Self { data: &self.data[index * self.stride..], ..self }
+    }
+
     #[inline(always)]
     fn at(self, index: usize, offset: usize, width: usize) -> &'a [f32] {
         &self.data[index * self.stride + offset..][..width]
-    }
-}
-
-/// The number of keys with their padding.
-pub fn padded_keys(keys: usize) -> usize {
-    keys.next_multiple_of(KEYS)
-}
-
-/// `keys` vectors of `width` values → `out [width, padded_keys]`.
-pub fn transpose_keys(from: Strided, keys: usize, width: usize, out: &mut [f32]) {
-    let padded = padded_keys(keys);
-    let out = &mut out[..width * padded];
-    for start in (0..padded).step_by(KEYS) {
-        let some = keys.min(start + KEYS) - start;
-        for (i, row) in out.chunks_exact_mut(padded).enumerate() {
-            let row = &mut row[start..][..KEYS];
-            for (key, slot) in row.iter_mut().enumerate() {
-                *slot = if key < some { from.data[(start + key) * from.stride + i] } else { 0.0 };
-            }
-        }
     }
 }
 
@@ -49,105 +37,175 @@ pub fn transpose_keys(from: Strided, keys: usize, width: usize, out: &mut [f32])
 pub struct Attention<'a> {
     pub width: usize,
     pub heads: usize,
-    pub keys: usize,
-    /// `[width, padded_keys(keys)]`
-    pub keys_transposed: &'a [f32],
+    /// How many keys, and values, there are.
+    pub len: usize,
+    pub keys: Strided<'a>,
     pub values: Strided<'a>,
+}
+
+/// Room for what [`Attention::attend`] computes on the way.
+#[derive(Debug, Default)]
+pub struct AttentionScratch {
+    /// Sixteen queries, `[width, LANES]`.
+    queries: Buffer,
+    /// Their weights in one head, `[len, LANES]`.
+    weights: Buffer,
 }
 
 impl Attention<'_> {
     /// softmax(Q · Kᵀ / √head) · V (Vaswani et al. 2017) for each of `count` queries, into
-    /// `out [count, width]`. `weights` is scratch.
-    pub fn attend(&self, queries: Strided, count: usize, weights: &mut Vec<f32>, out: &mut [f32]) {
-        let padded = padded_keys(self.keys);
-        weights.resize(GROUP * padded, 0.0);
-        let weights = &mut weights[..GROUP * padded];
-        pulp::Arch::new().dispatch(Attend { of: *self, queries, count, weights, out });
+    /// `out [count, width]`.
+    pub fn attend(&self, queries: Strided, count: usize, scratch: &mut AttentionScratch, out: &mut [f32]) {
+        let transposed = scratch.queries.take(self.width * LANES).as_chunks_mut().0;
+        let weights = scratch.weights.take(self.len * LANES).as_chunks_mut().0;
+        pulp::Arch::new().dispatch(Attend { of: *self, queries, count, transposed, weights, out });
     }
 }
 
-/// A call of [`Attention::attend`]. A closure of this size would not be inlined into the dispatch, hence
-/// compiled without the CPU's instructions: a fused multiply-add would be a call of a library.
-struct Attend<'a> {
-    of: Attention<'a>,
-    queries: Strided<'a>,
-    count: usize,
-    weights: &'a mut [f32],
-    out: &'a mut [f32],
+/// A call of [`Attention::attend`].
+pub(super) struct Attend<'a> {
+    pub(super) of: Attention<'a>,
+    pub(super) queries: Strided<'a>,
+    pub(super) count: usize,
+    pub(super) transposed: &'a mut [[f32; LANES]],
+    pub(super) weights: &'a mut [[f32; LANES]],
+    pub(super) out: &'a mut [f32],
 }
 
-impl pulp::NullaryFnOnce for Attend<'_> {
+impl pulp::WithSimd for Attend<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        let Self { of, queries, count, weights, out } = self;
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { of, queries, count, transposed, weights, out } = self;
         let head = of.width / of.heads;
-        for start in (0..of.width).step_by(head) {
-            for first in (0..count).step_by(GROUP) {
-                let out = &mut out[first * of.width..];
-                match count - first {
-                    1 => of.group::<1>(queries, first, start, weights, out),
-                    2 => of.group::<2>(queries, first, start, weights, out),
-                    3 => of.group::<3>(queries, first, start, weights, out),
-                    _ => of.group::<GROUP>(queries, first, start, weights, out),
+        let scale = (head as f32).powf(-0.5);
+        for first in (0..count).step_by(LANES) {
+            let some = LANES.min(count - first);
+            transpose(queries.from(first), some, scale, transposed);
+            for start in (0..of.width).step_by(head) {
+                let queries = &transposed[start..][..head];
+                for key in (0..of.len).step_by(GROUP) {
+                    let keys = |n: usize| of.keys.at(key + n, start, head);
+                    let weights = &mut weights[key..];
+                    match of.len - key {
+                        1 => scores::<1, S>(simd, queries, keys, weights),
+                        2 => scores::<2, S>(simd, queries, keys, weights),
+                        3 => scores::<3, S>(simd, queries, keys, weights),
+                        4 => scores::<4, S>(simd, queries, keys, weights),
+                        5 => scores::<5, S>(simd, queries, keys, weights),
+                        6 => scores::<6, S>(simd, queries, keys, weights),
+                        _ => scores::<GROUP, S>(simd, queries, keys, weights),
+                    }
+                }
+                softmax(weights);
+                for query in (0..some).step_by(GROUP) {
+                    let out = &mut out[(first + query) * of.width + start..];
+                    match some - query {
+                        1 => of.mix_head::<1, S>(simd, weights, query, start, out),
+                        2 => of.mix_head::<2, S>(simd, weights, query, start, out),
+                        3 => of.mix_head::<3, S>(simd, weights, query, start, out),
+                        4 => of.mix_head::<4, S>(simd, weights, query, start, out),
+                        5 => of.mix_head::<5, S>(simd, weights, query, start, out),
+                        6 => of.mix_head::<6, S>(simd, weights, query, start, out),
+                        _ => of.mix_head::<GROUP, S>(simd, weights, query, start, out),
+                    }
                 }
             }
         }
     }
 }
 
-impl Attention<'_> {
-    /// `N` queries from `first` on, the head that starts at `start`.
-    #[inline(always)]
-    fn group<const N: usize>(
-        &self,
-        queries: Strided,
-        first: usize,
-        start: usize,
-        weights: &mut [f32],
-        out: &mut [f32],
-    ) {
-        let (head, padded) = (self.width / self.heads, padded_keys(self.keys));
-        let scale = (head as f32).powf(-0.5);
-        let queries: [&[f32]; N] = std::array::from_fn(|n| queries.at(first + n, start, head));
-        let keys = &self.keys_transposed[start * padded..][..head * padded];
-        let weights = &mut weights[..N * padded];
-        weights.fill(0.0);
-        for (i, keys) in keys.chunks_exact(padded).enumerate() {
-            for (query, weights) in queries.iter().zip(weights.chunks_exact_mut(padded)) {
-                add_scaled(weights, query[i], keys);
-            }
-        }
-        for n in 0..N {
-            let weights = &mut weights[n * padded..][..padded];
-            let (real, padding) = weights.split_at_mut(self.keys);
-            real.iter_mut().for_each(|w| *w *= scale);
-            padding.fill(f32::NEG_INFINITY);
-            let top = max(weights);
-            let factor = 1.0 / exp_all(weights, top);
-            let out = &mut out[n * self.width + start..][..head];
-            out.fill(0.0);
-            for (key, weight) in weights[..self.keys].iter().enumerate() {
-                add_scaled(out, weight * factor, self.values.at(key, start, head));
+/// `scale ·` the `count` vectors → `out [width, LANES]`, in squares of four by four; other lanes get zeros.
+#[inline(always)]
+fn transpose(from: Strided, count: usize, scale: f32, out: &mut [[f32; LANES]]) {
+    const SIDE: usize = 4;
+    let vector = |i: usize| if i < count { from.at(i, 0, out.len()) } else { &[] };
+    let vectors: [&[f32]; LANES] = std::array::from_fn(vector);
+    for lane in (0..LANES).step_by(SIDE) {
+        let squares: [&[[f32; SIDE]]; SIDE] = std::array::from_fn(|i| vectors[lane + i].as_chunks().0);
+        for (i, rows) in out.chunks_mut(SIDE).enumerate() {
+            let square = squares.map(|chunks| chunks.get(i).copied().unwrap_or_default());
+            for (c, row) in rows.iter_mut().enumerate() {
+                row[lane..][..SIDE].copy_from_slice(&square.map(|vector| vector[c] * scale));
             }
         }
     }
 }
 
-/// `out += a · x`, fused. Pieces of a constant length, read before the first is written, become whole
-/// registers; the compiler cannot know that the two slices are apart.
+/// Inner products of `N` keys with all queries in a head: over its channels in order.
 #[inline(always)]
-fn add_scaled(out: &mut [f32], a: f32, x: &[f32]) {
-    let ((out, out_rest), (x, x_rest)) = (out.as_chunks_mut::<KEYS>(), x.as_chunks::<KEYS>());
-    for (out, x) in out.iter_mut().zip(x) {
-        let (mut sum, x) = (*out, *x);
-        for i in 0..KEYS {
-            sum[i] = a.mul_add(x[i], sum[i]);
+fn scores<'a, const N: usize, S: Simd>(
+    simd: S,
+    queries: &[[f32; LANES]],
+    keys: impl Fn(usize) -> &'a [f32],
+    weights: &mut [[f32; LANES]],
+) {
+    let keys: [&[f32]; N] = std::array::from_fn(|n| &keys(n)[..queries.len()]);
+    for at in (0..LANES).step_by(S::F32_LANES) {
+        let mut sums = [simd.splat_f32s(0.0); N];
+        for (i, queries) in queries.iter().enumerate() {
+            let queries = S::as_simd_f32s(&queries[at..]).0[0];
+            for n in 0..N {
+                sums[n] = simd.mul_add_f32s(simd.splat_f32s(keys[n][i]), queries, sums[n]);
+            }
         }
-        *out = sum;
+        for n in 0..N {
+            S::as_mut_simd_f32s(&mut weights[n][at..]).0[0] = sums[n];
+        }
     }
-    for (out, &x) in out_rest.iter_mut().zip(x_rest) {
-        *out = a.mul_add(x, *out);
+}
+
+impl Attention<'_> {
+    /// The results of `N` queries from lane `first` on in the head that starts at `start`, into rows of
+    /// `out [_, width]`.
+    #[inline(always)]
+    fn mix_head<const N: usize, S: Simd>(
+        &self,
+        simd: S,
+        weights: &[[f32; LANES]],
+        first: usize,
+        start: usize,
+        out: &mut [f32],
+    ) {
+        let (head, lanes) = (self.width / self.heads, S::F32_LANES);
+        let mut at = 0;
+        while at + 2 * lanes <= head {
+            self.mix::<N, 2, S>(simd, weights, first, start + at, &mut out[at..]);
+            at += 2 * lanes;
+        }
+        while at + lanes <= head {
+            self.mix::<N, 1, S>(simd, weights, first, start + at, &mut out[at..]);
+            at += lanes;
+        }
+        for at in at..head {
+            self.mix::<N, 1, pulp::Scalar>(pulp::Scalar::new(), weights, first, start + at, &mut out[at..]);
+        }
+    }
+
+    /// Weighted sums of `C` registers of the values' channels from `at` on: over the keys in order.
+    #[inline(always)]
+    fn mix<const N: usize, const C: usize, S: Simd>(
+        &self,
+        simd: S,
+        weights: &[[f32; LANES]],
+        first: usize,
+        at: usize,
+        out: &mut [f32],
+    ) {
+        let mut sums = [[simd.splat_f32s(0.0); C]; N];
+        for (key, weights) in weights.iter().enumerate() {
+            let values = S::as_simd_f32s(self.values.at(key, at, C * S::F32_LANES)).0;
+            let weights = &weights[first..][..N];
+            for n in 0..N {
+                let weight = simd.splat_f32s(weights[n]);
+                for c in 0..C {
+                    sums[n][c] = simd.mul_add_f32s(weight, values[c], sums[n][c]);
+                }
+            }
+        }
+        for n in 0..N {
+            S::as_mut_simd_f32s(&mut out[n * self.width..]).0[..C].copy_from_slice(&sums[n]);
+        }
     }
 }

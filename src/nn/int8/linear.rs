@@ -3,15 +3,14 @@
 use std::ops::Range;
 
 use super::kernel::{LINES, Line, PANEL, Path, STEP, Sink, Sums, Work, product};
-use super::{Input, Rows};
+use super::norm::{LANES, larger};
+use super::{Buffer, Input, Rows};
 use crate::{Error, Result};
 
 /// What the product's last loop does with a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Store,
-    /// Stores `max(0, y)`.
-    Relu,
     /// Adds to what is there: how a sublayer returns to the residual stream.
     Add,
 }
@@ -28,9 +27,14 @@ pub struct PackedLinear {
     /// What makes up for the zero point of the rows, a channel each: `-zero · Σ w`. As the other
     /// vectors here it is padded to whole panels.
     offsets: Vec<i32>,
-    scales: Vec<[f32; PANEL]>,
-    biases: Vec<[f32; PANEL]>,
+    scales: Vec<Channels>,
+    biases: Vec<Channels>,
 }
+
+/// A value for each channel of a panel, in whole cache lines.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Channels([f32; PANEL]);
 
 impl PackedLinear {
     /// Above this an i32 sum of u8 x i8 products might overflow.
@@ -64,11 +68,11 @@ impl PackedLinear {
             path,
             lines: vec![Line([0; 64]); panels * steps * LINES],
             offsets: vec![0; panels * PANEL],
-            scales: vec![[0.0; PANEL]; panels],
-            biases: vec![[0.0; PANEL]; panels],
+            scales: vec![Channels([0.0; PANEL]); panels],
+            biases: vec![Channels([0.0; PANEL]); panels],
         };
         for (padded, bias) in packed.biases.iter_mut().zip(bias.chunks(PANEL)) {
-            padded[..bias.len()].copy_from_slice(bias);
+            padded.0[..bias.len()].copy_from_slice(bias);
         }
         for (channel, row) in weight.chunks_exact(inputs).enumerate() {
             packed.set(channel, row);
@@ -90,7 +94,7 @@ impl PackedLinear {
                 sum += i32::from(rounded);
             }
         }
-        self.scales[panel][within] = top / 127.0;
+        self.scales[panel].0[within] = top / 127.0;
         self.offsets[channel] = -i32::from(self.input.zero()) * sum;
     }
 
@@ -115,8 +119,23 @@ impl PackedLinear {
         assert_eq!(out.len(), rows.count() * self.outputs, "out is [count, outputs]");
         self.check(rows);
         let work = rows.work(&self.lines, &self.offsets);
-        let (stride, scales) = (self.outputs, rows.scales());
-        product(self.path, &work, &mut Scaled { linear: self, then, scales, first_panel: 0, stride, out });
+        match then {
+            Then::Store => self.run(&work, rows.scales(), self.outputs, out, Store),
+            Then::Add => self.run(&work, rows.scales(), self.outputs, out, Add),
+        }
+    }
+
+    /// `relu(y)` of the quantised rows, quantised into `out` for the next product. The largest value of
+    /// each row is found while it is computed.
+    pub fn forward_relu(&self, rows: &Rows, positive: &mut Positive, out: &mut Rows) {
+        self.check(rows);
+        let stride = self.outputs + Positive::APART;
+        let y = positive.values.take(rows.count() * stride);
+        let tops = &mut positive.tops;
+        tops.clear();
+        tops.resize(rows.count(), [0.0; PANEL]);
+        self.run(&rows.work(&self.lines, &self.offsets), rows.scales(), stride, y, Relu { tops });
+        out.quantize_positive(y, (self.outputs, stride), tops);
     }
 
     /// `out [height, columns]` for a tile's rows `first..` and the channels of some panels.
@@ -125,14 +144,14 @@ impl PackedLinear {
         let (first, height) = tile;
         let whole = rows.work(&self.lines, &self.offsets);
         let values = &whole.values[first * whole.steps * STEP..];
-        let work = Work { values, count: height, height, panels: panels.clone(), ..whole };
-        let (stride, scales) = (panels.len() * PANEL, &rows.scales()[first..]);
-        let first_panel = panels.start;
-        product(
-            self.path,
-            &work,
-            &mut Scaled { linear: self, then: Then::Store, scales, first_panel, stride, out },
-        );
+        let stride = panels.len() * PANEL;
+        let work = Work { values, count: height, height, panels, ..whole };
+        self.run(&work, &rows.scales()[first..], stride, out, Store);
+    }
+
+    fn run(&self, work: &Work, scales: &[f32], stride: usize, out: &mut [f32], finish: impl Finish) {
+        let first_panel = work.panels.start;
+        product(self.path, work, &mut Scaled { linear: self, scales, first_panel, stride, out, finish });
     }
 
     fn check(&self, rows: &Rows) {
@@ -140,49 +159,115 @@ impl PackedLinear {
     }
 }
 
+/// What [`PackedLinear::forward_relu`] needs room for.
+#[derive(Debug, Default)]
+pub struct Positive {
+    values: Buffer,
+    tops: Vec<[f32; PANEL]>,
+}
+
+impl Positive {
+    /// Between rows, so that rows of 1024 values do not meet in the same sets of the first cache.
+    const APART: usize = LANES;
+}
+
 /// Integers to f32: `sum · (row scale · channel scale) + bias`, each operation rounded on its own.
-struct Scaled<'a> {
+struct Scaled<'a, F> {
     linear: &'a PackedLinear,
-    then: Then,
     scales: &'a [f32],
     /// The panel that the first column of `out` belongs to.
     first_panel: usize,
-    /// Columns of `out`.
+    /// From row to row of `out`.
     stride: usize,
     out: &'a mut [f32],
+    finish: F,
 }
 
-impl Sink for Scaled<'_> {
+impl<F: Finish> Sink for Scaled<'_, F> {
     #[inline(always)]
-    fn take(&mut self, row: usize, panel: usize, sums: &Sums) {
+    fn take(&mut self, first: usize, panel: usize, sums: &[Sums]) {
         let column = (panel - self.first_panel) * PANEL;
-        let scale = self.scales[row];
-        let (scales, biases) = (&self.linear.scales[panel], &self.linear.biases[panel]);
-        let out = &mut self.out[row * self.stride..][..self.stride][column..];
-        let mut y = [0f32; PANEL];
-        for i in 0..PANEL {
-            y[i] = sums.0[i] as f32 * (scale * scales[i]) + biases[i];
-        }
-        match out.first_chunk_mut::<PANEL>() {
-            // Read before the first is written: the compiler cannot know that `out` is apart.
-            Some(out) => *out = self.then.of(*out, y),
-            None => {
-                let mut old = [0f32; PANEL];
-                old[..out.len()].copy_from_slice(out);
-                out.copy_from_slice(&self.then.of(old, y)[..out.len()]);
+        let width = PANEL.min(self.linear.outputs - panel * PANEL);
+        let factors = (&self.linear.scales[panel], &self.linear.biases[panel]);
+        let out = self.out[first * self.stride + column..].chunks_mut(self.stride);
+        let rows = sums.iter().zip(&self.scales[first..]).zip(out);
+        for (row, ((sums, &scale), out)) in rows.enumerate() {
+            let row = first + row;
+            match out.first_chunk_mut() {
+                Some(out) if width == PANEL => finish(&mut self.finish, row, sums, scale, factors, out),
+                _ => {
+                    let mut padded = [0f32; PANEL];
+                    padded[..width].copy_from_slice(&out[..width]);
+                    finish(&mut self.finish, row, sums, scale, factors, &mut padded);
+                    out[..width].copy_from_slice(&padded[..width]);
+                }
             }
         }
     }
 }
 
-impl Then {
+/// Half by half, so that everything stays in registers; and `out` is read before it is written, as the
+/// compiler cannot know that it is apart.
+#[inline(always)]
+fn finish(
+    finish: &mut impl Finish,
+    row: usize,
+    sums: &Sums,
+    scale: f32,
+    (scales, biases): (&Channels, &Channels),
+    out: &mut [f32; PANEL],
+) {
+    for (half, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let mut y = [0f32; LANES];
+        for (i, y) in y.iter_mut().enumerate() {
+            let channel = half * LANES + i;
+            *y = sums.0[channel] as f32 * (scale * scales.0[channel]) + biases.0[channel];
+        }
+        *out = finish.of(row, half, *out, y);
+    }
+}
+
+/// What is stored for the results `y` of one half of a row's panel where `old` stands.
+trait Finish {
+    fn of(&mut self, row: usize, half: usize, old: [f32; LANES], y: [f32; LANES]) -> [f32; LANES];
+}
+
+struct Store;
+
+impl Finish for Store {
     #[inline(always)]
-    fn of(self, old: [f32; PANEL], mut y: [f32; PANEL]) -> [f32; PANEL] {
-        match self {
-            Self::Store => {}
-            Self::Relu => y.iter_mut().for_each(|y| *y = y.max(0.0)),
-            Self::Add => y.iter_mut().zip(old).for_each(|(y, old)| *y += old),
+    fn of(&mut self, _row: usize, _half: usize, _old: [f32; LANES], y: [f32; LANES]) -> [f32; LANES] {
+        y
+    }
+}
+
+struct Add;
+
+impl Finish for Add {
+    #[inline(always)]
+    fn of(&mut self, _row: usize, _half: usize, old: [f32; LANES], mut y: [f32; LANES]) -> [f32; LANES] {
+        for i in 0..LANES {
+            y[i] += old[i];
         }
         y
     }
 }
+
+/// Keeps the largest values of each row, in lanes. The channels that pad a panel have weight and bias 0.
+struct Relu<'a> {
+    tops: &'a mut [[f32; PANEL]],
+}
+
+impl Finish for Relu<'_> {
+    #[inline(always)]
+    fn of(&mut self, row: usize, half: usize, _old: [f32; LANES], mut y: [f32; LANES]) -> [f32; LANES] {
+        let tops = &mut self.tops[row].as_chunks_mut::<LANES>().0[half];
+        for i in 0..LANES {
+            y[i] = y[i].max(0.0);
+            tops[i] = larger(tops[i], y[i]);
+        }
+        y
+    }
+}
+
+const _: () = assert!(PANEL == 2 * LANES);

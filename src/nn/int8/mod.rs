@@ -11,6 +11,7 @@
 //! without padding. Knows nothing of tensors, gradients or models.
 
 mod attention;
+mod buffer;
 pub mod kernel;
 mod linear;
 mod norm;
@@ -19,7 +20,8 @@ mod rows;
 mod tests;
 mod vocabulary;
 
-pub use attention::{Attention, Strided, padded_keys, transpose_keys};
-pub use linear::{PackedLinear, Then};
-pub use norm::Norm;
+pub use attention::{Attention, AttentionScratch, Strided};
+pub use buffer::Buffer;
+pub use linear::{PackedLinear, Positive, Then};
+pub use norm::{Norm, log_softmax};
 pub use rows::{Input, Rows};

@@ -1,7 +1,8 @@
 //! Rows of activations in u8, as a product reads them.
 
+use super::Norm;
 use super::kernel::{Line, PANEL, STEP, TILE, Work};
-use super::norm::max_abs;
+use super::norm::{max, max_abs};
 
 /// How a row's values are spread over u8. A weight matrix is packed for one of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Input {
 }
 
 /// Quantised rows, `value ≈ (byte - zero) · scale` with a scale for each row. Their buffers are kept
-/// from one [`Rows::fill`] to the next.
+/// from use to use.
 #[derive(Debug)]
 pub struct Rows {
     input: Input,
@@ -37,11 +38,11 @@ pub struct Rows {
     width: usize,
     /// Rows of a tile; the last may have fewer.
     height: usize,
-    /// Tile after tile, `[steps, height, STEP]` each.
-    values: Vec<u8>,
+    /// Tile after tile, `[steps, height]` each, of [`STEP`] bytes.
+    values: Vec<[u8; STEP]>,
     scales: Vec<f32>,
-    row: Vec<f32>,
-    bytes: Vec<u8>,
+    /// A normalised row.
+    normed: Vec<f32>,
 }
 
 impl Default for Rows {
@@ -53,40 +54,45 @@ impl Default for Rows {
             height: 1,
             values: Vec::new(),
             scales: Vec::new(),
-            row: Vec::new(),
-            bytes: Vec::new(),
+            normed: Vec::new(),
         }
     }
 }
 
 impl Rows {
-    /// Takes `count` rows of `width` values, which `source(index, row)` writes.
-    pub fn fill(
+    /// Takes the rows of `x [count, width]`.
+    pub fn quantize(&mut self, x: &[f32], width: usize, input: Input) {
+        self.fill(x.len() / width, width, input, Plain { x, width });
+    }
+
+    /// Takes the rows of `x [count, width]`, normalised, as [`Input::Signed`].
+    pub fn quantize_normed(&mut self, x: &[f32], norm: &Norm) {
+        let width = norm.width();
+        let mut normed = std::mem::take(&mut self.normed);
+        normed.resize(width, 0.0);
+        self.fill(x.len() / width, width, Input::Signed, Normed { x, norm, normed: &mut normed });
+        self.normed = normed;
+    }
+
+    /// Takes rows of `width` values that stand `stride` apart and of which the maxima, in lanes, are
+    /// known, as [`Input::NonNegative`].
+    pub(super) fn quantize_positive(
         &mut self,
-        count: usize,
-        width: usize,
-        input: Input,
-        mut source: impl FnMut(usize, &mut [f32]),
+        x: &[f32],
+        (width, stride): (usize, usize),
+        tops: &[[f32; PANEL]],
     ) {
+        self.fill(tops.len(), width, Input::NonNegative, Positive { x, width, stride, tops });
+    }
+
+    fn fill(&mut self, count: usize, width: usize, input: Input, source: impl Source) {
         let tiles = count.div_ceil(TILE).max(1);
-        let steps = width.div_ceil(STEP);
         (self.count, self.width, self.input, self.height) =
             (count, width, input, count.div_ceil(tiles).max(1));
-        self.values.resize(count * steps * STEP, 0);
-        self.scales.resize(count, 0.0);
-        self.row.resize(width, 0.0);
-        self.bytes.clear();
-        self.bytes.resize(steps * STEP, input.zero());
-        for index in 0..count {
-            source(index, &mut self.row);
-            self.scales[index] = quantize(&self.row, input, &mut self.bytes);
-            let (first, height) = self.tile_of(index);
-            let tile = &mut self.values[first * steps * STEP..][..height * steps * STEP];
-            let slots = tile[(index - first) * STEP..].chunks_mut(height * STEP);
-            for (slot, bytes) in slots.zip(self.bytes.as_chunks::<STEP>().0) {
-                slot[..STEP].copy_from_slice(bytes);
-            }
-        }
+        let values = count * width.div_ceil(STEP);
+        self.values.resize(self.values.len().max(values), [0; STEP]);
+        self.scales.resize(self.scales.len().max(count), 0.0);
+        pulp::Arch::new().dispatch(Fill { rows: self, source });
     }
 
     pub fn count(&self) -> usize {
@@ -115,7 +121,8 @@ impl Rows {
     pub(super) fn work<'a>(&'a self, lines: &'a [Line], offsets: &'a [i32]) -> Work<'a> {
         let steps = self.width.div_ceil(STEP);
         let panels = 0..offsets.len() / PANEL;
-        Work { values: &self.values, count: self.count, height: self.height, steps, lines, offsets, panels }
+        let values = self.values.as_flattened();
+        Work { values, count: self.count, height: self.height, steps, lines, offsets, panels }
     }
 
     /// First row and height of each tile.
@@ -124,16 +131,99 @@ impl Rows {
     }
 }
 
-/// Rounds a row (ties to even) into the front of `bytes` and answers its scale.
-fn quantize(row: &[f32], input: Input, bytes: &mut [u8]) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer, in the low bits
-    pulp::Arch::new().dispatch(|| {
-        let top = max_abs(row);
-        let inverse = if top > 0.0 { input.largest() / top } else { 0.0 };
-        let zero = input.zero();
-        for (byte, &value) in bytes.iter_mut().zip(row) {
-            *byte = ((value * inverse + ROUND).to_bits() as u8).wrapping_add(zero);
+/// Where rows come from.
+trait Source {
+    /// A row and its largest magnitude.
+    fn row(&mut self, index: usize) -> (&[f32], f32);
+}
+
+struct Plain<'a> {
+    x: &'a [f32],
+    width: usize,
+}
+
+impl Source for Plain<'_> {
+    #[inline(always)]
+    fn row(&mut self, index: usize) -> (&[f32], f32) {
+        let row = &self.x[index * self.width..][..self.width];
+        (row, max_abs(row))
+    }
+}
+
+struct Normed<'a> {
+    x: &'a [f32],
+    norm: &'a Norm,
+    normed: &'a mut [f32],
+}
+
+impl Source for Normed<'_> {
+    #[inline(always)]
+    fn row(&mut self, index: usize) -> (&[f32], f32) {
+        let width = self.normed.len();
+        self.norm.normalize(&self.x[index * width..][..width], self.normed);
+        (self.normed, max_abs(self.normed))
+    }
+}
+
+struct Positive<'a> {
+    x: &'a [f32],
+    width: usize,
+    stride: usize,
+    tops: &'a [[f32; PANEL]],
+}
+
+impl Source for Positive<'_> {
+    #[inline(always)]
+    fn row(&mut self, index: usize) -> (&[f32], f32) {
+        (&self.x[index * self.stride..][..self.width], max(&self.tops[index]))
+    }
+}
+
+/// A call of [`Rows::fill`]: a type of its own, so that it is inlined into the dispatch.
+struct Fill<'a, S> {
+    rows: &'a mut Rows,
+    source: S,
+}
+
+impl<S: Source> pulp::NullaryFnOnce for Fill<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { rows, mut source } = self;
+        let (input, steps) = (rows.input, rows.width.div_ceil(STEP));
+        for index in 0..rows.count {
+            let (first, height) = rows.tile_of(index);
+            let tile = &mut rows.values[first * steps..][..height * steps];
+            let (row, top) = source.row(index);
+            let inverse = if top > 0.0 { input.largest() / top } else { 0.0 };
+            rows.scales[index] = top / input.largest();
+            spread(row, inverse, input.zero(), &mut tile[index - first..], height);
         }
-        top / input.largest()
-    })
+    }
+}
+
+/// Rounds a row (ties to even) into every `height`-th group of `out`.
+#[inline(always)]
+fn spread(row: &[f32], inverse: f32, zero: u8, out: &mut [[u8; STEP]], height: usize) {
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer, in the low bits
+    const MANY: usize = 16 * STEP;
+    let round = |value: f32| ((value * inverse + ROUND).to_bits() as u8).wrapping_add(zero);
+    let mut slots = out.chunks_mut(height);
+    let (chunks, rest) = row.as_chunks::<MANY>();
+    for chunk in chunks {
+        let mut bytes = [0u8; MANY];
+        for i in 0..MANY {
+            bytes[i] = round(chunk[i]);
+        }
+        for (bytes, slot) in bytes.as_chunks::<STEP>().0.iter().zip(slots.by_ref()) {
+            slot[0] = *bytes;
+        }
+    }
+    for (values, slot) in rest.chunks(STEP).zip(slots) {
+        slot[0] = [zero; STEP];
+        for (byte, &value) in slot[0].iter_mut().zip(values) {
+            *byte = round(value);
+        }
+    }
 }

@@ -19,7 +19,7 @@ fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 
 fn filled(x: &[f32], width: usize, input: Input) -> Rows {
     let mut rows = Rows::default();
-    rows.fill(x.len() / width, width, input, |i, row| row.copy_from_slice(&x[i * width..][..width]));
+    rows.quantize(x, width, input);
     rows
 }
 
@@ -74,13 +74,59 @@ fn every_path_gives_the_bits_of_the_definition_at_ragged_sizes() {
                 let want = expected(&x, &weight, &bias, inputs, input);
                 let got = forward(&linear, &x, Then::Store, f32::NAN);
                 assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs} {input:?}");
-                let relu: Vec<f32> = want.iter().map(|v| v.max(0.0)).collect();
-                assert_eq!(bits(&forward(&linear, &x, Then::Relu, f32::NAN)), bits(&relu), "{path:?}");
                 let sum: Vec<f32> = want.iter().map(|v| 0.5 + v).collect();
                 assert_eq!(bits(&forward(&linear, &x, Then::Add, 0.5)), bits(&sum), "{path:?}");
             }
         }
     }
+}
+
+#[test]
+fn a_product_into_a_product_is_the_two_with_a_relu_between_on_every_path() {
+    for path in Path::available() {
+        for (seed, (count, outputs, inputs)) in SIZES.into_iter().enumerate() {
+            let x = random(count * inputs, 7 + seed as u64);
+            let inner = (random(outputs * inputs, seed as u64), random(outputs, 99));
+            let outer = random(40 * outputs, 11);
+            let first = PackedLinear::on_path(path, &inner.0, &inner.1, inputs, Input::Signed).unwrap();
+            let second =
+                PackedLinear::on_path(path, &outer, &[0.5; 40], outputs, Input::NonNegative).unwrap();
+            let relu: Vec<f32> =
+                expected(&x, &inner.0, &inner.1, inputs, Input::Signed).iter().map(|v| v.max(0.0)).collect();
+            let mut between = Rows::default();
+            let rows = filled(&x, inputs, Input::Signed);
+            first.forward_relu(&rows, &mut Positive::default(), &mut between);
+            let mut got = vec![f32::NAN; count * 40];
+            second.forward(&between, Then::Store, &mut got);
+            let want = expected(&relu, &outer, &[0.5; 40], outputs, Input::NonNegative);
+            assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs}");
+        }
+    }
+}
+
+#[test]
+fn rows_normalised_on_the_way_are_those_normalised_before() {
+    let (width, count) = (72, 17);
+    let x = random(count * width, 1);
+    let norm = Norm::new(random(width, 2), random(width, 3));
+    let linear = PackedLinear::new(&random(9 * width, 4), &[0.0; 9], width, Input::Signed).unwrap();
+    let mut normed = x.clone();
+    norm.apply(&mut normed);
+    for (row, normed) in x.chunks(width).zip(normed.chunks(width)) {
+        let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / width as f64;
+        let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / width as f64;
+        for (i, (&v, &got)) in row.iter().zip(normed).enumerate() {
+            let (gain, bias) = (f64::from(random(width, 2)[i]), f64::from(random(width, 3)[i]));
+            let want = (f64::from(v) - mean) / (variance + 1e-5).sqrt() * gain + bias;
+            assert!((f64::from(got) - want).abs() < 1e-5, "{got} for {want}");
+        }
+    }
+    let mut rows = Rows::default();
+    rows.quantize_normed(&x, &norm);
+    let (mut a, mut b) = (vec![0.0; count * 9], vec![0.0; count * 9]);
+    linear.forward(&rows, Then::Store, &mut a);
+    linear.forward(&filled(&normed, width, Input::Signed), Then::Store, &mut b);
+    assert_eq!(bits(&a), bits(&b));
 }
 
 #[test]
@@ -140,8 +186,8 @@ fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() 
         let x = random(count * inputs, 3);
         let scores = forward(&linear, &x, Then::Store, 0.0);
         let rows = filled(&x, inputs, Input::Signed);
-        let found = on_threads(1, || linear.best_tokens(&rows, forbidden));
-        assert_eq!(found, on_threads(3, || linear.best_tokens(&rows, forbidden)));
+        let found = on_threads(1, || linear.best_tokens(&rows, forbidden, 1));
+        assert_eq!(found, on_threads(3, || linear.best_tokens(&rows, forbidden, 3)));
         for (row, (token, log_prob)) in scores.chunks(outputs).zip(&found) {
             let allowed = &row[forbidden..];
             let top = allowed.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -149,8 +195,23 @@ fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() 
             let sum: f64 = allowed.iter().map(|&v| f64::from(v - top).exp()).sum();
             assert!((f64::from(*log_prob) + sum.ln()).abs() < 1e-5, "{log_prob} for {}", -sum.ln());
         }
-        let alone = linear.best_tokens(&filled(&x[..inputs], inputs, Input::Signed), forbidden);
+        let alone = linear.best_tokens(&filled(&x[..inputs], inputs, Input::Signed), forbidden, 1);
         assert_eq!(alone[0], found[0]);
+    }
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_definition_however_far_apart() {
+    for (length, spread) in [(1, 1.0), (128, 5.0), (77, 200.0)] {
+        let scores: Vec<f32> = random(length, 1).iter().map(|v| v * spread).collect();
+        let mut got = scores.clone();
+        log_softmax(&mut got);
+        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = scores.iter().map(|&v| f64::from(v - top).exp()).sum();
+        for (score, got) in scores.iter().zip(got) {
+            let want = f64::from(score - top) - sum.ln();
+            assert!((f64::from(got) - want).abs() < 1e-6 * (1.0 + want.abs()) * 8.0, "{got} for {want}");
+        }
     }
 }
 
@@ -158,23 +219,47 @@ fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() 
 fn of_equal_scores_the_lowest_id_is_taken_also_across_blocks() {
     let outputs = 1200;
     let linear = PackedLinear::new(&vec![0.0; outputs * 8], &vec![0.25; outputs], 8, Input::Signed).unwrap();
-    let found = linear.best_tokens(&filled(&random(8, 1), 8, Input::Signed), 5);
+    let found = linear.best_tokens(&filled(&random(8, 1), 8, Input::Signed), 5, 1);
     assert_eq!(found[0].0, 5);
     assert!((found[0].1 + (1195f32).ln()).abs() < 1e-5);
 }
 
+const ATTENTION_SIZES: [(usize, usize, usize, usize); 6] =
+    [(16, 2, 1, 1), (64, 4, 5, 14), (96, 4, 4, 17), (8, 1, 7, 40), (80, 2, 16, 7), (64, 1, 37, 33)];
+
+#[test]
+fn attention_is_the_same_bits_in_registers_of_any_width() {
+    for (width, heads, count, keys) in ATTENTION_SIZES {
+        let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
+        let stride = 2 * width;
+        let of = Attention {
+            width,
+            heads,
+            len: keys,
+            keys: Strided { data: &kv, stride },
+            values: Strided { data: &kv[width..], stride },
+        };
+        let queries = Strided { data: &q, stride: width };
+        let (mut widest, mut narrow) = (vec![f32::NAN; count * width], vec![f32::NAN; count * width]);
+        of.attend(queries, count, &mut AttentionScratch::default(), &mut widest);
+        let (transposed, weights) = (&mut vec![[0.0; 16]; width], &mut vec![[0.0; 16]; keys]);
+        let narrowly = attention::Attend { of, queries, count, transposed, weights, out: &mut narrow };
+        pulp::WithSimd::with_simd(narrowly, pulp::Scalar::new());
+        assert_eq!(bits(&widest), bits(&narrow), "{width} {heads} {count} {keys}");
+    }
+}
+
 #[test]
 fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
-    for (width, heads, count, keys) in [(16, 2, 1, 1), (64, 4, 5, 14), (96, 4, 4, 17), (8, 1, 7, 40)] {
+    for (width, heads, count, keys) in ATTENTION_SIZES {
         let head = width / heads;
         let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
         let (keys_of, values) =
             (Strided { data: &kv, stride: 2 * width }, Strided { data: &kv[width..], stride: 2 * width });
-        let mut transposed = vec![f32::NAN; width * padded_keys(keys)];
-        transpose_keys(keys_of, keys, width, &mut transposed);
-        let attention = Attention { width, heads, keys, keys_transposed: &transposed, values };
+        let attention = Attention { width, heads, len: keys, keys: keys_of, values };
         let mut out = vec![f32::NAN; count * width];
-        attention.attend(Strided { data: &q, stride: width }, count, &mut Vec::new(), &mut out);
+        let mut scratch = AttentionScratch::default();
+        attention.attend(Strided { data: &q, stride: width }, count, &mut scratch, &mut out);
         for (i, (q, out)) in q.chunks(width).zip(out.chunks(width)).enumerate() {
             for h in 0..heads {
                 let of = |key: usize, part: usize, c: usize| {
@@ -191,7 +276,7 @@ fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
                 }
             }
             let mut alone = vec![0.0; width];
-            attention.attend(Strided { data: q, stride: width }, 1, &mut Vec::new(), &mut alone);
+            attention.attend(Strided { data: q, stride: width }, 1, &mut scratch, &mut alone);
             assert_eq!(bits(&alone), bits(out));
         }
     }

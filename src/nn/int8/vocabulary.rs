@@ -6,8 +6,8 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::kernel::{PANEL, TILE};
-use super::norm::{exp_all, max};
-use super::{PackedLinear, Rows};
+use super::norm::{max, sum_of_exp};
+use super::{Buffer, PackedLinear, Rows};
 
 /// Panels of a block: its scores for a tile of rows fit the first cache.
 const BLOCK: usize = 16;
@@ -23,41 +23,41 @@ struct Best {
 
 thread_local! {
     /// Kept between calls, taken while in use.
-    static SCORES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static SCORES: Cell<Buffer> = Cell::default();
 }
 
 impl PackedLinear {
     /// For each row: the best token among those from `forbidden` upwards (specials are the lowest
     /// ids) and its log-probability among them. Ties go to the lower id.
     ///
-    /// Threads of the caller's rayon pool share the blocks of the vocabulary. A block's numbers do
+    /// Where there is more than one of the `threads`, those of the caller's rayon pool share the blocks of the vocabulary. A block's numbers do
     /// not depend on who computes it, and they are put together in the order of the blocks.
-    pub fn best_tokens(&self, rows: &Rows, forbidden: usize) -> Vec<(u32, f32)> {
+    pub fn best_tokens(&self, rows: &Rows, forbidden: usize, threads: usize) -> Vec<(u32, f32)> {
         let panels = self.outputs().div_ceil(PANEL);
         let block = |index: usize| {
             let panels = index * BLOCK..panels.min((index + 1) * BLOCK);
             let columns = forbidden.saturating_sub(panels.start * PANEL)
                 ..(self.outputs() - panels.start * PANEL).min(panels.len() * PANEL);
-            let mut scores = SCORES.take();
-            scores.resize(TILE * BLOCK * PANEL, 0.0);
+            let mut buffer = SCORES.take();
+            let scores = buffer.take(TILE * BLOCK * PANEL);
             let mut best = Vec::with_capacity(rows.count());
             for (first, height) in rows.tiles() {
                 let width = panels.len() * PANEL;
                 let scores = &mut scores[..height * width];
                 self.tile(rows, (first, height), panels.clone(), scores);
-                for row in scores.chunks_exact_mut(width) {
-                    let scores = row.get_mut(columns.clone()).unwrap_or_default();
+                for row in scores.chunks_exact(width) {
+                    let scores = row.get(columns.clone()).unwrap_or_default();
                     best.push(
                         pulp::Arch::new()
                             .dispatch(BestOf { scores, first: panels.start * PANEL + columns.start }),
                     );
                 }
             }
-            SCORES.set(scores);
+            SCORES.set(buffer);
             best
         };
         let blocks = panels.div_ceil(BLOCK);
-        let parts: Vec<Vec<Best>> = if rayon::current_num_threads() == 1 {
+        let parts: Vec<Vec<Best>> = if threads == 1 {
             (0..blocks).map(block).collect()
         } else {
             (0..blocks).into_par_iter().with_max_len(1).map(block).collect()
@@ -66,10 +66,10 @@ impl PackedLinear {
     }
 }
 
-/// Finds the best of the scores of the tokens from `first` on, and overwrites them. A type of its own,
+/// Finds the best of the scores of the tokens from `first` on. A type of its own,
 /// not a closure, so that it is inlined into the dispatch.
 struct BestOf<'a> {
-    scores: &'a mut [f32],
+    scores: &'a [f32],
     first: usize,
 }
 
@@ -81,7 +81,7 @@ impl pulp::NullaryFnOnce for BestOf<'_> {
         let Self { scores, first } = self;
         let top = max(scores);
         let at = position(scores, top);
-        let sum = if top == f32::NEG_INFINITY { 0.0 } else { exp_all(scores, top) };
+        let sum = if top == f32::NEG_INFINITY { 0.0 } else { sum_of_exp(scores, top) };
         Best { top, token: (first + at) as u32, sum }
     }
 }

@@ -76,9 +76,7 @@ fn tile<const M: usize, S: Sink>(
             }
         }
     }
-    for (m, out) in out.iter().enumerate() {
-        sink.take(rows.first + row + m, panel, out);
-    }
+    sink.take(rows.first + row, panel, &out);
 }
 
 /// `hadd` works within halves: its quarters come as 0, 2, 1, 3.

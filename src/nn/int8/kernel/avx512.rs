@@ -48,12 +48,10 @@ fn tile<const ROWS: usize, S: Sink>(
 ) {
     let steps = lines.len() / LINES;
     assert!(ROWS == rows.height && rows.values.len() == steps * ROWS * STEP);
-    let mut out = [const { MaybeUninit::uninit() }; ROWS];
+    let mut out = MaybeUninit::<[Sums; ROWS]>::uninit();
     accumulate(rows.values, lines, offsets, &mut out);
-    for (row, out) in out.iter().enumerate() {
-        // SAFETY: `accumulate` writes every one of them.
-        sink.take(rows.first + row, panel, unsafe { out.assume_init_ref() });
-    }
+    // SAFETY: `accumulate` writes all of them.
+    sink.take(rows.first, panel, unsafe { out.assume_init_ref() });
 }
 
 /// Apart from [`tile`], so that the sums stay in registers from the first step to the last.
@@ -63,7 +61,7 @@ fn accumulate<const ROWS: usize>(
     values: &[u8],
     lines: &[Line],
     offsets: &[i32; PANEL],
-    out: &mut [MaybeUninit<Sums>; ROWS],
+    out: &mut MaybeUninit<[Sums; ROWS]>,
 ) {
     let steps = lines.len() / LINES;
     assert_eq!(values.len(), steps * ROWS * STEP);
@@ -84,12 +82,13 @@ fn accumulate<const ROWS: usize>(
         }
         (x, w) = (x.wrapping_add(ROWS * STEP), w.wrapping_add(LINES));
     }
-    for row in 0..ROWS {
-        let out = out[row].as_mut_ptr().cast::<i32>();
-        // SAFETY: twice sixteen i32, aligned as `Sums` is.
+    let out = out.as_mut_ptr().cast::<Sums>();
+    for (row, sums) in sums.iter().enumerate() {
+        // SAFETY: row < ROWS; twice sixteen i32, aligned as `Sums` is.
         unsafe {
-            _mm512_store_si512(out.cast(), sums[row][0]);
-            _mm512_store_si512(out.add(16).cast(), sums[row][1]);
+            let out = out.add(row).cast::<i32>();
+            _mm512_store_si512(out.cast(), sums[0]);
+            _mm512_store_si512(out.add(16).cast(), sums[1]);
         }
     }
 }

@@ -116,8 +116,8 @@ struct Tile<'a> {
 
 /// What becomes of the sums. Inlined into each path's loop, with that path's instructions.
 pub trait Sink {
-    /// Comes once for each row and panel.
-    fn take(&mut self, row: usize, panel: usize, sums: &Sums);
+    /// The sums of the rows from `first` on over a panel. Each row comes once with each panel.
+    fn take(&mut self, first: usize, panel: usize, sums: &[Sums]);
 }
 
 /// Gives the sums of every row and panel of `work` to `sink`: panel by panel, so that a panel's weights

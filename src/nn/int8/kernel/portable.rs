@@ -16,7 +16,7 @@ pub(super) fn product(work: &Work, sink: &mut impl Sink) {
                         *sum += parts.iter().sum::<i32>();
                     }
                 }
-                sink.take(tile.first + row, panel, &sums);
+                sink.take(tile.first + row, panel, &[sums]);
             }
         }
     }

@@ -1,0 +1,225 @@
+//! How the rows of a batch are shared out: to groups of whole sentences, each taken through a whole pass
+//! by one thread; or, where there are too few for that, to blocks of rows between two phases.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::scratch::Scratch;
+
+/// Rows of a group, about: enough for a few tiles, so few that what they carry stays in the second cache.
+const GROUP_ROWS: usize = 42;
+/// Most rows of a block.
+const MOST_ROWS: usize = 112;
+/// Below this a block is not worth another thread: each reads all weights.
+const LEAST_ROWS: usize = 4;
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+/// Calls `f(sentences, threads)` for groups of neighbouring sentences of these `lengths`, and gives their
+/// answers in order. Either each group is for one thread, and they run side by side; or all sentences are
+/// one group for every thread.
+pub(super) fn by_groups<T: Send>(
+    lengths: &[usize],
+    f: impl Fn(Range<usize>, usize) -> T + Sync + Send,
+) -> Vec<T> {
+    let threads = rayon::current_num_threads();
+    match groups_of(lengths, threads) {
+        Some(groups) if threads == 1 => groups.into_iter().map(|group| f(group, 1)).collect(),
+        Some(groups) => groups.into_par_iter().with_max_len(1).map(|group| f(group, 1)).collect(),
+        None if threads == 1 => vec![f(0..lengths.len(), 1)],
+        // On a thread of the pool, so that phases need not be handed over one by one.
+        None => rayon::scope(|_| vec![f(0..lengths.len(), threads)]),
+    }
+}
+
+/// The groups for so many threads; none where they would leave threads without work for long, because
+/// there are few sentences or one is much longer than the others.
+fn groups_of(lengths: &[usize], threads: usize) -> Option<Vec<Range<usize>>> {
+    let rows: usize = lengths.iter().sum();
+    if rows < threads * GROUP_ROWS {
+        return None;
+    }
+    let groups = cut(lengths, (rows / GROUP_ROWS).next_multiple_of(threads));
+    let longest = groups.iter().map(|group| lengths[group.clone()].iter().sum()).max().unwrap_or(0);
+    // At most an eighth above a thread's share.
+    (longest * threads * 8 <= rows * 9).then_some(groups)
+}
+
+/// At most `groups` ranges of neighbours with about the same number of rows.
+fn cut(lengths: &[usize], groups: usize) -> Vec<Range<usize>> {
+    let rows: usize = lengths.iter().sum();
+    let mut ranges = Vec::with_capacity(groups);
+    let (mut start, mut before) = (0, 0);
+    for (i, len) in lengths.iter().enumerate() {
+        before += len;
+        // Ends where the next sentence would reach further beyond the border than this one stays below.
+        let border = rows * (ranges.len() + 1) / groups;
+        let next = lengths.get(i + 1).copied().unwrap_or(0);
+        if before + next / 2 >= border || i + 1 == lengths.len() {
+            ranges.push(start..i + 1);
+            start = i + 1;
+        }
+    }
+    ranges
+}
+
+/// A pass over the packed rows of some sentences, on some threads.
+pub(super) struct Pass<'a> {
+    /// Where each sentence starts, and the end of the last.
+    pub(super) starts: &'a [usize],
+    /// Where the sentences start that attention looks at; a pass over some of their rows only has fewer.
+    pub(super) keys: &'a [usize],
+    pub(super) d: usize,
+    pub(super) threads: usize,
+}
+
+/// Where each of some sentences starts, and the end of the last.
+pub(super) fn starts(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut end = 0;
+    std::iter::once(0)
+        .chain(lengths.map(|len| {
+            end += len;
+            end
+        }))
+        .collect()
+}
+
+impl Pass<'_> {
+    pub(super) fn rows(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Calls `f(block, its rows of x [_, d], its rows of out [_, width], scratch)` for every block.
+    pub(super) fn phase(
+        &self,
+        x: &mut [f32],
+        out: &mut [f32],
+        width: usize,
+        f: impl Fn(&Block, &mut [f32], &mut [f32], &mut Scratch) + Sync,
+    ) {
+        let rows = self.rows();
+        let size = block_rows(rows, self.threads);
+        let run = |index: usize, x: &mut [f32], out: &mut [f32]| {
+            let first = index * size;
+            let block = Block { rows: first..first + x.len() / self.d, starts: self.starts, keys: self.keys };
+            let mut scratch = SCRATCH.take();
+            f(&block, x, out, &mut scratch);
+            SCRATCH.set(scratch);
+        };
+        if rows <= size {
+            return run(0, x, out);
+        }
+        // A phase without output still has its blocks.
+        let mut parts: Vec<(&mut [f32], &mut [f32])> = Vec::with_capacity(rows.div_ceil(size));
+        let mut out = out;
+        for x in x.chunks_mut(size * self.d) {
+            let (head, rest) = out.split_at_mut(x.len() / self.d * width);
+            parts.push((x, head));
+            out = rest;
+        }
+        if self.threads == 1 {
+            parts.into_iter().enumerate().for_each(|(index, (x, out))| run(index, x, out));
+        } else {
+            let parts = parts.into_par_iter().with_max_len(1).enumerate();
+            parts.for_each(|(index, (x, out))| run(index, x, out));
+        }
+    }
+}
+
+/// As few blocks as fit the caches and keep all threads at work, of equal size.
+fn block_rows(rows: usize, threads: usize) -> usize {
+    let blocks = rows.div_ceil(MOST_ROWS).next_multiple_of(threads);
+    rows.div_ceil(blocks.max(1)).clamp(LEAST_ROWS, MOST_ROWS)
+}
+
+/// Some rows of a pass.
+pub(super) struct Block<'a> {
+    pub(super) rows: Range<usize>,
+    starts: &'a [usize],
+    keys: &'a [usize],
+}
+
+/// The rows of a block that belong to one sentence.
+pub(super) struct Part {
+    /// Of the sentence in the pass.
+    pub(super) index: usize,
+    /// What the sentence's rows look at.
+    pub(super) sentence: Range<usize>,
+    pub(super) rows: Range<usize>,
+    /// Where the sentence's own rows start.
+    start: usize,
+}
+
+impl Part {
+    /// The positions of the block's rows in the sentence.
+    pub(super) fn positions(&self) -> Range<usize> {
+        self.rows.start - self.start..self.rows.end - self.start
+    }
+}
+
+impl Block<'_> {
+    /// Sentences without rows have no part.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
+        let first = self.starts.partition_point(|&start| start <= self.rows.start) - 1;
+        let sentences = self.starts.windows(2).zip(self.keys.windows(2)).enumerate().skip(first);
+        sentences
+            .take_while(|(_, (ends, _))| ends[0] < self.rows.end)
+            .map(|(index, (ends, keys))| Part {
+                index,
+                sentence: keys[0]..keys[1],
+                rows: self.rows.start.max(ends[0])..self.rows.end.min(ends[1]),
+                start: ends[0],
+            })
+            .filter(|part| !part.rows.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn groups_are_all_sentences_in_order_and_none_is_much_too_large(
+            lengths in proptest::collection::vec(1usize..90, 1..80),
+            groups in 1usize..20,
+        ) {
+            let ranges = cut(&lengths, groups);
+            prop_assert!(ranges.len() <= groups);
+            prop_assert!(ranges.iter().all(|range| !range.is_empty()));
+            let all: Vec<usize> = ranges.iter().cloned().flatten().collect();
+            prop_assert_eq!(all, (0..lengths.len()).collect::<Vec<_>>());
+            let rows: usize = lengths.iter().sum();
+            for range in ranges {
+                let own: usize = lengths[range].iter().sum();
+                prop_assert!(own <= rows / groups + 2 * 90, "{} of {} in {}", own, rows, groups);
+            }
+        }
+    }
+
+    #[test]
+    fn few_or_very_unequal_sentences_are_shared_by_all_threads() {
+        assert_eq!(groups_of(&[14; 5], 2), None);
+        assert_eq!(groups_of(&[14; 6], 2), Some(vec![0..3, 3..6]));
+        assert_eq!(groups_of(&[200], 2), None);
+        assert_eq!(groups_of(&[200], 1).map(|groups| groups.len()), Some(1));
+        assert_eq!(groups_of(&[100, 14, 14], 2), None);
+        assert_eq!(groups_of(&[14; 64], 2).map(|groups| groups.len()), Some(22));
+        assert_eq!(groups_of(&[], 2), None);
+    }
+
+    #[test]
+    fn parts_are_the_rows_of_a_block_by_sentence_those_without_rows_left_out() {
+        let block = Block { rows: 2..6, starts: &[0, 3, 3, 5, 9], keys: &[0, 10, 20, 30, 40] };
+        let parts: Vec<_> = block.parts().map(|p| (p.index, p.rows.clone(), p.sentence.clone())).collect();
+        assert_eq!(parts, [(0, 2..3, 0..10), (2, 3..5, 20..30), (3, 5..6, 30..40)]);
+        let positions: Vec<_> = block.parts().map(|p| p.positions()).collect();
+        assert_eq!(positions, [2..3, 0..2, 0..1]);
+    }
+}

@@ -1,0 +1,76 @@
+use candle_core::Device;
+
+use super::*;
+
+fn small() -> QuantizedNetwork {
+    let shape: Shape = "enc=1,dec=3,d=64,ffn=160,heads=4,vocab=700,positions=96".parse().unwrap();
+    QuantizedNetwork::new(&shape, &Spec::initial(&shape, 3, &Device::Cpu).unwrap()).unwrap()
+}
+
+fn bits(predictions: &[(u32, f32)]) -> Vec<(u32, u32)> {
+    predictions.iter().map(|&(token, log_prob)| (token, log_prob.to_bits())).collect()
+}
+
+/// Encoded sentences of some lengths, and a canvas of masks for each.
+fn sentences(network: &QuantizedNetwork, lengths: &[usize]) -> (Vec<SentenceKeys>, Vec<Vec<u32>>) {
+    let framed = |len: usize, inner: fn(usize) -> u32| -> Vec<u32> {
+        std::iter::once(1).chain((2..len).map(inner)).chain([2]).collect()
+    };
+    let sources: Vec<Vec<u32>> =
+        lengths.iter().map(|&len| framed(len, |i| 5 + (i * 37 % 690) as u32)).collect();
+    let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
+    let keys = network.encode_sentences(&sources).unwrap().into_iter().map(|(keys, _)| keys).collect();
+    (keys, lengths.iter().map(|&len| framed(len + 1, |_| 4)).collect())
+}
+
+#[test]
+fn what_is_remembered_of_a_first_pass_is_what_would_be_computed() {
+    let network = small();
+    let (keys, canvases) = sentences(&network, &[2, 3, 14, 20, 33]);
+    let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).collect()).collect();
+    let canvases: Vec<Canvas> =
+        (0..keys.len()).map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] }).collect();
+    assert!(canvases.iter().all(|canvas| network.is_first(canvas.ids)));
+    let pass = |first| network.with_buffers(|buffers| network.decoder_pass(&canvases, first, 1, buffers));
+    assert_eq!(bits(&pass(true)), bits(&pass(false)));
+    assert_eq!(bits(&pass(true)), bits(&network.predict(&canvases).unwrap()));
+}
+
+#[test]
+fn only_a_short_canvas_of_masks_is_one_of_a_first_pass() {
+    let network = small();
+    assert!(network.is_first(&[1, 4, 4, 2]) && network.is_first(&[1, 2]));
+    for other in
+        [&[1, 4, 9, 2][..], &[1, 4, 4], &[4, 4, 2], &[1], &[], &[[1].as_slice(), &[4; 80], &[2]].concat()]
+    {
+        assert!(!network.is_first(other), "{other:?}");
+    }
+}
+
+#[test]
+fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
+    let network = small();
+    let (keys, mut canvases) = sentences(&network, &[9, 4, 25, 14, 70, 7, 12, 30, 17]);
+    // Every other one is not of a first pass.
+    canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 33);
+    let all: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).collect()).collect();
+    let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
+    let predict = |wanted: &[Vec<usize>]| {
+        let canvases: Vec<Canvas> = (0..keys.len())
+            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
+            .collect();
+        network.predict(&canvases).unwrap()
+    };
+    let (of_all, of_few) = (predict(&all), predict(&few));
+    let mut starts = 0;
+    let mut expected = Vec::new();
+    for (all, few) in all.iter().zip(&few) {
+        expected.extend(few.iter().map(|&place| of_all[starts + place]));
+        starts += all.len();
+    }
+    assert_eq!(bits(&of_few), bits(&expected));
+    assert!(predict(&vec![Vec::new(); keys.len()]).is_empty());
+    let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3] };
+    let before: usize = few[..3].iter().map(Vec::len).sum();
+    assert_eq!(bits(&network.predict(&[alone]).unwrap()), bits(&of_few[before..][..few[3].len()]));
+}
