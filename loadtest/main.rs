@@ -28,7 +28,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::load::{Client, Plan};
 
 #[derive(Parser)]
-#[command(about = "Puts load on a tutti server and reports how it bears it", args_conflicts_with_subcommands = true)]
+#[command(
+    about = "Puts load on a tutti server and reports how it bears it",
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     mode: Option<Mode>,

@@ -3,7 +3,9 @@
 //! encode, decode). What is left is everything else: this client's own work, the loopback, HTTP, JSON,
 //! the tokenizer on the way in and out, and every change of threads.
 //!
-//! The client is hyper's bare connection on one thread, so that little of what is left is its own.
+//! The client is hyper's bare connection on one thread, so that little of what is left is its own. How
+//! much of it is neither the tokenizer's nor a translation's at all shows in `floor`: the same client
+//! asking `/livez`.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 
 use crate::Requests;
@@ -32,15 +34,12 @@ pub struct Overhead {
     duration: f64,
 }
 
-/// Where the time of requests went, in microseconds.
-struct Parts {
-    client: Histogram<u64>,
-    engine: Histogram<u64>,
-    /// The tokenizer's, in and out.
-    words: Histogram<u64>,
-    /// Of each request, client less engine.
-    added: Histogram<u64>,
-}
+/// What is told of each request, and how it is called.
+const PARTS: [&str; 6] = ["client", "server", "engine", "words", "added", "floor"];
+
+/// In microseconds: what this client waited; from head to answer in the server; the engine's part of it;
+/// the tokenizer's, in and out; client less engine; what this client waits for an answer without work.
+struct Parts([Histogram<u64>; PARTS.len()]);
 
 pub fn run(arguments: &Overhead) -> Result<()> {
     ensure!(
@@ -54,12 +53,13 @@ pub fn run(arguments: &Overhead) -> Result<()> {
         steps => steps.iter().copied().map(Some).collect(),
     };
     if !requests.json {
-        println!("one request at a time, milliseconds; added = client - engine, request by request");
-        println!("{:>8} {:>8} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}", "steps", "count", "client p50",
-            "engine p50", "difference", "added p50", "added p90", "words p50");
+        println!("one request at a time, p50 in milliseconds; added = client - engine, request by request");
+        let names: String = PARTS.iter().map(|name| format!(" {name:>9}")).collect();
+        println!("{:>8} {:>8}{names} {:>9} {:>10}", "steps", "count", "added p90", "difference");
     }
     for steps in steps {
-        let parts = runtime.block_on(measure(requests, steps, Duration::from_secs_f64(arguments.duration)))?;
+        let parts =
+            runtime.block_on(measure(requests, steps, Duration::from_secs_f64(arguments.duration)))?;
         parts.print(steps, requests.json);
     }
     Ok(())
@@ -82,7 +82,8 @@ async fn measure(requests: &Requests, steps: Option<u8>, duration: Duration) -> 
             .body(Full::from(body(requests, text).to_string()))
     };
     let prepared = texts(requests)?.iter().map(make).collect::<Result<Vec<_>, _>>()?;
-    let mut parts = Parts { client: histogram()?, engine: histogram()?, words: histogram()?, added: histogram()? };
+    let mut parts = Parts::new()?;
+    let idle = Request::get("/livez").header(HOST, authority.as_str()).body(Full::default())?;
     let start = Instant::now();
     for request in prepared.iter().cycle() {
         let (waited, headers) = exchange(&mut sender, request.clone()).await?;
@@ -90,10 +91,9 @@ async fn measure(requests: &Requests, steps: Option<u8>, duration: Duration) -> 
             continue;
         }
         let stages = Stages::of(&headers).context("the answer has no Server-Timing that can be read")?;
-        parts.client.record(micros(waited))?;
-        parts.engine.record(micros(stages.engine))?;
-        parts.words.record(micros(stages.words))?;
-        parts.added.record(micros(waited.saturating_sub(stages.engine)))?;
+        let (floor, _) = exchange(&mut sender, idle.clone()).await?;
+        let added = waited.saturating_sub(stages.engine);
+        parts.add([waited, stages.total, stages.engine, stages.words, added, floor])?;
         if start.elapsed() >= duration + duration / 10 {
             break;
         }
@@ -120,17 +120,19 @@ async fn exchange(
 struct Stages {
     engine: Duration,
     words: Duration,
+    total: Duration,
 }
 
 impl Stages {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let header = headers.get("server-timing")?.to_str().ok()?;
-        let mut stages = Self { engine: Duration::ZERO, words: Duration::ZERO };
+        let mut stages = Self { engine: Duration::ZERO, words: Duration::ZERO, total: Duration::ZERO };
         for entry in header.split(',') {
             let (name, value) = entry.trim().split_once(";dur=")?;
             let time = Duration::try_from_secs_f64(value.parse::<f64>().ok()? / 1000.0).ok()?;
             match name {
                 "queue" | "encode" | "decode" => stages.engine += time,
+                "total" => stages.total = time,
                 "tokenize" | "detokenize" => stages.words += time,
                 _ => {}
             }
@@ -140,26 +142,34 @@ impl Stages {
 }
 
 impl Parts {
+    fn new() -> Result<Self> {
+        let empty = histogram()?;
+        Ok(Self(std::array::from_fn(|_| empty.clone())))
+    }
+
+    fn add(&mut self, times: [Duration; PARTS.len()]) -> Result<()> {
+        for (part, time) in self.0.iter_mut().zip(times) {
+            part.record(micros(time))?;
+        }
+        Ok(())
+    }
+
     fn print(&self, steps: Option<u8>, as_json: bool) {
-        let at = |histogram: &Histogram<u64>, q| ms(histogram.value_at_quantile(q));
-        let (client, engine) = (at(&self.client, 0.5), at(&self.engine, 0.5));
+        let p50 = self.0.each_ref().map(|part| ms(part.value_at_quantile(0.5)));
+        let [client, _, engine, _, added, _] = &self.0;
+        let difference = ms(client.value_at_quantile(0.5)) - ms(engine.value_at_quantile(0.5));
         if as_json {
-            let parts = json!({
-                "steps": steps, "client_ms": quantiles_ms(&self.client), "engine_ms": quantiles_ms(&self.engine),
-                "difference_of_p50_ms": client - engine, "added_ms": quantiles_ms(&self.added),
-                "words_ms": quantiles_ms(&self.words),
-            });
-            println!("{parts}");
+            let parts: Map<String, Value> = PARTS
+                .iter()
+                .zip(&self.0)
+                .map(|(&name, part)| (format!("{name}_ms"), quantiles_ms(part)))
+                .collect();
+            println!("{}", json!({ "steps": steps, "difference_of_p50_ms": difference, "parts": parts }));
             return;
         }
-        println!(
-            "{:>8} {:>8} {client:>10.3} {engine:>10.3} {:>10.3} {:>10.3} {:>10.3} {:>10.3}",
-            steps.map_or_else(|| "default".to_owned(), |steps| steps.to_string()),
-            self.client.len(),
-            client - engine,
-            at(&self.added, 0.5),
-            at(&self.added, 0.9),
-            at(&self.words, 0.5),
-        );
+        let steps = steps.map_or_else(|| "default".to_owned(), |steps| steps.to_string());
+        let medians: String = p50.iter().map(|median| format!(" {median:>9.3}")).collect();
+        let p90 = ms(added.value_at_quantile(0.9));
+        println!("{steps:>8} {:>8}{medians} {p90:>9.3} {difference:>10.3}", client.len());
     }
 }

@@ -52,12 +52,25 @@ pub fn run(arguments: &Overload) -> Result<()> {
         }
     };
     let capacity = arguments.capacity.or(measured.as_ref().map(Report::goodput)).unwrap_or(0.0);
-    ensure!(capacity > 0.0, "nothing was translated: {}", measured.map_or_else(String::new, |m| m.to_string()));
+    ensure!(
+        capacity > 0.0,
+        "nothing was translated: {}",
+        measured.map_or_else(String::new, |m| m.to_string())
+    );
     if !requests.json {
         println!("capacity {capacity:.1}/s");
         println!(
             "{:>7} {:>9} {:>8} {:>9} {:>7} {:>7} {:>9} {:>9} {:>9} {:>10}",
-            "share", "asked/s", "sent", "goodput/s", "429+503", "failed", "p50 ms", "p90 ms", "p99 ms", "late p99"
+            "share",
+            "asked/s",
+            "sent",
+            "goodput/s",
+            "429+503",
+            "failed",
+            "p50 ms",
+            "p90 ms",
+            "p99 ms",
+            "late p99"
         );
     }
     let mut runs = Vec::new();
@@ -71,8 +84,12 @@ pub fn run(arguments: &Overload) -> Result<()> {
     }
     let verdict = Verdict::of(&runs, measured.as_ref(), arguments.bound)?;
     if requests.json {
-        let runs: Vec<_> = runs.iter().map(|(share, run)| json!({ "share": share, "report": run.to_json() })).collect();
-        println!("{}", json!({ "capacity_per_second": capacity, "runs": runs, "verdict": verdict.to_json() }));
+        let runs: Vec<_> =
+            runs.iter().map(|(share, run)| json!({ "share": share, "report": run.to_json() })).collect();
+        println!(
+            "{}",
+            json!({ "capacity_per_second": capacity, "runs": runs, "verdict": verdict.to_json() })
+        );
     } else {
         println!("{verdict}");
     }

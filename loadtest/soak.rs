@@ -112,7 +112,8 @@ impl Memory {
             .collect();
         let (first, last) = (counted.first()?.1, counted.last()?.1);
         let count = counted.len() as f64;
-        let (x, y) = counted.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / count, sum.1 + point.1 / count));
+        let (x, y) =
+            counted.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / count, sum.1 + point.1 / count));
         let (xy, xx) = counted.iter().fold((0.0, 0.0), |sum, point| {
             (sum.0 + (point.0 - x) * (point.1 - y), sum.1 + (point.0 - x) * (point.0 - x))
         });

@@ -31,7 +31,9 @@ pub fn bench(criterion: &mut Criterion) {
             b.iter(|| up.forward(&rows, Then::Relu, &mut out));
         });
         group.throughput(Throughput::Elements((count * d * vocabulary) as u64));
-        group.bench_function(BenchmarkId::new("best token", count), |b| b.iter(|| output.best_tokens(&rows, 5)));
+        group.bench_function(BenchmarkId::new("best token", count), |b| {
+            b.iter(|| output.best_tokens(&rows, 5))
+        });
     }
     group.finish();
 }

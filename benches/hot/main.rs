@@ -19,7 +19,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tutti::model::Shape;
 
 fn quick() -> Criterion {
-    let threads = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok()).unwrap_or(1);
+    let threads =
+        std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok()).unwrap_or(1);
     // A second group finds the pool built.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))

@@ -16,7 +16,8 @@ fn decode(mut canvas: Canvas, answers: &[Prediction]) -> Canvas {
 pub fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("remask");
     for tokens in [12, 25, 60] {
-        let answer = |place: usize| Prediction { token: 5 + place as u32, log_prob: -((place * 7 % 13) as f32) };
+        let answer =
+            |place: usize| Prediction { token: 5 + place as u32, log_prob: -((place * 7 % 13) as f32) };
         let answers: Vec<Prediction> = (0..tokens).map(answer).collect();
         for steps in [1, 4, 10] {
             let steps = Steps::new(steps).expect("at least one");

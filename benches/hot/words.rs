@@ -20,8 +20,12 @@ pub fn bench(criterion: &mut Criterion) {
         let bytes = text.len();
         let ids = tokenizer.encode(text).expect("any text has ids");
         group.bench_function(format!("split/{bytes} bytes"), |b| b.iter(|| split(black_box(text))));
-        group.bench_function(format!("encode/{bytes} bytes"), |b| b.iter(|| tokenizer.encode(black_box(text))));
-        group.bench_function(format!("decode/{bytes} bytes"), |b| b.iter(|| tokenizer.decode(black_box(&ids))));
+        group.bench_function(format!("encode/{bytes} bytes"), |b| {
+            b.iter(|| tokenizer.encode(black_box(text)))
+        });
+        group.bench_function(format!("decode/{bytes} bytes"), |b| {
+            b.iter(|| tokenizer.decode(black_box(&ids)))
+        });
         group.bench_function(format!("document/{bytes} bytes"), |b| {
             b.iter(|| Document::read(black_box(text), &tokenizer, 64));
         });
