@@ -113,7 +113,10 @@ impl Source {
 
 /// A translation as the server's own dialect has it.
 pub fn body(requests: &Requests, text: &str) -> Value {
-    json!({ "q": text, "source": requests.source, "target": requests.target })
+    // A value of null is no value.
+    json!({
+        "q": text, "source": requests.source, "target": requests.target, "deadline_ms": requests.deadline_ms,
+    })
 }
 
 pub struct Client {

@@ -64,6 +64,9 @@ struct Requests {
     source: String,
     #[arg(long, default_value = "de")]
     target: String,
+    /// Milliseconds in which the server must answer or refuse; without it the server's own limit.
+    #[arg(long)]
+    deadline_ms: Option<u64>,
     /// Seconds to wait for an answer.
     #[arg(long, default_value_t = 30.0)]
     timeout: f64,

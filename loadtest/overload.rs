@@ -32,9 +32,6 @@ pub struct Overload {
     /// Seconds for each share, and for the capacity.
     #[arg(long, default_value_t = 10.0)]
     duration: f64,
-    /// Milliseconds in which at least 99 of 100 accepted requests must be answered.
-    #[arg(long, default_value_t = 2000.0)]
-    bound: f64,
 }
 
 pub fn run(arguments: &Overload) -> Result<()> {
@@ -82,7 +79,7 @@ pub fn run(arguments: &Overload) -> Result<()> {
         }
         runs.push((share, report));
     }
-    let verdict = Verdict::of(&runs, measured.as_ref(), arguments.bound)?;
+    let verdict = Verdict::of(&runs, measured.as_ref(), bound_ms(requests))?;
     if requests.json {
         let runs: Vec<_> =
             runs.iter().map(|(share, run)| json!({ "share": share, "report": run.to_json() })).collect();
@@ -94,6 +91,12 @@ pub fn run(arguments: &Overload) -> Result<()> {
         println!("{verdict}");
     }
     Ok(())
+}
+
+/// What an accepted request may take: its deadline, and what a waiting client and the way there and back
+/// add to it.
+fn bound_ms(requests: &Requests) -> f64 {
+    requests.deadline_ms.map_or(requests.timeout * 1000.0, |deadline| deadline as f64 + 50.0)
 }
 
 fn print(share: f64, report: &Report) -> Result<()> {

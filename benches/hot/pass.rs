@@ -2,12 +2,12 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tutti::decode::{Beam, Encoded, Loaded, Row, Steps, Translator};
-use tutti::model::Backend;
+use tutti::model::{Backend, Dtype};
 
 use crate::{shape, source};
 
 pub fn bench(criterion: &mut Criterion) {
-    let network = Loaded::random(&shape(), 1, &Backend::cpu()).expect("random weights");
+    let network = Loaded::random(&shape(), 1, &Backend::cpu().with_dtype(Dtype::Q8)).expect("random weights");
     let mut group = criterion.benchmark_group("pass");
     for tokens in [12, 25] {
         for batch in [1, 8, 64] {
