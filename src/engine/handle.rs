@@ -17,6 +17,10 @@ use crate::metrics::{EngineMetrics, Rejected};
 use crate::text::Specials;
 use crate::{Error, Result};
 
+/// Of the time to its deadline that a request may be expected to take; the rest is for what the
+/// expectation does not know: sentences that run already, longer translations than sources.
+const PART_OF_THE_TIME: f64 = 0.75;
+
 /// Starts the model thread, which owns the translator from here on.
 ///
 /// # Errors
@@ -119,7 +123,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::TooLarge`] for what could never be admitted, [`Error::QueueFull`] for what cannot be
-    /// admitted now, [`Error::Draining`] after [`drain`](Self::drain), [`Error::EngineDead`] if the
+    /// admitted now, there being no room or, as far as can be told, no time before its deadline; [`Error::Draining`] after [`drain`](Self::drain), [`Error::EngineDead`] if the
     /// model thread died.
     pub fn submit(&self, items: Vec<Item>) -> Result<Vec<Pending>> {
         let now = Instant::now();
@@ -143,7 +147,13 @@ impl Handle {
             Phase::Draining | Phase::Stopped(None) => return Err(Error::Draining),
             Phase::Stopped(Some(reason)) => return Err(Error::EngineDead(reason.clone())),
         }
-        self.make_room(&mut state, &asks.iter().flatten().copied().collect::<Vec<_>>(), now)?;
+        let to_do: Vec<Ask> = asks.iter().flatten().copied().collect();
+        self.make_room(&mut state, &to_do, now)?;
+        let deadline = items.iter().filter_map(|item| item.deadline).min();
+        if deadline.is_some_and(|deadline| !in_time(&state, &to_do, deadline.saturating_duration_since(now)))
+        {
+            return Err(self.refused(&state, Refusal::Full));
+        }
         let mut request = Vec::with_capacity(items.len());
         let mut pending = Vec::with_capacity(items.len());
         for (item, ask) in items.into_iter().zip(asks) {
@@ -258,6 +268,18 @@ impl Handle {
             Phase::Open | Phase::Draining => None,
         }
     }
+}
+
+/// Whether a request that is admitted now will be done within `left`. To tell its caller so at once is
+/// better than to let it wait in vain, and better for all others: under overload a queue of those who
+/// are nearly late would spend the passes on answers that come too late.
+fn in_time(state: &State, request: &[Ask], left: Duration) -> bool {
+    let own = request.iter().fold(0, |sum: u64, ask| sum.saturating_add(ask.work()));
+    let enough =
+        |before: u64| state.pace.time_for(before.saturating_add(own)) <= left.mul_f64(PART_OF_THE_TIME);
+    // Nearly always true already of all that waits.
+    let steps = request.iter().map(|ask| ask.steps).max().unwrap_or(0);
+    own == 0 || enough(state.queue.work()) || enough(state.queue.work_before(steps))
 }
 
 impl Outcome {

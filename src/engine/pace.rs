@@ -1,4 +1,6 @@
-//! How long a full queue will take: a moving average of the work done in a second.
+//! How long what waits will take: a moving average of the work done in a second, over passes that left
+//! somebody waiting. Other passes are smaller than they could be, and their pace says little of what a
+//! full batch does.
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The weight of a pass halves with every 22 that follow it.
 const NEWEST: f64 = 1.0 / 32.0;
 
-/// Work (tokens times passes) and time of recent passes, both with fading weights. Their quotient is
+/// Work (tokens times passes) and time of recent full passes, both with fading weights. Their quotient is
 /// the pace; averaging quotients instead would let one tiny pass count as much as a full one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
@@ -17,16 +19,21 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// One pass did `work` in `elapsed`, encoding included.
+    /// One pass that could not take everybody did `work` in `elapsed`, encoding included.
     pub fn record(&mut self, work: u64, elapsed: Duration) {
         self.work += NEWEST * (work as f64 - self.work);
         self.seconds += NEWEST * (elapsed.as_secs_f64() - self.seconds);
     }
 
+    /// How long `work` will take; nothing, as long as nobody ever had to wait.
+    pub fn time_for(&self, work: u64) -> Duration {
+        let seconds = if self.work > 0.0 { work as f64 * self.seconds / self.work } else { 0.0 };
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
     /// When a caller may try again if `work` waits now.
     pub fn retry_after(&self, work: u64) -> Duration {
-        let seconds = if self.work > 0.0 { work as f64 * self.seconds / self.work } else { 0.0 };
-        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
+        self.time_for(work).clamp(SHORTEST, LONGEST)
     }
 }
 
@@ -36,6 +43,7 @@ mod tests {
 
     #[test]
     fn before_anything_ran_a_second_is_the_guess() {
+        assert_eq!(Pace::default().time_for(1_000_000), Duration::ZERO);
         assert_eq!(Pace::default().retry_after(1_000_000), SHORTEST);
     }
 
@@ -47,6 +55,7 @@ mod tests {
         }
         let wait = pace.retry_after(50_000).as_secs_f64();
         assert!((wait - 5.0).abs() < 1e-6, "{wait}");
+        assert!((pace.time_for(1).as_secs_f64() - 1e-4).abs() < 1e-9);
         assert_eq!(pace.retry_after(1), SHORTEST);
         assert_eq!(pace.retry_after(u64::MAX), LONGEST);
     }

@@ -18,7 +18,7 @@ pub struct Ask {
 
 impl Ask {
     /// What it will cost in all: tokens times passes.
-    fn work(self) -> u64 {
+    pub fn work(self) -> u64 {
         (self.shape.tokens() as u64).saturating_mul(self.steps as u64)
     }
 }
@@ -75,6 +75,18 @@ impl<T> Queue<T> {
         self.work
     }
 
+    /// The part of [`work`](Self::work) whose turn would come before that of a sentence of so many steps
+    /// admitted now.
+    pub fn work_before(&self, steps: usize) -> u64 {
+        let first = Turn { due: self.due(steps), order: self.admitted };
+        let earlier = self.entries.range(..first).map(|(_, entry)| entry.ask.work());
+        earlier.fold(0, u64::saturating_add)
+    }
+
+    fn due(&self, steps: usize) -> u64 {
+        self.passes.saturating_add(self.patience.saturating_mul(steps as u64))
+    }
+
     pub fn oldest(&self) -> Option<Instant> {
         self.entries.values().map(|entry| entry.arrived).min()
     }
@@ -99,8 +111,7 @@ impl<T> Queue<T> {
     pub fn admit(&mut self, request: Vec<Entry<T>>) -> Result<(), Refusal> {
         self.room_for(request.iter().map(|entry| entry.ask))?;
         for entry in request {
-            let due = self.passes.saturating_add(self.patience.saturating_mul(entry.ask.steps as u64));
-            let turn = Turn { due, order: self.admitted };
+            let turn = Turn { due: self.due(entry.ask.steps), order: self.admitted };
             self.admitted += 1;
             self.tokens += entry.ask.shape.tokens();
             self.work = self.work.saturating_add(entry.ask.work());
@@ -162,6 +173,16 @@ mod tests {
         (0..6).for_each(|_| queue.advance());
         queue.admit(vec![entry(1, 4, "late one"), entry(4, 4, "late four")]).unwrap();
         assert_eq!(order(&queue), ["one", "four", "late one", "late four"]);
+    }
+
+    #[test]
+    fn only_what_goes_first_is_waited_for() {
+        let mut queue = Queue::new(10, 100, 2);
+        queue.admit(vec![entry(4, 5, "four"), entry(1, 7, "one")]).unwrap();
+        assert_eq!(queue.work(), 27);
+        assert_eq!([1, 2, 4].map(|steps| queue.work_before(steps)), [7, 7, 27]);
+        (0..6).for_each(|_| queue.advance());
+        assert_eq!(queue.work_before(1), 27, "both are due by now");
     }
 
     #[test]

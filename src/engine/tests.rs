@@ -120,6 +120,30 @@ async fn a_sentence_whose_deadline_has_passed_never_reaches_the_network() {
 }
 
 #[test]
+fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
+    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
+    gate.close();
+    let first = handle.submit(items(0..1, 20, 1)).unwrap();
+    gate.wait_until_held();
+    let waiting = handle.submit(items(1..13, 20, 1)).unwrap();
+    gate.step();
+    // The second pass leaves others waiting: it says how long one takes, which is at least this.
+    let pass = Duration::from_millis(20);
+    let begun = Instant::now();
+    while begun.elapsed() < pass {
+        std::thread::yield_now();
+    }
+    gate.step();
+    let by = |time: Duration| Item { deadline: Some(Instant::now() + time), ..item(20, 20, 1) };
+    assert!(matches!(handle.submit(vec![by(5 * pass)]), Err(Error::QueueFull { .. })));
+    assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 1.0);
+    assert_eq!(handle.queue_depth(), 10, "it left no trace");
+    let patient = handle.submit(vec![by(Duration::from_secs(3600))]).unwrap();
+    drop((first, waiting, patient));
+    gate.open();
+}
+
+#[test]
 fn a_running_sentence_whose_deadline_passes_leaves_before_the_next_pass() {
     let Bench { engine: _engine, handle, gate, counts, metrics } = bench(FakeTranslator::new(), rows(4));
     gate.close();

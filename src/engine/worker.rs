@@ -13,7 +13,8 @@ use crate::{Error, Result};
 
 /// Runs until drained or dead, and leaves nobody waiting either way.
 pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
-    let mut worker = Worker { translator, shared, arriving: Vec::new(), live: Vec::new() };
+    let mut worker =
+        Worker { translator, shared, arriving: Vec::new(), live: Vec::new(), left_waiting: false };
     let end = catch_unwind(AssertUnwindSafe(|| worker.run()));
     let reason = match end {
         Ok(Ok(())) => None,
@@ -52,6 +53,8 @@ struct Worker<'a, T: Translator> {
     arriving: Vec<(Turn, Job)>,
     /// Encoded and not finished: those in the current pass and those that sit it out.
     live: Vec<Live<T::Memory>>,
+    /// The queue holds more than the current pass could take.
+    left_waiting: bool,
 }
 
 impl<T: Translator> Worker<'_, T> {
@@ -60,7 +63,9 @@ impl<T: Translator> Worker<'_, T> {
             let started = Instant::now();
             self.encode()?;
             let work = self.pass()?;
-            self.shared.lock().pace.record(work, started.elapsed());
+            if self.left_waiting {
+                self.shared.lock().pace.record(work, started.elapsed());
+            }
         }
         Ok(())
     }
@@ -87,6 +92,7 @@ impl<T: Translator> Worker<'_, T> {
                 }
             }
             self.arriving = self.pick(&mut state);
+            self.left_waiting = !state.queue.is_empty();
             return true;
         }
     }

@@ -1,7 +1,7 @@
 //! From what the engine said to the JSON of the own dialect. Plain requests get LibreTranslate's
 //! fields and nothing else; `meta` comes with the extensions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
 use serde::Serialize;
@@ -22,6 +22,8 @@ pub struct Stages {
     pub encode: Duration,
     pub decode: Duration,
     pub detokenize: Duration,
+    /// From the head of the request to its answer: all of the above, and what lies between them.
+    pub total: Duration,
 }
 
 impl Stages {
@@ -35,13 +37,14 @@ impl Stages {
         }
     }
 
-    fn named(&self) -> [(&'static str, Duration); 5] {
+    fn named(&self) -> [(&'static str, Duration); 6] {
         [
             ("tokenize", self.tokenize),
             ("queue", self.queue),
             ("encode", self.encode),
             ("decode", self.decode),
             ("detokenize", self.detokenize),
+            ("total", self.total),
         ]
     }
 
@@ -128,7 +131,7 @@ struct Token {
     probability: f32,
 }
 
-/// `outcomes` are those of all documents' sentences, in order.
+/// `outcomes` are those of all documents' sentences, in order; the head of the request `arrived` then.
 ///
 /// # Errors
 /// What the tokenizer says to ids that it does not know, and an answer of the engine without a
@@ -139,8 +142,9 @@ pub fn answer(
     documents: &[Document],
     outcomes: &[Outcome],
     stages: Stages,
+    arrived: Instant,
 ) -> Result<(Answer, Stages)> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let tokenizer = &app.model.tokenizer;
     let mut rest = outcomes;
     let mut texts = Vec::with_capacity(documents.len());
@@ -161,7 +165,7 @@ pub fn answer(
         }
         texts.push(text);
     }
-    let stages = Stages { detokenize: begun.elapsed(), ..stages };
+    let stages = Stages { detokenize: begun.elapsed(), total: arrived.elapsed(), ..stages };
     let meta = ask.extended.then(|| Meta {
         model: app.model.name.clone(),
         steps: StepsMeta {

@@ -35,7 +35,7 @@ pub async fn translate(State(app): State<Arc<App>>, request: Request) -> Result<
     let params = timeout_at((arrived + limit).into(), reading).await.map_err(|_| ApiError::SlowBody)??;
     let ask = Ask::read(&params, &app)?;
     let deadline = arrived + ask.timeout;
-    match timeout_at(deadline.into(), run(&app, &ask, deadline)).await {
+    match timeout_at(deadline.into(), run(&app, &ask, arrived)).await {
         Ok(done) => {
             let (answer, stages) = done?;
             let mut response = Json(answer).into_response();
@@ -48,7 +48,7 @@ pub async fn translate(State(app): State<Arc<App>>, request: Request) -> Result<
     }
 }
 
-async fn run(app: &App, ask: &Ask, deadline: Instant) -> Result<(Answer, Stages), ApiError> {
+async fn run(app: &App, ask: &Ask, arrived: Instant) -> Result<(Answer, Stages), ApiError> {
     let begun = Instant::now();
     let documents = read(app, &ask.texts).await?;
     let tokenize = begun.elapsed();
@@ -58,7 +58,7 @@ async fn run(app: &App, ask: &Ask, deadline: Instant) -> Result<(Answer, Stages)
         length_beam: ask.length_beam,
         collapse: true,
         trace: ask.trace,
-        deadline: Some(deadline),
+        deadline: Some(arrived + ask.timeout),
     });
     let pending = app.engine.submit(items.collect())?;
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(pending.len());
@@ -66,7 +66,7 @@ async fn run(app: &App, ask: &Ask, deadline: Instant) -> Result<(Answer, Stages)
         outcomes.push(pending.await?);
     }
     let stages = Stages { tokenize, ..Stages::of(&outcomes) };
-    Ok(answer(app, ask, &documents, &outcomes, stages)?)
+    Ok(answer(app, ask, &documents, &outcomes, stages, arrived)?)
 }
 
 /// Takes texts apart and tokenizes them; long ones off the async threads.

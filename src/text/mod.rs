@@ -1,6 +1,7 @@
 //! Words to ids and back: the [`Tokenizer`], and [`split`] for texts longer than a sentence. Knows
 //! nothing of networks.
 
+mod ascii;
 mod document;
 mod specials;
 mod split;

@@ -5,6 +5,7 @@
 mod bundle;
 mod default_model;
 mod errors;
+mod memory;
 mod model;
 mod operations;
 mod overload;

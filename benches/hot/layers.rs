@@ -1,0 +1,39 @@
+//! The products in eight bits, which are most of a pass: rows times a feed-forward matrix, and the best
+//! token of the vocabulary. Throughput is multiply-adds.
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use tutti::nn::int8::{Input, PackedLinear, Positive, Rows};
+
+/// Numbers of both signs without a pattern that matters.
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0).collect()
+}
+
+fn rows(count: usize, width: usize) -> Rows {
+    let from = values(count * width);
+    let mut rows = Rows::default();
+    rows.quantize(&from, width, Input::Signed);
+    rows
+}
+
+pub fn bench(criterion: &mut Criterion) {
+    let (d, ffn, vocabulary) = (256, 1024, 8000);
+    let packed = |outputs: usize| {
+        PackedLinear::new(&values(outputs * d), &values(outputs), d, Input::Signed).expect("shapes that fit")
+    };
+    let (up, output) = (packed(ffn), packed(vocabulary));
+    let mut group = criterion.benchmark_group("layers");
+    for count in [14, 112] {
+        let rows = rows(count, d);
+        let (mut positive, mut out) = (Positive::default(), Rows::default());
+        group.throughput(Throughput::Elements((count * d * ffn) as u64));
+        group.bench_function(BenchmarkId::new("linear, relu, quantised", count), |b| {
+            b.iter(|| up.forward_relu(&rows, &mut positive, &mut out));
+        });
+        group.throughput(Throughput::Elements((count * d * vocabulary) as u64));
+        group.bench_function(BenchmarkId::new("best token", count), |b| {
+            b.iter(|| output.best_tokens(&rows, 5, 1))
+        });
+    }
+    group.finish();
+}

@@ -1,0 +1,34 @@
+//! Text to ids and back, as the server does it for each request.
+
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::Criterion;
+use tutti::text::{Document, Tokenizer, split};
+
+const SENTENCES: [&str; 3] = [
+    "Where is the train station?",
+    "If it rains tomorrow, we will stay at home and read.",
+    "She has been working in this hospital for more than twenty years, and she says that she would do it all again.",
+];
+
+pub fn bench(criterion: &mut Criterion) {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/en-de/tokenizer.json");
+    let tokenizer = Tokenizer::load(bundle).expect("the default model's tokenizer");
+    let mut group = criterion.benchmark_group("words");
+    for text in SENTENCES {
+        let bytes = text.len();
+        let ids = tokenizer.encode(text).expect("any text has ids");
+        group.bench_function(format!("split/{bytes} bytes"), |b| b.iter(|| split(black_box(text))));
+        group.bench_function(format!("encode/{bytes} bytes"), |b| {
+            b.iter(|| tokenizer.encode(black_box(text)))
+        });
+        group.bench_function(format!("decode/{bytes} bytes"), |b| {
+            b.iter(|| tokenizer.decode(black_box(&ids)))
+        });
+        group.bench_function(format!("document/{bytes} bytes"), |b| {
+            b.iter(|| Document::read(black_box(text), &tokenizer, 64));
+        });
+    }
+    group.finish();
+}

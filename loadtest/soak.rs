@@ -1,0 +1,145 @@
+//! The open loop for long, and the server's resident memory meanwhile: a server that leaks shows a line
+//! that rises. The first tenth of the time does not count, since buffers and caches fill in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use reqwest::Url;
+use serde_json::json;
+
+use crate::Requests;
+use crate::load::{Client, Plan};
+use crate::scrape;
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// What a server may take beyond twice its weights.
+const ALLOWANCE: f64 = 100e6;
+
+#[derive(Args)]
+pub struct Soak {
+    #[command(flatten)]
+    requests: Requests,
+    /// Requests per second, on average.
+    #[arg(long, default_value_t = 20.0)]
+    rate: f64,
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Seconds between two looks at the memory.
+    #[arg(long, default_value_t = 5.0)]
+    every: f64,
+    /// The served bundle's folder: says whether twice its weights as f32 and 100 MB are kept.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+}
+
+/// One look: since the start, and the resident size in bytes.
+type Sample = (Duration, f64);
+
+pub fn run(arguments: &Soak) -> Result<()> {
+    let Soak { requests, rate, minutes, every, .. } = arguments;
+    ensure!(*every > 0.0 && *every <= 3600.0, "--every must be above 0, an hour at most");
+    let bound = arguments.bundle.as_deref().map(bound).transpose()?;
+    let metrics: String = Url::parse(&requests.url)?.join("/metrics")?.into();
+    let client = Client::new(requests)?;
+    let plan = Plan::poisson(requests, client.texts(), *rate, minutes * 60.0)?;
+    let (over, samples) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let report = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(&metrics, Duration::from_secs_f64(*every), &over, &samples));
+        let report = client.send_all(&plan);
+        over.store(true, Ordering::Relaxed);
+        watcher.thread().unpark();
+        watcher.join().map_err(|_| anyhow::anyhow!("the watcher died"))??;
+        report
+    })?;
+    let samples = samples.into_inner().context("the watcher died")?;
+    let memory = Memory::of(&samples, plan.duration / 10).context("too short for two looks at the memory")?;
+    if requests.json {
+        println!("{}", json!({ "load": report.to_json(), "memory": memory.to_json(bound) }));
+    } else {
+        println!("{report}\n{memory}");
+        if let Some(bound) = bound {
+            let verdict = if memory.most <= bound { "holds" } else { "DOES NOT HOLD" };
+            println!("{verdict}: at most {:.1} MiB (twice the weights as f32, and 100 MB)", bound / MIB);
+        }
+    }
+    Ok(())
+}
+
+/// Twice the bundle's weights as f32, plus the allowance.
+fn bound(bundle: &Path) -> Result<f64> {
+    let path = bundle.join("model.safetensors");
+    let file = std::fs::metadata(&path).with_context(|| path.display().to_string())?;
+    Ok(2.0 * file.len() as f64 + ALLOWANCE)
+}
+
+fn watch(url: &str, every: Duration, over: &AtomicBool, samples: &Mutex<Vec<Sample>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+    let start = Instant::now();
+    let mut next = start;
+    while !over.load(Ordering::Relaxed) {
+        let resident = runtime.block_on(scrape::value(&http, url, "process_resident_memory_bytes"))?;
+        if let Ok(mut samples) = samples.lock() {
+            samples.push((start.elapsed(), resident));
+        }
+        next += every;
+        std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+/// Resident sizes in bytes, after the first tenth.
+struct Memory {
+    samples: usize,
+    first: f64,
+    last: f64,
+    most: f64,
+    /// Of the least-squares line, bytes a minute.
+    slope: f64,
+}
+
+impl Memory {
+    /// `None` where fewer than two samples lie after `settled`.
+    fn of(samples: &[Sample], settled: Duration) -> Option<Self> {
+        let counted: Vec<(f64, f64)> = samples
+            .iter()
+            .filter(|(at, _)| *at >= settled)
+            .map(|&(at, bytes)| (at.as_secs_f64() / 60.0, bytes))
+            .collect();
+        let (first, last) = (counted.first()?.1, counted.last()?.1);
+        let count = counted.len() as f64;
+        let (x, y) =
+            counted.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / count, sum.1 + point.1 / count));
+        let (xy, xx) = counted.iter().fold((0.0, 0.0), |sum, point| {
+            (sum.0 + (point.0 - x) * (point.1 - y), sum.1 + (point.0 - x) * (point.0 - x))
+        });
+        let most = samples.iter().map(|sample| sample.1).fold(0.0, f64::max);
+        (counted.len() >= 2).then_some(Self { samples: counted.len(), first, last, most, slope: xy / xx })
+    }
+
+    fn to_json(&self, bound: Option<f64>) -> serde_json::Value {
+        json!({
+            "samples": self.samples, "first_bytes": self.first, "last_bytes": self.last, "most_bytes": self.most,
+            "slope_bytes_per_minute": self.slope, "bound_bytes": bound,
+        })
+    }
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "resident memory, {} samples after the first tenth: {:.1} MiB first, {:.1} last, {:.1} at most ever; \
+             slope {:+.3} MiB a minute",
+            self.samples,
+            self.first / MIB,
+            self.last / MIB,
+            self.most / MIB,
+            self.slope / MIB,
+        )
+    }
+}
