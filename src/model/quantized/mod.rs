@@ -1,11 +1,19 @@
 //! The same network as [`super::Network`], for inference on CPUs with products in eight bits.
 //!
 //! A pass goes over *packed* rows: the tokens of all sentences one after the other, no padding.
-//! Everything but the look at other tokens (attention) belongs to one row alone. So a pass is a few
-//! phases, one for each self-attention; within a phase each block of rows goes through all operations
-//! between two of them on one thread, in buffers that fit its caches. Between phases threads meet once.
+//! Everything but the look at other tokens (attention) belongs to one row alone. `block` decides by the
+//! load how threads share a pass:
 //!
-//! Neither the blocks nor the neighbours change a row's bits (see [`crate::nn::int8`]).
+//! * many sentences: each thread takes small groups of them through the whole pass, in buffers that fit
+//!   its caches, and meets the others at the end only;
+//! * few: the pass is a few phases, one for each self-attention; within a phase each block of rows goes
+//!   through all operations between two of them on one thread. So one sentence alone has all cores.
+//!
+//! `encode` and `predict` are the two passes. What need not be computed is not: after the last
+//! self-attention only wanted rows go on, and on a canvas of nothing but masks the decoder's beginning is
+//! the same for every source (`first`).
+//!
+//! Neither groups nor blocks nor neighbours change a row's bits (see [`crate::nn::int8`]).
 
 mod block;
 mod encode;

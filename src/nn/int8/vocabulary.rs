@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::kernel::{PANEL, TILE};
+use super::kernel::PANEL;
 use super::norm::{max, sum_of_exp};
 use super::{Buffer, PackedLinear, Rows};
 
@@ -21,6 +21,8 @@ struct Best {
     sum: f32,
 }
 
+const NONE: Best = Best { top: f32::NEG_INFINITY, token: 0, sum: 0.0 };
+
 thread_local! {
     /// Kept between calls, taken while in use.
     static SCORES: Cell<Buffer> = Cell::default();
@@ -33,36 +35,35 @@ impl PackedLinear {
     /// Where there is more than one of the `threads`, those of the caller's rayon pool share the blocks of the vocabulary. A block's numbers do
     /// not depend on who computes it, and they are put together in the order of the blocks.
     pub fn best_tokens(&self, rows: &Rows, forbidden: usize, threads: usize) -> Vec<(u32, f32)> {
-        let panels = self.outputs().div_ceil(PANEL);
-        let block = |index: usize| {
+        let (panels, count) = (self.outputs().div_ceil(PANEL), rows.count());
+        if count == 0 {
+            return Vec::new();
+        }
+        let block = |index: usize, best: &mut [Best]| {
             let panels = index * BLOCK..panels.min((index + 1) * BLOCK);
-            let columns = forbidden.saturating_sub(panels.start * PANEL)
-                ..(self.outputs() - panels.start * PANEL).min(panels.len() * PANEL);
+            let first = panels.start * PANEL;
+            let columns = forbidden.saturating_sub(first)..(self.outputs() - first).min(panels.len() * PANEL);
             let mut buffer = SCORES.take();
-            let scores = buffer.take(TILE * BLOCK * PANEL);
-            let mut best = Vec::with_capacity(rows.count());
-            for (first, height) in rows.tiles() {
+            for (row, height) in rows.tiles() {
                 let width = panels.len() * PANEL;
-                let scores = &mut scores[..height * width];
-                self.tile(rows, (first, height), panels.clone(), scores);
-                for row in scores.chunks_exact(width) {
-                    let scores = row.get(columns.clone()).unwrap_or_default();
-                    best.push(
-                        pulp::Arch::new()
-                            .dispatch(BestOf { scores, first: panels.start * PANEL + columns.start }),
-                    );
+                let scores = buffer.take(height * width);
+                self.tile(rows, (row, height), panels.clone(), scores);
+                for (best, scores) in best[row..].iter_mut().zip(scores.chunks_exact(width)) {
+                    let scores = scores.get(columns.clone()).unwrap_or_default();
+                    *best = pulp::Arch::new().dispatch(BestOf { scores, first: first + columns.start });
                 }
             }
             SCORES.set(buffer);
-            best
         };
-        let blocks = panels.div_ceil(BLOCK);
-        let parts: Vec<Vec<Best>> = if threads == 1 {
-            (0..blocks).map(block).collect()
+        // Of each block, each row.
+        let mut parts = vec![NONE; panels.div_ceil(BLOCK) * count];
+        if threads == 1 {
+            parts.chunks_exact_mut(count).enumerate().for_each(|(index, best)| block(index, best));
         } else {
-            (0..blocks).into_par_iter().with_max_len(1).map(block).collect()
-        };
-        (0..rows.count()).map(|row| merge(parts.iter().map(|part| part[row]))).collect()
+            let parts = parts.par_chunks_exact_mut(count).with_max_len(1).enumerate();
+            parts.for_each(|(index, best)| block(index, best));
+        }
+        (0..count).map(|row| merge(parts[row..].iter().step_by(count))).collect()
     }
 }
 
@@ -98,9 +99,8 @@ fn position(values: &[f32], value: f32) -> usize {
 }
 
 /// In the order of the blocks: the first of equal scores stays.
-fn merge(parts: impl Iterator<Item = Best> + Clone) -> (u32, f32) {
-    let none = Best { top: f32::NEG_INFINITY, token: 0, sum: 0.0 };
-    let best = parts.clone().fold(none, |best, part| if part.top > best.top { part } else { best });
+fn merge<'a>(parts: impl Iterator<Item = &'a Best> + Clone) -> (u32, f32) {
+    let best = parts.clone().fold(NONE, |best, part| if part.top > best.top { *part } else { best });
     let sum: f32 = parts.map(|part| part.sum * (part.top - best.top).exp()).sum();
     (best.token, -sum.ln())
 }
