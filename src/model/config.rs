@@ -109,12 +109,28 @@ impl FromStr for Shape {
 
 /// How a network's decoder reads its target; the tensors are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Architecture {
     /// The whole canvas at once: conditional masked language model.
     Cmlm,
     /// From left to right: a teacher for `train`, which the server does not run.
     Ar,
+}
+
+impl TryFrom<String> for Architecture {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        [Self::Cmlm, Self::Ar].into_iter().find(|known| known.name() == name).ok_or_else(|| {
+            format!("architecture {name:?} is unknown; this program knows \"cmlm\" and \"ar\"")
+        })
+    }
+}
+
+impl From<Architecture> for &'static str {
+    fn from(architecture: Architecture) -> Self {
+        architecture.name()
+    }
 }
 
 impl Architecture {
