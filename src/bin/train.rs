@@ -173,6 +173,9 @@ struct ReportArgs {
     /// Lengths tried for each sentence
     #[arg(long = "length-beam", value_delimiter = ',', default_value = "1,3,5")]
     length_beams: Vec<usize>,
+    /// Widths of the beam, for an autoregressive model, which has no steps
+    #[arg(long = "beam", value_delimiter = ',', default_value = "1,4")]
+    beams: Vec<usize>,
     /// BLEU by source length too: the longest source of each bucket but the last, in words
     #[arg(long, value_delimiter = ',')]
     buckets: Vec<usize>,
@@ -398,6 +401,7 @@ fn report_models(args: ReportArgs) -> Result<()> {
         sentences: args.sentences,
         steps: args.steps,
         length_beams: args.length_beams,
+        beams: args.beams,
         buckets: args.buckets,
         resamples: args.resamples,
         seed: args.seed,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::Tensors;
-use super::cmlm::{initial, shape, trimmed};
+use super::cmlm::{initial, mean, shape, trimmed};
 use super::config::{Config, Data};
 use super::corpus::{Corpus, Pair};
 use super::evaluate::{Decoding, TestSet};
@@ -25,7 +25,8 @@ use crate::text::{Specials, Tokenizer};
 /// after each update; when it is set, everything is saved first.
 ///
 /// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
-/// average, where the run keeps one). Validated, and the best checkpoints chosen, by greedy search.
+/// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
+/// Validated, and the best checkpoints chosen, by greedy search.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     // A teacher learns from people, whatever its students learn from.
     let data = &Data { distilled: None, ..config.data.clone() };
@@ -62,7 +63,9 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let mut run = Run::prepare(stage, backend, |_| objective)?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        write_bundle(config, &tokenizer, run.published(), &output.join("bundle"))?;
+        let best = run.best(train.average_best)?;
+        let mean = if best.is_empty() { None } else { Some(mean(&best)?) };
+        write_bundle(config, &tokenizer, mean.as_ref().unwrap_or(run.published()), &output.join("bundle"))?;
     }
     Ok(end)
 }

@@ -42,7 +42,7 @@ pub struct State {
     pub score: Option<f64>,
     /// The best of each score so far in the run.
     pub best: BTreeMap<String, f64>,
-    /// Since the one-step BLEU last rose.
+    /// Since the BLEU of the first validated decoding, one step or greedy search, last rose.
     #[serde(default)]
     pub validations_without_gain: u64,
     /// The run's configuration, word for word.

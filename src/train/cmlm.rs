@@ -77,23 +77,24 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let mut run = Run::prepare(stage, backend, |_| objective)?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        let (best, bundle) = (run.best(train.average_best)?, config.output.join("bundle"));
-        if best.is_empty() {
-            write_bundle(config, &tokenizer, run.published(), &bundle)?;
-        } else {
-            write_average(config, &best, &bundle)?;
-        }
+        let best = run.best(train.average_best)?;
+        let mean = if best.is_empty() { None } else { Some(mean(&best)?) };
+        let weights = mean.as_ref().unwrap_or(run.published());
+        write_bundle(config, &tokenizer, weights, &config.output.join("bundle"))?;
     }
     Ok(end)
 }
 
-/// Writes a bundle with the mean weights of some checkpoints of a run: of their moving averages, where
-/// each of them has one.
+/// Writes a bundle with the mean weights of some checkpoints of a run.
 pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) -> Result<()> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
+    write_bundle(config, &tokenizer, &mean(checkpoints)?, output)
+}
+
+/// The mean weights of some checkpoints: of their moving averages, where each of them has one.
+pub(super) fn mean(checkpoints: &[PathBuf]) -> Result<Tensors> {
     let paths: Vec<PathBuf> = checkpoints.iter().map(|c| c.join("ema.safetensors")).collect();
-    let averaged = if paths.iter().all(|p| p.exists()) { paths } else { checkpoints.to_vec() };
-    write_bundle(config, &tokenizer, &average(&averaged)?, output)
+    average(if paths.iter().all(|p| p.exists()) { &paths } else { checkpoints })
 }
 
 /// Where a new run begins: seeded values or, where `init` names a bundle, its weights. Positions that the

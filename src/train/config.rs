@@ -138,7 +138,7 @@ pub struct Train {
     pub keep_best: usize,
     /// Sentences translated at each validation, from the head of the file.
     pub valid_sentences: usize,
-    /// So many validations in a row without a gain in one-step BLEU end the run; 0 for none.
+    /// So many validations in a row without a gain in BLEU, of one step or of greedy search, end the run; 0 for none.
     pub patience: u64,
     /// The bundle has the mean weights of so many checkpoints, those of the best validations; 0 for the last
     /// weights alone.

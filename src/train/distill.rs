@@ -241,6 +241,12 @@ fn assemble(
             }
         }
     }
+    if kept == 0 {
+        let reasons: Vec<String> =
+            dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let reason = format!("nothing is left of the teacher's translations: {}", reasons.join(", "));
+        return Err(Error::bundle(folder, reason));
+    }
     let (source_path, target_path) = distilled_files(folder, source_lang, target_lang);
     files::write(&source_path, source.as_bytes())?;
     files::write(&target_path, target.as_bytes())?;

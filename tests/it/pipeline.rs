@@ -204,6 +204,13 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     assert_eq!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
     assert_eq!(fs::read(folder.join("superseded/cmlm-1/bundle/model.safetensors")).unwrap(), b"half");
 
+    // So is text that somebody has put his hand to.
+    let text = fs::read(folder.join("distilled/train.de")).unwrap();
+    fs::write(folder.join("distilled/train.de"), "Hallo.\n").unwrap();
+    let mended = run_well(&toy, "run", &[]);
+    assert!(mended.contains("distill: goes on, for") && mended.contains("cmlm: is there"), "{mended}");
+    assert_eq!(fs::read(folder.join("distilled/train.de")).unwrap(), text);
+
     // A setting of the last stage is no matter of those before it.
     let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);
     assert!(dims.contains("cmlm: is there"), "{dims}");
@@ -290,6 +297,14 @@ fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
     refused("[dims]\ntemprature = 1.0\n", &|_| (), &["run.toml", "temprature", "`temperature`"]);
     let order = "[pipeline]\nstages = [\"dims\", \"cmlm\"]\n";
     refused(order, &|_| (), &["run.toml", "pipeline.stages has dims before cmlm"]);
+}
+
+#[test]
+fn a_teacher_that_ends_no_sentence_is_told_before_anything_is_trained_on_nothing() {
+    let toy = toy(&["run"]);
+    let (success, said) = run(&toy, "run", &["ar.updates=1"]);
+    assert!(!success && said.contains("run/distilled") && said.contains("nothing is left"), "{said}");
+    assert!(!toy.path("run/checkpoints").exists() && !toy.path("run/distilled/manifest.json").exists());
 }
 
 #[test]

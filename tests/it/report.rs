@@ -34,6 +34,7 @@ fn plan(folder: &Path) -> Plan {
         sentences: None,
         steps: vec![1, 4],
         length_beams: vec![1, 3],
+        beams: vec![1, 2],
         buckets: vec![6, 8],
         resamples: 50,
         seed: 1,
@@ -103,6 +104,24 @@ fn the_numbers_are_those_of_evaluate() {
         assert_eq!((row.bleu, row.chrf), (measured.bleu, measured.chrf), "{:?}", row.way);
         assert_eq!(row.repetition_rate, measured.repetition_rate);
     }
+}
+
+#[test]
+fn a_model_that_reads_from_left_to_right_has_beams_and_is_compared_with_the_nearest_there_is() {
+    let folder = models();
+    let bundle = Bundle::open(&folder.path().join("one")).unwrap();
+    let config = Config { architecture: tutti::model::Architecture::Ar, ..bundle.config.clone() };
+    Bundle::save(&folder.path().join("ar"), &config, &TOKENIZER, bundle.tensors(), "Random weights.\n")
+        .unwrap();
+    let report = report(&folder, &[("ar", "ar"), ("two", "two")]);
+    let ways: Vec<Way> = report.rows.iter().filter(|row| row.model == "ar").map(|row| row.way).collect();
+    assert_eq!(ways, [Way::Beam(1), Way::Beam(2)]);
+    for row in report.rows.iter().filter(|row| row.model == "two") {
+        assert_eq!(row.against.as_ref().unwrap().way, Way::Beam(2), "there are no steps to compare with");
+    }
+    report.write(&folder.path().join("report")).unwrap();
+    let table = fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(table.contains("| ar | greedy |") && table.contains("(beam 2)"), "{table}");
 }
 
 #[test]

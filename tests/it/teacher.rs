@@ -15,7 +15,7 @@ use tutti::train::{ar, cmlm};
 
 use crate::training::{Toy, assert_same_checkpoint, assert_same_file};
 
-const GOES_ON: AtomicBool = AtomicBool::new(false);
+static GOES_ON: AtomicBool = AtomicBool::new(false);
 
 fn teach(config: &Config) -> End {
     ar::run(config, &GOES_ON).unwrap()
@@ -24,7 +24,8 @@ fn teach(config: &Config) -> End {
 /// A teacher after so many updates in `<output>/ar`.
 fn with_teacher(updates: u64) -> (Toy, Config) {
     let toy = Toy::new();
-    let config = toy.config("run", &format!("updates = {updates}\n[distill]\nchunk = 7\nbeam = 2"));
+    let config = toy
+        .config("run", &format!("updates = {updates}\n[distill]\nchunk = 7\nbeam = 2\nrepeated_ngram = 0"));
     assert_eq!(teach(&config), End::Finished);
     (toy, config)
 }
@@ -107,7 +108,7 @@ fn shards_and_stops_give_the_text_of_one_run() {
 
 #[test]
 fn text_of_another_plan_is_not_mixed_with_this_one() {
-    let (toy, config) = with_teacher(2);
+    let (toy, config) = with_teacher(40);
     distil(&config, "1/1");
     let error = refused(&with(&config, |c| c.distill.get_or_insert_default().beam = 3));
     assert!(error.contains("distilled") && error.contains("distill.output"), "{error}");
@@ -117,7 +118,7 @@ fn text_of_another_plan_is_not_mixed_with_this_one() {
 
 #[test]
 fn a_broken_chunk_is_named_and_can_be_made_again() {
-    let (toy, config) = with_teacher(2);
+    let (toy, config) = with_teacher(40);
     distil(&config, "1/1");
     let text = fs::read(toy.path("run/distilled/train.de")).unwrap();
     fs::remove_file(toy.path("run/distilled/manifest.json")).unwrap();
@@ -174,4 +175,15 @@ fn a_run_begins_with_a_bundle_of_its_own_shape_and_tokenizer_only() {
     fs::write(toy.path("tokenizer.json"), text).unwrap();
     // More positions than the bundle has are begun afresh.
     assert_eq!(begin(|c| c.model.max_positions = 40), Ok(End::Finished));
+}
+
+#[test]
+fn a_teacher_is_the_mean_of_its_best_where_that_is_asked_for() {
+    let toy = Toy::new();
+    let bundle = |run: &str| Bundle::open(&toy.path(run).join("ar/bundle")).unwrap().checksum;
+    teach(&toy.config("last", "updates = 9"));
+    teach(&toy.config("mean", "updates = 9\naverage_best = 2"));
+    let last = |run: &str| toy.path(run).join("ar/checkpoints/update-00000009");
+    assert_same_checkpoint(&last("last"), &last("mean"));
+    assert_ne!(bundle("last"), bundle("mean"));
 }

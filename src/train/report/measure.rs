@@ -262,6 +262,7 @@ mod tests {
             sentences: None,
             steps: vec![1],
             length_beams: vec![1],
+            beams: vec![1],
             buckets: vec![4, 9],
             resamples: 1,
             seed: 1,

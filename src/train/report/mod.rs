@@ -18,7 +18,7 @@ use crate::eval::Resamples;
 use crate::model::Dtype;
 use crate::{Error, Result, files};
 pub use measure::{Against, Bucket, Row};
-pub use scored::{Model, Parallel, Scored, Translation, Way};
+pub use scored::{Autoregressive, Model, Parallel, Scored, Translation, Way};
 
 /// What is to be measured, and on what.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,8 @@ pub struct Plan {
     pub sentences: Option<usize>,
     pub steps: Vec<u8>,
     pub length_beams: Vec<usize>,
+    /// Of an autoregressive model, which has no steps.
+    pub beams: Vec<usize>,
     /// The longest source of each bucket but the last, in words, ascending; none for no buckets.
     pub buckets: Vec<usize>,
     pub resamples: usize,
@@ -53,6 +55,9 @@ impl Plan {
             }
             () if self.length_beams.is_empty() || self.length_beams.contains(&0) => {
                 wrong("--length-beam needs numbers of at least 1")
+            }
+            () if self.beams.is_empty() || self.beams.contains(&0) => {
+                wrong("--beam needs numbers of at least 1")
             }
             () if !self.buckets.is_sorted_by(|a, b| a < b) => wrong("--buckets must ascend"),
             () if self.timed_sentences == 0 => wrong("--timed-sentences must be at least 1"),

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::{About, Plan};
 use crate::Result;
-use crate::decode::{DecodeOptions, Loaded, Steps, translate};
+use crate::decode::{DecodeOptions, Loaded, Search, Steps, search, translate};
 use crate::eval::Repetition;
-use crate::model::{Backend, Bundle};
+use crate::model::{Architecture, Backend, Bundle, Network};
 
 /// How a translation is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,14 +67,19 @@ impl Model {
     /// What is wrong with the bundle.
     pub fn open(name: Option<&str>, path: &Path, plan: &Plan) -> Result<Self> {
         let bundle = Bundle::open(path)?;
-        let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(plan.dtype))?;
-        let scored = Parallel {
-            network,
-            steps: plan.steps.iter().filter_map(|&steps| Steps::new(steps)).collect(),
-            length_beams: plan.length_beams.clone(),
+        let backend = Backend::cpu().with_dtype(plan.dtype);
+        let scored: Box<dyn Scored> = match bundle.config.architecture {
+            Architecture::Cmlm => Box::new(Parallel {
+                network: Loaded::open(&bundle, &backend)?,
+                steps: plan.steps.iter().filter_map(|&steps| Steps::new(steps)).collect(),
+                length_beams: plan.length_beams.clone(),
+            }),
+            Architecture::Ar => {
+                Box::new(Autoregressive { network: bundle.network(&backend)?, beams: plan.beams.clone() })
+            }
         };
         let name = name.map_or_else(|| path.display().to_string(), str::to_owned);
-        Ok(Self { name, bundle, scored: Box::new(scored) })
+        Ok(Self { name, bundle, scored })
     }
 
     pub fn about(&self) -> About {
@@ -116,5 +121,27 @@ impl Scored for Parallel {
                 tokens: hypothesis.collapsed().tokens,
             })
             .collect())
+    }
+}
+
+/// A model that decodes from left to right, in f32.
+pub struct Autoregressive {
+    pub network: Network,
+    pub beams: Vec<usize>,
+}
+
+impl Scored for Autoregressive {
+    fn ways(&self) -> Vec<Way> {
+        self.beams.iter().map(|&beam| Way::Beam(beam)).collect()
+    }
+
+    /// What it says twice it means twice: equal neighbours are not joined.
+    fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>> {
+        let Way::Beam(beam) = way else {
+            return Err(crate::Error::Config(format!("an autoregressive model has no way {way}")));
+        };
+        let found = search(&self.network, sources, &Search { max_batch_tokens, ..Search::new(beam) })?;
+        let translation = |tokens: Vec<u32>| Translation { repetition: Repetition::of(&tokens), tokens };
+        Ok(found.into_iter().map(|found| translation(found.hypothesis.tokens)).collect())
     }
 }
