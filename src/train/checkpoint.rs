@@ -190,7 +190,10 @@ impl Store {
         let best = self.best(self.keep_best)?;
         for path in self.list()?.into_values().rev().skip(self.keep_last) {
             if !best.contains(&path) {
-                fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+                // Under the name of what is not whole first: removing takes a while, and the machine may stop.
+                let going = self.directory.join(format!("{UNFINISHED}{}", file_name(&path)));
+                fs::rename(&path, &going).map_err(Error::io(&path))?;
+                fs::remove_dir_all(&going).map_err(Error::io(&going))?;
             }
         }
         Ok(())
