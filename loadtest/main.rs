@@ -8,8 +8,10 @@
 //! * `overload`: the capacity, then the open loop at shares of it, twice the capacity among them;
 //! * `soak`: the open loop for long, and whether the server's memory grows.
 //!
-//!     cargo run --release --example loadtest -- --texts FILE --rate 50 --duration 30 --steps 1,4
-//!     cargo run --release --example loadtest -- overload --steps 1
+//! ```text
+//! cargo run --release --example loadtest -- --texts FILE --rate 50 --duration 30 --steps 1,4
+//! cargo run --release --example loadtest -- overload --steps 1
+//! ```
 //!
 //! Without `--texts` some built-in sentences are sent.
 
