@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::Tensors;
-use super::cmlm::{initial, mean, shape, trimmed};
+use super::cmlm::{initial, outcome, shape, trimmed};
 use super::config::{Config, Data};
 use super::corpus::{Corpus, Pair};
 use super::evaluate::{Decoding, TestSet};
@@ -63,9 +63,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let mut run = Run::prepare(stage, backend, |_| objective)?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        let best = run.best(train.average_best)?;
-        let mean = if best.is_empty() { None } else { Some(mean(&best)?) };
-        write_bundle(config, &tokenizer, mean.as_ref().unwrap_or(run.published()), &output.join("bundle"))?;
+        write_bundle(config, &tokenizer, &outcome(&run, &train)?, &output.join("bundle"))?;
     }
     Ok(end)
 }

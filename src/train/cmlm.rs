@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 use candle_core::Tensor;
 
 use super::checkpoint::{Tensors, average};
-use super::config::Config;
+use super::config::{Config, Train};
 use super::corpus::Corpus;
+use super::distill::require_finished;
 use super::evaluate::{TestSet, validated_steps};
-use super::objective::Cmlm;
+use super::objective::{Cmlm, Objective};
 use super::run::{End, Published, Run, Stage};
 use crate::model::{Backend, Bundle, Config as ModelConfig, Shape, Spec};
 use crate::text::{Specials, Tokenizer};
@@ -45,6 +46,7 @@ pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
 /// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let (train, data) = (&config.train, &config.data);
+    require_finished(data)?;
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let backend = Backend::cpu();
     let shape = shape(config, &tokenizer)?;
@@ -77,10 +79,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let mut run = Run::prepare(stage, backend, |_| objective)?;
     let end = run.train(stop)?;
     if end == End::Finished {
-        let best = run.best(train.average_best)?;
-        let mean = if best.is_empty() { None } else { Some(mean(&best)?) };
-        let weights = mean.as_ref().unwrap_or(run.published());
-        write_bundle(config, &tokenizer, weights, &config.output.join("bundle"))?;
+        let weights = outcome(&run, train)?;
+        write_bundle(config, &tokenizer, &weights, &config.output.join("bundle"))?;
     }
     Ok(end)
 }
@@ -91,8 +91,15 @@ pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) ->
     write_bundle(config, &tokenizer, &mean(checkpoints)?, output)
 }
 
+/// What a finished run gives: the mean of its best checkpoints where that is asked for, else what it
+/// publishes.
+pub(super) fn outcome<O: Objective>(run: &Run<'_, O>, train: &Train) -> Result<Tensors> {
+    let best = run.best(train.average_best)?;
+    if best.is_empty() { Ok(run.published().clone()) } else { mean(&best) }
+}
+
 /// The mean weights of some checkpoints: of their moving averages, where each of them has one.
-pub(super) fn mean(checkpoints: &[PathBuf]) -> Result<Tensors> {
+fn mean(checkpoints: &[PathBuf]) -> Result<Tensors> {
     let paths: Vec<PathBuf> = checkpoints.iter().map(|c| c.join("ema.safetensors")).collect();
     average(if paths.iter().all(|p| p.exists()) { &paths } else { checkpoints })
 }

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::Lengths;
 use super::config::Data;
-use super::distill::require_finished;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
@@ -105,10 +104,8 @@ impl Corpus {
     }
 
     /// All training text of a configuration, encoded; a sentence of more than `max_tokens` is a bad line.
-    /// Distilled text must be finished.
     pub fn read_all(data: &Data, max_tokens: usize, tokenizer: &Tokenizer) -> Result<Self> {
         let mut corpus = Self::default();
-        data.distilled.as_deref().map_or(Ok(()), require_finished)?;
         for (source, target) in data.train_files() {
             let encode = |text: &str| tokenizer.encode(text);
             corpus.extend(Self::read(&source, &target, max_tokens, data.on_bad_line, encode)?);

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Dims as Settings, Mask};
 use super::corpus::{Corpus, Pair};
+use super::distill::require_finished;
 use super::evaluate::{Decoding, TestSet, validated_steps};
 use super::masking::{Masked, mask_all, mask_target, mask_translation};
 use super::objective::{Batch, Losses, Objective, Pass, Step};
@@ -43,6 +44,9 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let data = &config.data;
     let settings = config.dims.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
+    if !settings.unsupervised {
+        require_finished(data)?;
+    }
     let backend = Backend::cpu();
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;

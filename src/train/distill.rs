@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Config, Distill as Settings, distilled_files};
+use super::config::{Config, Data, Distill as Settings, distilled_files};
 use super::corpus::{Skipped, read_source_texts};
 use super::progress::Progress;
 use super::run::End;
@@ -143,11 +143,11 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     Ok(End::Finished)
 }
 
-/// Whether a folder holds finished text.
+/// For a stage that reads distilled text, where `data` names such: that it is finished.
 ///
-/// Errors: one that names the folder and what to do, where it does not.
-pub fn require_finished(folder: &Path) -> Result<()> {
-    Manifest::read(folder).map(drop)
+/// Errors: one that names the folder and what to do, where it is not.
+pub fn require_finished(data: &Data) -> Result<()> {
+    data.distilled.as_deref().map_or(Ok(()), |folder| Manifest::read(folder).map(drop))
 }
 
 fn chunk_path(folder: &Path, index: usize) -> PathBuf {
