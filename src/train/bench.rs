@@ -9,12 +9,12 @@ use super::ar::Autoregressive;
 use super::batches::{Batches, Position};
 use super::config::{Dims as DimsSettings, Following, Mask, Products};
 use super::corpus::{Corpus, Pair};
-use super::dims::Dims;
+use super::dims::{Dims, Teacher};
 use super::objective::{Cmlm, Objective, Step};
 use super::optimizer::{AdamW, Optimizer};
 use super::rng::Rng;
-use super::weights::Weights;
-use crate::model::{Backend, Network, Shape};
+use super::weights::{Weights, frozen};
+use crate::model::{Backend, Shape, Spec};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -120,11 +120,11 @@ fn random_corpus(options: &Options, rng: &Rng) -> Corpus {
 fn lanes(options: &Options) -> Result<Vec<Lane>> {
     let (backend, specials) = (Backend::cpu(), Specials::default());
     let products = options.products.into();
-    let dims = |mask, steps| -> Result<Box<dyn Objective>> {
+    let dims = |mask, steps, teacher| -> Result<Box<dyn Objective>> {
         let settings = DimsSettings { mask, steps, ema: Following::Switch(false), ..DimsSettings::default() };
         Ok(Box::new(Dims {
             settings,
-            teacher: Network::random(&options.shape, options.seed, &backend)?,
+            teacher,
             specials,
             length_weight: 0.1,
             products,
@@ -132,11 +132,15 @@ fn lanes(options: &Options) -> Result<Vec<Lane>> {
         }))
     };
     let (label_smoothing, length_weight, dropout) = (0.1, 0.1, options.dropout);
-    let stages: [(&'static str, Box<dyn Objective>); 4] = [
+    let tensors = Spec::initial(&options.shape, options.seed, backend.device())?;
+    let exact = || Ok::<_, Error>(Teacher::exact(frozen(&options.shape, &tensors, &backend)?));
+    let eight_bit = Teacher::eight_bit(frozen(&options.shape, &tensors, &backend)?, tensors.clone(), true);
+    let stages: [(&'static str, Box<dyn Objective>); 5] = [
         ("ar", Box::new(Autoregressive { specials, label_smoothing, length_weight, dropout, products })),
         ("cmlm", Box::new(Cmlm { specials, label_smoothing, length_weight, dropout, products })),
-        ("dims, random masks, 2 passes", dims(Mask::Random, 2)?),
-        ("dims, full masks, 4 passes", dims(Mask::Full, 4)?),
+        ("dims, random masks, 2 passes", dims(Mask::Random, 2, exact()?)?),
+        ("dims, full masks, 4 passes", dims(Mask::Full, 4, exact()?)?),
+        ("dims, full masks, 4 passes, teacher in q8", dims(Mask::Full, 4, eight_bit)?),
     ];
     let lane = |(stage, objective)| {
         let weights = Weights::initial(&options.shape, options.seed, &backend)?;

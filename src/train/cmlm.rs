@@ -76,7 +76,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         dropout: train.dropout as f32,
         products: train.products.into(),
     };
-    let mut run = Run::prepare(stage, backend, |_| objective)?;
+    let mut run = Run::prepare(stage, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
     if end == End::Finished {
         let weights = outcome(&run, train)?;

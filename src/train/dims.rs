@@ -22,13 +22,14 @@ use super::masking::{Masked, mask_all, mask_target, mask_translation};
 use super::objective::{Batch, Losses, Objective, Pass, Step};
 use super::rng::Rng;
 use super::run::{End, Published, Run, Stage};
+use super::weights::frozen;
 use crate::decode::{DecodeOptions, Steps, translate};
-use crate::model::{Backend, Bundle, Config as ModelConfig, Network};
+use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::{Error, Result};
-use teacher::Targets;
+pub(super) use teacher::Teacher;
 
 /// Steps whose BLEU decides which student is the best: those that it is made for.
 const SCORED_STEPS: Steps = Steps::ONE;
@@ -55,7 +56,6 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let limit = data.max_tokens_per_sentence.min(positions);
     let corpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
     let (source, target) = data.valid_files();
-    let fixed = bundle.network(&backend)?;
     let stage = Stage {
         schedule: settings.schedule(),
         output: output.clone(),
@@ -71,13 +71,22 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         starts_validated: true,
         train: train.clone(),
     };
-    let mut run = Run::prepare(stage, backend, |average| Dims {
-        teacher: average.unwrap_or(fixed),
-        specials: Specials::default(),
-        length_weight: train.length_loss_weight,
-        products: train.products.into(),
-        batch_tokens: train.batch_tokens,
-        settings,
+    let mut run = Run::prepare(stage, backend.clone(), |average| {
+        let follows = average.is_some();
+        let weights = average.unwrap_or_else(|| bundle.tensors().clone());
+        let network = frozen(&bundle.config.shape, &weights, &backend)?;
+        let teacher = match settings.teacher_dtype {
+            Dtype::F32 => Teacher::exact(network),
+            Dtype::Q8 => Teacher::eight_bit(network, weights, follows),
+        };
+        Ok(Dims {
+            teacher,
+            specials: Specials::default(),
+            length_weight: train.length_loss_weight,
+            products: train.products.into(),
+            batch_tokens: train.batch_tokens,
+            settings,
+        })
     })?;
     let end = run.train(stop)?;
     if end == End::Finished {
@@ -116,8 +125,7 @@ fn require_languages(bundle: &Bundle, source: &str, target: &str) -> Result<()> 
 /// The losses of DiMS.
 pub(super) struct Dims {
     pub settings: Settings,
-    /// No gradient reaches it. Where it follows the student, it does so between updates.
-    pub teacher: Network,
+    pub teacher: Teacher,
     pub specials: Specials,
     pub length_weight: f64,
     pub products: Precision,
@@ -136,7 +144,8 @@ impl Objective for Dims {
 
         // The same precision as the student's, so that equal weights give equal states.
         let quiet = Mode::training(0.0, 0, self.products);
-        let targets = Targets::of(&self.teacher, &batch, &masked, usize::from(self.settings.steps), &quiet)?;
+        let passes = usize::from(self.settings.steps);
+        let targets = self.teacher.targets(&pairs, &batch, &masked, passes, &quiet)?;
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
         let temperature = self.settings.temperature as f32;
@@ -165,7 +174,7 @@ impl Dims {
             .ok_or_else(|| Error::Config("dims.translation_steps must be at least 1".into()))?;
         let options = DecodeOptions { max_batch_tokens: self.batch_tokens, ..DecodeOptions::new(steps) };
         let sources: Vec<Vec<u32>> = pairs.iter().map(|pair| pair.source.clone()).collect();
-        let translations = translate(&self.teacher, &sources, &options)?;
+        let translations = translate(self.teacher.network(), &sources, &options)?;
         let Specials { bos, eos, .. } = self.specials;
         let pairs = sources.into_iter().zip(translations).map(|(source, hypotheses)| {
             let words = hypotheses.into_iter().next().unwrap_or_default().tokens;

@@ -90,12 +90,12 @@ pub struct Run<'a, O> {
 }
 
 impl<'a, O: Objective> Run<'a, O> {
-    /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given a network
-    /// over the moving average, where the run keeps one: no gradient reaches it, and it follows every update.
+    /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given the moving
+    /// average, where the run keeps one: tensors off the tape, whose memory follows every update.
     pub fn prepare(
         stage: Stage<'a>,
         backend: Backend,
-        objective: impl FnOnce(Option<Network>) -> O,
+        objective: impl FnOnce(Option<Tensors>) -> Result<O>,
     ) -> Result<Self> {
         let Stage { train, shape, .. } = &stage;
         let weights = Weights::of(shape, &stage.initial, &backend)?;
@@ -136,7 +136,7 @@ impl<'a, O: Objective> Run<'a, O> {
                 State { config: stage.config.clone(), ..saved.state }
             }
         };
-        let averaged = ema.as_ref().map(|ema| frozen(shape, &ema.tensors(), &backend)).transpose()?;
+        let averaged = ema.as_ref().map(Ema::tensors);
         let published = match (&ema, stage.published) {
             (Some(ema), Published::Average) => ema.tensors(),
             _ => weights.tensors(),
@@ -149,7 +149,7 @@ impl<'a, O: Objective> Run<'a, O> {
             log = log.mirrored(Events::open(&stage.output.join("tensorboard"))?);
         }
         Ok(Self {
-            objective: objective(averaged),
+            objective: objective(averaged)?,
             stage,
             backend,
             weights,

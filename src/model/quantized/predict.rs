@@ -4,7 +4,7 @@ use super::QuantizedNetwork;
 use super::block::{Block, Pass, by_groups, starts};
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
-use crate::nn::int8::{Attention, Strided};
+use crate::nn::int8::{Attention, Rows, Strided};
 use crate::{Error, Result};
 
 /// One row of a decoder pass.
@@ -22,41 +22,64 @@ impl QuantizedNetwork {
     /// # Errors
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas.
     pub fn predict(&self, canvases: &[Canvas]) -> Result<Vec<(u32, f32)>> {
+        self.at_wanted(canvases, 1, |last, wanted, threads| {
+            wanted.quantize_normed(last, &self.decoder_norm);
+            self.output.best_tokens(wanted, self.forbidden(), threads)
+        })
+    }
+
+    /// One decoder pass: the last states, after the final norm, of each wanted position, row after row:
+    /// `[wanted, d]`. What a teacher has to say beside its best tokens.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn states(&self, canvases: &[Canvas]) -> Result<Vec<f32>> {
+        self.at_wanted(canvases, self.shape.d_model, |last, _, _| {
+            self.decoder_norm.apply(last);
+            last.to_vec()
+        })
+    }
+
+    /// A pass, and `width` values of what `answer` makes of the last layer's rows for each wanted position.
+    fn at_wanted<T: Copy + Default + Send>(
+        &self,
+        canvases: &[Canvas],
+        width: usize,
+        answer: impl Fn(&mut [f32], &mut Rows, usize) -> Vec<T> + Sync,
+    ) -> Result<Vec<T>> {
         canvases.iter().try_for_each(|canvas| self.check(canvas.ids))?;
         if canvases.iter().any(|c| c.wanted.iter().any(|&p| p >= c.ids.len())) {
             return Err(Error::Model("a prediction is wanted outside the canvas".into()));
         }
-        let places = starts(canvases.iter().map(|canvas| canvas.wanted.len()));
-        let mut answers = vec![(0, 0.0); places.last().copied().unwrap_or(0)];
+        let places = starts(canvases.iter().map(|canvas| canvas.wanted.len() * width));
+        let mut answers = vec![T::default(); places.last().copied().unwrap_or(0)];
         let kinds = [true, false].map(|first| -> Vec<usize> {
             (0..canvases.len()).filter(|&i| self.is_first(canvases[i].ids) == first).collect()
         });
         for (own, first) in kinds.iter().zip([true, false]).filter(|(own, _)| !own.is_empty()) {
+            // All of them are, or none is, one of a first pass.
             let canvases: Vec<Canvas> = own.iter().map(|&i| canvases[i]).collect();
-            let mut predicted = self.predict_kind(&canvases, first).into_iter().flatten();
+            let lengths: Vec<usize> = canvases.iter().map(|canvas| canvas.ids.len()).collect();
+            let groups = by_groups(&lengths, |group, threads| {
+                let canvases = &canvases[group];
+                self.with_buffers(|buffers| self.decoder_pass(canvases, first, threads, buffers, &answer))
+            });
+            let mut answered = groups.into_iter().flatten();
             for &i in own {
-                answers[places[i]..places[i + 1]].iter_mut().zip(&mut predicted).for_each(|(a, b)| *a = b);
+                answers[places[i]..places[i + 1]].iter_mut().zip(&mut answered).for_each(|(a, b)| *a = b);
             }
         }
         Ok(answers)
     }
 
-    /// All canvases are, or none is, one of a first pass.
-    fn predict_kind(&self, canvases: &[Canvas], first: bool) -> Vec<Vec<(u32, f32)>> {
-        let lengths: Vec<usize> = canvases.iter().map(|canvas| canvas.ids.len()).collect();
-        by_groups(&lengths, |group, threads| {
-            let canvases = &canvases[group];
-            self.with_buffers(|buffers| self.decoder_pass(canvases, first, threads, buffers))
-        })
-    }
-
-    pub(super) fn decoder_pass(
+    pub(super) fn decoder_pass<T>(
         &self,
         canvases: &[Canvas],
         first: bool,
         threads: usize,
         buffers: &mut Buffers,
-    ) -> Vec<(u32, f32)> {
+        answer: impl Fn(&mut [f32], &mut Rows, usize) -> Vec<T>,
+    ) -> Vec<T> {
         let d = self.shape.d_model;
         let all = starts(canvases.iter().map(|canvas| canvas.ids.len()));
         let pass = Pass { starts: &all, keys: &all, d, threads };
@@ -94,8 +117,7 @@ impl QuantizedNetwork {
         pass.phase(last, &mut [], 0, |block, x, _, scratch| {
             final_layer.run_some(x, block, queries, qkv, memory(self.decoder.len() - 1), scratch);
         });
-        wanted.quantize_normed(last, &self.decoder_norm);
-        self.output.best_tokens(wanted, self.forbidden(), threads)
+        answer(last, wanted, threads)
     }
 
     /// Fills `x` and the next layer's `qkv`; answers how many layers are done.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Train;
+use crate::model::Dtype;
 use crate::train::schedule::Schedule;
 
 /// Distilling several steps into one. The defaults are the first published recipe: random masks, two
@@ -23,6 +24,9 @@ pub struct Dims {
     pub output: Option<PathBuf>,
     /// Teacher passes that the student learns to do in one.
     pub steps: u8,
+    /// What the teacher's products are in: `f32` as the student's own (`train.products`), `q8` in eight bits,
+    /// which makes four passes cheaper than one of the student's and is what the server computes with.
+    pub teacher_dtype: Dtype,
     /// Whether, and how slowly, the teacher follows the student.
     pub ema: Following,
     /// The teacher's distribution is sharpened to this temperature.
@@ -82,6 +86,7 @@ impl Default for Dims {
             teacher: None,
             output: None,
             steps: 2,
+            teacher_dtype: Dtype::F32,
             ema: Following::Auto(Auto::Auto),
             temperature: 0.5,
             hidden_weight: 0.4,

@@ -4,13 +4,33 @@
 //! again, fewer each time and none before the end. So each pass but the first reads what the one before
 //! was sure of. Pure but for the passes themselves.
 
+use std::sync::{Arc, Mutex};
+
 use candle_core::Tensor;
 
 use crate::Result;
-use crate::model::{Network, Padded};
+use crate::model::quantized::{Canvas, QuantizedNetwork, SentenceKeys};
+use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::{Mode, ops};
+use crate::train::checkpoint::Tensors;
+use crate::train::corpus::Pair;
 use crate::train::masking::Masked;
 use crate::train::objective::Batch;
+
+/// The model to imitate. No gradient reaches it. Where its weights are those of a moving average, it follows them.
+pub struct Teacher {
+    network: Network,
+    eight_bit: Option<EightBit>,
+}
+
+/// The same in eight bits: several times faster, and as the server will compute.
+struct EightBit {
+    /// Those of the network, on the same memory.
+    weights: Tensors,
+    /// Until the weights change, which `follows` says they do with each update.
+    kept: Mutex<Option<Arc<QuantizedNetwork>>>,
+    follows: bool,
+}
 
 /// The last of n teacher passes, at the masked places.
 pub struct Targets {
@@ -20,39 +40,140 @@ pub struct Targets {
     pub hidden: Tensor,
 }
 
-impl Targets {
-    /// `masked` are the rows of `batch`; `passes` is n and counts as at least 1.
-    pub fn of(
-        teacher: &Network,
+impl Teacher {
+    /// Products in the precision that `mode` says at each call: the student's.
+    pub fn exact(network: Network) -> Self {
+        Self { network, eight_bit: None }
+    }
+
+    /// Products in eight bits of `weights`, which are those of `network`, on the same memory, and change
+    /// between updates if it `follows` the student. Only the last scores over the vocabulary are the network's.
+    pub fn eight_bit(network: Network, weights: Tensors, follows: bool) -> Self {
+        Self { network, eight_bit: Some(EightBit { weights, kept: Mutex::default(), follows }) }
+    }
+
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// `masked` are the rows of `batch`, made of `pairs`; `passes` is n and counts as at least 1.
+    pub fn targets(
+        &self,
+        pairs: &[&Pair],
         batch: &Batch,
         masked: &[Masked],
         passes: usize,
         mode: &Mode,
-    ) -> Result<Self> {
-        let specials = teacher.specials();
-        let states = teacher.encode(&batch.source, mode)?;
-        let memory = teacher.memory(&states, &batch.source.lengths, mode)?;
+    ) -> Result<Targets> {
+        let read = self.read(pairs, batch, mode)?;
         let mut canvases: Vec<Vec<u32>> = masked.iter().map(|m| m.canvas.clone()).collect();
-        let mut pass = 1;
-        loop {
-            let canvas = Padded::new(canvases.iter().map(Vec::as_slice), specials.pad, teacher.device())?;
-            let decoded = teacher.decode(&canvas, &memory, mode)?;
-            let hidden = teacher.select(&decoded, batch.places.clone())?;
-            let logits = teacher.logits(&hidden, mode)?;
-            if pass >= passes {
-                return Ok(Self { logits, hidden });
-            }
-            let best = ops::best_tokens(&logits, teacher.forbidden())?;
+        for pass in 1..passes {
+            let best = self.best(&read, batch, masked, &canvases, mode)?;
             let mut rest = best.as_slice();
             for (canvas, m) in canvases.iter_mut().zip(masked) {
                 let (own, after) = rest.split_at(m.positions.len());
                 let left = masks_left(m.positions.len(), pass, passes);
-                refresh(canvas, &m.positions, own, left, specials.mask);
+                refresh(canvas, &m.positions, own, left, self.network.specials().mask);
                 rest = after;
             }
-            pass += 1;
+        }
+        let hidden = self.hidden(&read, batch, masked, &canvases, mode)?;
+        Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
+    }
+
+    fn read(&self, pairs: &[&Pair], batch: &Batch, mode: &Mode) -> Result<Source> {
+        if let Some(eight_bit) = &self.eight_bit {
+            let network = eight_bit.network(self.network.shape())?;
+            let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
+            let keys = network.encode_sentences(&sources)?.into_iter().map(|(keys, _)| keys).collect();
+            return Ok(Source::EightBit(network, keys));
+        }
+        let states = self.network.encode(&batch.source, mode)?;
+        Ok(Source::Exact(self.network.memory(&states, &batch.source.lengths, mode)?))
+    }
+
+    /// The best token of each masked place, row after row.
+    fn best(
+        &self,
+        source: &Source,
+        batch: &Batch,
+        masked: &[Masked],
+        canvases: &[Vec<u32>],
+        mode: &Mode,
+    ) -> Result<Vec<(u32, f32)>> {
+        match source {
+            Source::Exact(_) => {
+                let hidden = self.hidden(source, batch, masked, canvases, mode)?;
+                let logits = self.network.logits(&hidden, mode)?;
+                Ok(ops::best_tokens(&logits, self.network.forbidden())?)
+            }
+            Source::EightBit(network, keys) => with_rows(canvases, masked, keys, |rows| network.predict(rows)),
         }
     }
+
+    /// Last decoder states at the masked places: `[places, d]`.
+    fn hidden(
+        &self,
+        source: &Source,
+        batch: &Batch,
+        masked: &[Masked],
+        canvases: &[Vec<u32>],
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let device = self.network.device();
+        match source {
+            Source::Exact(memory) => {
+                let pad = self.network.specials().pad;
+                let canvas = Padded::new(canvases.iter().map(Vec::as_slice), pad, device)?;
+                let decoded = self.network.decode(&canvas, memory, mode)?;
+                Ok(self.network.select(&decoded, batch.places.clone())?)
+            }
+            Source::EightBit(network, keys) => {
+                let states = with_rows(canvases, masked, keys, |rows| network.states(rows))?;
+                let shape = (batch.places.len(), self.network.shape().d_model);
+                Ok(Tensor::from_vec(states, shape, device)?)
+            }
+        }
+    }
+}
+
+/// What the teacher's decoder reads of the sources of a batch.
+enum Source {
+    Exact(Memory),
+    EightBit(Arc<QuantizedNetwork>, Vec<SentenceKeys>),
+}
+
+impl EightBit {
+    /// Of the weights as they are now.
+    fn network(&self, shape: &Shape) -> Result<Arc<QuantizedNetwork>> {
+        let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        match &*kept {
+            Some(network) if !self.follows => Ok(network.clone()),
+            _ => {
+                let network = Arc::new(QuantizedNetwork::new(shape, &self.weights)?);
+                *kept = Some(network.clone());
+                Ok(network)
+            }
+        }
+    }
+}
+
+/// `f` of the canvases as rows whose masked places are wanted.
+fn with_rows<T>(
+    canvases: &[Vec<u32>],
+    masked: &[Masked],
+    keys: &[SentenceKeys],
+    f: impl FnOnce(&[Canvas]) -> Result<T>,
+) -> Result<T> {
+    let wanted: Vec<Vec<usize>> =
+        masked.iter().map(|m| m.positions.iter().map(|&p| p as usize).collect()).collect();
+    let rows: Vec<Canvas> = canvases
+        .iter()
+        .zip(&wanted)
+        .zip(keys)
+        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys })
+        .collect();
+    f(&rows)
 }
 
 /// How many of m masked places are masked again after pass j of n: r_j = ⌈(n − j)·m / n⌉, so r_n = 0.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use candle_core::{Tensor, Var};
 
 use super::*;
-use crate::model::{Padded, Shape, Spec};
+use crate::model::{Network, Padded, Shape, Spec};
 use crate::train::checkpoint::Tensors;
 use crate::train::ema::Ema;
 use crate::train::weights::{Weights, frozen};
@@ -29,6 +29,10 @@ fn follower(student: &Weights, decay: f64) -> (Ema, Network) {
 }
 
 fn objective(teacher: Network, settings: Settings) -> Dims {
+    taught_by(Teacher::exact(teacher), settings)
+}
+
+fn taught_by(teacher: Teacher, settings: Settings) -> Dims {
     Dims {
         settings,
         teacher,
@@ -195,4 +199,47 @@ fn unsupervised_targets_are_what_the_teacher_says_and_the_gold_ones_are_not_look
     let (a, b) = (losses(&dims, &student, &gold), losses(&dims, &student, &bare));
     assert_eq!(number(&a.total), number(&b.total));
     assert!(number(&a.total).is_finite() && a.masked_tokens > 0);
+}
+
+#[test]
+fn a_teacher_in_eight_bits_says_about_what_the_exact_one_says_and_follows_as_it_does() {
+    let student = student();
+    let (mut ema, exact) = follower(&student, 0.5);
+    let teachers = |follows| Teacher::eight_bit(exact.clone(), ema.tensors(), follows);
+    let (following, fixed) = (teachers(true), teachers(false));
+    let settings = Settings { mask: Mask::Full, steps: 1, temperature: 1.0, ..Settings::default() };
+    let [exact, following, fixed] = [Teacher::exact(exact.clone()), following, fixed]
+        .map(|teacher| taught_by(teacher, settings.clone()));
+    let divergence = |dims: &Dims| number(&losses(dims, &student, &pairs()).tokens);
+    assert!(divergence(&following) < 1e-3 && divergence(&fixed) < 1e-3, "the same weights, but for rounding");
+
+    for var in student.vars.values() {
+        var.set(&(var.as_detached_tensor() * -1.5).unwrap()).unwrap();
+    }
+    ema.update().unwrap();
+    let (want, got) = (divergence(&exact), divergence(&following));
+    assert!(want > 0.1 && (want - got).abs() < 0.05 * want, "{want} {got}");
+    let stale = divergence(&fixed);
+    assert!((want - stale).abs() > (want - got).abs(), "{want} {stale}");
+}
+
+#[test]
+fn several_passes_in_eight_bits_fill_all_masked_places() {
+    let student = student();
+    let (ema, network) = follower(&student, 0.9);
+    let pairs = pairs();
+    let pairs: Vec<&Pair> = pairs.iter().collect();
+    let masked: Vec<Masked> = pairs.iter().map(|pair| mask_all(&pair.target, 4)).collect();
+    let specials = Specials::default();
+    let batch = Batch::new(&pairs, &masked, shape().length_classes, &specials, network.device()).unwrap();
+    let mode = Mode::inference();
+    let exact = Teacher::exact(network.clone()).targets(&pairs, &batch, &masked, 4, &mode).unwrap();
+    let eight = Teacher::eight_bit(network, ema.tensors(), false);
+    let eight = eight.targets(&pairs, &batch, &masked, 4, &mode).unwrap();
+    assert_eq!(eight.logits.dims(), exact.logits.dims());
+    assert_eq!(eight.hidden.dims(), &[batch.masked_tokens(), shape().d_model]);
+    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let apart: f32 = flat(&eight.hidden).iter().zip(flat(&exact.hidden)).map(|(a, b)| (a - b).abs()).sum();
+    let whole: f32 = flat(&exact.hidden).iter().map(|v| v.abs()).sum();
+    assert!(apart < 0.2 * whole, "{apart} of {whole}");
 }
