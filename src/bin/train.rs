@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use tutti::decode::{Loaded, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Score, Shape};
+use tutti::train::allocator;
 use tutti::train::ar;
 use tutti::train::bench::{self, Options};
 use tutti::train::checkpoint::Store;
@@ -207,6 +208,7 @@ const STACK_BYTES: usize = 256 << 20;
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    allocator::keep_freed_memory();
     let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
     let thread = work.spawn(move || match cli.command {
         Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),

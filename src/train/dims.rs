@@ -185,10 +185,15 @@ impl Dims {
 
     fn hide(&self, target: &[u32], masks: &mut Rng) -> Masked {
         let mask = self.specials.mask;
-        match (self.settings.mask, self.settings.unsupervised) {
-            (Mask::Full, _) => mask_all(target, mask),
-            (Mask::Random, false) => mask_target(target, mask, masks),
-            (Mask::Random, true) => mask_translation(target, mask, masks),
+        let all = match self.settings.mask {
+            Mask::Full => true,
+            Mask::Random => false,
+            Mask::Mixed => masks.uniform() < 0.5,
+        };
+        match (all, self.settings.unsupervised) {
+            (true, _) => mask_all(target, mask),
+            (false, false) => mask_target(target, mask, masks),
+            (false, true) => mask_translation(target, mask, masks),
         }
     }
 }

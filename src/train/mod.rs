@@ -7,6 +7,7 @@
 //! with what the first of them made, and [`pipeline`] runs all in order. [`evaluate`] and [`report`] say how good
 //! it all is, [`bench`] how fast. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
+pub mod allocator;
 pub mod ar;
 pub mod batches;
 pub mod bench;

@@ -44,7 +44,8 @@ fn states_are_those_that_predictions_are_made_of() {
     let network = small();
     let (keys, mut canvases) = sentences(&network, &[9, 4, 25, 14, 70, 7]);
     canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
-    let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
+    let wanted: Vec<Vec<usize>> =
+        canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
     let canvases: Vec<Canvas> =
         (0..keys.len()).map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] }).collect();
     let mut rows = Rows::default();

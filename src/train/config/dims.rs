@@ -78,6 +78,9 @@ pub enum Mask {
     Random,
     /// All places, as one-step decoding does.
     Full,
+    /// Of each sentence the one or the other, as a coin falls: all places for one step, some for the later
+    /// ones of several. Not a published recipe.
+    Mixed,
 }
 
 impl Default for Dims {

@@ -107,7 +107,9 @@ impl Teacher {
                 let logits = self.network.logits(&hidden, mode)?;
                 Ok(ops::best_tokens(&logits, self.network.forbidden())?)
             }
-            Source::EightBit(network, keys) => with_rows(canvases, masked, keys, |rows| network.predict(rows)),
+            Source::EightBit(network, keys) => {
+                with_rows(canvases, masked, keys, |rows| network.predict(rows))
+            }
         }
     }
 

@@ -208,8 +208,8 @@ fn a_teacher_in_eight_bits_says_about_what_the_exact_one_says_and_follows_as_it_
     let teachers = |follows| Teacher::eight_bit(exact.clone(), ema.tensors(), follows);
     let (following, fixed) = (teachers(true), teachers(false));
     let settings = Settings { mask: Mask::Full, steps: 1, temperature: 1.0, ..Settings::default() };
-    let [exact, following, fixed] = [Teacher::exact(exact.clone()), following, fixed]
-        .map(|teacher| taught_by(teacher, settings.clone()));
+    let [exact, following, fixed] =
+        [Teacher::exact(exact.clone()), following, fixed].map(|teacher| taught_by(teacher, settings.clone()));
     let divergence = |dims: &Dims| number(&losses(dims, &student, &pairs()).tokens);
     assert!(divergence(&following) < 1e-3 && divergence(&fixed) < 1e-3, "the same weights, but for rounding");
 
@@ -242,4 +242,16 @@ fn several_passes_in_eight_bits_fill_all_masked_places() {
     let apart: f32 = flat(&eight.hidden).iter().zip(flat(&exact.hidden)).map(|(a, b)| (a - b).abs()).sum();
     let whole: f32 = flat(&exact.hidden).iter().map(|v| v.abs()).sum();
     assert!(apart < 0.2 * whole, "{apart} of {whole}");
+}
+
+#[test]
+fn mixed_masks_hide_all_of_about_half_of_the_sentences_and_some_of_the_others() {
+    let dims = objective(student().network, Settings { mask: Mask::Mixed, ..Settings::default() });
+    let target: Vec<u32> = [1].into_iter().chain(10..30).chain([2]).collect();
+    let mut masks = Rng::from_seed(3);
+    let hidden: Vec<usize> = (0..2_000).map(|_| dims.hide(&target, &mut masks).positions.len()).collect();
+    let all = hidden.iter().filter(|&&count| count == 20).count();
+    // Of the other half, a twentieth has all hidden by chance.
+    assert!((950..1_100).contains(&all), "{all}");
+    assert!((1..20).all(|count| hidden.contains(&count)));
 }
