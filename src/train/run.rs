@@ -5,6 +5,8 @@
 //! weights before it: batches, masks and dropout are drawn from streams named by n. So a run that was
 //! stopped goes on exactly as if it had not been.
 
+mod sums;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -29,6 +31,7 @@ use crate::decode::Search;
 use crate::model::{Backend, Network, Shape};
 use crate::text::Tokenizer;
 use crate::{Error, Result};
+use sums::{Means, Update};
 
 const SAMPLES: usize = 3;
 
@@ -167,14 +170,27 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
-        let train = self.stage.train.clone();
         let (corpus, device) = (&self.stage.corpus, self.backend.device_name().to_string());
         let start =
             log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
         self.log.write(&Event::Start(start))?;
-        let progress = Progress::new("updates", train.updates, self.state.update);
+        let progress = Progress::new("updates", self.stage.train.updates, self.state.update);
+        let done = self.go_on(stop, &progress);
+        progress.finish();
+        let reason = match &done {
+            Ok((_, reason)) => (*reason).to_string(),
+            Err(error) => error.to_string(),
+        };
+        let told = self.log.write(&Event::Stop(log::Stop { update: self.state.update, reason }));
+        let (end, _) = done?;
+        told.map(|()| end)
+    }
+
+    /// How it ended, and why.
+    fn go_on(&mut self, stop: &AtomicBool, progress: &Progress) -> Result<(End, &'static str)> {
+        let train = self.stage.train.clone();
         if self.stage.starts_validated && self.state.update == 0 && self.state.score.is_none() {
-            self.validate(&progress)?;
+            self.validate(progress)?;
             self.save()?;
         }
         let mut throughput = Throughput::start();
@@ -222,7 +238,7 @@ impl<'a, O: Objective> Run<'a, O> {
             let last = update == train.updates;
             let validates = last || update.is_multiple_of(train.validate_every);
             if validates {
-                self.validate(&progress)?;
+                self.validate(progress)?;
             }
             // A score without its weights would be of no use.
             if validates || update.is_multiple_of(train.checkpoint_every) {
@@ -233,9 +249,7 @@ impl<'a, O: Objective> Run<'a, O> {
         if end == End::Interrupted {
             self.save()?;
         }
-        progress.finish();
-        self.log.write(&Event::Stop(log::Stop { update: self.state.update, reason: reason.into() }))?;
-        Ok(end)
+        Ok((end, reason))
     }
 
     /// One optimiser update over `accumulate` micro-batches, each weighted by its masked tokens.
@@ -340,64 +354,5 @@ impl<'a, O: Objective> Run<'a, O> {
         let path = self.store.save(&checkpoint)?;
         let (update, score) = (self.state.update, self.state.score);
         self.log.write(&Event::Checkpoint(log::Saved { update, path, score }))
-    }
-}
-
-/// Sums over the masked tokens of one update.
-#[derive(Clone, Copy, Debug, Default)]
-struct Update {
-    masked_tokens: usize,
-    target_tokens: usize,
-    loss: f64,
-    hidden_loss: Option<f64>,
-    length_loss: f64,
-    norm: f64,
-    applied: bool,
-}
-
-impl Update {
-    fn add(&mut self, losses: &Losses) -> Result<()> {
-        let sum = |mean: &candle_core::Tensor| -> Result<f64> {
-            Ok(f64::from(mean.to_scalar::<f32>()?) * losses.masked_tokens as f64)
-        };
-        self.loss += sum(&losses.tokens)?;
-        self.length_loss += sum(&losses.length)?;
-        if let Some(hidden) = &losses.hidden {
-            *self.hidden_loss.get_or_insert(0.0) += sum(hidden)?;
-        }
-        self.masked_tokens += losses.masked_tokens;
-        self.target_tokens += losses.target_tokens;
-        Ok(())
-    }
-}
-
-#[derive(Default)]
-struct Means {
-    updates: usize,
-    masked_tokens: usize,
-    loss: f64,
-    hidden_loss: Option<f64>,
-    length_loss: f64,
-    norm: f64,
-}
-
-impl Means {
-    fn add(&mut self, update: &Update) {
-        self.updates += 1;
-        self.masked_tokens += update.masked_tokens;
-        self.loss += update.loss;
-        self.length_loss += update.length_loss;
-        self.norm += update.norm;
-        if let Some(hidden) = update.hidden_loss {
-            *self.hidden_loss.get_or_insert(0.0) += hidden;
-        }
-    }
-
-    fn per_token(&self, sum: f64) -> f64 {
-        sum / self.masked_tokens.max(1) as f64
-    }
-
-    fn norm(&self) -> f64 {
-        self.norm / self.updates.max(1) as f64
     }
 }

@@ -186,6 +186,17 @@ fn a_run_that_is_interrupted_saves_before_it_ends() {
 }
 
 #[test]
+fn a_run_that_fails_says_why_in_its_log() {
+    let toy = Toy::new();
+    toy.config("run", "updates = 50\nmax_skips_in_a_row = 2");
+    let config = Config::read(&toy.path("run.toml"), &["train.learning_rate=1e30".into()]).unwrap();
+    let failed = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    let text = fs::read_to_string(toy.path("run/log.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((last["event"].as_str(), last["reason"].as_str()), (Some("stop"), Some(failed.as_str())));
+}
+
+#[test]
 fn another_seed_gives_other_weights_and_is_refused_in_the_same_folder() {
     let toy = Toy::new();
     toy.run("one", 2);
