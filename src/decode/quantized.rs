@@ -1,7 +1,6 @@
 //! The network in eight bits behind the seam.
 
-use super::network::inner_lengths;
-use super::{Encoded, Limits, Prediction, Row, Translator};
+use super::{Encoded, Limits, Prediction, Row, Translator, inner_lengths};
 use crate::Result;
 use crate::model::{QuantizedNetwork, SentenceKeys, quantized::Canvas};
 use crate::text::Specials;

@@ -18,12 +18,12 @@ use super::config::{Config, Dims as Settings, Mask};
 use super::corpus::{Corpus, Pair};
 use super::distill::require_finished;
 use super::evaluate::{Decoding, TestSet, validated_steps};
-use super::masking::{Masked, mask_all, mask_target, mask_translation};
+use super::masking::{Masked, mask_all, mask_target, mask_translation, masks_only};
 use super::objective::{Batch, Losses, Objective, Pass, Step};
 use super::rng::Rng;
 use super::run::{End, Published, Run, Stage};
 use super::weights::frozen;
-use crate::decode::{DecodeOptions, Steps, translate};
+use crate::decode::{DecodeOptions, Steps, length_beam, translate};
 use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
@@ -138,14 +138,20 @@ impl Objective for Dims {
         let Step { student, mut masks, dropout, .. } = step;
         let pairs = self.with_targets(step.pairs)?;
         let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();
-        let masked: Vec<_> = pairs.iter().map(|pair| self.hide(&pair.target, &mut masks)).collect();
+        // The same precision as the student's, so that equal weights give equal states.
+        let quiet = Mode::training(0.0, 0, self.products);
+        let source = self.teacher.read(&pairs, &quiet)?;
+        let lengths = source.length_log_probs.iter();
+        let masked: Vec<_> = pairs
+            .iter()
+            .zip(lengths)
+            .map(|(pair, lengths)| self.hide(&pair.target, lengths, &mut masks))
+            .collect();
         let classes = student.shape().length_classes;
         let batch = Batch::new(&pairs, &masked, classes, &self.specials, student.device())?;
 
-        // The same precision as the student's, so that equal weights give equal states.
-        let quiet = Mode::training(0.0, 0, self.products);
         let passes = usize::from(self.settings.steps);
-        let targets = self.teacher.targets(&pairs, &batch, &masked, passes, &quiet)?;
+        let targets = self.teacher.targets(&source, &batch, &masked, passes, &quiet)?;
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
         let temperature = self.settings.temperature as f32;
@@ -183,17 +189,22 @@ impl Dims {
         Ok(pairs.collect())
     }
 
-    fn hide(&self, target: &[u32], masks: &mut Rng) -> Masked {
+    /// `length_log_probs` are the teacher's.
+    fn hide(&self, target: &[u32], length_log_probs: &[f32], masks: &mut Rng) -> Masked {
         let mask = self.specials.mask;
         let all = match self.settings.mask {
             Mask::Full => true,
             Mask::Random => false,
             Mask::Mixed => masks.uniform() < 0.5,
         };
-        match (all, self.settings.unsupervised) {
-            (true, _) => mask_all(target, mask),
-            (false, false) => mask_target(target, mask, masks),
-            (false, true) => mask_translation(target, mask, masks),
+        let beam = if all { self.settings.length_beam } else { 0 };
+        let lengths = if beam > 0 { length_beam(length_log_probs, beam) } else { Vec::new() };
+        let drawn = (!lengths.is_empty()).then(|| lengths[masks.below(lengths.len())]);
+        match (drawn, all, self.settings.unsupervised) {
+            (Some(inner), ..) => masks_only(inner, &self.specials),
+            (None, true, _) => mask_all(target, mask),
+            (None, false, false) => mask_target(target, mask, masks),
+            (None, false, true) => mask_translation(target, mask, masks),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! So the number of masks is uniform over 1..=L, and `bos` and `eos` always stand.
 
 use super::rng::Rng;
+use crate::text::Specials;
 
 /// A target with some of its inner tokens hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Masked {
     pub canvas: Vec<u32>,
     /// Where the masks are, ascending; never the first or the last place.
     pub positions: Vec<u32>,
-    /// The hidden token of each position.
+    /// The hidden token of each position; none of a canvas that was made of no target.
     pub gold: Vec<u32>,
 }
 
@@ -34,6 +35,13 @@ pub fn mask_translation(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
 /// Masks all inner tokens: the canvas that decoding starts from.
 pub fn mask_all(target: &[u32], mask: u32) -> Masked {
     hide(target, mask, (0..target.len().saturating_sub(2)).collect())
+}
+
+/// A canvas of `inner` masks that is nobody's target: its places have no gold tokens.
+pub fn masks_only(inner: usize, specials: &Specials) -> Masked {
+    let Specials { bos, eos, mask, .. } = *specials;
+    let canvas = [&[bos], vec![mask; inner].as_slice(), &[eos]].concat();
+    Masked { canvas, positions: (1..=inner as u32).collect(), gold: Vec::new() }
 }
 
 /// `inner` counts from 0 at the token after `bos`.

@@ -34,6 +34,10 @@ pub struct Dims {
     /// Weight of the distance between hidden states.
     pub hidden_weight: f64,
     pub mask: Mask,
+    /// Where all places are masked the target is not needed but for its length. Above 0 the canvas has instead
+    /// one of so many lengths that the teacher finds the most probable, as in decoding: the student learns from
+    /// the canvases that it will get, and how sure to be of each. 0 for the target's own length, as published.
+    pub length_beam: usize,
     /// Of the student; the published one trains without.
     pub dropout: f64,
     /// U-DiMS: targets are the teacher's own translations, and `data.target` is not read.
@@ -94,6 +98,7 @@ impl Default for Dims {
             temperature: 0.5,
             hidden_weight: 0.4,
             mask: Mask::Random,
+            length_beam: 0,
             dropout: 0.0,
             unsupervised: false,
             translation_steps: 4,

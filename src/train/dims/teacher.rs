@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::decode::inner_lengths;
 use crate::model::quantized::{Canvas, QuantizedNetwork, SentenceKeys};
 use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::{Mode, ops};
@@ -56,19 +57,41 @@ impl Teacher {
         &self.network
     }
 
-    /// `masked` are the rows of `batch`, made of `pairs`; `passes` is n and counts as at least 1.
+    /// The encoder's pass.
+    pub fn read(&self, pairs: &[&Pair], mode: &Mode) -> Result<Source> {
+        let network = &self.network;
+        let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
+        let (memory, classes) = match &self.eight_bit {
+            Some(eight_bit) => {
+                let eight_bit = eight_bit.network(network.shape())?;
+                let (keys, classes) = eight_bit.encode_sentences(&sources)?.into_iter().unzip();
+                (Read::EightBit(eight_bit, keys), classes)
+            }
+            None => {
+                let padded = Padded::new(sources.iter().copied(), network.specials().pad, network.device())?;
+                let states = network.encode(&padded, mode)?;
+                let classes = ops::log_softmax(&network.length_logits(&states, &padded.lengths, mode)?)?;
+                (Read::Exact(network.memory(&states, &padded.lengths, mode)?), classes)
+            }
+        };
+        let limit = network.shape().max_positions - 2;
+        let scores = |(classes, source): (&Vec<f32>, &&[u32])| inner_lengths(classes, source.len(), limit);
+        Ok(Source { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
+    }
+
+    /// `masked` are the rows of `batch`, whose sources `source` is of; `passes` is n and counts as at least 1.
     pub fn targets(
         &self,
-        pairs: &[&Pair],
+        source: &Source,
         batch: &Batch,
         masked: &[Masked],
         passes: usize,
         mode: &Mode,
     ) -> Result<Targets> {
-        let read = self.read(pairs, batch, mode)?;
+        let read = &source.memory;
         let mut canvases: Vec<Vec<u32>> = masked.iter().map(|m| m.canvas.clone()).collect();
         for pass in 1..passes {
-            let best = self.best(&read, batch, masked, &canvases, mode)?;
+            let best = self.best(read, batch, masked, &canvases, mode)?;
             let mut rest = best.as_slice();
             for (canvas, m) in canvases.iter_mut().zip(masked) {
                 let (own, after) = rest.split_at(m.positions.len());
@@ -77,60 +100,47 @@ impl Teacher {
                 rest = after;
             }
         }
-        let hidden = self.hidden(&read, batch, masked, &canvases, mode)?;
+        let hidden = self.hidden(read, batch, masked, &canvases, mode)?;
         Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
-    }
-
-    fn read(&self, pairs: &[&Pair], batch: &Batch, mode: &Mode) -> Result<Source> {
-        if let Some(eight_bit) = &self.eight_bit {
-            let network = eight_bit.network(self.network.shape())?;
-            let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
-            let keys = network.encode_sentences(&sources)?.into_iter().map(|(keys, _)| keys).collect();
-            return Ok(Source::EightBit(network, keys));
-        }
-        let states = self.network.encode(&batch.source, mode)?;
-        Ok(Source::Exact(self.network.memory(&states, &batch.source.lengths, mode)?))
     }
 
     /// The best token of each masked place, row after row.
     fn best(
         &self,
-        source: &Source,
+        read: &Read,
         batch: &Batch,
         masked: &[Masked],
         canvases: &[Vec<u32>],
         mode: &Mode,
     ) -> Result<Vec<(u32, f32)>> {
-        match source {
-            Source::Exact(_) => {
-                let hidden = self.hidden(source, batch, masked, canvases, mode)?;
+        match read {
+            Read::Exact(_) => {
+                let hidden = self.hidden(read, batch, masked, canvases, mode)?;
                 let logits = self.network.logits(&hidden, mode)?;
                 Ok(ops::best_tokens(&logits, self.network.forbidden())?)
             }
-            Source::EightBit(network, keys) => {
-                with_rows(canvases, masked, keys, |rows| network.predict(rows))
-            }
+            Read::EightBit(network, keys) => with_rows(canvases, masked, keys, |rows| network.predict(rows)),
         }
     }
 
     /// Last decoder states at the masked places: `[places, d]`.
     fn hidden(
         &self,
-        source: &Source,
+        read: &Read,
         batch: &Batch,
         masked: &[Masked],
         canvases: &[Vec<u32>],
         mode: &Mode,
     ) -> Result<Tensor> {
         let device = self.network.device();
-        match source {
-            Source::Exact(memory) => {
+        match read {
+            Read::Exact(memory) => {
                 let pad = self.network.specials().pad;
                 let canvas = Padded::new(canvases.iter().map(Vec::as_slice), pad, device)?;
                 let decoded = self.network.decode(&canvas, memory, mode)?;
                 Ok(self.network.select(&decoded, batch.places.clone())?)
             }
-            Source::EightBit(network, keys) => {
+            Read::EightBit(network, keys) => {
                 let states = with_rows(canvases, masked, keys, |rows| network.states(rows))?;
                 let shape = (batch.places.len(), self.network.shape().d_model);
                 Ok(Tensor::from_vec(states, shape, device)?)
@@ -139,8 +149,15 @@ impl Teacher {
     }
 }
 
-/// What the teacher's decoder reads of the sources of a batch.
-enum Source {
+/// What the teacher made of the sources of a batch.
+pub struct Source {
+    memory: Read,
+    /// Of each sentence: the log-probability of every number of inner tokens, from 0 up.
+    pub length_log_probs: Vec<Vec<f32>>,
+}
+
+/// What its decoder reads of them.
+enum Read {
     Exact(Memory),
     EightBit(Arc<QuantizedNetwork>, Vec<SentenceKeys>),
 }

@@ -233,9 +233,12 @@ fn several_passes_in_eight_bits_fill_all_masked_places() {
     let specials = Specials::default();
     let batch = Batch::new(&pairs, &masked, shape().length_classes, &specials, network.device()).unwrap();
     let mode = Mode::inference();
-    let exact = Teacher::exact(network.clone()).targets(&pairs, &batch, &masked, 4, &mode).unwrap();
-    let eight = Teacher::eight_bit(network, ema.tensors(), false);
-    let eight = eight.targets(&pairs, &batch, &masked, 4, &mode).unwrap();
+    let targets = |teacher: Teacher| {
+        let source = teacher.read(&pairs, &mode).unwrap();
+        teacher.targets(&source, &batch, &masked, 4, &mode).unwrap()
+    };
+    let exact = targets(Teacher::exact(network.clone()));
+    let eight = targets(Teacher::eight_bit(network.clone(), ema.tensors(), false));
     assert_eq!(eight.logits.dims(), exact.logits.dims());
     assert_eq!(eight.hidden.dims(), &[batch.masked_tokens(), shape().d_model]);
     let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -249,9 +252,32 @@ fn mixed_masks_hide_all_of_about_half_of_the_sentences_and_some_of_the_others() 
     let dims = objective(student().network, Settings { mask: Mask::Mixed, ..Settings::default() });
     let target: Vec<u32> = [1].into_iter().chain(10..30).chain([2]).collect();
     let mut masks = Rng::from_seed(3);
-    let hidden: Vec<usize> = (0..2_000).map(|_| dims.hide(&target, &mut masks).positions.len()).collect();
+    let hidden: Vec<usize> =
+        (0..2_000).map(|_| dims.hide(&target, &[], &mut masks).positions.len()).collect();
     let all = hidden.iter().filter(|&&count| count == 20).count();
     // Of the other half, a twentieth has all hidden by chance.
     assert!((950..1_100).contains(&all), "{all}");
     assert!((1..20).all(|count| hidden.contains(&count)));
+}
+
+#[test]
+fn a_full_canvas_may_have_one_of_the_lengths_that_the_teacher_finds_most_probable() {
+    let network = student().network;
+    let settings = |length_beam| Settings { mask: Mask::Full, length_beam, ..Settings::default() };
+    let lengths = |length_beam| -> Vec<usize> {
+        let dims = objective(network.clone(), settings(length_beam));
+        let mut masks = Rng::from_seed(5);
+        let target = [1, 20, 21, 22, 23, 2];
+        let log_probs = [f32::NEG_INFINITY, -5.0, -1.0, -2.0, -4.0, -3.0];
+        (0..99).map(|_| dims.hide(&target, &log_probs, &mut masks).positions.len()).collect()
+    };
+    assert!(lengths(0).iter().all(|&inner| inner == 4), "the target's own");
+    assert!(lengths(1).iter().all(|&inner| inner == 2));
+    let drawn = lengths(3);
+    assert!([2, 3, 5].iter().all(|length| drawn.iter().filter(|l| *l == length).count() > 20), "{drawn:?}");
+
+    let student = student();
+    let (_ema, teacher) = follower(&student, 0.9);
+    let all = losses(&objective(teacher, settings(3)), &student, &pairs());
+    assert!(number(&all.total).is_finite() && all.masked_tokens > 0);
 }
