@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{Encoded, Limits, Prediction, Row, Translator};
-use crate::model::{Memory, Network, Padded};
+use crate::model::{Memory, Network, Padded, Refresh};
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -29,6 +29,10 @@ impl Translator for Network {
         Network::specials(self)
     }
 
+    fn refresh(&self) -> Refresh {
+        self.shape().refresh
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceMemory>>> {
         if sources.is_empty() {
             return Ok(Vec::new());
@@ -48,7 +52,7 @@ impl Translator for Network {
                     .iter()
                     .map(|layer| layer.get(i)?.narrow(0, 0, len))
                     .collect::<candle_core::Result<_>>()?;
-                let length_log_probs = inner_lengths(&classes[i], len, limit);
+                let length_log_probs = self.shape().lengths.inner_scores(&classes[i], len, limit);
                 Ok(Encoded { memory: SentenceMemory { layers, len }, length_log_probs })
             })
             .collect()
@@ -91,31 +95,5 @@ fn check_ids<'a>(rows: impl Iterator<Item = &'a [u32]>, vocab: usize) -> Result<
     match rows.flatten().find(|&&id| id as usize >= vocab) {
         None => Ok(()),
         Some(id) => Err(Error::Model(format!("token {id} is outside the vocabulary of {vocab}"))),
-    }
-}
-
-/// Scores of the offset classes as scores of inner target lengths 0..=limit: class c of C means
-/// `source + c - C / 2` tokens with bos and eos, two less without.
-pub(super) fn inner_lengths(classes: &[f32], source: usize, limit: usize) -> Vec<f32> {
-    let shift = source as isize - classes.len() as isize / 2 - 2;
-    (0..=limit as isize)
-        .map(|inner| usize::try_from(inner - shift).ok().and_then(|c| classes.get(c)).copied())
-        .map(|score| score.unwrap_or(f32::NEG_INFINITY))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_middle_class_is_a_translation_as_long_as_its_source() {
-        let classes: Vec<f32> = (0..8).map(|c| -(c as f32)).collect();
-        let scores = inner_lengths(&classes, 6, 12); // 4 words
-        assert_eq!(scores[4], -4.0);
-        assert_eq!(scores[0], 0.0);
-        assert_eq!(scores[7], -7.0);
-        assert_eq!(scores[8], f32::NEG_INFINITY);
-        assert_eq!(scores.len(), 13);
     }
 }

@@ -131,8 +131,7 @@ impl Objective for Dims {
         let pairs = self.with_targets(step.pairs)?;
         let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();
         let masked: Vec<_> = pairs.iter().map(|pair| self.hide(&pair.target, &mut masks)).collect();
-        let classes = student.shape().length_classes;
-        let batch = Batch::new(&pairs, &masked, classes, &self.specials, student.device())?;
+        let batch = Batch::new(&pairs, &masked, student.shape(), &self.specials, student.device())?;
 
         // The same precision as the student's, so that equal weights give equal states.
         let quiet = Mode::training(0.0, 0, self.products);
