@@ -324,8 +324,7 @@ fn a_run_of_a_cmlmc_that_is_stopped_and_resumed_equals_one_that_is_not() {
 #[test]
 fn a_cmlmc_learns_the_toy_language_and_its_steps_are_distilled() {
     let toy = Toy::new();
-    let train =
-        format!("updates = 600\ndropout = 0.0\nvalidate_every = 600\ncheckpoint_every = 600\n{CMLMC}");
+    let train = format!("updates = 600\ndropout = 0.0\n{CMLMC}");
     cmlm::run(&toy.config("learnt", &train), &AtomicBool::new(false)).unwrap();
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     assert_eq!(bundle.config.shape.refresh, Refresh::All);
