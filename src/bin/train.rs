@@ -17,7 +17,7 @@ use tutti::train::dims;
 use tutti::train::distill::{self, Manifest, Shard};
 use tutti::train::evaluate::{Decoding, Measured, TestSet, evaluate, evaluate_search};
 use tutti::train::run::End;
-use tutti::train::{pipeline, report, vocabulary};
+use tutti::train::{fairseq, pipeline, report, vocabulary};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -43,6 +43,9 @@ enum Command {
     Dims(RunArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
+    /// Take over a model that was trained elsewhere
+    #[command(subcommand)]
+    Import(ImportFrom),
     /// Measure how fast an update is, for each kind of stage, on random text and weights
     Bench(BenchArgs),
     /// Score a bundle on parallel text, at each number of steps
@@ -83,6 +86,34 @@ struct AverageArgs {
     /// Take these checkpoint folders instead
     #[arg(long, num_args = 1..)]
     checkpoints: Vec<PathBuf>,
+    /// Folder of the bundle
+    #[arg(long)]
+    output: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum ImportFrom {
+    /// A CMLM, CMLMC or DiMS checkpoint of fairseq
+    Fairseq(FairseqArgs),
+}
+
+#[derive(Args)]
+struct FairseqArgs {
+    /// The checkpoint, model.pt
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// The dictionary of both languages, dict.txt
+    #[arg(long)]
+    dict: PathBuf,
+    /// The codes of subword-nmt or fastBPE that the text was cut into pieces with
+    #[arg(long)]
+    codes: PathBuf,
+    /// Language code; the checkpoint's own where left out
+    #[arg(long)]
+    source: Option<String>,
+    /// Language code; the checkpoint's own where left out
+    #[arg(long)]
+    target: Option<String>,
     /// Folder of the bundle
     #[arg(long)]
     output: PathBuf,
@@ -220,6 +251,7 @@ fn main() -> Result<()> {
         Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
         Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => average_bundle(&args),
+        Command::Import(ImportFrom::Fairseq(args)) => import_fairseq(args),
         Command::Bench(args) => bench_updates(&args),
         Command::Evaluate(args) => evaluate_bundle(&args),
         Command::Report(args) => report_models(args),
@@ -301,6 +333,20 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
     }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
     eprintln!("{}: mean of {}", args.output.display(), names.join(", "));
+    Ok(())
+}
+
+fn import_fairseq(args: FairseqArgs) -> Result<()> {
+    let FairseqArgs { checkpoint, dict, codes, source: source_lang, target: target_lang, output } = args;
+    fairseq::import(&fairseq::Import {
+        checkpoint,
+        dict,
+        codes,
+        output: output.clone(),
+        source_lang,
+        target_lang,
+    })?;
+    eprintln!("done: {}", output.display());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! driver both decode through this, so a sentence comes out the same by either way.
 
 use super::{Canvas, Hypothesis, Prediction, Row, Steps, hypothesis::best_first, length::length_beam};
+use crate::model::Refresh;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -17,12 +18,19 @@ impl Beam {
     ///
     /// # Errors
     /// [`Error::Model`] where no length is possible.
-    pub fn new(length_log_probs: &[f32], beam: usize, steps: Steps, specials: Specials) -> Result<Self> {
+    pub fn new(
+        length_log_probs: &[f32],
+        beam: usize,
+        steps: Steps,
+        specials: Specials,
+        refresh: Refresh,
+    ) -> Result<Self> {
         let lengths = length_beam(length_log_probs, beam);
         if lengths.is_empty() {
             return Err(Error::Model("no target length has a probability".into()));
         }
-        Ok(Self { canvases: lengths.into_iter().map(|l| Canvas::new(l, steps, specials)).collect() })
+        let canvas = |length| Canvas::new(length, steps, specials).refreshing(refresh);
+        Ok(Self { canvases: lengths.into_iter().map(canvas).collect() })
     }
 
     /// Every canvas, finished or not, most probable length first.
@@ -82,7 +90,9 @@ mod tests {
     #[test]
     fn short_canvases_leave_and_the_best_score_wins() {
         let steps = Steps::new(2).unwrap();
-        let mut beam = Beam::new(&[0.0, -1.0, -3.0, -3.0, -0.5], 2, steps, Specials::default()).unwrap();
+        let mut beam =
+            Beam::new(&[0.0, -1.0, -3.0, -3.0, -0.5], 2, steps, Specials::default(), Refresh::Masked)
+                .unwrap();
         let rows: Vec<_> = beam.rows(&()).map(|row| row.wanted.len()).collect();
         assert_eq!(rows, [4, 1]);
         beam.apply(&[answer(4, -2.0), answer(1, -1.0)]).unwrap();
@@ -97,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_sentence_without_a_possible_length_is_an_error() {
-        let none = Beam::new(&[0.0, f32::NEG_INFINITY], 3, Steps::ONE, Specials::default());
+        let none = Beam::new(&[0.0, f32::NEG_INFINITY], 3, Steps::ONE, Specials::default(), Refresh::Masked);
         assert!(matches!(none, Err(Error::Model(_))));
     }
 }

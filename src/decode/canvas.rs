@@ -5,6 +5,7 @@
 //! knows which other rows shared its pass.
 
 use super::{Hypothesis, Prediction, Steps};
+use crate::model::Refresh;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -15,8 +16,11 @@ use crate::{Error, Result};
 /// `k = floor(L·(1 − (t+1)/T))` places of lowest score are masked again, ties at the lower index,
 /// where L counts the inner places that are not pinned.
 ///
-/// A canvas is finished after T passes, or as soon as a pass leaves nothing to remask (short
-/// canvases). Two passes that fill in the same text do not end it: early passes reveal few places, so
+/// Where the network may refresh all places ([`Refresh::All`]), every pass writes all that are not pinned,
+/// with their scores (CMLMC, Huang et al. 2022).
+///
+/// A canvas is finished after T passes, or as soon as the next pass could change nothing: none of its
+/// places would be masked (short canvases), and those that may be refreshed came out as they stood. Two passes that fill in the same text do not end it: early passes reveal few places, so
 /// they often agree on the one-step translation with all its repeats, which the passes after them would
 /// have mended (`models/en-de` on 400 validation sentences, repeats kept: 24.5 BLEU at ten steps with such
 /// a rule, 27.7 without).
@@ -28,8 +32,10 @@ pub struct Canvas {
     scores: Vec<f32>,
     /// Places of `tokens` that the network fills, ascending.
     free: Vec<usize>,
-    /// Places of `tokens` that hold a mask, ascending: a subset of `free`.
+    /// Places of `tokens` that the next pass writes, ascending: those of `free` that hold a mask or, until
+    /// the canvas is finished, all of them.
     wanted: Vec<usize>,
+    refresh: Refresh,
     steps: Steps,
     used: usize,
     specials: Specials,
@@ -43,7 +49,14 @@ impl Canvas {
         tokens[inner_len + 1] = specials.eos;
         let free: Vec<usize> = (1..=inner_len).collect();
         let scores = vec![0.0; tokens.len()];
-        Self { tokens, scores, wanted: free.clone(), free, steps, used: 0, specials }
+        let refresh = Refresh::default();
+        Self { tokens, scores, wanted: free.clone(), free, refresh, steps, used: 0, specials }
+    }
+
+    /// Before the first pass: what passes may write.
+    #[must_use]
+    pub fn refreshing(self, refresh: Refresh) -> Self {
+        Self { refresh, ..self }
     }
 
     /// A canvas on which the `pins` (inner index, token) stand from the start and are never remasked.
@@ -83,7 +96,7 @@ impl Canvas {
         &self.tokens
     }
 
-    /// The masked places of [`tokens`](Self::tokens), ascending: what the next pass must predict.
+    /// The places of [`tokens`](Self::tokens), ascending, that the next pass must predict.
     /// Empty exactly when [`finished`](Self::finished).
     pub fn wanted(&self) -> &[usize] {
         &self.wanted
@@ -110,13 +123,15 @@ impl Canvas {
         if self.finished() {
             return Ok(());
         }
+        let mut changed = false; // always where a mask stood, which no prediction is
         for (&place, prediction) in self.wanted.iter().zip(predictions) {
+            changed |= self.tokens[place] != prediction.token;
             self.tokens[place] = prediction.token;
             self.scores[place] = prediction.log_prob;
         }
         self.used += 1;
         self.wanted.clear();
-        if self.used < self.steps.get() {
+        if changed && self.used < self.steps.get() {
             self.remask();
         }
         Ok(())
@@ -147,13 +162,16 @@ impl Canvas {
         for &place in &by_score {
             self.tokens[place] = self.specials.mask;
         }
-        self.wanted = by_score;
+        self.wanted = match self.refresh {
+            Refresh::Masked => by_score,
+            Refresh::All => self.free.clone(),
+        };
     }
 
     fn check(&self, predictions: &[Prediction]) -> Result<()> {
         if predictions.len() != self.wanted.len() {
             return Err(Error::Model(format!(
-                "{} predictions for {} masked places",
+                "{} predictions for {} wanted places",
                 predictions.len(),
                 self.wanted.len()
             )));
@@ -230,6 +248,33 @@ mod tests {
     }
 
     #[test]
+    fn a_network_that_corrects_rewrites_revealed_places_and_their_scores() {
+        let mut canvas = Canvas::new(4, steps(3), Specials::default()).refreshing(Refresh::All);
+        canvas.apply(&predictions(&[(10, -0.1), (11, -3.0), (12, -0.2), (13, -2.0)])).unwrap();
+        assert_eq!(canvas.tokens(), [1, 10, 4, 12, 4, 2]);
+        assert_eq!(canvas.wanted(), [1, 2, 3, 4]);
+        // The first place, so sure before, is the least certain now; the third has changed.
+        canvas.apply(&predictions(&[(10, -5.0), (21, -0.5), (22, -0.3), (23, -0.4)])).unwrap();
+        assert_eq!(canvas.tokens(), [1, 4, 21, 22, 23, 2]);
+        canvas.apply(&predictions(&[(30, -0.5), (21, -0.25), (22, -0.5), (33, -0.25)])).unwrap();
+        assert!(canvas.finished());
+        let hypothesis = canvas.finish(false);
+        assert_eq!(hypothesis.tokens, [30, 21, 22, 33]);
+        assert_eq!(hypothesis.token_log_probs, [-0.5, -0.25, -0.5, -0.25]);
+    }
+
+    #[test]
+    fn a_corrected_canvas_ends_early_only_where_nothing_is_masked_and_nothing_changed() {
+        let mut canvas = Canvas::new(1, steps(10), Specials::default()).refreshing(Refresh::All);
+        for (pass, token) in [9, 8, 8].into_iter().enumerate() {
+            assert!(!canvas.finished(), "before pass {pass}");
+            canvas.apply(&predictions(&[(token, -1.0)])).unwrap();
+        }
+        assert!(canvas.finished());
+        assert_eq!(canvas.steps_used(), 3);
+    }
+
+    #[test]
     fn wrong_predictions_are_refused_and_change_nothing() {
         let mut canvas = Canvas::new(2, steps(1), Specials::default());
         for wrong in [
@@ -277,9 +322,12 @@ mod tests {
             t_max in 1u8..=12,
             pinned in proptest::collection::btree_map(0usize..60, 5u32..100, 0..8),
             scores in proptest::collection::vec(any::<u8>(), 1..90),
+            all: bool,
         ) {
             let pins: Vec<_> = pinned.into_iter().filter(|&(place, _)| place < inner).collect();
-            let mut canvas = Canvas::with_pins(inner, steps(t_max), Specials::default(), &pins).unwrap();
+            let refresh = if all { Refresh::All } else { Refresh::Masked };
+            let canvas = Canvas::with_pins(inner, steps(t_max), Specials::default(), &pins).unwrap();
+            let mut canvas = canvas.refreshing(refresh);
             let total = usize::from(t_max);
             let free = inner - pins.len();
             prop_assert_eq!(canvas.wanted().len(), free);
@@ -294,22 +342,27 @@ mod tests {
                 prop_assert_eq!(canvas.steps_used(), t);
                 // floor(L·(1 − t/T)), written as L minus the ceiling of what stays.
                 let expected = if t == total { 0 } else { free - (free * t).div_ceil(total) };
-                prop_assert_eq!(canvas.wanted().len(), expected);
-                prop_assert_eq!(canvas.wanted(), masked(&canvas));
+                let masks = masked(&canvas);
+                prop_assert_eq!(masks.len(), expected);
+                match refresh {
+                    Refresh::Masked => prop_assert_eq!(canvas.wanted(), &masks),
+                    Refresh::All if t == total => prop_assert!(canvas.finished()),
+                    Refresh::All => prop_assert_eq!(canvas.wanted(), &canvas.free),
+                }
                 prop_assert_eq!(canvas.tokens().len(), inner + 2);
                 for &(place, token) in &pins {
                     prop_assert_eq!(canvas.tokens()[place + 1], token);
                 }
                 // Revealed places that stay revealed keep their token.
                 for (place, &token) in before.iter().enumerate() {
-                    if !wanted.contains(&place) && !canvas.wanted().contains(&place) {
+                    if !wanted.contains(&place) && !masks.contains(&place) {
                         prop_assert_eq!(canvas.tokens()[place], token);
                     }
                 }
                 // No kept place ranks before a masked one by (score, index).
                 let rank = |place: usize| (canvas.scores[place], place);
-                for &low in canvas.wanted() {
-                    for &kept in canvas.free.iter().filter(|place| !canvas.wanted().contains(place)) {
+                for &low in &masks {
+                    for &kept in canvas.free.iter().filter(|place| !masks.contains(place)) {
                         prop_assert!(rank(low) < rank(kept));
                     }
                 }

@@ -19,16 +19,6 @@ pub fn length_beam(length_log_probs: &[f32], beam: usize) -> Vec<usize> {
     best
 }
 
-/// Scores of the offset classes as scores of inner target lengths 0..=limit: class c of C means
-/// `source + c - C / 2` tokens with bos and eos, two less without.
-pub fn inner_lengths(classes: &[f32], source: usize, limit: usize) -> Vec<f32> {
-    let shift = source as isize - classes.len() as isize / 2 - 2;
-    (0..=limit as isize)
-        .map(|inner| usize::try_from(inner - shift).ok().and_then(|c| classes.get(c)).copied())
-        .map(|score| score.unwrap_or(f32::NEG_INFINITY))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -52,17 +42,6 @@ mod tests {
     #[test]
     fn a_beam_of_zero_is_a_beam_of_one() {
         assert_eq!(length_beam(&[NO, -2.0, -1.0], 0), [2]);
-    }
-
-    #[test]
-    fn the_middle_class_is_a_translation_as_long_as_its_source() {
-        let classes: Vec<f32> = (0..8).map(|c| -(c as f32)).collect();
-        let scores = inner_lengths(&classes, 6, 12); // 4 words
-        assert_eq!(scores[4], -4.0);
-        assert_eq!(scores[0], 0.0);
-        assert_eq!(scores[7], -7.0);
-        assert_eq!(scores[8], f32::NEG_INFINITY);
-        assert_eq!(scores.len(), 13);
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::model::{
-    Architecture, Backend, Bundle, Dtype, Network, QuantizedNetwork, SentenceKeys, Shape, Spec,
+    Architecture, Backend, Bundle, Dtype, Network, QuantizedNetwork, Refresh, SentenceKeys, Shape, Spec,
 };
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -64,6 +64,13 @@ impl Translator for Loaded {
         match self {
             Self::F32(network) => network.specials(),
             Self::Q8(network) => network.specials(),
+        }
+    }
+
+    fn refresh(&self) -> Refresh {
+        match self {
+            Self::F32(network) => network.refresh(),
+            Self::Q8(network) => network.refresh(),
         }
     }
 

@@ -22,7 +22,7 @@ pub use autoregressive::{Search, Searched, search};
 pub use beam::Beam;
 pub use canvas::Canvas;
 pub use hypothesis::{Hypothesis, best_first};
-pub use length::{inner_lengths, length_beam};
+pub use length::length_beam;
 pub use loaded::{Loaded, LoadedMemory};
 pub use translate::{DecodeOptions, translate};
 pub use translator::{Encoded, Limits, Prediction, Row, Steps, Translator};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Encoded, Limits, Prediction, Row, Translator, inner_lengths};
-use crate::model::{Memory, Network, Padded};
+use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::model::{Memory, Network, Padded, Refresh};
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -29,6 +29,10 @@ impl Translator for Network {
         Network::specials(self)
     }
 
+    fn refresh(&self) -> Refresh {
+        self.shape().refresh
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceMemory>>> {
         if sources.is_empty() {
             return Ok(Vec::new());
@@ -48,7 +52,7 @@ impl Translator for Network {
                     .iter()
                     .map(|layer| layer.get(i)?.narrow(0, 0, len))
                     .collect::<candle_core::Result<_>>()?;
-                let length_log_probs = inner_lengths(&classes[i], len, limit);
+                let length_log_probs = self.shape().lengths.inner_scores(&classes[i], len, limit);
                 Ok(Encoded { memory: SentenceMemory { layers, len }, length_log_probs })
             })
             .collect()

@@ -1,8 +1,8 @@
 //! The network in eight bits behind the seam.
 
-use super::{Encoded, Limits, Prediction, Row, Translator, inner_lengths};
+use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
-use crate::model::{QuantizedNetwork, SentenceKeys, quantized::Canvas};
+use crate::model::{QuantizedNetwork, Refresh, SentenceKeys, quantized::Canvas};
 use crate::text::Specials;
 
 impl Translator for QuantizedNetwork {
@@ -17,12 +17,16 @@ impl Translator for QuantizedNetwork {
         QuantizedNetwork::specials(self)
     }
 
+    fn refresh(&self) -> Refresh {
+        self.shape().refresh
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceKeys>>> {
         let limit = self.shape().max_positions - 2;
         let sentences = self.encode_sentences(sources)?.into_iter().zip(sources);
         Ok(sentences
             .map(|((memory, classes), source)| {
-                let length_log_probs = inner_lengths(&classes, source.len(), limit);
+                let length_log_probs = self.shape().lengths.inner_scores(&classes, source.len(), limit);
                 Encoded { memory, length_log_probs }
             })
             .collect())

@@ -7,6 +7,7 @@ use std::num::NonZeroU8;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::model::Refresh;
 use crate::text::Specials;
 
 /// How many decoder passes a translation may take. T steps are T passes.
@@ -75,6 +76,11 @@ pub trait Translator: Send + 'static {
     fn limits(&self) -> Limits;
 
     fn specials(&self) -> Specials;
+
+    /// What a pass may write: masked places alone, unless the network was trained to correct others.
+    fn refresh(&self) -> Refresh {
+        Refresh::Masked
+    }
 
     /// Encodes sentences (`bos x1..xn eos`, each within `limits`), one answer for each, in order.
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>>;

@@ -7,6 +7,7 @@ use super::shared::Job;
 use super::{Outcome, Timings};
 use crate::Result;
 use crate::decode::{Beam, Canvas, Encoded, Prediction, Row};
+use crate::model::Refresh;
 use crate::text::Specials;
 
 pub struct Live<M> {
@@ -26,12 +27,12 @@ impl<M> Live<M> {
         job: Job,
         turn: Turn,
         encoded: Encoded<M>,
-        specials: Specials,
+        (specials, refresh): (Specials, Refresh),
         picked_at: Instant,
         encoded_at: Instant,
     ) -> Option<Self> {
         let Encoded { memory, length_log_probs } = encoded;
-        match Beam::new(&length_log_probs, job.item.length_beam, job.item.steps, specials) {
+        match Beam::new(&length_log_probs, job.item.length_beam, job.item.steps, specials, refresh) {
             Ok(beam) => {
                 let queue = picked_at.duration_since(job.submitted);
                 let timings =

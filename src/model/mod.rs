@@ -6,9 +6,11 @@ mod config;
 mod network;
 mod params;
 pub mod quantized;
+mod shape;
 
 pub use bundle::{Bundle, Score, checksum};
-pub use config::{Architecture, Config, Shape};
+pub use config::{Architecture, Config};
 pub use network::{Memory, Network, Padded, Past};
 pub use params::{Backend, Dtype, Spec};
 pub use quantized::{QuantizedNetwork, SentenceKeys};
+pub use shape::{DecoderAttention, Lengths, NormPlace, Positions, Refresh, Shape};

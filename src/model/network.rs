@@ -1,20 +1,24 @@
 //! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head,
-//! and a decoder that sees the whole canvas. Pre-norm layers with a final norm; one matrix serves
-//! source embedding, target embedding and output. The same weights serve an autoregressive model,
-//! whose decoder sees only what stands before.
+//! and a decoder that sees the whole canvas. One matrix serves source embedding, target embedding and
+//! output. The same weights serve an autoregressive model, whose decoder sees only what stands before.
+//! In what else networks differ is said by their [`Shape`].
 
 mod autoregressive;
+mod input;
+mod layers;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::{Backend, Shape, Spec};
+use self::input::Input;
+use self::layers::{DecoderLayer, EncoderLayer};
+use super::{Backend, DecoderAttention, NormPlace, Shape, Spec};
 use crate::nn::ops::Sight;
-use crate::nn::{
-    Activation, CrossAttention, Embedding, FeedForward, LayerNorm, Linear, Mode, SelfAttention, ops,
-};
+use crate::nn::{Activation, Embedding, LayerNorm, Linear, Mode, ops};
 use crate::text::Specials;
 
 pub use autoregressive::Past;
@@ -46,87 +50,6 @@ impl Padded {
     }
 }
 
-#[derive(Clone, Debug)]
-struct EncoderLayer {
-    attention_norm: LayerNorm,
-    attention: SelfAttention,
-    feed_forward_norm: LayerNorm,
-    feed_forward: FeedForward,
-}
-
-impl EncoderLayer {
-    fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
-        let d = shape.d_model;
-        Ok(Self {
-            attention_norm: LayerNorm::load(d, vb.pp("attention_norm"))?,
-            attention: SelfAttention::load(d, shape.heads, vb.pp("attention"))?,
-            feed_forward_norm: LayerNorm::load(d, vb.pp("feed_forward_norm"))?,
-            feed_forward: FeedForward::load(d, shape.ffn, vb.pp("feed_forward"))?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
-        let query = self.attention_norm.forward(x)?;
-        let branch = self.attention.forward(&query, lengths, Sight::Whole, mode)?;
-        let x = mode.residual(x, &branch)?;
-        let branch = self.feed_forward.forward(&self.feed_forward_norm.forward(&x)?, mode)?;
-        mode.residual(&x, &branch)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct DecoderLayer {
-    attention_norm: LayerNorm,
-    attention: SelfAttention,
-    cross_norm: LayerNorm,
-    cross: CrossAttention,
-    feed_forward_norm: LayerNorm,
-    feed_forward: FeedForward,
-}
-
-impl DecoderLayer {
-    fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
-        let d = shape.d_model;
-        Ok(Self {
-            attention_norm: LayerNorm::load(d, vb.pp("attention_norm"))?,
-            attention: SelfAttention::load(d, shape.heads, vb.pp("attention"))?,
-            cross_norm: LayerNorm::load(d, vb.pp("cross_norm"))?,
-            cross: CrossAttention::load(d, shape.heads, vb.pp("cross"))?,
-            feed_forward_norm: LayerNorm::load(d, vb.pp("feed_forward_norm"))?,
-            feed_forward: FeedForward::load(d, shape.ffn, vb.pp("feed_forward"))?,
-        })
-    }
-
-    fn forward(
-        &self,
-        x: &Tensor,
-        lengths: &Arc<[usize]>,
-        sight: Sight,
-        source: (&Tensor, &Arc<[usize]>),
-        mode: &Mode,
-    ) -> Result<Tensor> {
-        let query = self.attention_norm.forward(x)?;
-        let branch = self.attention.forward(&query, lengths, sight, mode)?;
-        let x = mode.residual(x, &branch)?;
-        self.after_self_attention(&x, lengths, source, mode)
-    }
-
-    /// The rest of the layer: `x [rows, target, d]` reads the source, then its own feed-forward layer.
-    fn after_self_attention(
-        &self,
-        x: &Tensor,
-        lengths: &Arc<[usize]>,
-        (keys_values, source_lengths): (&Tensor, &Arc<[usize]>),
-        mode: &Mode,
-    ) -> Result<Tensor> {
-        let query = self.cross_norm.forward(x)?;
-        let branch = self.cross.forward(&query, lengths, keys_values, source_lengths, mode)?;
-        let x = mode.residual(x, &branch)?;
-        let branch = self.feed_forward.forward(&self.feed_forward_norm.forward(&x)?, mode)?;
-        mode.residual(&x, &branch)
-    }
-}
-
 /// What the decoder reads of the source: keys and values of every decoder layer.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -141,13 +64,14 @@ pub struct Network {
     shape: Shape,
     device: Device,
     embedding: Embedding,
-    encoder_positions: Embedding,
-    decoder_positions: Embedding,
+    encoder_input: Input,
+    decoder_input: Input,
     encoder: Vec<EncoderLayer>,
-    encoder_norm: LayerNorm,
+    /// After the last layer, where the layers have their norms in front.
+    encoder_norm: Option<LayerNorm>,
     length: Linear,
     decoder: Vec<DecoderLayer>,
-    decoder_norm: LayerNorm,
+    decoder_norm: Option<LayerNorm>,
     output: Linear,
 }
 
@@ -158,20 +82,23 @@ impl Network {
         let embedding = Embedding::load(shape.vocab, d, vb.pp("embedding"))?;
         let bias = vb.get_with_hints(shape.vocab, "output.bias", Init::Const(0.0))?;
         let (encoder, decoder) = (vb.pp("encoder"), vb.pp("decoder"));
+        let last_norm = |vb: &VarBuilder| {
+            (shape.norm == NormPlace::Pre).then(|| LayerNorm::load(d, vb.pp("norm"))).transpose()
+        };
         Ok(Self {
             shape: shape.clone(),
             device: vb.device().clone(),
-            encoder_positions: Embedding::load(shape.max_positions, d, encoder.pp("positions"))?,
-            decoder_positions: Embedding::load(shape.max_positions, d, decoder.pp("positions"))?,
+            encoder_input: Input::load(shape, &encoder)?,
+            decoder_input: Input::load(shape, &decoder)?,
             encoder: (0..shape.encoder_layers)
                 .map(|i| EncoderLayer::load(shape, &encoder.pp("layers").pp(i)))
                 .collect::<Result<_>>()?,
-            encoder_norm: LayerNorm::load(d, encoder.pp("norm"))?,
+            encoder_norm: last_norm(&encoder)?,
             length: Linear::load(d, shape.length_classes, Activation::None, vb.pp("length"))?,
             decoder: (0..shape.decoder_layers)
                 .map(|i| DecoderLayer::load(shape, &decoder.pp("layers").pp(i)))
                 .collect::<Result<_>>()?,
-            decoder_norm: LayerNorm::load(d, decoder.pp("norm"))?,
+            decoder_norm: last_norm(&decoder)?,
             output: Linear::tied(embedding.table().clone(), bias),
             embedding,
         })
@@ -201,8 +128,8 @@ impl Network {
         Specials::NAMES.len()
     }
 
-    /// `√d · (E[token] + P[position])` of `ids [rows, len]`, which stand from position `start` on.
-    fn embed(&self, ids: &Tensor, start: usize, positions: &Embedding, mode: &Mode) -> Result<Tensor> {
+    /// What the first layer reads of `ids [rows, len]`, which stand from position `start` on.
+    fn embed(&self, ids: &Tensor, start: usize, input: &Input, mode: &Mode) -> Result<Tensor> {
         let len = ids.dim(1)?;
         if start + len > self.shape.max_positions {
             candle_core::bail!(
@@ -211,17 +138,16 @@ impl Network {
                 self.shape.max_positions
             );
         }
-        let x = self.embedding.forward(ids)?.broadcast_add(&positions.range(start, len)?)?;
-        mode.dropout(&(x * (self.shape.d_model as f64).sqrt())?)
+        mode.dropout(&input.forward(&self.embedding.forward(ids)?, start, mode)?)
     }
 
     /// Encoder states: `[rows, source, d]`.
     pub fn encode(&self, source: &Padded, mode: &Mode) -> Result<Tensor> {
-        let mut x = self.embed(&source.ids, 0, &self.encoder_positions, mode)?;
+        let mut x = self.embed(&source.ids, 0, &self.encoder_input, mode)?;
         for layer in &self.encoder {
             x = layer.forward(&x, &source.lengths, mode)?;
         }
-        self.encoder_norm.forward(&x)
+        normed(&self.encoder_norm, x)
     }
 
     /// Scores of the length classes, from the mean state over the real positions:
@@ -240,13 +166,17 @@ impl Network {
     /// What every decoder pass over these sources reads.
     pub fn memory(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Memory> {
         let layers =
-            self.decoder.iter().map(|l| l.cross.keys_values(states, mode)).collect::<Result<Vec<_>>>()?;
+            self.decoder.iter().map(|layer| layer.keys_values(states, mode)).collect::<Result<Vec<_>>>()?;
         Ok(Memory { layers, lengths: lengths.clone() })
     }
 
     /// Last decoder states of each canvas position: `[rows, target, d]`.
     pub fn decode(&self, canvas: &Padded, memory: &Memory, mode: &Mode) -> Result<Tensor> {
-        self.decode_seeing(Sight::Whole, canvas, memory, mode)
+        let sight = match self.shape.decoder_attention {
+            DecoderAttention::Whole => Sight::Whole,
+            DecoderAttention::WholeThenCausal => Sight::Causal,
+        };
+        self.decode_seeing(sight, canvas, memory, mode)
     }
 
     pub(super) fn decode_seeing(
@@ -256,11 +186,11 @@ impl Network {
         memory: &Memory,
         mode: &Mode,
     ) -> Result<Tensor> {
-        let mut x = self.embed(&canvas.ids, 0, &self.decoder_positions, mode)?;
+        let mut x = self.embed(&canvas.ids, 0, &self.decoder_input, mode)?;
         for (layer, keys_values) in self.decoder.iter().zip(&memory.layers) {
             x = layer.forward(&x, &canvas.lengths, sight, (keys_values, &memory.lengths), mode)?;
         }
-        self.decoder_norm.forward(&x)
+        normed(&self.decoder_norm, x)
     }
 
     /// The states at chosen places: flat indices `row · target + position` into `states [rows,
@@ -280,4 +210,8 @@ impl Network {
     pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
         ops::best_tokens(&self.logits(&self.select(states, places)?, mode)?, self.forbidden())
     }
+}
+
+fn normed(norm: &Option<LayerNorm>, x: Tensor) -> Result<Tensor> {
+    norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(&x))
 }

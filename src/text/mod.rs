@@ -3,11 +3,13 @@
 
 mod ascii;
 mod document;
+mod pieces;
 mod specials;
 mod split;
 mod tokenizer;
 
 pub use document::Document;
+pub use pieces::END_OF_WORD;
 pub use specials::Specials;
 pub use split::{Piece, rejoin, split, split_to_fit};
 pub use tokenizer::Tokenizer;

@@ -1,5 +1,6 @@
 //! Text to token ids and back: one byte-level BPE for both languages, so that nothing is ever lost to
-//! `<unk>`. Made by `train tokenizer`, kept as `tokenizer.json` in a bundle.
+//! `<unk>`. Made by `train tokenizer`, kept as `tokenizer.json` in a bundle. Beside it there is one more
+//! kind, for models that come from elsewhere (`pieces`).
 //!
 //! The pipeline is fixed (NFC, GPT-2's splitting into words, a space before the first word, BPE over
 //! bytes) and checked when a file is loaded: a file that describes another one is refused, because it
@@ -19,11 +20,10 @@ use tokenizers::{
     PreTokenizer, Trainer,
 };
 
-use super::{Specials, ascii};
+use super::{Specials, ascii, pieces};
 use crate::{Error, Result};
 
-/// The vocabulary's size is a multiple of this: quantised products need it.
-const VOCABULARY_MULTIPLE: usize = 16;
+const VOCABULARY_MULTIPLE: usize = Tokenizer::VOCABULARY_MULTIPLE;
 
 /// Specials and bytes, rounded up to a multiple of 16.
 const MIN_VOCABULARY: usize = (5usize + 256).next_multiple_of(VOCABULARY_MULTIPLE);
@@ -33,9 +33,25 @@ const MIN_VOCABULARY: usize = (5usize + 256).next_multiple_of(VOCABULARY_MULTIPL
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     vocab_size: usize,
+    /// Of the kind that `train tokenizer` makes, over bytes.
+    over_bytes: bool,
 }
 
 impl Tokenizer {
+    /// The vocabulary's size is a multiple of this: quantised products need it.
+    pub const VOCABULARY_MULTIPLE: usize = 16;
+
+    /// A tokenizer of words cut into `pieces`, whose ids count from 0: the special tokens and what stands
+    /// in another model's vocabulary, with [`END_OF_WORD`](super::END_OF_WORD) behind a piece that ends its
+    /// word. `merges` come in the order in which they are applied, and give pieces.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for a vocabulary whose size is no multiple of 16, or that lacks a merged piece.
+    pub fn of_pieces(pieces: &[String], merges: Vec<(String, String)>) -> Result<Self> {
+        let inner = pieces::assemble(pieces, merges).map_err(wrong)?;
+        Self::checked(inner).map_err(Error::Tokenizer)
+    }
+
     /// Learns a vocabulary from `lines` of both languages. The same lines, in any order, give the same
     /// tokenizer.
     ///
@@ -113,7 +129,7 @@ impl Tokenizer {
         match self.inner.get_model() {
             _ if text.is_empty() => {}
             // NFC changes nothing in ASCII.
-            ModelWrapper::BPE(bpe) if text.is_ascii() => {
+            ModelWrapper::BPE(bpe) if self.over_bytes && text.is_ascii() => {
                 let mut spelt = String::new();
                 ascii::each_word(text, |word| {
                     ascii::spell(word, &mut spelt);
@@ -135,6 +151,9 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
             return Err(Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size)));
+        }
+        if ids.iter().all(|&id| (id as usize) < Specials::NAMES.len()) {
+            return Ok(String::new()); // which the library's decoder of pieces does not expect
         }
         let mut text = self.inner.decode(ids, true).map_err(wrong)?;
         if text.starts_with(' ') {
@@ -168,41 +187,24 @@ impl Tokenizer {
         let ModelWrapper::BPE(bpe) = inner.get_model() else {
             return Err("the model is not BPE".into());
         };
-        let plain = bpe.dropout.is_none()
-            && bpe.unk_token.is_none()
-            && bpe.continuing_subword_prefix.is_none()
-            && bpe.end_of_word_suffix.is_none()
-            && !bpe.byte_fallback
-            && !bpe.ignore_merges;
-        expect(plain, "the BPE has dropout, an unknown token, affixes, byte fallback or ignored merges")?;
-        expect(
-            matches!(inner.get_normalizer(), Some(NormalizerWrapper::NFC(_))),
-            "the normalizer is not NFC",
-        )?;
-        expect(
-            matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(b)) if b.add_prefix_space && b.use_regex),
-            "the pre-tokenizer is not ByteLevel with a prefix space",
-        )?;
-        expect(
-            matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
-            "the decoder is not ByteLevel",
-        )?;
+        let over_bytes = !pieces::is_kind(bpe);
+        if over_bytes {
+            check_bytes(&inner, bpe)?;
+        } else {
+            pieces::check(&inner, bpe)?;
+        }
         let bare = inner.get_post_processor().is_none()
             && inner.get_truncation().is_none()
             && inner.get_padding().is_none();
         expect(bare, "a post-processor, truncation or padding is set")?;
 
         let vocab_size = bpe.get_vocab_size();
-        if vocab_size < MIN_VOCABULARY || !vocab_size.is_multiple_of(VOCABULARY_MULTIPLE) {
-            return Err(format!("{vocab_size} tokens; expected a multiple of 16 from {MIN_VOCABULARY} up"));
+        let least = if over_bytes { MIN_VOCABULARY } else { VOCABULARY_MULTIPLE };
+        if vocab_size < least || !vocab_size.is_multiple_of(VOCABULARY_MULTIPLE) {
+            return Err(format!("{vocab_size} tokens; expected a multiple of 16 from {least} up"));
         }
         if let Some(hole) = (0..vocab_size).find(|&id| bpe.id_to_token(id as u32).is_none()) {
             return Err(format!("no token has id {hole}, though there are {vocab_size}"));
-        }
-        if let Some(byte) =
-            ByteLevel::alphabet().into_iter().find(|c| bpe.token_to_id(&c.to_string()).is_none())
-        {
-            return Err(format!("no token for the byte that is written {byte:?}"));
         }
         let added = inner.get_added_tokens_decoder();
         for (id, name) in (0u32..).zip(Specials::NAMES) {
@@ -213,11 +215,37 @@ impl Tokenizer {
         }
         expect(added.len() == Specials::NAMES.len(), "there are added tokens beside the five special ones")?;
         inner.set_encode_special_tokens(true); // not kept in the file
-        Ok(Self { inner: Arc::new(inner), vocab_size })
+        Ok(Self { inner: Arc::new(inner), vocab_size, over_bytes })
     }
 }
 
-fn special_tokens() -> Vec<AddedToken> {
+/// Refuses what [`assemble`] does not make; vocabulary and special tokens are not looked at but for the bytes.
+fn check_bytes(inner: &tokenizers::Tokenizer, bpe: &BPE) -> Result<(), String> {
+    let expect = |holds: bool, reason: &str| if holds { Ok(()) } else { Err(reason.to_owned()) };
+    let plain = bpe.dropout.is_none()
+        && bpe.unk_token.is_none()
+        && bpe.continuing_subword_prefix.is_none()
+        && bpe.end_of_word_suffix.is_none()
+        && !bpe.byte_fallback
+        && !bpe.ignore_merges;
+    expect(plain, "the BPE has dropout, an unknown token, affixes, byte fallback or ignored merges")?;
+    expect(matches!(inner.get_normalizer(), Some(NormalizerWrapper::NFC(_))), "the normalizer is not NFC")?;
+    expect(
+        matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(b)) if b.add_prefix_space && b.use_regex),
+        "the pre-tokenizer is not ByteLevel with a prefix space",
+    )?;
+    expect(
+        matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
+        "the decoder is not ByteLevel",
+    )?;
+    if let Some(byte) = ByteLevel::alphabet().into_iter().find(|c| bpe.token_to_id(&c.to_string()).is_none())
+    {
+        return Err(format!("no token for the byte that is written {byte:?}"));
+    }
+    Ok(())
+}
+
+pub(super) fn special_tokens() -> Vec<AddedToken> {
     Specials::NAMES.iter().map(|&name| AddedToken::from(name, true)).collect()
 }
 

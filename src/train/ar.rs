@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::Tensors;
-use super::cmlm::{initial, outcome, shape, trimmed};
+use super::cmlm::{initial, outcome, plain_shape, trimmed};
 use super::config::{Config, Data};
 use super::corpus::{Corpus, Pair};
 use super::evaluate::{Decoding, TestSet};
@@ -34,7 +34,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let backend = Backend::cpu();
-    let shape = shape(config, &tokenizer)?;
+    let shape = plain_shape(config, &tokenizer)?;
     let positions = shape.max_positions;
     let limit = data.max_tokens_per_sentence.min(positions);
     let (source, target) = data.valid_files();
@@ -70,7 +70,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
 
 fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path: &Path) -> Result<()> {
     let data = &config.data;
-    let (shape, weights) = trimmed(shape(config, tokenizer)?, weights, data.max_tokens_per_sentence)?;
+    let (shape, weights) = trimmed(plain_shape(config, tokenizer)?, weights, data.max_tokens_per_sentence)?;
     let model = ModelConfig {
         architecture: Architecture::Ar,
         ..ModelConfig::new(shape, &data.source_lang, &data.target_lang)
@@ -92,8 +92,7 @@ impl Objective for Autoregressive {
     fn losses(&self, step: Step<'_>) -> Result<Losses> {
         let Step { student, pairs, dropout, .. } = step;
         let shifted: Vec<Masked> = pairs.iter().map(|pair| next_tokens(pair)).collect();
-        let classes = student.shape().length_classes;
-        let batch = Batch::new(pairs, &shifted, classes, &self.specials, student.device())?;
+        let batch = Batch::new(pairs, &shifted, student.shape(), &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
         let pass = Pass::causal(student, &batch, &mode)?;
         // eos is a token here; what stands below it is none.

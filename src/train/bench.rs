@@ -171,7 +171,7 @@ mod tests {
     fn every_stage_is_measured() {
         let measured = run(&options(3)).unwrap();
         let stages: Vec<&str> = measured.iter().map(|m| m.stage).collect();
-        assert_eq!(stages.len(), 4);
+        assert_eq!(stages.len(), 5);
         assert_eq!(stages[..2], ["ar", "cmlm"]);
         for m in &measured {
             assert!(m.tokens_per_second > 0.0 && m.best_tokens_per_second >= m.tokens_per_second);

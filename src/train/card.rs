@@ -1,6 +1,6 @@
 //! The model card that a run writes beside its weights. A person completes it with scores and licences.
 
-use crate::model::Config;
+use crate::model::{Architecture, Config, Refresh};
 
 /// A card with what the run itself knows: pair, shape, and its whole configuration.
 pub fn draft(model: &Config, run: &str) -> String {
@@ -11,7 +11,10 @@ pub fn draft(model: &Config, run: &str) -> String {
          ## How it was trained\n\n```toml\n{run}```\n",
         model.source,
         model.target,
-        model.architecture.name().to_uppercase(),
+        match (model.architecture, s.refresh) {
+            (Architecture::Cmlm, Refresh::All) => "CMLMC".into(),
+            (architecture, _) => architecture.name().to_uppercase(),
+        },
         s.encoder_layers,
         s.decoder_layers,
         s.d_model,

@@ -1,4 +1,5 @@
-//! `train cmlm`: from a tokenizer and parallel text to checkpoints and a bundle.
+//! `train cmlm`: from a tokenizer and parallel text to checkpoints and a bundle. With `[cmlmc]` in its
+//! configuration the model learns to correct itself besides.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -10,7 +11,7 @@ use super::config::{Config, Train};
 use super::corpus::Corpus;
 use super::distill::require_finished;
 use super::evaluate::{TestSet, validated_steps};
-use super::objective::{Cmlm, Objective};
+use super::objective::{Cmlm, Cmlmc, Objective};
 use super::run::{End, Published, Run, Stage};
 use crate::model::{Backend, Bundle, Config as ModelConfig, Shape, Spec};
 use crate::text::{Specials, Tokenizer};
@@ -22,8 +23,8 @@ const LENGTH_CLASSES: usize = 128;
 /// Tables that are as long as the longest sentence.
 const POSITIONS: [&str; 2] = ["encoder.positions.weight", "decoder.positions.weight"];
 
-/// The shape that a configuration and a tokenizer ask for.
-pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
+/// The shape that a configuration and a tokenizer ask for, without what `[cmlmc]` changes.
+pub(super) fn plain_shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
     let m = &config.model;
     let shape = Shape {
         encoder_layers: m.encoder_layers,
@@ -34,9 +35,17 @@ pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
         vocab: tokenizer.vocab_size(),
         max_positions: m.max_positions,
         length_classes: LENGTH_CLASSES,
+        norm: m.norm,
+        ..Shape::default()
     };
     shape.validate()?;
     Ok(shape)
+}
+
+/// The shape that a configuration and a tokenizer ask for.
+pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
+    let plain = plain_shape(config, tokenizer)?;
+    Ok(config.cmlmc.as_ref().map_or(plain.clone(), |settings| settings.shape(plain)))
 }
 
 /// Trains, going on from the last checkpoint in `config.output` if there is one. `stop` is looked at
@@ -69,12 +78,16 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         validated,
         starts_validated: false,
     };
-    let objective = Cmlm {
+    let cmlm = Cmlm {
         specials: Specials::default(),
         label_smoothing: train.label_smoothing as f32,
         length_weight: train.length_loss_weight,
         dropout: train.dropout as f32,
         products: train.products.into(),
+    };
+    let objective: Box<dyn Objective> = match config.cmlmc.clone() {
+        None => Box::new(cmlm),
+        Some(settings) => Box::new(Cmlmc { cmlm, settings }),
     };
     let mut run = Run::prepare(stage, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;

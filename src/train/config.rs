@@ -11,16 +11,19 @@ use serde::{Deserialize, Serialize};
 use super::corpus::OnBadLine;
 use super::optimizer::AdamW;
 use super::schedule::Schedule;
+use crate::model::NormPlace;
 use crate::nn::gemm::Precision;
 use crate::{Error, Result};
 
 mod ar;
+mod cmlmc;
 mod dims;
 mod distill;
 mod paths;
 mod pipeline;
 
 pub use ar::Ar;
+pub use cmlmc::Cmlmc;
 pub use dims::{Auto, Dims, Following, Mask};
 pub use distill::{Distill, files as distilled_files};
 pub use pipeline::{Pipeline, StageName};
@@ -38,6 +41,8 @@ pub struct Config {
     pub model: Model,
     #[serde(default)]
     pub train: Train,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmlmc: Option<Cmlmc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ar: Option<Ar>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +101,9 @@ pub struct Model {
     pub heads: usize,
     /// Longest sentence in tokens, `bos` and `eos` counted.
     pub max_positions: usize,
+    /// Norms before each sublayer, or after it.
+    #[serde(skip_serializing_if = "Model::is_default_norm")]
+    pub norm: NormPlace,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,7 +187,22 @@ impl From<Products> for Precision {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { encoder_layers: 3, decoder_layers: 3, d_model: 256, ffn: 1024, heads: 4, max_positions: 256 }
+        Self {
+            encoder_layers: 3,
+            decoder_layers: 3,
+            d_model: 256,
+            ffn: 1024,
+            heads: 4,
+            max_positions: 256,
+            norm: NormPlace::default(),
+        }
+    }
+}
+
+impl Model {
+    /// What is not said keeps a run's record as it was before there was a choice.
+    fn is_default_norm(norm: &NormPlace) -> bool {
+        *norm == NormPlace::default()
     }
 }
 
@@ -374,6 +397,7 @@ impl Config {
         rule(average <= kept, format!("train.average_best ({average}) exceeds train.keep_best ({kept})"))?;
         let (cooldown, updates) = (train.cooldown, train.updates);
         rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))?;
+        self.cmlmc.as_ref().map_or(Ok(()), Cmlmc::validate)?;
         ar.as_ref().map_or(Ok(()), |ar| ar.validate(train))?;
         distill.as_ref().map_or(Ok(()), Distill::validate)?;
         dims.as_ref().map_or(Ok(()), |dims| dims.validate(train))?;

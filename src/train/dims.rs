@@ -147,8 +147,7 @@ impl Objective for Dims {
             .zip(lengths)
             .map(|(pair, lengths)| self.hide(&pair.target, lengths, &mut masks))
             .collect();
-        let classes = student.shape().length_classes;
-        let batch = Batch::new(&pairs, &masked, classes, &self.specials, student.device())?;
+        let batch = Batch::new(&pairs, &masked, student.shape(), &self.specials, student.device())?;
 
         let passes = usize::from(self.settings.steps);
         let targets = self.teacher.targets(&source, &batch, &masked, passes, &quiet)?;

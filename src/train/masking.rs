@@ -32,6 +32,24 @@ pub fn mask_translation(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
     hide(target, mask, rng.sample(count, inner))
 }
 
+/// Masks 1 + ⌊share·n·u⌋ of the n words of a source `bos x1..xn eos`, u ~ U[0, 1), uniformly; none where
+/// n = 0. Tokens below `first_word` are no words (JM-NAT, Guo et al. 2020; CMLMC's code).
+pub fn mask_source(source: &[u32], share: f64, mask: u32, first_word: u32, rng: &mut Rng) -> Masked {
+    let inner = 0..source.len().saturating_sub(2);
+    let words: Vec<usize> = inner.filter(|&i| source[i + 1] >= first_word).collect();
+    let count = (share * words.len() as f64 * f64::from(rng.uniform())) as usize + 1;
+    hide(source, mask, rng.sample(count, words.len()).into_iter().map(|i| words[i]).collect())
+}
+
+/// ⌊share·|R|⌋ of the inner positions R that `masked` reveals, uniformly, ascending: those that CMLMC
+/// replaces by guesses (Huang et al. 2022).
+pub fn revealed(masked: &Masked, share: f64, rng: &mut Rng) -> Vec<u32> {
+    let last = masked.canvas.len().saturating_sub(1) as u32;
+    let revealed: Vec<u32> = (1..last).filter(|p| masked.positions.binary_search(p).is_err()).collect();
+    let count = (share * revealed.len() as f64) as usize;
+    rng.sample(count, revealed.len()).into_iter().map(|i| revealed[i]).collect()
+}
+
 /// Masks all inner tokens: the canvas that decoding starts from.
 pub fn mask_all(target: &[u32], mask: u32) -> Masked {
     hide(target, mask, (0..target.len().saturating_sub(2)).collect())
@@ -113,6 +131,34 @@ mod tests {
         assert_eq!(masked.canvas, [BOS, MASK, MASK, MASK, EOS]);
         assert_eq!(masked.positions, [1, 2, 3]);
         assert_eq!(masked.gold, [10, 11, 12]);
+    }
+
+    #[test]
+    fn at_least_one_word_of_a_source_is_masked_and_never_a_special_token() {
+        let mut rng = Rng::from_seed(6);
+        let mut counts = [0u32; 5];
+        for _ in 0..3_000 {
+            let masked = mask_source(&target(30), 0.1, MASK, 5, &mut rng);
+            counts[masked.positions.len()] += 1;
+        }
+        // 1 + floor(3u): one to three, each as likely.
+        assert_eq!((counts[0], counts[4]), (0, 0));
+        assert!(counts[1..4].iter().all(|n| n.abs_diff(1_000) < 120), "{counts:?}");
+        let source = [BOS, 3, 9, 3, EOS];
+        assert_eq!(mask_source(&source, 0.1, MASK, 5, &mut rng).positions, [2]);
+        assert_eq!(mask_source(&[BOS, EOS], 0.1, MASK, 5, &mut rng).positions, [0u32; 0]);
+    }
+
+    #[test]
+    fn the_share_of_revealed_places_is_rounded_down() {
+        let mut rng = Rng::from_seed(7);
+        for (inner, masks, expected) in [(10, 0, 3), (10, 4, 1), (10, 7, 0), (3, 0, 0), (20, 0, 6)] {
+            let masked = hide(&target(inner), MASK, (0..masks).collect());
+            let places = revealed(&masked, 0.3, &mut rng);
+            assert_eq!(places.len(), expected, "{inner} of which {masks} masked");
+            assert!(places.windows(2).all(|w| w[0] < w[1]));
+            assert!(places.iter().all(|&p| p as usize > masks && p as usize <= inner), "{places:?}");
+        }
     }
 
     proptest! {

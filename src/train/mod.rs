@@ -5,7 +5,8 @@
 //! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`ar`],
 //! [`cmlm`] and [`dims`] are the stages that use it, [`vocabulary`] is the one before them, [`distill`] writes text
 //! with what the first of them made, and [`pipeline`] runs all in order. [`evaluate`] and [`report`] say how good
-//! it all is, [`bench`] how fast. [`config`] says how. All chance comes from [`rng`]. Knows no server.
+//! it all is, [`bench`] how fast. [`fairseq`] takes over
+//! models that were trained there. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
 pub mod allocator;
 pub mod ar;
@@ -20,6 +21,7 @@ pub mod dims;
 pub mod distill;
 pub mod ema;
 pub mod evaluate;
+pub mod fairseq;
 pub mod log;
 pub mod masking;
 mod memory;

@@ -2,6 +2,8 @@
 //! Here is CMLM's, to predict the masked tokens of the target and the target's length, with the batch
 //! and the pass that it shares with others.
 
+mod cmlmc;
+
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -10,10 +12,12 @@ use super::corpus::Pair;
 use super::masking::{Masked, mask_target};
 use super::rng::Rng;
 use crate::Result;
-use crate::model::{Memory, Network, Padded};
+use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
+
+pub use cmlmc::Cmlmc;
 
 /// One micro-batch as tensors.
 pub struct Batch {
@@ -30,22 +34,17 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Puts masked pairs together. `length_classes` is the width of the network's length head.
+    /// Puts masked pairs together, for a network of this shape.
     pub fn new(
         pairs: &[&Pair],
         masked: &[Masked],
-        length_classes: usize,
+        shape: &Shape,
         specials: &Specials,
         device: &Device,
     ) -> Result<Self> {
         let source = Padded::new(pairs.iter().map(|p| p.source.as_slice()), specials.pad, device)?;
         let canvas = Padded::new(masked.iter().map(|m| m.canvas.as_slice()), specials.pad, device)?;
-        let len = canvas.ids.dim(1)? as u32;
-        let places = masked
-            .iter()
-            .zip(0u32..)
-            .flat_map(|(m, row)| m.positions.iter().map(move |p| row * len + p))
-            .collect();
+        let places = flat(masked.iter().map(|m| m.positions.as_slice()), &canvas)?;
         Ok(Self {
             source,
             canvas,
@@ -53,7 +52,7 @@ impl Batch {
             gold: masked.iter().flat_map(|m| m.gold.iter().copied()).collect(),
             classes: pairs
                 .iter()
-                .map(|p| length_class(p.source.len(), p.target.len(), length_classes))
+                .map(|p| shape.lengths.class(p.source.len(), p.target.len(), shape.length_classes))
                 .collect(),
             target_tokens: pairs.iter().map(|p| p.target.len()).sum(),
         })
@@ -65,9 +64,11 @@ impl Batch {
     }
 }
 
-/// The class of a target length: `target - source + classes / 2`, clamped; both lengths with bos and eos.
-pub fn length_class(source: usize, target: usize, classes: usize) -> u32 {
-    (target + classes / 2).saturating_sub(source).min(classes - 1) as u32
+/// Positions of each row as flat indices into `[rows, len]`.
+fn flat<'a>(positions: impl Iterator<Item = &'a [u32]>, rows: &Padded) -> Result<Vec<u32>> {
+    let len = rows.ids.dim(1)? as u32;
+    let of_row = |(row, own): (u32, &'a [u32])| own.iter().map(move |p| row * len + p);
+    Ok((0u32..).zip(positions).flat_map(of_row).collect())
 }
 
 /// What a network answers to one batch, on the tape.
@@ -138,6 +139,12 @@ pub trait Objective {
     fn losses(&self, step: Step<'_>) -> Result<Losses>;
 }
 
+impl Objective for Box<dyn Objective> {
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        self.as_ref().losses(step)
+    }
+}
+
 /// Ghazvininejad et al. 2019: cross entropy of the masked tokens, and of the length.
 pub struct Cmlm {
     pub specials: Specials,
@@ -152,8 +159,7 @@ impl Objective for Cmlm {
         let Step { student, pairs, mut masks, dropout } = step;
         let masked: Vec<_> =
             pairs.iter().map(|pair| mask_target(&pair.target, self.specials.mask, &mut masks)).collect();
-        let classes = student.shape().length_classes;
-        let batch = Batch::new(pairs, &masked, classes, &self.specials, student.device())?;
+        let batch = Batch::new(pairs, &masked, student.shape(), &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
         Losses::of(pass, &batch, self.label_smoothing, self.length_weight, student.forbidden())

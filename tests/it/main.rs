@@ -5,6 +5,7 @@
 mod bundle;
 mod default_model;
 mod errors;
+mod fairseq;
 mod memory;
 mod model;
 mod operations;

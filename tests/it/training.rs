@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use tutti::model::{Backend, Bundle};
+use tutti::decode::Loaded;
+use tutti::model::{Backend, Bundle, Dtype, Refresh};
 use tutti::text::Tokenizer;
 use tutti::train::cmlm;
 use tutti::train::config::Config;
@@ -307,4 +308,49 @@ fn a_teacher_for_other_languages_is_refused() {
     let refused = dims::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(refused.contains("en to de") && refused.contains("en to nl"), "{refused}");
     assert!(!toy.path("student").exists());
+}
+
+/// All switches of CMLMC, as published.
+const CMLMC: &str = "[cmlmc]";
+
+#[test]
+fn a_run_of_a_cmlmc_that_is_stopped_and_resumed_equals_one_that_is_not() {
+    let toy = Toy::new();
+    let run = |output: &str, updates: u64| {
+        let config = toy.config(output, &format!("updates = {updates}\ndropout = 0.1\n{CMLMC}"));
+        cmlm::run(&config, &AtomicBool::new(false)).unwrap()
+    };
+    assert_eq!(run("straight", 8), End::Finished);
+    run("stopped", 3);
+    run("stopped", 6);
+    for late in [5, 6] {
+        let _ = fs::remove_dir_all(toy.checkpoint("stopped", late));
+    }
+    run("stopped", 8);
+    assert_same_checkpoint(&toy.checkpoint("straight", 8), &toy.checkpoint("stopped", 8));
+    let bundle = |run| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
+    assert_same_file(&bundle("straight"), &bundle("stopped"));
+}
+
+#[test]
+fn a_cmlmc_learns_the_toy_language_and_its_steps_are_distilled() {
+    let toy = Toy::new();
+    let train = format!("updates = 600\ndropout = 0.0\n{CMLMC}");
+    cmlm::run(&toy.config("learnt", &train), &AtomicBool::new(false)).unwrap();
+    let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
+    assert_eq!(bundle.config.shape.refresh, Refresh::All);
+    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let steps = tutti::decode::Steps::new(4).unwrap();
+    for dtype in [Dtype::F32, Dtype::Q8] {
+        let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
+        let done =
+            tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512).unwrap();
+        assert!(done.measured.bleu > 85.0, "{dtype:?} {:?}: {:?}", done.measured, done.texts);
+    }
+
+    let distilled = format!("{train}\n[dims]\nupdates = 4\nmask = \"full\"\nsteps = 2\nvalidate_every = 4");
+    dims::run(&toy.config("learnt", &distilled), &AtomicBool::new(false)).unwrap();
+    let student = Bundle::open(&toy.path("learnt/dims/bundle")).unwrap();
+    assert_eq!(student.config.shape, bundle.config.shape);
+    assert!(toy.logged("learnt/dims", "train", "hidden_loss").iter().all(|loss| *loss > 0.0));
 }

@@ -5,10 +5,22 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::model::{Backend, Network, Shape, Spec};
+use crate::model::{Backend, DecoderAttention, Lengths, Network, NormPlace, Positions, Shape, Spec};
 
 fn small() -> Shape {
     "enc=2,dec=2,d=64,ffn=160,heads=4,vocab=700,positions=64".parse().unwrap()
+}
+
+/// The ways in which networks differ, all in one; and a CMLMC as `train` makes it.
+fn kinds() -> [Shape; 3] {
+    let causal = Shape { decoder_attention: DecoderAttention::WholeThenCausal, ..small() };
+    let imported = Shape {
+        norm: NormPlace::Post,
+        positions: Positions::Unscaled,
+        lengths: Lengths::Absolute,
+        ..causal.clone()
+    };
+    [small(), Shape { positions: Positions::Concat, ..causal }, imported]
 }
 
 /// The same random weights in f32 and in eight bits.
@@ -58,38 +70,40 @@ fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn eight_bits_agree_with_f32_but_for_their_rounding() {
-    let shape = small();
-    let (exact, rounded) = networks(&shape);
-    let sources = sentences(&[3, 9, 14, 17, 25, 33, 40], shape.vocab);
-    let (exact, rounded) = (translate(&exact, &sources, 2), translate(&rounded, &sources, 2));
-    let (mut places, mut agreed) = (0, 0);
-    for ((exact_lengths, exact), (lengths, rounded)) in exact.iter().zip(&rounded) {
-        for (a, b) in exact_lengths.iter().zip(lengths).filter(|(a, _)| a.is_finite()) {
-            assert!((a - b).abs() < 0.1, "length log-probability {b}, in f32 {a}");
+    for shape in kinds() {
+        let (exact, rounded) = networks(&shape);
+        let sources = sentences(&[3, 9, 14, 17, 25, 33, 40], shape.vocab);
+        let (exact, rounded) = (translate(&exact, &sources, 2), translate(&rounded, &sources, 2));
+        let (mut places, mut agreed) = (0, 0);
+        for ((exact_lengths, exact), (lengths, rounded)) in exact.iter().zip(&rounded) {
+            for (a, b) in exact_lengths.iter().zip(lengths).filter(|(a, _)| a.is_finite()) {
+                assert!((a - b).abs() < 0.1, "length log-probability {b}, in f32 {a}");
+            }
+            for (a, b) in exact.iter().zip(rounded) {
+                places += 1;
+                agreed += usize::from(a.token == b.token);
+                assert!((a.log_prob - b.log_prob).abs() < 0.15, "{b:?}, in f32 {a:?}");
+            }
         }
-        for (a, b) in exact.iter().zip(rounded) {
-            places += 1;
-            agreed += usize::from(a.token == b.token);
-            assert!((a.log_prob - b.log_prob).abs() < 0.15, "{b:?}, in f32 {a:?}");
-        }
+        assert!(agreed * 10 >= places * 9, "{agreed} of {places} tokens agree");
     }
-    assert!(agreed * 10 >= places * 9, "{agreed} of {places} tokens agree");
 }
 
 #[test]
 fn a_sentence_is_the_same_bits_alone_and_among_up_to_forty_on_one_thread_or_three() {
-    let shape = small();
-    let network = networks(&shape).1;
-    let lengths: Vec<usize> = (0..40).map(|i| 2 + i * 17 % 37).collect();
-    let sources = sentences(&lengths, shape.vocab);
-    let alone: Vec<_> = sources
-        .iter()
-        .flat_map(|s| on_threads(1, || translate(&network, std::slice::from_ref(s), 1)))
-        .collect();
-    for count in [1, 2, 3, 5, 8, 13, 21, 40] {
-        for threads in [1, 3] {
-            let among = on_threads(threads, || translate(&network, &sources[..count], 1));
-            assert_eq!(among, alone[..count], "{count} sentences on {threads} threads");
+    for shape in kinds() {
+        let network = networks(&shape).1;
+        let lengths: Vec<usize> = (0..40).map(|i| 2 + i * 17 % 37).collect();
+        let sources = sentences(&lengths, shape.vocab);
+        let alone: Vec<_> = sources
+            .iter()
+            .flat_map(|s| on_threads(1, || translate(&network, std::slice::from_ref(s), 1)))
+            .collect();
+        for count in [1, 2, 3, 5, 8, 13, 21, 40] {
+            for threads in [1, 3] {
+                let among = on_threads(threads, || translate(&network, &sources[..count], 1));
+                assert_eq!(among, alone[..count], "{count} sentences on {threads} threads");
+            }
         }
     }
 }

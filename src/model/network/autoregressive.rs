@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::{Memory, Network, Padded};
+use super::{DecoderAttention, Memory, Network, Padded, normed};
 use crate::nn::Mode;
 use crate::nn::ops::Sight;
 
@@ -54,6 +54,7 @@ impl Network {
     /// Last decoder states of each position of `bos y1..yn`, `[rows, target, d]`: the state at a position
     /// is that from which the next token is told.
     pub fn decode_causal(&self, target: &Padded, memory: &Memory, mode: &Mode) -> Result<Tensor> {
+        self.require_causal()?;
         self.decode_seeing(Sight::Causal, target, memory, mode)
     }
 
@@ -66,6 +67,7 @@ impl Network {
         memory: &Memory,
         mode: &Mode,
     ) -> Result<Tensor> {
+        self.require_causal()?;
         let (rows, sentences) = (tokens.len(), memory.lengths.len());
         if sentences == 0 || !rows.is_multiple_of(sentences) {
             candle_core::bail!("{rows} rows cannot be shared out to {sentences} sentences");
@@ -73,19 +75,30 @@ impl Network {
         let (beam, d) = (rows / sentences, self.shape.d_model);
         let beams: Arc<[usize]> = vec![beam; sentences].into();
         let ids = Tensor::from_slice(tokens, (rows, 1), &self.device)?;
-        let mut x = self.embed(&ids, past.len, &self.decoder_positions, mode)?;
+        let mut x = self.embed(&ids, past.len, &self.decoder_input, mode)?;
         let mut layers = Vec::with_capacity(self.decoder.len());
         for (i, (layer, keys_values)) in self.decoder.iter().zip(&memory.layers).enumerate() {
-            let query = layer.attention_norm.forward(&x)?;
-            let (branch, grown) = layer.attention.next(&query, past.layers.get(i), mode)?;
+            let (seen, grown) = layer.next(&x, past.layers.get(i), mode)?;
             layers.push(grown);
             // The rows of a sentence are so many queries to it: its keys and values stand there once.
-            let row = mode.residual(&x, &branch)?.reshape((sentences, beam, d))?;
+            let row = seen.reshape((sentences, beam, d))?;
             let source = (keys_values, &memory.lengths);
             x = layer.after_self_attention(&row, &beams, source, mode)?.reshape((rows, 1, d))?;
         }
         *past = Past { layers, len: past.len + 1 };
-        self.decoder_norm.forward(&x)?.reshape((rows, d))
+        normed(&self.decoder_norm, x)?.reshape((rows, d))
+    }
+
+    /// A layer that looks at the whole canvas sees what stands behind.
+    fn require_causal(&self) -> Result<()> {
+        match self.shape.decoder_attention {
+            DecoderAttention::Whole => Ok(()),
+            DecoderAttention::WholeThenCausal => {
+                candle_core::bail!(
+                    "a decoder that attends to the whole canvas cannot read from left to right"
+                )
+            }
+        }
     }
 }
 

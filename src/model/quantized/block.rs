@@ -73,6 +73,8 @@ pub(super) struct Pass<'a> {
     pub(super) starts: &'a [usize],
     /// Where the sentences start that attention looks at; a pass over some of their rows only has fewer.
     pub(super) keys: &'a [usize],
+    /// Of each row of a pass over some rows only, its position in its sentence.
+    pub(super) positions: Option<&'a [usize]>,
     pub(super) d: usize,
     pub(super) threads: usize,
 }
@@ -105,7 +107,8 @@ impl Pass<'_> {
         let size = block_rows(rows, self.threads);
         let run = |index: usize, x: &mut [f32], out: &mut [f32]| {
             let first = index * size;
-            let block = Block { rows: first..first + x.len() / self.d, starts: self.starts, keys: self.keys };
+            let rows = first..first + x.len() / self.d;
+            let block = Block { rows, starts: self.starts, keys: self.keys, positions: self.positions };
             let mut scratch = SCRATCH.take();
             f(&block, x, out, &mut scratch);
             SCRATCH.set(scratch);
@@ -141,6 +144,7 @@ pub(super) struct Block<'a> {
     pub(super) rows: Range<usize>,
     starts: &'a [usize],
     keys: &'a [usize],
+    positions: Option<&'a [usize]>,
 }
 
 /// The rows of a block that belong to one sentence.
@@ -155,13 +159,19 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// The positions of the block's rows in the sentence.
-    pub(super) fn positions(&self) -> Range<usize> {
+    /// The block's rows, counted among those of the sentence that are in the pass.
+    pub(super) fn places(&self) -> Range<usize> {
         self.rows.start - self.start..self.rows.end - self.start
     }
 }
 
 impl Block<'_> {
+    /// The positions of a part's rows in their sentence.
+    pub(super) fn positions(&self, part: &Part) -> impl Iterator<Item = usize> {
+        let (rows, places) = (part.rows.clone(), part.places());
+        rows.zip(places).map(|(row, place)| self.positions.map_or(place, |positions| positions[row]))
+    }
+
     /// Sentences without rows have no part.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
         let first = self.starts.partition_point(|&start| start <= self.rows.start) - 1;
@@ -216,10 +226,17 @@ mod tests {
 
     #[test]
     fn parts_are_the_rows_of_a_block_by_sentence_those_without_rows_left_out() {
-        let block = Block { rows: 2..6, starts: &[0, 3, 3, 5, 9], keys: &[0, 10, 20, 30, 40] };
+        let (starts, keys) = (&[0, 3, 3, 5, 9], &[0, 10, 20, 30, 40]);
+        let block = Block { rows: 2..6, starts, keys, positions: None };
         let parts: Vec<_> = block.parts().map(|p| (p.index, p.rows.clone(), p.sentence.clone())).collect();
         assert_eq!(parts, [(0, 2..3, 0..10), (2, 3..5, 20..30), (3, 5..6, 30..40)]);
-        let positions: Vec<_> = block.parts().map(|p| p.positions()).collect();
-        assert_eq!(positions, [2..3, 0..2, 0..1]);
+        let places: Vec<_> = block.parts().map(|p| p.places()).collect();
+        assert_eq!(places, [2..3, 0..2, 0..1]);
+        let positions = |block: &Block| -> Vec<usize> {
+            block.parts().flat_map(|p| block.positions(&p).collect::<Vec<_>>()).collect()
+        };
+        assert_eq!(positions(&block), [2, 0, 1, 0]);
+        let some = Block { positions: Some(&[0, 4, 7, 1, 6, 9, 3, 4, 5]), ..block };
+        assert_eq!(positions(&some), [7, 1, 6, 9]);
     }
 }

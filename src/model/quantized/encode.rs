@@ -2,6 +2,7 @@
 
 use super::QuantizedNetwork;
 use super::block::{Block, Pass, by_groups, starts};
+use super::input::Table;
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
 use crate::nn::int8::{Input, Then, log_softmax};
@@ -29,13 +30,13 @@ impl QuantizedNetwork {
     ) -> Vec<(SentenceKeys, Vec<f32>)> {
         let (d, layers) = (self.shape.d_model, &self.encoder);
         let starts = starts(sources.iter().map(|source| source.len()));
-        let pass = Pass { starts: &starts, keys: &starts, d, threads };
+        let pass = Pass { starts: &starts, keys: &starts, positions: None, d, threads };
         let rows = pass.rows();
         let keys_width = self.keys_values.outputs();
         let Buffers { x, now, next, .. } = buffers;
         let x = x.take(rows * d);
         pass.phase(x, now.take(rows * 3 * d), 3 * d, |block, x, qkv, scratch| {
-            self.embed(sources, block, &self.encoder_positions, x);
+            self.embed(sources, block, &self.encoder_input, x);
             layers[0].prepare(x, qkv, scratch);
         });
         for (i, layer) in layers.iter().enumerate() {
@@ -47,7 +48,7 @@ impl QuantizedNetwork {
                 match following {
                     Some(following) => following.prepare(x, out, scratch),
                     None => {
-                        self.encoder_norm.apply(x);
+                        self.encoder_norm.iter().for_each(|norm| norm.apply(x));
                         scratch.rows.quantize(x, d, Input::Signed);
                         self.keys_values.forward(&scratch.rows, Then::Store, out);
                     }
@@ -80,18 +81,12 @@ impl QuantizedNetwork {
         }
     }
 
-    /// `√d · (E[token] + P[position])`
-    pub(super) fn embed(&self, ids: &[&[u32]], block: &Block, positions: &[f32], x: &mut [f32]) {
-        let d = self.shape.d_model;
-        let scale = (d as f32).sqrt();
-        let mut rows = x.chunks_exact_mut(d);
+    /// What the first layer reads of a block's rows.
+    pub(super) fn embed(&self, ids: &[&[u32]], block: &Block, table: &Table, x: &mut [f32]) {
+        let mut rows = x.chunks_exact_mut(self.shape.d_model);
         for part in block.parts() {
-            for position in part.positions() {
-                let token = &self.embedding[ids[part.index][position] as usize * d..][..d];
-                let place = &positions[position * d..][..d];
-                for (x, (e, p)) in rows.next().into_iter().flatten().zip(token.iter().zip(place)) {
-                    *x = (e + p) * scale;
-                }
+            for (position, x) in part.places().zip(&mut rows) {
+                table.write(ids[part.index][position], position, x);
             }
         }
     }

@@ -46,17 +46,18 @@ impl QuantizedNetwork {
     pub(super) fn beginning(&self, canvas: &[u32]) -> &Beginning {
         self.beginnings.0[canvas.len()].get_or_init(|| {
             let (d, starts) = (self.shape.d_model, [0, canvas.len()]);
-            let pass = Pass { starts: &starts, keys: &starts, d, threads: 1 };
+            let pass = Pass { starts: &starts, keys: &starts, positions: None, d, threads: 1 };
             let mut beginning =
                 Beginning { x: vec![0.0; canvas.len() * d], queries: vec![0.0; canvas.len() * d] };
             let Beginning { x, queries } = &mut beginning;
-            self.with_buffers(|Buffers { now, .. }| {
+            self.with_buffers(|Buffers { now, next, .. }| {
                 let qkv = now.take(canvas.len() * 3 * d);
                 pass.phase(x, qkv, 3 * d, |block, x, qkv, scratch| {
-                    self.embed(&[canvas], block, &self.decoder_positions, x);
+                    self.embed(&[canvas], block, &self.decoder_input, x);
                     self.decoder[0].prepare(x, qkv, scratch);
                 });
-                let qkv = &*qkv;
+                self.look_at_whole(&self.decoder[0], &pass, x, now, next);
+                let qkv = now.values(canvas.len() * 3 * d);
                 pass.phase(x, queries, d, |block, x, queries, scratch| {
                     self.decoder[0].begin(x, block, qkv, queries, scratch);
                 });

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::block::Block;
 use super::scratch::Scratch;
-use crate::model::Shape;
+use crate::model::{DecoderAttention, NormPlace, Shape};
 use crate::nn::int8::kernel::TILE;
 use crate::nn::int8::{Attention, Buffer, Input, Norm, PackedLinear, Rows, Strided, Then};
 use crate::nn::ops::with_values;
@@ -48,9 +48,37 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// A sublayer's norm, where the shape has it.
+#[derive(Debug)]
+struct PlacedNorm {
+    norm: Norm,
+    place: NormPlace,
+}
+
+impl PlacedNorm {
+    fn new(weights: &Weights, name: &str, shape: &Shape) -> Result<Self> {
+        Ok(Self { norm: weights.norm(name)?, place: shape.norm })
+    }
+
+    /// What the sublayer reads of the residual stream `x [_, d]`.
+    fn before(&self, x: &[f32], rows: &mut Rows) {
+        match self.place {
+            NormPlace::Pre => rows.quantize_normed(x, &self.norm),
+            NormPlace::Post => rows.quantize(x, self.norm.width(), Input::Signed),
+        }
+    }
+
+    /// When the sublayer's result is added to `x`.
+    fn after(&self, x: &mut [f32]) {
+        if self.place == NormPlace::Post {
+            self.norm.apply(x);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct FeedForward {
-    norm: Norm,
+    norm: PlacedNorm,
     inner: PackedLinear,
     outer: PackedLinear,
 }
@@ -58,56 +86,68 @@ struct FeedForward {
 impl FeedForward {
     fn new(weights: &Weights, name: &str, shape: &Shape) -> Result<Self> {
         Ok(Self {
-            norm: weights.norm(&format!("{name}.feed_forward_norm"))?,
+            norm: PlacedNorm::new(weights, &format!("{name}.feed_forward_norm"), shape)?,
             inner: weights.linear(&format!("{name}.feed_forward.inner"), shape.d_model, Input::Signed)?,
             outer: weights.linear(&format!("{name}.feed_forward.outer"), shape.ffn, Input::NonNegative)?,
         })
     }
 
-    /// `x += outer(relu(inner(norm(x))))`, a tile of rows after the other: so few values stay in the caches.
+    /// `x += outer(relu(inner(x)))` with its norm, a tile of rows after the other: so few values stay in the caches.
     fn run(&self, x: &mut [f32], scratch: &mut Scratch) {
         let Scratch { rows, positive, hidden, .. } = scratch;
         for x in x.chunks_mut(TILE * self.outer.outputs()) {
-            rows.quantize_normed(x, &self.norm);
+            self.norm.before(x, rows);
             self.inner.forward_relu(rows, positive, hidden);
             self.outer.forward(hidden, Then::Add, x);
+            self.norm.after(x);
         }
     }
 }
 
 #[derive(Debug)]
-struct SelfAttention {
-    norm: Norm,
+pub(super) struct SelfAttention {
+    norm: PlacedNorm,
     qkv: PackedLinear,
     output: PackedLinear,
     heads: usize,
+    /// A position sees itself and those before it only.
+    causal: bool,
 }
 
 impl SelfAttention {
-    fn new(weights: &Weights, name: &str, shape: &Shape) -> Result<Self> {
+    fn new(weights: &Weights, name: &str, shape: &Shape, causal: bool) -> Result<Self> {
         let d = shape.d_model;
         Ok(Self {
-            norm: weights.norm(&format!("{name}.attention_norm"))?,
-            qkv: weights.linear(&format!("{name}.attention.qkv"), d, Input::Signed)?,
-            output: weights.linear(&format!("{name}.attention.output"), d, Input::Signed)?,
+            norm: PlacedNorm::new(weights, &format!("{name}_norm"), shape)?,
+            qkv: weights.linear(&format!("{name}.qkv"), d, Input::Signed)?,
+            output: weights.linear(&format!("{name}.output"), d, Input::Signed)?,
             heads: shape.heads,
+            causal,
         })
     }
 
     /// Those among the rows of `qkv`.
-    fn queries<'a>(&self, qkv: &'a [f32]) -> Strided<'a> {
+    pub(super) fn queries<'a>(&self, qkv: &'a [f32]) -> Strided<'a> {
         Strided { data: qkv, stride: self.qkv.outputs() }
     }
 
-    fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
-        scratch.rows.quantize_normed(x, &self.norm);
+    /// Queries, keys and values `[count, 3 · d]` of a block of the residual stream `x [count, d]`.
+    pub(super) fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
+        self.norm.before(x, &mut scratch.rows);
         self.qkv.forward(&scratch.rows, Then::Store, qkv);
     }
 
-    /// `x += output(attention)` for the rows `x` of `block`: row `i` of `queries` looks at the keys and
-    /// values of its whole sentence in `qkv`.
-    fn run(&self, x: &mut [f32], block: &Block, queries: Strided, qkv: &[f32], scratch: &mut Scratch) {
-        let Scratch { rows, attention, mixed, .. } = scratch;
+    /// `x += output(attention)` with its norm for the rows `x` of `block`: row `i` of `queries` looks at
+    /// the keys and values of its sentence in `qkv`.
+    pub(super) fn run(
+        &self,
+        x: &mut [f32],
+        block: &Block,
+        queries: Strided,
+        qkv: &[f32],
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { rows, attention, mixed, seen, .. } = scratch;
         let d = self.output.outputs();
         let mixed = mixed.take(x.len());
         for part in block.parts() {
@@ -116,10 +156,18 @@ impl SelfAttention {
             let of = |third: usize| Strided { data: &qkv[third * d..], stride: 3 * d };
             let looked_at = Attention { width: d, heads: self.heads, len, keys: of(1), values: of(2) };
             let out = &mut mixed[(part.rows.start - block.rows.start) * d..][..part.rows.len() * d];
-            looked_at.attend(queries.from(part.rows.start), part.rows.len(), attention, out);
+            let queries = queries.from(part.rows.start);
+            if self.causal {
+                seen.clear();
+                seen.extend(block.positions(&part).map(|position| position + 1));
+                looked_at.attend_to_first(queries, seen, attention, out);
+            } else {
+                looked_at.attend(queries, part.rows.len(), attention, out);
+            }
         }
         rows.quantize(mixed, d, Input::Signed);
         self.output.forward(rows, Then::Add, x);
+        self.norm.after(x);
     }
 }
 
@@ -153,7 +201,7 @@ impl SentenceKeys {
 
 #[derive(Debug)]
 struct CrossAttention {
-    norm: Norm,
+    norm: PlacedNorm,
     query: PackedLinear,
     output: PackedLinear,
     heads: usize,
@@ -164,7 +212,7 @@ impl CrossAttention {
         let d = shape.d_model;
         let linear = |part: &str| weights.linear(&format!("{name}.cross.{part}"), d, Input::Signed);
         Ok(Self {
-            norm: weights.norm(&format!("{name}.cross_norm"))?,
+            norm: PlacedNorm::new(weights, &format!("{name}.cross_norm"), shape)?,
             query: linear("query")?,
             output: linear("output")?,
             heads: shape.heads,
@@ -173,11 +221,11 @@ impl CrossAttention {
 
     /// The queries of the rows `x`.
     fn queries(&self, x: &[f32], rows: &mut Rows, queries: &mut [f32]) {
-        rows.quantize_normed(x, &self.norm);
+        self.norm.before(x, rows);
         self.query.forward(rows, Then::Store, queries);
     }
 
-    /// `x += output(attention to the source)` with the queries of the same rows.
+    /// `x += output(attention to the source)` with its norm, and with the queries of the same rows.
     fn run<'m>(
         &self,
         x: &mut [f32],
@@ -197,6 +245,7 @@ impl CrossAttention {
         }
         rows.quantize(mixed, d, Input::Signed);
         self.output.forward(rows, Then::Add, x);
+        self.norm.after(x);
     }
 }
 
@@ -209,7 +258,7 @@ pub(super) struct EncoderLayer {
 impl EncoderLayer {
     pub(super) fn new(weights: &Weights, name: &str, shape: &Shape) -> Result<Self> {
         Ok(Self {
-            attention: SelfAttention::new(weights, name, shape)?,
+            attention: SelfAttention::new(weights, &format!("{name}.attention"), shape, false)?,
             feed_forward: FeedForward::new(weights, name, shape)?,
         })
     }
@@ -228,6 +277,8 @@ impl EncoderLayer {
 
 #[derive(Debug)]
 pub(super) struct DecoderLayer {
+    /// In front of the layer's own self-attention, over the whole canvas (CMLMC).
+    whole: Option<SelfAttention>,
     attention: SelfAttention,
     cross: CrossAttention,
     feed_forward: FeedForward,
@@ -235,18 +286,32 @@ pub(super) struct DecoderLayer {
 
 impl DecoderLayer {
     pub(super) fn new(weights: &Weights, name: &str, shape: &Shape) -> Result<Self> {
+        let causal = shape.decoder_attention == DecoderAttention::WholeThenCausal;
+        let whole = || SelfAttention::new(weights, &format!("{name}.whole_attention"), shape, false);
         Ok(Self {
-            attention: SelfAttention::new(weights, name, shape)?,
+            whole: causal.then(whole).transpose()?,
+            attention: SelfAttention::new(weights, &format!("{name}.attention"), shape, causal)?,
             cross: CrossAttention::new(weights, name, shape)?,
             feed_forward: FeedForward::new(weights, name, shape)?,
         })
     }
 
+    /// For the first of the layer's self-attentions.
     pub(super) fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
+        self.whole.as_ref().unwrap_or(&self.attention).prepare(x, qkv, scratch);
+    }
+
+    /// The self-attention in front, where there is one.
+    pub(super) fn whole(&self) -> Option<&SelfAttention> {
+        self.whole.as_ref()
+    }
+
+    /// For the layer's own self-attention, behind the one in front.
+    pub(super) fn prepare_own(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         self.attention.prepare(x, qkv, scratch);
     }
 
-    /// As [`EncoderLayer::run`]; `memory(sentence)` are the source's keys and values for this layer.
+    /// As [`EncoderLayer::run`], from the layer's own self-attention on; `memory(sentence)` are the source's keys and values for this layer.
     pub(super) fn run<'m>(
         &self,
         x: &mut [f32],

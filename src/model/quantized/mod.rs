@@ -18,19 +18,21 @@
 mod block;
 mod encode;
 mod first;
+mod input;
 mod layers;
 mod predict;
 mod scratch;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use candle_core::Tensor;
 
 use self::first::Beginnings;
+use self::input::Table;
 use self::layers::{DecoderLayer, EncoderLayer, Weights};
 use self::scratch::Buffers;
-use super::{Shape, Spec};
+use super::{NormPlace, Shape, Spec};
 use crate::nn::int8::{Input, Norm, PackedLinear};
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -42,20 +44,18 @@ pub use self::predict::Canvas;
 #[derive(Debug)]
 pub struct QuantizedNetwork {
     shape: Shape,
-    /// `[vocab, d]`
-    embedding: Vec<f32>,
-    /// `[max_positions, d]` each
-    encoder_positions: Vec<f32>,
-    decoder_positions: Vec<f32>,
+    encoder_input: Table,
+    decoder_input: Table,
     encoder: Vec<EncoderLayer>,
-    encoder_norm: Norm,
+    /// After the last layer, where the layers have their norms in front.
+    encoder_norm: Option<Norm>,
     /// `[d, classes]`, transposed: the length head is small and its errors cost whole words.
     length: Vec<f32>,
     length_bias: Vec<f32>,
     /// All decoder layers' keys and values of encoder states.
     keys_values: PackedLinear,
     decoder: Vec<DecoderLayer>,
-    decoder_norm: Norm,
+    decoder_norm: Option<Norm>,
     output: PackedLinear,
     beginnings: Beginnings,
     /// Kept from pass to pass; a pass takes one out while it runs.
@@ -73,26 +73,26 @@ impl QuantizedNetwork {
         Spec::check(shape, &shapes).map_err(Error::Model)?;
         let weights = Weights::new(tensors);
         let d = shape.d_model;
-        let embedding = weights.values("embedding.weight")?;
+        let embedding: Arc<[f32]> = weights.values("embedding.weight")?.into();
+        let last_norm = |name| (shape.norm == NormPlace::Pre).then(|| weights.norm(name)).transpose();
         let length = weights.values("length.weight")?;
         let classes = shape.length_classes;
         Ok(Self {
             shape: shape.clone(),
             output: PackedLinear::new(&embedding, &weights.values("output.bias")?, d, Input::Signed)?,
-            embedding,
-            encoder_positions: weights.values("encoder.positions.weight")?,
-            decoder_positions: weights.values("decoder.positions.weight")?,
+            encoder_input: Table::new(&weights, "encoder", &embedding, shape)?,
+            decoder_input: Table::new(&weights, "decoder", &embedding, shape)?,
             encoder: (0..shape.encoder_layers)
                 .map(|i| EncoderLayer::new(&weights, &format!("encoder.layers.{i}"), shape))
                 .collect::<Result<_>>()?,
-            encoder_norm: weights.norm("encoder.norm")?,
+            encoder_norm: last_norm("encoder.norm")?,
             length: (0..d * classes).map(|i| length[i % classes * d + i / classes]).collect(),
             length_bias: weights.values("length.bias")?,
             keys_values: weights.keys_values(shape)?,
             decoder: (0..shape.decoder_layers)
                 .map(|i| DecoderLayer::new(&weights, &format!("decoder.layers.{i}"), shape))
                 .collect::<Result<_>>()?,
-            decoder_norm: weights.norm("decoder.norm")?,
+            decoder_norm: last_norm("decoder.norm")?,
             beginnings: Beginnings::default(),
             buffers: Mutex::default(),
         })

@@ -2,9 +2,9 @@
 
 use super::QuantizedNetwork;
 use super::block::{Block, Pass, by_groups, starts};
-use super::layers::SentenceKeys;
+use super::layers::{DecoderLayer, SentenceKeys};
 use super::scratch::Buffers;
-use crate::nn::int8::{Attention, Rows, Strided};
+use crate::nn::int8::{Attention, Buffer, Input, Rows, Strided};
 use crate::{Error, Result};
 
 /// One row of a decoder pass.
@@ -23,7 +23,10 @@ impl QuantizedNetwork {
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas.
     pub fn predict(&self, canvases: &[Canvas]) -> Result<Vec<(u32, f32)>> {
         self.at_wanted(canvases, 1, |last, wanted, threads| {
-            wanted.quantize_normed(last, &self.decoder_norm);
+            match &self.decoder_norm {
+                Some(norm) => wanted.quantize_normed(last, norm),
+                None => wanted.quantize(last, self.shape.d_model, Input::Signed),
+            }
             self.output.best_tokens(wanted, self.forbidden(), threads)
         })
     }
@@ -35,7 +38,9 @@ impl QuantizedNetwork {
     /// As [`Self::predict`].
     pub fn states(&self, canvases: &[Canvas]) -> Result<Vec<f32>> {
         self.at_wanted(canvases, self.shape.d_model, |last, _, _| {
-            self.decoder_norm.apply(last);
+            if let Some(norm) = &self.decoder_norm {
+                norm.apply(last);
+            }
             last.to_vec()
         })
     }
@@ -82,7 +87,7 @@ impl QuantizedNetwork {
     ) -> Vec<T> {
         let d = self.shape.d_model;
         let all = starts(canvases.iter().map(|canvas| canvas.ids.len()));
-        let pass = Pass { starts: &all, keys: &all, d, threads };
+        let pass = Pass { starts: &all, keys: &all, positions: None, d, threads };
         let memory = |layer: usize| {
             let heads = self.decoder[layer].heads();
             move |sentence: usize| canvases[sentence].keys.attention(layer, heads)
@@ -95,6 +100,7 @@ impl QuantizedNetwork {
             return Vec::new();
         };
         for (i, layer) in through.iter().enumerate() {
+            self.look_at_whole(layer, &pass, x, now, next);
             let qkv = now.values(rows * 3 * d);
             pass.phase(x, next.take(rows * 3 * d), 3 * d, |block, x, out, scratch| {
                 layer.run(x, block, qkv, memory(done + i), scratch);
@@ -102,9 +108,11 @@ impl QuantizedNetwork {
             });
             std::mem::swap(now, next);
         }
-        // The last layer's rows look at all others, but only those that are wanted are looked at after it.
+        self.look_at_whole(final_layer, &pass, x, now, next);
+        // The last layer's rows look at others, but only those that are wanted are looked at after it.
         let some = starts(canvases.iter().map(|canvas| canvas.wanted.len()));
-        let pass = Pass { starts: &some, keys: &all, d, threads };
+        let positions: Vec<usize> = canvases.iter().flat_map(|canvas| canvas.wanted).copied().collect();
+        let pass = Pass { starts: &some, keys: &all, positions: Some(&positions), d, threads };
         let qkv = now.values(rows * 3 * d);
         let last = last.take(pass.rows() * d);
         let queries = queries.take(pass.rows() * d);
@@ -118,6 +126,26 @@ impl QuantizedNetwork {
             final_layer.run_some(x, block, queries, qkv, memory(self.decoder.len() - 1), scratch);
         });
         answer(last, wanted, threads)
+    }
+
+    /// The self-attention in front of a layer's own, where there is one: with the queries, keys and values
+    /// of `now`, which then has those of the other.
+    pub(super) fn look_at_whole(
+        &self,
+        layer: &DecoderLayer,
+        pass: &Pass,
+        x: &mut [f32],
+        now: &mut Buffer,
+        next: &mut Buffer,
+    ) {
+        let Some(whole) = layer.whole() else { return };
+        let values = pass.rows() * 3 * self.shape.d_model;
+        let qkv = now.values(values);
+        pass.phase(x, next.take(values), 3 * self.shape.d_model, |block, x, out, scratch| {
+            whole.run(x, block, whole.queries(qkv), qkv, scratch);
+            layer.prepare_own(x, out, scratch);
+        });
+        std::mem::swap(now, next);
     }
 
     /// Fills `x` and the next layer's `qkv`; answers how many layers are done.
@@ -134,7 +162,7 @@ impl QuantizedNetwork {
         if !first {
             let ids: Vec<&[u32]> = canvases.iter().map(|c| c.ids).collect();
             pass.phase(x, qkv, 3 * d, |block, x, qkv, scratch| {
-                self.embed(&ids, block, &self.decoder_positions, x);
+                self.embed(&ids, block, &self.decoder_input, x);
                 self.decoder[0].prepare(x, qkv, scratch);
             });
             return 0;
@@ -156,7 +184,7 @@ impl QuantizedNetwork {
         for part in block.parts() {
             let known = self.beginning(canvases[part.index].ids);
             let own = (part.rows.start - block.rows.start) * d..(part.rows.end - block.rows.start) * d;
-            let positions = part.positions().start * d..part.positions().end * d;
+            let positions = part.places().start * d..part.places().end * d;
             x[own.clone()].copy_from_slice(&known.x[positions.clone()]);
             queries[own].copy_from_slice(&known.queries[positions]);
         }

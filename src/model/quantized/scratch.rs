@@ -29,4 +29,6 @@ pub(super) struct Scratch {
     pub(super) queries: Buffer,
     pub(super) mixed: Buffer,
     pub(super) attention: AttentionScratch,
+    /// Of each query of a causal attention, how many keys it sees.
+    pub(super) seen: Vec<usize>,
 }

@@ -1,11 +1,27 @@
 use candle_core::Device;
 
 use super::*;
+use crate::model::{DecoderAttention, Positions};
 use crate::nn::int8::Rows;
 
+fn of_shape(shape: &Shape) -> QuantizedNetwork {
+    QuantizedNetwork::new(shape, &Spec::initial(shape, 3, &Device::Cpu).unwrap()).unwrap()
+}
+
 fn small() -> QuantizedNetwork {
-    let shape: Shape = "enc=1,dec=3,d=64,ffn=160,heads=4,vocab=700,positions=96".parse().unwrap();
-    QuantizedNetwork::new(&shape, &Spec::initial(&shape, 3, &Device::Cpu).unwrap()).unwrap()
+    of_shape(&"enc=1,dec=3,d=64,ffn=160,heads=4,vocab=700,positions=96".parse().unwrap())
+}
+
+/// A plain one, and one that has everything else.
+fn kinds() -> [QuantizedNetwork; 2] {
+    let plain = small();
+    let shape = Shape {
+        norm: NormPlace::Post,
+        positions: Positions::Concat,
+        decoder_attention: DecoderAttention::WholeThenCausal,
+        ..plain.shape.clone()
+    };
+    [plain, of_shape(&shape)]
 }
 
 fn bits(predictions: &[(u32, f32)]) -> Vec<(u32, u32)> {
@@ -26,32 +42,36 @@ fn sentences(network: &QuantizedNetwork, lengths: &[usize]) -> (Vec<SentenceKeys
 
 #[test]
 fn what_is_remembered_of_a_first_pass_is_what_would_be_computed() {
-    let network = small();
-    let (keys, canvases) = sentences(&network, &[2, 3, 14, 20, 33]);
-    let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).collect()).collect();
-    let canvases: Vec<Canvas> =
-        (0..keys.len()).map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] }).collect();
-    assert!(canvases.iter().all(|canvas| network.is_first(canvas.ids)));
-    let pass = |first| {
-        let last = |rows: &mut [f32], _: &mut Rows, _| rows.to_vec();
-        network.with_buffers(|buffers| network.decoder_pass(&canvases, first, 1, buffers, last))
-    };
-    assert_eq!(pass(true), pass(false));
+    for network in &kinds() {
+        let (keys, canvases) = sentences(network, &[2, 3, 14, 20, 33]);
+        let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).collect()).collect();
+        let canvases: Vec<Canvas> = (0..keys.len())
+            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
+            .collect();
+        assert!(canvases.iter().all(|canvas| network.is_first(canvas.ids)));
+        let pass = |first| {
+            let last = |rows: &mut [f32], _: &mut Rows, _| rows.to_vec();
+            network.with_buffers(|buffers| network.decoder_pass(&canvases, first, 1, buffers, last))
+        };
+        assert_eq!(pass(true), pass(false));
+    }
 }
 
 #[test]
 fn states_are_those_that_predictions_are_made_of() {
-    let network = small();
-    let (keys, mut canvases) = sentences(&network, &[9, 4, 25, 14, 70, 7]);
-    canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
-    let wanted: Vec<Vec<usize>> =
-        canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
-    let canvases: Vec<Canvas> =
-        (0..keys.len()).map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] }).collect();
-    let mut rows = Rows::default();
-    rows.quantize(&network.states(&canvases).unwrap(), network.shape.d_model, Input::Signed);
-    let best = network.output.best_tokens(&rows, network.forbidden(), 1);
-    assert_eq!(bits(&best), bits(&network.predict(&canvases).unwrap()));
+    for network in &kinds() {
+        let (keys, mut canvases) = sentences(network, &[9, 4, 25, 14, 70, 7]);
+        canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
+        let wanted: Vec<Vec<usize>> =
+            canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
+        let canvases: Vec<Canvas> = (0..keys.len())
+            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
+            .collect();
+        let mut rows = Rows::default();
+        rows.quantize(&network.states(&canvases).unwrap(), network.shape.d_model, Input::Signed);
+        let best = network.output.best_tokens(&rows, network.forbidden(), 1);
+        assert_eq!(bits(&best), bits(&network.predict(&canvases).unwrap()));
+    }
 }
 
 #[test]
@@ -67,28 +87,29 @@ fn only_a_short_canvas_of_masks_is_one_of_a_first_pass() {
 
 #[test]
 fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
-    let network = small();
-    let (keys, mut canvases) = sentences(&network, &[9, 4, 25, 14, 70, 7, 12, 30, 17]);
-    // Every other one is not of a first pass.
-    canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 33);
-    let all: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).collect()).collect();
-    let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
-    let predict = |wanted: &[Vec<usize>]| {
-        let canvases: Vec<Canvas> = (0..keys.len())
-            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
-            .collect();
-        network.predict(&canvases).unwrap()
-    };
-    let (of_all, of_few) = (predict(&all), predict(&few));
-    let mut starts = 0;
-    let mut expected = Vec::new();
-    for (all, few) in all.iter().zip(&few) {
-        expected.extend(few.iter().map(|&place| of_all[starts + place]));
-        starts += all.len();
+    for network in &kinds() {
+        let (keys, mut canvases) = sentences(network, &[9, 4, 25, 14, 70, 7, 12, 30, 17]);
+        // Every other one is not of a first pass.
+        canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 33);
+        let all: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).collect()).collect();
+        let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
+        let predict = |wanted: &[Vec<usize>]| {
+            let canvases: Vec<Canvas> = (0..keys.len())
+                .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
+                .collect();
+            network.predict(&canvases).unwrap()
+        };
+        let (of_all, of_few) = (predict(&all), predict(&few));
+        let mut starts = 0;
+        let mut expected = Vec::new();
+        for (all, few) in all.iter().zip(&few) {
+            expected.extend(few.iter().map(|&place| of_all[starts + place]));
+            starts += all.len();
+        }
+        assert_eq!(bits(&of_few), bits(&expected));
+        assert!(predict(&vec![Vec::new(); keys.len()]).is_empty());
+        let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3] };
+        let before: usize = few[..3].iter().map(Vec::len).sum();
+        assert_eq!(bits(&network.predict(&[alone]).unwrap()), bits(&of_few[before..][..few[3].len()]));
     }
-    assert_eq!(bits(&of_few), bits(&expected));
-    assert!(predict(&vec![Vec::new(); keys.len()]).is_empty());
-    let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3] };
-    let before: usize = few[..3].iter().map(Vec::len).sum();
-    assert_eq!(bits(&network.predict(&[alone]).unwrap()), bits(&of_few[before..][..few[3].len()]));
 }

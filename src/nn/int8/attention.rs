@@ -56,9 +56,31 @@ impl Attention<'_> {
     /// softmax(Q · Kᵀ / √head) · V (Vaswani et al. 2017) for each of `count` queries, into
     /// `out [count, width]`.
     pub fn attend(&self, queries: Strided, count: usize, scratch: &mut AttentionScratch, out: &mut [f32]) {
+        self.run(queries, count, None, scratch, out);
+    }
+
+    /// The same, but query `i` sees only the first `seen[i]` keys, at least one; as many queries as `seen`.
+    pub fn attend_to_first(
+        &self,
+        queries: Strided,
+        seen: &[usize],
+        scratch: &mut AttentionScratch,
+        out: &mut [f32],
+    ) {
+        self.run(queries, seen.len(), Some(seen), scratch, out);
+    }
+
+    fn run(
+        &self,
+        queries: Strided,
+        count: usize,
+        seen: Option<&[usize]>,
+        scratch: &mut AttentionScratch,
+        out: &mut [f32],
+    ) {
         let transposed = scratch.queries.take(self.width * LANES).as_chunks_mut().0;
         let weights = scratch.weights.take(self.len * LANES).as_chunks_mut().0;
-        pulp::Arch::new().dispatch(Attend { of: *self, queries, count, transposed, weights, out });
+        pulp::Arch::new().dispatch(Attend { of: *self, queries, count, seen, transposed, weights, out });
     }
 }
 
@@ -67,6 +89,8 @@ pub(super) struct Attend<'a> {
     pub(super) of: Attention<'a>,
     pub(super) queries: Strided<'a>,
     pub(super) count: usize,
+    /// Of each query, how many keys it sees; all where left out.
+    pub(super) seen: Option<&'a [usize]>,
     pub(super) transposed: &'a mut [[f32; LANES]],
     pub(super) weights: &'a mut [[f32; LANES]],
     pub(super) out: &'a mut [f32],
@@ -77,7 +101,7 @@ impl pulp::WithSimd for Attend<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { of, queries, count, transposed, weights, out } = self;
+        let Self { of, queries, count, seen, transposed, weights, out } = self;
         let head = of.width / of.heads;
         let scale = (head as f32).powf(-0.5);
         for first in (0..count).step_by(LANES) {
@@ -98,7 +122,11 @@ impl pulp::WithSimd for Attend<'_> {
                         _ => scores::<GROUP, S>(simd, queries, keys, weights),
                     }
                 }
+                let hidden = seen.map(|seen| &seen[first..first + some]);
+                fill_hidden(weights, hidden, f32::NEG_INFINITY);
                 softmax(weights);
+                // The softmax's exponential has a floor.
+                fill_hidden(weights, hidden, 0.0);
                 for query in (0..some).step_by(GROUP) {
                     let out = &mut out[(first + query) * of.width + start..];
                     match some - query {
@@ -113,6 +141,14 @@ impl pulp::WithSimd for Attend<'_> {
                 }
             }
         }
+    }
+}
+
+/// Writes `value` to the weights of keys that the queries in the first lanes do not see.
+#[inline(always)]
+fn fill_hidden(weights: &mut [[f32; LANES]], seen: Option<&[usize]>, value: f32) {
+    for (lane, &seen) in seen.unwrap_or_default().iter().enumerate() {
+        weights.iter_mut().skip(seen).for_each(|weights| weights[lane] = value);
     }
 }
 

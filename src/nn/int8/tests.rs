@@ -243,7 +243,8 @@ fn attention_is_the_same_bits_in_registers_of_any_width() {
         let (mut widest, mut narrow) = (vec![f32::NAN; count * width], vec![f32::NAN; count * width]);
         of.attend(queries, count, &mut AttentionScratch::default(), &mut widest);
         let (transposed, weights) = (&mut vec![[0.0; 16]; width], &mut vec![[0.0; 16]; keys]);
-        let narrowly = attention::Attend { of, queries, count, transposed, weights, out: &mut narrow };
+        let narrowly =
+            attention::Attend { of, queries, count, seen: None, transposed, weights, out: &mut narrow };
         pulp::WithSimd::with_simd(narrowly, pulp::Scalar::new());
         assert_eq!(bits(&widest), bits(&narrow), "{width} {heads} {count} {keys}");
     }
@@ -278,6 +279,31 @@ fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
             let mut alone = vec![0.0; width];
             attention.attend(Strided { data: q, stride: width }, 1, &mut scratch, &mut alone);
             assert_eq!(bits(&alone), bits(out));
+        }
+    }
+}
+
+#[test]
+fn a_query_that_sees_the_first_keys_only_answers_as_if_there_were_no_others() {
+    for (width, heads, count, keys) in ATTENTION_SIZES {
+        let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
+        let stride = 2 * width;
+        let of = |len: usize| Attention {
+            width,
+            heads,
+            len,
+            keys: Strided { data: &kv, stride },
+            values: Strided { data: &kv[width..], stride },
+        };
+        let seen: Vec<usize> = (0..count).map(|i| 1 + i * 5 % keys).collect();
+        let mut out = vec![f32::NAN; count * width];
+        let mut scratch = AttentionScratch::default();
+        of(keys).attend_to_first(Strided { data: &q, stride: width }, &seen, &mut scratch, &mut out);
+        for (i, out) in out.chunks(width).enumerate() {
+            let mut alone = vec![f32::NAN; width];
+            let query = Strided { data: &q[i * width..], stride: width };
+            of(seen[i]).attend(query, 1, &mut scratch, &mut alone);
+            assert_eq!(bits(&alone), bits(out), "{width} {heads}: query {i} of {count}, {} keys", seen[i]);
         }
     }
 }

@@ -182,3 +182,21 @@ fn the_stages_of_a_pipeline_stand_in_their_order_and_once() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+#[test]
+fn a_section_alone_is_the_published_cmlmc_and_each_switch_has_its_key() {
+    let read = |settings: &str| read(&format!("{SMALL}\n[cmlmc]\n{settings}"), &[]).map(|c| c.cmlmc.unwrap());
+    let published = read("").unwrap();
+    assert_eq!(published, Cmlmc::default());
+    let plain = crate::model::Shape::default();
+    let shape = published.shape(plain.clone());
+    assert_eq!(shape.decoder_attention, crate::model::DecoderAttention::WholeThenCausal);
+    assert_eq!(shape.positions, crate::model::Positions::Concat);
+    assert_eq!(shape.refresh, crate::model::Refresh::All);
+    let off = "causal_attention = false\nconcat_positions = false\ncorrected = 0.0\nmasked_source = 0.0";
+    assert_eq!(read(off).unwrap().shape(plain.clone()), plain);
+    let error = read("corrected = 1.5").unwrap_err().to_string();
+    assert!(error.contains("cmlmc.corrected is 1.5"), "{error}");
+    let error = read("correctd = 0.1").unwrap_err().to_string();
+    assert!(error.contains("correctd"), "{error}");
+}

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use candle_core::Tensor;
 
 use crate::Result;
-use crate::decode::inner_lengths;
 use crate::model::quantized::{Canvas, QuantizedNetwork, SentenceKeys};
 use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::{Mode, ops};
@@ -75,7 +74,10 @@ impl Teacher {
             }
         };
         let limit = network.shape().max_positions - 2;
-        let scores = |(classes, source): (&Vec<f32>, &&[u32])| inner_lengths(classes, source.len(), limit);
+        let shape = network.shape();
+        let scores = |(classes, source): (&Vec<f32>, &&[u32])| {
+            shape.lengths.inner_scores(classes, source.len(), limit)
+        };
         Ok(Source { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
     }
 

@@ -231,7 +231,7 @@ fn several_passes_in_eight_bits_fill_all_masked_places() {
     let pairs: Vec<&Pair> = pairs.iter().collect();
     let masked: Vec<Masked> = pairs.iter().map(|pair| mask_all(&pair.target, 4)).collect();
     let specials = Specials::default();
-    let batch = Batch::new(&pairs, &masked, shape().length_classes, &specials, network.device()).unwrap();
+    let batch = Batch::new(&pairs, &masked, &shape(), &specials, network.device()).unwrap();
     let mode = Mode::inference();
     let targets = |teacher: Teacher| {
         let source = teacher.read(&pairs, &mode).unwrap();

@@ -154,18 +154,23 @@ fn cmlm(config: &Config) -> Result<Stage> {
     let mut sources = text_files(config);
     sources.push(vocabulary(config));
     sources.extend(config.train.init.clone().map(|path| ("train.init".into(), Artifact::Bundle(path))));
+    let mut settings = BTreeMap::from([
+        ("data", data(config)?),
+        ("model", json(&config.model)?),
+        ("train", train(&config.train)?),
+    ]);
+    if let Some(cmlmc) = &config.cmlmc {
+        settings.insert("cmlmc", json(cmlmc)?);
+    }
+    // A guess, and a second pass that is learnt from.
+    let passes = if config.cmlmc.is_some() { 2.0 * GRADIENT_PASS } else { GRADIENT_PASS };
     Ok(Stage {
         name: StageName::Cmlm,
-        settings: [
-            ("data", data(config)?),
-            ("model", json(&config.model)?),
-            ("train", train(&config.train)?),
-        ]
-        .into(),
+        settings,
         sources,
         outputs: vec![Artifact::Bundle(config.output.join("bundle"))],
         traces: traces(&config.output),
-        work: updates(&config.train, GRADIENT_PASS),
+        work: updates(&config.train, passes),
         run: cmlm::run,
         config: config.clone(),
     })

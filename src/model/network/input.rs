@@ -1,0 +1,39 @@
+//! How tokens and places become the vectors that the first layer reads, on one side of the network.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::model::{Positions, Shape};
+use crate::nn::{Activation, Embedding, Linear, Mode};
+
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    positions: Embedding,
+    /// On the sum of the two; 1 is left out.
+    scale: f64,
+    /// `[2 · d] -> [d]`, where they are not summed.
+    join: Option<Linear>,
+}
+
+impl Input {
+    pub(super) fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        let d = shape.d_model;
+        let join = || Linear::load(2 * d, d, Activation::None, vb.pp("join"));
+        Ok(Self {
+            positions: Embedding::load(shape.max_positions, d, vb.pp("positions"))?,
+            scale: if shape.positions == Positions::Scaled { (d as f64).sqrt() } else { 1.0 },
+            join: (shape.positions == Positions::Concat).then(join).transpose()?,
+        })
+    }
+
+    /// Of `tokens [rows, len, d]`, which stand from position `start` on.
+    pub(super) fn forward(&self, tokens: &Tensor, start: usize, mode: &Mode) -> Result<Tensor> {
+        let places = self.positions.range(start, tokens.dim(1)?)?;
+        let Some(join) = &self.join else {
+            let sum = tokens.broadcast_add(&places)?;
+            return if self.scale == 1.0 { Ok(sum) } else { sum * self.scale };
+        };
+        let both = Tensor::cat(&[tokens, &places.broadcast_as(tokens.shape())?.contiguous()?], 2)?;
+        join.forward(&both, mode)
+    }
+}

@@ -1,0 +1,161 @@
+//! Layers of encoder and decoder: sublayers, each with its norm and its way back to the residual stream.
+
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::model::{DecoderAttention, NormPlace, Shape};
+use crate::nn::ops::Sight;
+use crate::nn::{CrossAttention, FeedForward, LayerNorm, Mode, SelfAttention};
+
+/// A sublayer's norm, where the shape has it.
+#[derive(Clone, Debug)]
+struct Norm {
+    norm: LayerNorm,
+    place: NormPlace,
+}
+
+impl Norm {
+    fn load(shape: &Shape, vb: VarBuilder) -> Result<Self> {
+        Ok(Self { norm: LayerNorm::load(shape.d_model, vb)?, place: shape.norm })
+    }
+
+    /// What the sublayer reads of the residual stream `x`.
+    fn before(&self, x: &Tensor) -> Result<Tensor> {
+        match self.place {
+            NormPlace::Pre => self.norm.forward(x),
+            NormPlace::Post => Ok(x.clone()),
+        }
+    }
+
+    /// The residual stream with what the sublayer made of it.
+    fn after(&self, x: &Tensor, branch: &Tensor, mode: &Mode) -> Result<Tensor> {
+        let x = mode.residual(x, branch)?;
+        match self.place {
+            NormPlace::Pre => Ok(x),
+            NormPlace::Post => self.norm.forward(&x),
+        }
+    }
+}
+
+/// A self-attention as a sublayer.
+#[derive(Clone, Debug)]
+struct Look {
+    norm: Norm,
+    attention: SelfAttention,
+}
+
+impl Look {
+    fn load(shape: &Shape, name: &str, vb: &VarBuilder) -> Result<Self> {
+        Ok(Self {
+            norm: Norm::load(shape, vb.pp(format!("{name}_norm")))?,
+            attention: SelfAttention::load(shape.d_model, shape.heads, vb.pp(name))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, sight: Sight, mode: &Mode) -> Result<Tensor> {
+        let branch = self.attention.forward(&self.norm.before(x)?, lengths, sight, mode)?;
+        self.norm.after(x, &branch, mode)
+    }
+}
+
+/// A feed-forward as a sublayer.
+#[derive(Clone, Debug)]
+struct Think {
+    norm: Norm,
+    feed_forward: FeedForward,
+}
+
+impl Think {
+    fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        Ok(Self {
+            norm: Norm::load(shape, vb.pp("feed_forward_norm"))?,
+            feed_forward: FeedForward::load(shape.d_model, shape.ffn, vb.pp("feed_forward"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
+        let branch = self.feed_forward.forward(&self.norm.before(x)?, mode)?;
+        self.norm.after(x, &branch, mode)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct EncoderLayer {
+    attention: Look,
+    feed_forward: Think,
+}
+
+impl EncoderLayer {
+    pub(super) fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        Ok(Self { attention: Look::load(shape, "attention", vb)?, feed_forward: Think::load(shape, vb)? })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
+        self.feed_forward.forward(&self.attention.forward(x, lengths, Sight::Whole, mode)?, mode)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct DecoderLayer {
+    /// In front of the layer's own self-attention, over the whole canvas (CMLMC).
+    whole: Option<Look>,
+    attention: Look,
+    cross_norm: Norm,
+    cross: CrossAttention,
+    feed_forward: Think,
+}
+
+impl DecoderLayer {
+    pub(super) fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        let whole = shape.decoder_attention == DecoderAttention::WholeThenCausal;
+        Ok(Self {
+            whole: whole.then(|| Look::load(shape, "whole_attention", vb)).transpose()?,
+            attention: Look::load(shape, "attention", vb)?,
+            cross_norm: Norm::load(shape, vb.pp("cross_norm"))?,
+            cross: CrossAttention::load(shape.d_model, shape.heads, vb.pp("cross"))?,
+            feed_forward: Think::load(shape, vb)?,
+        })
+    }
+
+    /// `sight` is that of the layer's own self-attention.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        sight: Sight,
+        source: (&Tensor, &Arc<[usize]>),
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let whole = self.whole.as_ref().map(|whole| whole.forward(x, lengths, Sight::Whole, mode));
+        let x = self.attention.forward(whole.transpose()?.as_ref().unwrap_or(x), lengths, sight, mode)?;
+        self.after_self_attention(&x, lengths, source, mode)
+    }
+
+    /// One more position of each row, `x [rows, 1, d]`, through the self-attention; and the past with it
+    /// (see [`SelfAttention::next`]).
+    pub(super) fn next(&self, x: &Tensor, past: Option<&Tensor>, mode: &Mode) -> Result<(Tensor, Tensor)> {
+        let Look { norm, attention } = &self.attention;
+        let (branch, grown) = attention.next(&norm.before(x)?, past, mode)?;
+        Ok((norm.after(x, &branch, mode)?, grown))
+    }
+
+    /// The rest of the layer: `x [rows, target, d]` reads the source, then its own feed-forward layer.
+    pub(super) fn after_self_attention(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        (keys_values, source_lengths): (&Tensor, &Arc<[usize]>),
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let query = self.cross_norm.before(x)?;
+        let branch = self.cross.forward(&query, lengths, keys_values, source_lengths, mode)?;
+        self.feed_forward.forward(&self.cross_norm.after(x, &branch, mode)?, mode)
+    }
+
+    /// Of encoder states, for [`after_self_attention`](Self::after_self_attention).
+    pub(super) fn keys_values(&self, states: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.cross.keys_values(states, mode)
+    }
+}

@@ -1,0 +1,121 @@
+use std::collections::HashMap;
+
+use candle_core::Device;
+
+use super::*;
+use crate::model::{Backend, Positions};
+
+fn shape() -> Shape {
+    "enc=1,dec=2,d=16,ffn=32,heads=2,vocab=32,positions=16".parse().unwrap()
+}
+
+fn causal() -> Shape {
+    Shape { decoder_attention: DecoderAttention::WholeThenCausal, ..shape() }
+}
+
+fn network(shape: &Shape, tensors: HashMap<String, Tensor>) -> Network {
+    let vb = VarBuilder::from_tensors(tensors, candle_core::DType::F32, &Device::Cpu);
+    Network::load(shape, &vb).unwrap()
+}
+
+/// Seeded values, but every position is the same.
+fn placeless(shape: &Shape) -> Network {
+    let mut tensors = Spec::initial(shape, 3, &Device::Cpu).unwrap();
+    let positions = tensors.get_mut("decoder.positions.weight").unwrap();
+    *positions = positions.zeros_like().unwrap();
+    network(shape, tensors)
+}
+
+/// Last decoder states of a canvas, place by place.
+fn states(network: &Network, canvas: &[u32]) -> Vec<Vec<f32>> {
+    let mode = Mode::inference();
+    let padded = |ids: &[u32]| Padded::new([ids].into_iter(), 0, &Device::Cpu).unwrap();
+    let source = padded(&[1, 9, 10, 11, 2]);
+    let encoded = network.encode(&source, &mode).unwrap();
+    let memory = network.memory(&encoded, &source.lengths, &mode).unwrap();
+    network.decode(&padded(canvas), &memory, &mode).unwrap().get(0).unwrap().to_vec2().unwrap()
+}
+
+fn far(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+const MASKS: [u32; 6] = [1, 4, 4, 4, 4, 2];
+
+#[test]
+fn masks_without_positions_are_told_apart_by_causal_attention_alone() {
+    let plain = states(&placeless(&shape()), &MASKS);
+    assert!((2..5).all(|place| far(&plain[1], &plain[place]) < 1e-5), "equal inputs, equal states");
+    let causal = states(&placeless(&causal()), &MASKS);
+    for place in 2..5 {
+        assert!(far(&causal[place - 1], &causal[place]) > 1e-3, "place {place}");
+    }
+}
+
+#[test]
+fn masks_are_told_apart_by_positions_however_these_come_in() {
+    for positions in [Positions::Scaled, Positions::Unscaled, Positions::Concat] {
+        let shape = Shape { positions, ..shape() };
+        let network = Network::random(&shape, 3, &Backend::cpu()).unwrap();
+        let apart = states(&network, &MASKS);
+        assert!((2..5).all(|place| far(&apart[1], &apart[place]) > 1e-3), "{positions:?}");
+    }
+}
+
+#[test]
+fn a_place_still_sees_what_stands_behind_it_through_the_attention_in_front() {
+    let network = Network::random(&causal(), 3, &Backend::cpu()).unwrap();
+    let (a, b) = (states(&network, &[1, 4, 4, 20, 2]), states(&network, &[1, 4, 4, 21, 2]));
+    assert!(far(&a[1], &b[1]) > 1e-4, "the last word changes the first place");
+
+    // Without what the attention in front adds, it does not.
+    let mut tensors = Spec::initial(&causal(), 3, &Device::Cpu).unwrap();
+    for (name, tensor) in tensors.iter_mut().filter(|(name, _)| name.contains("whole_attention.output")) {
+        *tensor = tensor.zeros_like().unwrap();
+        assert!(name.starts_with("decoder.layers"));
+    }
+    let blind = self::network(&causal(), tensors);
+    let (a, b) = (states(&blind, &[1, 4, 4, 20, 2]), states(&blind, &[1, 4, 4, 21, 2]));
+    assert_eq!((&a[..3], a[3] == b[3]), (&b[..3], false));
+}
+
+#[test]
+fn joined_positions_are_the_map_of_the_two_vectors_side_by_side() {
+    let shape = Shape { positions: Positions::Concat, ..shape() };
+    let tensors = Spec::initial(&shape, 3, &Device::Cpu).unwrap();
+    let values = |name: &str| -> Vec<Vec<f32>> { tensors[name].to_vec2().unwrap() };
+    let (tokens, places, weight) =
+        (values("embedding.weight"), values("decoder.positions.weight"), values("decoder.join.weight"));
+    let network = network(&shape, tensors.clone());
+    let ids = Tensor::new(&[[7u32, 9, 4]], &Device::Cpu).unwrap();
+    let got = network.embed(&ids, 2, &network.decoder_input, &Mode::inference()).unwrap();
+    let got: Vec<Vec<f32>> = got.get(0).unwrap().to_vec2().unwrap();
+    for (i, token) in [7, 9, 4].into_iter().enumerate() {
+        let both = [tokens[token].as_slice(), &places[2 + i]].concat();
+        let want: Vec<f32> =
+            weight.iter().map(|row| row.iter().zip(&both).map(|(w, x)| w * x).sum()).collect();
+        assert!(far(&got[i], &want) < 1e-5);
+    }
+}
+
+#[test]
+fn norms_behind_the_sublayers_leave_states_of_mean_zero_and_variance_one() {
+    let shape = Shape { norm: NormPlace::Post, ..shape() };
+    let network = Network::random(&shape, 3, &Backend::cpu()).unwrap();
+    for state in states(&network, &MASKS) {
+        let mean = state.iter().sum::<f32>() / state.len() as f32;
+        let variance = state.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / state.len() as f32;
+        assert!(mean.abs() < 1e-4 && (variance - 1.0).abs() < 1e-2, "{mean} {variance}");
+    }
+    assert!(!Spec::of(&shape).unwrap().contains_key("decoder.norm.weight"));
+}
+
+#[test]
+fn a_decoder_that_attends_to_the_whole_canvas_does_not_read_from_left_to_right() {
+    let network = Network::random(&causal(), 3, &Backend::cpu()).unwrap();
+    let mode = Mode::inference();
+    let source = Padded::new([[1u32, 9, 2].as_slice()].into_iter(), 0, &Device::Cpu).unwrap();
+    let memory = network.memory(&network.encode(&source, &mode).unwrap(), &source.lengths, &mode).unwrap();
+    assert!(network.decode_causal(&source, &memory, &mode).is_err());
+    assert!(network.decode_next(&[1], &mut Past::default(), &memory, &mode).is_err());
+}

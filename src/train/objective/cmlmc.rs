@@ -1,0 +1,124 @@
+//! What CMLMC minimises besides (Huang et al. 2022): a network that is to rewrite what stands on the
+//! canvas has to have seen wrong tokens there.
+//!
+//! A pass over a canvas of masks guesses. Some of the places that the masked canvas reveals get their
+//! guess, and a further pass over it is to say the right token there. And the encoder reads sources with a
+//! few words masked, which it is to name.
+
+use candle_core::Tensor;
+
+use super::{Batch, Cmlm, Losses, Objective, Step, flat};
+use crate::Result;
+use crate::model::{Memory, Network, Padded};
+use crate::nn::{Mode, ops};
+use crate::train::config::Cmlmc as Settings;
+use crate::train::corpus::Pair;
+use crate::train::masking::{Masked, mask_all, mask_source, mask_target, revealed};
+use crate::train::rng::Rng;
+
+pub struct Cmlmc {
+    pub cmlm: Cmlm,
+    pub settings: Settings,
+}
+
+impl Objective for Cmlmc {
+    /// `CE(masked ∪ replaced) + length_weight · CE(length) + source_weight · CE(masked source words)`
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, pairs, mut masks, dropout } = step;
+        let Cmlm { specials, label_smoothing, length_weight, dropout: rate, products } = self.cmlm;
+        let mut chance = masks.fork("cmlmc", 0);
+        let masked: Vec<Masked> =
+            pairs.iter().map(|pair| mask_target(&pair.target, specials.mask, &mut masks)).collect();
+        let sources = self.mask_sources(pairs, student, &mut chance);
+        let read: Vec<Pair> = pairs
+            .iter()
+            .zip(&sources)
+            .map(|(pair, source)| Pair { source: source.canvas.clone(), target: pair.target.clone() })
+            .collect();
+        let read: Vec<&Pair> = if sources.is_empty() { pairs.to_vec() } else { read.iter().collect() };
+        let batch = Batch::new(&read, &masked, student.shape(), &specials, student.device())?;
+
+        let mode = Mode::training(rate, dropout, products);
+        let states = student.encode(&batch.source, &mode)?;
+        let lengths = student.length_logits(&states, &batch.source.lengths, &mode)?;
+        let length = ops::cross_entropy(&lengths, &batch.classes, 0.0, 0)?;
+        let memory = student.memory(&states, &batch.source.lengths, &mode)?;
+        let decoded = student.decode(&batch.canvas, &memory, &mode)?;
+        let (mut hidden, mut gold) = (student.select(&decoded, batch.places.clone())?, batch.gold.to_vec());
+        if let Some((replaced, right)) =
+            self.replaced(student, pairs, &masked, &memory, &mut chance, &mode)?
+        {
+            hidden = Tensor::cat(&[hidden, replaced], 0)?;
+            gold.extend(right);
+        }
+        let masked_tokens = gold.len();
+        let (logits, forbidden) = (student.logits(&hidden, &mode)?, student.forbidden());
+        let tokens = ops::cross_entropy(&logits, &gold.into(), label_smoothing, forbidden)?;
+        let mut total = (&tokens + (&length * length_weight)?)?;
+
+        let words: Vec<u32> = sources.iter().flat_map(|source| source.gold.iter().copied()).collect();
+        if !words.is_empty() {
+            let places = flat(sources.iter().map(|source| source.positions.as_slice()), &batch.source)?;
+            let logits = student.logits(&student.select(&states, places)?, &mode)?;
+            let named = ops::cross_entropy(&logits, &words.into(), label_smoothing, forbidden)?;
+            total = (total + (named * self.settings.source_weight)?)?;
+        }
+        Ok(Losses { total, tokens, hidden: None, length, masked_tokens, target_tokens: batch.target_tokens })
+    }
+}
+
+impl Cmlmc {
+    /// None where sources are read as they are.
+    fn mask_sources(&self, pairs: &[&Pair], student: &Network, chance: &mut Rng) -> Vec<Masked> {
+        let share = self.settings.masked_source;
+        if share == 0.0 {
+            return Vec::new();
+        }
+        let (mask, first_word) = (self.cmlm.specials.mask, student.forbidden() as u32);
+        pairs.iter().map(|pair| mask_source(&pair.source, share, mask, first_word, chance)).collect()
+    }
+
+    /// Last decoder states where guesses stand for revealed tokens, `[places, d]`, and the right tokens;
+    /// `None` where nothing is replaced.
+    fn replaced(
+        &self,
+        student: &Network,
+        pairs: &[&Pair],
+        masked: &[Masked],
+        memory: &Memory,
+        chance: &mut Rng,
+        mode: &Mode,
+    ) -> Result<Option<(Tensor, Vec<u32>)>> {
+        let specials = self.cmlm.specials;
+        let share = self.settings.corrected;
+        let chosen: Vec<Vec<u32>> = masked.iter().map(|m| revealed(m, share, chance)).collect();
+        if chosen.iter().all(Vec::is_empty) {
+            return Ok(None);
+        }
+        let padded = |rows: &[Masked]| {
+            Padded::new(rows.iter().map(|m| m.canvas.as_slice()), specials.pad, student.device())
+        };
+        // No gradient flows through a guess.
+        let layers = memory.layers.iter().map(Tensor::detach).collect();
+        let memory_of_guess = Memory { layers, lengths: memory.lengths.clone() };
+        let blank: Vec<Masked> = pairs.iter().map(|pair| mask_all(&pair.target, specials.mask)).collect();
+        let canvas = padded(&blank)?;
+        let places = flat(chosen.iter().map(Vec::as_slice), &canvas)?;
+        let states = student.decode(&canvas, &memory_of_guess, mode)?.detach();
+        let mut guesses = student.best_tokens(&states, places.clone(), mode)?.into_iter();
+
+        let mut corrected = masked.to_vec();
+        for (row, positions) in corrected.iter_mut().zip(&chosen) {
+            for (&position, (token, _)) in positions.iter().zip(&mut guesses) {
+                row.canvas[position as usize] = token;
+            }
+        }
+        let decoded = student.decode(&padded(&corrected)?, memory, mode)?;
+        let right = pairs.iter().zip(&chosen);
+        let right = right.flat_map(|(pair, own)| own.iter().map(|&p| pair.target[p as usize])).collect();
+        Ok(Some((student.select(&decoded, places)?, right)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
