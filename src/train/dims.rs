@@ -7,6 +7,7 @@
 //! moving average. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so
 //! source text is all that is needed.
 
+mod calibrate;
 mod teacher;
 
 use std::borrow::Cow;
@@ -110,7 +111,9 @@ fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Pat
     let student =
         ModelConfig { default_steps: 1, ..ModelConfig::new(shape, &data.source_lang, &data.target_lang) };
     let card = super::card::draft(&student, &config.to_toml()?);
-    Bundle::save(path, &student, &teacher.tokenizer, weights, &card)
+    let scale = config.dims.clone().unwrap_or_default().output_scale;
+    let weights = calibrate::scaled(weights, &student.shape, scale)?;
+    Bundle::save(path, &student, &teacher.tokenizer, &weights, &card)
 }
 
 fn require_languages(bundle: &Bundle, source: &str, target: &str) -> Result<()> {

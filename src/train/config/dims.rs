@@ -31,6 +31,9 @@ pub struct Dims {
     pub ema: Following,
     /// The teacher's distribution is sharpened to this temperature.
     pub temperature: f64,
+    /// The bundle's logits are the student's times this: below 1 where a sharpened teacher has made it too sure
+    /// to compare candidates of several lengths. 1 as published.
+    pub output_scale: f64,
     /// Weight of the distance between hidden states.
     pub hidden_weight: f64,
     pub mask: Mask,
@@ -96,6 +99,7 @@ impl Default for Dims {
             teacher_dtype: Dtype::F32,
             ema: Following::Auto(Auto::Auto),
             temperature: 0.5,
+            output_scale: 1.0,
             hidden_weight: 0.4,
             mask: Mask::Random,
             length_beam: 0,
@@ -185,6 +189,7 @@ impl Dims {
         }
         for (key, value) in [
             ("temperature", self.temperature),
+            ("output_scale", self.output_scale),
             ("learning_rate", self.learning_rate),
             ("learning_rate_cap", self.learning_rate_cap),
         ] {
