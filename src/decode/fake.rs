@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::model::Refresh;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -18,6 +19,7 @@ pub struct FakeTranslator {
     limits: Limits,
     vocabulary: u32,
     fault: Option<(usize, Fault)>,
+    refresh: Refresh,
     counts: Arc<Counts>,
     gate: Arc<Gate>,
 }
@@ -42,6 +44,7 @@ impl FakeTranslator {
             limits: Limits { source_tokens: 128, target_tokens: 128 },
             vocabulary: 1024,
             fault: None,
+            refresh: Refresh::Masked,
             counts: Arc::default(),
             gate: Arc::new(Gate::new()),
         }
@@ -56,6 +59,12 @@ impl FakeTranslator {
     #[must_use]
     pub fn with_vocabulary(self, vocabulary: u32) -> Self {
         Self { vocabulary: vocabulary.max(6), ..self }
+    }
+
+    /// What its passes may write.
+    #[must_use]
+    pub fn refreshing(self, refresh: Refresh) -> Self {
+        Self { refresh, ..self }
     }
 
     /// Fails at the `pass`-th decoder pass, counting from 1.
@@ -101,6 +110,10 @@ impl Translator for FakeTranslator {
 
     fn specials(&self) -> Specials {
         Specials::default()
+    }
+
+    fn refresh(&self) -> Refresh {
+        self.refresh
     }
 
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>> {

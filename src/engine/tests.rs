@@ -11,6 +11,7 @@ use super::*;
 use crate::decode::fake::{Counts, FakeTranslator, Fault, Gate};
 use crate::decode::{DecodeOptions, Encoded, Limits, Prediction, Row, Translator, translate};
 use crate::metrics::Metrics;
+use crate::model::Refresh;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -372,9 +373,12 @@ proptest! {
         asked in proptest::collection::vec((0_u32..20, 0_usize..40, 1_u8..=6, 1_usize..=3), 1..60),
         max_batch_rows in 3_usize..20,
         max_batch_tokens in 600_usize..2000,
+        corrects: bool,
     ) {
+        let refresh = if corrects { Refresh::All } else { Refresh::Masked };
+        let fake = || FakeTranslator::new().refreshing(refresh);
         let options = Options { max_batch_tokens, ..rows(max_batch_rows) };
-        let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), options);
+        let Bench { engine, handle, counts, .. } = bench(fake(), options);
         let asked: Vec<Item> = asked
             .into_iter()
             .map(|(seed, words, steps, length_beam)| Item { length_beam, ..item(seed, words, steps) })
@@ -385,7 +389,7 @@ proptest! {
         prop_assert!(counts.largest_batch_tokens() <= max_batch_tokens);
         for (item, mut pending) in asked.iter().zip(pending) {
             let options = DecodeOptions { length_beam: item.length_beam, ..DecodeOptions::new(item.steps) };
-            let alone = translate(&FakeTranslator::new(), std::slice::from_ref(&item.source), &options).unwrap();
+            let alone = translate(&fake(), std::slice::from_ref(&item.source), &options).unwrap();
             prop_assert_eq!(&now(&mut pending).unwrap().unwrap().hypotheses, &alone[0]);
         }
     }

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::corpus::OnBadLine;
 use super::optimizer::AdamW;
 use super::schedule::Schedule;
-use crate::model::NormPlace;
 use crate::nn::gemm::Precision;
 use crate::{Error, Result};
 
@@ -19,6 +18,7 @@ mod ar;
 mod cmlmc;
 mod dims;
 mod distill;
+mod model;
 mod paths;
 mod pipeline;
 
@@ -26,6 +26,7 @@ pub use ar::Ar;
 pub use cmlmc::Cmlmc;
 pub use dims::{Auto, Dims, Following, Mask};
 pub use distill::{Distill, files as distilled_files};
+pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
 
 /// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` these, `model` and `train`;
@@ -88,22 +89,6 @@ pub struct Tokenizer {
     pub vocab_size: usize,
     /// Where `train tokenizer` writes it and `train cmlm` reads it.
     pub path: PathBuf,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Model {
-    pub encoder_layers: usize,
-    pub decoder_layers: usize,
-    pub d_model: usize,
-    /// Inner width of the feed-forward layers.
-    pub ffn: usize,
-    pub heads: usize,
-    /// Longest sentence in tokens, `bos` and `eos` counted.
-    pub max_positions: usize,
-    /// Norms before each sublayer, or after it.
-    #[serde(skip_serializing_if = "Model::is_default_norm")]
-    pub norm: NormPlace,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -182,27 +167,6 @@ impl From<Products> for Precision {
             Products::F32 => Self::F32,
             Products::Bf16 => Self::Bf16,
         }
-    }
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Self {
-            encoder_layers: 3,
-            decoder_layers: 3,
-            d_model: 256,
-            ffn: 1024,
-            heads: 4,
-            max_positions: 256,
-            norm: NormPlace::default(),
-        }
-    }
-}
-
-impl Model {
-    /// What is not said keeps a run's record as it was before there was a choice.
-    fn is_default_norm(norm: &NormPlace) -> bool {
-        *norm == NormPlace::default()
     }
 }
 

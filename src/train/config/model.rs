@@ -1,0 +1,42 @@
+//! Settings of the network (`[model]`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::NormPlace;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    pub encoder_layers: usize,
+    pub decoder_layers: usize,
+    pub d_model: usize,
+    /// Inner width of the feed-forward layers.
+    pub ffn: usize,
+    pub heads: usize,
+    /// Longest sentence in tokens, `bos` and `eos` counted.
+    pub max_positions: usize,
+    /// Norms before each sublayer, or after it.
+    #[serde(skip_serializing_if = "Model::is_default_norm")]
+    pub norm: NormPlace,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            encoder_layers: 3,
+            decoder_layers: 3,
+            d_model: 256,
+            ffn: 1024,
+            heads: 4,
+            max_positions: 256,
+            norm: NormPlace::default(),
+        }
+    }
+}
+
+impl Model {
+    /// What is not said keeps a run's record as it was before there was a choice.
+    fn is_default_norm(norm: &NormPlace) -> bool {
+        *norm == NormPlace::default()
+    }
+}
