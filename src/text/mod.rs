@@ -4,6 +4,7 @@
 mod ascii;
 mod document;
 mod specials;
+mod spelling;
 mod split;
 mod tokenizer;
 
