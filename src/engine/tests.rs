@@ -430,6 +430,46 @@ fn the_age_of_the_oldest_is_that_of_whoever_waits_now() {
     drop(pending);
 }
 
+/// Says on which thread of how many it computes.
+struct Watched(FakeTranslator, std::sync::mpsc::Sender<(Option<usize>, usize)>);
+
+impl Translator for Watched {
+    type Memory = Vec<u32>;
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+
+    fn specials(&self) -> Specials {
+        self.0.specials()
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Vec<u32>>>> {
+        self.0.encode(sources)
+    }
+
+    fn decode(&self, rows: &[Row<'_, Vec<u32>>]) -> Result<Vec<Vec<Prediction>>> {
+        let place = (rayon::current_thread_index(), rayon::current_num_threads());
+        self.1.send(place).map_err(|error| Error::Model(error.to_string()))?;
+        self.0.decode(rows)
+    }
+}
+
+#[tokio::test]
+async fn the_model_thread_is_the_first_of_those_that_compute() {
+    for threads in [1, 3] {
+        let (sender, places) = std::sync::mpsc::channel();
+        let options = Options { threads: threads.try_into().unwrap(), ..rows(8) };
+        let network = Watched(FakeTranslator::new(), sender);
+        let engine = start(network, options, Metrics::new().engine("en-de")).unwrap();
+        all(engine.handle().submit(items(0..2, 10, 2)).unwrap()).await.unwrap();
+        engine.join().unwrap();
+        let places: Vec<_> = places.iter().collect();
+        assert_eq!(places, vec![(Some(0), threads); places.len()]);
+        assert!(!places.is_empty());
+    }
+}
+
 /// The one sample of this name that has all these words among the values of its labels.
 fn value(metrics: &Metrics, name: &str, labels: &str) -> f64 {
     let text = metrics.render();
