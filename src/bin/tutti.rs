@@ -21,8 +21,9 @@ use tutti::metrics::Metrics;
 use tutti::model::{Backend, Bundle, Dtype, Shape};
 use tutti::settings::{ENV_CONFIG, LogFormat, Settings, one_for_each_core};
 
-/// HTTP is a small part of the work; the cores belong to the model.
-const HTTP_THREADS: usize = 2;
+/// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
+/// model. Threads that are not needed cost: one that wakes up wakes the next one to listen in its place.
+const CORES_FOR_AN_HTTP_THREAD: usize = 8;
 
 /// How long `health` waits; whoever asks for it has a limit of its own.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
@@ -170,10 +171,11 @@ impl Serve {
 fn serve(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     start_log(&settings)?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads = HTTP_THREADS, "starting");
+    let http_threads = one_for_each_core().get().div_ceil(CORES_FOR_AN_HTTP_THREAD);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads, "starting");
     tracing::info!("settings\n{}", settings.to_toml());
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(HTTP_THREADS).enable_all().build()?;
+        tokio::runtime::Builder::new_multi_thread().worker_threads(http_threads).enable_all().build()?;
     let served = runtime.block_on(async {
         // Before the model is loaded: a signal must end that as well, and a taken port be told at once.
         let shutdown = shutdown_signal()?;
