@@ -97,6 +97,17 @@ pub struct Item {
     pub deadline: Option<Instant>,
 }
 
+/// What can be said of a request before its texts are taken apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess {
+    pub sentences: usize,
+    /// Of all sources.
+    pub tokens: usize,
+    pub steps: Steps,
+    pub length_beam: usize,
+    pub deadline: Option<Instant>,
+}
+
 /// Where the time of one sentence went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {

@@ -94,6 +94,7 @@ impl<T: Translator> Worker<'_, T> {
             let now = Instant::now();
             self.release(now);
             let mut state = self.shared.lock();
+            state.queue.runs(self.live.iter().map(Live::left));
             if self.live.is_empty() {
                 if state.queue.is_empty() {
                     if state.phase != Phase::Open {
@@ -116,7 +117,7 @@ impl<T: Translator> Worker<'_, T> {
 
     /// Lets go of everybody who has left or whose time is up.
     fn release(&mut self, now: Instant) {
-        let waiting = self.shared.lock().queue.take_if(|job| job.is_over(now));
+        let waiting = self.shared.clear(&mut self.shared.lock(), now);
         let running = self.live.extract_if(.., |live| live.job.is_over(now)).map(|live| live.job);
         waiting.into_iter().chain(running).for_each(|job| job.let_go(&self.shared.metrics));
     }
@@ -148,7 +149,10 @@ impl<T: Translator> Worker<'_, T> {
         let turns = newcomers(&live, window, self.shared.budget());
         state.queue.advance();
         let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
-        turns.into_iter().filter_map(take).collect()
+        let arriving: Vec<(Turn, Job)> = turns.into_iter().filter_map(take).collect();
+        let work = arriving.iter().map(|(turn, job)| (*turn, self.shared.ask(&job.item).work()));
+        state.queue.runs(self.live.iter().map(Live::left).chain(work));
+        arriving
     }
 
     fn encode(&mut self) -> Result<()> {
