@@ -314,6 +314,10 @@ impl Handle {
 /// better than to let it wait in vain, and better for all others: under overload a queue of those who
 /// are nearly late would spend the passes on answers that come too late.
 fn in_time(state: &State, request: &[Ask], left: Duration) -> bool {
+    // An idle engine refuses nobody: only a try can tell that it is faster by now than it remembers.
+    if state.queue.work() == 0 {
+        return true;
+    }
     let own = request.iter().fold(0, |sum: u64, ask| sum.saturating_add(ask.work()));
     let enough =
         |before: u64| state.pace.time_for(before.saturating_add(own)) <= left.mul_f64(PART_OF_THE_TIME);

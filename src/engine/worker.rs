@@ -80,8 +80,10 @@ impl<T: Translator> Worker<'_, T> {
             let started = Instant::now();
             self.encode()?;
             let work = self.pass()?;
-            if self.left_waiting {
-                self.shared.lock().pace.record(work, started.elapsed());
+            let elapsed = started.elapsed();
+            let pace = &mut self.shared.lock().pace;
+            if self.left_waiting || pace.is_beaten_by(work, elapsed) {
+                pace.record(work, elapsed);
             }
         }
         Ok(())
