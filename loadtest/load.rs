@@ -63,6 +63,20 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Every text once, in order, `rate` a second; the steps take turns.
+    pub fn each_once(requests: &Requests, texts: usize, rate: f64) -> Result<Self> {
+        let all = Duration::try_from_secs_f64(texts as f64 / rate).context("the rate must be above 0")?;
+        let steps = |text: usize| requests.steps.get(text % requests.steps.len().max(1)).copied();
+        let arrival = |text: usize| Arrival {
+            at: Duration::from_secs_f64(text as f64 / rate),
+            text,
+            steps: steps(text),
+        };
+        Ok(Self { rate, duration: all, arrivals: (0..texts).map(arrival).collect() })
+    }
+}
+
 fn draw(random: &mut ChaCha8Rng, requests: &Requests, texts: usize) -> (usize, Option<u8>) {
     let steps = match requests.steps.as_slice() {
         [] => None,

@@ -3,23 +3,19 @@
 //! encode, decode). What is left is everything else: this client's own work, the loopback, HTTP, JSON,
 //! the tokenizer on the way in and out, and every change of threads.
 //!
-//! The client is hyper's bare connection on one thread, so that little of what is left is its own. How
-//! much of it is neither the tokenizer's nor a translation's at all shows in `floor`: the same client
-//! asking `/livez`.
+//! The client is a bare blocking socket, so that little of what is left is its own: it writes bytes that
+//! were prepared and reads until the answer is whole. How much of what is left is neither the tokenizer's
+//! nor a translation's at all shows in `floor`: the same client asking `/livez`.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
-use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
+use reqwest::Url;
 use serde_json::{Map, Value, json};
-use tokio::net::TcpStream;
 
 use crate::Requests;
 use crate::load::{body, texts};
@@ -47,7 +43,6 @@ pub fn run(arguments: &Overhead) -> Result<()> {
         "the duration must be above 0, an hour at most"
     );
     let requests = &arguments.requests;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let steps: Vec<Option<u8>> = match requests.steps.as_slice() {
         [] => vec![None],
         steps => steps.iter().copied().map(Some).collect(),
@@ -58,62 +53,100 @@ pub fn run(arguments: &Overhead) -> Result<()> {
         println!("{:>8} {:>8}{names} {:>9} {:>10}", "steps", "count", "added p90", "difference");
     }
     for steps in steps {
-        let parts =
-            runtime.block_on(measure(requests, steps, Duration::from_secs_f64(arguments.duration)))?;
+        let parts = measure(requests, steps, Duration::from_secs_f64(arguments.duration))?;
         parts.print(steps, requests.json);
     }
     Ok(())
 }
 
-async fn measure(requests: &Requests, steps: Option<u8>, duration: Duration) -> Result<Parts> {
-    let uri: Uri = requests.url.parse().with_context(|| requests.url.clone())?;
-    let authority = uri.authority().context("the URL names no host")?;
-    let address = (authority.host(), authority.port_u16().unwrap_or(80));
-    let stream = TcpStream::connect(address).await.with_context(|| requests.url.clone())?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
+fn measure(requests: &Requests, steps: Option<u8>, duration: Duration) -> Result<Parts> {
+    let url = Url::parse(&requests.url).with_context(|| requests.url.clone())?;
+    let (host, port) = (url.host_str().context("the URL names no host")?, url.port().unwrap_or(80));
+    let mut connection = Connection::open(host, port).with_context(|| requests.url.clone())?;
 
-    let path = steps.map_or_else(|| uri.path().to_owned(), |steps| format!("{}?steps={steps}", uri.path()));
-    let make = |text: &String| {
-        Request::post(path.as_str())
-            .header(HOST, authority.as_str())
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(body(requests, text).to_string()))
-    };
-    let prepared = texts(requests)?.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+    let path = steps.map_or_else(|| url.path().to_owned(), |steps| format!("{}?steps={steps}", url.path()));
+    let authority = url.authority();
+    let prepared: Vec<String> = texts(requests)?
+        .iter()
+        .map(|text| {
+            let body = body(requests, text).to_string();
+            let length = body.len();
+            format!(
+                "POST {path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
+                 content-length: {length}\r\n\r\n{body}"
+            )
+        })
+        .collect();
+    let idle = format!("GET /livez HTTP/1.1\r\nhost: {authority}\r\n\r\n");
     let mut parts = Parts::new()?;
-    let idle = Request::get("/livez").header(HOST, authority.as_str()).body(Full::default())?;
     let start = Instant::now();
     for request in prepared.iter().cycle() {
-        let (waited, headers) = exchange(&mut sender, request.clone()).await?;
+        let (waited, head) = connection.exchange(request)?;
         if start.elapsed() < duration / 10 {
             continue;
         }
-        let stages = Stages::of(&headers).context("the answer has no Server-Timing that can be read")?;
-        let (floor, _) = exchange(&mut sender, idle.clone()).await?;
+        let timing = header(&head, "server-timing").and_then(Stages::of);
+        let stages = timing.context("the answer has no Server-Timing that can be read")?;
+        let (floor, _) = connection.exchange(&idle)?;
         let added = waited.saturating_sub(stages.engine);
         parts.add([waited, stages.total, stages.engine, stages.words, added, floor])?;
         if start.elapsed() >= duration + duration / 10 {
             break;
         }
     }
-    drop(sender);
-    connection.await??;
     Ok(parts)
 }
 
-async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<(Duration, HeaderMap)> {
-    let sent = Instant::now();
-    sender.ready().await?;
-    let (head, answer) = sender.send_request(request).await?.into_parts();
-    let answer = answer.collect().await?.to_bytes();
-    let waited = sent.elapsed();
-    ensure!(head.status == 200, "{}: {}", head.status, String::from_utf8_lossy(&answer));
-    Ok((waited, head.headers))
+/// One connection that is kept, with one request at a time on it.
+struct Connection {
+    stream: TcpStream,
+    /// What was read of the current answer.
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    fn open(host: &str, port: u16) -> Result<Self> {
+        let stream = TcpStream::connect((host, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Self { stream, answer: Vec::new() })
+    }
+
+    /// How long the whole answer took, and its head.
+    fn exchange(&mut self, request: &str) -> Result<(Duration, String)> {
+        let mut part = [0; 16 * 1024];
+        self.answer.clear();
+        let sent = Instant::now();
+        self.stream.write_all(request.as_bytes())?;
+        let mut whole = None;
+        while whole.is_none_or(|whole| self.answer.len() < whole) {
+            match self.stream.read(&mut part)? {
+                0 => bail!("the server closed the connection"),
+                read => self.answer.extend_from_slice(&part[..read]),
+            }
+            if whole.is_none() {
+                whole = end_of(&self.answer)?;
+            }
+        }
+        let waited = sent.elapsed();
+        let answer = String::from_utf8_lossy(&self.answer);
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{}: {body}", head.lines().next().unwrap_or_default());
+        Ok((waited, head.to_owned()))
+    }
+}
+
+/// Where the answer will end, once its head is there.
+fn end_of(answer: &[u8]) -> Result<Option<usize>> {
+    let Some(head) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
+    let text = String::from_utf8_lossy(&answer[..head]);
+    let length = header(&text, "content-length").context("an answer without a content-length")?;
+    Ok(Some(head + 4 + length.parse::<usize>()?))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 /// Of `Server-Timing`: `name;dur=MILLISECONDS, …`.
@@ -124,8 +157,7 @@ struct Stages {
 }
 
 impl Stages {
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let header = headers.get("server-timing")?.to_str().ok()?;
+    fn of(header: &str) -> Option<Self> {
         let mut stages = Self { engine: Duration::ZERO, words: Duration::ZERO, total: Duration::ZERO };
         for entry in header.split(',') {
             let (name, value) = entry.trim().split_once(";dur=")?;

@@ -5,6 +5,7 @@
 //! Throughput is that of a full house: always twice as many sentences submitted as fit a batch.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -31,6 +32,8 @@ pub struct Plan {
     pub batch: usize,
     /// Time for each measurement; a latency and a throughput are taken for each length and steps.
     pub time: Duration,
+    /// Threads that compute.
+    pub threads: NonZeroUsize,
     /// Source ids are drawn from 5 to this, exclusive.
     pub vocabulary: u32,
 }
@@ -71,6 +74,7 @@ pub fn run<T: Translator>(
         let longest = network.limits().source_tokens + network.limits().target_tokens;
         let rows = plan.batch * plan.length_beam;
         let options = engine::Options {
+            threads: plan.threads,
             max_queue_items: 4 * plan.batch,
             max_queue_tokens: usize::MAX,
             max_batch_rows: rows,
@@ -252,6 +256,7 @@ mod tests {
             lengths: vec![(3, 7), (5, 5)],
             steps: steps.into(),
             length_beam: 1,
+            threads: NonZeroUsize::MIN,
             batch: 4,
             time: Duration::from_millis(5),
             vocabulary: 50,
@@ -274,6 +279,7 @@ mod tests {
             lengths: vec![(3, 500)],
             steps: vec![Steps::ONE],
             length_beam: 1,
+            threads: NonZeroUsize::MIN,
             batch: 1,
             time: Duration::ZERO,
             vocabulary: 50,

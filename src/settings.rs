@@ -103,8 +103,6 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The bundle's folder.
     pub model: PathBuf,
-    /// Threads of the compute pool.
-    pub threads: NonZeroUsize,
     pub dtype: Dtype,
     /// A `tracing` filter, such as `info` or `tutti=debug`.
     pub log: String,
@@ -205,21 +203,19 @@ impl Settings {
             .ok()
             .and_then(|mut addresses| addresses.next())
             .ok_or_else(|| Error::Config(format!("listen: {:?} is no host:port", raw.listen)))?;
-        let threads = NonZeroUsize::new(raw.threads)
-            .or_else(|| std::thread::available_parallelism().ok())
-            .unwrap_or(NonZeroUsize::MIN);
+        let threads = NonZeroUsize::new(raw.threads).unwrap_or_else(one_for_each_core);
         tracing_subscriber::EnvFilter::try_new(&raw.log)
             .map_err(|e| Error::Config(format!("log: {:?}: {e}", raw.log)))?;
 
         Ok(Self {
             listen,
             model: raw.model.clone(),
-            threads,
             dtype: raw.dtype,
             log: raw.log.clone(),
             log_format: raw.log_format,
             http: HttpSettings::from_raw(&raw),
             engine: engine::Options {
+                threads,
                 max_queue_items: raw.max_queue_items,
                 max_queue_tokens: raw.max_queue_tokens,
                 max_batch_tokens: raw.max_batch_tokens,
@@ -235,9 +231,14 @@ impl Settings {
     /// Every key with its effective value, for the start-up log and `check`; valid as a file.
     pub fn to_toml(&self) -> String {
         let mut effective = self.raw.clone();
-        effective.threads = self.threads.get();
+        effective.threads = self.engine.threads.get();
         toml::to_string(&effective).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
     }
+}
+
+/// Threads where no number is asked for.
+pub fn one_for_each_core() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 impl HttpSettings {

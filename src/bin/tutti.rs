@@ -2,6 +2,7 @@
 //! that can be tested without a command line lives in the library.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,10 +19,11 @@ use tutti::http::{self, App, Model, Pair};
 use tutti::lines::translate_lines;
 use tutti::metrics::Metrics;
 use tutti::model::{Backend, Bundle, Dtype, Shape};
-use tutti::settings::{ENV_CONFIG, LogFormat, Settings};
+use tutti::settings::{ENV_CONFIG, LogFormat, Settings, one_for_each_core};
 
-/// HTTP is a small part of the work; the cores belong to the model.
-const HTTP_THREADS: usize = 2;
+/// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
+/// model. Threads that are not needed cost: one that wakes up wakes the next one to listen in its place.
+const CORES_FOR_AN_HTTP_THREAD: usize = 8;
 
 /// How long `health` waits; whoever asks for it has a limit of its own.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
@@ -169,11 +171,11 @@ impl Serve {
 fn serve(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     start_log(&settings)?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads = HTTP_THREADS, "starting");
+    let http_threads = one_for_each_core().get().div_ceil(CORES_FOR_AN_HTTP_THREAD);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads, "starting");
     tracing::info!("settings\n{}", settings.to_toml());
-    compute_threads(settings.threads.get())?;
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(HTTP_THREADS).enable_all().build()?;
+        tokio::runtime::Builder::new_multi_thread().worker_threads(http_threads).enable_all().build()?;
     let served = runtime.block_on(async {
         // Before the model is loaded: a signal must end that as well, and a taken port be told at once.
         let shutdown = shutdown_signal()?;
@@ -266,14 +268,15 @@ fn start_log(settings: &Settings) -> Result<()> {
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }
 
-/// Sizes the pool that tensors are computed in; 0 means one thread for each core.
-fn compute_threads(threads: usize) -> Result<()> {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    Ok(())
+/// One thread for each core in place of 0.
+fn compute_threads(threads: usize) -> NonZeroUsize {
+    NonZeroUsize::new(threads).unwrap_or_else(one_for_each_core)
 }
 
 fn translate(arguments: &Translate) -> Result<()> {
-    compute_threads(arguments.threads)?;
+    let threads = compute_threads(arguments.threads).get();
+    // This thread is one of them.
+    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
     let bundle = Bundle::open(&arguments.model)?;
     let most = bundle.config.max_steps;
     let steps = arguments.steps.unwrap_or(bundle.config.default_steps);
@@ -294,7 +297,6 @@ fn translate(arguments: &Translate) -> Result<()> {
 }
 
 fn run_bench(arguments: &Bench) -> Result<()> {
-    compute_threads(arguments.threads)?;
     let plan = bench_plan(arguments)?;
     let backend = Backend::cpu().with_dtype(arguments.dtype);
     let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
@@ -317,7 +319,7 @@ fn run_bench(arguments: &Bench) -> Result<()> {
     if arguments.json {
         let report = serde_json::json!({
             "model": model_name(arguments.model.as_deref(), &arguments.shape),
-            "threads": rayon::current_num_threads(),
+            "threads": plan.threads,
             "dtype": arguments.dtype.name(),
             "measurements": measured,
         });
@@ -341,6 +343,7 @@ fn bench_plan(arguments: &Bench) -> Result<bench::Plan> {
         length_beam: arguments.length_beam,
         batch: arguments.batch,
         time: Duration::from_secs_f64(arguments.seconds),
+        threads: compute_threads(arguments.threads),
         vocabulary: 0,
     })
 }

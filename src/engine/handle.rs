@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::plan::Shape;
 use super::queue::{Ask, Entry, Refusal};
-use super::shared::{Job, Phase, Shared, State};
-use super::{Item, Options, Outcome, Timings, worker};
+use super::shared::{Job, Phase, Shared, State, sooner};
+use super::{Guess, Item, Options, Outcome, Timings, worker};
 use crate::decode::{Hypothesis, Limits, Translator};
 use crate::metrics::{EngineMetrics, Rejected};
 use crate::text::Specials;
@@ -117,6 +118,30 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
+    /// Refuses at once what [`submit`](Self::submit) would refuse for want of room or time, so far as a
+    /// guess can tell: under overload most texts need not be taken apart. What passes is not admitted yet.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::Draining`], [`Error::EngineDead`].
+    pub fn expect(&self, guess: Guess) -> Result<()> {
+        let now = Instant::now();
+        let target = guess.tokens.min(self.shared.limits.target_tokens.saturating_mul(guess.sentences));
+        let shape = Shape { rows: guess.length_beam.max(1), source: guess.tokens, target };
+        let ask = Ask { shape, steps: guess.steps.get() };
+        let mut state = self.shared.lock();
+        self.open(&state)?;
+        let full = match self.make_room(&mut state, &[ask], now) {
+            Err(error @ Error::QueueFull { .. }) => Some(error),
+            // Too much for any queue, which only the text itself can tell.
+            Err(_) => None,
+            Ok(()) => self.too_late(&state, &[ask], guess.deadline, now),
+        };
+        full.map_or(Ok(()), |error| {
+            self.shared.metrics.rejected(Rejected::QueueFull, guess.sentences);
+            Err(error)
+        })
+    }
+
     /// One admission decision for all items or none; one future for each, in order.
     ///
     /// A source without words (`bos eos`, or less) has the empty translation, in no steps.
@@ -142,23 +167,18 @@ impl Handle {
     fn admit(&self, items: Vec<Item>, now: Instant) -> Result<Vec<Pending>> {
         let asks: Vec<Option<Ask>> = items.iter().map(|item| self.ask(item)).collect::<Result<_>>()?;
         let mut state = self.shared.lock();
-        match &state.phase {
-            Phase::Open => {}
-            Phase::Draining | Phase::Stopped(None) => return Err(Error::Draining),
-            Phase::Stopped(Some(reason)) => return Err(Error::EngineDead(reason.clone())),
-        }
+        self.open(&state)?;
         let to_do: Vec<Ask> = asks.iter().flatten().copied().collect();
         self.make_room(&mut state, &to_do, now)?;
         let deadline = items.iter().filter_map(|item| item.deadline).min();
-        if deadline.is_some_and(|deadline| !in_time(&state, &to_do, deadline.saturating_duration_since(now)))
-        {
-            return Err(self.refused(&state, Refusal::Full));
+        if let Some(error) = self.too_late(&state, &to_do, deadline, now) {
+            return Err(error);
         }
         let mut request = Vec::with_capacity(items.len());
         let mut pending = Vec::with_capacity(items.len());
         for (item, ask) in items.into_iter().zip(asks) {
             let (reply, answer) = oneshot::channel();
-            pending.push(Pending { answer });
+            pending.push(Pending { answer, shared: Arc::clone(&self.shared) });
             match ask {
                 Some(ask) => {
                     let counted = self.shared.metrics.queued();
@@ -170,9 +190,30 @@ impl Handle {
             }
         }
         state.queue.admit(request).map_err(|refusal| self.refused(&state, refusal))?;
+        state.next_deadline = sooner(state.next_deadline, deadline);
         drop(state);
         self.shared.changed.notify_one();
         Ok(pending)
+    }
+
+    fn open(&self, state: &State) -> Result<()> {
+        match &state.phase {
+            Phase::Open => Ok(()),
+            Phase::Draining | Phase::Stopped(None) => Err(Error::Draining),
+            Phase::Stopped(Some(reason)) => Err(Error::EngineDead(reason.clone())),
+        }
+    }
+
+    /// The refusal of a request that would not be done by its deadline.
+    fn too_late(
+        &self,
+        state: &State,
+        request: &[Ask],
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Option<Error> {
+        let left = deadline?.saturating_duration_since(now);
+        (!in_time(state, request, left)).then(|| self.refused(state, Refusal::Full))
     }
 
     /// What the item will take; none if there is nothing to translate.
@@ -199,8 +240,7 @@ impl Handle {
     fn make_room(&self, state: &mut State, asks: &[Ask], now: Instant) -> Result<()> {
         let mut room = state.queue.room_for(asks.iter().copied());
         if room == Err(Refusal::Full) {
-            let over = state.queue.take_if(|job| job.is_over(now));
-            over.into_iter().for_each(|job| job.let_go(&self.shared.metrics));
+            self.shared.clear(state, now).into_iter().for_each(|job| job.let_go(&self.shared.metrics));
             room = state.queue.room_for(asks.iter().copied());
         }
         room.map_err(|refusal| self.refused(state, refusal))
@@ -274,6 +314,10 @@ impl Handle {
 /// better than to let it wait in vain, and better for all others: under overload a queue of those who
 /// are nearly late would spend the passes on answers that come too late.
 fn in_time(state: &State, request: &[Ask], left: Duration) -> bool {
+    // An idle engine refuses nobody: only a try can tell that it is faster by now than it remembers.
+    if state.queue.work() == 0 {
+        return true;
+    }
     let own = request.iter().fold(0, |sum: u64, ask| sum.saturating_add(ask.work()));
     let enough =
         |before: u64| state.pace.time_for(before.saturating_add(own)) <= left.mul_f64(PART_OF_THE_TIME);
@@ -295,10 +339,26 @@ impl Outcome {
 
 /// The answer to one item, as a future. Dropping it cancels the item: its rows leave before the next
 /// pass.
-#[derive(Debug)]
 #[must_use = "dropping this cancels the item"]
 pub struct Pending {
     answer: oneshot::Receiver<Result<Outcome>>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").field("answer", &self.answer).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.answer.is_terminated() {
+            // First closed, then told: whoever looks finds it closed.
+            self.answer.close();
+            self.shared.leave();
+        }
+    }
 }
 
 impl Future for Pending {

@@ -53,6 +53,12 @@ impl<M> Live<M> {
         Candidate { turn: self.turn, shape }
     }
 
+    /// Whose turn it is, and the work that is left: tokens times passes.
+    pub fn left(&self) -> (Turn, u64) {
+        let passes = self.job.item.steps.get().saturating_sub(self.steps_used());
+        (self.turn, (self.candidate().shape.tokens() as u64).saturating_mul(passes as u64))
+    }
+
     pub fn rows(&self) -> impl Iterator<Item = Row<'_, M>> {
         self.beam.rows(&self.memory)
     }

@@ -37,15 +37,18 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use crate::decode::{Hypothesis, Steps};
 
 pub use handle::{Engine, Handle, Pending, start};
 
-/// Bounds of the queue and of a batch.
+/// Bounds of the queue and of a batch, and the threads that share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Threads that compute a pass: the model thread and its helpers.
+    pub threads: NonZeroUsize,
     /// Sentences that may wait.
     pub max_queue_items: usize,
     /// Tokens that may wait: sources and expected targets of all their canvases.
@@ -63,9 +66,10 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// For sentences of some twelve tokens on a few CPU cores.
+    /// For sentences of some twelve tokens on a few CPU cores; one thread.
     fn default() -> Self {
         Self {
+            threads: NonZeroUsize::MIN,
             max_queue_items: 2048,
             max_queue_tokens: 131_072,
             max_batch_tokens: 4096,
@@ -90,6 +94,17 @@ pub struct Item {
     /// Whether the canvases after each pass are wanted.
     pub trace: bool,
     /// The answer is worthless after this.
+    pub deadline: Option<Instant>,
+}
+
+/// What can be said of a request before its texts are taken apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess {
+    pub sentences: usize,
+    /// Of all sources.
+    pub tokens: usize,
+    pub steps: Steps,
+    pub length_beam: usize,
     pub deadline: Option<Instant>,
 }
 

@@ -25,6 +25,12 @@ impl Pace {
         self.seconds += NEWEST * (elapsed.as_secs_f64() - self.seconds);
     }
 
+    /// Whether `work` in `elapsed` is faster than what is remembered, so that even a small pass shows it
+    /// to be wrong. Without this a stall would be believed for as long as it keeps everybody away.
+    pub fn is_beaten_by(&self, work: u64, elapsed: Duration) -> bool {
+        self.work > 0.0 && elapsed < self.time_for(work)
+    }
+
     /// How long `work` will take; nothing, as long as nobody ever had to wait.
     pub fn time_for(&self, work: u64) -> Duration {
         let seconds = if self.work > 0.0 { work as f64 * self.seconds / self.work } else { 0.0 };
@@ -58,6 +64,18 @@ mod tests {
         assert!((pace.time_for(1).as_secs_f64() - 1e-4).abs() < 1e-9);
         assert_eq!(pace.retry_after(1), SHORTEST);
         assert_eq!(pace.retry_after(u64::MAX), LONGEST);
+    }
+
+    #[test]
+    fn a_stall_is_forgotten_once_small_passes_are_faster() {
+        let mut pace = Pace::default();
+        assert!(!pace.is_beaten_by(1000, Duration::ZERO), "nothing is remembered yet");
+        pace.record(1000, Duration::from_secs(60));
+        let small = |pace: &Pace| pace.is_beaten_by(10, Duration::from_millis(1));
+        assert!(small(&pace) && !pace.is_beaten_by(10, Duration::from_secs(1)));
+        let wait = pace.time_for(1000);
+        (0..500).for_each(|_| pace.record(10, Duration::from_millis(1)));
+        assert!(pace.time_for(1000) < wait / 100);
     }
 
     #[test]

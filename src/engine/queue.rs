@@ -51,6 +51,8 @@ pub struct Queue<T> {
     entries: BTreeMap<Turn, Entry<T>>,
     tokens: usize,
     work: u64,
+    /// Picked up and not done: the turn, and the work that is left.
+    running: Vec<(Turn, u64)>,
     passes: u64,
     admitted: u64,
 }
@@ -58,8 +60,17 @@ pub struct Queue<T> {
 impl<T> Queue<T> {
     /// An item of T steps is due `T × patience` passes after its admission.
     pub fn new(max_items: usize, max_tokens: usize, patience: u64) -> Self {
-        let entries = BTreeMap::new();
-        Self { max_items, max_tokens, patience, entries, tokens: 0, work: 0, passes: 0, admitted: 0 }
+        Self {
+            max_items,
+            max_tokens,
+            patience,
+            entries: BTreeMap::new(),
+            tokens: 0,
+            work: 0,
+            running: Vec::new(),
+            passes: 0,
+            admitted: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -70,17 +81,26 @@ impl<T> Queue<T> {
         self.entries.is_empty()
     }
 
-    /// Tokens times passes that wait.
+    /// Tokens times passes that wait or run.
     pub fn work(&self) -> u64 {
-        self.work
+        self.running.iter().fold(self.work, |sum, (_, work)| sum.saturating_add(*work))
+    }
+
+    /// Says what is picked up and not done, in place of what was said before.
+    pub fn runs(&mut self, running: impl Iterator<Item = (Turn, u64)>) {
+        self.running.clear();
+        self.running.extend(running);
     }
 
     /// The part of [`work`](Self::work) whose turn would come before that of a sentence of so many steps
     /// admitted now.
     pub fn work_before(&self, steps: usize) -> u64 {
         let first = Turn { due: self.due(steps), order: self.admitted };
-        let earlier = self.entries.range(..first).map(|(_, entry)| entry.ask.work());
-        earlier.fold(0, u64::saturating_add)
+        // Newcomers stand near the end, so that what stands behind them is quicker to count.
+        let behind = self.entries.range(first..).map(|(_, entry)| entry.ask.work());
+        let waiting = self.work.saturating_sub(behind.fold(0, u64::saturating_add));
+        let running = self.running.iter().filter(|(turn, _)| *turn < first);
+        running.fold(waiting, |sum, (_, work)| sum.saturating_add(*work))
     }
 
     fn due(&self, steps: usize) -> u64 {
@@ -183,6 +203,13 @@ mod tests {
         assert_eq!([1, 2, 4].map(|steps| queue.work_before(steps)), [7, 7, 27]);
         (0..6).for_each(|_| queue.advance());
         assert_eq!(queue.work_before(1), 27, "both are due by now");
+        let taken: Vec<Turn> = queue.window(2).map(|candidate| candidate.turn).collect();
+        assert!(taken.iter().all(|&turn| queue.take(turn).is_some()));
+        assert_eq!(queue.work(), 0);
+        queue.runs(taken.into_iter().zip([7, 15]));
+        assert_eq!((queue.work(), queue.work_before(1)), (22, 22), "what runs is waited for as well");
+        queue.runs(std::iter::empty());
+        assert_eq!(queue.work(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What lies between callers and the model thread: the queue behind a lock, the signal that something
 //! changed, and the signs of life.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub struct State {
     pub queue: Queue<Job>,
     pub pace: Pace,
     pub phase: Phase,
+    /// No deadline in the queue is before this; none if there is no deadline in it.
+    pub next_deadline: Option<Instant>,
 }
 
 pub struct Shared {
@@ -69,6 +71,8 @@ pub struct Shared {
     pub changed: Condvar,
     /// The phase in which the thread ended; none while it runs.
     pub stopped: watch::Sender<Option<Result<(), String>>>,
+    /// Somebody stopped waiting for an answer since the queue was last looked through.
+    left: AtomicBool,
     state: Mutex<State>,
     born: Instant,
     /// Nanoseconds from `born` to the last sign of life, or [`IDLE`].
@@ -88,7 +92,13 @@ impl Shared {
             metrics,
             changed: Condvar::new(),
             stopped: watch::Sender::new(None),
-            state: Mutex::new(State { queue, pace: Pace::default(), phase: Phase::Open }),
+            left: AtomicBool::new(false),
+            state: Mutex::new(State {
+                queue,
+                pace: Pace::default(),
+                phase: Phase::Open,
+                next_deadline: None,
+            }),
             born: Instant::now(),
             last_beat: AtomicU64::new(0),
         }
@@ -97,6 +107,30 @@ impl Shared {
     /// No change of the state can panic halfway, so what a poisoned lock guards is whole.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A caller stopped waiting; its end of the channel is closed.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    /// Takes out of the queue whoever left or whose time is up. It is looked through only when that can
+    /// have happened: a full queue meets thousands of newcomers a second.
+    pub fn clear(&self, state: &mut State, now: Instant) -> Vec<Job> {
+        let late = state.next_deadline.is_some_and(|deadline| deadline <= now);
+        if !self.left.swap(false, Ordering::Acquire) && !late {
+            return Vec::new();
+        }
+        let mut next = None;
+        let over = state.queue.take_if(|job| {
+            let over = job.is_over(now);
+            if !over {
+                next = sooner(next, job.item.deadline);
+            }
+            over
+        });
+        state.next_deadline = next;
+        over
     }
 
     pub fn budget(&self) -> Budget {
@@ -130,4 +164,9 @@ impl Shared {
     pub fn oldest_age(&self) -> Duration {
         self.lock().queue.oldest().map_or(Duration::ZERO, |arrived| arrived.elapsed())
     }
+}
+
+/// The sooner of two deadlines, where there are any.
+pub fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    [a, b].into_iter().flatten().min()
 }

@@ -1,5 +1,7 @@
 //! The engine as its callers see it, over a network without weights that can be held before a pass.
 
+mod admission;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -121,30 +123,6 @@ async fn a_sentence_whose_deadline_has_passed_never_reaches_the_network() {
 }
 
 #[test]
-fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
-    gate.close();
-    let first = handle.submit(items(0..1, 20, 1)).unwrap();
-    gate.wait_until_held();
-    let waiting = handle.submit(items(1..13, 20, 1)).unwrap();
-    gate.step();
-    // The second pass leaves others waiting: it says how long one takes, which is at least this.
-    let pass = Duration::from_millis(20);
-    let begun = Instant::now();
-    while begun.elapsed() < pass {
-        std::thread::yield_now();
-    }
-    gate.step();
-    let by = |time: Duration| Item { deadline: Some(Instant::now() + time), ..item(20, 20, 1) };
-    assert!(matches!(handle.submit(vec![by(5 * pass)]), Err(Error::QueueFull { .. })));
-    assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 1.0);
-    assert_eq!(handle.queue_depth(), 10, "it left no trace");
-    let patient = handle.submit(vec![by(Duration::from_secs(3600))]).unwrap();
-    drop((first, waiting, patient));
-    gate.open();
-}
-
-#[test]
 fn a_running_sentence_whose_deadline_passes_leaves_before_the_next_pass() {
     let Bench { engine: _engine, handle, gate, counts, metrics } = bench(FakeTranslator::new(), rows(4));
     gate.close();
@@ -190,65 +168,6 @@ async fn dropping_the_engine_drains_it() {
     gate.open();
     assert_eq!(all(admitted).await.unwrap().len(), 9);
     handle.stopped().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_full_queue_refuses_whole_requests_and_loses_nothing_it_took() {
-    let options = Options { max_queue_items: 4, ..rows(1) };
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), options);
-    gate.close();
-    let mut admitted = handle.submit(items(0..1, 10, 2)).unwrap();
-    gate.wait_until_held();
-    admitted.extend(handle.submit(items(1..4, 10, 2)).unwrap());
-    let Err(Error::QueueFull { retry_after }) = handle.submit(items(4..6, 10, 2)) else { panic!() };
-    assert!(retry_after >= Duration::from_secs(1));
-    assert_eq!(handle.queue_depth(), 3, "half of a request was admitted");
-    assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 3.0);
-    assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 2.0);
-    admitted.extend(handle.submit(items(6..7, 10, 2)).unwrap());
-    gate.open();
-    assert_eq!(all(admitted).await.unwrap().len(), 5);
-}
-
-#[test]
-fn those_who_left_make_room_in_a_full_queue_even_during_a_pass() {
-    let options = Options { max_queue_items: 2, ..rows(1) };
-    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), options);
-    gate.close();
-    let running = handle.submit(items(0..1, 10, 2)).unwrap();
-    gate.wait_until_held();
-    drop(handle.submit(items(1..3, 10, 2)).unwrap());
-    let admitted = handle.submit(items(3..5, 10, 2));
-    gate.open();
-    assert_eq!(admitted.unwrap().len() + running.len(), 3);
-}
-
-#[test]
-fn what_can_never_fit_is_too_large() {
-    let options = Options { max_queue_items: 8, max_batch_tokens: 600, ..rows(6) };
-    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), options);
-    let refused = |items: Vec<Item>| match handle.submit(items) {
-        Err(Error::TooLarge { what, size, limit }) => (what, size, limit),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(refused(items(0..1, 127, 1)), ("tokens of a sentence", 129, 128));
-    assert_eq!(refused(items(0..9, 5, 1)), ("sentences of a request", 9, 8));
-    let wide = |length_beam, words| vec![Item { length_beam, ..item(0, words, 1) }];
-    assert_eq!(refused(wide(7, 5)), ("length_beam", 7, 6));
-    assert_eq!(refused(wide(5, 10)).1, 5 * (12 + 128));
-    assert_eq!(value(&metrics, "tutti_rejected_total", "too_long"), 12.0);
-    assert_eq!(handle.submit(wide(4, 10)).unwrap().len(), 1);
-}
-
-#[test]
-fn bounds_that_cannot_work_are_refused_at_the_start() {
-    let refused = |options| {
-        let started = start(FakeTranslator::new(), options, Metrics::new().engine("m"));
-        assert!(matches!(started, Err(Error::Config(_))), "{started:?}");
-    };
-    refused(Options { max_batch_tokens: 255, ..Options::default() });
-    refused(rows(0));
-    refused(Options { lookahead: 0, ..Options::default() });
 }
 
 #[tokio::test]
@@ -432,6 +351,46 @@ fn the_age_of_the_oldest_is_that_of_whoever_waits_now() {
     assert_eq!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de"), 0.0);
     gate.open();
     drop(pending);
+}
+
+/// Says on which thread of how many it computes.
+struct Watched(FakeTranslator, std::sync::mpsc::Sender<(Option<usize>, usize)>);
+
+impl Translator for Watched {
+    type Memory = Vec<u32>;
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+
+    fn specials(&self) -> Specials {
+        self.0.specials()
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Vec<u32>>>> {
+        self.0.encode(sources)
+    }
+
+    fn decode(&self, rows: &[Row<'_, Vec<u32>>]) -> Result<Vec<Vec<Prediction>>> {
+        let place = (rayon::current_thread_index(), rayon::current_num_threads());
+        self.1.send(place).map_err(|error| Error::Model(error.to_string()))?;
+        self.0.decode(rows)
+    }
+}
+
+#[tokio::test]
+async fn the_model_thread_is_the_first_of_those_that_compute() {
+    for threads in [1, 3] {
+        let (sender, places) = std::sync::mpsc::channel();
+        let options = Options { threads: threads.try_into().unwrap(), ..rows(8) };
+        let network = Watched(FakeTranslator::new(), sender);
+        let engine = start(network, options, Metrics::new().engine("en-de")).unwrap();
+        all(engine.handle().submit(items(0..2, 10, 2)).unwrap()).await.unwrap();
+        engine.join().unwrap();
+        let places: Vec<_> = places.iter().collect();
+        assert_eq!(places, vec![(Some(0), threads); places.len()]);
+        assert!(!places.is_empty());
+    }
 }
 
 /// The one sample of this name that has all these words among the values of its labels.

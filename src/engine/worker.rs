@@ -1,9 +1,12 @@
 //! The model thread: plan, encode newcomers, one decoder pass, answer; again.
 
 use std::any::Any;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::live::Live;
 use super::plan::{Candidate, Shape, Turn, compose, newcomers};
@@ -15,7 +18,10 @@ use crate::{Error, Result};
 pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
     let mut worker =
         Worker { translator, shared, arriving: Vec::new(), live: Vec::new(), left_waiting: false };
-    let end = catch_unwind(AssertUnwindSafe(|| worker.run()));
+    let end = catch_unwind(AssertUnwindSafe(|| {
+        let _helpers = helpers(shared.options.threads)?;
+        worker.run()
+    }));
     let reason = match end {
         Ok(Ok(())) => None,
         Ok(Err(Error::EngineDead(reason))) => Some(reason),
@@ -41,6 +47,17 @@ pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
     shared.stopped.send_replace(Some(reason.map_or(Ok(()), Err)));
 }
 
+/// The pool that passes are computed in, with this thread as one of its own: it takes its part of a pass
+/// where a pool of others would cost a way there and back, some 20 to 50 µs each time that a core slept.
+fn helpers(threads: NonZeroUsize) -> Result<ThreadPool> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads.get())
+        .use_current_thread()
+        .thread_name(|index| format!("tutti-model-{index}"))
+        .build()
+        .map_err(|error| Error::EngineDead(format!("no threads to compute with: {error}")))
+}
+
 fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
@@ -63,8 +80,10 @@ impl<T: Translator> Worker<'_, T> {
             let started = Instant::now();
             self.encode()?;
             let work = self.pass()?;
-            if self.left_waiting {
-                self.shared.lock().pace.record(work, started.elapsed());
+            let elapsed = started.elapsed();
+            let pace = &mut self.shared.lock().pace;
+            if self.left_waiting || pace.is_beaten_by(work, elapsed) {
+                pace.record(work, elapsed);
             }
         }
         Ok(())
@@ -77,6 +96,7 @@ impl<T: Translator> Worker<'_, T> {
             let now = Instant::now();
             self.release(now);
             let mut state = self.shared.lock();
+            state.queue.runs(self.live.iter().map(Live::left));
             if self.live.is_empty() {
                 if state.queue.is_empty() {
                     if state.phase != Phase::Open {
@@ -99,7 +119,7 @@ impl<T: Translator> Worker<'_, T> {
 
     /// Lets go of everybody who has left or whose time is up.
     fn release(&mut self, now: Instant) {
-        let waiting = self.shared.lock().queue.take_if(|job| job.is_over(now));
+        let waiting = self.shared.clear(&mut self.shared.lock(), now);
         let running = self.live.extract_if(.., |live| live.job.is_over(now)).map(|live| live.job);
         waiting.into_iter().chain(running).for_each(|job| job.let_go(&self.shared.metrics));
     }
@@ -131,7 +151,10 @@ impl<T: Translator> Worker<'_, T> {
         let turns = newcomers(&live, window, self.shared.budget());
         state.queue.advance();
         let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
-        turns.into_iter().filter_map(take).collect()
+        let arriving: Vec<(Turn, Job)> = turns.into_iter().filter_map(take).collect();
+        let work = arriving.iter().map(|(turn, job)| (*turn, self.shared.ask(&job.item).work()));
+        state.queue.runs(self.live.iter().map(Live::left).chain(work));
+        arriving
     }
 
     fn encode(&mut self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! From what the engine said to the JSON of the own dialect. Plain requests get LibreTranslate's
 //! fields and nothing else; `meta` comes with the extensions.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
@@ -50,8 +51,13 @@ impl Stages {
 
     /// `Server-Timing`, durations in milliseconds.
     pub fn header(&self) -> Option<HeaderValue> {
-        let entry = |(name, duration): (&str, Duration)| format!("{name};dur={:.3}", milliseconds(duration));
-        HeaderValue::try_from(self.named().map(entry).join(", ")).ok()
+        let mut text = String::with_capacity(128);
+        for (name, duration) in self.named() {
+            let (comma, micros) = (if text.is_empty() { "" } else { ", " }, duration.as_micros());
+            // Whole numbers are several times cheaper to write than fractions, and this is on every answer.
+            write!(text, "{comma}{name};dur={}.{:03}", micros / 1000, micros % 1000).ok()?;
+        }
+        HeaderValue::try_from(text).ok()
     }
 }
 

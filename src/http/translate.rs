@@ -19,13 +19,16 @@ use super::error::ApiError;
 use super::params::Params;
 use super::router::SERVER_TIMING;
 use crate::decode::Limits;
-use crate::engine::{Item, Outcome};
+use crate::engine::{Guess, Item, Outcome};
 use crate::text::{Document, Tokenizer};
 use crate::{Error, Result};
 
 /// Texts up to so many bytes are tokenized where they arrive. Measured on two busy cores: 0.5 µs a byte
 /// and 60 µs for a short sentence, against 20 to 100 µs for the way to another thread and back.
 const INLINE_BYTES: usize = 512;
+
+/// A little above what they are in most texts: what is refused for a guess should be too much indeed.
+const BYTES_OF_A_TOKEN: usize = 6;
 
 pub async fn translate(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
@@ -49,6 +52,13 @@ pub async fn translate(State(app): State<Arc<App>>, request: Request) -> Result<
 }
 
 async fn run(app: &App, ask: &Ask, arrived: Instant) -> Result<(Answer, Stages), ApiError> {
+    app.engine.expect(Guess {
+        sentences: ask.texts.len(),
+        tokens: ask.texts.iter().map(|text| text.len() / BYTES_OF_A_TOKEN).sum(),
+        steps: ask.steps,
+        length_beam: ask.length_beam,
+        deadline: Some(arrived + ask.timeout),
+    })?;
     let begun = Instant::now();
     let documents = read(app, &ask.texts).await?;
     let tokenize = begun.elapsed();

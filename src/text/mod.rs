@@ -5,6 +5,7 @@ mod ascii;
 mod document;
 mod pieces;
 mod specials;
+mod spelling;
 mod split;
 mod tokenizer;
 

@@ -20,6 +20,7 @@ use tokenizers::{
     PreTokenizer, Trainer,
 };
 
+use super::spelling::Spellings;
 use super::{Specials, ascii, pieces};
 use crate::{Error, Result};
 
@@ -28,13 +29,17 @@ const VOCABULARY_MULTIPLE: usize = Tokenizer::VOCABULARY_MULTIPLE;
 /// Specials and bytes, rounded up to a multiple of 16.
 const MIN_VOCABULARY: usize = (5usize + 256).next_multiple_of(VOCABULARY_MULTIPLE);
 
+/// Words whose ids each thread keeps: the library's cache. Its own 10,000 are 2 MB a thread that fill for
+/// as long as a server meets new words; most of a text is words of the first thousands.
+const CACHED_WORDS: usize = 2048;
+
 /// Cheap to clone and to share between threads.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
+    /// Of the kind that `train tokenizer` makes, over bytes; none of a vocabulary of pieces.
+    spellings: Option<Arc<Spellings>>,
     vocab_size: usize,
-    /// Of the kind that `train tokenizer` makes, over bytes.
-    over_bytes: bool,
 }
 
 impl Tokenizer {
@@ -129,7 +134,7 @@ impl Tokenizer {
         match self.inner.get_model() {
             _ if text.is_empty() => {}
             // NFC changes nothing in ASCII.
-            ModelWrapper::BPE(bpe) if self.over_bytes && text.is_ascii() => {
+            ModelWrapper::BPE(bpe) if self.spellings.is_some() && text.is_ascii() => {
                 let mut spelt = String::new();
                 ascii::each_word(text, |word| {
                     ascii::spell(word, &mut spelt);
@@ -149,26 +154,38 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] for an id outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let Some(spellings) = &self.spellings else { return self.decode_pieces(ids) };
+        let mut bytes = Vec::with_capacity(8 * ids.len());
+        for &id in ids {
+            let unknown = || Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size));
+            bytes.extend_from_slice(spellings.of(id).ok_or_else(unknown)?);
+        }
+        let text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Ok(text.strip_prefix(' ').map(str::to_owned).unwrap_or(text))
+    }
+
+    /// [`Self::decode`] for a vocabulary of pieces, as the library does it.
+    fn decode_pieces(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
             return Err(Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size)));
         }
         if ids.iter().all(|&id| (id as usize) < Specials::NAMES.len()) {
             return Ok(String::new()); // which the library's decoder of pieces does not expect
         }
-        let mut text = self.inner.decode(ids, true).map_err(wrong)?;
-        if text.starts_with(' ') {
-            text.remove(0);
-        }
-        Ok(text)
+        let text = self.inner.decode(ids, true).map_err(wrong)?;
+        Ok(text.strip_prefix(' ').map(str::to_owned).unwrap_or(text))
     }
 
     /// One token for a reader's eye, with its leading space; parts of a character show as U+FFFD,
     /// specials as their names. `None` outside the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
-        match Specials::NAMES.get(id as usize) {
-            Some(&name) => Some(name.to_owned()),
-            None if (id as usize) < self.vocab_size => self.inner.decode(&[id], false).ok(),
-            None => None,
+        match (Specials::NAMES.get(id as usize), &self.spellings) {
+            (Some(&name), _) => Some(name.to_owned()),
+            (None, Some(spellings)) => {
+                spellings.of(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            }
+            (None, None) => self.inner.decode(&[id], false).ok().filter(|_| (id as usize) < self.vocab_size),
         }
     }
 
@@ -214,8 +231,15 @@ impl Tokenizer {
             }
         }
         expect(added.len() == Specials::NAMES.len(), "there are added tokens beside the five special ones")?;
+        let special = |id: usize| id < Specials::NAMES.len();
+        let names = (0..vocab_size).map(|id| bpe.id_to_token(id as u32).filter(|_| !special(id)));
+        let names: Vec<String> = names.map(Option::unwrap_or_default).collect();
+        let spellings = over_bytes.then(|| Arc::new(Spellings::new(names.iter().map(String::as_str))));
         inner.set_encode_special_tokens(true); // not kept in the file
-        Ok(Self { inner: Arc::new(inner), vocab_size, over_bytes })
+        let mut model = inner.get_model().clone();
+        model.resize_cache(CACHED_WORDS);
+        inner.with_model(model);
+        Ok(Self { inner: Arc::new(inner), spellings, vocab_size })
     }
 }
 

@@ -144,6 +144,17 @@ proptest! {
         prop_assert_eq!(&own[1..own.len() - 1], library.get_ids());
     }
 
+    /// Nor is putting tokens together by hand, whatever a network makes of them.
+    #[test]
+    fn any_ids_say_what_the_library_says_of_them(ids in proptest::collection::vec(0u32..320, 0..30)) {
+        let library = TOKENIZER.inner.decode(&ids, true).unwrap();
+        prop_assert_eq!(TOKENIZER.decode(&ids).unwrap(), library.strip_prefix(' ').unwrap_or(&library));
+        let each = ids.iter().filter(|&&id| id > 4);
+        for &id in each {
+            prop_assert_eq!(TOKENIZER.token(id), TOKENIZER.inner.decode(&[id], false).ok());
+        }
+    }
+
     #[test]
     fn what_is_decoded_is_what_was_encoded(
         text in prop_oneof![

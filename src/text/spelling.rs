@@ -1,0 +1,77 @@
+//! What each token says, as bytes, found once: so that a translation is put together by copying, not by
+//! looking up every token's name and every character of it, as the tokenizer's library does.
+//!
+//! A byte-level vocabulary spells each byte as one visible character (Radford et al. 2019): those that
+//! can be seen as themselves, the other 68 as the characters from U+0100 on, in their order.
+
+/// The bytes of every token, one after the other.
+#[derive(Debug)]
+pub struct Spellings {
+    bytes: Vec<u8>,
+    /// Where each token's bytes end.
+    ends: Vec<usize>,
+}
+
+impl Spellings {
+    /// Of tokens by their names in the vocabulary, from id 0 on; an empty name says nothing.
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for name in names {
+            match name.chars().map(byte).collect::<Option<Vec<u8>>>() {
+                Some(spelt) => bytes.extend(spelt),
+                // Not in the alphabet of bytes: the name itself, as the library has it.
+                None => bytes.extend(name.bytes()),
+            }
+            ends.push(bytes.len());
+        }
+        Self { bytes, ends }
+    }
+
+    /// None outside the vocabulary.
+    pub fn of(&self, id: u32) -> Option<&[u8]> {
+        let id = id as usize;
+        let start = id.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.bytes.get(start..*self.ends.get(id)?)
+    }
+}
+
+/// The byte that is written as this character.
+fn byte(spelt: char) -> Option<u8> {
+    let code = u32::from(spelt);
+    let byte = match code {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => code,
+        // 0 to 32, 127, 128 to 160, 173
+        0x100..=0x120 => code - 0x100,
+        0x121..=0x142 => code - 0x121 + 0x7f,
+        0x143 => 0xad,
+        _ => return None,
+    };
+    u8::try_from(byte).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+    use super::*;
+
+    #[test]
+    fn every_byte_is_written_as_one_character_of_the_librarys_alphabet() {
+        let alphabet = ByteLevel::alphabet();
+        let bytes: HashSet<u8> = alphabet.iter().filter_map(|&spelt| byte(spelt)).collect();
+        assert_eq!((alphabet.len(), bytes.len()), (256, 256));
+        let others = (0..0x500).filter_map(char::from_u32).filter(|c| !alphabet.contains(c));
+        assert_eq!(others.filter_map(byte).count(), 0);
+    }
+
+    #[test]
+    fn a_token_says_its_bytes_and_one_that_spells_none_its_name() {
+        let spellings = Spellings::new(["", "Ġthe", "Ã", "日", ""].into_iter());
+        let said: Vec<Option<&[u8]>> = (0..6).map(|id| spellings.of(id)).collect();
+        let (none, the, half) = (&b""[..], &b" the"[..], &[0xc3][..]);
+        assert_eq!(said, [Some(none), Some(the), Some(half), Some("日".as_bytes()), Some(none), None]);
+        assert_eq!(spellings.of(u32::MAX), None);
+    }
+}
