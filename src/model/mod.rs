@@ -3,6 +3,8 @@
 
 mod bundle;
 mod config;
+#[cfg(any(feature = "cuda", test))]
+pub mod device;
 mod network;
 mod params;
 pub mod quantized;
