@@ -1,6 +1,7 @@
 //! The network and its folder on disk (a *bundle*). Training writes a bundle; the server,
 //! `tutti translate` and `train evaluate` read it, and nothing else passes between them.
 
+mod backend;
 mod bundle;
 mod config;
 #[cfg(any(feature = "cuda", test))]
@@ -9,8 +10,9 @@ mod network;
 mod params;
 pub mod quantized;
 
+pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
 pub use bundle::{Bundle, Score, checksum};
 pub use config::{Architecture, Config, Shape};
 pub use network::{Memory, Network, Padded, Past};
-pub use params::{Backend, Dtype, Spec};
+pub use params::Spec;
 pub use quantized::{QuantizedNetwork, SentenceKeys};

@@ -30,6 +30,11 @@ const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 /// Copies up to this size go through pinned memory.
 const PINNED_BYTES: usize = 1 << 20;
 
+/// Whether GPU `number` will do; otherwise what was found and what to do.
+pub fn available(number: usize) -> Result<(), String> {
+    probe::gpu(number).map(drop)
+}
+
 /// One GPU and one stream of work on it.
 pub struct Cuda {
     name: String,
