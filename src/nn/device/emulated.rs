@@ -8,8 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use half::{bf16, f16};
-
 use super::{Address, Argument, Counts, Device, Element, Grid, Kernel, Product, Then};
 use crate::{Error, Result};
 
@@ -131,29 +129,10 @@ impl Emulated {
         self.counts.lock().unwrap().launches += 1;
     }
 
-    /// Values of an element type from memory.
-    pub fn read(&self, element: Element, from: Address, count: usize) -> Result<Vec<f32>> {
+    fn read(&self, element: Element, from: Address, count: usize) -> Result<Vec<f32>> {
         let mut bytes = vec![0; count * element.size()];
         self.download(from, &mut bytes)?;
-        Ok(match element {
-            Element::F32 => {
-                bytes.chunks_exact(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap())).collect()
-            }
-            Element::Bf16 => {
-                bytes.chunks_exact(2).map(|b| bf16::from_ne_bytes(b.try_into().unwrap()).to_f32()).collect()
-            }
-            Element::F16 => {
-                bytes.chunks_exact(2).map(|b| f16::from_ne_bytes(b.try_into().unwrap()).to_f32()).collect()
-            }
-        })
-    }
-
-    /// Memory with these values in it.
-    pub fn place(&self, element: Element, values: &[f32]) -> Result<Memory> {
-        let bytes = element.encode(values);
-        let buffer = self.allocate(bytes.len())?;
-        self.upload(&bytes, self.address(&buffer))?;
-        Ok(buffer)
+        Ok(element.decode(&bytes))
     }
 }
 

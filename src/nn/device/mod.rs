@@ -48,6 +48,18 @@ impl Element {
             Self::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_ne_bytes()).collect(),
         }
     }
+
+    /// What [`Self::encode`] makes.
+    #[cfg(test)]
+    fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::F32 => {
+                bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            Self::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_ne_bytes([b[0], b[1]]).to_f32()).collect(),
+            Self::F16 => bytes.chunks_exact(2).map(|b| f16::from_ne_bytes([b[0], b[1]]).to_f32()).collect(),
+        }
+    }
 }
 
 /// The functions of `kernels.cu`, which says what each takes.

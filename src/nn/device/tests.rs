@@ -1,4 +1,5 @@
-//! Each kernel, run by the emulation, against the CPU's operation of the same meaning.
+//! Each kernel against the CPU's operation of the same meaning: run by the emulation, or by a GPU (see
+//! `machines`).
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use candle_core::{Device as Cpu, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::emulated::{Emulated, Memory};
+use super::emulated::Emulated;
 use super::*;
 use crate::nn::ops::{self, Sight};
 
@@ -17,31 +18,86 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(-2.0f32..2.0)).collect()
 }
 
-fn words(device: &Emulated, values: &[u32]) -> Memory {
-    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
-    let memory = device.allocate(bytes.len()).unwrap();
-    device.upload(&bytes, device.address(&memory)).unwrap();
-    memory
+/// What a kernel is given.
+enum Input<'a> {
+    /// Where its answer goes.
+    Out,
+    Values(Element, &'a [f32]),
+    Words(&'a [u32]),
+    /// An array of the places of these.
+    Pointers(Element, &'a [Vec<f32>]),
+    /// What an input before this one is.
+    Again(usize),
+    Null,
+    Count(usize),
+    Real(f32),
 }
 
-/// Runs `kernel` in both orders of threads, which must agree to the bit, and reads what it wrote.
-fn run<const N: usize>(
-    kernel: Kernel,
-    grid: Grid,
-    count: usize,
-    element: Element,
-    arguments: impl Fn(&Emulated, Address) -> ([Argument; N], Vec<Memory>),
-) -> Vec<f32> {
-    let [forwards, backwards] = [Emulated::default(), Emulated::backwards()].map(|device| {
-        // What is not written stays a number that nothing computes.
-        let out = device.place(element, &vec![-77.0; count]).unwrap();
-        let (arguments, _inputs) = arguments(&device, device.address(&out));
-        device.launch(kernel, grid, &arguments).unwrap();
-        device.read(element, device.address(&out), count).unwrap()
-    });
+/// Any device, for one kernel.
+trait Machine {
+    /// What `kernel` writes over `count` values of -77, which nothing computes.
+    fn run(&self, kernel: Kernel, grid: Grid, to: Element, count: usize, inputs: &[Input]) -> Vec<f32>;
+}
+
+impl<D: Device> Machine for D {
+    fn run(&self, kernel: Kernel, grid: Grid, to: Element, count: usize, inputs: &[Input]) -> Vec<f32> {
+        let mut kept = Vec::new();
+        let mut place = |bytes: &[u8]| {
+            let memory = self.allocate(bytes.len()).unwrap();
+            let at = self.address(&memory);
+            self.upload(bytes, at).unwrap();
+            kept.push(memory);
+            at
+        };
+        let out = place(&to.encode(&vec![-77.0; count]));
+        let mut arguments: Vec<Argument> = Vec::new();
+        for input in inputs {
+            let argument = match *input {
+                Input::Out => out.into(),
+                Input::Values(element, values) => place(&element.encode(values)).into(),
+                Input::Words(words) => {
+                    place(&words.iter().flat_map(|v| v.to_ne_bytes()).collect::<Vec<_>>()).into()
+                }
+                Input::Pointers(element, all) => {
+                    let places: Vec<u8> =
+                        all.iter().flat_map(|values| place(&element.encode(values)).to_ne_bytes()).collect();
+                    place(&places).into()
+                }
+                Input::Again(index) => arguments[index],
+                Input::Null => Argument::Address(0),
+                Input::Count(value) => Argument::U32(value as u32),
+                Input::Real(value) => value.into(),
+            };
+            arguments.push(argument);
+        }
+        self.launch(kernel, grid, &arguments).unwrap();
+        let mut bytes = vec![0; count * to.size()];
+        self.download(out, &mut bytes).unwrap();
+        to.decode(&bytes)
+    }
+}
+
+/// The emulation with threads in both orders, or, where `TUTTI_TEST_GPU` is set, the first GPU.
+fn machines(element: Element) -> Vec<Box<dyn Machine>> {
+    #[cfg(feature = "cuda")]
+    if std::env::var_os("TUTTI_TEST_GPU").is_some() {
+        return vec![Box::new(super::cuda::Cuda::open(0, element).unwrap())];
+    }
+    let _ = element;
+    vec![Box::new(Emulated::default()), Box::new(Emulated::backwards())]
+}
+
+/// On all machines, which must agree to the bit: in another order of threads a missing barrier shows.
+fn run(kernel: Kernel, grid: Grid, to: Element, count: usize, inputs: &[Input]) -> Vec<f32> {
+    let element = match kernel {
+        Kernel::Embed(element) | Kernel::Norm(element) | Kernel::Attention(element, _) => element,
+        Kernel::BestToken | Kernel::LengthClasses => Element::F32,
+    };
+    let found: Vec<_> =
+        machines(element).iter().map(|machine| machine.run(kernel, grid, to, count, inputs)).collect();
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&forwards), bits(&backwards), "{kernel:?} lacks a barrier");
-    forwards
+    assert!(found.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])), "{kernel:?} lacks a barrier");
+    found.into_iter().next().unwrap()
 }
 
 fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
@@ -56,16 +112,16 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 fn a_token_and_its_position_are_embedded() {
     let (d, table, places) = (40, random(7 * 40, 1), random(5 * 40, 2));
     for (element, tolerance) in TYPES {
-        let found = run(Kernel::Embed(element), Grid::rows(3, 64), 3 * d, Element::F32, |device, out| {
-            let inputs = vec![
-                device.place(element, &table).unwrap(),
-                device.place(Element::F32, &places).unwrap(),
-                words(device, &[6, 0, 3]),
-                words(device, &[0, 4, 1]),
-            ];
-            let at = |i: usize| Argument::Address(device.address(&inputs[i]));
-            ([at(0), at(1), at(2), at(3), out.into(), Argument::U32(d as u32), 3.0.into()], inputs)
-        });
+        let inputs = [
+            Input::Values(element, &table),
+            Input::Values(Element::F32, &places),
+            Input::Words(&[6, 0, 3]),
+            Input::Words(&[0, 4, 1]),
+            Input::Out,
+            Input::Count(d),
+            Input::Real(3.0),
+        ];
+        let found = run(Kernel::Embed(element), Grid::rows(3, 64), Element::F32, 3 * d, &inputs);
         let expected: Vec<f32> = [(6, 0), (0, 4), (3, 1)]
             .iter()
             .flat_map(|&(id, place)| (0..d).map(move |i| (id * d + i, place * d + i)))
@@ -85,19 +141,18 @@ fn a_norm_is_the_cpus_norm_of_the_rows_that_are_asked_for() {
         let normed: Vec<f32> = normed.flatten_all().unwrap().to_vec1().unwrap();
         for (element, tolerance) in TYPES {
             for chosen in [None, Some([2u32, 0, 2, 3])] {
-                let found = run(Kernel::Norm(element), Grid::rows(4, 96), 4 * d, element, |device, out| {
-                    let inputs = vec![
-                        device.place(Element::F32, &x).unwrap(),
-                        words(device, &chosen.unwrap_or_default()),
-                        device.place(Element::F32, &gain).unwrap(),
-                        device.place(Element::F32, &bias).unwrap(),
-                        device.allocate(4 * d * 4).unwrap(),
-                    ];
-                    let at = |i: usize| Argument::Address(device.address(&inputs[i]));
-                    let rows = if chosen.is_some() { at(1) } else { Argument::Address(0) };
-                    let width = Argument::U32(d as u32);
-                    ([at(0), rows, at(2), at(3), out.into(), at(4), width, 1e-5.into()], inputs)
-                });
+                let states = vec![0.0; 4 * d];
+                let inputs = [
+                    Input::Values(Element::F32, &x),
+                    chosen.as_ref().map_or(Input::Null, |rows| Input::Words(rows)),
+                    Input::Values(Element::F32, &gain),
+                    Input::Values(Element::F32, &bias),
+                    Input::Out,
+                    Input::Values(Element::F32, &states),
+                    Input::Count(d),
+                    Input::Real(1e-5),
+                ];
+                let found = run(Kernel::Norm(element), Grid::rows(4, 96), element, 4 * d, &inputs);
                 let rows = chosen.unwrap_or([0, 1, 2, 3]);
                 let expected: Vec<f32> =
                     rows.iter().flat_map(|&r| normed[r as usize * d..][..d].to_vec()).collect();
@@ -156,30 +211,22 @@ fn self_attention_over_packed_rows_is_the_cpus_over_padded_ones() {
             ends.push(*ends.last().unwrap());
             let kernel = Kernel::Attention(element, columns);
             let grid = attention_grid(lengths.len() + 1, heads, head);
-            let found = run(kernel, grid, rows * d, element, |device, out| {
-                let inputs = vec![device.place(element, &qkv).unwrap(), words(device, &ends)];
-                let at = |i: usize| Argument::Address(device.address(&inputs[i]));
-                let none = Argument::Address(0);
-                let u = |v: usize| Argument::U32(v as u32);
-                let scale = (head as f32).powf(-0.5).into();
-                let (q, starts) = (at(0), at(1));
-                let arguments = [
-                    q,
-                    u(3 * d),
-                    starts,
-                    q,
-                    none,
-                    none,
-                    u(3 * d),
-                    u(d),
-                    u(2 * d),
-                    out.into(),
-                    u(d),
-                    u(head),
-                    scale,
-                ];
-                (arguments, inputs)
-            });
+            let inputs = [
+                Input::Values(element, &qkv),
+                Input::Count(3 * d),
+                Input::Words(&ends),
+                Input::Again(0),
+                Input::Null,
+                Input::Null,
+                Input::Count(3 * d),
+                Input::Count(d),
+                Input::Count(2 * d),
+                Input::Out,
+                Input::Count(d),
+                Input::Count(head),
+                Input::Real((head as f32).powf(-0.5)),
+            ];
+            let found = run(kernel, grid, element, rows * d, &inputs);
             close(&found, &expected, 3.0 * tolerance, &format!("{kernel:?}"));
         }
     }
@@ -208,53 +255,42 @@ fn cross_attention_follows_each_sentence_to_its_own_keys() {
     let expected = packed(&expected, &lengths);
     for (element, tolerance) in TYPES {
         let kernel = Kernel::Attention(element, Columns::One);
-        let found = run(kernel, attention_grid(3, heads, head), rows * d, element, |device, out| {
-            let mut inputs: Vec<Memory> = memory.iter().map(|m| device.place(element, m).unwrap()).collect();
-            let addresses: Vec<u8> =
-                inputs.iter().flat_map(|memory| device.address(memory).to_ne_bytes()).collect();
-            let keys = device.allocate(addresses.len()).unwrap();
-            device.upload(&addresses, device.address(&keys)).unwrap();
-            inputs.extend([
-                keys,
-                device.place(element, &queries).unwrap(),
-                words(device, &starts(&lengths)),
-                words(device, &sources.map(|len| len as u32)),
-            ]);
-            let at = |i: usize| Argument::Address(device.address(&inputs[i]));
-            let u = |v: usize| Argument::U32(v as u32);
-            let arguments = [
-                at(4),
-                u(d),
-                at(5),
-                Argument::Address(0),
-                at(3),
-                at(6),
-                u(4 * d),
-                u(2 * d),
-                u(3 * d),
-                out.into(),
-                u(d),
-                u(head),
-                (head as f32).powf(-0.5).into(),
-            ];
-            (arguments, inputs)
-        });
+        let inputs = [
+            Input::Values(element, &queries),
+            Input::Count(d),
+            Input::Words(&starts(&lengths)),
+            Input::Null,
+            Input::Pointers(element, &memory),
+            Input::Words(&sources.map(|len| len as u32)),
+            Input::Count(4 * d),
+            Input::Count(2 * d),
+            Input::Count(3 * d),
+            Input::Out,
+            Input::Count(d),
+            Input::Count(head),
+            Input::Real((head as f32).powf(-0.5)),
+        ];
+        let found = run(kernel, attention_grid(3, heads, head), element, rows * d, &inputs);
         close(&found, &expected, 3.0 * tolerance, "cross-attention");
     }
 }
 
 /// Tokens and log-probabilities of the best of `from..` in rows of `vocab` scores, `stride` apart.
-fn best(logits: &[f32], stride: usize, from: u32, vocab: u32) -> Vec<(u32, f32)> {
+fn best(logits: &[f32], stride: usize, from: usize, vocab: usize) -> Vec<(u32, f32)> {
     let rows = logits.len() / stride;
+    let other = vec![0.0; rows];
     let answer = |tokens: bool| {
-        run(Kernel::BestToken, Grid::rows(rows, 64), rows, Element::F32, |device, out| {
-            let inputs =
-                vec![device.place(Element::F32, logits).unwrap(), device.allocate(rows * 4).unwrap()];
-            let (scores, other) = (device.address(&inputs[0]), device.address(&inputs[1]));
-            let (first, second) = if tokens { (out, other) } else { (other, out) };
-            let u = Argument::U32;
-            ([scores.into(), u(stride as u32), u(from), u(vocab), first.into(), second.into()], inputs)
-        })
+        let beside = || Input::Values(Element::F32, &other);
+        let (first, second) = if tokens { (Input::Out, beside()) } else { (beside(), Input::Out) };
+        let inputs = [
+            Input::Values(Element::F32, logits),
+            Input::Count(stride),
+            Input::Count(from),
+            Input::Count(vocab),
+            first,
+            second,
+        ];
+        run(Kernel::BestToken, Grid::rows(rows, 64), Element::F32, rows, &inputs)
     };
     // Ids are read as the bits that they are.
     answer(true).iter().map(|v| v.to_bits()).zip(answer(false)).collect()
@@ -272,7 +308,7 @@ fn the_best_token_is_the_cpus_with_its_log_probability() {
         let real: Vec<f32> = logits.chunks_exact(stride).flat_map(|row| row[..vocab].to_vec()).collect();
         let expected = Tensor::from_vec(real, (5, vocab), &Cpu::Cpu).unwrap();
         let expected = ops::best_tokens(&expected, 5).unwrap();
-        for (found, expected) in best(&logits, stride, 5, vocab as u32).iter().zip(&expected) {
+        for (found, expected) in best(&logits, stride, 5, vocab).iter().zip(&expected) {
             assert_eq!(found.0, expected.0);
             assert!((found.1 - expected.1).abs() < 1e-5, "{found:?} {expected:?}");
         }
@@ -296,17 +332,16 @@ fn length_classes_come_from_the_mean_of_a_sentences_own_rows() {
     let (d, classes, lengths) = (48, 21, [4usize, 0, 1, 9]);
     let (states, weights, bias) = (random(14 * d, 10), random(classes * d, 11), random(classes, 12));
     let grid = Grid { shared_floats: 32 + d + classes, ..Grid::rows(4, 64) };
-    let found = run(Kernel::LengthClasses, grid, 4 * classes, Element::F32, |device, out| {
-        let inputs = vec![
-            device.place(Element::F32, &states).unwrap(),
-            words(device, &starts(&lengths)),
-            device.place(Element::F32, &weights).unwrap(),
-            device.place(Element::F32, &bias).unwrap(),
-        ];
-        let at = |i: usize| Argument::Address(device.address(&inputs[i]));
-        let u = |v: usize| Argument::U32(v as u32);
-        ([at(0), at(1), at(2), at(3), out.into(), u(d), u(classes)], inputs)
-    });
+    let inputs = [
+        Input::Values(Element::F32, &states),
+        Input::Words(&starts(&lengths)),
+        Input::Values(Element::F32, &weights),
+        Input::Values(Element::F32, &bias),
+        Input::Out,
+        Input::Count(d),
+        Input::Count(classes),
+    ];
+    let found = run(Kernel::LengthClasses, grid, Element::F32, 4 * classes, &inputs);
     let mut first = 0;
     for (sentence, &len) in lengths.iter().enumerate() {
         let found = &found[sentence * classes..][..classes];

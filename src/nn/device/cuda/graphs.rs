@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaGraph, CudaStream, DriverError};
+use cudarc::driver::{CudaGraph, CudaStream};
 
 use super::told;
 use crate::Result;
@@ -38,11 +38,17 @@ unsafe impl Send for State {}
 pub(super) struct Graphs {
     state: Mutex<State>,
     stream: Arc<CudaStream>,
+    /// Nothing is ever recorded.
+    none: bool,
 }
 
 impl Graphs {
     pub(super) fn new(stream: Arc<CudaStream>) -> Self {
-        Self { state: Mutex::default(), stream }
+        Self { state: Mutex::default(), stream, none: false }
+    }
+
+    pub(super) fn none(stream: Arc<CudaStream>) -> Self {
+        Self { none: true, ..Self::new(stream) }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -56,6 +62,9 @@ impl Graphs {
         record: &dyn Fn() -> Result<()>,
         launches: &AtomicU64,
     ) -> Result<()> {
+        if self.none {
+            return record();
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { known, counts } = &mut *state;
         match known.get(&key) {
@@ -89,11 +98,11 @@ impl Graphs {
 
     /// None, or an error, where it cannot be; the stream is then as it was.
     fn record(&self, record: &dyn Fn() -> Result<()>) -> Result<Option<CudaGraph>> {
-        let recorded = |result: Result<_, DriverError>| result.map_err(|e| told("recording", e));
-        recorded(self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))?;
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(|e| told("recording", e))?;
         let launched = record();
         // Also after an error: the stream must leave the recording.
-        let graph = recorded(self.stream.end_capture(CUgraphInstantiate_flags(0)));
-        launched.and(graph)
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        launched.and_then(|()| graph.map_err(|e| told("recording", e)))
     }
 }

@@ -98,6 +98,12 @@ impl Cuda {
         })
     }
 
+    /// Launches everything one by one, to measure what graphs spare.
+    pub fn without_graphs(mut self) -> Self {
+        self.graphs = Graphs::none(self.stream.clone());
+        self
+    }
+
     /// What the driver calls it.
     pub fn name(&self) -> &str {
         &self.name
