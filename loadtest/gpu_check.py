@@ -1,28 +1,29 @@
 #!/usr/bin/env python3
 """Everything about tutti on a GPU that must be known, in one run of under ten minutes: a Markdown report.
 
-    loadtest/gpu_check.py --check BINARY --tests BINARY --text FILE      # on the machine with the GPU
-    loadtest/gpu_check.py --dry-run --text FILE                          # anywhere: the CPU half
+    loadtest/gpu_check.py --pack DIR             # on the machine with the GPU; DIR is gpu_pack.sh's
+    loadtest/gpu_check.py --dry-run --text FILE  # anywhere: the CPU half
 
-* `--tests`, the library's unit tests built with `--features cuda`: each kernel and the whole network, run on
+* `tests` of the pack, the library's unit tests built with `--features cuda`: each kernel and the whole network, run on
   the GPU by the same tests that hold the emulated kernels against the CPU's operations.
-* `--check`, `loadtest/gpu_check` (an example of this crate): the GPU's answers against the CPU's, each sentence
+* `gpu_check` of the pack, `loadtest/gpu_check` (an example of this crate): the GPU's answers against the CPU's, each sentence
   alone against a full batch, latencies, throughput, launches.
 * `gpu_peer.py` beside this file: the same network in PyTorch and an autoregressive decoder with a KV cache;
   what the card can do at best. It needs a Python with PyTorch: the one that runs this.
 
-README (CUDA) has the commands that build the binaries where there is no GPU. What fails is said in the report
-and on standard error, and the exit status is 1. `--dry-run` takes target/release/examples/gpu_check or what
-`--check` names, and a small shape.
+What fails is said in the report and on standard error, and the exit status is 1. `--check`, `--tests` and `--text`
+name the parts where they are not in a pack. A dry run takes a small shape.
 """
 
 import argparse
 import datetime
+import glob
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BASE = "enc=6,dec=6,d=512,ffn=2048,heads=8,vocab=8000"
@@ -33,9 +34,10 @@ TESTS = ["nn::device::tests", "on_a_gpu", "--include-ignored", "--test-threads=1
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--pack", help="a folder that gpu_pack.sh made, or files.tar.xz is in")
     p.add_argument("--check", default="target/release/examples/gpu_check")
     p.add_argument("--tests", help="the library's test binary, built with the feature cuda")
-    p.add_argument("--text", required=True, help="sentences in the model's source language, one a line")
+    p.add_argument("--text", help="sentences in the model's source language, one a line")
     p.add_argument("--model", default=os.path.join(HERE, "..", "models", "en-de"))
     p.add_argument("--sentences", type=int, default=500)
     p.add_argument("--shape", default=None)
@@ -43,9 +45,27 @@ def arguments():
     p.add_argument("--report", default="gpu_check.md")
     p.add_argument("--dry-run", action="store_true", help="the CPU half")
     args = p.parse_args()
+    if args.pack:
+        args.check, args.tests, args.text = unpacked(args.pack)
+    if not args.text:
+        p.error("--text or --pack is needed")
     args.shape = args.shape or (SMALL if args.dry_run else BASE)
     args.seconds = args.seconds or (0.05 if args.dry_run else 1.0)
     return args
+
+
+def unpacked(pack):
+    """The parts of a pack. It may lie where nothing can be written."""
+    folder = tempfile.mkdtemp(prefix="gpu_check")
+    subprocess.run(["tar", "-xJf", os.path.join(pack, "files.tar.xz"), "-C", folder], check=True)
+    return tuple(os.path.join(folder, name) for name in ("gpu_check", "tests", "text"))
+
+
+def with_libraries():
+    """An environment in which programs find the CUDA libraries that PyTorch brought."""
+    folders = [folder for path in sys.path for folder in glob.glob(os.path.join(path, "nvidia", "*", "lib"))]
+    known = os.environ.get("LD_LIBRARY_PATH")
+    return dict(os.environ, LD_LIBRARY_PATH=":".join(folders + [known] if known else folders))
 
 
 class Failures(list):
@@ -87,7 +107,7 @@ def unit_tests(args, failures):
         failures.note("no --tests binary: kernels were not tested one by one")
         return ["Unit tests on the GPU: **not run**."]
     out = run([args.tests, *TESTS], failures, "the unit tests",
-              env=dict(os.environ, TUTTI_TEST_GPU="1", RUST_BACKTRACE="1"))  # fmt: skip
+              env=dict(with_libraries(), TUTTI_TEST_GPU="1", RUST_BACKTRACE="1"))  # fmt: skip
     ended = [line for line in out.splitlines() if line.startswith("test ")]
     if not any(line.endswith("ok") for line in ended):
         failures.note("no unit test ran on the GPU")
@@ -190,7 +210,7 @@ def main():
     shape = ["--shape", args.shape, "--seconds", str(args.seconds), "--batches", batches]
     tests = unit_tests(args, failures)
     check = [args.check, *device, *shape, "--model", args.model, "--text", args.text, "--sentences", str(args.sentences)]
-    report = parsed(run(check, failures, "gpu_check"), failures, "gpu_check")
+    report = parsed(run(check, failures, "gpu_check", env=with_libraries()), failures, "gpu_check")
     peer = [sys.executable, os.path.join(HERE, "gpu_peer.py"), "--shape", args.shape, "--seconds", str(args.seconds)]
     peer += ["--device", "cpu", "--batches", "1,4"] if args.dry_run else ["--device", "cuda", "--batches", "1,64,1024"]
     peers = parsed(run(peer, failures, "gpu_peer.py"), failures, "gpu_peer.py")

@@ -49,9 +49,12 @@ pub enum Error {
     /// What a GPU or its driver answered, and what to do about it.
     #[error("device: {0}")]
     Device(String),
-    /// A GPU without room for so much more.
-    #[error("device: no memory for {bytes} more bytes; end other programs on it or use a smaller model")]
-    DeviceMemory { bytes: usize },
+    /// A GPU without room for so many more bytes.
+    #[error(
+        "device: no memory for {bytes} more bytes, {free} are free; end other programs on this GPU, use a \
+         smaller model or --device cpu"
+    )]
+    DeviceMemory { bytes: usize, free: usize },
     #[error("tensor: {0}")]
     Tensor(#[from] candle_core::Error),
 }

@@ -99,11 +99,12 @@ impl<D: Device> DeviceNetwork<D> {
 
     /// Runs passes of every size that is replayed until each is recorded, so that no request waits for it.
     pub fn warm_up(&self) -> Result<()> {
+        let most = self.pass_rows();
         // Once plainly, once recorded, once replayed.
-        for size in SIZES.into_iter().flat_map(|size| [size; 3]) {
-            let longest = size.min(self.shape.max_positions);
-            let ids = vec![Specials::default().bos; longest];
-            let sources: Vec<&[u32]> = std::iter::repeat_n(&ids[..], size / longest).collect();
+        for size in SIZES.into_iter().filter(|&size| size <= most).flat_map(|size| [size; 3]) {
+            let sentences = size.div_ceil(self.shape.max_positions);
+            let ids = vec![Specials::default().bos; size / sentences];
+            let sources = vec![&ids[..]; sentences];
             let keys: Vec<_> = self.encode_sentences(&sources)?.into_iter().map(|(keys, _)| keys).collect();
             let canvases: Vec<_> =
                 keys.iter().map(|keys| DeviceCanvas { ids: &ids, wanted: &[0], keys }).collect();

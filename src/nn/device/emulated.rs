@@ -141,8 +141,9 @@ impl Device for Emulated {
 
     fn allocate(&self, bytes: usize) -> Result<Memory> {
         let taken: u64 = self.memory.lock().unwrap().iter().map(|(from, to)| to - from).sum();
-        if self.limit.is_some_and(|limit| (taken as usize).saturating_add(bytes) > limit) {
-            return Err(Error::DeviceMemory { bytes });
+        let free = self.limit.unwrap_or(usize::MAX).saturating_sub(taken as usize);
+        if bytes > free {
+            return Err(Error::DeviceMemory { bytes, free });
         }
         let mut words = vec![0u128; bytes.div_ceil(16).max(1)].into_boxed_slice();
         let from = words.as_mut_ptr() as Address;

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc;
-use cudarc::driver::sys::CUresult;
+use cudarc::driver::sys::{
+    CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as RELEASE_THRESHOLD, CUresult,
+};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, PinnedHostSlice, result,
 };
@@ -71,6 +73,7 @@ impl Cuda {
         // SAFETY: no second stream is made in this context by anyone who shares this memory.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|e| told("a stream", e))?;
+        keep_memory(&context).map_err(|e| told("the memory pool", e))?;
         let module = context.load_module(Ptx::from_src(KERNELS)).map_err(|e| {
             told("loading the kernels (a driver older than the CUDA toolkit of the build?)", e)
         })?;
@@ -132,6 +135,20 @@ impl Cuda {
     }
 }
 
+/// Has the driver keep what is freed: by default it would give it back at every wait, and allocating would
+/// then map memory anew for each sentence.
+fn keep_memory(context: &CudaContext) -> Result<(), DriverError> {
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let mut threshold = u64::MAX;
+    // SAFETY: the device of a context that is alive; the attribute is one number of 64 bits.
+    unsafe {
+        let pool = result::device::get_mem_pool(context.cu_device())?;
+        result::mem_pool::set_attribute(pool, RELEASE_THRESHOLD, (&raw mut threshold).cast())
+    }
+}
+
 /// What the driver said about something.
 fn told(what: &str, error: DriverError) -> Error {
     Error::Device(format!("{what}: {error}"))
@@ -147,7 +164,10 @@ impl Device for Cuda {
             Err(error) if full(&error) => self.trim().and_then(|()| zeros()),
             made => made,
         };
-        made.map_err(|e| if full(&e) { Error::DeviceMemory { bytes } } else { told("memory", e) })
+        made.map_err(|error| match full(&error) {
+            true => Error::DeviceMemory { bytes, free: self.memory().map_or(0, |(free, _)| free) },
+            false => told("memory", error),
+        })
     }
 
     fn address(&self, buffer: &CudaSlice<u8>) -> Address {
