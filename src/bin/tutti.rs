@@ -245,11 +245,11 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         tokenizer: bundle.tokenizer.clone(),
     };
     let metrics = Metrics::new();
-    let engine = engine::start(
-        Loaded::open(&bundle, &backend)?,
-        settings.engine.clone(),
-        metrics.engine(&model.name),
-    )?;
+    let network = Loaded::open(&bundle, &backend)?;
+    if let Some(gpu) = network.gpu_report() {
+        tracing::info!(gpu, "warmed up");
+    }
+    let engine = engine::start(network, settings.engine.clone(), metrics.engine(&model.name))?;
     Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
 }
 

@@ -61,6 +61,18 @@ impl Loaded {
         }
     }
 
+    /// What a log should say of the GPU; nothing on a CPU.
+    pub fn gpu_report(&self) -> Option<String> {
+        match self {
+            Self::F32(_) | Self::Q8(_) => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => {
+                let (name, rows) = (network.device().name(), network.pass_rows());
+                Some(format!("{name}, passes of at most {rows} rows, {} graphs", network.counts().recordings))
+            }
+        }
+    }
+
     /// Warmed up: no request waits for what is set up lazily.
     #[cfg(feature = "cuda")]
     fn on_gpu(shape: &Shape, tensors: &HashMap<String, Tensor>, backend: &Backend) -> Result<Self> {
