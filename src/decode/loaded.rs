@@ -68,7 +68,10 @@ impl Loaded {
             #[cfg(feature = "cuda")]
             Self::Cuda(network) => {
                 let (name, rows) = (network.device().name(), network.pass_rows());
-                Some(format!("{name}, passes of at most {rows} rows, {} graphs", network.counts().recordings))
+                let (megabytes, graphs) = (network.weight_bytes() >> 20, network.counts().recordings);
+                Some(format!(
+                    "{name}, weights of {megabytes} MiB, passes of at most {rows} rows, {graphs} graphs"
+                ))
             }
         }
     }

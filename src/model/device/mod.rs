@@ -139,6 +139,11 @@ impl<D: Device> DeviceNetwork<D> {
         self.lock().rows
     }
 
+    /// What the weights take of the device's memory.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes
+    }
+
     pub fn counts(&self) -> Counts {
         self.device.counts()
     }
