@@ -4,13 +4,13 @@
 #     docker build -t tutti .
 #     docker run --rm -p 8080:8080 tutti
 #
-# Linked against CUDA:
+# For NVIDIA GPUs, to run with --gpus all:
 #     docker build -t tutti:cuda --build-arg FEATURES=cuda \
 #         --build-arg BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu24.04 \
 #         --build-arg RUNTIME_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04 \
 #         --build-arg CUDA_COMPUTE_CAP=90 .
-# CUDA_COMPUTE_CAP is the GPU's (80 for an A100, 90 for an H100): a build has no GPU to ask. tutti's own
-# kernels for it come later; until then this image has candle's and computes on the CPU.
+# CUDA_COMPUTE_CAP is the GPU's (80 for an A100, 90 for an H100): a build has no GPU to ask. The driver comes from
+# the host and must speak the images' CUDA version or a later one.
 #
 # The training program in place of the server: --target train.
 

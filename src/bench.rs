@@ -80,6 +80,7 @@ pub fn run<T: Translator>(
             max_batch_rows: rows,
             // Rows bind, not tokens; and the engine wants room for the longest sentence.
             max_batch_tokens: rows * longest,
+            lookahead: engine::Options::default().lookahead.max(plan.batch),
             ..engine::Options::default()
         };
         let metrics = Metrics::new().engine("bench");

@@ -46,6 +46,15 @@ pub enum Error {
     /// The network answered what its contract rules out (see `decode::Translator`).
     #[error("the network broke its contract: {0}")]
     Model(String),
+    /// What a GPU or its driver answered, and what to do about it.
+    #[error("device: {0}")]
+    Device(String),
+    /// A GPU without room for so many more bytes.
+    #[error(
+        "device: no memory for {bytes} more bytes, {free} are free; end other programs on this GPU, use a \
+         smaller model or --device cpu"
+    )]
+    DeviceMemory { bytes: usize, free: usize },
     #[error("tensor: {0}")]
     Tensor(#[from] candle_core::Error),
 }
@@ -77,6 +86,8 @@ impl Error {
             Self::Config(_) => "config",
             Self::Tokenizer(_) => "tokenizer",
             Self::Model(_) => "model",
+            Self::Device(_) => "device",
+            Self::DeviceMemory { .. } => "device_memory",
             Self::Tensor(_) => "tensor",
         }
     }

@@ -18,7 +18,7 @@ use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::Steps;
-use crate::model::Dtype;
+use crate::model::{DeviceChoice, DtypeChoice};
 use crate::{Error, Result, engine};
 
 /// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
@@ -35,7 +35,8 @@ struct Raw {
     listen: String,
     model: PathBuf,
     threads: usize,
-    dtype: Dtype,
+    device: String,
+    dtype: String,
     log: String,
     log_format: LogFormat,
     max_body_bytes: usize,
@@ -65,7 +66,8 @@ impl Default for Raw {
             listen: "127.0.0.1:8080".into(),
             model: "models/en-de".into(),
             threads: 0,
-            dtype: Dtype::default(),
+            device: "auto".into(),
+            dtype: "auto".into(),
             log: "info".into(),
             log_format: LogFormat::Text,
             max_body_bytes: 1 << 20,
@@ -103,7 +105,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The bundle's folder.
     pub model: PathBuf,
-    pub dtype: Dtype,
+    pub device: DeviceChoice,
+    pub dtype: DtypeChoice,
     /// A `tracing` filter, such as `info` or `tutti=debug`.
     pub log: String,
     pub log_format: LogFormat,
@@ -210,7 +213,8 @@ impl Settings {
         Ok(Self {
             listen,
             model: raw.model.clone(),
-            dtype: raw.dtype,
+            device: raw.device.parse()?,
+            dtype: raw.dtype.parse()?,
             log: raw.log.clone(),
             log_format: raw.log_format,
             http: HttpSettings::from_raw(&raw),
@@ -372,6 +376,8 @@ mod tests {
             ("max_steps", "300"),
             ("default_length_beam", "0"),
             ("default_length_beam", "11"),
+            ("device", "gpu"),
+            ("dtype", "int8"),
             ("log_format", "xml"),
             ("log", "tutti=loud"),
             ("drain_timeout_ms", "-1"),

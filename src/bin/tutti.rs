@@ -18,7 +18,7 @@ use tutti::engine::{self, Engine};
 use tutti::http::{self, App, Model, Pair};
 use tutti::lines::translate_lines;
 use tutti::metrics::Metrics;
-use tutti::model::{Backend, Bundle, Dtype, Shape};
+use tutti::model::{Backend, Bundle, DeviceChoice, DtypeChoice, Shape};
 use tutti::settings::{ENV_CONFIG, LogFormat, Settings, one_for_each_core};
 
 /// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
@@ -66,7 +66,10 @@ struct Serve {
     /// Threads that compute; 0 means one for each core.
     #[arg(long)]
     threads: Option<String>,
-    /// q8 (eight bits) or f32 [default: q8]
+    /// auto, cpu or cuda:0 [default: auto, a GPU if there is one that will do]
+    #[arg(long)]
+    device: Option<String>,
+    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32 [default: auto, q8 or bf16]
     #[arg(long)]
     dtype: Option<String>,
     /// text or json
@@ -75,6 +78,17 @@ struct Serve {
     /// Any other key of the TOML file; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+/// Where a network computes, and in what.
+#[derive(Args)]
+struct On {
+    /// auto, cpu or cuda:0; auto is a GPU if there is one that will do.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16.
+    #[arg(long, default_value = "auto")]
+    dtype: DtypeChoice,
 }
 
 #[derive(Args)]
@@ -94,9 +108,8 @@ struct Translate {
     /// Threads that compute; 0 means one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// q8 (eight bits) or f32.
-    #[arg(long, default_value = "q8")]
-    dtype: Dtype,
+    #[command(flatten)]
+    on: On,
 }
 
 #[derive(Args)]
@@ -122,9 +135,8 @@ struct Bench {
     /// Threads that compute; 0 means one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// q8 (eight bits) or f32.
-    #[arg(long, default_value = "q8")]
-    dtype: Dtype,
+    #[command(flatten)]
+    on: On,
     /// For each measurement: a latency and a throughput for each length and number of steps.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -151,6 +163,7 @@ impl Serve {
             ("listen", &self.listen),
             ("model", &self.model),
             ("threads", &self.threads),
+            ("device", &self.device),
             ("dtype", &self.dtype),
             ("log_format", &self.log_format),
         ];
@@ -214,7 +227,11 @@ fn health(arguments: &Serve) -> Result<()> {
 
 /// From settings to everything that serves but the listener.
 fn open(settings: &Settings) -> Result<(App, Engine)> {
-    let backend = Backend::cpu().with_dtype(settings.dtype);
+    let backend = Backend::choose(settings.device, settings.dtype)?;
+    match backend.instead_of_gpu() {
+        Some(reason) => tracing::info!(reason, "computing {backend}, not on a GPU"),
+        None => tracing::info!("computing {backend}"),
+    }
     let bundle = Bundle::open(&settings.model)?;
     let steps = |steps| Steps::new(steps).context("a bundle allows at least one step");
     let model = Model {
@@ -222,18 +239,19 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         pair: Pair { source: bundle.config.source.clone(), target: bundle.config.target.clone() },
         checksum: bundle.checksum.clone(),
         dtype: backend.dtype().name().to_owned(),
-        device: backend.device_name().to_owned(),
+        device: backend.device_name(),
+        instead_of_gpu: backend.instead_of_gpu().map(str::to_owned),
         default_steps: steps(bundle.config.default_steps)?,
         max_steps: steps(bundle.config.max_steps)?,
         scores: bundle.config.scores.clone(),
         tokenizer: bundle.tokenizer.clone(),
     };
     let metrics = Metrics::new();
-    let engine = engine::start(
-        Loaded::open(&bundle, &backend)?,
-        settings.engine.clone(),
-        metrics.engine(&model.name),
-    )?;
+    let network = Loaded::open(&bundle, &backend)?;
+    if let Some(gpu) = network.gpu_report() {
+        tracing::info!(gpu, "warmed up");
+    }
+    let engine = engine::start(network, settings.engine.clone(), metrics.engine(&model.name))?;
     Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
 }
 
@@ -288,7 +306,7 @@ fn translate(arguments: &Translate) -> Result<()> {
         max_batch_tokens: arguments.max_batch_tokens,
         ..DecodeOptions::new(steps)
     };
-    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(arguments.dtype))?;
+    let network = Loaded::open(&bundle, &Backend::choose(arguments.on.device, arguments.on.dtype)?)?;
     match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -298,7 +316,7 @@ fn translate(arguments: &Translate) -> Result<()> {
 
 fn run_bench(arguments: &Bench) -> Result<()> {
     let plan = bench_plan(arguments)?;
-    let backend = Backend::cpu().with_dtype(arguments.dtype);
+    let backend = Backend::choose(arguments.on.device, arguments.on.dtype)?;
     let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
     let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
     let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
@@ -320,7 +338,8 @@ fn run_bench(arguments: &Bench) -> Result<()> {
         let report = serde_json::json!({
             "model": model_name(arguments.model.as_deref(), &arguments.shape),
             "threads": plan.threads,
-            "dtype": arguments.dtype.name(),
+            "device": backend.device_name(),
+            "dtype": backend.dtype().name(),
             "measurements": measured,
         });
         writeln!(out, "{report}").or_else(quiet)?;

@@ -1,9 +1,17 @@
 //! A network in the number type that was asked for, so that nobody above has to branch on it.
 
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
 use super::{Encoded, Limits, Prediction, Row, Translator};
+#[cfg(feature = "cuda")]
+use crate::model::device::{DeviceKeys, DeviceNetwork};
 use crate::model::{
     Architecture, Backend, Bundle, Dtype, Network, QuantizedNetwork, Refresh, SentenceKeys, Shape, Spec,
 };
+#[cfg(feature = "cuda")]
+use crate::nn::device::{Element, cuda::Cuda};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -14,6 +22,8 @@ use super::network::SentenceMemory;
 pub enum Loaded {
     F32(Box<Network>),
     Q8(Box<QuantizedNetwork>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<DeviceNetwork<Cuda>>),
 }
 
 /// A sentence as the network of its own number type encoded it.
@@ -21,6 +31,8 @@ pub enum Loaded {
 pub enum LoadedMemory {
     F32(SentenceMemory),
     Q8(SentenceKeys),
+    #[cfg(feature = "cuda")]
+    Cuda(DeviceKeys<Cuda>),
 }
 
 impl Loaded {
@@ -32,22 +44,61 @@ impl Loaded {
             let reason = format!("is of architecture {kind}, a teacher for `train`; tutti runs cmlm models");
             return Err(Error::bundle(&bundle.dir, reason));
         }
-        Ok(match backend.dtype() {
-            Dtype::F32 => Self::F32(Box::new(bundle.network(backend)?)),
-            Dtype::Q8 => Self::Q8(Box::new(bundle.quantized()?)),
-        })
+        match (backend.gpu(), backend.dtype()) {
+            (None, Dtype::F32) => Ok(Self::F32(Box::new(bundle.network(backend)?))),
+            (None, Dtype::Q8) => Ok(Self::Q8(Box::new(bundle.quantized()?))),
+            _ => Self::on_gpu(&bundle.config.shape, bundle.tensors(), backend),
+        }
     }
 
     /// Seeded random weights, for benches.
     pub fn random(shape: &Shape, seed: u64, backend: &Backend) -> Result<Self> {
-        Ok(match backend.dtype() {
-            Dtype::F32 => Self::F32(Box::new(Network::random(shape, seed, backend)?)),
-            Dtype::Q8 => {
-                let tensors = Spec::initial(shape, seed, backend.device())?;
-                Self::Q8(Box::new(QuantizedNetwork::new(shape, &tensors)?))
-            }
-        })
+        let tensors = || Spec::initial(shape, seed, backend.device());
+        match (backend.gpu(), backend.dtype()) {
+            (None, Dtype::F32) => Ok(Self::F32(Box::new(Network::random(shape, seed, backend)?))),
+            (None, Dtype::Q8) => Ok(Self::Q8(Box::new(QuantizedNetwork::new(shape, &tensors()?)?))),
+            _ => Self::on_gpu(shape, &tensors()?, backend),
+        }
     }
+
+    /// What a log should say of the GPU; nothing on a CPU.
+    pub fn gpu_report(&self) -> Option<String> {
+        match self {
+            Self::F32(_) | Self::Q8(_) => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => {
+                let (name, rows) = (network.device().name(), network.pass_rows());
+                let (megabytes, graphs) = (network.weight_bytes() >> 20, network.counts().recordings);
+                Some(format!(
+                    "{name}, weights of {megabytes} MiB, passes of at most {rows} rows, {graphs} graphs"
+                ))
+            }
+        }
+    }
+
+    /// Warmed up: no request waits for what is set up lazily.
+    #[cfg(feature = "cuda")]
+    fn on_gpu(shape: &Shape, tensors: &HashMap<String, Tensor>, backend: &Backend) -> Result<Self> {
+        let element = match backend.dtype() {
+            Dtype::F32 => Element::F32,
+            Dtype::Bf16 => Element::Bf16,
+            Dtype::F16 => Element::F16,
+            Dtype::Q8 => return Err(unsupported(backend)),
+        };
+        let number = backend.gpu().ok_or_else(|| unsupported(backend))?;
+        let network = DeviceNetwork::new(Cuda::open(number, element)?, shape, tensors, element)?;
+        network.warm_up()?;
+        Ok(Self::Cuda(Box::new(network)))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn on_gpu(_: &Shape, _: &HashMap<String, Tensor>, backend: &Backend) -> Result<Self> {
+        Err(unsupported(backend))
+    }
+}
+
+fn unsupported(backend: &Backend) -> Error {
+    Error::Config(format!("no network computes {backend}"))
 }
 
 impl Translator for Loaded {
@@ -57,6 +108,8 @@ impl Translator for Loaded {
         match self {
             Self::F32(network) => network.limits(),
             Self::Q8(network) => network.limits(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => network.limits(),
         }
     }
 
@@ -64,6 +117,8 @@ impl Translator for Loaded {
         match self {
             Self::F32(network) => network.specials(),
             Self::Q8(network) => network.specials(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => Translator::specials(network.as_ref()),
         }
     }
 
@@ -71,6 +126,8 @@ impl Translator for Loaded {
         match self {
             Self::F32(network) => network.refresh(),
             Self::Q8(network) => network.refresh(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => network.refresh(),
         }
     }
 
@@ -78,6 +135,8 @@ impl Translator for Loaded {
         Ok(match self {
             Self::F32(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::F32),
             Self::Q8(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::Q8),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => wrap(network.encode(sources)?, LoadedMemory::Cuda),
         })
     }
 
@@ -87,16 +146,21 @@ impl Translator for Loaded {
                 network.as_ref(),
                 &unwrap(rows, |memory| match memory {
                     LoadedMemory::F32(memory) => Some(memory),
-                    LoadedMemory::Q8(_) => None,
+                    _ => None,
                 })?,
             ),
             Self::Q8(network) => Translator::decode(
                 network.as_ref(),
                 &unwrap(rows, |memory| match memory {
                     LoadedMemory::Q8(memory) => Some(memory),
-                    LoadedMemory::F32(_) => None,
+                    _ => None,
                 })?,
             ),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => network.decode(&unwrap(rows, |memory| match memory {
+                LoadedMemory::Cuda(memory) => Some(memory),
+                _ => None,
+            })?),
         }
     }
 }

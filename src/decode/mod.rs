@@ -9,6 +9,8 @@
 mod autoregressive;
 mod beam;
 mod canvas;
+#[cfg(any(feature = "cuda", test))]
+mod device;
 pub mod fake;
 mod hypothesis;
 mod length;

@@ -25,6 +25,8 @@ pub struct Model {
     pub checksum: String,
     pub dtype: String,
     pub device: String,
+    /// Why a CPU computes where a GPU would have been preferred.
+    pub instead_of_gpu: Option<String>,
     pub default_steps: Steps,
     pub max_steps: Steps,
     /// Measured by `train evaluate`.

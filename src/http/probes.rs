@@ -84,6 +84,7 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
             "checksum": model.checksum,
             "dtype": model.dtype,
             "device": model.device,
+            "instead_of_gpu": model.instead_of_gpu,
             "default_steps": model.default_steps.min(settings.max_steps),
             "max_steps": model.max_steps.min(settings.max_steps),
             "max_source_tokens": limits.source_tokens,

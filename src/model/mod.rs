@@ -1,16 +1,20 @@
 //! The network and its folder on disk (a *bundle*). Training writes a bundle; the server,
 //! `tutti translate` and `train evaluate` read it, and nothing else passes between them.
 
+mod backend;
 mod bundle;
 mod config;
+#[cfg(any(feature = "cuda", test))]
+pub mod device;
 mod network;
 mod params;
 pub mod quantized;
 mod shape;
 
+pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
 pub use bundle::{Bundle, Score, checksum};
 pub use config::{Architecture, Config};
 pub use network::{Memory, Network, Padded, Past};
-pub use params::{Backend, Dtype, Spec};
+pub use params::Spec;
 pub use quantized::{QuantizedNetwork, SentenceKeys};
 pub use shape::{DecoderAttention, Lengths, NormPlace, Positions, Refresh, Shape};

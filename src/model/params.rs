@@ -1,7 +1,6 @@
-//! Where a network's tensors come from: the list of what it needs, seeded initial values, a device.
+//! Where a network's tensors come from: the list of what it needs, seeded initial values.
 
 use std::collections::{BTreeMap, HashMap};
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
@@ -10,77 +9,9 @@ use candle_nn::{Init, VarBuilder};
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 use super::{Network, Shape};
 use crate::{Error, Result};
-
-/// The one place that knows device and number type. Code above it does not branch on them.
-#[derive(Clone, Debug)]
-pub struct Backend {
-    device: Device,
-    dtype: Dtype,
-}
-
-/// What the operands of large products are in inference. Training is always in f32 (see
-/// [`crate::nn::Mode`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    F32,
-    /// Weights in eight bits with a scale for each output, activations with one for each row: several
-    /// times faster on a CPU.
-    #[default]
-    Q8,
-}
-
-impl Dtype {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Q8 => "q8",
-        }
-    }
-}
-
-impl FromStr for Dtype {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "f32" => Ok(Self::F32),
-            "q8" => Ok(Self::Q8),
-            other => Err(Error::Config(format!("dtype {other:?} is unknown; f32 and q8 are known"))),
-        }
-    }
-}
-
-impl Backend {
-    /// f32 on the CPU.
-    pub fn cpu() -> Self {
-        Self { device: Device::Cpu, dtype: Dtype::F32 }
-    }
-
-    pub fn with_dtype(self, dtype: Dtype) -> Self {
-        Self { dtype, ..self }
-    }
-
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    pub fn device_name(&self) -> &'static str {
-        match self.device {
-            Device::Cpu => "cpu",
-            Device::Cuda(_) => "cuda",
-            Device::Metal(_) => "metal",
-        }
-    }
-}
 
 /// One tensor that a network needs.
 #[derive(Clone, Debug)]

@@ -4,6 +4,8 @@
 //! Knows nothing of requests, canvases or files.
 
 mod attention;
+#[cfg(any(feature = "cuda", test))]
+pub mod device;
 mod embedding;
 pub mod gemm;
 pub mod int8;

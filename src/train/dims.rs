@@ -77,8 +77,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         let weights = average.unwrap_or_else(|| bundle.tensors().clone());
         let network = frozen(&bundle.config.shape, &weights, &backend)?;
         let teacher = match settings.teacher_dtype {
-            Dtype::F32 => Teacher::exact(network),
             Dtype::Q8 => Teacher::eight_bit(network, weights, follows),
+            _ => Teacher::exact(network),
         };
         Ok(Dims {
             teacher,

@@ -229,3 +229,22 @@ fn bench_measures_random_weights_and_bundles() {
         }
     }
 }
+
+/// With the feature it depends on the machine; the rules are tested in `model::backend`.
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_that_cannot_be_is_refused_at_start_and_auto_does_without_it() {
+    let folder = bundle();
+    for (flags, hint) in [
+        (["--device", "cuda:0", "--dtype", "f32"], "without CUDA"),
+        (["--device", "cpu", "--dtype", "bf16"], "q8 or f32"),
+    ] {
+        let mut command = tutti(&folder);
+        command.args(["check", "--model", "tiny"]).args(flags);
+        let output = run(command, "");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(hint), "{told}");
+    }
+    let by = |device| translate(&folder, &["--device", device], LINES[0]);
+    assert_eq!(by("auto"), by("cpu"));
+}

@@ -85,6 +85,7 @@ impl Server {
             checksum: "c0ffee".into(),
             dtype: "f32".into(),
             device: "cpu".into(),
+            instead_of_gpu: None,
             default_steps: Steps::new(4).unwrap(),
             max_steps: Steps::new(20).unwrap(),
             scores: vec![Score { steps: 4, bleu: 20.5, chrf: 50.25 }],

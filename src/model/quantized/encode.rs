@@ -5,16 +5,16 @@ use super::block::{Block, Pass, by_groups, starts};
 use super::input::Table;
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
+use crate::Result;
 use crate::nn::int8::{Input, Then, log_softmax};
-use crate::{Error, Result};
 
 impl QuantizedNetwork {
     /// For each sentence what decoder passes read of it, and the log-probabilities of its length classes.
     ///
     /// # Errors
-    /// [`Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id.
+    /// [`crate::Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id.
     pub fn encode_sentences(&self, sources: &[&[u32]]) -> Result<Vec<(SentenceKeys, Vec<f32>)>> {
-        sources.iter().try_for_each(|source| self.check(source))?;
+        sources.iter().try_for_each(|source| self.shape.check_row(source))?;
         let lengths: Vec<usize> = sources.iter().map(|source| source.len()).collect();
         let groups = by_groups(&lengths, |group, threads| {
             self.with_buffers(|buffers| self.encoder_pass(&sources[group], threads, buffers))
@@ -63,22 +63,6 @@ impl QuantizedNetwork {
             (keys, self.length_log_probs(&x[ends[0] * d..ends[1] * d]))
         };
         starts.windows(2).map(sentence).collect()
-    }
-
-    /// # Errors
-    /// [`Error::Model`] where `row` cannot be embedded.
-    pub(super) fn check(&self, row: &[u32]) -> Result<()> {
-        if row.is_empty() || row.len() > self.shape.max_positions {
-            let (len, limit) = (row.len(), self.shape.max_positions);
-            return Err(Error::Model(format!("a row of {len} tokens, where 1 to {limit} are possible")));
-        }
-        match row.iter().find(|&&id| id as usize >= self.shape.vocab) {
-            None => Ok(()),
-            Some(id) => {
-                let vocab = self.shape.vocab;
-                Err(Error::Model(format!("token {id} is outside the vocabulary of {vocab}")))
-            }
-        }
     }
 
     /// What the first layer reads of a block's rows.

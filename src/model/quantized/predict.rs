@@ -52,7 +52,7 @@ impl QuantizedNetwork {
         width: usize,
         answer: impl Fn(&mut [f32], &mut Rows, usize) -> Vec<T> + Sync,
     ) -> Result<Vec<T>> {
-        canvases.iter().try_for_each(|canvas| self.check(canvas.ids))?;
+        canvases.iter().try_for_each(|canvas| self.shape.check_row(canvas.ids))?;
         if canvases.iter().any(|c| c.wanted.iter().any(|&p| p >= c.ids.len())) {
             return Err(Error::Model("a prediction is wanted outside the canvas".into()));
         }

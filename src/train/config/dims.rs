@@ -198,6 +198,9 @@ impl Dims {
         }
         let (cooldown, updates) = (self.cooldown, self.updates);
         rule(cooldown <= updates, format!("dims.cooldown ({cooldown}) exceeds dims.updates ({updates})"))?;
+        let dtype = self.teacher_dtype;
+        let known = matches!(dtype, Dtype::F32 | Dtype::Q8);
+        rule(known, format!("dims.teacher_dtype is {}; it must be f32 or q8", dtype.name()))?;
         let weight = self.hidden_weight;
         let fits = weight >= 0.0 && weight.is_finite();
         rule(fits, format!("dims.hidden_weight is {weight}; it must be 0 or more"))

@@ -1,0 +1,158 @@
+//! What a network says, held against what the CPU's f32 network says.
+
+use anyhow::Result;
+use serde::Serialize;
+use tutti::decode::{DecodeOptions, Hypothesis, Loaded, Prediction, Row, Steps, Translator, translate};
+use tutti::model::Dtype;
+
+/// A measured value and the most it may be.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    pub name: String,
+    pub dtype: &'static str,
+    pub value: f64,
+    pub limit: f64,
+    pub passed: bool,
+}
+
+impl Check {
+    fn at_most(name: &str, dtype: Dtype, value: f64, limit: f64) -> Self {
+        // A NaN is not at most anything.
+        Self { name: name.into(), dtype: dtype.name(), value, limit, passed: value <= limit }
+    }
+}
+
+/// How far a number type may be from f32 on the CPU: relative error of log-probabilities (at least one counts
+/// as one), share of places with another best token, share of other translations.
+struct Limits {
+    error: f64,
+    places: f64,
+    translations: f64,
+}
+
+fn limits(dtype: Dtype) -> Limits {
+    match dtype {
+        Dtype::F32 => Limits { error: 1e-4, places: 0.0, translations: 0.0 },
+        Dtype::F16 => Limits { error: 2e-2, places: 0.01, translations: 0.05 },
+        Dtype::Bf16 => Limits { error: 2e-2, places: 0.02, translations: 0.25 },
+        // Eight bits are another network: their quality is measured in BLEU, elsewhere.
+        Dtype::Q8 => Limits { error: 1.0, places: 0.2, translations: 0.75 },
+    }
+}
+
+/// Length classes and first passes of sentences, one mask for each source token.
+pub struct Places {
+    lengths: Vec<Vec<f32>>,
+    best: Vec<Vec<Prediction>>,
+}
+
+/// # Errors
+/// What the network answers with.
+pub fn places(network: &Loaded, sources: &[Vec<u32>]) -> Result<Places> {
+    let specials = network.specials();
+    let (mut lengths, mut best) = (Vec::new(), Vec::new());
+    for part in sources.chunks(64) {
+        let texts: Vec<&[u32]> = part.iter().map(Vec::as_slice).collect();
+        let encoded = network.encode(&texts)?;
+        let canvases: Vec<Vec<u32>> = part
+            .iter()
+            .map(|source| {
+                let mut canvas = vec![specials.mask; source.len()];
+                canvas[0] = specials.bos;
+                canvas[source.len() - 1] = specials.eos;
+                canvas
+            })
+            .collect();
+        let wanted: Vec<Vec<usize>> = part.iter().map(|source| (1..source.len() - 1).collect()).collect();
+        let rows: Vec<_> = (0..part.len())
+            .map(|i| Row { memory: &encoded[i].memory, canvas: &canvases[i], wanted: &wanted[i] })
+            .collect();
+        best.extend(network.decode(&rows)?);
+        lengths.extend(encoded.into_iter().map(|sentence| sentence.length_log_probs));
+    }
+    Ok(Places { lengths, best })
+}
+
+impl Places {
+    /// `self` is the CPU's.
+    pub fn compared(&self, other: &Places, dtype: Dtype) -> Vec<Check> {
+        let limits = limits(dtype);
+        let error = |found: f32, expected: f32| {
+            f64::from((found - expected).abs()) / f64::from(expected.abs()).max(1.0)
+        };
+        let worst = |errors: &mut dyn Iterator<Item = f64>| {
+            errors.fold(0.0, |worst: f64, error| if error.is_nan() { f64::NAN } else { worst.max(error) })
+        };
+        let lengths = self.lengths.concat().into_iter().zip(other.lengths.concat());
+        // Impossible lengths are impossible for both.
+        let mut of_lengths =
+            lengths.filter(|(a, b)| a.is_finite() || b.is_finite()).map(|(a, b)| error(b, a));
+        let (expected, found) = (self.best.concat(), other.best.concat());
+        let same = || expected.iter().zip(&found).filter(|(a, b)| a.token == b.token);
+        let others = 1.0 - same().count() as f64 / expected.len() as f64;
+        let mut of_tokens = same().map(|(a, b)| error(b.log_prob, a.log_prob));
+        vec![
+            Check::at_most(
+                "length log-probabilities, largest error",
+                dtype,
+                worst(&mut of_lengths),
+                limits.error,
+            ),
+            Check::at_most(
+                "token log-probabilities, largest error",
+                dtype,
+                worst(&mut of_tokens),
+                limits.error,
+            ),
+            Check::at_most("places with another best token", dtype, others, limits.places),
+        ]
+    }
+}
+
+/// The best hypothesis of each sentence, for each number of steps.
+///
+/// # Errors
+/// What the network answers with.
+pub fn translations(network: &Loaded, sources: &[Vec<u32>], steps: &[Steps]) -> Result<Vec<Hypothesis>> {
+    let mut best = Vec::new();
+    for &steps in steps {
+        let options = DecodeOptions { length_beam: 3, ..DecodeOptions::new(steps) };
+        let translated = translate(network, sources, &options)?;
+        best.extend(translated.into_iter().filter_map(|hypotheses| hypotheses.into_iter().next()));
+    }
+    Ok(best)
+}
+
+pub fn same_translations(expected: &[Hypothesis], found: &[Hypothesis], dtype: Dtype) -> Check {
+    let others = expected.iter().zip(found).filter(|(a, b)| a.tokens != b.tokens).count();
+    let share = others as f64 / expected.len() as f64;
+    Check::at_most("translations that are others", dtype, share, limits(dtype).translations)
+}
+
+/// Each sentence alone says what it says among all others, bit for bit.
+///
+/// # Errors
+/// What the network answers with.
+pub fn alone_and_together(
+    network: &Loaded,
+    sources: &[Vec<u32>],
+    steps: &[Steps],
+    dtype: Dtype,
+) -> Result<Vec<Check>> {
+    let bits = |hypothesis: &Hypothesis| {
+        let scores: Vec<u32> = hypothesis.token_log_probs.iter().map(|v| v.to_bits()).collect();
+        (hypothesis.tokens.clone(), scores, hypothesis.score.to_bits())
+    };
+    let mut checks = Vec::new();
+    for &steps in steps {
+        let together = translations(network, sources, &[steps])?;
+        let mut others = 0;
+        for (source, together) in sources.iter().zip(&together) {
+            let alone = translations(network, std::slice::from_ref(source), &[steps])?;
+            others += usize::from(alone.iter().map(bits).ne([bits(together)]));
+        }
+        let name = format!("sentences that say other bits alone, {steps} steps");
+        checks.push(Check::at_most(&name, dtype, others as f64, 0.0));
+    }
+    Ok(checks)
+}

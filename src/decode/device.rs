@@ -1,0 +1,85 @@
+//! The network on a device behind the seam.
+
+use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::Result;
+use crate::model::Refresh;
+use crate::model::device::{DeviceCanvas, DeviceKeys, DeviceNetwork};
+use crate::nn::device::Device;
+use crate::text::Specials;
+
+impl<D: Device> Translator for DeviceNetwork<D> {
+    type Memory = DeviceKeys<D>;
+
+    fn limits(&self) -> Limits {
+        let positions = self.shape().max_positions;
+        Limits { source_tokens: positions, target_tokens: positions }
+    }
+
+    fn specials(&self) -> Specials {
+        DeviceNetwork::specials(self)
+    }
+
+    fn refresh(&self) -> Refresh {
+        self.shape().refresh
+    }
+
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<DeviceKeys<D>>>> {
+        let limit = self.shape().max_positions - 2;
+        let sentences = self.encode_sentences(sources)?.into_iter().zip(sources);
+        Ok(sentences
+            .map(|((memory, classes), source)| {
+                let length_log_probs = self.shape().lengths.inner_scores(&classes, source.len(), limit);
+                Encoded { memory, length_log_probs }
+            })
+            .collect())
+    }
+
+    fn decode(&self, rows: &[Row<'_, DeviceKeys<D>>]) -> Result<Vec<Vec<Prediction>>> {
+        let canvases: Vec<DeviceCanvas<'_, D>> =
+            rows.iter().map(|r| DeviceCanvas { ids: r.canvas, wanted: r.wanted, keys: r.memory }).collect();
+        let mut best = self.predict(&canvases)?.into_iter();
+        let predictions = rows.iter().map(|row| {
+            let row = best.by_ref().take(row.wanted.len());
+            row.map(|(token, log_prob)| Prediction { token, log_prob }).collect()
+        });
+        Ok(predictions.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device as Cpu;
+
+    use super::*;
+    use crate::decode::{DecodeOptions, Steps, translate};
+    use crate::model::{Backend, Network, Shape, Spec};
+    use crate::nn::device::Element;
+    use crate::nn::device::emulated::Emulated;
+
+    #[test]
+    fn a_device_translates_as_the_cpu_does() {
+        let shape: Shape = "enc=1,dec=2,d=32,ffn=48,heads=2,vocab=90,positions=40".parse().unwrap();
+        let network = Network::random(&shape, 5, &Backend::cpu()).unwrap();
+        let tensors = Spec::initial(&shape, 5, &Cpu::Cpu).unwrap();
+        let device =
+            DeviceNetwork::with_rows(Emulated::default(), &shape, &tensors, Element::F32, 64).unwrap();
+        let sources: Vec<Vec<u32>> = [3usize, 9, 1, 17, 0, 6]
+            .iter()
+            .map(|&words| {
+                let inner = (0..words as u32).map(|i| 5 + (i * 31 + words as u32) % 80);
+                std::iter::once(1).chain(inner).chain([2]).collect()
+            })
+            .collect();
+        let steps = Steps::new(3).unwrap();
+        let options = DecodeOptions { length_beam: 2, max_batch_tokens: 100, ..DecodeOptions::new(steps) };
+        let expected = translate(&network, &sources, &options).unwrap();
+        let translated = translate(&device, &sources, &options).unwrap();
+        for (translated, expected) in translated.iter().zip(&expected) {
+            assert_eq!(translated.len(), expected.len());
+            for (translated, expected) in translated.iter().zip(expected) {
+                assert_eq!(translated.tokens, expected.tokens);
+                assert!((translated.score - expected.score).abs() < 1e-4);
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Where a network computes and in which number type: the one place that decides it. Code above does not
+//! branch on devices.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What the operands of large products are in inference. Training is always in f32 (see
+/// [`crate::nn::Mode`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    F32,
+    /// Eight bits of exponent: the range of f32. On a GPU only.
+    Bf16,
+    /// Eleven bits of mantissa: eight times as exact as bf16, up to 65,504. On a GPU only.
+    F16,
+    /// Weights in eight bits with a scale for each output, activations with one for each row: several
+    /// times faster on a CPU, and there only.
+    #[default]
+    Q8,
+}
+
+impl Dtype {
+    const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::F16, Self::Q8];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == text).ok_or_else(|| {
+            Error::Config(format!("dtype {text:?} is unknown; f32, bf16, f16 and q8 are known"))
+        })
+    }
+}
+
+/// A number type, or the one that is best where the network computes: q8 on a CPU, bf16 on a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DtypeChoice {
+    #[default]
+    Auto,
+    Of(Dtype),
+}
+
+impl FromStr for DtypeChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of) }
+    }
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU if it will do, otherwise the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    /// This GPU, or nothing.
+    Cuda(usize),
+}
+
+/// `auto`, `cpu`, `cuda` (the first one) or `cuda:1`.
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            other => number(other).map(Self::Cuda).ok_or_else(|| {
+                Error::Config(format!(
+                    "device {other:?} is unknown; auto, cpu and cuda:0 (cuda:1, …) are known"
+                ))
+            }),
+        }
+    }
+}
+
+/// A decision for a device and a number type.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    gpu: Option<usize>,
+    dtype: Dtype,
+    instead: Option<String>,
+}
+
+impl Backend {
+    /// f32 on the CPU.
+    pub fn cpu() -> Self {
+        Self { gpu: None, dtype: Dtype::F32, instead: None }
+    }
+
+    /// Decides, asking the driver where a GPU may be meant.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the two choices do not go together; [`Error::Device`] where the GPU that was asked
+    /// for will not do, with what was found and what to do.
+    pub fn choose(device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
+        decide(device, dtype, available)
+    }
+
+    pub fn with_dtype(self, dtype: Dtype) -> Self {
+        Self { dtype, ..self }
+    }
+
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The number of the GPU to compute on, if it is one.
+    pub fn gpu(&self) -> Option<usize> {
+        self.gpu
+    }
+
+    /// Where tensors are that are not a [`super::device`] network's.
+    pub fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    /// As one would ask for it.
+    pub fn device_name(&self) -> String {
+        self.gpu.map_or_else(|| "cpu".into(), |number| format!("cuda:{number}"))
+    }
+
+    /// Why the CPU computes where a GPU was preferred.
+    pub fn instead_of_gpu(&self) -> Option<&str> {
+        self.instead.as_deref()
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn available(number: usize) -> Result<(), String> {
+    crate::nn::device::cuda::available(number)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn available(_: usize) -> Result<(), String> {
+    Err("this tutti was built without CUDA (cargo build --features cuda)".into())
+}
+
+fn decide(
+    device: DeviceChoice,
+    dtype: DtypeChoice,
+    available: impl Fn(usize) -> Result<(), String>,
+) -> Result<Backend> {
+    use Dtype::{Bf16, F16, F32, Q8};
+    use DtypeChoice::{Auto, Of};
+    let on_cpu = |instead: Option<String>| match dtype {
+        Auto | Of(Q8) => Ok(Backend { gpu: None, dtype: Q8, instead }),
+        Of(F32) => Ok(Backend { gpu: None, dtype: F32, instead }),
+        Of(Bf16 | F16) => Err(instead),
+    };
+    let on_gpu = |number| match dtype {
+        Of(Q8) => None,
+        Of(dtype) => Some(Backend { gpu: Some(number), dtype, instead: None }),
+        Auto => Some(Backend { gpu: Some(number), dtype: Bf16, instead: None }),
+    };
+    let name = |dtype| if let Of(dtype) = dtype { Dtype::name(dtype) } else { "auto" };
+    match device {
+        DeviceChoice::Cpu => on_cpu(None).map_err(|_| {
+            Error::Config(format!("dtype {} needs a GPU; a CPU computes in q8 or f32", name(dtype)))
+        }),
+        DeviceChoice::Cuda(number) => {
+            let Some(backend) = on_gpu(number) else {
+                return Err(Error::Config("dtype q8 is for CPUs; a GPU computes in bf16, f16 or f32".into()));
+            };
+            match available(number) {
+                Ok(()) => Ok(backend),
+                Err(reason) => Err(Error::Device(format!("{reason}. --device cpu needs no GPU"))),
+            }
+        }
+        DeviceChoice::Auto => {
+            let Some(backend) = on_gpu(0) else {
+                return on_cpu(None).map_err(|_| Error::Config("no device computes in q8".into()));
+            };
+            match available(0) {
+                Ok(()) => Ok(backend),
+                Err(reason) => on_cpu(Some(reason)).map_err(|reason| {
+                    let reason = reason.unwrap_or_default();
+                    Error::Device(format!("dtype {} needs a GPU: {reason}", name(dtype)))
+                }),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    /// `bf16 on cuda:0`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.dtype.name(), self.device_name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_gpus(device: &str, dtype: &str, gpus: usize) -> Result<Backend> {
+        let there = |number| if number < gpus { Ok(()) } else { Err(format!("no cuda:{number}")) };
+        decide(device.parse()?, dtype.parse()?, there)
+    }
+
+    #[test]
+    fn every_choice_that_holds_is_one_device_and_one_type() {
+        for (device, dtype, gpus, expected) in [
+            ("auto", "auto", 1, "bf16 on cuda:0"),
+            ("auto", "f16", 1, "f16 on cuda:0"),
+            ("auto", "q8", 1, "q8 on cpu"),
+            ("auto", "auto", 0, "q8 on cpu"),
+            ("auto", "f32", 0, "f32 on cpu"),
+            ("cpu", "auto", 1, "q8 on cpu"),
+            ("cpu", "f32", 1, "f32 on cpu"),
+            ("cuda", "auto", 1, "bf16 on cuda:0"),
+            ("cuda:1", "f32", 2, "f32 on cuda:1"),
+        ] {
+            assert_eq!(with_gpus(device, dtype, gpus).unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_gpu_that_was_hoped_for_and_is_not_there_is_talked_of() {
+        assert_eq!(with_gpus("auto", "auto", 0).unwrap().instead_of_gpu(), Some("no cuda:0"));
+        for (device, dtype, gpus) in [("auto", "auto", 1), ("cpu", "auto", 0), ("auto", "q8", 0)] {
+            assert_eq!(with_gpus(device, dtype, gpus).unwrap().instead_of_gpu(), None);
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused_with_what_would() {
+        for (device, dtype, gpus, hint) in [
+            ("cpu", "bf16", 1, "q8 or f32"),
+            ("cuda:0", "q8", 1, "bf16, f16 or f32"),
+            ("cuda:0", "auto", 0, "--device cpu"),
+            ("cuda:2", "f32", 2, "no cuda:2"),
+            ("auto", "bf16", 0, "no cuda:0"),
+            ("tpu", "auto", 0, "cuda:0"),
+            ("cuda:", "auto", 1, "cuda:0"),
+            ("cuda:-1", "auto", 1, "cuda:0"),
+            ("cpu", "int8", 0, "q8"),
+        ] {
+            let refused = with_gpus(device, dtype, gpus).unwrap_err().to_string();
+            assert!(refused.contains(hint), "{device} {dtype}: {refused}");
+        }
+    }
+}

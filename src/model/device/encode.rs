@@ -1,0 +1,78 @@
+//! The encoder's pass.
+
+use std::sync::Arc;
+
+use super::work::{Batch, Places, Work};
+use super::{DeviceNetwork, Phase, parts};
+use crate::Result;
+use crate::nn::device::{Address, Device, Then};
+
+/// What decoder passes read of one sentence: keys and values for every decoder layer, on the device.
+#[derive(Debug)]
+pub struct DeviceKeys<D: Device> {
+    /// Of all sentences that were encoded together.
+    _memory: Arc<D::Buffer>,
+    pub(super) address: Address,
+    pub(super) rows: usize,
+}
+
+impl<D: Device> DeviceNetwork<D> {
+    /// For each sentence what decoder passes read of it, and the log-probabilities of its length classes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id;
+    /// [`crate::Error::DeviceMemory`] where the device has no room for what is to be kept.
+    pub fn encode_sentences(&self, sources: &[&[u32]]) -> Result<Vec<(DeviceKeys<D>, Vec<f32>)>> {
+        sources.iter().try_for_each(|source| self.shape.check_row(source))?;
+        let mut work = self.lock();
+        let mut encoded = Vec::with_capacity(sources.len());
+        for part in parts(sources.iter().map(|source| source.len()), work.rows) {
+            self.encode_part(&sources[part], &mut work, &mut encoded)?;
+        }
+        Ok(encoded)
+    }
+
+    fn encode_part(
+        &self,
+        sources: &[&[u32]],
+        work: &mut Work<D::Buffer>,
+        encoded: &mut Vec<(DeviceKeys<D>, Vec<f32>)>,
+    ) -> Result<()> {
+        let mut batch = Batch::new();
+        sources.iter().for_each(|source| batch.push(source));
+        let weights = &self.weights;
+        let row = weights.keys_values.outputs * self.element.size();
+        // Before anything is queued: nothing is half done if there is no room.
+        let memory = Arc::new(self.device.allocate(batch.rows() * row)?);
+        self.run(Phase::Encode, &batch, work, |pass, _| {
+            let Places { normed, states, keys, .. } = pass.places;
+            pass.embed(weights.encoder_positions)?;
+            for (attention, feed_forward) in &weights.encoder {
+                pass.self_attention(attention)?;
+                pass.feed_forward(feed_forward)?;
+            }
+            pass.norm_rows(weights.encoder_norm, 0, states, pass.rows)?;
+            pass.product(weights.keys_values, normed, keys, Then::Store)?;
+            pass.length_classes()
+        })?;
+        let address = self.device.address(&memory);
+        self.device.copy(work.places.keys, address, batch.rows() * row)?;
+        let classes = self.shape.length_classes;
+        let mut bytes = vec![0; sources.len() * classes * 4];
+        self.device.download(work.places.classes, &mut bytes)?;
+        for (i, log_probs) in bytes.chunks_exact(classes * 4).enumerate() {
+            let keys = DeviceKeys {
+                _memory: memory.clone(),
+                address: address + u64::from(batch.starts[i]) * row as u64,
+                rows: sources[i].len(),
+            };
+            encoded.push((keys, floats(log_probs).collect()));
+        }
+        Ok(())
+    }
+}
+
+/// As the device wrote them.
+pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+}

@@ -1,0 +1,226 @@
+//! The steps that encoder and decoder passes are made of, with everything they need to know.
+
+use super::DeviceNetwork;
+use super::weights::{CrossAttention, FeedForward, Linear, Norm, SelfAttention};
+use super::work::{Inputs, Places};
+use crate::Result;
+use crate::nn::device::{Address, Argument, Device, Grid, Kernel, Product, Then};
+
+const EPSILON: f32 = 1e-5;
+/// Lanes of a warp, and keys of a tile of attention.
+const LANES: usize = 32;
+/// Threads of a block of attention; each warp has a query.
+const ATTENTION_THREADS: usize = 128;
+
+/// One pass over `rows` rows of at most `sentences` sentences.
+pub(super) struct Pass<'a, D: Device> {
+    pub(super) network: &'a DeviceNetwork<D>,
+    pub(super) places: Places,
+    pub(super) inputs: Inputs,
+    pub(super) rows: usize,
+    pub(super) sentences: usize,
+}
+
+/// What a sentence's rows look at.
+enum Keys {
+    /// One another.
+    Own,
+    /// What the encoder left for this decoder layer.
+    Source(usize),
+}
+
+/// An argument of a kernel that is a count or a stride; all are far below 2³².
+fn count(value: usize) -> Argument {
+    Argument::U32(value as u32)
+}
+
+impl<D: Device> Pass<'_, D> {
+    /// Of memory that starts at `base` to an address `values` further on.
+    pub(super) fn offset(&self, base: Address, values: usize) -> Address {
+        base + (values * self.network.element.size()) as u64
+    }
+
+    /// Threads for a row of `d` values.
+    fn row_threads(&self) -> u32 {
+        (self.network.shape.d_model / 2).next_multiple_of(LANES).clamp(LANES, 256) as u32
+    }
+
+    pub(super) fn embed(&self, positions: u64) -> Result<()> {
+        let Self { network: n, inputs, .. } = self;
+        let (weights, d) = (&n.weights, n.shape.d_model);
+        n.device.launch(
+            Kernel::Embed(n.element),
+            Grid::rows(self.rows, self.row_threads()),
+            &[
+                weights.at(weights.embedding).into(),
+                weights.at(positions).into(),
+                inputs.ids.into(),
+                inputs.positions.into(),
+                self.places.x.into(),
+                count(d),
+                (d as f32).sqrt().into(),
+            ],
+        )
+    }
+
+    /// Of the residual stream, ready for a product.
+    fn norm(&self, norm: Norm) -> Result<()> {
+        self.norm_rows(norm, 0, 0, self.rows)
+    }
+
+    /// Of `rows` rows of the residual stream: those listed at `chosen`, or the first ones; in f32 to `states` as
+    /// well. 0 for either does without.
+    pub(super) fn norm_rows(&self, norm: Norm, chosen: Address, states: Address, rows: usize) -> Result<()> {
+        let n = self.network;
+        n.device.launch(
+            Kernel::Norm(n.element),
+            Grid::rows(rows, self.row_threads()),
+            &[
+                self.places.x.into(),
+                chosen.into(),
+                n.weights.at(norm.gain).into(),
+                n.weights.at(norm.bias).into(),
+                self.places.normed.into(),
+                states.into(),
+                count(n.shape.d_model),
+                EPSILON.into(),
+            ],
+        )
+    }
+
+    pub(super) fn product(&self, linear: Linear, x: Address, y: Address, then: Then) -> Result<()> {
+        self.product_rows(linear, x, y, then, self.rows)
+    }
+
+    pub(super) fn product_rows(
+        &self,
+        linear: Linear,
+        x: Address,
+        y: Address,
+        then: Then,
+        rows: usize,
+    ) -> Result<()> {
+        let n = self.network;
+        n.device.product(&Product {
+            element: n.element,
+            x,
+            weight: n.weights.at(linear.weight),
+            bias: n.weights.at(linear.bias),
+            y,
+            rows,
+            inputs: linear.inputs,
+            outputs: linear.outputs,
+            then,
+        })
+    }
+
+    /// `mixed` from `queries`, whose rows are `stride` values apart.
+    fn attention(&self, queries: Address, stride: usize, keys: Keys) -> Result<()> {
+        let Self { network: n, inputs, places, .. } = self;
+        let (d, heads) = (n.shape.d_model, n.shape.heads);
+        let head = d / heads;
+        let (own, sources, lengths, key_stride, key_at) = match keys {
+            Keys::Own => (places.qkv, 0, 0, 3 * d, d),
+            Keys::Source(layer) => {
+                (0, inputs.keys, inputs.key_lengths, n.weights.keys_values.outputs, 2 * d * layer)
+            }
+        };
+        let grid = Grid {
+            width: self.sentences as u32,
+            height: heads as u32,
+            threads: ATTENTION_THREADS as u32,
+            shared_floats: attention_floats(head),
+        };
+        n.device.launch(
+            Kernel::Attention(n.element, n.columns),
+            grid,
+            &[
+                queries.into(),
+                count(stride),
+                inputs.starts.into(),
+                own.into(),
+                sources.into(),
+                lengths.into(),
+                count(key_stride),
+                count(key_at),
+                count(key_at + d),
+                places.mixed.into(),
+                count(d),
+                count(head),
+                (head as f32).powf(-0.5).into(),
+            ],
+        )
+    }
+
+    pub(super) fn self_attention(&self, layer: &SelfAttention) -> Result<()> {
+        let Places { x, normed, qkv, mixed, .. } = self.places;
+        self.norm(layer.norm)?;
+        self.product(layer.qkv, normed, qkv, Then::Store)?;
+        self.attention(qkv, layer.qkv.outputs, Keys::Own)?;
+        self.product(layer.output, mixed, x, Then::Add)
+    }
+
+    pub(super) fn cross_attention(&self, layer: &CrossAttention, index: usize) -> Result<()> {
+        let Places { x, normed, queries, mixed, .. } = self.places;
+        self.norm(layer.norm)?;
+        self.product(layer.query, normed, queries, Then::Store)?;
+        self.attention(queries, layer.query.outputs, Keys::Source(index))?;
+        self.product(layer.output, mixed, x, Then::Add)
+    }
+
+    pub(super) fn feed_forward(&self, layer: &FeedForward) -> Result<()> {
+        let Places { x, normed, hidden, .. } = self.places;
+        self.norm(layer.norm)?;
+        self.product(layer.inner, normed, hidden, Then::Relu)?;
+        self.product(layer.outer, hidden, x, Then::Add)
+    }
+
+    pub(super) fn length_classes(&self) -> Result<()> {
+        let n = self.network;
+        let Linear { weight, bias, inputs, outputs } = n.weights.length;
+        let shared_floats = length_floats(inputs, outputs);
+        n.device.launch(
+            Kernel::LengthClasses,
+            Grid { shared_floats, ..Grid::rows(self.sentences, 256) },
+            &[
+                self.places.states.into(),
+                self.inputs.starts.into(),
+                n.weights.at(weight).into(),
+                n.weights.at(bias).into(),
+                self.places.classes.into(),
+                count(inputs),
+                count(outputs),
+            ],
+        )
+    }
+
+    /// The best tokens of `rows` rows of scores, from row `first` of the wanted ones on; `room` rows of
+    /// answers are laid out.
+    pub(super) fn best_tokens(&self, first: usize, rows: usize, room: usize) -> Result<()> {
+        let n = self.network;
+        let tokens = self.places.best + 4 * first as u64;
+        n.device.launch(
+            Kernel::BestToken,
+            Grid::rows(rows, 256),
+            &[
+                self.places.logits.into(),
+                count(n.weights.output.outputs),
+                count(n.forbidden()),
+                count(n.shape.vocab),
+                tokens.into(),
+                (tokens + 4 * room as u64).into(),
+            ],
+        )
+    }
+}
+
+/// Shared memory of attention with heads of this width: a tile of keys and one of values, and for each
+/// warp a query and the weights of a tile.
+pub(super) fn attention_floats(head: usize) -> usize {
+    2 * LANES * (head + 1) + ATTENTION_THREADS / LANES * (head + LANES)
+}
+
+/// Shared memory of the length head.
+pub(super) fn length_floats(width: usize, classes: usize) -> usize {
+    LANES + width + classes
+}

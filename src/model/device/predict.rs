@@ -1,0 +1,83 @@
+//! The decoder's pass.
+
+use super::encode::floats;
+use super::work::{Batch, Inputs, Places, VOCABULARY_ROWS, Work};
+use super::{DeviceKeys, DeviceNetwork, Phase, parts};
+use crate::nn::device::{Device, Then};
+use crate::{Error, Result};
+
+/// One row of a decoder pass.
+#[derive(Debug)]
+pub struct DeviceCanvas<'a, D: Device> {
+    pub ids: &'a [u32],
+    /// Positions in `ids` whose prediction is wanted.
+    pub wanted: &'a [usize],
+    pub keys: &'a DeviceKeys<D>,
+}
+
+impl<D: Device> DeviceNetwork<D> {
+    /// One decoder pass: the best token and its log-probability for each wanted position, row after row.
+    ///
+    /// # Errors
+    /// As [`Self::encode_sentences`], and for a wanted position outside its canvas or wanted twice.
+    pub fn predict(&self, canvases: &[DeviceCanvas<'_, D>]) -> Result<Vec<(u32, f32)>> {
+        for canvas in canvases {
+            self.shape.check_row(canvas.ids)?;
+            let ascending = canvas.wanted.is_sorted_by(|a, b| a < b);
+            if !ascending || canvas.wanted.last().is_some_and(|&p| p >= canvas.ids.len()) {
+                return Err(Error::Model("a prediction is wanted outside the canvas".into()));
+            }
+        }
+        let mut work = self.lock();
+        let mut best = Vec::new();
+        for part in parts(canvases.iter().map(|canvas| canvas.ids.len()), work.rows) {
+            self.predict_part(&canvases[part], &mut work, &mut best)?;
+        }
+        Ok(best)
+    }
+
+    fn predict_part(
+        &self,
+        canvases: &[DeviceCanvas<'_, D>],
+        work: &mut Work<D::Buffer>,
+        best: &mut Vec<(u32, f32)>,
+    ) -> Result<()> {
+        let mut batch = Batch::new();
+        for canvas in canvases {
+            let first = batch.rows();
+            batch.push(canvas.ids);
+            batch.wanted.extend(canvas.wanted.iter().map(|&place| (first + place) as u32));
+            batch.keys.push(canvas.keys.address);
+            batch.key_lengths.push(canvas.keys.rows as u32);
+        }
+        if batch.wanted.is_empty() {
+            return Ok(());
+        }
+        let weights = &self.weights;
+        let rows = self.run(Phase::Predict, &batch, work, |pass, wanted| {
+            pass.embed(weights.decoder_positions)?;
+            for (i, (attention, cross, feed_forward)) in weights.decoder.iter().enumerate() {
+                pass.self_attention(attention)?;
+                pass.cross_attention(cross, i)?;
+                pass.feed_forward(feed_forward)?;
+            }
+            let Inputs { wanted: chosen, .. } = pass.inputs;
+            pass.norm_rows(weights.decoder_norm, chosen, 0, wanted)?;
+            let Places { normed, logits, .. } = pass.places;
+            for first in (0..wanted).step_by(VOCABULARY_ROWS) {
+                let some = (wanted - first).min(VOCABULARY_ROWS);
+                let x = pass.offset(normed, first * self.shape.d_model);
+                pass.product_rows(weights.output, x, logits, Then::Wide, some)?;
+                pass.best_tokens(first, some, pass.rows)?;
+            }
+            Ok(())
+        })?;
+        // Tokens of `rows` rows, then log-probabilities of as many: one copy takes both.
+        let mut bytes = vec![0; rows * 8];
+        self.device.download(work.places.best, &mut bytes)?;
+        let (tokens, log_probs) = bytes.split_at(rows * 4);
+        let tokens = tokens.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+        best.extend(tokens.zip(floats(log_probs)).take(batch.wanted.len()));
+        Ok(())
+    }
+}

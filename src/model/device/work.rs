@@ -1,0 +1,207 @@
+//! The memory that passes write: one piece, allocated once, so that every pass of one size finds
+//! everything at the same addresses and can be replayed as a graph.
+
+use super::weights::{ALIGNMENT, padded};
+use crate::Result;
+use crate::model::Shape;
+use crate::nn::device::{Address, Device, Element};
+
+/// Rows of the product with the vocabulary at a time: their scores stay in the device's cache.
+pub(super) const VOCABULARY_ROWS: usize = 1024;
+
+/// Where everything lies, for passes of at most `rows` rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Places {
+    /// What the host uploads before a pass: see [`Inputs`].
+    pub(super) inputs: Address,
+    /// The residual stream, f32 `[rows, d]`.
+    pub(super) x: Address,
+    /// After a norm, `[rows, d]`; and what attention gives, likewise.
+    pub(super) normed: Address,
+    pub(super) mixed: Address,
+    /// `[rows, 3 · d]`
+    pub(super) qkv: Address,
+    /// Of cross-attention, `[rows, d]`.
+    pub(super) queries: Address,
+    /// Inside a feed-forward layer, `[rows, ffn]`.
+    pub(super) hidden: Address,
+    /// The encoder's result, f32 `[rows, d]`.
+    pub(super) states: Address,
+    /// What decoder layers read of it, `[rows, layers · 2 · d]`.
+    pub(super) keys: Address,
+    /// Log-probabilities of length classes, f32 `[sentences, classes]`.
+    pub(super) classes: Address,
+    /// f32 `[VOCABULARY_ROWS, padded vocabulary]`
+    pub(super) logits: Address,
+    /// The best tokens of the wanted rows, u32, then their log-probabilities, f32.
+    pub(super) best: Address,
+}
+
+impl Places {
+    /// From `base` on; also the end.
+    fn lay_out(base: Address, shape: &Shape, element: Element, rows: usize) -> (Self, Address) {
+        let mut end = base;
+        let mut take = |bytes: usize| {
+            let begin = end;
+            end += bytes.next_multiple_of(ALIGNMENT) as u64;
+            begin
+        };
+        let (d, size) = (shape.d_model, element.size());
+        let places = Self {
+            inputs: take(Inputs::bytes(rows)),
+            x: take(rows * d * 4),
+            normed: take(rows * d * size),
+            mixed: take(rows * d * size),
+            qkv: take(rows * 3 * d * size),
+            queries: take(rows * d * size),
+            hidden: take(rows * shape.ffn * size),
+            states: take(rows * d * 4),
+            keys: take(rows * shape.decoder_layers * 2 * d * size),
+            classes: take(rows * shape.length_classes * 4),
+            logits: take(rows.min(VOCABULARY_ROWS) * padded(shape.vocab) * 4),
+            best: take(rows * 8),
+        };
+        (places, end)
+    }
+}
+
+/// Memory for passes of at most `rows` rows.
+#[derive(Debug)]
+pub(super) struct Work<B> {
+    _memory: B,
+    pub(super) rows: usize,
+    pub(super) places: Places,
+    /// What is uploaded next; kept for its capacity.
+    pub(super) staged: Vec<u8>,
+}
+
+impl<B> Work<B> {
+    pub(super) fn new<D: Device<Buffer = B>>(
+        device: &D,
+        shape: &Shape,
+        element: Element,
+        rows: usize,
+    ) -> Result<Self> {
+        let memory = device.allocate(Self::bytes(shape, element, rows))?;
+        let places = Places::lay_out(device.address(&memory), shape, element, rows).0;
+        Ok(Self { _memory: memory, rows, places, staged: Vec::new() })
+    }
+
+    pub(super) fn bytes(shape: &Shape, element: Element, rows: usize) -> usize {
+        Places::lay_out(0, shape, element, rows).1 as usize
+    }
+}
+
+/// What a pass of `rows` rows reads from the host, one array behind the other:
+/// keys u64 `[rows]`, then u32 starts `[rows + 1]`, ids, positions, key lengths, wanted `[rows]` each.
+/// There is room for as many sentences as rows, and never more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inputs {
+    pub(super) keys: Address,
+    pub(super) starts: Address,
+    pub(super) ids: Address,
+    pub(super) positions: Address,
+    pub(super) key_lengths: Address,
+    pub(super) wanted: Address,
+}
+
+impl Inputs {
+    pub(super) fn at(base: Address, rows: usize) -> Self {
+        let words = |count: usize| base + rows as u64 * 8 + count as u64 * 4;
+        Self {
+            keys: base,
+            starts: words(0),
+            ids: words(rows + 1),
+            positions: words(2 * rows + 1),
+            key_lengths: words(3 * rows + 1),
+            wanted: words(4 * rows + 1),
+        }
+    }
+
+    fn bytes(rows: usize) -> usize {
+        8 * rows + 4 * (5 * rows + 1)
+    }
+}
+
+/// The rows of a pass as the host puts them together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Batch {
+    pub(super) ids: Vec<u32>,
+    pub(super) positions: Vec<u32>,
+    /// Where each sentence begins, and the end of the last.
+    pub(super) starts: Vec<u32>,
+    /// Rows whose prediction is wanted.
+    pub(super) wanted: Vec<u32>,
+    /// Of each sentence: where its keys and values lie, and how many rows they are.
+    pub(super) keys: Vec<Address>,
+    pub(super) key_lengths: Vec<u32>,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        Self { starts: vec![0], ..Self::default() }
+    }
+
+    pub(super) fn push(&mut self, ids: &[u32]) {
+        self.ids.extend_from_slice(ids);
+        self.positions.extend(0..ids.len() as u32);
+        self.starts.push(self.ids.len() as u32);
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) fn sentences(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// As [`Inputs`] lays it out for `rows` rows. What is beyond the real ones is a token that no sentence
+    /// has, or a sentence without tokens.
+    pub(super) fn stage(&self, rows: usize, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        let filled = |own: &[Address], bytes: &mut Vec<u8>| {
+            own.iter().for_each(|v| bytes.extend_from_slice(&v.to_ne_bytes()));
+            bytes.resize(bytes.len() + 8 * (rows - own.len()), 0);
+        };
+        filled(&self.keys, bytes);
+        let mut words = |own: &[u32], count: usize, rest: u32| {
+            own.iter().for_each(|v| bytes.extend_from_slice(&v.to_ne_bytes()));
+            (own.len()..count).for_each(|_| bytes.extend_from_slice(&rest.to_ne_bytes()));
+        };
+        words(&self.starts, rows + 1, self.rows() as u32);
+        words(&self.ids, rows, 0);
+        words(&self.positions, rows, 0);
+        words(&self.key_lengths, rows, 0);
+        words(&self.wanted, rows, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_staged_lies_where_the_kernels_look_for_it() {
+        let mut batch = Batch::new();
+        batch.push(&[1, 7, 2]);
+        batch.push(&[1, 2]);
+        batch.wanted = vec![1];
+        batch.keys = vec![1 << 40, 5];
+        batch.key_lengths = vec![9, 4];
+        let mut bytes = Vec::new();
+        batch.stage(8, &mut bytes);
+        assert_eq!(bytes.len(), Inputs::bytes(8));
+        let at = Inputs::at(0, 8);
+        let word = |address: Address, i: usize| {
+            u32::from_ne_bytes(bytes[address as usize + 4 * i..][..4].try_into().unwrap())
+        };
+        let words = |address, count| (0..count).map(|i| word(address, i)).collect::<Vec<_>>();
+        assert_eq!(u64::from_ne_bytes(bytes[8..16].try_into().unwrap()), 5);
+        assert_eq!(words(at.starts, 9), [0, 3, 5, 5, 5, 5, 5, 5, 5]);
+        assert_eq!(words(at.ids, 8), [1, 7, 2, 1, 2, 0, 0, 0]);
+        assert_eq!(words(at.positions, 8), [0, 1, 2, 0, 1, 0, 0, 0]);
+        assert_eq!(words(at.key_lengths, 8), [9, 4, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(words(at.wanted, 8), [1, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,98 @@
+//! What there is of GPUs and driver, and whether it will do: pure, so that each sentence that somebody may
+//! read at start is tested without the machine that makes it true.
+
+/// Of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// As the driver counts: 13000 is CUDA 13.0.
+    pub driver: i32,
+    pub gpus: Vec<Gpu>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    pub name: String,
+    /// Compute capability: (9, 0) of an H100.
+    pub capability: (i32, i32),
+}
+
+/// What a program was built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// CUDA version, as the driver counts.
+    pub cuda: i32,
+    /// Compute capability that its kernels need at least.
+    pub capability: (i32, i32),
+}
+
+impl Found {
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// What was found instead and what to do.
+    pub fn gpu(&self, number: usize, built: Built) -> Result<&Gpu, String> {
+        if self.driver < built.cuda {
+            return Err(format!(
+                "the driver speaks CUDA {}, this program was built for CUDA {}: update the driver, or build \
+                 tutti with an older CUDA toolkit",
+                version(self.driver),
+                version(built.cuda)
+            ));
+        }
+        let Some(gpu) = self.gpus.get(number) else {
+            let names: Vec<String> =
+                self.gpus.iter().enumerate().map(|(i, gpu)| format!("cuda:{i} {}", gpu.name)).collect();
+            let found = if names.is_empty() { "none".into() } else { names.join(", ") };
+            return Err(format!(
+                "there is no cuda:{number}; found: {found}. In a container, is the GPU passed in (--gpus all)? \
+                 Does CUDA_VISIBLE_DEVICES hide it?"
+            ));
+        };
+        if gpu.capability < built.capability {
+            let ((major, minor), (own_major, own_minor)) = (gpu.capability, built.capability);
+            return Err(format!(
+                "cuda:{number} ({}) is of compute capability {major}.{minor}, this program was built for \
+                 {own_major}.{own_minor} and later: build it with CUDA_COMPUTE_CAP={major}{minor}",
+                gpu.name
+            ));
+        }
+        Ok(gpu)
+    }
+}
+
+/// 13000 is 13.0.
+fn version(number: i32) -> String {
+    format!("{}.{}", number / 1000, number % 1000 / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUILT: Built = Built { cuda: 13_000, capability: (9, 0) };
+
+    fn found(driver: i32, capability: (i32, i32)) -> Found {
+        Found { driver, gpus: vec![Gpu { name: "H100".into(), capability }] }
+    }
+
+    #[test]
+    fn a_gpu_that_will_do_is_taken() {
+        assert_eq!(found(13_000, (9, 0)).gpu(0, BUILT).unwrap().name, "H100");
+        assert!(found(13_020, (10, 3)).gpu(0, BUILT).is_ok());
+    }
+
+    #[test]
+    fn what_will_not_do_is_told_with_what_was_found_and_what_to_do() {
+        let old = found(12_040, (9, 0)).gpu(0, BUILT).unwrap_err();
+        assert!(
+            old.contains("CUDA 12.4") && old.contains("13.0") && old.contains("update the driver"),
+            "{old}"
+        );
+        let none = Found { driver: 13_000, gpus: Vec::new() }.gpu(0, BUILT).unwrap_err();
+        assert!(none.contains("no cuda:0") && none.contains("none"), "{none}");
+        let other = found(13_000, (9, 0)).gpu(2, BUILT).unwrap_err();
+        assert!(other.contains("no cuda:2") && other.contains("cuda:0 H100"), "{other}");
+        let weak = found(13_000, (8, 6)).gpu(0, BUILT).unwrap_err();
+        assert!(weak.contains("8.6") && weak.contains("CUDA_COMPUTE_CAP=86"), "{weak}");
+    }
+}

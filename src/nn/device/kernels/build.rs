@@ -1,0 +1,69 @@
+//! With the feature `cuda`: compiles kernels.cu to PTX, which the driver translates for its GPU. Without it
+//! there is nothing to do, and nothing of CUDA is looked for.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+const KERNELS: &str = "src/nn/device/kernels/kernels.cu";
+/// Of an A100: the first with bf16.
+const LEAST_CAPABILITY: &str = "80";
+
+fn main() {
+    println!("cargo::rerun-if-changed={KERNELS}");
+    println!("cargo::rerun-if-changed=src/nn/device/kernels/build.rs");
+    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+        return;
+    }
+    if let Err(reason) = compile() {
+        println!("cargo::error={reason}");
+        exit(1);
+    }
+}
+
+fn compile() -> Result<(), String> {
+    for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "CUDA_COMPUTE_CAP"] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| LEAST_CAPABILITY.into());
+    let nvcc = nvcc();
+    let run = |arguments: &[&str]| -> Result<String, String> {
+        let output = Command::new(&nvcc).args(arguments).output().map_err(|error| {
+            format!("{}: {error}; the feature cuda needs the CUDA toolkit (README, CUDA)", nvcc.display())
+        })?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => {
+                Err(format!("nvcc: {} {}", text(&output.stdout), text(&output.stderr)).replace('\n', " "))
+            }
+        }
+    };
+    let version = cuda_version(&run(&["--version"])?)?;
+    let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or("no OUT_DIR")?.join("kernels.ptx");
+    let architecture = format!("-arch=compute_{capability}");
+    run(&["-ptx", "-O3", "-std=c++17", &architecture, KERNELS, "-o", &out.to_string_lossy()])?;
+    // A driver that lacks a function of newer ones is then told of by name, not by the dynamic linker.
+    println!("cargo::rustc-link-arg=-Wl,-z,lazy");
+    println!("cargo::rustc-env=TUTTI_CUDA_VERSION={version}");
+    println!("cargo::rustc-env=TUTTI_CUDA_CAPABILITY={}", capability.trim_end_matches(char::is_alphabetic));
+    Ok(())
+}
+
+fn nvcc() -> PathBuf {
+    let in_home = |name| env::var_os(name).map(|home| Path::new(&home).join("bin/nvcc"));
+    let usual = [in_home("CUDA_HOME"), in_home("CUDA_PATH"), Some("/usr/local/cuda/bin/nvcc".into())];
+    let named = env::var_os("NVCC").map(PathBuf::from);
+    let there = usual.into_iter().flatten().find(|path| path.exists());
+    named.or(there).unwrap_or_else(|| "nvcc".into())
+}
+
+/// "release 13.0, V13.0.88" is 13000, as the driver counts.
+fn cuda_version(told: &str) -> Result<i32, String> {
+    let release = told.split("release ").nth(1).and_then(|rest| rest.split(',').next());
+    let number = release.and_then(|release| {
+        let (major, minor) = release.trim().split_once('.')?;
+        Some(major.parse::<i32>().ok()? * 1000 + minor.parse::<i32>().ok()? * 10)
+    });
+    number.ok_or_else(|| format!("nvcc does not tell its release: {told}"))
+}
