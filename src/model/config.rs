@@ -54,20 +54,6 @@ impl Shape {
         }
         Ok(())
     }
-
-    /// # Errors
-    /// [`Error::Model`] where `row` cannot be embedded: it is empty, beyond `max_positions`, or holds an id
-    /// that the vocabulary has not.
-    pub(super) fn check_row(&self, row: &[u32]) -> Result<()> {
-        if row.is_empty() || row.len() > self.max_positions {
-            let (len, limit) = (row.len(), self.max_positions);
-            return Err(Error::Model(format!("a row of {len} tokens, where 1 to {limit} are possible")));
-        }
-        match row.iter().find(|&&id| id as usize >= self.vocab) {
-            None => Ok(()),
-            Some(id) => Err(Error::Model(format!("token {id} is outside the vocabulary of {}", self.vocab))),
-        }
-    }
 }
 
 impl Default for Shape {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::work::{Batch, Places, Work};
-use super::{DeviceNetwork, Phase, parts};
+use super::{DeviceNetwork, Phase, check_row, parts};
 use crate::Result;
 use crate::nn::device::{Address, Device, Then};
 
@@ -23,7 +23,7 @@ impl<D: Device> DeviceNetwork<D> {
     /// [`crate::Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id;
     /// [`crate::Error::DeviceMemory`] where the device has no room for what is to be kept.
     pub fn encode_sentences(&self, sources: &[&[u32]]) -> Result<Vec<(DeviceKeys<D>, Vec<f32>)>> {
-        sources.iter().try_for_each(|source| self.shape.check_row(source))?;
+        sources.iter().try_for_each(|source| check_row(&self.shape, source))?;
         let mut work = self.lock();
         let mut encoded = Vec::with_capacity(sources.len());
         for part in parts(sources.iter().map(|source| source.len()), work.rows) {

@@ -208,6 +208,20 @@ fn fitting(shape: &Shape) -> Result<Columns> {
     Ok(columns)
 }
 
+/// # Errors
+/// [`Error::Model`] where `row` cannot be embedded: it is empty, beyond `max_positions`, or holds an id that the
+/// vocabulary has not.
+fn check_row(shape: &Shape, row: &[u32]) -> Result<()> {
+    if row.is_empty() || row.len() > shape.max_positions {
+        let (len, limit) = (row.len(), shape.max_positions);
+        return Err(Error::Model(format!("a row of {len} tokens, where 1 to {limit} are possible")));
+    }
+    match row.iter().find(|&&id| id as usize >= shape.vocab) {
+        None => Ok(()),
+        Some(id) => Err(Error::Model(format!("token {id} is outside the vocabulary of {}", shape.vocab))),
+    }
+}
+
 /// Runs of neighbours whose lengths sum up to at most `rows`; a longer one goes alone.
 fn parts(lengths: impl Iterator<Item = usize>, rows: usize) -> Vec<std::ops::Range<usize>> {
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);

@@ -2,7 +2,7 @@
 
 use super::encode::floats;
 use super::work::{Batch, Inputs, Places, VOCABULARY_ROWS, Work};
-use super::{DeviceKeys, DeviceNetwork, Phase, parts};
+use super::{DeviceKeys, DeviceNetwork, Phase, check_row, parts};
 use crate::nn::device::{Device, Then};
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ impl<D: Device> DeviceNetwork<D> {
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas or wanted twice.
     pub fn predict(&self, canvases: &[DeviceCanvas<'_, D>]) -> Result<Vec<(u32, f32)>> {
         for canvas in canvases {
-            self.shape.check_row(canvas.ids)?;
+            check_row(&self.shape, canvas.ids)?;
             let ascending = canvas.wanted.is_sorted_by(|a, b| a < b);
             if !ascending || canvas.wanted.last().is_some_and(|&p| p >= canvas.ids.len()) {
                 return Err(Error::Model("a prediction is wanted outside the canvas".into()));

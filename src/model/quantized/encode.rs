@@ -4,16 +4,16 @@ use super::QuantizedNetwork;
 use super::block::{Block, Pass, by_groups, starts};
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
-use crate::Result;
 use crate::nn::int8::{Input, Then, log_softmax};
+use crate::{Error, Result};
 
 impl QuantizedNetwork {
     /// For each sentence what decoder passes read of it, and the log-probabilities of its length classes.
     ///
     /// # Errors
-    /// [`crate::Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id.
+    /// [`Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id.
     pub fn encode_sentences(&self, sources: &[&[u32]]) -> Result<Vec<(SentenceKeys, Vec<f32>)>> {
-        sources.iter().try_for_each(|source| self.shape.check_row(source))?;
+        sources.iter().try_for_each(|source| self.check(source))?;
         let lengths: Vec<usize> = sources.iter().map(|source| source.len()).collect();
         let groups = by_groups(&lengths, |group, threads| {
             self.with_buffers(|buffers| self.encoder_pass(&sources[group], threads, buffers))
@@ -62,6 +62,22 @@ impl QuantizedNetwork {
             (keys, self.length_log_probs(&x[ends[0] * d..ends[1] * d]))
         };
         starts.windows(2).map(sentence).collect()
+    }
+
+    /// # Errors
+    /// [`Error::Model`] where `row` cannot be embedded.
+    pub(super) fn check(&self, row: &[u32]) -> Result<()> {
+        if row.is_empty() || row.len() > self.shape.max_positions {
+            let (len, limit) = (row.len(), self.shape.max_positions);
+            return Err(Error::Model(format!("a row of {len} tokens, where 1 to {limit} are possible")));
+        }
+        match row.iter().find(|&&id| id as usize >= self.shape.vocab) {
+            None => Ok(()),
+            Some(id) => {
+                let vocab = self.shape.vocab;
+                Err(Error::Model(format!("token {id} is outside the vocabulary of {vocab}")))
+            }
+        }
     }
 
     /// `√d · (E[token] + P[position])`

@@ -22,7 +22,7 @@ impl QuantizedNetwork {
     /// # Errors
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas.
     pub fn predict(&self, canvases: &[Canvas]) -> Result<Vec<(u32, f32)>> {
-        canvases.iter().try_for_each(|canvas| self.shape.check_row(canvas.ids))?;
+        canvases.iter().try_for_each(|canvas| self.check(canvas.ids))?;
         if canvases.iter().any(|c| c.wanted.iter().any(|&p| p >= c.ids.len())) {
             return Err(Error::Model("a prediction is wanted outside the canvas".into()));
         }
