@@ -1,0 +1,188 @@
+//! What each command takes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use tutti::model::{Dtype, Shape};
+use tutti::train::config::Products;
+use tutti::train::distill::Shard;
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// The run, as a TOML file (see config/train/)
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Another value for a key of the file: --set train.updates=100
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct DistillArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Do the i-th of n parts of the work; the parts of all machines are put together in one folder
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    pub shard: Shard,
+}
+
+#[derive(Args)]
+pub struct AverageArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Whose checkpoints
+    #[arg(long, value_enum, default_value_t = Averaged::Cmlm)]
+    pub stage: Averaged,
+    /// Take so many checkpoints with the best validation scores
+    #[arg(long, default_value_t = 5, conflicts_with = "checkpoints")]
+    pub best: usize,
+    /// Take these checkpoint folders instead
+    #[arg(long, num_args = 1..)]
+    pub checkpoints: Vec<PathBuf>,
+    /// Folder of the bundle
+    #[arg(long)]
+    pub output: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub enum ImportFrom {
+    /// A CMLM, CMLMC or DiMS checkpoint of fairseq
+    Fairseq(FairseqArgs),
+}
+
+#[derive(Args)]
+pub struct FairseqArgs {
+    /// The checkpoint, model.pt
+    #[arg(long)]
+    pub checkpoint: PathBuf,
+    /// The dictionary of both languages, dict.txt
+    #[arg(long)]
+    pub dict: PathBuf,
+    /// The codes of subword-nmt or fastBPE that the text was cut into pieces with
+    #[arg(long)]
+    pub codes: PathBuf,
+    /// Language code; the checkpoint's own where left out
+    #[arg(long)]
+    pub source: Option<String>,
+    /// Language code; the checkpoint's own where left out
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Folder of the bundle
+    #[arg(long)]
+    pub output: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Averaged {
+    Cmlm,
+    Dims,
+}
+
+#[derive(Args, Clone)]
+pub struct BenchArgs {
+    /// Shape of the networks
+    #[arg(long, default_value = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000")]
+    pub shape: Shape,
+    /// What the operands of products are rounded to: f32 or bf16
+    #[arg(long, default_value = "bf16")]
+    pub products: Products,
+    /// Padded tokens of a batch
+    #[arg(long, default_value_t = 2048)]
+    pub batch_tokens: usize,
+    /// Tokens of a sentence, on average
+    #[arg(long, default_value_t = 14)]
+    pub sentence_tokens: usize,
+    #[arg(long, default_value_t = 0.1)]
+    pub dropout: f32,
+    /// Updates of each stage
+    #[arg(long, default_value_t = 10)]
+    pub updates: usize,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct EvaluateArgs {
+    /// Folder of the bundle
+    #[arg(long, default_value = "models/en-de")]
+    pub model: PathBuf,
+    /// Text to translate, a sentence a line
+    #[arg(long)]
+    pub source: PathBuf,
+    /// What it should become, line by line
+    #[arg(long)]
+    pub reference: PathBuf,
+    /// Numbers of decoder passes
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
+    pub steps: Vec<u8>,
+    /// Widths of the beam, for an autoregressive model, which has no steps
+    #[arg(long, value_delimiter = ',', default_value = "1,4")]
+    pub beam: Vec<usize>,
+    /// Lengths tried for each sentence
+    #[arg(long, default_value_t = 3)]
+    pub length_beam: usize,
+    /// Padded tokens of a batch
+    #[arg(long, default_value_t = 2048)]
+    pub batch_tokens: usize,
+    /// q8 (eight bits, as the server computes) or f32
+    #[arg(long, default_value = "q8")]
+    pub dtype: Dtype,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Record the scores in the bundle's config.json, where /info reads them
+    #[arg(long)]
+    pub record: bool,
+}
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// Folder of a bundle, or NAME=FOLDER; once for each model, the first is what others are compared with
+    #[arg(long = "model", value_name = "[NAME=]FOLDER", required = true)]
+    pub models: Vec<String>,
+    /// Text to translate, a sentence a line
+    #[arg(long)]
+    pub source: PathBuf,
+    /// What it should become, line by line
+    #[arg(long)]
+    pub reference: PathBuf,
+    /// Only so many sentences, from the head of the files
+    #[arg(long)]
+    pub sentences: Option<usize>,
+    /// Numbers of decoder passes
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
+    pub steps: Vec<u8>,
+    /// Lengths tried for each sentence
+    #[arg(long = "length-beam", value_delimiter = ',', default_value = "1,3,5")]
+    pub length_beams: Vec<usize>,
+    /// Widths of the beam, for an autoregressive model, which has no steps
+    #[arg(long = "beam", value_delimiter = ',', default_value = "1,4")]
+    pub beams: Vec<usize>,
+    /// BLEU by source length too: the longest source of each bucket but the last, in words
+    #[arg(long, value_delimiter = ',')]
+    pub buckets: Vec<usize>,
+    /// Bootstrap samples, for intervals and significance
+    #[arg(long, default_value_t = 1000)]
+    pub resamples: usize,
+    /// Of the samples
+    #[arg(long, default_value_t = 12345)]
+    pub seed: u64,
+    /// Sentences that are timed one by one
+    #[arg(long, default_value_t = 200)]
+    pub timed_sentences: usize,
+    /// How often each of them is timed; the median counts
+    #[arg(long, default_value_t = 3)]
+    pub timing_rounds: usize,
+    /// Padded tokens of a batch, where quality is measured
+    #[arg(long, default_value_t = 2048)]
+    pub batch_tokens: usize,
+    /// q8 (eight bits, as the server computes) or f32
+    #[arg(long, default_value = "q8")]
+    pub dtype: Dtype,
+    /// Gets report.md, quality.svg and report.json
+    #[arg(long)]
+    pub output: PathBuf,
+}

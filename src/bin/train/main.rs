@@ -1,0 +1,199 @@
+//! `train`: everything that produces weights. Thin: it reads the command line and calls the library.
+
+mod arguments;
+mod scores;
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, anyhow, bail};
+use arguments::{
+    AverageArgs, Averaged, BenchArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom, ReportArgs, RunArgs,
+};
+use clap::{Parser, Subcommand};
+use tutti::train::allocator;
+use tutti::train::ar;
+use tutti::train::bench::{self, Options};
+use tutti::train::checkpoint::Store;
+use tutti::train::cmlm;
+use tutti::train::config::Config;
+use tutti::train::dims;
+use tutti::train::distill::{self, Manifest};
+use tutti::train::run::End;
+use tutti::train::{fairseq, pipeline, vocabulary};
+
+/// Train translation models for tutti
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Go through all stages of a run that are not done yet, from text to student
+    Run(RunArgs),
+    /// Learn the vocabulary of both languages from the training text
+    Tokenizer(RunArgs),
+    /// Train an autoregressive teacher; goes on from the last checkpoint
+    Ar(RunArgs),
+    /// Translate the training text with the autoregressive teacher; goes on where it was stopped
+    Distill(DistillArgs),
+    /// Train a CMLM; goes on from the last checkpoint in the output folder
+    Cmlm(RunArgs),
+    /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
+    Dims(RunArgs),
+    /// Write a bundle with the mean weights of several checkpoints
+    Average(AverageArgs),
+    /// Take over a model that was trained elsewhere
+    #[command(subcommand)]
+    Import(ImportFrom),
+    /// Measure how fast an update is, for each kind of stage, on random text and weights
+    Bench(BenchArgs),
+    /// Score a bundle on parallel text, at each number of steps
+    Evaluate(EvaluateArgs),
+    /// Compare bundles on parallel text: quality, latency and significance, as a table and a plot
+    Report(ReportArgs),
+}
+
+/// candle's backward pass recurses once for each op of the tape.
+const STACK_BYTES: usize = 256 << 20;
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    allocator::keep_freed_memory();
+    let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
+    let thread = work.spawn(move || match cli.command {
+        Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
+        Command::Tokenizer(args) => stage(&args, vocabulary::run, |config| config.tokenizer.path.clone()),
+        Command::Ar(args) => {
+            stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
+        }
+        Command::Distill(args) => distill_text(&args),
+        Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
+        Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
+        Command::Average(args) => average_bundle(&args),
+        Command::Import(ImportFrom::Fairseq(args)) => import_fairseq(args),
+        Command::Bench(args) => bench_updates(&args),
+        Command::Evaluate(args) => scores::evaluate_bundle(&args),
+        Command::Report(args) => scores::report_models(args),
+    })?;
+    thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
+}
+
+type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
+
+/// What the first Ctrl-C sets; the second one ends the program.
+fn stop_flag() -> Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("saving what is begun, then stopping; once more to stop at once");
+    })?;
+    Ok(&STOP)
+}
+
+fn distill_text(args: &DistillArgs) -> Result<()> {
+    let stop = stop_flag()?;
+    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let folder = config.distill.clone().unwrap_or_default().output(&config.output);
+    match (distill::run(&config, args.shard, stop)?, Manifest::read(&folder)) {
+        (End::Interrupted, _) => eprintln!("stopped; the same command goes on from here"),
+        (End::Finished, Err(_)) => {
+            eprintln!("done with this shard; {} waits for the others", folder.join("chunks").display());
+        }
+        (End::Finished, Ok(manifest)) => {
+            let reasons: Vec<String> =
+                manifest.dropped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+            let Manifest { kept, .. } = manifest;
+            eprintln!("done: {}: {kept} pairs; dropped: {}", folder.display(), reasons.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a stage until it is done or Ctrl-C; `output` is the stage's folder.
+fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<()> {
+    let stop = stop_flag()?;
+    let config = Config::read(&args.config, &args.overrides)?;
+    match run(&config, stop)? {
+        End::Finished => eprintln!("done: {}", output(&config).display()),
+        End::Interrupted => eprintln!("saved; the same command goes on from here"),
+    }
+    Ok(())
+}
+
+fn ar_settings(config: &Config) -> tutti::train::config::Ar {
+    config.ar.clone().unwrap_or_default()
+}
+
+fn dims_output(config: &Config) -> PathBuf {
+    config.dims.clone().unwrap_or_default().output(&config.output)
+}
+
+fn average_bundle(args: &AverageArgs) -> Result<()> {
+    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let train = &config.train;
+    let paths = if args.checkpoints.is_empty() {
+        let output = match args.stage {
+            Averaged::Cmlm => config.output.clone(),
+            Averaged::Dims => dims_output(&config),
+        };
+        let store = Store::open(&output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        store.best(args.best)?
+    } else {
+        args.checkpoints.clone()
+    };
+    if paths.is_empty() {
+        bail!("no validated checkpoint under {}; name some with --checkpoints", config.output.display());
+    }
+    match args.stage {
+        Averaged::Cmlm => cmlm::write_average(&config, &paths, &args.output)?,
+        Averaged::Dims => dims::write_average(&config, &paths, &args.output)?,
+    }
+    let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    eprintln!("{}: mean of {}", args.output.display(), names.join(", "));
+    Ok(())
+}
+
+fn import_fairseq(args: FairseqArgs) -> Result<()> {
+    let FairseqArgs { checkpoint, dict, codes, source: source_lang, target: target_lang, output } = args;
+    fairseq::import(&fairseq::Import {
+        checkpoint,
+        dict,
+        codes,
+        output: output.clone(),
+        source_lang,
+        target_lang,
+    })?;
+    eprintln!("done: {}", output.display());
+    Ok(())
+}
+
+fn bench_updates(args: &BenchArgs) -> Result<()> {
+    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, updates, seed, json } =
+        args.clone();
+    let options = Options { shape, products, batch_tokens, sentence_tokens, dropout, updates, seed };
+    let measured = bench::run(&options)?;
+    if json {
+        return print(&serde_json::to_string_pretty(&measured)?);
+    }
+    let line = |m: &bench::Measured| {
+        let (rate, best) = (m.tokens_per_second, m.best_tokens_per_second);
+        format!("\n| {} | {rate:.0} | {best:.0} | {:.3} |", m.stage, m.seconds_per_update)
+    };
+    let lines: String = measured.iter().map(line).collect();
+    print(&format!("| stage | target tokens/s, median | best | s per update |\n|---|---|---|---|{lines}"))
+}
+
+/// A result, to whoever reads standard output; who has read enough is no error.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
+    }
+}

@@ -1,0 +1,116 @@
+//! `evaluate` and `report`: how good a bundle is.
+
+use anyhow::{Context, Result, bail};
+use tutti::decode::{Loaded, Search, Steps};
+use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
+use tutti::train::evaluate::{Decoding, Measured, TestSet, evaluate, evaluate_search};
+use tutti::train::report;
+
+use crate::arguments::{EvaluateArgs, ReportArgs};
+use crate::print;
+
+pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
+    let bundle = Bundle::open(&args.model)?;
+    let set = TestSet::read(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
+    if set.is_empty() {
+        bail!("{} has no lines", args.source.display());
+    }
+    let parallel = bundle.config.architecture == Architecture::Cmlm;
+    let rows =
+        if parallel { evaluate_steps(args, &bundle, &set)? } else { evaluate_beams(args, &bundle, &set)? };
+    let dtype = if parallel { args.dtype } else { Dtype::F32 };
+    let (bleu, chrf) = (tutti::eval::bleu_signature(), tutti::eval::chrf_signature());
+    if args.json {
+        let report = serde_json::json!({
+            "model": bundle.name, "checksum": bundle.checksum, "sentences": set.len(),
+            "length_beam": parallel.then_some(args.length_beam), "dtype": dtype.name(),
+            "bleu_signature": bleu, "chrf_signature": chrf, "scores": rows,
+        });
+        print(&serde_json::to_string_pretty(&report)?)?;
+    } else {
+        let lengths = if parallel { format!(", length beam {}", args.length_beam) } else { String::new() };
+        let about = format!("{} sentences{lengths}, {}", set.len(), dtype.name());
+        print(&format!("{}\n\nBLEU {bleu}\nchrF {chrf}\n{about}", table(&rows)))?;
+    }
+    if args.record {
+        let score = |r: &Measured| match r.decoding {
+            Decoding::Steps(steps) => {
+                Some(Score { steps: steps.get() as u8, bleu: round(r.bleu), chrf: round(r.chrf) })
+            }
+            Decoding::Beam(_) => None,
+        };
+        let scores: Option<Vec<Score>> = rows.iter().map(score).collect();
+        bundle.record_scores(scores.context("--record: only scores by steps have a place in a bundle")?)?;
+    }
+    Ok(())
+}
+
+fn evaluate_steps(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<Measured>> {
+    let network = Loaded::open(bundle, &Backend::cpu().with_dtype(args.dtype))?;
+    let measure = |&steps: &u8| {
+        let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
+        let done = evaluate(&network, &bundle.tokenizer, set, steps, args.length_beam, args.batch_tokens)?;
+        Ok(done.measured)
+    };
+    args.steps.iter().map(measure).collect()
+}
+
+fn evaluate_beams(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<Measured>> {
+    let network = bundle.network(&Backend::cpu())?;
+    let measure = |&beam: &usize| {
+        let options = Search { max_batch_tokens: args.batch_tokens, ..Search::new(beam) };
+        Ok(evaluate_search(&network, &bundle.tokenizer, set, &options)?.measured)
+    };
+    args.beam.iter().map(measure).collect()
+}
+
+fn round(score: f64) -> f64 {
+    (score * 100.0).round() / 100.0
+}
+
+fn table(rows: &[Measured]) -> String {
+    let head = [
+        "| decoding | BLEU | BLEU, repeats kept | chrF | repeats | sentences/s |",
+        "|---|---|---|---|---|---|",
+    ];
+    let line = |r: &Measured| {
+        let Measured { decoding, bleu, bleu_uncollapsed, chrf, .. } = r;
+        let (repeats, speed) = (100.0 * r.repetition_rate, r.sentences_per_second);
+        format!(
+            "| {decoding} | {bleu:.2} | {bleu_uncollapsed:.2} | {chrf:.2} | {repeats:.1} % | {speed:.0} |"
+        )
+    };
+    let lines: Vec<String> = head.iter().map(|&line| line.to_owned()).chain(rows.iter().map(line)).collect();
+    lines.join("\n")
+}
+
+pub fn report_models(args: ReportArgs) -> Result<()> {
+    let plan = report::Plan {
+        source: args.source,
+        reference: args.reference,
+        sentences: args.sentences,
+        steps: args.steps,
+        length_beams: args.length_beams,
+        beams: args.beams,
+        buckets: args.buckets,
+        resamples: args.resamples,
+        seed: args.seed,
+        timed_sentences: args.timed_sentences,
+        timing_rounds: args.timing_rounds,
+        batch_tokens: args.batch_tokens,
+        dtype: args.dtype,
+    };
+    plan.validate()?;
+    let open = |text: &String| match text.split_once('=') {
+        Some((name, path)) => report::Model::open(Some(name), path.as_ref(), &plan),
+        None => report::Model::open(None, text.as_ref(), &plan),
+    };
+    let models = args.models.iter().map(open).collect::<tutti::Result<Vec<_>>>()?;
+    let done = report::run(&plan, &models, |row| {
+        let report::Row { model, way, bleu, latency_p50_ms, .. } = row;
+        eprintln!("{model}, {way}: BLEU {bleu:.2}, {latency_p50_ms:.1} ms");
+    })?;
+    done.write(&args.output)?;
+    eprintln!("done: {}", args.output.join("report.md").display());
+    Ok(())
+}
