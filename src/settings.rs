@@ -76,7 +76,7 @@ impl Default for Raw {
             max_concurrent_requests: 1024,
             max_steps: 20,
             max_length_beam: 10,
-            default_length_beam: 3,
+            default_length_beam: 2,
             request_timeout_ms: 30_000,
             header_timeout_ms: 75_000,
             shutdown_delay_ms: 0,

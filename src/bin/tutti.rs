@@ -100,7 +100,7 @@ struct Translate {
     #[arg(long)]
     steps: Option<u8>,
     /// How many target lengths are tried.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     length_beam: usize,
     /// Padded tokens of a batch, on either side.
     #[arg(long, default_value_t = 4096)]

@@ -122,7 +122,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     pub beam: Vec<usize>,
     /// Lengths tried for each sentence
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     pub length_beam: usize,
     /// Padded tokens of a batch
     #[arg(long, default_value_t = 2048)]
