@@ -9,7 +9,7 @@ use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone, en_de, in_time};
 
 #[tokio::test]
 async fn a_full_queue_is_a_429_and_nobody_who_was_accepted_is_lost() {
-    let engine = Options { max_queue_items: 4, max_batch_rows: 5, ..Setup::default().engine };
+    let engine = Options { max_queue_items: 4, max_batch_rows: 3, ..Setup::default().engine };
     let server = Server::start(Setup { engine, ..Setup::default() }).await;
     server.gate.close();
     let mut requests = JoinSet::new();

@@ -182,7 +182,7 @@ pub fn en_de(q: impl Into<Value>) -> Value {
 }
 
 /// Lengths that the program tries where nobody says how many.
-pub const DEFAULT_BEAM: usize = 3;
+pub const DEFAULT_BEAM: usize = 2;
 
 /// What `tutti translate` makes of a text alone: the same parts, without queue, batches and HTTP.
 pub fn alone(text: &str, steps: u8, length_beam: usize) -> String {
