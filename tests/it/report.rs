@@ -146,6 +146,7 @@ fn table_plot_and_numbers_are_written_and_say_the_same() {
     assert!(plot.starts_with("<svg") && plot.trim_end().ends_with("</svg>"));
     assert!(plot.contains("&lt;two&gt;"), "a name is text, not markup");
     assert!(plot.matches("<polyline").count() >= 2, "a curve for each model");
+    assert!(plot.contains("Curves: one target length"), "what is drawn of 1 and 3 lengths");
 
     let json: Value = serde_json::from_slice(&fs::read(output.join("report.json")).unwrap()).unwrap();
     assert_eq!(json["rows"].as_array().unwrap().len(), report.rows.len());

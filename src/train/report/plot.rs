@@ -1,5 +1,7 @@
 //! Quality over latency as an SVG: one curve for each model, along its steps (or beams).
 
+use std::collections::BTreeSet;
+
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -22,9 +24,7 @@ const COLOURS: [RGBColor; 7] = [
 ];
 
 /// The length beam that a curve follows, where the report has it: the server's default. Others are points.
-const CURVE_BEAM: usize = 3;
-
-const CAPTION: &str = "Numbers are decoding steps. Curves: one length beam; circles: the others.";
+const CURVE_BEAM: usize = 2;
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
@@ -46,7 +46,7 @@ fn draw(report: &Report, area: DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
     let (low, high) = margins(points.iter().map(|point| point.1), 1.0);
     let mut chart: Chart<'_, '_> = ChartBuilder::on(&area)
         .margin(16)
-        .caption(CAPTION, ("sans-serif", 15).into_font().color(&BLACK.mix(0.75)))
+        .caption(caption(report), ("sans-serif", 15).into_font().color(&BLACK.mix(0.75)))
         .x_label_area_size(48)
         .y_label_area_size(56)
         .build_cartesian_2d(left..right, low..high)?;
@@ -95,13 +95,35 @@ fn model_curve(chart: &mut Chart<'_, '_>, name: &str, rows: &[&Row], colour: RGB
 
 /// Whether a row is a point of its model's curve.
 fn on_curve(row: &Row, rows: &[&Row]) -> bool {
-    let beam = |row: &Row| match row.way {
+    length_beam(row).is_none() || length_beam(row) == followed(rows.iter().copied())
+}
+
+/// Of the rows that have one.
+fn followed<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<usize> {
+    let beams: Vec<usize> = rows.filter_map(length_beam).collect();
+    if beams.contains(&CURVE_BEAM) { Some(CURVE_BEAM) } else { beams.first().copied() }
+}
+
+fn length_beam(row: &Row) -> Option<usize> {
+    match row.way {
         Way::Steps { length_beam, .. } => Some(length_beam),
         Way::Beam(_) => None,
-    };
-    let beams: Vec<usize> = rows.iter().filter_map(|row| beam(row)).collect();
-    let followed = if beams.contains(&CURVE_BEAM) { Some(CURVE_BEAM) } else { beams.first().copied() };
-    beam(row).is_none() || beam(row) == followed
+    }
+}
+
+fn caption(report: &Report) -> String {
+    let beams: BTreeSet<usize> = report.rows.iter().filter_map(length_beam).collect();
+    match followed(report.rows.iter()) {
+        None => String::new(),
+        Some(beam) if beams.len() < 2 => format!("Numbers are decoding steps, {}.", lengths(beam)),
+        Some(beam) => {
+            format!("Numbers are decoding steps. Curves: {}; circles: other numbers.", lengths(beam))
+        }
+    }
+}
+
+fn lengths(beam: usize) -> String {
+    if beam == 1 { "one target length".into() } else { format!("{beam} target lengths side by side") }
 }
 
 /// Beside a point, where the curve says the rest.
