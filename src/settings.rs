@@ -37,6 +37,7 @@ struct Raw {
     threads: usize,
     device: String,
     dtype: String,
+    shortlist: bool,
     log: String,
     log_format: LogFormat,
     max_body_bytes: usize,
@@ -68,6 +69,7 @@ impl Default for Raw {
             threads: 0,
             device: "auto".into(),
             dtype: "auto".into(),
+            shortlist: true,
             log: "info".into(),
             log_format: LogFormat::Text,
             max_body_bytes: 1 << 20,
@@ -107,6 +109,8 @@ pub struct Settings {
     pub model: PathBuf,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
+    /// Whether a bundle's shortlist is used.
+    pub shortlist: bool,
     /// A `tracing` filter, such as `info` or `tutti=debug`.
     pub log: String,
     pub log_format: LogFormat,
@@ -215,6 +219,7 @@ impl Settings {
             model: raw.model.clone(),
             device: raw.device.parse()?,
             dtype: raw.dtype.parse()?,
+            shortlist: raw.shortlist,
             log: raw.log.clone(),
             log_format: raw.log_format,
             http: HttpSettings::from_raw(&raw),

@@ -22,6 +22,7 @@ pub fn bench(criterion: &mut Criterion) {
         PackedLinear::new(&values(outputs * d), &values(outputs), d, Input::Signed).expect("shapes that fit")
     };
     let (up, output) = (packed(ffn), packed(vocabulary));
+    let weights = output.channelwise();
     let mut group = criterion.benchmark_group("layers");
     for count in [14, 112] {
         let rows = rows(count, d);
@@ -34,6 +35,18 @@ pub fn bench(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("best token", count), |b| {
             b.iter(|| output.best_tokens(&rows, 5, 1))
         });
+        // As many as a sentence's shortlist has: what is computed for each row, and what once for a sentence.
+        let channels: Vec<u32> = (5..vocabulary as u32).step_by(18).collect();
+        let few = output.select(&weights, &channels);
+        group.throughput(Throughput::Elements((count * d * channels.len()) as u64));
+        group.bench_function(BenchmarkId::new("best of a shortlist", count), |b| {
+            b.iter(|| few.best_tokens(&rows, 0, 1))
+        });
     }
+    group.throughput(Throughput::Elements(444));
+    group.bench_function("select a shortlist", |b| {
+        let channels: Vec<u32> = (5..vocabulary as u32).step_by(18).collect();
+        b.iter(|| output.select(&weights, &channels))
+    });
     group.finish();
 }

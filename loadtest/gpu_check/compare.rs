@@ -65,7 +65,12 @@ pub fn places(network: &Loaded, sources: &[Vec<u32>]) -> Result<Places> {
             .collect();
         let wanted: Vec<Vec<usize>> = part.iter().map(|source| (1..source.len() - 1).collect()).collect();
         let rows: Vec<_> = (0..part.len())
-            .map(|i| Row { memory: &encoded[i].memory, canvas: &canvases[i], wanted: &wanted[i] })
+            .map(|i| Row {
+                memory: &encoded[i].memory,
+                canvas: &canvases[i],
+                wanted: &wanted[i],
+                one_step: false,
+            })
             .collect();
         best.extend(network.decode(&rows)?);
         lengths.extend(encoded.into_iter().map(|sentence| sentence.length_log_probs));

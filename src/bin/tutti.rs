@@ -89,6 +89,15 @@ struct On {
     /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16.
     #[arg(long, default_value = "auto")]
     dtype: DtypeChoice,
+    /// Choose among the whole vocabulary, whatever shortlist the bundle has.
+    #[arg(long)]
+    no_shortlist: bool,
+}
+
+impl On {
+    fn backend(&self) -> Result<Backend> {
+        Ok(Backend::choose(self.device, self.dtype)?.with_shortlist(!self.no_shortlist))
+    }
 }
 
 #[derive(Args)]
@@ -227,20 +236,21 @@ fn health(arguments: &Serve) -> Result<()> {
 
 /// From settings to everything that serves but the listener.
 fn open(settings: &Settings) -> Result<(App, Engine)> {
-    let backend = Backend::choose(settings.device, settings.dtype)?;
+    let backend = Backend::choose(settings.device, settings.dtype)?.with_shortlist(settings.shortlist);
     match backend.instead_of_gpu() {
         Some(reason) => tracing::info!(reason, "computing {backend}, not on a GPU"),
         None => tracing::info!("computing {backend}"),
     }
     let bundle = Bundle::open(&settings.model)?;
     let steps = |steps| Steps::new(steps).context("a bundle allows at least one step");
-    let model = Model {
+    let mut model = Model {
         name: bundle.name.clone(),
         pair: Pair { source: bundle.config.source.clone(), target: bundle.config.target.clone() },
         checksum: bundle.checksum.clone(),
         dtype: backend.dtype().name().to_owned(),
         device: backend.device_name(),
         instead_of_gpu: backend.instead_of_gpu().map(str::to_owned),
+        shortlist: false,
         default_steps: steps(bundle.config.default_steps)?,
         max_steps: steps(bundle.config.max_steps)?,
         scores: bundle.config.scores.clone(),
@@ -248,6 +258,7 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
     };
     let metrics = Metrics::new();
     let network = Loaded::open(&bundle, &backend)?;
+    model.shortlist = network.has_shortlist();
     if let Some(gpu) = network.gpu_report() {
         tracing::info!(gpu, "warmed up");
     }
@@ -306,7 +317,7 @@ fn translate(arguments: &Translate) -> Result<()> {
         max_batch_tokens: arguments.max_batch_tokens,
         ..DecodeOptions::new(steps)
     };
-    let network = Loaded::open(&bundle, &Backend::choose(arguments.on.device, arguments.on.dtype)?)?;
+    let network = Loaded::open(&bundle, &arguments.on.backend()?)?;
     match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -316,7 +327,7 @@ fn translate(arguments: &Translate) -> Result<()> {
 
 fn run_bench(arguments: &Bench) -> Result<()> {
     let plan = bench_plan(arguments)?;
-    let backend = Backend::choose(arguments.on.device, arguments.on.dtype)?;
+    let backend = arguments.on.backend()?;
     let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
     let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
     let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };

@@ -45,7 +45,12 @@ impl Beam {
 
     /// The rows of the next pass, in the order in which [`apply`](Self::apply) takes the answers.
     pub fn rows<'a, M>(&'a self, memory: &'a M) -> impl Iterator<Item = Row<'a, M>> {
-        self.live().map(move |canvas| Row { memory, canvas: canvas.tokens(), wanted: canvas.wanted() })
+        self.live().map(move |canvas| Row {
+            memory,
+            canvas: canvas.tokens(),
+            wanted: canvas.wanted(),
+            one_step: canvas.one_step(),
+        })
     }
 
     /// One pass is done: one answer for each of [`rows`](Self::rows), in order.

@@ -108,6 +108,11 @@ impl Canvas {
     }
 
     /// Passes applied so far.
+    /// Whether there is one pass and no other.
+    pub fn one_step(&self) -> bool {
+        self.steps == Steps::ONE
+    }
+
     pub fn steps_used(&self) -> usize {
         self.used
     }

@@ -46,7 +46,7 @@ impl Loaded {
         }
         match (backend.gpu(), backend.dtype()) {
             (None, Dtype::F32) => Ok(Self::F32(Box::new(bundle.network(backend)?))),
-            (None, Dtype::Q8) => Ok(Self::Q8(Box::new(bundle.quantized()?))),
+            (None, Dtype::Q8) => Ok(Self::Q8(Box::new(bundle.quantized(backend.shortlist())?))),
             _ => Self::on_gpu(&bundle.config.shape, bundle.tensors(), backend),
         }
     }
@@ -59,6 +59,11 @@ impl Loaded {
             (None, Dtype::Q8) => Ok(Self::Q8(Box::new(QuantizedNetwork::new(shape, &tensors()?)?))),
             _ => Self::on_gpu(shape, &tensors()?, backend),
         }
+    }
+
+    /// Whether each sentence chooses among its own candidates.
+    pub fn has_shortlist(&self) -> bool {
+        matches!(self, Self::Q8(network) if network.has_shortlist())
     }
 
     /// What a log should say of the GPU; nothing on a CPU.
@@ -178,7 +183,7 @@ fn unwrap<'a, M>(
         .map(|row| {
             let memory = own(row.memory)
                 .ok_or_else(|| Error::Model("a sentence was encoded by another network".into()))?;
-            Ok(Row { memory, canvas: row.canvas, wanted: row.wanted })
+            Ok(Row { memory, canvas: row.canvas, wanted: row.wanted, one_step: row.one_step })
         })
         .collect()
 }

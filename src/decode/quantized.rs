@@ -33,8 +33,13 @@ impl Translator for QuantizedNetwork {
     }
 
     fn decode(&self, rows: &[Row<'_, SentenceKeys>]) -> Result<Vec<Vec<Prediction>>> {
-        let canvases: Vec<Canvas> =
-            rows.iter().map(|r| Canvas { ids: r.canvas, wanted: r.wanted, keys: r.memory }).collect();
+        let canvases = rows.iter().map(|row| Canvas {
+            ids: row.canvas,
+            wanted: row.wanted,
+            keys: row.memory,
+            narrow: row.one_step,
+        });
+        let canvases: Vec<Canvas> = canvases.collect();
         let mut best = self.predict(&canvases)?.into_iter();
         let predictions = rows.iter().map(|row| {
             let row = best.by_ref().take(row.wanted.len());

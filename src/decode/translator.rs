@@ -58,6 +58,9 @@ pub struct Row<'a, M> {
     pub canvas: &'a [u32],
     /// The positions in `canvas`, ascending, whose prediction is wanted.
     pub wanted: &'a [usize],
+    /// Whether the translation is one of a single pass. A network may then choose among fewer words: what is
+    /// likely is known from the source, and no later pass compares the scores.
+    pub one_step: bool,
 }
 
 /// The best token for one place and its log-probability, over the vocabulary without specials.

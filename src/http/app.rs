@@ -27,6 +27,8 @@ pub struct Model {
     pub device: String,
     /// Why a CPU computes where a GPU would have been preferred.
     pub instead_of_gpu: Option<String>,
+    /// Whether each sentence chooses among its own candidates.
+    pub shortlist: bool,
     pub default_steps: Steps,
     pub max_steps: Steps,
     /// Measured by `train evaluate`.

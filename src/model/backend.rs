@@ -99,13 +99,14 @@ impl FromStr for DeviceChoice {
 pub struct Backend {
     gpu: Option<usize>,
     dtype: Dtype,
+    shortlist: bool,
     instead: Option<String>,
 }
 
 impl Backend {
     /// f32 on the CPU.
     pub fn cpu() -> Self {
-        Self { gpu: None, dtype: Dtype::F32, instead: None }
+        Self { gpu: None, dtype: Dtype::F32, shortlist: true, instead: None }
     }
 
     /// Decides, asking the driver where a GPU may be meant.
@@ -121,8 +122,17 @@ impl Backend {
         Self { dtype, ..self }
     }
 
+    /// Whether a bundle's shortlist is used, which is only in eight bits on the CPU; it is unless told not to.
+    pub fn with_shortlist(self, shortlist: bool) -> Self {
+        Self { shortlist, ..self }
+    }
+
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    pub fn shortlist(&self) -> bool {
+        self.shortlist
     }
 
     /// The number of the GPU to compute on, if it is one.
@@ -164,14 +174,14 @@ fn decide(
     use Dtype::{Bf16, F16, F32, Q8};
     use DtypeChoice::{Auto, Of};
     let on_cpu = |instead: Option<String>| match dtype {
-        Auto | Of(Q8) => Ok(Backend { gpu: None, dtype: Q8, instead }),
-        Of(F32) => Ok(Backend { gpu: None, dtype: F32, instead }),
+        Auto | Of(Q8) => Ok(Backend { gpu: None, dtype: Q8, shortlist: true, instead }),
+        Of(F32) => Ok(Backend { gpu: None, dtype: F32, shortlist: true, instead }),
         Of(Bf16 | F16) => Err(instead),
     };
     let on_gpu = |number| match dtype {
         Of(Q8) => None,
-        Of(dtype) => Some(Backend { gpu: Some(number), dtype, instead: None }),
-        Auto => Some(Backend { gpu: Some(number), dtype: Bf16, instead: None }),
+        Of(dtype) => Some(Backend { gpu: Some(number), dtype, shortlist: true, instead: None }),
+        Auto => Some(Backend { gpu: Some(number), dtype: Bf16, shortlist: true, instead: None }),
     };
     let name = |dtype| if let Of(dtype) = dtype { Dtype::name(dtype) } else { "auto" };
     match device {

@@ -1,11 +1,13 @@
 //! A bundle: the folder that holds one trained model.
 //!
-//! `config.json`, `model.safetensors` (f16 or f32), `tokenizer.json`, `README.md` (the model card).
+//! `config.json`, `model.safetensors` (f16 or f32), `tokenizer.json`, `README.md` (the model card), and
+//! perhaps `shortlist.safetensors` ([`Shortlist`]).
 //! Opening one checks everything that could be wrong with it, so that code past here cannot meet a
 //! tensor that is missing, of another shape or not a number.
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Config, Network, QuantizedNetwork, Spec};
+use super::{Backend, Config, Network, QuantizedNetwork, Shortlist, Spec};
 use crate::text::Tokenizer;
 use crate::{Error, Result, files};
 
@@ -37,6 +39,8 @@ pub struct Bundle {
     pub tokenizer: Arc<Tokenizer>,
     /// SHA-256 of `model.safetensors`, in hex.
     pub checksum: String,
+    /// For inference in eight bits.
+    pub shortlist: Option<Arc<Shortlist>>,
     tensors: Arc<HashMap<String, Tensor>>,
 }
 
@@ -45,6 +49,7 @@ impl Bundle {
     pub const WEIGHTS: &str = "model.safetensors";
     pub const TOKENIZER: &str = "tokenizer.json";
     pub const CARD: &str = "README.md";
+    pub const SHORTLIST: &str = "shortlist.safetensors";
 
     /// Reads and checks a folder.
     ///
@@ -73,6 +78,16 @@ impl Bundle {
         let path = dir.join(Self::WEIGHTS);
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
+        let path = dir.join(Self::SHORTLIST);
+        let shortlist = match fs::read(&path) {
+            Ok(bytes) => {
+                let read = Shortlist::from_bytes(&bytes, config.shape.vocab);
+                let again = |reason| format!("{reason}; `train shortlist` writes it anew");
+                Some(Arc::new(read.map_err(|reason| Error::bundle(&path, again(reason)))?))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io(&path)(error)),
+        };
         let name =
             asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
         Ok(Self {
@@ -81,6 +96,7 @@ impl Bundle {
             config,
             tokenizer: Arc::new(tokenizer),
             checksum: files::digest(&bytes),
+            shortlist,
             tensors: Arc::new(tensors),
         })
     }
@@ -96,9 +112,13 @@ impl Bundle {
         Ok(Network::load(&self.config.shape, &VarBuilder::from_tensors(tensors, DType::F32, device))?)
     }
 
-    /// The network in eight bits, for the CPU.
-    pub fn quantized(&self) -> Result<QuantizedNetwork> {
-        QuantizedNetwork::new(&self.config.shape, &self.tensors)
+    /// The network in eight bits, for the CPU; with this bundle's shortlist, if it has one and it is wanted.
+    pub fn quantized(&self, shortlist: bool) -> Result<QuantizedNetwork> {
+        let network = QuantizedNetwork::new(&self.config.shape, &self.tensors)?;
+        match self.shortlist.as_ref().filter(|_| shortlist) {
+            Some(shortlist) => network.with_shortlist(shortlist.clone()),
+            None => Ok(network),
+        }
     }
 
     /// Writes measured scores into `config.json`, whole or not at all.

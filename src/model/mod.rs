@@ -10,6 +10,7 @@ mod network;
 mod params;
 pub mod quantized;
 mod shape;
+mod shortlist;
 
 pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
 pub use bundle::{Bundle, Score, checksum};
@@ -18,3 +19,4 @@ pub use network::{Memory, Network, Padded, Past};
 pub use params::Spec;
 pub use quantized::{QuantizedNetwork, SentenceKeys};
 pub use shape::{DecoderAttention, Lengths, NormPlace, Positions, Refresh, Shape};
+pub use shortlist::Shortlist;

@@ -22,6 +22,7 @@ pub mod distill;
 pub mod ema;
 pub mod evaluate;
 pub mod fairseq;
+pub mod lexicon;
 pub mod log;
 pub mod masking;
 mod memory;

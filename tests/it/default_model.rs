@@ -58,7 +58,7 @@ fn the_card_and_the_scores_are_there_and_the_bundle_is_small() {
         assert!(card.contains(&format!("{:.2}", score.bleu)), "the card has {:.2} BLEU", score.bleu);
     }
     let size = |name: &str| std::fs::metadata(folder().join(name)).unwrap().len();
-    let files = [Bundle::WEIGHTS, Bundle::CONFIG, Bundle::TOKENIZER, Bundle::CARD];
+    let files = [Bundle::WEIGHTS, Bundle::CONFIG, Bundle::TOKENIZER, Bundle::CARD, Bundle::SHORTLIST];
     assert!(files.into_iter().map(size).sum::<u64>() < 20_000_000);
 }
 

@@ -84,6 +84,7 @@ impl Server {
             pair: Pair { source: "en".into(), target: "de".into() },
             checksum: "c0ffee".into(),
             dtype: "f32".into(),
+            shortlist: false,
             device: "cpu".into(),
             instead_of_gpu: None,
             default_steps: Steps::new(4).unwrap(),

@@ -105,6 +105,28 @@ pub struct BenchArgs {
 }
 
 #[derive(Args)]
+pub struct ShortlistArgs {
+    /// Folder of the bundle that gets the shortlist
+    #[arg(long, default_value = "models/en-de")]
+    pub model: PathBuf,
+    /// Parallel text, plain or gzip, a sentence a line: best what the model was trained on
+    #[arg(long)]
+    pub source: PathBuf,
+    /// Its translation, line by line
+    #[arg(long)]
+    pub target: PathBuf,
+    /// Candidates of each source token, the most probable ones
+    #[arg(long, default_value_t = 100)]
+    pub per_token: usize,
+    /// Target tokens that every sentence gets, the most frequent ones
+    #[arg(long, default_value_t = 200)]
+    pub common: usize,
+    /// Rounds of expectation maximisation
+    #[arg(long, default_value_t = 5)]
+    pub iterations: usize,
+}
+
+#[derive(Args)]
 pub struct EvaluateArgs {
     /// Folder of the bundle
     #[arg(long, default_value = "models/en-de")]
@@ -130,6 +152,9 @@ pub struct EvaluateArgs {
     /// q8 (eight bits, as the server computes) or f32
     #[arg(long, default_value = "q8")]
     pub dtype: Dtype,
+    /// Choose among the whole vocabulary, whatever shortlist a bundle has
+    #[arg(long)]
+    pub no_shortlist: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -182,6 +207,9 @@ pub struct ReportArgs {
     /// q8 (eight bits, as the server computes) or f32
     #[arg(long, default_value = "q8")]
     pub dtype: Dtype,
+    /// Choose among the whole vocabulary, whatever shortlist a bundle has
+    #[arg(long)]
+    pub no_shortlist: bool,
     /// Gets report.md, quality.svg and report.json
     #[arg(long)]
     pub output: PathBuf,

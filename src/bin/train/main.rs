@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 use arguments::{
-    AverageArgs, Averaged, BenchArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom, ReportArgs, RunArgs,
+    AverageArgs, Averaged, BenchArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom, ReportArgs,
+    RunArgs, ShortlistArgs,
 };
 use clap::{Parser, Subcommand};
+use tutti::model::Bundle;
 use tutti::train::allocator;
 use tutti::train::ar;
 use tutti::train::bench::{self, Options};
@@ -21,7 +23,7 @@ use tutti::train::config::Config;
 use tutti::train::dims;
 use tutti::train::distill::{self, Manifest};
 use tutti::train::run::End;
-use tutti::train::{fairseq, pipeline, vocabulary};
+use tutti::train::{fairseq, lexicon, pipeline, vocabulary};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -52,6 +54,8 @@ enum Command {
     Import(ImportFrom),
     /// Measure how fast an update is, for each kind of stage, on random text and weights
     Bench(BenchArgs),
+    /// Learn from parallel text which words a sentence may need, which makes translation on a CPU faster
+    Shortlist(ShortlistArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
     /// Compare bundles on parallel text: quality, latency and significance, as a table and a plot
@@ -77,6 +81,7 @@ fn main() -> Result<()> {
         Command::Average(args) => average_bundle(&args),
         Command::Import(ImportFrom::Fairseq(args)) => import_fairseq(args),
         Command::Bench(args) => bench_updates(&args),
+        Command::Shortlist(args) => learn_shortlist(&args),
         Command::Evaluate(args) => scores::evaluate_bundle(&args),
         Command::Report(args) => scores::report_models(args),
     })?;
@@ -133,6 +138,24 @@ fn ar_settings(config: &Config) -> tutti::train::config::Ar {
 
 fn dims_output(config: &Config) -> PathBuf {
     config.dims.clone().unwrap_or_default().output(&config.output)
+}
+
+fn learn_shortlist(args: &ShortlistArgs) -> Result<()> {
+    let bundle = Bundle::open(&args.model)?;
+    let &ShortlistArgs { per_token, common, iterations, .. } = args;
+    let options = lexicon::Options { per_token, common, iterations };
+    let made = lexicon::shortlist(&bundle, &args.source, &args.target, options)?;
+    let path = args.model.join(Bundle::SHORTLIST);
+    eprintln!(
+        "done: {}: {} bytes from {} pairs ({} skipped); {:.0} of {} tokens for a sentence, on average",
+        path.display(),
+        made.bytes,
+        made.pairs,
+        made.skipped,
+        made.candidates,
+        bundle.config.shape.vocab,
+    );
+    Ok(())
 }
 
 fn average_bundle(args: &AverageArgs) -> Result<()> {

@@ -46,7 +46,8 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
 }
 
 fn evaluate_steps(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<Measured>> {
-    let network = Loaded::open(bundle, &Backend::cpu().with_dtype(args.dtype))?;
+    let network =
+        Loaded::open(bundle, &Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist))?;
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
         let done = evaluate(&network, &bundle.tokenizer, set, steps, args.length_beam, args.batch_tokens)?;

@@ -58,7 +58,12 @@ fn translate<T: Translator>(
         .collect();
     let wanted: Vec<Vec<usize>> = canvases.iter().map(|c| (1..c.len() - 1).collect()).collect();
     let rows: Vec<Row<T::Memory>> = (0..sources.len())
-        .map(|i| Row { memory: &encoded[i].memory, canvas: &canvases[i], wanted: &wanted[i] })
+        .map(|i| Row {
+            memory: &encoded[i].memory,
+            canvas: &canvases[i],
+            wanted: &wanted[i],
+            one_step: false,
+        })
         .collect();
     let predictions = network.decode(&rows).unwrap();
     encoded.iter().map(|e| e.length_log_probs.clone()).zip(predictions).collect()
@@ -118,7 +123,7 @@ fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
     assert!(network.encode(&[&[700]]).is_err());
     assert!(network.encode(&[&[5; 65]]).is_err());
     let encoded = network.encode(&[&[1, 9, 2]]).unwrap();
-    let row = |wanted| Row { memory: &encoded[0].memory, canvas: &[1, 4, 2], wanted };
+    let row = |wanted| Row { memory: &encoded[0].memory, canvas: &[1, 4, 2], wanted, one_step: false };
     assert!(network.decode(&[row(&[3])]).is_err());
     assert_eq!(network.decode(&[row(&[]), row(&[1])]).unwrap().iter().map(Vec::len).sum::<usize>(), 1);
 }

@@ -57,12 +57,12 @@ impl QuantizedNetwork {
             std::mem::swap(now, next);
         }
         let keys = now.values(rows * keys_width);
-        let sentence = |ends: &[usize]| {
+        let sentence = |(ends, source): (&[usize], &&[u32])| {
             let keys = &keys[ends[0] * keys_width..ends[1] * keys_width];
-            let keys = SentenceKeys::new(keys, self.shape.decoder_layers, d);
+            let keys = SentenceKeys::new(keys, self.shape.decoder_layers, d, source);
             (keys, self.length_log_probs(&x[ends[0] * d..ends[1] * d]))
         };
-        starts.windows(2).map(sentence).collect()
+        starts.windows(2).zip(sources).map(sentence).collect()
     }
 
     /// What the first layer reads of a block's rows.

@@ -1,10 +1,12 @@
 //! A layer's weights, and what one block of rows does between two self-attentions.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use candle_core::Tensor;
 
 use super::block::Block;
+use super::candidates::Candidates;
 use super::scratch::Scratch;
 use crate::model::{DecoderAttention, NormPlace, Shape};
 use crate::nn::int8::kernel::TILE;
@@ -179,15 +181,30 @@ pub struct SentenceKeys {
     layers: usize,
     len: usize,
     width: usize,
+    source: Box<[u32]>,
+    /// Made when they are first wanted.
+    pub(super) candidates: OnceLock<Candidates>,
 }
 
 impl SentenceKeys {
     /// From `rows [len, layers, 2, width]`.
-    pub(super) fn new(rows: &[f32], layers: usize, width: usize) -> Self {
-        let mut this =
-            Self { rows: Buffer::default(), layers, len: rows.len() / (layers * 2 * width), width };
+    pub(super) fn new(rows: &[f32], layers: usize, width: usize, source: &[u32]) -> Self {
+        let len = rows.len() / (layers * 2 * width);
+        let mut this = Self {
+            rows: Buffer::default(),
+            layers,
+            len,
+            width,
+            source: source.into(),
+            candidates: OnceLock::new(),
+        };
         this.rows.take(rows.len()).copy_from_slice(rows);
         this
+    }
+
+    /// The sentence, as it was encoded.
+    pub(super) fn source(&self) -> &[u32] {
+        &self.source
     }
 
     pub(super) fn attention(&self, layer: usize, heads: usize) -> Attention<'_> {

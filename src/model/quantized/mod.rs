@@ -11,11 +11,13 @@
 //!
 //! `encode` and `predict` are the two passes. What need not be computed is not: after the last
 //! self-attention only wanted rows go on, and on a canvas of nothing but masks the decoder's beginning is
-//! the same for every source (`first`).
+//! the same for every source (`first`); and with a shortlist only a sentence's own candidates are compared
+//! with its states (`candidates`).
 //!
 //! Neither groups nor blocks nor neighbours change a row's bits (see [`crate::nn::int8`]).
 
 mod block;
+mod candidates;
 mod encode;
 mod first;
 mod input;
@@ -28,6 +30,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::Tensor;
 
+use self::candidates::Narrowing;
 use self::first::Beginnings;
 use self::input::Table;
 use self::layers::{DecoderLayer, EncoderLayer, Weights};
@@ -57,6 +60,7 @@ pub struct QuantizedNetwork {
     decoder: Vec<DecoderLayer>,
     decoder_norm: Option<Norm>,
     output: PackedLinear,
+    narrowing: Option<Narrowing>,
     beginnings: Beginnings,
     /// Kept from pass to pass; a pass takes one out while it runs.
     buffers: Mutex<Vec<Buffers>>,
@@ -93,6 +97,7 @@ impl QuantizedNetwork {
                 .map(|i| DecoderLayer::new(&weights, &format!("decoder.layers.{i}"), shape))
                 .collect::<Result<_>>()?,
             decoder_norm: last_norm("decoder.norm")?,
+            narrowing: None,
             beginnings: Beginnings::default(),
             buffers: Mutex::default(),
         })

@@ -14,6 +14,8 @@ pub struct Canvas<'a> {
     /// Positions in `ids` whose prediction is wanted.
     pub wanted: &'a [usize],
     pub keys: &'a SentenceKeys,
+    /// Whether its sentence's own candidates are enough, where the network has a shortlist.
+    pub narrow: bool,
 }
 
 impl QuantizedNetwork {
@@ -22,13 +24,33 @@ impl QuantizedNetwork {
     /// # Errors
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas.
     pub fn predict(&self, canvases: &[Canvas]) -> Result<Vec<(u32, f32)>> {
-        self.at_wanted(canvases, 1, |last, wanted, threads| {
-            match &self.decoder_norm {
-                Some(norm) => wanted.quantize_normed(last, norm),
-                None => wanted.quantize(last, self.shape.d_model, Input::Signed),
+        self.at_wanted(canvases, 1, |canvases, last, wanted, threads| {
+            let own = canvases.iter().map(|canvas| self.candidates(canvas)).collect::<Vec<_>>();
+            if own.iter().all(Option::is_none) {
+                self.quantize_last(last, wanted);
+                return self.output.best_tokens(wanted, self.forbidden(), threads);
             }
-            self.output.best_tokens(wanted, self.forbidden(), threads)
+            let mut best = Vec::with_capacity(last.len() / self.shape.d_model);
+            let mut rest: &[f32] = last;
+            for (canvas, candidates) in canvases.iter().zip(own) {
+                let (rows, after) = rest.split_at(canvas.wanted.len() * self.shape.d_model);
+                self.quantize_last(rows, wanted);
+                match candidates {
+                    Some(candidates) => best.extend(candidates.best_tokens(wanted)),
+                    None => best.extend(self.output.best_tokens(wanted, self.forbidden(), threads)),
+                }
+                rest = after;
+            }
+            best
         })
+    }
+
+    /// The last layer's rows as the output product reads them.
+    fn quantize_last(&self, last: &[f32], rows: &mut Rows) {
+        match &self.decoder_norm {
+            Some(norm) => rows.quantize_normed(last, norm),
+            None => rows.quantize(last, self.shape.d_model, Input::Signed),
+        }
     }
 
     /// One decoder pass: the last states, after the final norm, of each wanted position, row after row:
@@ -37,7 +59,7 @@ impl QuantizedNetwork {
     /// # Errors
     /// As [`Self::predict`].
     pub fn states(&self, canvases: &[Canvas]) -> Result<Vec<f32>> {
-        self.at_wanted(canvases, self.shape.d_model, |last, _, _| {
+        self.at_wanted(canvases, self.shape.d_model, |_, last, _, _| {
             if let Some(norm) = &self.decoder_norm {
                 norm.apply(last);
             }
@@ -50,7 +72,7 @@ impl QuantizedNetwork {
         &self,
         canvases: &[Canvas],
         width: usize,
-        answer: impl Fn(&mut [f32], &mut Rows, usize) -> Vec<T> + Sync,
+        answer: impl Fn(&[Canvas], &mut [f32], &mut Rows, usize) -> Vec<T> + Sync,
     ) -> Result<Vec<T>> {
         canvases.iter().try_for_each(|canvas| self.shape.check_row(canvas.ids))?;
         if canvases.iter().any(|c| c.wanted.iter().any(|&p| p >= c.ids.len())) {
@@ -83,7 +105,7 @@ impl QuantizedNetwork {
         first: bool,
         threads: usize,
         buffers: &mut Buffers,
-        answer: impl Fn(&mut [f32], &mut Rows, usize) -> Vec<T>,
+        answer: impl Fn(&[Canvas], &mut [f32], &mut Rows, usize) -> Vec<T>,
     ) -> Vec<T> {
         let d = self.shape.d_model;
         let all = starts(canvases.iter().map(|canvas| canvas.ids.len()));
@@ -125,7 +147,7 @@ impl QuantizedNetwork {
         pass.phase(last, &mut [], 0, |block, x, _, scratch| {
             final_layer.run_some(x, block, queries, qkv, memory(self.decoder.len() - 1), scratch);
         });
-        answer(last, wanted, threads)
+        answer(canvases, last, wanted, threads)
     }
 
     /// The self-attention in front of a layer's own, where there is one: with the queries, keys and values

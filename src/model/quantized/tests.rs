@@ -1,7 +1,7 @@
 use candle_core::Device;
 
 use super::*;
-use crate::model::{DecoderAttention, Positions};
+use crate::model::{DecoderAttention, Positions, Shortlist};
 use crate::nn::int8::Rows;
 
 fn of_shape(shape: &Shape) -> QuantizedNetwork {
@@ -28,13 +28,17 @@ fn bits(predictions: &[(u32, f32)]) -> Vec<(u32, u32)> {
     predictions.iter().map(|&(token, log_prob)| (token, log_prob.to_bits())).collect()
 }
 
+fn framed(len: usize, inner: fn(usize) -> u32) -> Vec<u32> {
+    std::iter::once(1).chain((2..len).map(inner)).chain([2]).collect()
+}
+
+fn source(len: usize) -> Vec<u32> {
+    framed(len, |i| 5 + (i * 37 % 690) as u32)
+}
+
 /// Encoded sentences of some lengths, and a canvas of masks for each.
 fn sentences(network: &QuantizedNetwork, lengths: &[usize]) -> (Vec<SentenceKeys>, Vec<Vec<u32>>) {
-    let framed = |len: usize, inner: fn(usize) -> u32| -> Vec<u32> {
-        std::iter::once(1).chain((2..len).map(inner)).chain([2]).collect()
-    };
-    let sources: Vec<Vec<u32>> =
-        lengths.iter().map(|&len| framed(len, |i| 5 + (i * 37 % 690) as u32)).collect();
+    let sources: Vec<Vec<u32>> = lengths.iter().map(|&len| source(len)).collect();
     let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
     let keys = network.encode_sentences(&sources).unwrap().into_iter().map(|(keys, _)| keys).collect();
     (keys, lengths.iter().map(|&len| framed(len + 1, |_| 4)).collect())
@@ -46,11 +50,11 @@ fn what_is_remembered_of_a_first_pass_is_what_would_be_computed() {
         let (keys, canvases) = sentences(network, &[2, 3, 14, 20, 33]);
         let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).collect()).collect();
         let canvases: Vec<Canvas> = (0..keys.len())
-            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
+            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], narrow: false })
             .collect();
         assert!(canvases.iter().all(|canvas| network.is_first(canvas.ids)));
         let pass = |first| {
-            let last = |rows: &mut [f32], _: &mut Rows, _| rows.to_vec();
+            let last = |_: &[Canvas], rows: &mut [f32], _: &mut Rows, _| rows.to_vec();
             network.with_buffers(|buffers| network.decoder_pass(&canvases, first, 1, buffers, last))
         };
         assert_eq!(pass(true), pass(false));
@@ -65,7 +69,7 @@ fn states_are_those_that_predictions_are_made_of() {
         let wanted: Vec<Vec<usize>> =
             canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
         let canvases: Vec<Canvas> = (0..keys.len())
-            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
+            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], narrow: false })
             .collect();
         let mut rows = Rows::default();
         rows.quantize(&network.states(&canvases).unwrap(), network.shape.d_model, Input::Signed);
@@ -95,7 +99,7 @@ fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
         let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
         let predict = |wanted: &[Vec<usize>]| {
             let canvases: Vec<Canvas> = (0..keys.len())
-                .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
+                .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], narrow: false })
                 .collect();
             network.predict(&canvases).unwrap()
         };
@@ -108,8 +112,51 @@ fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
         }
         assert_eq!(bits(&of_few), bits(&expected));
         assert!(predict(&vec![Vec::new(); keys.len()]).is_empty());
-        let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3] };
+        let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3], narrow: false };
         let before: usize = few[..3].iter().map(Vec::len).sum();
         assert_eq!(bits(&network.predict(&[alone]).unwrap()), bits(&of_few[before..][..few[3].len()]));
     }
+}
+
+#[test]
+fn a_narrow_canvas_gets_the_best_of_its_candidates_alone_or_in_any_company() {
+    for network in kinds() {
+        let (vocab, d) = (network.shape.vocab as u32, network.shape.d_model);
+        let lists: Vec<Vec<u32>> =
+            (0..vocab).map(|s| (0..20).map(|i| 5 + (s * 31 + i * 53) % (vocab - 5)).collect()).collect();
+        let shortlist = Arc::new(Shortlist::new(&[6, 7, 600], &lists).unwrap());
+        let network = network.with_shortlist(shortlist.clone()).unwrap();
+        let lengths = [9, 4, 25, 14, 70, 7];
+        let (keys, mut ids) = sentences(&network, &lengths);
+        ids.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
+        let wanted: Vec<Vec<usize>> = ids.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
+        let canvas = |i: usize, narrow| Canvas { ids: &ids[i], wanted: &wanted[i], keys: &keys[i], narrow };
+
+        let of_all = |i| network.predict(&[canvas(i, false)]).unwrap();
+        let of_few = |i: usize| -> Vec<(u32, f32)> {
+            let mut rows = Rows::default();
+            rows.quantize(&network.states(&[canvas(i, true)]).unwrap(), d, Input::Signed);
+            let candidates = shortlist.candidates(&source(lengths[i]));
+            let output = network.output.select(&network.output.channelwise(), &candidates);
+            let best = output.best_tokens(&rows, 0, 1);
+            best.into_iter().map(|(place, log_prob)| (candidates[place as usize], log_prob)).collect()
+        };
+        for narrow in [[true; 6], [true, false, false, true, true, false]] {
+            let canvases: Vec<Canvas> = (0..6).map(|i| canvas(i, narrow[i])).collect();
+            let expected: Vec<_> =
+                (0..6).flat_map(|i| if narrow[i] { of_few(i) } else { of_all(i) }).collect();
+            assert_eq!(bits(&network.predict(&canvases).unwrap()), bits(&expected));
+            let alone: Vec<_> = canvases.iter().flat_map(|&c| network.predict(&[c]).unwrap()).collect();
+            assert_eq!(bits(&alone), bits(&expected));
+        }
+        assert!((0..6).any(|i| bits(&of_few(i)) != bits(&of_all(i))), "narrowing changes something");
+    }
+}
+
+#[test]
+fn a_shortlist_of_another_vocabulary_is_refused() {
+    let shortlist = Arc::new(Shortlist::new(&[6], &vec![Vec::new(); 701]).unwrap());
+    assert!(
+        small().with_shortlist(shortlist).unwrap_err().to_string().contains("701 tokens does not fit 700")
+    );
 }

@@ -60,17 +60,7 @@ impl PackedLinear {
             let size = weight.len();
             return Err(Error::Model(format!("a weight of {size} values is not [{outputs}, {inputs}]")));
         }
-        let (panels, steps) = (outputs.div_ceil(PANEL), inputs.div_ceil(STEP));
-        let mut packed = Self {
-            inputs,
-            outputs,
-            input,
-            path,
-            lines: vec![Line([0; 64]); panels * steps * LINES],
-            offsets: vec![0; panels * PANEL],
-            scales: vec![Channels([0.0; PANEL]); panels],
-            biases: vec![Channels([0.0; PANEL]); panels],
-        };
+        let mut packed = Self::zeros(path, inputs, outputs, input);
         for (padded, bias) in packed.biases.iter_mut().zip(bias.chunks(PANEL)) {
             padded.0[..bias.len()].copy_from_slice(bias);
         }
@@ -80,8 +70,49 @@ impl PackedLinear {
         Ok(packed)
     }
 
+    fn zeros(path: Path, inputs: usize, outputs: usize, input: Input) -> Self {
+        let (panels, steps) = (outputs.div_ceil(PANEL), inputs.div_ceil(STEP));
+        Self {
+            inputs,
+            outputs,
+            input,
+            path,
+            lines: vec![Line([0; 64]); panels * steps * LINES],
+            offsets: vec![0; panels * PANEL],
+            scales: vec![Channels([0.0; PANEL]); panels],
+            biases: vec![Channels([0.0; PANEL]); panels],
+        }
+    }
+
+    /// Of this kind, `outputs` channels of zeros.
+    pub(super) fn empty(&self, outputs: usize) -> Self {
+        Self::zeros(self.path, self.inputs, outputs, self.input)
+    }
+
+    /// All of a channel but its weights, from another matrix of this kind.
+    pub(super) fn copy_factors(&mut self, channel: usize, other: &Self, from: usize) {
+        let place = |channel: usize| (channel / PANEL, channel % PANEL);
+        let ((panel, within), (its_panel, its_within)) = (place(channel), place(from));
+        self.offsets[channel] = other.offsets[from];
+        self.scales[panel].0[within] = other.scales[its_panel].0[its_within];
+        self.biases[panel].0[within] = other.biases[its_panel].0[its_within];
+    }
+
+    pub(super) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    pub(super) fn lines_mut(&mut self) -> &mut [Line] {
+        &mut self.lines
+    }
+
+    /// Of the reduction.
+    pub(super) fn steps(&self) -> usize {
+        self.inputs.div_ceil(STEP)
+    }
+
     fn set(&mut self, channel: usize, row: &[f32]) {
-        let steps = self.inputs.div_ceil(STEP);
+        let steps = self.steps();
         let (panel, within) = (channel / PANEL, channel % PANEL);
         let top = row.iter().fold(0f32, |top, w| top.max(w.abs()));
         let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };

@@ -16,6 +16,7 @@ pub mod kernel;
 mod linear;
 mod norm;
 mod rows;
+mod select;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -25,3 +26,4 @@ pub use buffer::Buffer;
 pub use linear::{PackedLinear, Positive, Then};
 pub use norm::{Norm, log_softmax};
 pub use rows::{Input, Rows};
+pub use select::Channelwise;

@@ -334,3 +334,23 @@ fn speed() {
         println!();
     }
 }
+
+#[test]
+fn selected_channels_give_the_bits_that_they_give_among_all() {
+    for (rows, inputs, outputs) in [(3, 33, 100), (14, 64, 65), (15, 256, 1031), (1, 7, 40)] {
+        let (x, weight) = (random(rows * inputs, 1), random(outputs * inputs, 2));
+        for path in Path::available() {
+            let linear =
+                PackedLinear::on_path(path, &weight, &random(outputs, 3), inputs, Input::Signed).unwrap();
+            let weights = linear.channelwise();
+            let all = forward(&linear, &x, Then::Store, 0.0);
+            for every in [1, 2, 7, 33, outputs] {
+                let channels: Vec<u32> = (0..outputs as u32).rev().step_by(every).collect();
+                let selected = linear.select(&weights, &channels);
+                let of_all = all.chunks(outputs).flat_map(|row| channels.iter().map(|&c| row[c as usize]));
+                let expected: Vec<f32> = of_all.collect();
+                assert_eq!(bits(&forward(&selected, &x, Then::Store, 0.0)), bits(&expected));
+            }
+        }
+    }
+}

@@ -192,7 +192,7 @@ fn with_rows<T>(
         .iter()
         .zip(&wanted)
         .zip(keys)
-        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys })
+        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys, narrow: false })
         .collect();
     f(&rows)
 }

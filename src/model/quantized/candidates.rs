@@ -1,0 +1,62 @@
+//! Which tokens a sentence may be translated with, where a [`Shortlist`] says so.
+
+use std::sync::Arc;
+
+use super::{Canvas, QuantizedNetwork};
+use crate::model::Shortlist;
+use crate::nn::int8::{Channelwise, PackedLinear, Rows};
+use crate::{Error, Result};
+
+/// What the output product is narrowed with.
+#[derive(Debug)]
+pub(super) struct Narrowing {
+    shortlist: Arc<Shortlist>,
+    weights: Channelwise,
+}
+
+/// A sentence's own small vocabulary.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    /// Ascending.
+    tokens: Vec<u32>,
+    /// A channel for each of them.
+    output: PackedLinear,
+}
+
+impl QuantizedNetwork {
+    /// The same network, whose predictions choose among each sentence's candidates where that is allowed
+    /// ([`Canvas::narrow`]). Their log-probabilities are those among the candidates.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a shortlist of another vocabulary.
+    pub fn with_shortlist(self, shortlist: Arc<Shortlist>) -> Result<Self> {
+        let (own, its) = (self.shape.vocab, shortlist.vocab());
+        if own != its {
+            return Err(Error::Config(format!("a shortlist for {its} tokens does not fit {own}")));
+        }
+        let weights = self.output.channelwise();
+        Ok(Self { narrowing: Some(Narrowing { shortlist, weights }), ..self })
+    }
+
+    pub fn has_shortlist(&self) -> bool {
+        self.narrowing.is_some()
+    }
+
+    /// What a canvas chooses from, if not from all tokens.
+    pub(super) fn candidates<'a>(&self, canvas: &Canvas<'a>) -> Option<&'a Candidates> {
+        let Narrowing { shortlist, weights } = self.narrowing.as_ref().filter(|_| canvas.narrow)?;
+        Some(canvas.keys.candidates.get_or_init(|| {
+            let tokens = shortlist.candidates(canvas.keys.source());
+            let output = self.output.select(weights, &tokens);
+            Candidates { tokens, output }
+        }))
+    }
+}
+
+impl Candidates {
+    /// As [`PackedLinear::best_tokens`], on this thread: it is little work.
+    pub fn best_tokens(&self, rows: &Rows) -> impl Iterator<Item = (u32, f32)> {
+        let best = self.output.best_tokens(rows, 0, 1);
+        best.into_iter().map(|(place, log_prob)| (self.tokens[place as usize], log_prob))
+    }
+}

@@ -1,0 +1,59 @@
+//! A packed matrix of some channels of another: what a sentence's own choice of words needs of the
+//! vocabulary's.
+
+use super::PackedLinear;
+use super::kernel::{LINES, Line, PANEL, STEP};
+
+/// Channels copied side by side: those of a line.
+const TOGETHER: usize = PANEL / LINES;
+
+/// The weights of a [`PackedLinear`] channel after channel: there they are spread so that a product reads
+/// neighbouring channels together, which is slow to take single ones out of.
+#[derive(Debug)]
+pub struct Channelwise {
+    /// `[outputs, steps]`
+    weights: Vec<[i8; STEP]>,
+}
+
+impl PackedLinear {
+    pub fn channelwise(&self) -> Channelwise {
+        let steps = self.steps();
+        let weights = (0..self.outputs()).flat_map(|channel| {
+            let (panel, within) = (channel / PANEL, channel % PANEL);
+            (0..steps).map(move |step| (line(panel, steps, step, within), within % TOGETHER))
+        });
+        let weights = weights.map(|(line, place)| self.lines()[line].0.as_chunks().0[place]);
+        Channelwise { weights: weights.collect() }
+    }
+
+    /// The map to `channels` alone, in their order: each gives the same bits as here.
+    ///
+    /// # Panics
+    /// For a channel that is not there, and for the weights of another matrix: mistakes of the caller.
+    pub fn select(&self, weights: &Channelwise, channels: &[u32]) -> Self {
+        let steps = self.steps();
+        assert_eq!(weights.weights.len(), self.outputs() * steps, "weights of another matrix");
+        let mut selected = self.empty(channels.len());
+        for (group, channels) in channels.chunks(TOGETHER).enumerate() {
+            let (panel, within) = (group / LINES, group % LINES * TOGETHER);
+            let rows = channels.iter().map(|&c| &weights.weights[c as usize * steps..][..steps]);
+            for (place, row) in rows.enumerate() {
+                let first = line(panel, steps, 0, within);
+                let lines = selected.lines_mut()[first..].iter_mut().step_by(LINES);
+                for (line, weights) in lines.zip(row) {
+                    line.0.as_chunks_mut().0[place] = *weights;
+                }
+            }
+        }
+        for (to, &from) in channels.iter().enumerate() {
+            selected.copy_factors(to, self, from as usize);
+        }
+        selected
+    }
+}
+
+fn line(panel: usize, steps: usize, step: usize, within: usize) -> usize {
+    (panel * steps + step) * LINES + within / TOGETHER
+}
+
+const _: () = assert!(TOGETHER * STEP == size_of::<Line>());
