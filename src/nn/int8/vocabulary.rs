@@ -33,8 +33,8 @@ impl PackedLinear {
     /// ids) and its log-probability among them. Ties go to the lower id.
     ///
     /// Where there is more than one of the `threads`, those of the caller's rayon pool share the blocks of the
-    /// vocabulary. A block's numbers do
-    /// not depend on who computes it, and they are put together in the order of the blocks.
+    /// vocabulary. A block's numbers do not depend on who computes it, and they are put together in the order
+    /// of the blocks.
     pub fn best_tokens(&self, rows: &Rows, forbidden: usize, threads: usize) -> Vec<(u32, f32)> {
         let (panels, count) = (self.outputs().div_ceil(PANEL), rows.count());
         if count == 0 {
