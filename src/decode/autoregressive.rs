@@ -170,6 +170,27 @@ impl Sentence {
     }
 }
 
+/// The same search for one sentence, by a network that keeps nothing between passes: `best` answers, for the
+/// candidates' tokens (all as many), the best so many next tokens of each with their log-probabilities.
+///
+/// # Errors
+/// What `best` answers.
+pub fn search_prefixes(
+    room: usize,
+    options: &Search,
+    eos: u32,
+    mut best: impl FnMut(&[&[u32]], usize) -> Result<Vec<Vec<(u32, f32)>>>,
+) -> Result<Searched> {
+    let beam = options.beam.max(1);
+    let mut sentence = Sentence::new(0, room, beam);
+    while !sentence.done() {
+        let prefixes: Vec<&[u32]> = sentence.live.iter().map(|live| live.tokens.as_slice()).collect();
+        let top = best(&prefixes, beam + 1)?;
+        sentence.advance(&top, eos, options.length_penalty);
+    }
+    Ok(sentence.best(options.length_penalty))
+}
+
 fn search_batch(
     network: &Network,
     sources: &[&[u32]],

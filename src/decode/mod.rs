@@ -20,7 +20,7 @@ mod quantized;
 mod translate;
 mod translator;
 
-pub use autoregressive::{Search, Searched, search};
+pub use autoregressive::{Search, Searched, search, search_prefixes};
 pub use beam::Beam;
 pub use canvas::Canvas;
 pub use hypothesis::{Hypothesis, best_first};

@@ -196,13 +196,13 @@ pub fn require_equal_counts(a: (&Path, usize), b: (&Path, usize)) -> Result<()> 
 pub fn read_source_texts(
     data: &Data,
     max_tokens: usize,
-    tokenizer: &Tokenizer,
+    encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
 ) -> Result<(Vec<String>, Skipped)> {
     let (mut texts, mut corpus) = (Vec::new(), Corpus::default());
     for path in data.source.iter().map(|path| data.root.join(path)) {
         let bytes = read_bytes(&path)?;
         let usable = |line: &&[u8]| {
-            encode_line(line, max_tokens, &|text: &str| tokenizer.encode(text))?;
+            encode_line(line, max_tokens, &encode)?;
             let text = std::str::from_utf8(line).map_err(|_| Bad::InvalidUtf8)?;
             Ok(text.trim().to_owned())
         };

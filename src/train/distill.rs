@@ -1,5 +1,5 @@
 //! `train distill`: the training sources as an autoregressive teacher translates them (sequence-level
-//! distillation, Kim and Rush 2016). Such text is simpler and more regular than people's, which is what
+//! distillation, Kim and Rush 2016): that of `train ar`, or a Marian model. Such text is simpler and more regular than people's, which is what
 //! a model that guesses all words at once needs.
 //!
 //! The work is cut into chunks of sentences, each a file that is written whole. So a stopped run loses no
@@ -9,6 +9,7 @@
 
 mod chunk;
 mod filter;
+mod teacher;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use crate::files;
 use crate::model::{Architecture, Backend, Bundle, checksum};
 use crate::{Error, Result};
 use chunk::Chunk;
+use teacher::Teacher;
 
 /// The share of the work that one machine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,18 +103,15 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     let data = &config.data;
     let settings = config.distill.clone().unwrap_or_default();
     let folder = settings.output(&config.output);
-    let path = settings.teacher(&config.output);
-    let bundle = Bundle::open(&path)?;
-    require_teacher(&bundle, &data.source_lang, &data.target_lang)?;
-    let limit = data.max_tokens_per_sentence.min(bundle.config.shape.max_positions);
-    let (texts, skipped) = read_source_texts(data, limit, &bundle.tokenizer)?;
-    let plan = Plan::new(&settings, &bundle, &texts);
+    let teacher = Teacher::open(config, &settings, &Backend::cpu())?;
+    let limit = data.max_tokens_per_sentence.min(teacher.limit());
+    let (texts, skipped) = read_source_texts(data, limit, |text| teacher.encode(text))?;
+    let plan = Plan::new(&settings, &teacher, &texts);
     plan.claim(&folder)?;
     if Manifest::read(&folder).is_ok_and(|manifest| manifest.plan == plan) {
         return Ok(End::Finished);
     }
 
-    let network = bundle.network(&Backend::cpu())?;
     let chunks: Vec<&[String]> = texts.chunks(settings.chunk).collect();
     let own: Vec<usize> = (0..chunks.len()).filter(|&i| shard.takes(i)).collect();
     let there = own.iter().filter(|&&i| chunk_path(&folder, i).exists()).count();
@@ -132,7 +131,7 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
             progress.finish();
             return Ok(End::Interrupted);
         }
-        let chunk = Chunk::translate(chunks[index], &network, &bundle.tokenizer, &search, &settings)?;
+        let chunk = Chunk::translate(chunks[index], &teacher, &search, &settings)?;
         files::write(&path, &chunk.to_bytes()?)?;
         progress.advance();
     }
@@ -170,9 +169,9 @@ fn require_teacher(bundle: &Bundle, source: &str, target: &str) -> Result<()> {
 }
 
 impl Plan {
-    fn new(settings: &Settings, teacher: &Bundle, texts: &[String]) -> Self {
+    fn new(settings: &Settings, teacher: &Teacher, texts: &[String]) -> Self {
         Self {
-            teacher: teacher.checksum.clone(),
+            teacher: teacher.checksum().to_owned(),
             beam: settings.beam,
             length_penalty: settings.length_penalty,
             products: settings.products,

@@ -24,6 +24,7 @@ pub mod evaluate;
 pub mod fairseq;
 pub mod lexicon;
 pub mod log;
+pub mod marian;
 pub mod masking;
 mod memory;
 pub mod objective;

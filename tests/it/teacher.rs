@@ -107,6 +107,33 @@ fn shards_and_stops_give_the_text_of_one_run() {
 }
 
 #[test]
+fn a_marian_model_translates_in_the_place_of_the_teacher() {
+    let toy = Toy::new();
+    let sentences =
+        ["who has the key ?", "where is the train station ?", "the train is late .", "who has 7 keys ?"];
+    fs::write(toy.path("en"), sentences.map(|s| format!("{s}\n")).concat().repeat(3)).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/marian");
+    let config = toy.config("run", "updates = 1\n[distill]\nchunk = 5\nbeam = 4\nrepeated_ngram = 0");
+    let config = with(&config, |c| c.distill.get_or_insert_default().marian = Some(folder.clone()));
+    assert_eq!(distil(&config, "2/2"), End::Finished);
+    assert!(!toy.path("run/distilled/manifest.json").exists(), "the first half is not there yet");
+    assert_eq!(distil(&config, "1/2"), End::Finished);
+    let manifest = Manifest::read(&toy.path("run/distilled")).unwrap();
+    let (english, german) =
+        (lines(&toy.path("run/distilled/train.en")), lines(&toy.path("run/distilled/train.de")));
+    assert_eq!((manifest.kept, english.len(), german.len()), (12, 12, 12));
+    assert_eq!(english[..4], sentences);
+    assert_eq!(german[0], "wer hat den schlüssel ?");
+    assert_eq!(german[..4], german[4..8], "whatever stands in the chunk");
+    let text = fs::read_to_string(toy.path("run/distilled/manifest.json")).unwrap();
+    assert!(text.contains(&tutti::files::checksum(&folder.join("pytorch_model.bin")).unwrap()));
+
+    let error =
+        refused(&with(&config, |c| c.distill.get_or_insert_default().marian = Some(toy.path("none"))));
+    assert!(error.contains("none/config.json") && error.contains("Hugging Face"), "{error}");
+}
+
+#[test]
 fn text_of_another_plan_is_not_mixed_with_this_one() {
     let (toy, config) = with_teacher(40);
     distil(&config, "1/1");

@@ -14,6 +14,11 @@ pub struct Distill {
     /// Bundle of the teacher; `ar/bundle` in the run's output folder where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
+    /// Folder of a Marian model (OPUS-MT), to translate in the place of that teacher: config.json, model.safetensors
+    /// or pytorch_model.bin, source.spm and vocab.json, as Hugging Face gives them. `products` and `batch_tokens` say
+    /// nothing to it, and sentences are counted in its tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marian: Option<PathBuf>,
     /// Gets the text and its manifest; `distilled` in the run's output folder where left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
@@ -37,6 +42,7 @@ impl Default for Distill {
     fn default() -> Self {
         Self {
             teacher: None,
+            marian: None,
             output: None,
             beam: 4,
             length_penalty: 1.0,
@@ -69,6 +75,8 @@ impl Distill {
         {
             rule(value > 0, format!("distill.{key} is 0; it must be at least 1"))?;
         }
+        let both = self.teacher.is_some() && self.marian.is_some();
+        rule(!both, "distill.teacher and distill.marian are both given; one of them translates".to_owned())?;
         let (ratio, penalty) = (self.max_length_ratio, self.length_penalty);
         rule(ratio >= 1.0, format!("distill.max_length_ratio is {ratio}; it must be at least 1"))?;
         let fits = penalty >= 0.0 && penalty.is_finite();

@@ -5,9 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::filter::objection;
-use crate::decode::{Search, search};
-use crate::model::Network;
-use crate::text::Tokenizer;
+use super::teacher::{Teacher, Translated};
+use crate::decode::Search;
 use crate::train::config::Distill as Settings;
 use crate::{Error, Result};
 
@@ -27,23 +26,20 @@ enum Line {
 impl Chunk {
     pub fn translate(
         sentences: &[String],
-        teacher: &Network,
-        tokenizer: &Tokenizer,
+        teacher: &Teacher,
         options: &Search,
         settings: &Settings,
     ) -> Result<Self> {
-        let sources = sentences.iter().map(|s| tokenizer.encode(s)).collect::<Result<Vec<_>>>()?;
-        let found = search(teacher, &sources, options)?;
-        let outcomes = found.iter().zip(&sources).map(|(found, source)| {
-            if let Some(reason) = objection(found, source.len() - 2, settings) {
-                return Ok(Err(reason.to_owned()));
+        let outcome = |translated: Translated| {
+            let Translated { found, source, text } = translated;
+            if let Some(reason) = objection(&found, source, settings) {
+                return Err(reason.to_owned());
             }
-            let text = tokenizer.decode(&found.hypothesis.tokens)?;
             // A line is a sentence; a text of spaces would be no line.
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            Ok(if line.is_empty() { Err("empty".to_owned()) } else { Ok(line) })
-        });
-        Ok(Self { outcomes: outcomes.collect::<Result<_>>()? })
+            if line.is_empty() { Err("empty".to_owned()) } else { Ok(line) }
+        };
+        Ok(Self { outcomes: teacher.translate(sentences, options)?.into_iter().map(outcome).collect() })
     }
 
     pub fn to_bytes(&self) -> Result<Vec<u8>> {

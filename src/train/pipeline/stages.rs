@@ -13,6 +13,7 @@ use super::artifact::Artifact;
 use super::record::Inputs;
 use crate::train::config::{Config, StageName, Train, distilled_files};
 use crate::train::distill::{self, Shard};
+use crate::train::marian;
 use crate::train::run::End;
 use crate::train::{ar, cmlm, dims};
 use crate::{Error, Result};
@@ -133,9 +134,12 @@ fn distill(config: &Config) -> Result<Stage> {
     let settings = config.distill.clone().unwrap_or_default();
     let output = settings.output(&config.output);
     let mut sources = source_files(config);
-    sources.push(("distill.teacher".into(), Artifact::Bundle(settings.teacher(&config.output))));
+    sources.push(match &settings.marian {
+        Some(folder) => ("distill.marian".into(), Artifact::File(marian::weights(folder))),
+        None => ("distill.teacher".into(), Artifact::Bundle(settings.teacher(&config.output))),
+    });
     let mut own = json(&settings)?;
-    without(&mut own, &["teacher", "output", "batch_tokens"]);
+    without(&mut own, &["teacher", "marian", "output", "batch_tokens"]);
     let text = distilled_files(&output, &config.data.source_lang, &config.data.target_lang);
     Ok(Stage {
         name: StageName::Distill,

@@ -1,0 +1,216 @@
+//! A Marian model (OPUS-MT) in the place of the autoregressive teacher: the folder that Hugging Face gives,
+//! `config.json`, `model.safetensors` or `pytorch_model.bin`, `source.spm`, `vocab.json`.
+//!
+//! The network is candle-transformers'. It takes no mask for padding, so each sentence is translated alone:
+//! what stands beside it cannot change its translation. And it does not let candidates change places in its
+//! cache, so every candidate is read from its beginning: slower than our own teacher, for as long as a corpus
+//! is translated once.
+
+mod sentencepiece;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use candle_core::pickle::PthTensors;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::marian::{Config, MTModel};
+use rayon::prelude::*;
+
+use self::sentencepiece::{SPACE, SentencePiece};
+use crate::decode::{Search, Searched, search_prefixes};
+use crate::{Error, Result, files};
+
+/// What to do about a folder that is not whole.
+const HOW: &str = "a Marian model's folder has config.json, model.safetensors or pytorch_model.bin, source.spm and \
+                   vocab.json, as Hugging Face gives them (Helsinki-NLP/opus-mt-en-de, for one)";
+
+pub struct Marian {
+    config: Config,
+    model: MTModel,
+    source: SentencePiece,
+    ids: HashMap<String, u32>,
+    tokens: Vec<String>,
+    unknown: u32,
+    /// SHA-256 of the weights, in hex.
+    pub checksum: String,
+}
+
+/// The file of the weights in a model's folder, whichever is there.
+pub fn weights(folder: &Path) -> PathBuf {
+    let pickled = folder.join("pytorch_model.bin");
+    if pickled.exists() { pickled } else { folder.join("model.safetensors") }
+}
+
+impl Marian {
+    /// # Errors
+    /// [`Error::Bundle`] for a file that is missing or wrong: which, and what was expected.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let (settings, vocabulary) = (folder.join("config.json"), folder.join("vocab.json"));
+        let (pieces, weights) = (folder.join("source.spm"), weights(folder));
+        for path in [&settings, &vocabulary, &pieces, &weights] {
+            if !path.is_file() {
+                return Err(Error::bundle(path, format!("is not there; {HOW}")));
+            }
+        }
+        let config = read_config(&settings)?;
+        let ids = read_vocabulary(&vocabulary, config.vocab_size)?;
+        let missing = || Error::bundle(&vocabulary, "has no token <unk>");
+        let unknown = ids.get("<unk>").copied().ok_or_else(missing)?;
+        let mut tokens = vec![String::new(); config.vocab_size];
+        ids.iter().for_each(|(token, &id)| tokens[id as usize] = token.clone());
+        let tensors = read_tensors(&weights)?;
+        let source = SentencePiece::read(&pieces)?;
+        let variables = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let model = MTModel::new(&config, variables).map_err(|e| Error::bundle(&weights, e.to_string()))?;
+        Ok(Self { checksum: files::checksum(&weights)?, config, model, source, ids, tokens, unknown })
+    }
+
+    /// The ids of a sentence, `eos` at its end. A piece that the vocabulary lacks is `<unk>`.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let pieces = self.source.pieces(text)?;
+        let ids = pieces.iter().map(|piece| self.ids.get(piece).copied().unwrap_or(self.unknown));
+        Ok(ids.chain([self.config.eos_token_id]).collect())
+    }
+
+    /// The text of a translation.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        let pieces = tokens.iter().filter_map(|&id| self.tokens.get(id as usize));
+        pieces.cloned().collect::<String>().replace(SPACE, " ").trim().to_owned()
+    }
+
+    /// Tokens of a sentence, `eos` counted.
+    pub fn limit(&self) -> usize {
+        self.config.max_position_embeddings
+    }
+
+    /// The best translation of each of `sources`, as [`Self::encode`] gives them.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a sentence above [`Self::limit`], [`Error::Model`] for one that cannot be computed.
+    pub fn search(&self, sources: &[Vec<u32>], options: &Search) -> Result<Vec<Searched>> {
+        sources.par_iter().map(|source| self.search_one(source, options)).collect()
+    }
+
+    fn search_one(&self, source: &[u32], options: &Search) -> Result<Searched> {
+        let (limit, size) = (self.limit(), source.len());
+        if size > limit {
+            return Err(Error::TooLarge { what: "tokens of a sentence", size, limit });
+        }
+        if size <= 1 {
+            return Ok(Searched { finished: true, ..Searched::default() });
+        }
+        // The weights are shared; a copy has its own cache.
+        let mut model = self.model.clone();
+        let memory = encoded(&mut model, source)?;
+        // The start symbol and as many tokens are read.
+        let room = (2 * (size - 1) + 10).min(limit - 1);
+        search_prefixes(room, options, self.config.eos_token_id, |prefixes, count| {
+            let logits = self.logits(&mut model, &memory, prefixes)?;
+            Ok(logits.iter().map(|logits| self.top(logits, count)).collect())
+        })
+    }
+
+    /// The next token's scores after each prefix, which are all as long: `[prefixes][vocab]`.
+    fn logits(&self, model: &mut MTModel, memory: &Tensor, prefixes: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+        let start = self.config.decoder_start_token_id;
+        let ids: Vec<u32> = prefixes.iter().flat_map(|p| [&[start], *p].concat()).collect();
+        let (rows, width) = (prefixes.len(), ids.len() / prefixes.len().max(1));
+        let ids = Tensor::from_vec(ids, (rows, width), &Device::Cpu)?;
+        let memory = memory.repeat((rows, 1, 1))?;
+        model.decoder().reset_kv_cache();
+        let logits = model.decode(&ids, &memory, 0)?;
+        Ok(logits.narrow(1, width - 1, 1)?.squeeze(1)?.to_vec2()?)
+    }
+
+    /// The best `count` tokens with their log-probabilities, the best first, ties to the lower id. Padding, which
+    /// starts a translation, is never in it.
+    fn top(&self, logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum = highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();
+        let allowed = (0..).zip(logits).filter(|&(id, _)| id != self.config.pad_token_id);
+        let mut all: Vec<(u32, f32)> = allowed.map(|(id, logit)| (id, logit - sum)).collect();
+        let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if count < all.len() {
+            all.select_nth_unstable_by(count, order);
+            all.truncate(count);
+        }
+        all.sort_by(order);
+        all
+    }
+}
+
+/// The encoder's states of one sentence: `[1, len, d]`.
+fn encoded(model: &mut MTModel, source: &[u32]) -> Result<Tensor> {
+    let ids = Tensor::new(source, &Device::Cpu)?.unsqueeze(0)?;
+    model.encoder().reset_kv_cache();
+    Ok(model.encoder().forward(&ids, 0)?)
+}
+
+fn read_config(path: &Path) -> Result<Config> {
+    let wrong = |reason: String| Error::bundle(path, reason);
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let kind = value.get("model_type").and_then(|kind| kind.as_str()).unwrap_or("unknown");
+    if kind != "marian" {
+        return Err(wrong(format!(
+            "is of a model of type {kind:?}; marian is what can take the teacher's place"
+        )));
+    }
+    let config: Config = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+    let rule = |holds: bool, what: &str| if holds { Ok(()) } else { Err(wrong(what.to_owned())) };
+    let (d, vocab) = (config.d_model, config.vocab_size);
+    rule(d > 0 && d.is_multiple_of(2), "d_model must be even and more than 0")?;
+    let heads = config.decoder_attention_heads;
+    rule(heads > 0 && d.is_multiple_of(heads), "d_model must be a multiple of the number of heads")?;
+    // candle-transformers 0.11 gives the encoder the decoder's number.
+    rule(heads == config.encoder_attention_heads, "encoder and decoder must have as many heads")?;
+    rule(config.max_position_embeddings > 1, "max_position_embeddings must be at least 2")?;
+    rule(
+        config.share_encoder_decoder_embeddings && config.decoder_vocab_size.is_none_or(|size| size == vocab),
+        "the languages have vocabularies of their own; models with a common one are read",
+    )?;
+    let ids = [config.decoder_start_token_id, config.pad_token_id, config.eos_token_id];
+    rule(ids.iter().all(|&id| (id as usize) < vocab), "a special token lies outside the vocabulary")?;
+    Ok(config)
+}
+
+/// The id of each token.
+fn read_vocabulary(path: &Path, size: usize) -> Result<HashMap<String, u32>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let ids: HashMap<String, u32> =
+        serde_json::from_str(&text).map_err(|e| Error::bundle(path, e.to_string()))?;
+    match ids.iter().find(|&(_, &id)| id as usize >= size) {
+        Some((token, id)) => {
+            let reason = format!("has {token:?} as {id}, but config.json says that there are {size} tokens");
+            Err(Error::bundle(path, reason))
+        }
+        None => Ok(ids),
+    }
+}
+
+/// f32 on the CPU, by name.
+fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
+    let pickled = path.extension().is_some_and(|extension| extension == "bin");
+    let read = || -> candle_core::Result<HashMap<String, Tensor>> {
+        let mut tensors = HashMap::new();
+        if pickled {
+            let file = PthTensors::new(path, None)?;
+            for name in file.tensor_infos().keys() {
+                tensors.extend(file.get(name)?.map(|tensor| (name.clone(), tensor)));
+            }
+        } else {
+            tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+        }
+        tensors.into_iter().map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?.contiguous()?))).collect()
+    };
+    // candle's pickle reader takes some malformed files for its own mistakes.
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| Error::bundle(path, e.to_string())),
+        Err(_) => Err(Error::bundle(path, "cannot be read: it is malformed")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
