@@ -112,11 +112,15 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
         return Ok(End::Finished);
     }
 
-    let network = bundle.network(&Backend::cpu())?;
+    let backend = Backend::of_tensors(config.train.device)?;
+    let network = bundle.network(&backend)?;
     let chunks: Vec<&[String]> = texts.chunks(settings.chunk).collect();
     let own: Vec<usize> = (0..chunks.len()).filter(|&i| shard.takes(i)).collect();
     let there = own.iter().filter(|&&i| chunk_path(&folder, i).exists()).count();
     let progress = Progress::new("chunks", own.len() as u64, there as u64);
+    if let Some(reason) = backend.instead_of_gpu() {
+        progress.announce(format!("computing on the CPU: {reason}"));
+    }
     let search = Search {
         beam: settings.beam,
         length_penalty: settings.length_penalty,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tutti::model::{Dtype, Shape};
+use tutti::model::{DeviceChoice, Dtype, Shape};
 use tutti::train::config::Products;
 use tutti::train::distill::Shard;
 
@@ -94,6 +94,9 @@ pub struct BenchArgs {
     pub sentence_tokens: usize,
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
+    /// cpu, cuda:0 or auto
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
     /// Updates of each stage
     #[arg(long, default_value_t = 10)]
     pub updates: usize,
