@@ -17,10 +17,21 @@ pub struct RunArgs {
     pub overrides: Vec<String>,
 }
 
+/// For what goes on where it was stopped.
+#[derive(Args)]
+pub struct StageArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Stop after so many minutes: save what is begun and end with status 75; the same command goes on. A
+    /// validation, a chunk of distilled text or a checkpoint that is under way is finished first
+    #[arg(long, value_name = "N")]
+    pub minutes: Option<f64>,
+}
+
 #[derive(Args)]
 pub struct DistillArgs {
     #[command(flatten)]
-    pub run: RunArgs,
+    pub stage: StageArgs,
     /// Do the i-th of n parts of the work; the parts of all machines are put together in one folder
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
