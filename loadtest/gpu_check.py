@@ -7,7 +7,7 @@
 * `tests` of the pack, the library's unit tests built with `--features cuda`: each kernel and the whole network, run on
   the GPU by the same tests that hold the emulated kernels against the CPU's operations.
 * `gpu_check` of the pack, `loadtest/gpu_check` (an example of this crate): the GPU's answers against the CPU's, each sentence
-  alone against a full batch, latencies, throughput, launches.
+  alone against a full batch, latencies, throughput, launches, updates.
 * `gpu_peer.py` beside this file: the same network in PyTorch and an autoregressive decoder with a KV cache;
   what the card can do at best. It needs a Python with PyTorch: the one that runs this.
 
@@ -176,6 +176,19 @@ def launches(report):
     return lines
 
 
+def training_table(report, peers):
+    best = (peers or {}).get("ceilings", {})
+    rates = {"bf16": best.get("operations_per_second"), "f32": best.get("tf32_operations_per_second")}
+    lines = ["| stage | products | target tokens/s | ms per update | of the card's rate |", "|---|---|---:|---:|---:|"]
+    for row in report["training"]:
+        operations, rate = row["operations_per_token"], rates[row["products"]]
+        share = f"{100 * row['tokens_per_second'] * operations / rate:.1f} %" if operations and rate else "–"
+        name = "f32 (TF32)" if row["products"] == "f32" and report["device"] != "cpu" else row["products"]
+        cells = [row["stage"], name, f"{row['tokens_per_second']:,.0f}", f"{1000 * row['seconds_per_update']:.1f}", share]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def targets(report, peers, failures):
     """What issue and design ask of an H100; only said where the shape is the one they speak of."""
     lines = ["| target | measured | |", "|---|---:|---|"]
@@ -209,6 +222,7 @@ def main():
     device = ["--device", "cpu" if args.dry_run else "cuda:0"]
     shape = ["--shape", args.shape, "--seconds", str(args.seconds), "--batches", batches]
     tests = unit_tests(args, failures)
+    shape += ["--training-tokens", "256", "--training-updates", "2"] if args.dry_run else []
     check = [args.check, *device, *shape, "--model", args.model, "--text", args.text, "--sentences", str(args.sentences)]
     report = parsed(run(check, failures, "gpu_check", env=with_libraries()), failures, "gpu_check")
     peer = [sys.executable, os.path.join(HERE, "gpu_peer.py"), "--shape", args.shape, "--seconds", str(args.seconds)]
@@ -222,6 +236,7 @@ def main():
         lines += [f"{report['sentences']} sentences of `{os.path.basename(args.text)}`.", "", *check_table(report, failures), ""]
         lines += ["## Fast", "", f"{report['dtype']} on {report['device']}, random weights.", ""]
         lines += [*latency_table(report, peers), "", *throughput_table(report, peers), "", *launches(report), ""]
+        lines += ["## Training", "", "Random text and weights; forward, backward and update.", "", *training_table(report, peers), ""]
         if peers:
             best = peers["ceilings"]
             lines += [

@@ -169,15 +169,20 @@ class Autoregressive:
 
 
 def ceilings(device, seconds, small):
-    """Operations a second of a large product, bytes a second of a large copy (read and written)."""
-    dtype = torch.bfloat16
+    """Operations a second of a large product in bf16 and in TF32, bytes a second of a large copy (read and written)."""
     n = 512 if small else 8192
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    product = timed(lambda: a @ b, device, seconds)
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+    def rate(dtype):
+        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+        return 2 * n**3 / timed(lambda: a @ b, device, seconds) * 1000
+
+    rates = {"operations_per_second": rate(torch.bfloat16), "tf32_operations_per_second": rate(torch.float32)}
+    torch.backends.cuda.matmul.allow_tf32 = False
     source = torch.randn((1 << 20) if small else (1 << 29), device=device)
     to = torch.empty_like(source)
     copy = timed(lambda: to.copy_(source), device, seconds)
-    return {"operations_per_second": 2 * n**3 / product * 1000, "bytes_per_second": 8 * source.numel() / copy * 1000}
+    return {**rates, "bytes_per_second": 8 * source.numel() / copy * 1000}
 
 
 def compiled(function, wish):

@@ -2,11 +2,12 @@
 //!
 //! What the GPU answers is held against the CPU's f32 network: every wanted place of every sentence, whole
 //! translations, and each sentence alone against itself in a full batch, bit for bit. Then latencies,
-//! throughput and launches. With `--device cpu` the same checks are run on the CPU's number types, so that
-//! this program is tested where there is no GPU.
+//! throughput, launches and the speed of training. With `--device cpu` the same checks are run on the CPU's
+//! number types, so that this program is tested where there is no GPU.
 
 mod compare;
 mod speed;
+mod training;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -41,6 +42,12 @@ struct Cli {
     seconds: f64,
     #[arg(long, value_delimiter = ',', default_value = "1,8,64,256,1024,4096")]
     batches: Vec<usize>,
+    /// Padded tokens of a batch in training.
+    #[arg(long, default_value_t = 16384)]
+    training_tokens: usize,
+    /// Updates that are timed of each kind of stage.
+    #[arg(long, default_value_t = 20)]
+    training_updates: usize,
 }
 
 fn main() -> Result<()> {
@@ -63,6 +70,8 @@ fn main() -> Result<()> {
         checks.extend(compare::alone_and_together(&network, &sources, &steps, dtype)?);
     }
 
+    eprintln!("timing updates");
+    let training = training::speeds(&cli.shape, cli.device, cli.training_tokens, cli.training_updates)?;
     let backend = Backend::choose(cli.device, DtypeChoice::Auto)?;
     eprintln!("timing {backend}");
     let report = json!({
@@ -74,6 +83,7 @@ fn main() -> Result<()> {
         "latency": speed::latencies(&cli.shape, &backend, cli.seconds)?,
         "throughput": speed::throughputs(&cli.shape, &backend, cli.seconds, &cli.batches)?,
         "launches": speed::launches(&cli.shape, &backend)?,
+        "training": training,
         "floor": speed::floors(&cli.shape, backend.dtype()),
     });
     println!("{report:#}");

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What the operands of large products are in inference. Training is always in f32 (see
-/// [`crate::nn::Mode`]).
+/// What the operands of large products are in inference. Weights in training are always f32, and
+/// [`crate::nn::Mode`] says what its products are rounded to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -65,7 +65,8 @@ impl FromStr for DtypeChoice {
 }
 
 /// Where to compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
     /// The first GPU if it will do, otherwise the CPU.
     #[default]
@@ -94,6 +95,24 @@ impl FromStr for DeviceChoice {
     }
 }
 
+impl TryFrom<String> for DeviceChoice {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        match choice {
+            DeviceChoice::Auto => "auto".into(),
+            DeviceChoice::Cpu => "cpu".into(),
+            DeviceChoice::Cuda(number) => format!("cuda:{number}"),
+        }
+    }
+}
+
 /// A decision for a device and a number type.
 #[derive(Clone, Debug)]
 pub struct Backend {
@@ -101,12 +120,13 @@ pub struct Backend {
     dtype: Dtype,
     shortlist: bool,
     instead: Option<String>,
+    tensors: Device,
 }
 
 impl Backend {
     /// f32 on the CPU.
     pub fn cpu() -> Self {
-        Self { gpu: None, dtype: Dtype::F32, shortlist: true, instead: None }
+        Self { gpu: None, dtype: Dtype::F32, shortlist: true, instead: None, tensors: Device::Cpu }
     }
 
     /// Decides, asking the driver where a GPU may be meant.
@@ -116,6 +136,19 @@ impl Backend {
     /// for will not do, with what was found and what to do.
     pub fn choose(device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
         decide(device, dtype, available)
+    }
+
+    /// Decides for training, and for networks with gradients: weights and their tensors are then on the GPU
+    /// itself, in f32.
+    ///
+    /// # Errors
+    /// As [`Self::choose`]'s, and what opening the GPU may say.
+    pub fn of_tensors(device: DeviceChoice) -> Result<Self> {
+        let decided = Self::choose(device, DtypeChoice::Of(Dtype::F32))?;
+        match decided.gpu {
+            Some(number) => Ok(Self { tensors: tensors_on(number)?, ..decided }),
+            None => Ok(decided),
+        }
     }
 
     pub fn with_dtype(self, dtype: Dtype) -> Self {
@@ -142,7 +175,7 @@ impl Backend {
 
     /// Where tensors are that are not a [`super::device`] network's.
     pub fn device(&self) -> &Device {
-        &Device::Cpu
+        &self.tensors
     }
 
     /// As one would ask for it.
@@ -166,6 +199,16 @@ fn available(_: usize) -> Result<(), String> {
     Err("this tutti was built without CUDA (cargo build --features cuda)".into())
 }
 
+#[cfg(feature = "cuda")]
+fn tensors_on(number: usize) -> Result<Device> {
+    crate::nn::device::cuda::tensors::open(number)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn tensors_on(number: usize) -> Result<Device> {
+    available(number).map_err(Error::Device).map(|()| Device::Cpu)
+}
+
 fn decide(
     device: DeviceChoice,
     dtype: DtypeChoice,
@@ -174,14 +217,14 @@ fn decide(
     use Dtype::{Bf16, F16, F32, Q8};
     use DtypeChoice::{Auto, Of};
     let on_cpu = |instead: Option<String>| match dtype {
-        Auto | Of(Q8) => Ok(Backend { gpu: None, dtype: Q8, shortlist: true, instead }),
-        Of(F32) => Ok(Backend { gpu: None, dtype: F32, shortlist: true, instead }),
+        Auto | Of(Q8) => Ok(Backend { dtype: Q8, instead, ..Backend::cpu() }),
+        Of(F32) => Ok(Backend { dtype: F32, instead, ..Backend::cpu() }),
         Of(Bf16 | F16) => Err(instead),
     };
     let on_gpu = |number| match dtype {
         Of(Q8) => None,
-        Of(dtype) => Some(Backend { gpu: Some(number), dtype, shortlist: true, instead: None }),
-        Auto => Some(Backend { gpu: Some(number), dtype: Bf16, shortlist: true, instead: None }),
+        Of(dtype) => Some(Backend { gpu: Some(number), dtype, ..Backend::cpu() }),
+        Auto => Some(Backend { gpu: Some(number), dtype: Bf16, ..Backend::cpu() }),
     };
     let name = |dtype| if let Of(dtype) = dtype { Dtype::name(dtype) } else { "auto" };
     match device {
@@ -194,7 +237,9 @@ fn decide(
             };
             match available(number) {
                 Ok(()) => Ok(backend),
-                Err(reason) => Err(Error::Device(format!("{reason}. --device cpu needs no GPU"))),
+                Err(reason) => Err(Error::Device(format!(
+                    "{reason}. --device cpu (in training train.device = \"cpu\") needs no GPU"
+                ))),
             }
         }
         DeviceChoice::Auto => {

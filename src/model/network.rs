@@ -196,9 +196,7 @@ impl Network {
     /// The states at chosen places: flat indices `row · target + position` into `states [rows,
     /// target, d]`; the answer is `[places, d]`.
     pub fn select(&self, states: &Tensor, places: Vec<u32>) -> Result<Tensor> {
-        let count = places.len();
-        let index = Tensor::from_vec(places, count, &self.device)?;
-        states.flatten_to(1)?.index_select(&index, 0)
+        ops::select(&states.flatten_to(1)?, places)
     }
 
     /// Scores over the vocabulary: `[places, d] -> [places, vocab]`.

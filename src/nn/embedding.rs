@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use super::ops;
+
 /// A table of `[count, width]`.
 #[derive(Clone, Debug)]
 pub struct Embedding {
@@ -24,7 +26,7 @@ impl Embedding {
     /// `ids [rows, len] -> [rows, len, width]`
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let (rows, len) = ids.dims2()?;
-        self.table.index_select(&ids.flatten_all()?, 0)?.reshape((rows, len, ()))
+        ops::embed(&self.table, &ids.flatten_all()?)?.reshape((rows, len, ()))
     }
 
     /// `len` rows of the table from `start` on: `[1, len, width]`.

@@ -33,7 +33,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let settings = config.ar.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
-    let backend = Backend::cpu();
+    let backend = Backend::of_tensors(train.device)?;
     let shape = plain_shape(config, &tokenizer)?;
     let positions = shape.max_positions;
     let limit = data.max_tokens_per_sentence.min(positions);

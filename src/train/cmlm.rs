@@ -57,7 +57,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let (train, data) = (&config.train, &config.data);
     require_finished(data)?;
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
-    let backend = Backend::cpu();
+    let backend = Backend::of_tensors(train.device)?;
     let shape = shape(config, &tokenizer)?;
     let positions = shape.max_positions;
     let limit = data.max_tokens_per_sentence.min(positions);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::corpus::OnBadLine;
 use super::optimizer::AdamW;
 use super::schedule::Schedule;
+use crate::model::DeviceChoice;
 use crate::nn::gemm::Precision;
 use crate::{Error, Result};
 
@@ -95,6 +96,9 @@ pub struct Tokenizer {
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
     pub seed: u64,
+    /// Where to compute: `cpu`, `cuda:0` (or another), or `auto`, the first GPU that will do, else the CPU.
+    /// Distilling takes it from here too. One device gives the same weights each time, another may not.
+    pub device: DeviceChoice,
     /// Bundle whose weights a new run of `train cmlm` begins with: of the same shape and tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -145,7 +149,8 @@ pub struct Train {
 #[serde(rename_all = "lowercase")]
 pub enum Products {
     F32,
-    /// Twice as fast on a CPU with AVX512-BF16, the same as `f32` on others.
+    /// Twice as fast on a CPU with AVX512-BF16, the same as `f32` on others; on a GPU in its tensor cores, where
+    /// `f32` is TF32.
     Bf16,
 }
 
@@ -174,6 +179,7 @@ impl Default for Train {
     fn default() -> Self {
         Self {
             seed: 1,
+            device: DeviceChoice::Cpu,
             init: None,
             dropout: 0.1,
             label_smoothing: 0.1,

@@ -49,7 +49,11 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     if !settings.unsupervised {
         require_finished(data)?;
     }
-    let backend = Backend::cpu();
+    let backend = Backend::of_tensors(train.device)?;
+    if backend.gpu().is_some() && settings.teacher_dtype == Dtype::Q8 {
+        let reason = "dims.teacher_dtype = \"q8\" computes on the CPU; on a GPU it must be \"f32\"";
+        return Err(Error::Config(reason.into()));
+    }
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;
     let (shape, tokenizer) = (bundle.config.shape.clone(), bundle.tokenizer.clone());

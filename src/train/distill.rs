@@ -103,7 +103,8 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     let data = &config.data;
     let settings = config.distill.clone().unwrap_or_default();
     let folder = settings.output(&config.output);
-    let teacher = Teacher::open(config, &settings, &Backend::cpu())?;
+    let backend = Backend::of_tensors(config.train.device)?;
+    let teacher = Teacher::open(config, &settings, &backend)?;
     let limit = data.max_tokens_per_sentence.min(teacher.limit());
     let (texts, skipped) = read_source_texts(data, limit, |text| teacher.encode(text))?;
     let plan = Plan::new(&settings, &teacher, &texts);
@@ -116,6 +117,9 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     let own: Vec<usize> = (0..chunks.len()).filter(|&i| shard.takes(i)).collect();
     let there = own.iter().filter(|&&i| chunk_path(&folder, i).exists()).count();
     let progress = Progress::new("chunks", own.len() as u64, there as u64);
+    if let Some(reason) = backend.instead_of_gpu() {
+        progress.announce(format!("computing on the CPU: {reason}"));
+    }
     let search = Search {
         beam: settings.beam,
         length_penalty: settings.length_penalty,

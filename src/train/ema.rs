@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::checkpoint::Tensors;
 use super::memory;
 use crate::Result;
+use crate::nn::ops::{Way, way};
 
 const CHUNK: usize = 1 << 14;
 
@@ -38,7 +39,16 @@ impl Ema {
     pub fn update(&mut self) -> Result<()> {
         let (decay, fresh) = (self.decay as f32, (1.0 - self.decay) as f32);
         for Pair { weight, average } in self.pairs.values() {
-            if !weight.device().is_cpu() {
+            #[cfg(feature = "cuda")]
+            if weight.device().is_cuda() {
+                use crate::nn::device::{Argument, Grid, Training, cuda::tensors::launch_in_place};
+                let count = weight.elem_count();
+                let rest = [Argument::U32(count as u32), decay.into(), fresh.into()];
+                let tensors = [average.as_tensor(), weight.as_tensor()];
+                launch_in_place(Training::Ema.into(), Grid::values(count), &tensors, &rest)?;
+                continue;
+            }
+            if way(weight) != Way::Cpu {
                 let kept = average.as_detached_tensor().affine(self.decay, 0.0)?;
                 let new = weight.as_detached_tensor().affine(1.0 - self.decay, 0.0)?;
                 average.set(&(kept + new)?)?;
@@ -100,6 +110,39 @@ mod tests {
         ema.update().unwrap();
         assert_eq!(average(&ema), [2.75, 4.5]);
         assert_eq!(var.to_vec1::<f32>().unwrap(), [5.0, 0.0]);
+    }
+
+    #[test]
+    fn every_way_averages_alike() {
+        use crate::nn::device::{Argument, Grid, Training, emulated};
+        use crate::nn::ops::by;
+        let (start, now) = ([1f32, -8.0, 0.3], [5f32, 0.0, -0.7]);
+        let moved = |way| {
+            by(way, || {
+                let (var, named) = weights(&start);
+                let mut ema = Ema::new(named, 0.9).unwrap();
+                var.set(&candle_core::Tensor::new(&now, &Device::Cpu).unwrap()).unwrap();
+                ema.update().unwrap();
+                average(&ema)
+            })
+        };
+        let expected = moved(Way::Cpu);
+        let mut averages = start;
+        let at = |values: *const f32| Argument::Address(values as u64);
+        let arguments = [
+            at(averages.as_mut_ptr()),
+            at(now.as_ptr()),
+            Argument::U32(3),
+            0.9f32.into(),
+            (0.1f64 as f32).into(),
+        ];
+        emulated::run(Training::Ema.into(), Grid::values(3), &arguments, false).unwrap();
+        for found in [moved(Way::Stock), averages.to_vec()] {
+            assert!(
+                found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6),
+                "{found:?}, not {expected:?}"
+            );
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! saved and loaded, no decay on biases and norms, clipping by the global norm, and a guard against
 //! gradients that are not finite.
 //!
-//! On the CPU an update is one pass over parameters, gradients and moments, in place; another device
-//! runs the same equations as tensor operations. Parameters are visited in the order of their names, and
+//! On the CPU, and on a GPU by a kernel, an update is one pass over parameters, gradients and moments, in
+//! place; another device runs the same equations as tensor operations. Parameters are visited in the order of their names, and
 //! sums have a fixed shape, so an update does not depend on the number of threads.
 //! Knows no network: parameters are named variables.
 
@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
+use crate::nn::ops::{Way, way};
 use crate::{Error, Result};
 
+mod device;
 mod host;
 
 /// The settings of a run.
@@ -109,11 +111,23 @@ impl Optimizer {
     /// Errors: a parameter without a gradient, which means that a layer cuts the backward pass;
     /// too many updates in a row whose gradient is not finite.
     pub fn step(&mut self, gradients: &GradStore, scale: f64, learning_rate: f64) -> Result<Outcome> {
+        self.step_and_read(gradients, scale, learning_rate, &[]).map(|(outcome, _)| outcome)
+    }
+
+    /// The same, and the values of f32 `scalars`, which a GPU sends with the norm: the host waits once.
+    pub fn step_and_read(
+        &mut self,
+        gradients: &GradStore,
+        scale: f64,
+        learning_rate: f64,
+        scalars: &[Tensor],
+    ) -> Result<(Outcome, Vec<f32>)> {
         let gradients = self.gradients_by_name(gradients)?;
-        let norm = scale.abs() * global_norm(&gradients)?;
+        let (squares, values) = read(&gradients, scalars)?;
+        let norm = scale.abs() * squares.sqrt();
         if !norm.is_finite() {
             self.skip(norm)?;
-            return Ok(Outcome { norm, applied: false });
+            return Ok((Outcome { norm, applied: false }, values));
         }
         self.counters.applied += 1;
         self.counters.skipped_in_a_row = 0;
@@ -121,7 +135,7 @@ impl Optimizer {
         for (slot, gradient) in self.slots.values_mut().zip(&gradients) {
             slot.update(gradient, coefficients)?;
         }
-        Ok(Outcome { norm, applied: true })
+        Ok((Outcome { norm, applied: true }, values))
     }
 
     /// Updates applied so far.
@@ -221,23 +235,11 @@ impl Optimizer {
 }
 
 impl Slot {
-    /// m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  p ← (1−ηλ)p − η·m̂ / (√v̂ + ε)
     fn update(&mut self, gradient: &Tensor, c: Coefficients) -> Result<()> {
         let c = if self.decays { c } else { Coefficients { keep: 1.0, ..c } };
         match &mut self.moments {
             Moments::Host { first, second } => host::update(&self.var, gradient, first, second, c)?,
-            Moments::Device { first, second } => {
-                let g = gradient.affine(f64::from(c.gradient), 0.0)?;
-                let m =
-                    (first.affine(f64::from(c.beta1), 0.0)? + g.affine(f64::from(1.0 - c.beta1), 0.0)?)?;
-                let v = (second.affine(f64::from(c.beta2), 0.0)?
-                    + g.sqr()?.affine(f64::from(1.0 - c.beta2), 0.0)?)?;
-                let denominator = v.sqrt()?.affine(f64::from(c.second_scale), f64::from(c.eps))?;
-                let step = (&m / denominator)?.affine(f64::from(c.rate), 0.0)?;
-                let kept = self.var.as_detached_tensor().affine(f64::from(c.keep), 0.0)?;
-                self.var.set(&(kept - step)?)?;
-                (*first, *second) = (m, v);
-            }
+            Moments::Device { first, second } => device::update(&self.var, gradient, first, second, c)?,
         }
         Ok(())
     }
@@ -250,11 +252,15 @@ impl Moments {
     }
 
     fn from_tensors(first: &Tensor, second: &Tensor, device: &Device) -> Result<Self> {
-        if device.is_cpu() {
+        if way(first) == Way::Cpu && device.is_cpu() {
             let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
             return Ok(Self::Host { first: flat(first)?, second: flat(second)? });
         }
-        Ok(Self::Device { first: first.to_device(device)?, second: second.to_device(device)? })
+        // Memory of their own: a GPU changes them in place.
+        Ok(Self::Device {
+            first: first.to_device(device)?.copy()?,
+            second: second.to_device(device)?.copy()?,
+        })
     }
 
     fn tensors(&self, var: &Var) -> Result<(Tensor, Tensor)> {
@@ -266,16 +272,17 @@ impl Moments {
     }
 }
 
-fn global_norm(gradients: &[Tensor]) -> Result<f64> {
+/// Σ g² over all gradients, and the values of `scalars`.
+fn read(gradients: &[Tensor], scalars: &[Tensor]) -> Result<(f64, Vec<f32>)> {
+    if gradients.iter().any(|gradient| way(gradient) != Way::Cpu) {
+        return device::read(gradients, scalars);
+    }
     let mut squares = 0.0;
     for gradient in gradients {
-        squares += if gradient.device().is_cpu() {
-            host::sum_of_squares(gradient)?
-        } else {
-            f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?)
-        };
+        squares += host::sum_of_squares(gradient)?;
     }
-    Ok(squares.sqrt())
+    let values = scalars.iter().map(Tensor::to_scalar).collect::<candle_core::Result<_>>()?;
+    Ok((squares, values))
 }
 
 fn find<'a>(state: &'a HashMap<String, Tensor>, name: &str, dims: &[usize]) -> Result<&'a Tensor> {

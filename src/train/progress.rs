@@ -60,6 +60,11 @@ impl Progress {
         self.bar.println(line);
     }
 
+    /// A line above the bar, or on standard error where there is none: for what nobody may miss.
+    pub fn announce(&self, line: impl AsRef<str>) {
+        self.bar.suspend(|| eprintln!("{}", line.as_ref()));
+    }
+
     pub fn finish(&self) {
         self.bar.abandon();
     }

@@ -31,7 +31,7 @@ use crate::decode::Search;
 use crate::model::{Backend, Network, Shape};
 use crate::text::Tokenizer;
 use crate::{Error, Result};
-use sums::{Means, Update};
+use sums::{Means, Pending, Update};
 
 const SAMPLES: usize = 3;
 
@@ -175,6 +175,9 @@ impl<'a, O: Objective> Run<'a, O> {
             log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
         self.log.write(&Event::Start(start))?;
         let progress = Progress::new("updates", self.stage.train.updates, self.state.update);
+        if let Some(reason) = self.backend.instead_of_gpu() {
+            progress.announce(format!("computing on the CPU: {reason}"));
+        }
         let done = self.go_on(stop, &progress);
         progress.finish();
         let reason = match &done {
@@ -256,7 +259,7 @@ impl<'a, O: Objective> Run<'a, O> {
     fn update(&mut self, update: u64, rate: f64) -> Result<Update> {
         let accumulate = self.stage.train.accumulate as u64;
         let mut gradients: Option<GradStore> = None;
-        let mut result = Update::default();
+        let (mut result, mut pending) = (Update::default(), Pending::default());
         for micro in 0..accumulate {
             let losses = self.losses((update - 1) * accumulate + micro)?;
             let fresh = (&losses.total * losses.masked_tokens as f64)?.backward()?;
@@ -264,12 +267,15 @@ impl<'a, O: Objective> Run<'a, O> {
                 None => gradients = Some(fresh),
                 Some(sum) => sum.extend(fresh)?,
             }
-            result.add(&losses)?;
+            result.count(&losses);
+            pending.add(&losses);
         }
         let Some(gradients) = gradients else {
             return Err(Error::Config("train.accumulate must be at least 1".into()));
         };
-        let outcome = self.optimizer.step(&gradients, 1.0 / result.masked_tokens as f64, rate)?;
+        let scale = 1.0 / result.masked_tokens as f64;
+        let (outcome, values) = self.optimizer.step_and_read(&gradients, scale, rate, &pending.scalars)?;
+        result.read(&pending, &values);
         if let (true, Some(ema)) = (outcome.applied, &mut self.ema) {
             ema.update()?;
         }

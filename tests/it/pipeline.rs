@@ -376,3 +376,43 @@ fn begun_dims(toy: &Toy) -> Vec<u8> {
     object.retain(|key, _| ["stage", "digest", "inputs", "seconds"].contains(&key.as_str()));
     serde_json::to_vec(&value).unwrap()
 }
+
+#[test]
+fn a_run_whose_time_is_over_says_so_and_the_same_command_goes_on() {
+    let toy = toy(&["limited", "straight"]);
+    let limited = |minutes: &str| {
+        let mut command = train(&toy, "limited", &[]);
+        let output = command.args(["--minutes", minutes]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, said) = limited("0");
+    assert_eq!(status, Some(75), "{said}");
+    assert!(said.contains("--minutes is over") && said.contains("goes on"), "{said}");
+    // However often it is cut short on the way.
+    let calls = (0..200).map(|_| limited("0.01").0).take_while(|&status| status == Some(75)).count();
+    let (status, said) = limited("60");
+    assert_eq!(status, Some(0), "{calls} calls: {said}");
+
+    run_well(&toy, "straight", &[]);
+    let weights = |run: &str| toy.path(run).join("dims/bundle").join(Bundle::WEIGHTS);
+    assert_same_file(&weights("limited"), &weights("straight"));
+
+    let (status, said) = limited("nan");
+    assert!(status == Some(1) && said.contains("--minutes NaN is no time"), "{said}");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_and_auto_goes_on_without_it() {
+    // A machine with a GPU has nothing to show here.
+    let toy = toy(&["gpu"]);
+    if tutti::model::Backend::choose("cuda:0".parse().unwrap(), "f32".parse().unwrap()).is_ok() {
+        return;
+    }
+    let (success, said) = run(&toy, "gpu", &["train.device=cuda:0", "train.tensorboard=false"]);
+    assert!(!success && said.contains("train.device"), "{said}");
+    let said = run_well(&toy, "gpu", &["train.device=auto"]);
+    assert!(said.contains("computing on the CPU"), "{said}");
+    let config = fs::read_to_string(toy.path("gpu.toml")).unwrap();
+    assert!(!config.contains("device"), "the default is the CPU");
+    assert!(run_well(&toy, "gpu", &[]).contains("is there"), "another device does not make it anew");
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tutti::model::{Dtype, Shape};
+use tutti::model::{DeviceChoice, Dtype, Shape};
 use tutti::train::config::Products;
 use tutti::train::distill::Shard;
 
@@ -17,10 +17,21 @@ pub struct RunArgs {
     pub overrides: Vec<String>,
 }
 
+/// For what goes on where it was stopped.
+#[derive(Args)]
+pub struct StageArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Stop after so many minutes: save what is begun and end with status 75; the same command goes on. A
+    /// validation, a chunk of distilled text or a checkpoint that is under way is finished first
+    #[arg(long, value_name = "N")]
+    pub minutes: Option<f64>,
+}
+
 #[derive(Args)]
 pub struct DistillArgs {
     #[command(flatten)]
-    pub run: RunArgs,
+    pub stage: StageArgs,
     /// Do the i-th of n parts of the work; the parts of all machines are put together in one folder
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
@@ -94,6 +105,9 @@ pub struct BenchArgs {
     pub sentence_tokens: usize,
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
+    /// cpu, cuda:0 or auto
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
     /// Updates of each stage
     #[arg(long, default_value_t = 10)]
     pub updates: usize,

@@ -1,16 +1,18 @@
 //! `train`: everything that produces weights. Thin: it reads the command line and calls the library.
 
 mod arguments;
+mod limit;
 mod scores;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, anyhow, bail};
 use arguments::{
     AverageArgs, Averaged, BenchArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom, ReportArgs,
-    RunArgs, ShortlistArgs,
+    RunArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
 use tutti::model::Bundle;
@@ -36,17 +38,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Go through all stages of a run that are not done yet, from text to student
-    Run(RunArgs),
+    Run(StageArgs),
     /// Learn the vocabulary of both languages from the training text
     Tokenizer(RunArgs),
     /// Train an autoregressive teacher; goes on from the last checkpoint
-    Ar(RunArgs),
+    Ar(StageArgs),
     /// Translate the training text with the autoregressive teacher; goes on where it was stopped
     Distill(DistillArgs),
     /// Train a CMLM; goes on from the last checkpoint in the output folder
-    Cmlm(RunArgs),
+    Cmlm(StageArgs),
     /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
-    Dims(RunArgs),
+    Dims(StageArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
     /// Take over a model that was trained elsewhere
@@ -65,49 +67,41 @@ enum Command {
 /// candle's backward pass recurses once for each op of the tape.
 const STACK_BYTES: usize = 256 << 20;
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     allocator::keep_freed_memory();
     let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
+    let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
         Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
-        Command::Tokenizer(args) => stage(&args, vocabulary::run, |config| config.tokenizer.path.clone()),
+        Command::Tokenizer(run) => {
+            let args = StageArgs { run, minutes: None };
+            stage(&args, vocabulary::run, |config| config.tokenizer.path.clone())
+        }
         Command::Ar(args) => {
             stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
         }
         Command::Distill(args) => distill_text(&args),
         Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
         Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
-        Command::Average(args) => average_bundle(&args),
-        Command::Import(ImportFrom::Fairseq(args)) => import_fairseq(args),
-        Command::Bench(args) => bench_updates(&args),
-        Command::Shortlist(args) => learn_shortlist(&args),
-        Command::Evaluate(args) => scores::evaluate_bundle(&args),
-        Command::Report(args) => scores::report_models(args),
+        Command::Average(args) => done(average_bundle(&args)),
+        Command::Import(ImportFrom::Fairseq(args)) => done(import_fairseq(args)),
+        Command::Bench(args) => done(bench_updates(&args)),
+        Command::Shortlist(args) => done(learn_shortlist(&args)),
+        Command::Evaluate(args) => done(scores::evaluate_bundle(&args)),
+        Command::Report(args) => done(scores::report_models(args)),
     })?;
     thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
 }
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
-/// What the first Ctrl-C sets; the second one ends the program.
-fn stop_flag() -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("saving what is begun, then stopping; once more to stop at once");
-    })?;
-    Ok(&STOP)
-}
-
-fn distill_text(args: &DistillArgs) -> Result<()> {
-    let stop = stop_flag()?;
-    let config = Config::read(&args.run.config, &args.run.overrides)?;
+fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
+    let config = Config::read(&args.stage.run.config, &args.stage.run.overrides)?;
+    let stop = limit::stop_flag(args.stage.minutes)?;
     let folder = config.distill.clone().unwrap_or_default().output(&config.output);
     match (distill::run(&config, args.shard, stop)?, Manifest::read(&folder)) {
-        (End::Interrupted, _) => eprintln!("stopped; the same command goes on from here"),
+        (End::Interrupted, _) => return Ok(limit::interrupted("stopped")),
         (End::Finished, Err(_)) => {
             eprintln!("done with this shard; {} waits for the others", folder.join("chunks").display());
         }
@@ -118,18 +112,18 @@ fn distill_text(args: &DistillArgs) -> Result<()> {
             eprintln!("done: {}: {kept} pairs; dropped: {}", folder.display(), reasons.join(", "));
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a stage until it is done or Ctrl-C; `output` is the stage's folder.
-fn stage(args: &RunArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<()> {
-    let stop = stop_flag()?;
-    let config = Config::read(&args.config, &args.overrides)?;
+/// Runs a stage until it is done, its time is over, or Ctrl-C; `output` is the stage's folder.
+fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
+    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let stop = limit::stop_flag(args.minutes)?;
     match run(&config, stop)? {
         End::Finished => eprintln!("done: {}", output(&config).display()),
-        End::Interrupted => eprintln!("saved; the same command goes on from here"),
+        End::Interrupted => return Ok(limit::interrupted("saved")),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn ar_settings(config: &Config) -> tutti::train::config::Ar {
@@ -198,9 +192,9 @@ fn import_fairseq(args: FairseqArgs) -> Result<()> {
 }
 
 fn bench_updates(args: &BenchArgs) -> Result<()> {
-    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, updates, seed, json } =
+    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, seed, json } =
         args.clone();
-    let options = Options { shape, products, batch_tokens, sentence_tokens, dropout, updates, seed };
+    let options = Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, seed };
     let measured = bench::run(&options)?;
     if json {
         return print(&serde_json::to_string_pretty(&measured)?);

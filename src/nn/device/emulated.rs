@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Address, Argument, Counts, Device, Element, Grid, Kernel, Product, Then};
+use super::{Address, Argument, Counts, Device, Element, Grid, Kernel, Product, Then, Training};
 use crate::{Error, Result};
 
 unsafe extern "C" {
@@ -61,12 +61,11 @@ impl Library {
             if found.is_null() { Err(std::io::Error::other(format!("no {name:?}"))) } else { Ok(found) }
         };
         let mut entries = HashMap::new();
-        for element in [Element::F32, Element::Bf16, Element::F16] {
-            for kernel in Kernel::all(element) {
-                let entry = symbol(&format!("{}_entry", kernel.name()))?;
-                // SAFETY: every such function of emulated.h is of this type.
-                entries.insert(kernel, unsafe { std::mem::transmute::<*mut c_void, Entry>(entry) });
-            }
+        let inference = [Element::F32, Element::Bf16, Element::F16].into_iter().flat_map(Kernel::all);
+        for kernel in inference.chain(Training::ALL.map(Kernel::Training)) {
+            let entry = symbol(&format!("{}_entry", kernel.name()))?;
+            // SAFETY: every such function of emulated.h is of this type.
+            entries.insert(kernel, unsafe { std::mem::transmute::<*mut c_void, Entry>(entry) });
         }
         // SAFETY: as emulated.h declares it.
         let launch = unsafe { std::mem::transmute::<*mut c_void, Launch>(symbol("emulated_launch")?) };
@@ -136,6 +135,31 @@ impl Emulated {
     }
 }
 
+/// Runs a kernel on memory of the CPU, which the arguments name rightly.
+pub fn run(kernel: Kernel, grid: Grid, arguments: &[Argument], backwards: bool) -> Result<()> {
+    let mut values: Vec<u64> = arguments
+        .iter()
+        .map(|argument| match *argument {
+            Argument::Address(address) => address,
+            Argument::U32(value) => u64::from(value),
+            Argument::F32(value) => u64::from(value.to_bits()),
+        })
+        .collect();
+    let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| std::ptr::from_mut(v).cast()).collect();
+    let library = Library::get();
+    let shared = u32::try_from(grid.shared_floats * 4).unwrap();
+    let stood = (library.launch)(
+        library.entries[&kernel],
+        grid.width,
+        grid.height,
+        grid.threads,
+        shared,
+        pointers.as_mut_ptr(),
+        c_int::from(backwards),
+    );
+    if stood == 0 { Ok(()) } else { Err(Error::Device(format!("{}: a block stands still", kernel.name()))) }
+}
+
 impl Device for Emulated {
     type Buffer = Memory;
 
@@ -177,14 +201,6 @@ impl Device for Emulated {
 
     fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<()> {
         self.note(format!("{} {grid:?} {arguments:?}", kernel.name()));
-        let mut values: Vec<u64> = arguments
-            .iter()
-            .map(|argument| match *argument {
-                Argument::Address(address) => address,
-                Argument::U32(value) => u64::from(value),
-                Argument::F32(value) => u64::from(value.to_bits()),
-            })
-            .collect();
         for argument in arguments {
             match argument {
                 Argument::Address(0) => {}
@@ -192,24 +208,7 @@ impl Device for Emulated {
                 _ => {}
             }
         }
-        let mut pointers: Vec<*mut c_void> =
-            values.iter_mut().map(|v| std::ptr::from_mut(v).cast()).collect();
-        let library = Library::get();
-        let shared = u32::try_from(grid.shared_floats * 4).unwrap();
-        let stood = (library.launch)(
-            library.entries[&kernel],
-            grid.width,
-            grid.height,
-            grid.threads,
-            shared,
-            pointers.as_mut_ptr(),
-            c_int::from(self.backwards),
-        );
-        if stood == 0 {
-            Ok(())
-        } else {
-            Err(Error::Device(format!("{}: a block stands still", kernel.name())))
-        }
+        run(kernel, grid, arguments, self.backwards)
     }
 
     fn product(&self, p: &Product) -> Result<()> {

@@ -13,12 +13,14 @@ pub mod emulated;
 mod found;
 #[cfg(test)]
 mod tests;
+mod training;
 
 use std::fmt::Debug;
 
 use half::{bf16, f16};
 
 use crate::Result;
+pub use training::Training;
 
 /// Where something lies in the device's memory, in bytes. 0 is nowhere.
 pub type Address = u64;
@@ -62,7 +64,7 @@ impl Element {
     }
 }
 
-/// The functions of `kernels.cu`, which says what each takes.
+/// The functions of `kernels.cu` and `training.cuh`, which say what each takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     Embed(Element),
@@ -71,6 +73,7 @@ pub enum Kernel {
     Attention(Element, Columns),
     BestToken,
     LengthClasses,
+    Training(Training),
 }
 
 /// Values of a head that each lane of a warp sums up.
@@ -125,6 +128,7 @@ impl Kernel {
             Self::Attention(F16, Four) => "attention4_f16",
             Self::BestToken => "best_token_f32",
             Self::LengthClasses => "length_classes_f32",
+            Self::Training(kernel) => kernel.name(),
         }
     }
 }

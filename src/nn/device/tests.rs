@@ -91,7 +91,7 @@ fn machines(element: Element) -> Vec<Box<dyn Machine>> {
 fn run(kernel: Kernel, grid: Grid, to: Element, count: usize, inputs: &[Input]) -> Vec<f32> {
     let element = match kernel {
         Kernel::Embed(element) | Kernel::Norm(element) | Kernel::Attention(element, _) => element,
-        Kernel::BestToken | Kernel::LengthClasses => Element::F32,
+        Kernel::BestToken | Kernel::LengthClasses | Kernel::Training(_) => Element::F32,
     };
     let found: Vec<_> =
         machines(element).iter().map(|machine| machine.run(kernel, grid, to, count, inputs)).collect();

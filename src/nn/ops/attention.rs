@@ -10,6 +10,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Te
 use rayon::prelude::*;
 
 use super::cpu::{axpy, dot, exp, max, sum_by, values, with_values};
+use super::way::{Way, way};
 
 /// Which positions of its own sentence a position sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +37,18 @@ pub fn self_attention(qkv: &Tensor, lengths: &Arc<[usize]>, heads: usize, sight:
     let (rows, len, triple) = qkv.dims3()?;
     let width = triple / 3;
     check(rows, len, width, heads, lengths)?;
-    if qkv.device().is_cpu() {
-        let shape = Attention { rows, queries: len, keys: len, width, heads, sight };
-        return qkv.contiguous()?.apply_op1(SelfOp { shape, lengths: lengths.clone() });
-    }
     let part = |i| qkv.narrow(2, i * width, width);
-    plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight)
+    match way(qkv) {
+        Way::Cpu => {
+            let shape = Attention { rows, queries: len, keys: len, width, heads, sight };
+            qkv.contiguous()?.apply_op1(SelfOp { shape, lengths: lengths.clone() })
+        }
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => {
+            super::kernels::attention(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight)
+        }
+        Way::Stock => plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight),
+    }
 }
 
 /// `query [rows, target, width]`, `keys_values [rows, source, 2 · width]` → `[rows, target, width]`.
@@ -59,13 +66,19 @@ pub fn cross_attention(
     }
     check(rows, len, width, heads, lengths)?;
     check(rows, source, width, heads, source_lengths)?;
-    if query.device().is_cpu() {
-        let shape = Attention { rows, queries: len, keys: source, width, heads, sight: Sight::Whole };
-        let op = CrossOp { shape, lengths: lengths.clone(), source_lengths: source_lengths.clone() };
-        return query.contiguous()?.apply_op2(&keys_values.contiguous()?, op);
+    let (part, sight) = (|i| keys_values.narrow(2, i * width, width), Sight::Whole);
+    match way(query) {
+        Way::Cpu => {
+            let shape = Attention { rows, queries: len, keys: source, width, heads, sight };
+            let op = CrossOp { shape, lengths: lengths.clone(), source_lengths: source_lengths.clone() };
+            query.contiguous()?.apply_op2(&keys_values.contiguous()?, op)
+        }
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => {
+            super::kernels::attention(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, sight)
+        }
+        Way::Stock => plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, sight),
     }
-    let part = |i| keys_values.narrow(2, i * width, width);
-    plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, Sight::Whole)
 }
 
 fn check(rows: usize, len: usize, width: usize, heads: usize, lengths: &[usize]) -> Result<()> {

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail}
 use rayon::prelude::*;
 
 use super::cpu::{exp, for_rows, max, sum_by, values, with_values};
+use super::way::{Way, way};
 
 /// Mean over rows of `(1 - ε) · nll(gold) + ε · mean over allowed classes of nll`, a scalar.
 ///
@@ -19,10 +20,11 @@ pub fn cross_entropy(logits: &Tensor, gold: &Arc<[u32]>, smoothing: f32, forbidd
     if gold.iter().any(|&g| (g as usize) < forbidden || g as usize >= classes) {
         bail!("cross entropy: a gold class lies outside {forbidden}..{classes}");
     }
-    if logits.device().is_cpu() {
-        logits.contiguous()?.apply_op1(CrossEntropy { gold: gold.clone(), smoothing, forbidden })
-    } else {
-        plain(logits, gold, smoothing, forbidden)
+    match way(logits) {
+        Way::Cpu => logits.contiguous()?.apply_op1(CrossEntropy { gold: gold.clone(), smoothing, forbidden }),
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => super::kernels::cross_entropy(logits, gold, smoothing, forbidden),
+        Way::Stock => plain(logits, gold, smoothing, forbidden),
     }
 }
 

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail}
 use rayon::prelude::*;
 
 use super::cpu::{exp, for_rows, max, sum_by, sum_by_pairs, values, with_values};
+use super::way::{Way, way};
 
 /// Mean over rows of KL( softmax(teacher / τ) ‖ softmax(student) ) in nats, a scalar.
 ///
@@ -20,11 +21,14 @@ pub fn divergence(student: &Tensor, teacher: &Tensor, temperature: f32, forbidde
     if temperature <= 0.0 || !temperature.is_finite() {
         bail!("divergence: the temperature is {temperature}; it must be more than 0");
     }
-    if student.device().is_cpu() {
-        let teacher = teacher.detach().contiguous()?;
-        student.contiguous()?.apply_op1(Divergence { teacher, sharpness: temperature.recip(), forbidden })
-    } else {
-        plain(student, teacher, temperature, forbidden)
+    match way(student) {
+        Way::Cpu => {
+            let teacher = teacher.detach().contiguous()?;
+            student.contiguous()?.apply_op1(Divergence { teacher, sharpness: temperature.recip(), forbidden })
+        }
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => super::kernels::divergence(student, teacher, temperature, forbidden),
+        Way::Stock => plain(student, teacher, temperature, forbidden),
     }
 }
 

@@ -4,13 +4,15 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{for_rows, sum_by, values, with_values};
+use super::way::{Way, way};
 
 /// `(x - mean) / sqrt(var + eps) · gain + bias` for each row of `x [.., width]`.
 pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op3(gain, bias, LayerNormOp { eps })
-    } else {
-        plain(x, gain, bias, eps)
+    match way(x) {
+        Way::Cpu => x.contiguous()?.apply_op3(gain, bias, LayerNormOp { eps }),
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => super::kernels::layer_norm(x, gain, bias, eps),
+        Way::Stock => plain(x, gain, bias, eps),
     }
 }
 

@@ -1,9 +1,10 @@
 //! `activation(x · Wᵀ + b)` as one op: one product, one pass over its result.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::cpu::{for_rows, values, with_values};
+use super::way::{Way, way};
 use crate::nn::gemm::{Precision, gemm};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,21 +21,46 @@ pub fn linear(
     activation: Activation,
     precision: Precision,
 ) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op3(weight, bias, LinearOp { activation, precision })
-    } else {
-        plain(x, weight, bias, activation)
+    match way(x) {
+        Way::Cpu => x.contiguous()?.apply_op3(weight, bias, LinearOp { activation, precision }),
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => super::kernels::linear(x, weight, bias, activation, precision),
+        Way::Stock => plain(x, weight, bias, activation, precision),
     }
 }
 
-/// The same in stock ops.
-pub(super) fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
+/// `x [.., in] · weight [out, in]ᵀ` by candle, with candle's gradients, which are rounded as the operands are.
+pub(super) fn product(x: &Tensor, weight: &Tensor, precision: Precision) -> Result<Tensor> {
     let (out, input) = weight.dims2()?;
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = out;
     }
-    let y = x.reshape(((), input))?.matmul(&weight.t()?)?.broadcast_add(bias)?.reshape(shape)?;
+    let (x, weight) = (x.reshape(((), input))?, weight.t()?);
+    let y = match precision {
+        Precision::F32 => x.matmul(&weight)?,
+        // candle's CPU has no products in bf16: rounded operands there, which is what they are.
+        Precision::Bf16 if x.device().is_cpu() => {
+            let rounded = |t: &Tensor| t.to_dtype(DType::BF16)?.to_dtype(DType::F32);
+            rounded(&x)?.matmul(&rounded(&weight)?)?
+        }
+        // Sums are f32, rounded once at the end.
+        Precision::Bf16 => {
+            x.to_dtype(DType::BF16)?.matmul(&weight.to_dtype(DType::BF16)?)?.to_dtype(DType::F32)?
+        }
+    };
+    y.reshape(shape)
+}
+
+/// The same in stock ops.
+pub(super) fn plain(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    activation: Activation,
+    precision: Precision,
+) -> Result<Tensor> {
+    let y = product(x, weight, precision)?.broadcast_add(bias)?;
     match activation {
         Activation::None => Ok(y),
         Activation::Relu => y.relu(),

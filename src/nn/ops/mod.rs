@@ -1,9 +1,9 @@
 //! Fused operations with their gradients, as candle custom ops.
 //!
-//! Each runs its own kernel on the CPU and a composition of stock candle ops on any other device;
-//! the tests hold the one against the other and both against finite differences. Stock candle would
-//! cut the gradient silently in several of these places (its fused layer norm and softmax have no
-//! backward pass).
+//! Each runs its own kernel on the CPU, kernels of `nn::device` between candle's products on a GPU, and a
+//! composition of stock candle ops on any other device ([`way`] decides); the tests hold them against one
+//! another and against finite differences. Stock candle would cut the gradient silently in several of these
+//! places (its fused layer norm and softmax have no backward pass).
 //!
 //! Every kernel works row by row, or pads to a fixed block, so that a row's result does not depend
 //! on what stands beside it.
@@ -13,12 +13,19 @@ mod cpu;
 mod cross_entropy;
 mod distillation;
 mod gather;
+#[cfg(any(feature = "cuda", test))]
+mod kernels;
+#[cfg(any(feature = "cuda", test))]
+mod launch;
 mod layer_norm;
 mod linear;
 mod residual;
+mod rows;
+mod squares;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
+mod way;
 
 pub use attention::{Sight, cross_attention, self_attention};
 pub use cpu::{all_finite, exp, with_values};
@@ -28,4 +35,9 @@ pub use gather::{append, pad_stack};
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
+pub use rows::{embed, select};
+pub use squares::squares;
 pub use vocabulary::{best_tokens, log_softmax, top_tokens};
+#[cfg(test)]
+pub use way::by;
+pub use way::{Way, way};

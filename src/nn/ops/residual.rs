@@ -6,13 +6,19 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::cpu::{for_rows, values, with_values};
+use super::way::{Way, way};
 
 const WIDTH: usize = 4096;
 
 /// `x` with a share `p` of its values zeroed and the others divided by `1 - p`.
 pub fn dropout(x: &Tensor, p: f32, seed: u64) -> Result<Tensor> {
     let mask = Mask::new(p, seed);
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(DropoutOp { mask }) } else { x * mask.tensor(x)? }
+    match way(x) {
+        Way::Cpu => x.contiguous()?.apply_op1(DropoutOp { mask }),
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => super::kernels::dropout(x, mask),
+        Way::Stock => x * mask.tensor(x)?,
+    }
 }
 
 /// `x + branch`
@@ -23,21 +29,21 @@ pub fn residual(x: &Tensor, branch: &Tensor) -> Result<Tensor> {
 /// `x + dropout(branch)`
 pub fn residual_dropout(x: &Tensor, branch: &Tensor, p: f32, seed: u64) -> Result<Tensor> {
     let mask = Mask::new(p, seed);
-    if x.device().is_cpu() {
-        x.contiguous()?.apply_op2(&branch.contiguous()?, ResidualOp { mask })
-    } else if p == 0.0 {
-        x + branch
-    } else {
-        x + (branch * mask.tensor(branch)?)?
+    match way(x) {
+        Way::Cpu => x.contiguous()?.apply_op2(&branch.contiguous()?, ResidualOp { mask }),
+        #[cfg(any(feature = "cuda", test))]
+        Way::Kernels => super::kernels::residual(x, branch, mask),
+        Way::Stock if p == 0.0 => x + branch,
+        Way::Stock => x + (branch * mask.tensor(branch)?)?,
     }
 }
 
 #[derive(Clone, Copy)]
-struct Mask {
-    seed: u32,
+pub(super) struct Mask {
+    pub(super) seed: u32,
     /// A hash below this is dropped.
-    threshold: u32,
-    scale: f32,
+    pub(super) threshold: u32,
+    pub(super) scale: f32,
 }
 
 impl Mask {

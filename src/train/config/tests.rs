@@ -47,6 +47,18 @@ fn an_unknown_key_is_named_with_file_and_line() {
 }
 
 #[test]
+fn a_device_is_named_as_the_server_names_it_and_written_back_so() {
+    let device = |name: &str| read(SMALL, &[&format!("train.device={name}")]).unwrap().train.device;
+    for name in ["auto", "cpu", "cuda:1"] {
+        assert_eq!(device(name), name.parse().unwrap());
+        assert_eq!(String::from(device(name)), name);
+    }
+    assert_eq!(device("cuda"), "cuda:0".parse().unwrap());
+    let unknown = error(&format!("{SMALL}\n[train]\ndevice = \"tpu\"\n"), &[]);
+    assert!(unknown.contains("tpu") && unknown.contains("cuda:0") && unknown.contains("line"), "{unknown}");
+}
+
+#[test]
 fn a_missing_key_and_a_wrong_type_are_named() {
     let missing = error(&SMALL.replace("vocab_size = 8000\n", ""), &[]);
     assert!(missing.contains("vocab_size"), "{missing}");

@@ -10,8 +10,9 @@ fn folder() -> PathBuf {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant)]
 enum Recorded {
-    Case(Box<Case>),
+    Case(Case),
     Decoded { ids: Vec<u32>, text: String },
 }
 
@@ -35,7 +36,7 @@ fn recorded() -> Vec<Recorded> {
     serde_json::from_slice(&std::fs::read(folder().join("recorded.json")).unwrap()).unwrap()
 }
 
-fn cases() -> Vec<Box<Case>> {
+fn cases() -> Vec<Case> {
     let case = |recorded| if let Recorded::Case(case) = recorded { Some(case) } else { None };
     recorded().into_iter().filter_map(case).collect()
 }

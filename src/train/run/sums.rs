@@ -1,6 +1,7 @@
 //! What the log says of some updates: sums, and means over their masked tokens.
 
-use crate::Result;
+use candle_core::Tensor;
+
 use crate::train::objective::Losses;
 
 /// Sums over the masked tokens of one update.
@@ -15,19 +16,50 @@ pub(super) struct Update {
     pub(super) applied: bool,
 }
 
-impl Update {
-    pub(super) fn add(&mut self, losses: &Losses) -> Result<()> {
-        let sum = |mean: &candle_core::Tensor| -> Result<f64> {
-            Ok(f64::from(mean.to_scalar::<f32>()?) * losses.masked_tokens as f64)
-        };
-        self.loss += sum(&losses.tokens)?;
-        self.length_loss += sum(&losses.length)?;
-        if let Some(hidden) = &losses.hidden {
-            *self.hidden_loss.get_or_insert(0.0) += sum(hidden)?;
+/// Losses of an update that are still where they were computed.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) scalars: Vec<Tensor>,
+    /// What each of them is, and the masked tokens that it is a mean over.
+    meanings: Vec<(Meaning, usize)>,
+}
+
+#[derive(Clone, Copy)]
+enum Meaning {
+    Tokens,
+    Length,
+    Hidden,
+}
+
+impl Pending {
+    /// Without the tape that they hang on.
+    pub(super) fn add(&mut self, losses: &Losses) {
+        let known = [(Meaning::Tokens, Some(&losses.tokens)), (Meaning::Length, Some(&losses.length))];
+        for (meaning, scalar) in known.into_iter().chain([(Meaning::Hidden, losses.hidden.as_ref())]) {
+            if let Some(scalar) = scalar {
+                self.scalars.push(scalar.detach());
+                self.meanings.push((meaning, losses.masked_tokens));
+            }
         }
+    }
+}
+
+impl Update {
+    pub(super) fn count(&mut self, losses: &Losses) {
         self.masked_tokens += losses.masked_tokens;
         self.target_tokens += losses.target_tokens;
-        Ok(())
+    }
+
+    /// `values` are those of the pending scalars.
+    pub(super) fn read(&mut self, pending: &Pending, values: &[f32]) {
+        for (&(meaning, masked_tokens), &mean) in pending.meanings.iter().zip(values) {
+            let sum = f64::from(mean) * masked_tokens as f64;
+            match meaning {
+                Meaning::Tokens => self.loss += sum,
+                Meaning::Length => self.length_loss += sum,
+                Meaning::Hidden => *self.hidden_loss.get_or_insert(0.0) += sum,
+            }
+        }
     }
 }
 

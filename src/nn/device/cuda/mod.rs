@@ -1,11 +1,13 @@
 //! An NVIDIA GPU as a [`Device`]: one stream, on which everything happens in order; kernels from PTX that the
 //! build made of `kernels.cu`; pinned memory for what goes up and comes back.
 //!
-//! `products` are cuBLASLt's, `graphs` replays recorded passes, `probe` asks the driver what there is.
+//! `products` are cuBLASLt's, `graphs` replays recorded passes, `probe` asks the driver what there is, and
+//! `tensors` lends kernels to candle's tensors, for training.
 
 mod graphs;
 mod probe;
 mod products;
+pub mod tensors;
 
 use std::collections::HashMap;
 use std::ffi::c_void;

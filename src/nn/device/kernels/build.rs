@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const KERNELS: &str = "src/nn/device/kernels/kernels.cu";
+/// What it includes.
+const TRAINING: &str = "src/nn/device/kernels/training.cuh";
 /// Of an A100: the first with bf16.
 const LEAST_CAPABILITY: &str = "80";
 
 fn main() {
     println!("cargo::rerun-if-changed={KERNELS}");
+    println!("cargo::rerun-if-changed={TRAINING}");
     println!("cargo::rerun-if-changed=src/nn/device/kernels/build.rs");
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;

@@ -216,10 +216,12 @@ __device__ inline void length_classes(const float *states, const u32 *starts, co
         log_probs[(size_t)blockIdx.x * classes + c] = scores[c] - top - log_sum;
 }
 
+#include "training.cuh"
+
 // By name, as the host asks for them.
 
-#define KERNEL(name, parameters, body)                                                                         \
-    extern "C" __global__ void __launch_bounds__(256) name parameters { body; }                                \
+#define KERNEL(name, parameters, ...)                                                                          \
+    extern "C" __global__ void __launch_bounds__(256) name parameters { __VA_ARGS__; }                         \
     ENTRY(name)
 
 #define ATTENTION(T, suffix, COLUMNS)                                                                          \
@@ -254,3 +256,4 @@ KERNEL(length_classes_f32,
        (const float *states, const u32 *starts, const float *weights, const float *bias, float *log_probs,
         u32 width, u32 classes),
        length_classes(states, starts, weights, bias, log_probs, width, classes))
+TRAINING_KERNELS

@@ -5,8 +5,9 @@ use candle_core::{Device, Tensor};
 use super::*;
 use crate::nn::gemm::Precision;
 use crate::nn::ops::{
-    Activation, Sight, attention, best_tokens, cross_attention, cross_entropy, dropout, layer_norm, linear,
-    log_softmax, pad_stack, residual, residual_dropout, self_attention, top_tokens, vocabulary,
+    Activation, Sight, append, attention, best_tokens, cross_attention, cross_entropy, distillation,
+    divergence, dropout, embed, layer_norm, linear, log_softmax, pad_stack, residual, residual_dropout,
+    select, self_attention, top_tokens, vocabulary,
 };
 
 #[test]
@@ -18,7 +19,7 @@ fn linear_is_the_affine_map_and_its_relu() {
                 &format!("linear {rows}x{input}x{out} {activation:?}"),
                 &inputs,
                 |t| linear(&t[0], &t[1], &t[2], activation, Precision::F32),
-                |t| linear::plain(&t[0], &t[1], &t[2], activation),
+                |t| linear::plain(&t[0], &t[1], &t[2], activation, Precision::F32),
             );
         }
     }
@@ -32,20 +33,24 @@ fn linear_takes_any_number_of_dimensions_and_any_layout() {
         "linear of a permuted input",
         &inputs,
         |t| linear(&x(t)?, &t[1], &t[2], Activation::Relu, Precision::F32),
-        |t| linear::plain(&x(t)?.contiguous()?, &t[1], &t[2], Activation::Relu),
+        |t| linear::plain(&x(t)?.contiguous()?, &t[1], &t[2], Activation::Relu, Precision::F32),
     );
 }
 
 #[test]
 fn linear_in_bf16_is_linear_to_bf16() {
     let inputs = [random((9, 70), 1), random((20, 70), 2), random(20, 3)];
-    let op = |precision| {
-        with_gradients(move |t| linear(&t[0], &t[1], &t[2], Activation::None, precision), &inputs)
+    let op = |way, precision| {
+        let linear = |t: &[Tensor]| linear(&t[0], &t[1], &t[2], Activation::None, precision);
+        with_gradients(|t| by(way, || linear(t)), &inputs)
     };
-    let ((got, got_grads), (want, want_grads)) = (op(Precision::Bf16), op(Precision::F32));
-    assert_close("bf16", &got, &want, 0.05);
-    for (got, want) in got_grads.iter().zip(&want_grads) {
-        assert_close("bf16 gradient", got, want, 0.05);
+    let (want, want_grads) = op(Way::Cpu, Precision::F32);
+    for way in [Way::Cpu, Way::Kernels, Way::Stock] {
+        let (got, got_grads) = op(way, Precision::Bf16);
+        assert_close("bf16", &got, &want, 0.05);
+        for (got, want) in got_grads.iter().zip(&want_grads) {
+            assert_close("bf16 gradient", got, want, 0.05);
+        }
     }
 }
 
@@ -204,6 +209,69 @@ fn cross_entropy_is_the_smoothed_one_over_allowed_classes() {
             );
         }
     }
+}
+
+#[test]
+fn divergence_is_that_of_sharpened_teachers_over_allowed_classes() {
+    for (rows, classes, forbidden) in [(1, 2, 0), (1, 7, 5), (4, 37, 5), (9, 300, 5)] {
+        let teacher = (random((rows, classes), 2) * 4.0).expect("teacher");
+        for temperature in [0.5, 1.0] {
+            assert_same(
+                &format!("divergence {rows}x{classes} from {forbidden}, temperature {temperature}"),
+                &[random((rows, classes), 1)],
+                |t| divergence(&t[0], &teacher, temperature, forbidden),
+                |t| distillation::plain(&t[0], &teacher, temperature, forbidden),
+            );
+        }
+    }
+}
+
+#[test]
+fn an_embedding_gathers_its_gradient_however_often_a_token_stands() {
+    let often: Vec<u32> = (0..9000u32).map(|i| if i % 3 == 0 { 4 } else { i * 31 % 7 }).collect();
+    for ids in [vec![0], vec![6, 6, 6], vec![2, 0, 5, 2], often] {
+        let ids = Tensor::from_vec(ids.clone(), ids.len(), &Device::Cpu).expect("ids");
+        // Sums of thousands of values: what is left of each is compared as a mean.
+        let scale = (ids.elem_count() as f64).recip();
+        assert_same(
+            &format!("{} rows of an embedding", ids.elem_count()),
+            &[random((7, 5), 1)],
+            |t| embed(&t[0], &ids)? * scale,
+            |t| t[0].index_select(&ids, 0)? * scale,
+        );
+    }
+}
+
+#[test]
+fn selected_rows_are_those_of_their_index_also_where_one_is_selected_twice() {
+    for places in [vec![0], vec![5, 0, 3], vec![1, 1, 4], (0..6).rev().collect()] {
+        let index = Tensor::from_vec(places.clone(), places.len(), &Device::Cpu).expect("index");
+        assert_same(
+            &format!("rows {places:?}"),
+            &[random((6, 5), 1)],
+            |t| select(&t[0], places.clone()),
+            |t| t[0].index_select(&index, 0),
+        );
+    }
+}
+
+#[test]
+fn a_kernel_drops_the_very_places_that_the_cpu_drops() {
+    let x = random((3, 700), 1);
+    for seed in [0, 5, u64::MAX] {
+        let on = |way| by(way, || bits(&dropout(&x, 0.3, seed).expect("dropout")));
+        assert_eq!(on(Way::Kernels), on(Way::Cpu), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_grown_row_and_a_stack_are_the_same_by_every_way() {
+    let (past, next) = (random((3, 4, 5), 1), random((3, 1, 5), 2));
+    let of = |way| by(way, || append(&past, &next).expect("append"));
+    assert_eq!(bits(&of(Way::Cpu)), bits(&of(Way::Kernels)));
+    let rows = [random((1, 6), 2), random((4, 6), 3)];
+    let of = |way| by(way, || pad_stack(rows.iter()).expect("stack"));
+    assert_eq!(bits(&of(Way::Cpu)), bits(&of(Way::Kernels)));
 }
 
 #[test]

@@ -12,6 +12,8 @@ use candle_core::{Device, Result, Shape, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::{Way, by};
+
 /// Seeded values in -1..1.
 fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
     let shape = shape.into();
@@ -57,17 +59,19 @@ fn weighting(out: &Tensor) -> Tensor {
     random(out.shape(), 99)
 }
 
-/// The fused op gives what the stock composition gives, forward and backward.
+/// The fused op gives what the stock composition gives, forward and backward, and so does a GPU's way.
 fn assert_same(
     what: &str,
     inputs: &[Tensor],
     fused: impl Fn(&[Tensor]) -> Result<Tensor>,
     plain: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
-    let (got, got_grads) = with_gradients(fused, inputs);
     let (want, want_grads) = with_gradients(plain, inputs);
-    assert_close(what, &got, &want, 2e-5);
-    for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
-        assert_close(&format!("{what}, gradient of input {i}"), got, want, 5e-5);
+    for way in [Way::Cpu, Way::Kernels, Way::Stock] {
+        let (got, got_grads) = with_gradients(|t| by(way, || fused(t)), inputs);
+        assert_close(&format!("{what}, {way:?}"), &got, &want, 2e-5);
+        for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
+            assert_close(&format!("{what}, {way:?}, gradient of input {i}"), got, want, 5e-5);
+        }
     }
 }
