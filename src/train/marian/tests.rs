@@ -10,7 +10,6 @@ fn folder() -> PathBuf {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant)]
 enum Recorded {
     Case(Case),
     Decoded { ids: Vec<u32>, text: String },
