@@ -42,6 +42,11 @@ impl QuantizedNetwork {
         self.narrowing.is_some()
     }
 
+    /// What of a sentence its candidates are made from: nothing where there are none.
+    pub(super) fn kept<'a>(&self, source: &'a [u32]) -> &'a [u32] {
+        if self.has_shortlist() { source } else { &[] }
+    }
+
     /// What a canvas chooses from, if not from all tokens.
     pub(super) fn candidates<'a>(&self, canvas: &Canvas<'a>) -> Option<&'a Candidates> {
         let Narrowing { shortlist, weights } = self.narrowing.as_ref().filter(|_| canvas.narrow)?;

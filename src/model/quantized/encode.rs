@@ -59,7 +59,7 @@ impl QuantizedNetwork {
         let keys = now.values(rows * keys_width);
         let sentence = |(ends, source): (&[usize], &&[u32])| {
             let keys = &keys[ends[0] * keys_width..ends[1] * keys_width];
-            let keys = SentenceKeys::new(keys, self.shape.decoder_layers, d, source);
+            let keys = SentenceKeys::new(keys, self.shape.decoder_layers, d, self.kept(source));
             (keys, self.length_log_probs(&x[ends[0] * d..ends[1] * d]))
         };
         starts.windows(2).zip(sources).map(sentence).collect()

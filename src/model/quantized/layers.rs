@@ -181,6 +181,7 @@ pub struct SentenceKeys {
     layers: usize,
     len: usize,
     width: usize,
+    /// The sentence, where its candidates may be wanted.
     source: Box<[u32]>,
     /// Made when they are first wanted.
     pub(super) candidates: OnceLock<Candidates>,
@@ -202,7 +203,7 @@ impl SentenceKeys {
         this
     }
 
-    /// The sentence, as it was encoded.
+    /// The sentence, as it was encoded, where its candidates may be wanted.
     pub(super) fn source(&self) -> &[u32] {
         &self.source
     }
