@@ -57,7 +57,7 @@ fn draw(report: &Report, area: DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
         .axis_style(BLACK.mix(0.5))
         .x_labels(7)
         .x_label_formatter(&|power| milliseconds(power.exp2()))
-        .y_label_formatter(&|bleu| format!("{bleu:.0}"))
+        .y_label_formatter(&|bleu| format!("{bleu:.1}"))
         .x_desc("latency of one sentence, p50 in ms (logarithmic)")
         .y_desc("BLEU")
         .label_style(("sans-serif", 14))
