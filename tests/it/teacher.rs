@@ -117,6 +117,8 @@ fn a_marian_model_translates_in_the_place_of_the_teacher() {
     let config = with(&config, |c| c.distill.get_or_insert_default().marian = Some(folder.clone()));
     assert_eq!(distil(&config, "2/2"), End::Finished);
     assert!(!toy.path("run/distilled/manifest.json").exists(), "the first half is not there yet");
+    let stopped = distill::run(&config, Shard::WHOLE, &AtomicBool::new(true)).unwrap();
+    assert_eq!(stopped, End::Interrupted);
     assert_eq!(distil(&config, "1/2"), End::Finished);
     let manifest = Manifest::read(&toy.path("run/distilled")).unwrap();
     let (english, german) =
@@ -126,7 +128,8 @@ fn a_marian_model_translates_in_the_place_of_the_teacher() {
     assert_eq!(german[0], "wer hat den schlüssel ?");
     assert_eq!(german[..4], german[4..8], "whatever stands in the chunk");
     let text = fs::read_to_string(toy.path("run/distilled/manifest.json")).unwrap();
-    assert!(text.contains(&tutti::files::checksum(&folder.join("pytorch_model.bin")).unwrap()));
+    assert_eq!(text.matches("\"beam\": 4").count(), 1, "{text}");
+    assert!(text.contains(&tutti::files::checksum(&folder.join("model.safetensors")).unwrap()));
 
     let error =
         refused(&with(&config, |c| c.distill.get_or_insert_default().marian = Some(toy.path("none"))));

@@ -37,10 +37,10 @@ pub struct Marian {
     pub checksum: String,
 }
 
-/// The file of the weights in a model's folder, whichever is there.
+/// The file of the weights in a model's folder; model.safetensors where both are there, as transformers has it.
 pub fn weights(folder: &Path) -> PathBuf {
-    let pickled = folder.join("pytorch_model.bin");
-    if pickled.exists() { pickled } else { folder.join("model.safetensors") }
+    let (plain, pickled) = (folder.join("model.safetensors"), folder.join("pytorch_model.bin"));
+    if pickled.exists() && !plain.exists() { pickled } else { plain }
 }
 
 impl Marian {
@@ -55,7 +55,7 @@ impl Marian {
             }
         }
         let config = read_config(&settings)?;
-        let ids = read_vocabulary(&vocabulary, config.vocab_size)?;
+        let ids = read_vocabulary(&vocabulary, &config)?;
         let missing = || Error::bundle(&vocabulary, "has no token <unk>");
         let unknown = ids.get("<unk>").copied().ok_or_else(missing)?;
         let mut tokens = vec![String::new(); config.vocab_size];
@@ -125,11 +125,12 @@ impl Marian {
     }
 
     /// The best `count` tokens with their log-probabilities, the best first, ties to the lower id. Padding, which
-    /// starts a translation, is never in it.
+    /// starts a translation, is never in it, nor is `<unk>` (as in Marian without `--allow-unk`): it would be text.
     fn top(&self, logits: &[f32], count: usize) -> Vec<(u32, f32)> {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum = highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();
-        let allowed = (0..).zip(logits).filter(|&(id, _)| id != self.config.pad_token_id);
+        let forbidden = [self.config.pad_token_id, self.unknown];
+        let allowed = (0..).zip(logits).filter(|(id, _)| !forbidden.contains(id));
         let mut all: Vec<(u32, f32)> = allowed.map(|(id, logit)| (id, logit - sum)).collect();
         let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if count < all.len() {
@@ -176,18 +177,24 @@ fn read_config(path: &Path) -> Result<Config> {
     Ok(config)
 }
 
-/// The id of each token.
-fn read_vocabulary(path: &Path, size: usize) -> Result<HashMap<String, u32>> {
+/// The id of each token. Padding is the last one of OPUS-MT's vocabularies, so that another model's shows there.
+fn read_vocabulary(path: &Path, config: &Config) -> Result<HashMap<String, u32>> {
+    let size = config.vocab_size;
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let ids: HashMap<String, u32> =
         serde_json::from_str(&text).map_err(|e| Error::bundle(path, e.to_string()))?;
-    match ids.iter().find(|&(_, &id)| id as usize >= size) {
-        Some((token, id)) => {
-            let reason = format!("has {token:?} as {id}, but config.json says that there are {size} tokens");
-            Err(Error::bundle(path, reason))
-        }
-        None => Ok(ids),
+    let other = |reason: String| Err(Error::bundle(path, format!("{reason}; take both from one model")));
+    if let Some((token, id)) = ids.iter().find(|&(_, &id)| id as usize >= size) {
+        return other(format!("has {token:?} as {id}, but config.json says that there are {size} tokens"));
     }
+    for (token, id) in [("</s>", config.eos_token_id), ("<pad>", config.pad_token_id)] {
+        match ids.get(token) {
+            Some(&own) if own == id => {}
+            Some(own) => return other(format!("has {token} as {own}, but config.json has it as {id}")),
+            None => return other(format!("has no token {token}, which config.json has as {id}")),
+        }
+    }
+    Ok(ids)
 }
 
 /// f32 on the CPU, by name.

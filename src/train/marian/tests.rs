@@ -90,6 +90,19 @@ fn translations_are_those_of_transformers_in_any_company() {
     assert!(long.contains("41") && long.contains("40"), "{long}");
 }
 
+#[test]
+fn neither_padding_nor_unknown_words_are_ever_generated() {
+    let marian = Marian::open(&folder()).unwrap();
+    let (pad, unknown) = (marian.config.pad_token_id as usize, marian.unknown as usize);
+    let mut logits = vec![0.0; marian.config.vocab_size];
+    (logits[pad], logits[unknown], logits[7], logits[5]) = (9.0, 8.0, 2.0, 1.0);
+    let found = |count| marian.top(&logits, count).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!(found(3), [7, 5, 0], "ties to the lower id");
+    let all = found(logits.len());
+    assert_eq!(all.len(), logits.len() - 2);
+    assert!(!all.contains(&(pad as u32)) && !all.contains(&(unknown as u32)));
+}
+
 /// A copy of the folder.
 fn copy() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -104,7 +117,8 @@ fn refused(dir: &Path) -> String {
 }
 
 #[test]
-fn pickled_weights_are_read_as_well() {
+fn pickled_weights_are_read_where_there_are_no_others() {
+    assert!(weights(&folder()).ends_with("model.safetensors") && folder().join("pytorch_model.bin").exists());
     let dir = copy();
     std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
     std::fs::copy(folder().join("pytorch_model.bin"), dir.path().join("pytorch_model.bin")).unwrap();
@@ -159,6 +173,9 @@ fn a_file_of_something_else_is_refused_by_name() {
     assert!(change("config.json", "\"eos_token_id\": 0", "\"eos_token_id\": 9999").contains("outside"));
     assert!(change("vocab.json", "\"<unk>\": 1", "\"<unk>\": 4096").contains("4096"));
     assert!(change("vocab.json", "\"<unk>\"", "\"<other>\"").contains("<unk>"));
+    assert!(change("vocab.json", "\"<pad>\": 62", "\"<pad>\": 61").contains("<pad> as 61"));
+    assert!(change("vocab.json", "\"<pad>\"", "\"<other>\"").contains("no token <pad>"));
+    assert!(change("vocab.json", "\"</s>\": 0", "\"</s>\": 2").contains("</s> as 2"));
     for (name, said) in [("source.spm", "no SentencePiece model"), ("model.safetensors", "model.safetensors")]
     {
         let dir = copy();

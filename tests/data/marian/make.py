@@ -1,4 +1,4 @@
-"""Makes the Marian model that tests/it/marian.rs reads, and what it says.
+"""Makes the Marian model that src/train/marian/tests.rs and tests/it/teacher.rs read, and what it says.
 
     pip install torch transformers sentencepiece          (recorded with 2.15.0, 5.23.0 and 0.2.3)
     python3 tests/data/marian/make.py
@@ -116,7 +116,7 @@ def main():
             for beam in (1, 4):
                 out = model.generate(
                     torch.tensor([ids]), num_beams=beam, do_sample=False, max_length=room + 1, length_penalty=1.0,
-                    early_stopping=True, bad_words_ids=[[pad]], forced_eos_token_id=None,
+                    early_stopping=True, bad_words_ids=[[pad], [vocab["<unk>"]]], forced_eos_token_id=None,
                 )[0].tolist()[1:]
                 found[beam] = {"tokens": [t for t in out if t not in (0, pad)], "finished": 0 in out}
         recorded.append({
