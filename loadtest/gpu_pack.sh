@@ -4,7 +4,8 @@
 #   loadtest/gpu_pack.sh DIR TEXT [SENTENCES]
 #
 # TEXT holds sentences in the source language of models/en-de, one a line; the first 500 go along. Needs the CUDA
-# toolkit, as any build with the feature does (README, CUDA). CARGO_BUILD_TARGET is heeded.
+# toolkit, as any build with the feature does (README, CUDA). CARGO_BUILD_TARGET is heeded. FEATURES=nccl tests the sums
+# of several GPUs too, on one; libnccl.so must then be there for the linker, and on the machine with the GPU.
 set -euo pipefail
 dir=${1:?usage: gpu_pack.sh DIR TEXT [SENTENCES]} text=${2:?usage: gpu_pack.sh DIR TEXT [SENTENCES]}
 text=$(realpath "$text")
@@ -16,7 +17,7 @@ trap 'rm -rf "$out"' EXIT
 
 # The program of the last line of cargo's messages that names one.
 built() {
-    cargo "$@" --features cuda --locked --message-format=json-render-diagnostics |
+    cargo "$@" --features "${FEATURES:-cuda}" --locked --message-format=json-render-diagnostics |
         python3 -c 'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")][-1])'
 }
 for part in gpu_check tests; do

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use tutti::model::{DeviceChoice, Shape};
 use tutti::train::bench::{self, Options};
 use tutti::train::config::Products;
-
-/// candle's backward pass recurses once for each op of the tape.
-const STACK_BYTES: usize = 256 << 20;
+use tutti::train::parallel::STACK_BYTES;
 
 /// Target tokens a second of each stage, with either kind of products. On a GPU "f32" are products in TF32.
 ///

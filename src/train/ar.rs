@@ -14,6 +14,7 @@ use super::corpus::{Corpus, Pair};
 use super::evaluate::{Decoding, TestSet};
 use super::masking::Masked;
 use super::objective::{Batch, Losses, Objective, Pass, Step};
+use super::parallel::{Seat, devices, together};
 use super::run::{End, Published, Run, Stage};
 use crate::Result;
 use crate::model::{Architecture, Backend, Bundle, Config as ModelConfig};
@@ -30,23 +31,38 @@ use crate::text::{Specials, Tokenizer};
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     // A teacher learns from people, whatever its students learn from.
     let data = &Data { distilled: None, ..config.data.clone() };
+    let train = config.ar.clone().unwrap_or_default().train(&config.train);
+    let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
+    let devices = devices(train.device, train.ranks)?;
+    let positions = plain_shape(config, &tokenizer)?.max_positions;
+    let corpus = Corpus::read_all(data, data.max_tokens_per_sentence.min(positions), &tokenizer)?;
+    let (source, target) = data.valid_files();
+    let valid = TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?;
+    together(&devices, |seat| go(config, &tokenizer, &corpus, &valid, &seat, stop))
+}
+
+/// One rank's part of a run.
+fn go(
+    config: &Config,
+    tokenizer: &Tokenizer,
+    corpus: &Corpus,
+    valid: &TestSet,
+    seat: &Seat,
+    stop: &AtomicBool,
+) -> Result<End> {
     let settings = config.ar.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
-    let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
-    let backend = Backend::of_tensors(train.device)?;
-    let shape = plain_shape(config, &tokenizer)?;
-    let positions = shape.max_positions;
-    let limit = data.max_tokens_per_sentence.min(positions);
-    let (source, target) = data.valid_files();
+    let backend = Backend::of_tensors(seat.device())?;
+    let shape = plain_shape(config, tokenizer)?;
     let stage = Stage {
         schedule: train.schedule(),
         output: output.clone(),
         config: config.to_toml()?,
-        initial: initial(settings.init.as_deref(), &shape, &tokenizer, train.seed, &backend)?,
+        initial: initial(settings.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,
         shape,
-        corpus: Corpus::read_all(data, limit, &tokenizer)?,
-        valid: TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?,
-        tokenizer: &tokenizer,
+        corpus,
+        valid,
+        tokenizer,
         published: Published::Average,
         validated: vec![Decoding::Beam(1)],
         scored: Decoding::Beam(1),
@@ -60,10 +76,10 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         dropout: train.dropout as f32,
         products: train.products.into(),
     };
-    let mut run = Run::prepare(stage, backend, |_| Ok(objective))?;
+    let mut run = Run::prepare(stage, seat, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
-    if end == End::Finished {
-        write_bundle(config, &tokenizer, &outcome(&run, &train)?, &output.join("bundle"))?;
+    if end == End::Finished && seat.is_first() {
+        write_bundle(config, tokenizer, &outcome(&run, &train)?, &output.join("bundle"))?;
     }
     Ok(end)
 }

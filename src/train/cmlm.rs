@@ -12,6 +12,7 @@ use super::corpus::Corpus;
 use super::distill::require_finished;
 use super::evaluate::{TestSet, validated_steps};
 use super::objective::{Cmlm, Cmlmc, Objective};
+use super::parallel::{Seat, devices, together};
 use super::run::{End, Published, Run, Stage};
 use crate::model::{Backend, Bundle, Config as ModelConfig, Shape, Spec};
 use crate::text::{Specials, Tokenizer};
@@ -57,22 +58,37 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let (train, data) = (&config.train, &config.data);
     require_finished(data)?;
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
-    let backend = Backend::of_tensors(train.device)?;
-    let shape = shape(config, &tokenizer)?;
-    let positions = shape.max_positions;
-    let limit = data.max_tokens_per_sentence.min(positions);
+    let devices = devices(train.device, train.ranks)?;
+    let positions = shape(config, &tokenizer)?.max_positions;
+    let corpus = Corpus::read_all(data, data.max_tokens_per_sentence.min(positions), &tokenizer)?;
     let (source, target) = data.valid_files();
+    let valid = TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?;
+    together(&devices, |seat| go(config, &tokenizer, &corpus, &valid, &seat, stop))
+}
+
+/// One rank's part of a run.
+fn go(
+    config: &Config,
+    tokenizer: &Tokenizer,
+    corpus: &Corpus,
+    valid: &TestSet,
+    seat: &Seat,
+    stop: &AtomicBool,
+) -> Result<End> {
+    let train = &config.train;
+    let backend = Backend::of_tensors(seat.device())?;
+    let shape = shape(config, tokenizer)?;
     let validated = validated_steps();
     let stage = Stage {
         train: train.clone(),
         schedule: train.schedule(),
         output: config.output.clone(),
         config: config.to_toml()?,
-        initial: initial(train.init.as_deref(), &shape, &tokenizer, train.seed, &backend)?,
+        initial: initial(train.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,
         shape,
-        corpus: Corpus::read_all(data, limit, &tokenizer)?,
-        valid: TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?,
-        tokenizer: &tokenizer,
+        corpus,
+        valid,
+        tokenizer,
         published: Published::Average,
         scored: validated[validated.len() - 1],
         validated,
@@ -89,11 +105,11 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         None => Box::new(cmlm),
         Some(settings) => Box::new(Cmlmc { cmlm, settings }),
     };
-    let mut run = Run::prepare(stage, backend, |_| Ok(objective))?;
+    let mut run = Run::prepare(stage, seat, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
-    if end == End::Finished {
+    if end == End::Finished && seat.is_first() {
         let weights = outcome(&run, train)?;
-        write_bundle(config, &tokenizer, &weights, &config.output.join("bundle"))?;
+        write_bundle(config, tokenizer, &weights, &config.output.join("bundle"))?;
     }
     Ok(end)
 }

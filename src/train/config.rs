@@ -110,6 +110,10 @@ pub struct Train {
     pub batch_tokens: usize,
     /// Micro-batches for each update.
     pub accumulate: usize,
+    /// GPUs that share them, `device` and those behind it; a divisor of `accumulate`. The weights are those of one
+    /// GPU, up to the order of sums, and a run may go on with another number. On the CPU, threads.
+    #[serde(skip_serializing_if = "Train::alone")]
+    pub ranks: usize,
     pub updates: u64,
     /// At the end of the warm-up.
     pub learning_rate: f64,
@@ -186,6 +190,7 @@ impl Default for Train {
             length_loss_weight: 0.1,
             batch_tokens: 4096,
             accumulate: 1,
+            ranks: 1,
             updates: 10_000,
             learning_rate: 1.2e-3,
             warmup: 800,
@@ -235,6 +240,10 @@ impl Data {
 }
 
 impl Train {
+    fn alone(ranks: &usize) -> bool {
+        *ranks == 1
+    }
+
     pub fn schedule(&self) -> Schedule {
         let Self { learning_rate: peak, warmup, updates, cooldown, .. } = *self;
         Schedule { peak, warmup, cap: f64::INFINITY, updates, cooldown }
@@ -325,6 +334,7 @@ impl Config {
             ("model.ffn", model.ffn as u64),
             ("model.heads", model.heads as u64),
             ("train.accumulate", train.accumulate as u64),
+            ("train.ranks", train.ranks as u64),
             ("train.updates", train.updates),
             ("train.warmup", train.warmup),
             ("train.validate_every", train.validate_every),
@@ -336,6 +346,13 @@ impl Config {
         ] {
             rule(value > 0, format!("{key} is 0; it must be at least 1"))?;
         }
+        let (micro, ranks) = (train.accumulate, train.ranks);
+        rule(
+            micro.is_multiple_of(ranks),
+            format!(
+                "train.accumulate ({micro}) is no multiple of train.ranks ({ranks}): each takes as many micro-batches"
+            ),
+        )?;
         let (width, heads) = (model.d_model, model.heads);
         rule(
             width.is_multiple_of(heads),

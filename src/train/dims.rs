@@ -21,6 +21,7 @@ use super::distill::require_finished;
 use super::evaluate::{Decoding, TestSet, validated_steps};
 use super::masking::{Masked, mask_all, mask_target, mask_translation, masks_only};
 use super::objective::{Batch, Losses, Objective, Pass, Step};
+use super::parallel::{Seat, devices, together};
 use super::rng::Rng;
 use super::run::{End, Published, Run, Stage};
 use super::weights::frozen;
@@ -45,38 +46,53 @@ const SCORED_STEPS: Steps = Steps::ONE;
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let data = &config.data;
     let settings = config.dims.clone().unwrap_or_default();
-    let (train, output) = (settings.train(&config.train), settings.output(&config.output));
+    let train = settings.train(&config.train);
     if !settings.unsupervised {
         require_finished(data)?;
     }
-    let backend = Backend::of_tensors(train.device)?;
+    let devices = devices(train.device, train.ranks)?;
+    let bundle = Bundle::open(&settings.teacher(&config.output))?;
+    require_languages(&bundle, &data.source_lang, &data.target_lang)?;
+    let (tokenizer, positions) = (&bundle.tokenizer, bundle.config.shape.max_positions);
+    let read = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
+    let corpus = read(data, data.max_tokens_per_sentence.min(positions), tokenizer)?;
+    let (source, target) = data.valid_files();
+    let valid = TestSet::read_within(&source, &target, train.valid_sentences, tokenizer, positions)?;
+    together(&devices, |seat| go(config, &bundle, &corpus, &valid, &seat, stop))
+}
+
+/// One rank's part of a run.
+fn go(
+    config: &Config,
+    bundle: &Bundle,
+    corpus: &Corpus,
+    valid: &TestSet,
+    seat: &Seat,
+    stop: &AtomicBool,
+) -> Result<End> {
+    let settings = config.dims.clone().unwrap_or_default();
+    let (train, output) = (settings.train(&config.train), settings.output(&config.output));
+    let backend = Backend::of_tensors(seat.device())?;
     if backend.gpu().is_some() && settings.teacher_dtype == Dtype::Q8 {
         let reason = "dims.teacher_dtype = \"q8\" computes on the CPU; on a GPU it must be \"f32\"";
         return Err(Error::Config(reason.into()));
     }
-    let bundle = Bundle::open(&settings.teacher(&config.output))?;
-    require_languages(&bundle, &data.source_lang, &data.target_lang)?;
-    let (shape, tokenizer) = (bundle.config.shape.clone(), bundle.tokenizer.clone());
-    let positions = shape.max_positions;
-    let limit = data.max_tokens_per_sentence.min(positions);
-    let corpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
-    let (source, target) = data.valid_files();
     let stage = Stage {
         schedule: settings.schedule(),
         output: output.clone(),
         config: config.to_toml()?,
-        shape,
+        shape: bundle.config.shape.clone(),
         initial: bundle.tensors().clone(),
-        corpus: corpus(data, limit, &tokenizer)?,
-        valid: TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?,
-        tokenizer: &tokenizer,
+        corpus,
+        valid,
+        tokenizer: &bundle.tokenizer,
         published: Published::Trained,
         validated: validated_steps(),
         scored: Decoding::Steps(SCORED_STEPS),
         starts_validated: true,
         train: train.clone(),
     };
-    let mut run = Run::prepare(stage, backend.clone(), |average| {
+    let mut run = Run::prepare(stage, seat, backend.clone(), |average| {
         let follows = average.is_some();
         let weights = average.unwrap_or_else(|| bundle.tensors().clone());
         let network = frozen(&bundle.config.shape, &weights, &backend)?;
@@ -94,9 +110,9 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
         })
     })?;
     let end = run.train(stop)?;
-    if end == End::Finished {
+    if end == End::Finished && seat.is_first() {
         let best = average(&run.best(train.average_best)?)?;
-        write_bundle(config, &bundle, &best, &output.join("bundle"))?;
+        write_bundle(config, bundle, &best, &output.join("bundle"))?;
     }
     Ok(end)
 }

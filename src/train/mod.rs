@@ -2,7 +2,7 @@
 //!
 //! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
 //! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
-//! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`objective`] what it minimises; [`ar`],
+//! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`parallel`] shares it among GPUs, [`objective`] is what it minimises; [`ar`],
 //! [`cmlm`] and [`dims`] are the stages that use it, [`vocabulary`] is the one before them, [`distill`] writes text
 //! with what the first of them made, and [`pipeline`] runs all in order. [`evaluate`] and [`report`] say how good
 //! it all is, [`bench`] how fast. [`fairseq`] takes over
@@ -29,6 +29,7 @@ pub mod masking;
 mod memory;
 pub mod objective;
 pub mod optimizer;
+pub mod parallel;
 pub mod pipeline;
 mod progress;
 pub mod report;

@@ -111,19 +111,22 @@ impl Optimizer {
     /// Errors: a parameter without a gradient, which means that a layer cuts the backward pass;
     /// too many updates in a row whose gradient is not finite.
     pub fn step(&mut self, gradients: &GradStore, scale: f64, learning_rate: f64) -> Result<Outcome> {
-        self.step_and_read(gradients, scale, learning_rate, &[]).map(|(outcome, _)| outcome)
+        let gradients = self.gradients(gradients)?;
+        self.apply(&gradients, scale, learning_rate, &[]).map(|(outcome, _)| outcome)
     }
 
-    /// The same, and the values of f32 `scalars`, which a GPU sends with the norm: the host waits once.
-    pub fn step_and_read(
+    /// One update with gradients in the order of [`Self::gradients`], and the values of f32 `scalars`, which a GPU
+    /// sends with the norm: the host waits once.
+    ///
+    /// Errors: too many updates in a row whose gradient is not finite.
+    pub fn apply(
         &mut self,
-        gradients: &GradStore,
+        gradients: &[Tensor],
         scale: f64,
         learning_rate: f64,
         scalars: &[Tensor],
     ) -> Result<(Outcome, Vec<f32>)> {
-        let gradients = self.gradients_by_name(gradients)?;
-        let (squares, values) = read(&gradients, scalars)?;
+        let (squares, values) = read(gradients, scalars)?;
         let norm = scale.abs() * squares.sqrt();
         if !norm.is_finite() {
             self.skip(norm)?;
@@ -132,7 +135,7 @@ impl Optimizer {
         self.counters.applied += 1;
         self.counters.skipped_in_a_row = 0;
         let coefficients = self.coefficients(scale, norm, learning_rate);
-        for (slot, gradient) in self.slots.values_mut().zip(&gradients) {
+        for (slot, gradient) in self.slots.values_mut().zip(gradients) {
             slot.update(gradient, coefficients)?;
         }
         Ok((Outcome { norm, applied: true }, values))
@@ -191,7 +194,10 @@ impl Optimizer {
         Ok(())
     }
 
-    fn gradients_by_name(&self, gradients: &GradStore) -> Result<Vec<Tensor>> {
+    /// That of each parameter, in the order of their names: f32, contiguous.
+    ///
+    /// Errors: a parameter without one, or with one of another shape.
+    pub fn gradients(&self, gradients: &GradStore) -> Result<Vec<Tensor>> {
         let gradient = |(name, slot): (&String, &Slot)| match gradients.get(slot.var.as_tensor()) {
             Some(gradient) if gradient.shape() == slot.var.shape() => {
                 Ok(gradient.to_dtype(DType::F32)?.contiguous()?)

@@ -40,6 +40,11 @@ impl Progress {
         progress
     }
 
+    /// Of a rank that leaves telling to another.
+    pub fn silent() -> Self {
+        Self { bar: ProgressBar::hidden(), unit: String::new(), overall: None }
+    }
+
     /// One more is done.
     pub fn advance(&self) {
         self.bar.inc(1);

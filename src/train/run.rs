@@ -3,13 +3,14 @@
 //! A stage brings its settings, data and first weights as a [`Stage`], and its losses as an
 //! [`Objective`]. Everything that happens in update n is a pure function of the seed, the data and the
 //! weights before it: batches, masks and dropout are drawn from streams named by n. So a run that was
-//! stopped goes on exactly as if it had not been.
+//! stopped goes on exactly as if it had not been. Several ranks may share the micro-batches of each update
+//! ([`super::parallel`]): all do the same updates, the first one does everything else.
 
 mod sums;
+mod validation;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use candle_core::backprop::GradStore;
 
@@ -18,22 +19,20 @@ use super::checkpoint::{Checkpoint, State, Store, Tensors, restore};
 use super::config::Train;
 use super::corpus::{Corpus, Pair};
 use super::ema::Ema;
-use super::evaluate::{Decoding, TestSet, evaluate, evaluate_search};
+use super::evaluate::{Decoding, TestSet};
 use super::log::{self, Event, Log, Throughput};
 use super::objective::{Losses, Objective, Step};
 use super::optimizer::Optimizer;
+use super::parallel::{Reducer, Seat};
 use super::progress::Progress;
 use super::rng::Rng;
 use super::schedule::Schedule;
 use super::tensorboard::Events;
 use super::weights::{Weights, frozen};
-use crate::decode::Search;
 use crate::model::{Backend, Network, Shape};
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 use sums::{Means, Pending, Update};
-
-const SAMPLES: usize = 3;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +63,8 @@ pub struct Stage<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Where a new run begins.
     pub initial: Tensors,
-    pub corpus: Corpus,
-    pub valid: TestSet,
+    pub corpus: &'a Corpus,
+    pub valid: &'a TestSet,
     pub published: Published,
     /// How the weights are made to translate at each validation.
     pub validated: Vec<Decoding>,
@@ -77,6 +76,8 @@ pub struct Stage<'a> {
 
 pub struct Run<'a, O> {
     stage: Stage<'a>,
+    seat: &'a Seat,
+    reducer: Reducer,
     objective: O,
     backend: Backend,
     weights: Weights,
@@ -88,15 +89,39 @@ pub struct Run<'a, O> {
     batches: Batches,
     rng: Rng,
     store: Store,
-    log: Log,
+    /// The first rank's.
+    log: Option<Log>,
     state: State,
+}
+
+/// Why the first rank ends the updates of all.
+#[derive(Clone, Copy)]
+enum Halt {
+    Finished = 1,
+    NoGain,
+    Interrupted,
+}
+
+impl Halt {
+    const ALL: [Self; 3] = [Self::Finished, Self::NoGain, Self::Interrupted];
+
+    fn told(self) -> (End, &'static str) {
+        match self {
+            Self::Finished => (End::Finished, "finished"),
+            Self::NoGain => (End::Finished, "no gain"),
+            Self::Interrupted => (End::Interrupted, "interrupted"),
+        }
+    }
 }
 
 impl<'a, O: Objective> Run<'a, O> {
     /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given the moving
     /// average, where the run keeps one: tensors off the tape, whose memory follows every update.
+    ///
+    /// Errors: what the checkpoint, the folder or another rank has to say.
     pub fn prepare(
         stage: Stage<'a>,
+        seat: &'a Seat,
         backend: Backend,
         objective: impl FnOnce(Option<Tensors>) -> Result<O>,
     ) -> Result<Self> {
@@ -105,7 +130,14 @@ impl<'a, O: Objective> Run<'a, O> {
         let named = || weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
         let mut optimizer = Optimizer::new(named(), train.adamw())?;
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
+        // The first rank puts right what an interrupted save has left; the others find it so.
+        if !seat.is_first() {
+            seat.meet()?;
+        }
         let store = Store::open(&stage.output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        if seat.is_first() {
+            seat.meet()?;
+        }
         // Weights and two moments, in f32.
         let copies = 3 + u64::from(ema.is_some());
         store.require_room(4 * weights.count() as u64 * copies)?;
@@ -147,12 +179,14 @@ impl<'a, O: Objective> Run<'a, O> {
         let validated = frozen(shape, &published, &backend)?;
         let rng = Rng::from_seed(train.seed);
         let batches = Batches::new(stage.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
-        let mut log = Log::open(&stage.output.join("log.jsonl"))?;
-        if train.tensorboard {
-            log = log.mirrored(Events::open(&stage.output.join("tensorboard"))?);
-        }
+        let log = if seat.is_first() { Some(open_log(&stage)?) } else { None };
+        let objective = objective(averaged)?;
+        // From here on there may be newer checkpoints.
+        seat.meet()?;
         Ok(Self {
-            objective: objective(averaged)?,
+            objective,
+            reducer: seat.reducer(&backend)?,
+            seat,
             stage,
             backend,
             weights,
@@ -170,12 +204,18 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
-        let (corpus, device) = (&self.stage.corpus, self.backend.device_name().to_string());
+        let (corpus, device) = (self.stage.corpus, self.backend.device_name().to_string());
         let start =
             log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
-        self.log.write(&Event::Start(start))?;
-        let progress = Progress::new("updates", self.stage.train.updates, self.state.update);
-        if let Some(reason) = self.backend.instead_of_gpu() {
+        self.tell(&Event::Start(start))?;
+        let progress = if self.seat.is_first() {
+            Progress::new("updates", self.stage.train.updates, self.state.update)
+        } else {
+            Progress::silent()
+        };
+        if self.seat.is_first()
+            && let Some(reason) = self.backend.instead_of_gpu()
+        {
             progress.announce(format!("computing on the CPU: {reason}"));
         }
         let done = self.go_on(stop, &progress);
@@ -184,7 +224,7 @@ impl<'a, O: Objective> Run<'a, O> {
             Ok((_, reason)) => (*reason).to_string(),
             Err(error) => error.to_string(),
         };
-        let told = self.log.write(&Event::Stop(log::Stop { update: self.state.update, reason }));
+        let told = self.tell(&Event::Stop(log::Stop { update: self.state.update, reason }));
         let (end, _) = done?;
         told.map(|()| end)
     }
@@ -200,14 +240,9 @@ impl<'a, O: Objective> Run<'a, O> {
         let mut means = Means::default();
 
         let (end, reason) = loop {
-            if self.state.update >= train.updates {
-                break (End::Finished, "finished");
-            }
-            if train.patience > 0 && self.state.validations_without_gain >= train.patience {
-                break (End::Finished, "no gain");
-            }
-            if stop.load(Ordering::Relaxed) {
-                break (End::Interrupted, "interrupted");
+            let halt = self.seat.decided(self.halt(stop).map_or(0, |halt| halt as u32))?;
+            if let Some(halt) = Halt::ALL.into_iter().find(|&known| known as u32 == halt) {
+                break halt.told();
             }
             let update = self.state.update + 1;
             let rate = self.stage.schedule.rate(update);
@@ -220,7 +255,7 @@ impl<'a, O: Objective> Run<'a, O> {
             progress.advance();
             if !result.applied {
                 self.state.skipped += 1;
-                self.log.write(&Event::Skip(log::Skip { update, skipped: self.state.skipped }))?;
+                self.tell(&Event::Skip(log::Skip { update, skipped: self.state.skipped }))?;
             }
             if update.is_multiple_of(train.log_every) {
                 let event = log::Train {
@@ -235,7 +270,7 @@ impl<'a, O: Objective> Run<'a, O> {
                     padding_share: self.batches.plan().padding_share(),
                 };
                 progress.show(&event);
-                self.log.write(&Event::Train(event))?;
+                self.tell(&Event::Train(event))?;
                 means = Means::default();
             }
             let last = update == train.updates;
@@ -255,12 +290,29 @@ impl<'a, O: Objective> Run<'a, O> {
         Ok((end, reason))
     }
 
-    /// One optimiser update over `accumulate` micro-batches, each weighted by its masked tokens.
+    /// Whether there is a reason to end before the next update, and which.
+    fn halt(&self, stop: &AtomicBool) -> Option<Halt> {
+        let Train { updates, patience, .. } = self.stage.train;
+        if self.state.update >= updates {
+            Some(Halt::Finished)
+        } else if patience > 0 && self.state.validations_without_gain >= patience {
+            Some(Halt::NoGain)
+        } else {
+            stop.load(Ordering::Relaxed).then_some(Halt::Interrupted)
+        }
+    }
+
+    /// One optimiser update over `accumulate` micro-batches, each weighted by its masked tokens, of which this rank
+    /// computes its share.
     fn update(&mut self, update: u64, rate: f64) -> Result<Update> {
         let accumulate = self.stage.train.accumulate as u64;
         let mut gradients: Option<GradStore> = None;
         let (mut result, mut pending) = (Update::default(), Pending::default());
         for micro in 0..accumulate {
+            if !self.seat.takes(micro) {
+                self.batches.next_batch()?;
+                continue;
+            }
             let losses = self.losses((update - 1) * accumulate + micro)?;
             let fresh = (&losses.total * losses.masked_tokens as f64)?.backward()?;
             match &mut gradients {
@@ -271,11 +323,18 @@ impl<'a, O: Objective> Run<'a, O> {
             pending.add(&losses);
         }
         let Some(gradients) = gradients else {
-            return Err(Error::Config("train.accumulate must be at least 1".into()));
+            return Err(Error::Config(
+                "train.accumulate must be at least 1, and a multiple of train.ranks".into(),
+            ));
         };
+        let gradients = self.optimizer.gradients(&gradients)?;
+        // Nobody waits for gradients before all have theirs.
+        result.count_all(self.seat)?;
+        let gradients = self.reducer.sum(gradients)?;
         let scale = 1.0 / result.masked_tokens as f64;
-        let (outcome, values) = self.optimizer.step_and_read(&gradients, scale, rate, &pending.scalars)?;
+        let (outcome, values) = self.optimizer.apply(&gradients, scale, rate, &pending.scalars)?;
         result.read(&pending, &values);
+        result.add_all(self.seat)?;
         if let (true, Some(ema)) = (outcome.applied, &mut self.ema) {
             ema.update()?;
         }
@@ -284,7 +343,7 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Micro-batch `index` of the run, counted from 0.
     fn losses(&mut self, index: u64) -> Result<Losses> {
-        let corpus = &self.stage.corpus;
+        let corpus = self.stage.corpus;
         let pairs: Vec<&Pair> = self.batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
         self.objective.losses(Step {
             student: &self.weights.network,
@@ -304,53 +363,11 @@ impl<'a, O: Objective> Run<'a, O> {
         self.store.best(count)
     }
 
-    fn validate(&mut self, progress: &Progress) -> Result<()> {
-        let begin = Instant::now();
-        let Stage { tokenizer, valid, train, validated, scored, .. } = &self.stage;
-        let (mut scores, mut samples) = (Vec::new(), Vec::new());
-        for &decoding in validated {
-            let (network, budget) = (&self.validated, train.batch_tokens);
-            let done = match decoding {
-                Decoding::Steps(steps) => evaluate(network, tokenizer, valid, steps, 1, budget)?,
-                Decoding::Beam(beam) => {
-                    let options = Search { max_batch_tokens: budget, ..Search::new(beam) };
-                    evaluate_search(network, tokenizer, valid, &options)?
-                }
-            };
-            let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
-            scores.push(log::Score { decoding, bleu, chrf });
-            let update = self.state.update;
-            progress.say(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
-            for i in 0..SAMPLES.min(valid.len()) {
-                let sample = log::Sample {
-                    decoding,
-                    source: valid.sources[i].clone(),
-                    reference: valid.references[i].clone(),
-                    translation: done.texts[i].clone(),
-                };
-                progress.say(format!("  {} → {}", sample.source, sample.translation));
-                samples.push(sample);
-            }
-            if decoding == *scored {
-                self.state.score = Some(bleu);
-            }
-            let best = self.state.best.entry(format!("bleu@{}", decoding.tag())).or_insert(f64::NEG_INFINITY);
-            if decoding == validated[0] {
-                let waited = self.state.validations_without_gain + 1;
-                self.state.validations_without_gain = if bleu > *best { 0 } else { waited };
-            }
-            *best = best.max(bleu);
-        }
-        self.log.write(&Event::Valid(log::Valid {
-            update: self.state.update,
-            seconds: begin.elapsed().as_secs_f64(),
-            sentences: valid.len(),
-            scores,
-            samples,
-        }))
-    }
-
+    /// The first rank's; the weights of all are the same.
     fn save(&mut self) -> Result<()> {
+        if !self.seat.is_first() {
+            return Ok(());
+        }
         let checkpoint = Checkpoint {
             model: self.weights.tensors(),
             ema: self.ema.as_ref().map(Ema::tensors),
@@ -359,6 +376,18 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let path = self.store.save(&checkpoint)?;
         let (update, score) = (self.state.update, self.state.score);
-        self.log.write(&Event::Checkpoint(log::Saved { update, path, score }))
+        self.tell(&Event::Checkpoint(log::Saved { update, path, score }))
     }
+
+    fn tell(&mut self, event: &Event) -> Result<()> {
+        self.log.as_mut().map_or(Ok(()), |log| log.write(event))
+    }
+}
+
+fn open_log(stage: &Stage<'_>) -> Result<Log> {
+    let log = Log::open(&stage.output.join("log.jsonl"))?;
+    if stage.train.tensorboard {
+        return Ok(log.mirrored(Events::open(&stage.output.join("tensorboard"))?));
+    }
+    Ok(log)
 }

@@ -10,6 +10,7 @@ mod memory;
 mod model;
 mod operations;
 mod overload;
+mod parallel;
 mod pipeline;
 mod process;
 mod report;

@@ -130,7 +130,7 @@ impl Toy {
     }
 
     /// The values of a key in the events of one kind, in a run's log.
-    fn logged(&self, output: &str, event: &str, key: &str) -> Vec<f64> {
+    pub fn logged(&self, output: &str, event: &str, key: &str) -> Vec<f64> {
         let text = fs::read_to_string(self.path(output).join("log.jsonl")).unwrap();
         let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         events.filter(|e| e["event"] == event).map(|e| e[key].as_f64().unwrap()).collect()

@@ -25,7 +25,7 @@ use tutti::train::config::Config;
 use tutti::train::dims;
 use tutti::train::distill::{self, Manifest};
 use tutti::train::run::End;
-use tutti::train::{fairseq, lexicon, pipeline, vocabulary};
+use tutti::train::{fairseq, lexicon, parallel, pipeline, vocabulary};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -64,13 +64,10 @@ enum Command {
     Report(ReportArgs),
 }
 
-/// candle's backward pass recurses once for each op of the tape.
-const STACK_BYTES: usize = 256 << 20;
-
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     allocator::keep_freed_memory();
-    let work = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES);
+    let work = std::thread::Builder::new().name("train".into()).stack_size(parallel::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
         Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),

@@ -100,6 +100,8 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("train.eps=0.0", "train.eps is 0"),
         ("train.clip=-1.0", "train.clip is -1"),
         ("train.batch_tokens=100", "train.batch_tokens (100)"),
+        ("train.ranks=2", "train.accumulate (1) is no multiple of train.ranks (2)"),
+        ("train.ranks=0", "train.ranks is 0"),
         ("train.average_best=6", "train.average_best (6) exceeds train.keep_best (5)"),
         ("train.cooldown=20000", "train.cooldown (20000) exceeds train.updates (10000)"),
         ("data.max_tokens_per_sentence=500", "exceeds model.max_positions (256)"),

@@ -82,8 +82,8 @@ mod tests {
                 let weights = Tensor::from_vec(wave(3.0, phase), (50, 50), &Device::Cpu).unwrap();
                 let loss = (var.as_tensor() * weights).unwrap().sum_all().unwrap();
                 let read = [loss.detach(), (loss.detach() * 2.0).unwrap()];
-                let (outcome, values) =
-                    optimizer.step_and_read(&loss.backward().unwrap(), 0.5, 1e-2, &read).unwrap();
+                let gradients = optimizer.gradients(&loss.backward().unwrap()).unwrap();
+                let (outcome, values) = optimizer.apply(&gradients, 0.5, 1e-2, &read).unwrap();
                 assert!(outcome.applied && values[1] == 2.0 * values[0]);
             }
             let state = optimizer.state().unwrap();

@@ -18,10 +18,10 @@ use crate::train::run::End;
 use crate::train::{ar, cmlm, dims};
 use crate::{Error, Result};
 
-/// Settings of `[train]` that no weight depends on, or whose content is looked at by itself; and the device, on
-/// which only rounding depends, so that a run may go on on another.
-const WITHOUT_EFFECT: [&str; 7] =
-    ["init", "device", "checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
+/// Settings of `[train]` that no weight depends on, or whose content is looked at by itself; and the device and
+/// the number of ranks, on which only rounding depends, so that a run may go on on others.
+const WITHOUT_EFFECT: [&str; 8] =
+    ["init", "device", "ranks", "checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
 
 /// One stage of one run.
 pub struct Stage {

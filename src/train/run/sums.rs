@@ -1,8 +1,10 @@
-//! What the log says of some updates: sums, and means over their masked tokens.
+//! What the log says of some updates: sums over all ranks, and means over their masked tokens.
 
 use candle_core::Tensor;
 
+use crate::Result;
 use crate::train::objective::Losses;
+use crate::train::parallel::Seat;
 
 /// Sums over the masked tokens of one update.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +50,24 @@ impl Update {
     pub(super) fn count(&mut self, losses: &Losses) {
         self.masked_tokens += losses.masked_tokens;
         self.target_tokens += losses.target_tokens;
+    }
+
+    /// Takes in what the other ranks have counted.
+    pub(super) fn count_all(&mut self, seat: &Seat) -> Result<()> {
+        if let [masked, target] = seat.sum(&[self.masked_tokens as f64, self.target_tokens as f64])?[..] {
+            (self.masked_tokens, self.target_tokens) = (masked as usize, target as usize);
+        }
+        Ok(())
+    }
+
+    /// Takes in what the other ranks have read.
+    pub(super) fn add_all(&mut self, seat: &Seat) -> Result<()> {
+        let own = [self.loss, self.length_loss, self.hidden_loss.unwrap_or_default()];
+        if let [loss, length, hidden] = seat.sum(&own)?[..] {
+            (self.loss, self.length_loss) = (loss, length);
+            self.hidden_loss = self.hidden_loss.map(|_| hidden);
+        }
+        Ok(())
     }
 
     /// `values` are those of the pending scalars.

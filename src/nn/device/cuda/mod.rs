@@ -2,8 +2,10 @@
 //! build made of `kernels.cu`; pinned memory for what goes up and comes back.
 //!
 //! `products` are cuBLASLt's, `graphs` replays recorded passes, `probe` asks the driver what there is, and
-//! `tensors` lends kernels to candle's tensors, for training.
+//! `tensors` lends kernels to candle's tensors and `collective` adds them up over GPUs, for training.
 
+#[cfg(feature = "nccl")]
+pub mod collective;
 mod graphs;
 mod probe;
 mod products;

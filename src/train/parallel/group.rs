@@ -1,0 +1,106 @@
+//! Where the ranks of a run meet: each brings something, and goes on with what all have brought.
+//!
+//! A barrier with a hand-over. Once a rank has left without being done, whoever waits or comes is told so.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use candle_core::Tensor;
+
+use crate::{Error, Result};
+
+/// What ranks tell each other.
+#[derive(Clone, Debug)]
+pub enum Message {
+    Numbers(Vec<f64>),
+    /// All gradients of a rank, on the CPU: `[values]`
+    Gradients(Tensor),
+    /// How NCCL's ranks find each other.
+    #[cfg(feature = "nccl")]
+    Key(Vec<i8>),
+}
+
+pub struct Group {
+    round: Mutex<Round>,
+    changed: Condvar,
+}
+
+struct Round {
+    number: u64,
+    /// Of this round, by rank.
+    brought: Vec<Option<Message>>,
+    /// Of the last round that was complete. The next one cannot be before every rank has taken it.
+    all: Arc<Vec<Message>>,
+    /// The rank that failed first.
+    failed: Option<usize>,
+}
+
+/// A rank's place: whoever drops it without [`Place::leave`] has failed, by an error or a panic.
+pub struct Place<'a> {
+    group: &'a Group,
+    rank: usize,
+    done: bool,
+}
+
+impl Group {
+    pub fn new(ranks: usize) -> Self {
+        let brought = (0..ranks).map(|_| None).collect();
+        let round = Round { number: 0, brought, all: Arc::default(), failed: None };
+        Self { round: Mutex::new(round), changed: Condvar::new() }
+    }
+
+    pub fn ranks(&self) -> usize {
+        self.lock().brought.len()
+    }
+
+    pub fn place(&self, rank: usize) -> Place<'_> {
+        Place { group: self, rank, done: false }
+    }
+
+    /// Of all ranks, the one that failed first.
+    pub fn failed(&self) -> Option<usize> {
+        self.lock().failed
+    }
+
+    /// Waits until every rank has brought its message, and gives all of them, by rank.
+    ///
+    /// # Errors
+    /// A rank has failed and so will bring nothing.
+    pub fn exchange(&self, rank: usize, message: Message) -> Result<Arc<Vec<Message>>> {
+        let mut round = self.lock();
+        let number = round.number;
+        round.brought[rank] = Some(message);
+        if round.brought.iter().all(Option::is_some) {
+            round.all = Arc::new(round.brought.iter_mut().filter_map(Option::take).collect());
+            round.number += 1;
+            self.changed.notify_all();
+        }
+        while round.number == number {
+            if let Some(failed) = round.failed {
+                return Err(Error::Config(format!("rank {failed} of the run has failed")));
+            }
+            round = self.changed.wait(round).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(Arc::clone(&round.all))
+    }
+
+    /// Nothing panics while it is held.
+    fn lock(&self) -> MutexGuard<'_, Round> {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// The work of this rank is done.
+    pub fn leave(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.group.lock().failed.get_or_insert(self.rank);
+            self.group.changed.notify_all();
+        }
+    }
+}
