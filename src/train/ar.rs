@@ -5,17 +5,19 @@
 //! with the weights of the other. Its length head is trained along for that reason; search does not use it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::Tensors;
 use super::cmlm::{initial, outcome, plain_shape, trimmed};
 use super::config::{Config, Data};
-use super::corpus::{Corpus, Pair};
-use super::evaluate::{Decoding, TestSet};
+use super::corpus::Pair;
+use super::evaluate::Decoding;
 use super::masking::Masked;
 use super::objective::{Batch, Losses, Objective, Pass, Step};
 use super::parallel::{Seat, devices, together};
 use super::run::{End, Published, Run, Stage};
+use super::texts::Texts;
 use crate::Result;
 use crate::model::{Architecture, Backend, Bundle, Config as ModelConfig};
 use crate::nn::Mode;
@@ -35,21 +37,13 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let positions = plain_shape(config, &tokenizer)?.max_positions;
-    let corpus = Corpus::read_all(data, data.max_tokens_per_sentence.min(positions), &tokenizer)?;
-    let (source, target) = data.valid_files();
-    let valid = TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?;
-    together(&devices, |seat| go(config, &tokenizer, &corpus, &valid, &seat, stop))
+    let texts = Texts::read(data, Arc::new(tokenizer), positions, train.valid_sentences)?;
+    together(&devices, |seat| go(config, &texts, &seat, stop))
 }
 
 /// One rank's part of a run.
-fn go(
-    config: &Config,
-    tokenizer: &Tokenizer,
-    corpus: &Corpus,
-    valid: &TestSet,
-    seat: &Seat,
-    stop: &AtomicBool,
-) -> Result<End> {
+fn go(config: &Config, texts: &Texts, seat: &Seat, stop: &AtomicBool) -> Result<End> {
+    let tokenizer = &texts.tokenizer;
     let settings = config.ar.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
     let backend = Backend::of_tensors(seat.device())?;
@@ -60,9 +54,7 @@ fn go(
         config: config.to_toml()?,
         initial: initial(settings.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,
         shape,
-        corpus,
-        valid,
-        tokenizer,
+        texts,
         published: Published::Average,
         validated: vec![Decoding::Beam(1)],
         scored: Decoding::Beam(1),

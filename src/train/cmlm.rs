@@ -2,18 +2,19 @@
 //! configuration the model learns to correct itself besides.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::Tensor;
 
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Train};
-use super::corpus::Corpus;
 use super::distill::require_finished;
-use super::evaluate::{TestSet, validated_steps};
+use super::evaluate::validated_steps;
 use super::objective::{Cmlm, Cmlmc, Objective};
 use super::parallel::{Seat, devices, together};
 use super::run::{End, Published, Run, Stage};
+use super::texts::Texts;
 use crate::model::{Backend, Bundle, Config as ModelConfig, Shape, Spec};
 use crate::text::{Specials, Tokenizer};
 use crate::{Error, Result};
@@ -60,21 +61,13 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let positions = shape(config, &tokenizer)?.max_positions;
-    let corpus = Corpus::read_all(data, data.max_tokens_per_sentence.min(positions), &tokenizer)?;
-    let (source, target) = data.valid_files();
-    let valid = TestSet::read_within(&source, &target, train.valid_sentences, &tokenizer, positions)?;
-    together(&devices, |seat| go(config, &tokenizer, &corpus, &valid, &seat, stop))
+    let texts = Texts::read(data, Arc::new(tokenizer), positions, train.valid_sentences)?;
+    together(&devices, |seat| go(config, &texts, &seat, stop))
 }
 
 /// One rank's part of a run.
-fn go(
-    config: &Config,
-    tokenizer: &Tokenizer,
-    corpus: &Corpus,
-    valid: &TestSet,
-    seat: &Seat,
-    stop: &AtomicBool,
-) -> Result<End> {
+fn go(config: &Config, texts: &Texts, seat: &Seat, stop: &AtomicBool) -> Result<End> {
+    let tokenizer = &texts.tokenizer;
     let train = &config.train;
     let backend = Backend::of_tensors(seat.device())?;
     let shape = shape(config, tokenizer)?;
@@ -86,9 +79,7 @@ fn go(
         config: config.to_toml()?,
         initial: initial(train.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,
         shape,
-        corpus,
-        valid,
-        tokenizer,
+        texts,
         published: Published::Average,
         scored: validated[validated.len() - 1],
         validated,

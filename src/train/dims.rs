@@ -5,7 +5,8 @@
 //! masked target, and the student is to give in one pass what the teacher ends with: its distribution
 //! and its hidden states at every masked place. The teacher stays as it is, or follows the student as a
 //! moving average. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so
-//! source text is all that is needed.
+//! source text is all that is needed. Progressive distillation is several rounds of this, the student of each
+//! being the teacher of the next.
 
 mod calibrate;
 mod teacher;
@@ -16,14 +17,16 @@ use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Dims as Settings, Mask};
-use super::corpus::{Corpus, Pair};
+use super::corpus::Pair;
 use super::distill::require_finished;
-use super::evaluate::{Decoding, TestSet, validated_steps};
+use super::evaluate::{Decoding, validated_steps};
 use super::masking::{Masked, mask_all, mask_target, mask_translation, masks_only};
 use super::objective::{Batch, Losses, Objective, Pass, Step};
 use super::parallel::{Seat, devices, together};
+use super::progress;
 use super::rng::Rng;
 use super::run::{End, Published, Run, Stage};
+use super::texts::Texts;
 use super::weights::frozen;
 use crate::decode::{DecodeOptions, Steps, length_beam, translate};
 use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype};
@@ -44,6 +47,19 @@ const SCORED_STEPS: Steps = Steps::ONE;
 ///
 /// Errors: a teacher for other languages; whatever is wrong with bundle, data or folder.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
+    let settings = config.dims.clone().unwrap_or_default();
+    for number in 1..=settings.rounds {
+        progress::part(number.into(), settings.rounds.into());
+        let own = Config { dims: Some(settings.round(number, &config.output)), ..config.clone() };
+        if round(&own, stop)? == End::Interrupted {
+            return Ok(End::Interrupted);
+        }
+    }
+    Ok(End::Finished)
+}
+
+/// One of several rounds, or the only one. One that is done does nothing but write its bundle again.
+fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let data = &config.data;
     let settings = config.dims.clone().unwrap_or_default();
     let train = settings.train(&config.train);
@@ -53,23 +69,14 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let devices = devices(train.device, train.ranks)?;
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;
-    let (tokenizer, positions) = (&bundle.tokenizer, bundle.config.shape.max_positions);
-    let read = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
-    let corpus = read(data, data.max_tokens_per_sentence.min(positions), tokenizer)?;
-    let (source, target) = data.valid_files();
-    let valid = TestSet::read_within(&source, &target, train.valid_sentences, tokenizer, positions)?;
-    together(&devices, |seat| go(config, &bundle, &corpus, &valid, &seat, stop))
+    let (tokenizer, positions) = (bundle.tokenizer.clone(), bundle.config.shape.max_positions);
+    let read = if settings.unsupervised { Texts::read_sources } else { Texts::read };
+    let texts = read(data, tokenizer, positions, train.valid_sentences)?;
+    together(&devices, |seat| go(config, &bundle, &texts, &seat, stop))
 }
 
 /// One rank's part of a run.
-fn go(
-    config: &Config,
-    bundle: &Bundle,
-    corpus: &Corpus,
-    valid: &TestSet,
-    seat: &Seat,
-    stop: &AtomicBool,
-) -> Result<End> {
+fn go(config: &Config, bundle: &Bundle, texts: &Texts, seat: &Seat, stop: &AtomicBool) -> Result<End> {
     let settings = config.dims.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
     let backend = Backend::of_tensors(seat.device())?;
@@ -83,9 +90,7 @@ fn go(
         config: config.to_toml()?,
         shape: bundle.config.shape.clone(),
         initial: bundle.tensors().clone(),
-        corpus,
-        valid,
-        tokenizer: &bundle.tokenizer,
+        texts,
         published: Published::Trained,
         validated: validated_steps(),
         scored: Decoding::Steps(SCORED_STEPS),

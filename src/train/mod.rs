@@ -1,6 +1,6 @@
 //! Everything that makes a model: data in, bundle out.
 //!
-//! Data comes in by [`corpus`] and is put together by [`batches`]; [`masking`] hides what is to be
+//! Data comes in by [`corpus`] ([`texts`] is all that a stage reads) and is put together by [`batches`]; [`masking`] hides what is to be
 //! learnt; [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
 //! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`parallel`] shares it among GPUs, [`objective`] is what it minimises; [`ar`],
 //! [`cmlm`] and [`dims`] are the stages that use it, [`vocabulary`] is the one before them, [`distill`] writes text
@@ -37,5 +37,6 @@ pub mod rng;
 pub mod run;
 pub mod schedule;
 pub mod tensorboard;
+pub mod texts;
 pub mod vocabulary;
 pub mod weights;

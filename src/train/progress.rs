@@ -151,6 +151,15 @@ impl Overall {
     }
 }
 
+/// What the present stage does from here on is part `number`, from 1, of `parts` equal ones.
+pub fn part(number: u32, parts: u32) {
+    RUN.with_borrow_mut(|run| {
+        if let Some(run) = run {
+            run.clock.part = (number.saturating_sub(1), parts.max(1));
+        }
+    });
+}
+
 /// Keeps the view open.
 pub struct Opened(Overall);
 
@@ -198,6 +207,8 @@ struct Clock {
     /// Of the present stage, and how much of it is done.
     stage: f64,
     share: f64,
+    /// Parts of the stage that lie behind, and all of them.
+    part: (u32, u32),
     /// Where this process found the stage, and when: what it did before cost this process no time.
     begin: Option<(f64, Instant)>,
     /// Work and time of this process in the stages before.
@@ -207,17 +218,27 @@ struct Clock {
 
 impl Clock {
     fn new(total: f64) -> Self {
-        Self { total, behind: 0.0, stage: 0.0, share: 0.0, begin: None, worked: 0.0, seconds: 0.0 }
+        Self {
+            total,
+            behind: 0.0,
+            stage: 0.0,
+            share: 0.0,
+            part: (0, 1),
+            begin: None,
+            worked: 0.0,
+            seconds: 0.0,
+        }
     }
 
     fn enter(&mut self, work: f64) {
-        (self.stage, self.share, self.begin) = (work, 0.0, None);
+        (self.stage, self.share, self.part, self.begin) = (work, 0.0, (0, 1), None);
     }
 
-    /// The stage has done `share` of its work; the first call says where it was found.
+    /// The stage, or the present part of it, has done `share` of its work; the first call says where it was found.
     fn reach(&mut self, share: f64, first: bool) {
-        self.share = share.clamp(0.0, 1.0);
-        if first {
+        let (behind, parts) = self.part;
+        self.share = (f64::from(behind) + share.clamp(0.0, 1.0)) / f64::from(parts);
+        if first && self.begin.is_none() {
             self.begin = Some((self.share, Instant::now()));
         }
     }
@@ -279,6 +300,19 @@ mod tests {
         assert_eq!(clock.share(), 0.5);
         let left = clock.left().unwrap().as_secs_f64();
         assert!((50.0..51.0).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn a_stage_in_parts_is_done_when_the_last_of_them_is() {
+        let mut clock = clock(100.0, 0.0, 0.0);
+        clock.enter(100.0);
+        for (part, share, whole) in [(0, 0.0, 0.0), (0, 1.0, 0.5), (1, 0.0, 0.5), (1, 1.0, 1.0)] {
+            clock.part = (part, 2);
+            clock.reach(share, share == 0.0);
+            assert_eq!(clock.share(), whole);
+        }
+        // The second part does not forget when the first one began.
+        assert_eq!(clock.begin.map(|(share, _)| share), Some(0.0));
     }
 
     #[test]

@@ -17,9 +17,9 @@ use candle_core::backprop::GradStore;
 use super::batches::{Batches, Position};
 use super::checkpoint::{Checkpoint, State, Store, Tensors, restore};
 use super::config::Train;
-use super::corpus::{Corpus, Pair};
+use super::corpus::Pair;
 use super::ema::Ema;
-use super::evaluate::{Decoding, TestSet};
+use super::evaluate::Decoding;
 use super::log::{self, Event, Log, Throughput};
 use super::objective::{Losses, Objective, Step};
 use super::optimizer::Optimizer;
@@ -28,9 +28,9 @@ use super::progress::Progress;
 use super::rng::Rng;
 use super::schedule::Schedule;
 use super::tensorboard::Events;
+use super::texts::Texts;
 use super::weights::{Weights, frozen};
 use crate::model::{Backend, Network, Shape};
-use crate::text::Tokenizer;
 use crate::{Error, Result};
 use sums::{Means, Pending, Update};
 
@@ -60,11 +60,9 @@ pub struct Stage<'a> {
     /// The run's configuration, for its checkpoints.
     pub config: String,
     pub shape: Shape,
-    pub tokenizer: &'a Tokenizer,
+    pub texts: &'a Texts,
     /// Where a new run begins.
     pub initial: Tensors,
-    pub corpus: &'a Corpus,
-    pub valid: &'a TestSet,
     pub published: Published,
     /// How the weights are made to translate at each validation.
     pub validated: Vec<Decoding>,
@@ -178,7 +176,7 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let validated = frozen(shape, &published, &backend)?;
         let rng = Rng::from_seed(train.seed);
-        let batches = Batches::new(stage.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
+        let batches = Batches::new(stage.texts.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
         let log = if seat.is_first() { Some(open_log(&stage)?) } else { None };
         let objective = objective(averaged)?;
         // From here on there may be newer checkpoints.
@@ -204,7 +202,7 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
-        let (corpus, device) = (self.stage.corpus, self.backend.device_name().to_string());
+        let (corpus, device) = (&self.stage.texts.corpus, self.backend.device_name().to_string());
         let start =
             log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
         self.tell(&Event::Start(start))?;
@@ -343,7 +341,7 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Micro-batch `index` of the run, counted from 0.
     fn losses(&mut self, index: u64) -> Result<Losses> {
-        let corpus = self.stage.corpus;
+        let corpus = &self.stage.texts.corpus;
         let pairs: Vec<&Pair> = self.batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
         self.objective.losses(Step {
             student: &self.weights.network,

@@ -301,6 +301,28 @@ fn source_text_alone_is_enough_to_distil_unsupervised() {
 }
 
 #[test]
+fn in_two_rounds_the_first_student_is_the_second_teacher() {
+    let toy = Toy::with_teacher();
+    // The mean of all three validated, because in so short a run none is better than the teacher.
+    let settings = "updates = 4\nvalidate_every = 2\naverage_best = 3\nlearning_rate_cap = 3e-3\n";
+    toy.distil("first", settings);
+    let teacher = toy.path("first/bundle");
+    toy.distil("second", &format!("{settings}teacher = \"{}\"", teacher.display()));
+    let weights = |run: &str| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
+    let [teacher, first, second] = ["teacher", "first", "second"].map(|run| fs::read(weights(run)).unwrap());
+    assert!(teacher != first && first != second && second != teacher);
+
+    // Stopped in the first round, then left alone; after that nothing is left to do.
+    let config = toy.student("both", &format!("{settings}rounds = 2"));
+    assert_eq!(dims::run(&config, &AtomicBool::new(true)).unwrap(), End::Interrupted);
+    for _ in 0..2 {
+        assert_eq!(dims::run(&config, &AtomicBool::new(false)).unwrap(), End::Finished);
+        assert_same_file(&weights("first"), &weights("both/rounds/1"));
+        assert_same_file(&weights("second"), &weights("both"));
+    }
+}
+
+#[test]
 fn a_teacher_for_other_languages_is_refused() {
     let toy = Toy::with_teacher();
     let mut config = toy.student("student", "");

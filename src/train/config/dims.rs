@@ -47,6 +47,10 @@ pub struct Dims {
     pub unsupervised: bool,
     /// Passes of such a translation.
     pub translation_steps: u8,
+    /// The stage so many times, each time with the student of the time before as its teacher. All but the last
+    /// leave what they have made in `rounds/1` and so on in the stage's folder.
+    #[serde(skip_serializing_if = "Dims::is_single")]
+    pub rounds: u8,
     pub updates: u64,
     /// Update n has rate min(`learning_rate_cap`, `learning_rate` / √n).
     pub learning_rate: f64,
@@ -106,6 +110,7 @@ impl Default for Dims {
             dropout: 0.0,
             unsupervised: false,
             translation_steps: 4,
+            rounds: 1,
             updates: 500,
             learning_rate: 1e-3,
             learning_rate_cap: 3e-4,
@@ -118,6 +123,8 @@ impl Default for Dims {
 }
 
 impl Dims {
+    /// The folder of all rounds but the last, in the stage's own.
+    pub const ROUNDS: &str = "rounds";
     /// Norouzi et al. 2023.
     const PUBLISHED_DECAY: f64 = 0.9992;
     /// Share of the updates that `auto` averages over.
@@ -129,6 +136,19 @@ impl Dims {
 
     pub fn output(&self, output: &Path) -> PathBuf {
         self.output.clone().unwrap_or_else(|| output.join("dims"))
+    }
+
+    fn is_single(rounds: &u8) -> bool {
+        *rounds == 1
+    }
+
+    /// Round `number`, from 1, as a stage of its own; `output` is the run's folder.
+    pub fn round(&self, number: u8, output: &Path) -> Self {
+        let own = self.output(output);
+        let folder =
+            |n: u8| if n == self.rounds { own.clone() } else { own.join(Self::ROUNDS).join(n.to_string()) };
+        let teacher = if number <= 1 { self.teacher(output) } else { folder(number - 1).join("bundle") };
+        Self { teacher: Some(teacher), output: Some(folder(number)), rounds: 1, ..self.clone() }
     }
 
     /// Of the teacher's moving average; 0 for a teacher that stays as it is.
@@ -177,6 +197,7 @@ impl Dims {
         for (key, value) in [
             ("steps", u64::from(self.steps)),
             ("translation_steps", self.translation_steps.into()),
+            ("rounds", self.rounds.into()),
             ("updates", self.updates),
             ("validate_every", self.validate_every),
             ("checkpoint_every", self.checkpoint_every),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::artifact::Artifact;
 use super::record::Inputs;
-use crate::train::config::{Config, StageName, Train, distilled_files};
+use crate::train::config::{Config, Dims, StageName, Train, distilled_files};
 use crate::train::distill::{self, Shard};
 use crate::train::marian;
 use crate::train::run::End;
@@ -193,13 +193,15 @@ fn dims(config: &Config) -> Result<Stage> {
         passes += f64::from(settings.translation_steps);
     }
     let loop_settings = settings.train(&config.train);
+    let mut traces = traces(&output);
+    traces.push(output.join(Dims::ROUNDS));
     Ok(Stage {
         name: StageName::Dims,
         settings: [("data", data(config)?), ("train", train(&loop_settings)?), ("dims", own)].into(),
         sources,
         outputs: vec![Artifact::Bundle(output.join("bundle"))],
-        traces: traces(&output),
-        work: updates(&loop_settings, GRADIENT_PASS + passes),
+        traces,
+        work: f64::from(settings.rounds) * updates(&loop_settings, GRADIENT_PASS + passes),
         run: dims::run,
         config: config.clone(),
     })

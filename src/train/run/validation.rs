@@ -9,6 +9,7 @@ use crate::train::evaluate::{Decoding, evaluate, evaluate_search};
 use crate::train::log::{self, Event};
 use crate::train::objective::Objective;
 use crate::train::progress::Progress;
+use crate::train::texts::Texts;
 
 const SAMPLES: usize = 3;
 
@@ -19,7 +20,8 @@ impl<O: Objective> Run<'_, O> {
             return Ok(());
         }
         let begin = Instant::now();
-        let Stage { tokenizer, valid, train, validated, scored, .. } = &self.stage;
+        let Stage { texts, train, validated, scored, .. } = &self.stage;
+        let Texts { tokenizer, valid, .. } = texts;
         let (mut scores, mut samples) = (Vec::new(), Vec::new());
         for &decoding in validated {
             let (network, budget) = (&self.validated, train.batch_tokens);
