@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use super::checkpoint::Tensors;
 use super::cmlm::{initial, outcome, plain_shape, trimmed};
 use super::config::{Config, Data};
-use super::corpus::Pair;
+use super::corpus::{Corpus, Pair};
 use super::evaluate::Decoding;
 use super::masking::Masked;
 use super::objective::{Batch, Losses, Objective, Pass, Step};
@@ -37,7 +37,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let positions = plain_shape(config, &tokenizer)?.max_positions;
-    let texts = Texts::read(data, Arc::new(tokenizer), positions, train.valid_sentences)?;
+    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), positions, train.valid_sentences)?;
     together(&devices, |seat| go(config, &texts, &seat, stop))
 }
 

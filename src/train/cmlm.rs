@@ -9,6 +9,7 @@ use candle_core::Tensor;
 
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Train};
+use super::corpus::Corpus;
 use super::distill::require_finished;
 use super::evaluate::validated_steps;
 use super::objective::{Cmlm, Cmlmc, Objective};
@@ -61,7 +62,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let positions = shape(config, &tokenizer)?.max_positions;
-    let texts = Texts::read(data, Arc::new(tokenizer), positions, train.valid_sentences)?;
+    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), positions, train.valid_sentences)?;
     together(&devices, |seat| go(config, &texts, &seat, stop))
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Dims as Settings, Mask};
-use super::corpus::Pair;
+use super::corpus::{Corpus, Pair};
 use super::distill::require_finished;
 use super::evaluate::{Decoding, validated_steps};
 use super::masking::{Masked, mask_all, mask_target, mask_translation, masks_only};
@@ -26,7 +26,7 @@ use super::parallel::{Seat, devices, together};
 use super::progress;
 use super::rng::Rng;
 use super::run::{End, Published, Run, Stage};
-use super::texts::Texts;
+use super::texts::{ReadCorpus, Texts};
 use super::weights::frozen;
 use crate::decode::{DecodeOptions, Steps, length_beam, translate};
 use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype};
@@ -70,8 +70,8 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;
     let (tokenizer, positions) = (bundle.tokenizer.clone(), bundle.config.shape.max_positions);
-    let read = if settings.unsupervised { Texts::read_sources } else { Texts::read };
-    let texts = read(data, tokenizer, positions, train.valid_sentences)?;
+    let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
+    let texts = Texts::read(read, data, tokenizer, positions, train.valid_sentences)?;
     together(&devices, |seat| go(config, &bundle, &texts, &seat, stop))
 }
 

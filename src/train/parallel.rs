@@ -7,8 +7,8 @@
 //! more or fewer of them.
 //!
 //! Ranks tell each other numbers through [`group`], the host's memory. Gradients go the same way or, between GPUs
-//! in a build with the feature `nccl`, by NCCL. A rank says that it has its gradients before any rank waits for
-//! them, so one that fails ends the others instead of leaving them waiting.
+//! in a build with the feature `nccl`, by NCCL, where ranks meet before each sum is queued: one that has failed ends
+//! the others instead of leaving them waiting.
 
 mod group;
 
@@ -109,7 +109,7 @@ impl Seat {
             let keys = group.exchange(self.rank, Message::Key(own))?;
             let Some(Message::Key(key)) = keys.first() else { return Err(out_of_step()) };
             let collective = Collective::join(backend.device(), self.rank, self.ranks(), key)?;
-            return Ok(Reducer(Way::Nccl(collective)));
+            return Ok(Reducer(Way::Nccl { collective, rank: self.rank, group: Arc::clone(group) }));
         }
         let _ = backend;
         Ok(Reducer(Way::Host { rank: self.rank, group: Arc::clone(group) }))
@@ -125,7 +125,7 @@ enum Way {
     /// Through the host's memory.
     Host { rank: usize, group: Arc<Group> },
     #[cfg(feature = "nccl")]
-    Nccl(crate::nn::device::cuda::collective::Collective),
+    Nccl { collective: crate::nn::device::cuda::collective::Collective, rank: usize, group: Arc<Group> },
 }
 
 impl Reducer {
@@ -148,8 +148,10 @@ impl Reducer {
                 apart(&sum.ok_or_else(out_of_step)?.to_device(own.device())?, &gradients)
             }
             #[cfg(feature = "nccl")]
-            Way::Nccl(collective) => {
+            Way::Nccl { collective, rank, group } => {
                 let sum = flat(&gradients)?;
+                // Nobody can be called back from a sum that one of the ranks never asks for.
+                group.exchange(*rank, Message::Numbers(Vec::new()))?;
                 collective.sum_in_place(&sum)?;
                 apart(&sum, &gradients)
             }

@@ -326,7 +326,6 @@ impl<'a, O: Objective> Run<'a, O> {
             ));
         };
         let gradients = self.optimizer.gradients(&gradients)?;
-        // Nobody waits for gradients before all have theirs.
         result.count_all(self.seat)?;
         let gradients = self.reducer.sum(gradients)?;
         let scale = 1.0 / result.masked_tokens as f64;
