@@ -1,87 +1,180 @@
 //! AVX2 without VNNI. `vpmaddubsw` would saturate: both operands are widened to i16 instead, and
 //! `vpmaddwd` sums pairs of products in i32, exactly.
+//!
+//! Widening costs as much as multiplying, so it is done once and kept: the rows before a product, a panel's
+//! weights before all its rows. What is left in the inner loop is a load for each row, and a product and a sum
+//! for each row and register of weights.
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm_set1_epi32, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16,
-    _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_setzero_si256,
-    _mm256_storeu_si256,
+    _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepu8_epi16, _mm256_hadd_epi32, _mm256_load_si256,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_srai_epi16,
+    _mm256_store_si256, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
+use std::cell::Cell;
 
 use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work};
 
-/// Rows that share what was loaded and widened.
-const ROWS: usize = 4;
-/// Channels of one register of sums, after the last pair is added.
+/// Most rows that share a register of weights: twelve registers of sums, two of weights, one of a row and one
+/// of products are all sixteen.
+const ROWS: usize = 6;
+/// Channels of two registers of sums: one has the sums over inputs 0 and 1 of a step, beside those over 2 and 3,
+/// for four channels.
 const CHANNELS: usize = 8;
+/// Of a panel.
+const PARTS: usize = PANEL / CHANNELS;
+
+/// The inputs of a step of one row, widened.
+type Group = [i16; STEP];
+
+/// The weights of a step for [`CHANNELS`] channels, widened: four inputs each of channels 0, 1, 4 and 5, then of
+/// 2, 3, 6 and 7, as instructions that work on halves of a register leave them.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Weights([i16; CHANNELS * STEP]);
+
+/// What is widened, on memory that is kept from use to use.
+#[derive(Default)]
+struct Widened {
+    /// In the order of [`Work::values`].
+    rows: Vec<Group>,
+    /// Of one panel, `[PARTS, steps]`.
+    weights: Vec<Weights>,
+}
+
+thread_local! {
+    /// Taken while in use.
+    static WIDENED: Cell<Widened> = Cell::default();
+}
 
 /// `work` has been checked.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn product<S: Sink>(work: &Work, sink: &mut S) {
+    let mut widened = WIDENED.take();
+    widened.take_rows(work);
     for panel in work.panels.clone() {
         let (lines, offsets) = work.panel(panel);
-        for rows in work.tiles() {
-            for row in (0..rows.height).step_by(ROWS) {
-                match rows.height - row {
-                    1 => tile::<1, S>(rows, row, lines, offsets, panel, sink),
-                    2 => tile::<2, S>(rows, row, lines, offsets, panel, sink),
-                    3 => tile::<3, S>(rows, row, lines, offsets, panel, sink),
-                    _ => tile::<ROWS, S>(rows, row, lines, offsets, panel, sink),
+        widened.take_panel(lines);
+        for tile in work.tiles() {
+            let x = &widened.rows[tile.first * work.steps..][..tile.height * work.steps];
+            let most = tile.height.div_ceil(tile.height.div_ceil(ROWS));
+            for row in (0..tile.height).step_by(most) {
+                let rows = Share { x, row, height: tile.height };
+                match most.min(tile.height - row) {
+                    1 => share::<1, S>(rows, &widened.weights, offsets, (tile, panel), sink),
+                    2 => share::<2, S>(rows, &widened.weights, offsets, (tile, panel), sink),
+                    3 => share::<3, S>(rows, &widened.weights, offsets, (tile, panel), sink),
+                    4 => share::<4, S>(rows, &widened.weights, offsets, (tile, panel), sink),
+                    5 => share::<5, S>(rows, &widened.weights, offsets, (tile, panel), sink),
+                    _ => share::<ROWS, S>(rows, &widened.weights, offsets, (tile, panel), sink),
+                }
+            }
+        }
+    }
+    WIDENED.set(widened);
+}
+
+impl Widened {
+    #[target_feature(enable = "avx2")]
+    fn take_rows(&mut self, work: &Work) {
+        let groups = work.values[..work.count * work.steps * STEP].as_chunks::<STEP>().0;
+        self.rows.resize(self.rows.len().max(groups.len()), [0; STEP]);
+        let (wide, bytes) = (self.rows.as_chunks_mut::<4>().0, groups.as_chunks::<4>().0);
+        for (wide, bytes) in wide.iter_mut().zip(bytes) {
+            // SAFETY: sixteen bytes, and room for sixteen i16.
+            unsafe {
+                let values = _mm256_cvtepu8_epi16(_mm_loadu_si128(bytes.as_ptr().cast()));
+                _mm256_storeu_si256(wide.as_mut_ptr().cast(), values);
+            }
+        }
+        let done = groups.len() / 4 * 4;
+        for (wide, bytes) in self.rows[done..].iter_mut().zip(&groups[done..]) {
+            *wide = bytes.map(i16::from);
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn take_panel(&mut self, lines: &[Line]) {
+        let steps = lines.len() / LINES;
+        self.weights.resize(PARTS * steps, Weights([0; CHANNELS * STEP]));
+        let bytes = lines.as_ptr().cast::<i8>();
+        for (part, weights) in self.weights.chunks_exact_mut(steps.max(1)).enumerate() {
+            for (step, wide) in weights.iter_mut().enumerate() {
+                // SAFETY: the part's 32 bytes of the step's two lines, and room for as many i16.
+                unsafe {
+                    let bytes = _mm256_loadu_si256(bytes.add((step * PANEL + part * CHANNELS) * STEP).cast());
+                    // Each byte twice, the upper one shifted down with its sign: cheaper than `vpmovsxbw`.
+                    let low = _mm256_srai_epi16::<8>(_mm256_unpacklo_epi8(bytes, bytes));
+                    let high = _mm256_srai_epi16::<8>(_mm256_unpackhi_epi8(bytes, bytes));
+                    let wide = wide.0.as_mut_ptr();
+                    _mm256_store_si256(wide.cast(), low);
+                    _mm256_store_si256(wide.add(16).cast(), high);
                 }
             }
         }
     }
 }
 
-/// Rows `row..row + M` of a tile.
-#[target_feature(enable = "avx2,fma")]
-fn tile<const M: usize, S: Sink>(
-    rows: Tile,
+/// Some rows of a tile, from `row` on.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    /// Of the tile, `[steps, height]`.
+    x: &'a [Group],
+    height: usize,
     row: usize,
-    lines: &[Line],
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn share<const M: usize, S: Sink>(
+    rows: Share,
+    weights: &[Weights],
     offsets: &[i32; PANEL],
-    panel: usize,
+    (tile, panel): (Tile, usize),
     sink: &mut S,
 ) {
-    let steps = lines.len() / LINES;
-    assert!(row + M <= rows.height && rows.values.len() == steps * rows.height * STEP);
     let mut out = [Sums([0; PANEL]); M];
-    for (part, channel) in (0..PANEL).step_by(CHANNELS).enumerate() {
-        // Two partial sums for each channel: of inputs 0 and 1 of a step, and of inputs 2 and 3.
-        let mut sums = [[_mm256_setzero_si256(); 2]; M];
-        for step in 0..steps {
-            let weights = {
-                let line = lines[step * LINES + channel * STEP / 64].0.as_ptr();
-                // SAFETY: 32 bytes from the first or the second half of the 64 of a line.
-                unsafe {
-                    let half = line.add(part % 2 * 32);
-                    [half, half.add(16)].map(|p| _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())))
-                }
-            };
-            let x = rows.values[(step * rows.height + row) * STEP..].as_ptr();
-            for (m, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: row + m < height, within the bytes asserted above.
-                let x = unsafe { x.add(m * STEP).cast::<i32>().read_unaligned() };
-                let x = _mm256_cvtepu8_epi16(_mm_set1_epi32(x));
-                for (sum, weights) in sums.iter_mut().zip(weights) {
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, weights));
-                }
-            }
-        }
-        for (out, [low, high]) in out.iter_mut().zip(sums) {
-            let sum = in_order(_mm256_hadd_epi32(low, high));
-            // SAFETY: eight i32 from `channel` on, and `channel + CHANNELS <= PANEL`.
-            unsafe {
-                let first = _mm256_loadu_si256(offsets.as_ptr().add(channel).cast());
-                _mm256_storeu_si256(out.0.as_mut_ptr().add(channel).cast(), _mm256_add_epi32(first, sum));
-            }
-        }
+    let steps = weights.len() / PARTS;
+    for part in 0..PARTS {
+        accumulate(rows, &weights[part * steps..][..steps], offsets, part * CHANNELS, &mut out);
     }
-    sink.take(rows.first + row, panel, &out);
+    sink.take(tile.first + rows.row, panel, &out);
 }
 
-/// `hadd` works within halves: its quarters come as 0, 2, 1, 3.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn in_order(sum: __m256i) -> __m256i {
-    _mm256_permute4x64_epi64::<0b11_01_10_00>(sum)
+/// The sums of [`CHANNELS`] channels from `channel` on. Apart, so that they stay in registers.
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn accumulate<const M: usize>(
+    rows: Share,
+    weights: &[Weights],
+    offsets: &[i32; PANEL],
+    channel: usize,
+    out: &mut [Sums; M],
+) {
+    let Share { x, height, row } = rows;
+    assert!(row + M <= height && x.len() == weights.len() * height && channel + CHANNELS <= PANEL);
+    let mut x = x.as_ptr().wrapping_add(row);
+    let mut sums = [[_mm256_setzero_si256(); 2]; M];
+    for weights in weights {
+        let weights = weights.0.as_ptr();
+        // SAFETY: two registers, aligned as `Weights` is.
+        let weights = unsafe {
+            [_mm256_load_si256(weights.cast()), _mm256_load_si256(weights.add(16).cast())]
+        };
+        for (m, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: row + m < height in each of as many steps as there are weights, asserted above.
+            let x = _mm256_set1_epi64x(unsafe { x.add(m).cast::<i64>().read_unaligned() });
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, weights));
+            }
+        }
+        x = x.wrapping_add(height);
+    }
+    for (out, [low, high]) in out.iter_mut().zip(sums) {
+        // Like the unpacking before it within halves, which puts the channels in order again.
+        let sum = _mm256_hadd_epi32(low, high);
+        // SAFETY: eight i32 from `channel` on, within the panel as asserted above.
+        unsafe {
+            let first = _mm256_loadu_si256(offsets.as_ptr().add(channel).cast());
+            _mm256_storeu_si256(out.0.as_mut_ptr().add(channel).cast(), _mm256_add_epi32(first, sum));
+        }
+    }
 }
