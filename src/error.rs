@@ -98,7 +98,7 @@ impl Error {
             Self::InvalidRequest(_) | Self::UnsupportedLanguage(_) => 400,
             Self::TooLarge { .. } => 413,
             Self::QueueFull { .. } => 429,
-            Self::Draining | Self::NotReady | Self::EngineDead(_) => 503,
+            Self::Draining | Self::NotReady | Self::EngineDead(_) | Self::DeviceMemory { .. } => 503,
             Self::DeadlineExceeded(_) => 504,
             _ => 500,
         }

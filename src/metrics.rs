@@ -170,6 +170,7 @@ pub struct EngineMetrics {
     batch_padded_tokens: Histogram,
     steps_used: Histogram,
     warmup: Gauge,
+    out_of_memory: IntCounter,
 }
 
 impl fmt::Debug for EngineMetrics {
@@ -207,6 +208,7 @@ impl EngineMetrics {
             batch_padded_tokens: families.batch_padded_tokens.with_label_values(label),
             steps_used: families.steps_used.with_label_values(label),
             warmup: families.warmup.with_label_values(label),
+            out_of_memory: families.out_of_memory.with_label_values(label),
         }
     }
 
@@ -252,6 +254,11 @@ impl EngineMetrics {
     /// An item left the queue for the model after `wait`.
     pub fn picked_up(&self, wait: Duration) {
         self.queue_wait.observe(wait.as_secs_f64());
+    }
+
+    /// The device had too little memory so many times; each time less was asked of it at once.
+    pub fn out_of_memory(&self, times: usize) {
+        self.out_of_memory.inc_by(times as u64);
     }
 
     /// One call of the encoder: `real` tokens in a rectangle of `padded`.

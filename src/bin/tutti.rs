@@ -262,7 +262,13 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
     if let Some(gpu) = network.gpu_report() {
         tracing::info!(gpu, "warmed up");
     }
-    let engine = engine::start(network, settings.engine.clone(), metrics.engine(&model.name))?;
+    let engine_metrics = metrics.engine(&model.name);
+    if network.halvings() > 0 {
+        let halvings = network.halvings();
+        tracing::warn!(halvings, "the device has little free memory: large batches are computed in parts");
+        engine_metrics.out_of_memory(halvings);
+    }
+    let engine = engine::start(network, settings.engine.clone(), engine_metrics)?;
     Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
 }
 

@@ -6,7 +6,7 @@
 //! a row mixed up with its neighbour is noticed. The most probable length is the source's.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::model::Refresh;
@@ -20,8 +20,25 @@ pub struct FakeTranslator {
     vocabulary: u32,
     fault: Option<(usize, Fault)>,
     refresh: Refresh,
+    /// Source tokens that may be kept at a time.
+    room: usize,
+    /// Each token that is kept holds on to it, weakly.
+    kept: Arc<()>,
     counts: Arc<Counts>,
     gate: Arc<Gate>,
+}
+
+/// A source, bos and eos included, and its share of the room.
+#[derive(Clone, Debug)]
+pub struct FakeMemory {
+    source: Vec<u32>,
+    _room: Vec<Weak<()>>,
+}
+
+impl FakeMemory {
+    pub fn source(&self) -> &[u32] {
+        &self.source
+    }
 }
 
 /// What happens at the pass given to [`FakeTranslator::failing_at`].
@@ -45,6 +62,8 @@ impl FakeTranslator {
             vocabulary: 1024,
             fault: None,
             refresh: Refresh::Masked,
+            room: usize::MAX,
+            kept: Arc::default(),
             counts: Arc::default(),
             gate: Arc::new(Gate::new()),
         }
@@ -65,6 +84,12 @@ impl FakeTranslator {
     #[must_use]
     pub fn refreshing(self, refresh: Refresh) -> Self {
         Self { refresh, ..self }
+    }
+
+    /// Has memory for so many source tokens, bos and eos included, of all that is encoded and not dropped.
+    #[must_use]
+    pub fn with_room(self, tokens: usize) -> Self {
+        Self { room: tokens, ..self }
     }
 
     /// Fails at the `pass`-th decoder pass, counting from 1.
@@ -101,8 +126,7 @@ fn mix(hash: u64, part: u32) -> u64 {
 }
 
 impl Translator for FakeTranslator {
-    /// The source, bos and eos included.
-    type Memory = Vec<u32>;
+    type Memory = FakeMemory;
 
     fn limits(&self) -> Limits {
         self.limits
@@ -117,6 +141,10 @@ impl Translator for FakeTranslator {
     }
 
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>> {
+        let (tokens, kept) = (sources.iter().map(|source| source.len()).sum(), Arc::weak_count(&self.kept));
+        if tokens > self.room.saturating_sub(kept) {
+            return Err(Error::DeviceMemory { bytes: tokens, free: self.room.saturating_sub(kept) });
+        }
         self.counts.encode_calls.fetch_add(1, SeqCst);
         self.counts.encoded.fetch_add(sources.len(), SeqCst);
         self.counts.saw_batch(sources.iter().map(|source| source.len()));
@@ -126,7 +154,10 @@ impl Translator for FakeTranslator {
             _ => -1.0 - length.abs_diff(expected) as f32,
         };
         let encode = |source: &&[u32]| Encoded {
-            memory: source.to_vec(),
+            memory: FakeMemory {
+                source: source.to_vec(),
+                _room: vec![Arc::downgrade(&self.kept); source.len()],
+            },
             length_log_probs: (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
         };
         Ok(sources.iter().map(encode).collect())
@@ -143,8 +174,8 @@ impl Translator for FakeTranslator {
             Some((at, Fault::Panic)) if at == pass => panic!("told to panic at pass {pass}"),
             _ => {}
         }
-        let predict = |row: &Row<'_, Vec<u32>>| {
-            row.wanted.iter().map(|&place| self.predict(row.memory, row.canvas, place)).collect()
+        let predict = |row: &Row<'_, FakeMemory>| {
+            row.wanted.iter().map(|&place| self.predict(&row.memory.source, row.canvas, place)).collect()
         };
         Ok(rows.iter().map(predict).collect())
     }

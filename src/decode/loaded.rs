@@ -81,6 +81,15 @@ impl Loaded {
         }
     }
 
+    /// How often the largest pass was halved until the device had room for it.
+    pub fn halvings(&self) -> usize {
+        match self {
+            Self::F32(_) | Self::Q8(_) => 0,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => network.halvings(),
+        }
+    }
+
     /// Warmed up: no request waits for what is set up lazily.
     #[cfg(feature = "cuda")]
     fn on_gpu(shape: &Shape, tensors: &HashMap<String, Tensor>, backend: &Backend) -> Result<Self> {

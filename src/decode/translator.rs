@@ -86,6 +86,10 @@ pub trait Translator: Send + 'static {
     }
 
     /// Encodes sentences (`bos x1..xn eos`, each within `limits`), one answer for each, in order.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`](crate::Error::DeviceMemory) where there is no room for what is kept of so many: fewer,
+    /// or the same after others have been dropped, may fit. Whatever else fails is the end of the network.
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>>;
 
     /// One pass over every row; for each row, one prediction for each wanted position, in order.

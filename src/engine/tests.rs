@@ -1,6 +1,7 @@
 //! The engine as its callers see it, over a network without weights that can be held before a pass.
 
 mod admission;
+mod memory;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::fake::{Counts, FakeTranslator, Fault, Gate};
+use crate::decode::fake::{Counts, FakeMemory, FakeTranslator, Fault, Gate};
 use crate::decode::{DecodeOptions, Encoded, Limits, Prediction, Row, Translator, translate};
 use crate::metrics::Metrics;
 use crate::model::Refresh;
@@ -249,7 +250,7 @@ async fn a_trace_shows_the_best_candidates_canvas_after_each_of_its_passes() {
 struct Spoilt(FakeTranslator, Vec<u32>);
 
 impl Translator for Spoilt {
-    type Memory = Vec<u32>;
+    type Memory = FakeMemory;
 
     fn limits(&self) -> Limits {
         self.0.limits()
@@ -259,13 +260,13 @@ impl Translator for Spoilt {
         self.0.specials()
     }
 
-    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Vec<u32>>>> {
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<FakeMemory>>> {
         self.0.encode(sources)
     }
 
-    fn decode(&self, rows: &[Row<'_, Vec<u32>>]) -> Result<Vec<Vec<Prediction>>> {
+    fn decode(&self, rows: &[Row<'_, FakeMemory>]) -> Result<Vec<Vec<Prediction>>> {
         let mut answers = self.0.decode(rows)?;
-        for (row, answer) in rows.iter().zip(&mut answers).filter(|(row, _)| *row.memory == self.1) {
+        for (row, answer) in rows.iter().zip(&mut answers).filter(|(row, _)| row.memory.source() == self.1) {
             answer.iter_mut().for_each(|prediction| prediction.log_prob = f32::NAN);
             assert_eq!(row.wanted.len(), answer.len());
         }
@@ -357,7 +358,7 @@ fn the_age_of_the_oldest_is_that_of_whoever_waits_now() {
 struct Watched(FakeTranslator, std::sync::mpsc::Sender<(Option<usize>, usize)>);
 
 impl Translator for Watched {
-    type Memory = Vec<u32>;
+    type Memory = FakeMemory;
 
     fn limits(&self) -> Limits {
         self.0.limits()
@@ -367,11 +368,11 @@ impl Translator for Watched {
         self.0.specials()
     }
 
-    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Vec<u32>>>> {
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<FakeMemory>>> {
         self.0.encode(sources)
     }
 
-    fn decode(&self, rows: &[Row<'_, Vec<u32>>]) -> Result<Vec<Vec<Prediction>>> {
+    fn decode(&self, rows: &[Row<'_, FakeMemory>]) -> Result<Vec<Vec<Prediction>>> {
         let place = (rayon::current_thread_index(), rayon::current_num_threads());
         self.1.send(place).map_err(|error| Error::Model(error.to_string()))?;
         self.0.decode(rows)

@@ -16,8 +16,14 @@ use crate::{Error, Result};
 
 /// Runs until drained or dead, and leaves nobody waiting either way.
 pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
-    let mut worker =
-        Worker { translator, shared, arriving: Vec::new(), live: Vec::new(), left_waiting: false };
+    let mut worker = Worker {
+        translator,
+        shared,
+        arriving: Vec::new(),
+        live: Vec::new(),
+        left_waiting: false,
+        full_at: usize::MAX,
+    };
     let end = catch_unwind(AssertUnwindSafe(|| {
         let _helpers = helpers(shared.options.threads)?;
         worker.run()
@@ -66,12 +72,14 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 struct Worker<'a, T: Translator> {
     translator: T,
     shared: &'a Shared,
-    /// Out of the queue and not yet encoded.
+    /// Out of the queue and not yet encoded: for a moment, or until the device has memory for them.
     arriving: Vec<(Turn, Job)>,
     /// Encoded and not finished: those in the current pass and those that sit it out.
     live: Vec<Live<T::Memory>>,
     /// The queue holds more than the current pass could take.
     left_waiting: bool,
+    /// With so many live sentences the device has memory for no more.
+    full_at: usize,
 }
 
 impl<T: Translator> Worker<'_, T> {
@@ -96,8 +104,8 @@ impl<T: Translator> Worker<'_, T> {
             let now = Instant::now();
             self.release(now);
             let mut state = self.shared.lock();
-            state.queue.runs(self.live.iter().map(Live::left));
-            if self.live.is_empty() {
+            state.queue.runs(self.work());
+            if self.live.is_empty() && self.arriving.is_empty() {
                 if state.queue.is_empty() {
                     if state.phase != Phase::Open {
                         return false;
@@ -111,7 +119,11 @@ impl<T: Translator> Worker<'_, T> {
                     continue;
                 }
             }
-            self.arriving = self.pick(&mut state);
+            // Those that wait for memory come before all others.
+            if self.arriving.is_empty() {
+                self.arriving = self.pick(&mut state);
+                state.queue.runs(self.work());
+            }
             self.left_waiting = !state.queue.is_empty();
             return true;
         }
@@ -120,8 +132,15 @@ impl<T: Translator> Worker<'_, T> {
     /// Lets go of everybody who has left or whose time is up.
     fn release(&mut self, now: Instant) {
         let waiting = self.shared.clear(&mut self.shared.lock(), now);
+        let arriving = self.arriving.extract_if(.., |(_, job)| job.is_over(now)).map(|(_, job)| job);
         let running = self.live.extract_if(.., |live| live.job.is_over(now)).map(|live| live.job);
-        waiting.into_iter().chain(running).for_each(|job| job.let_go(&self.shared.metrics));
+        waiting.into_iter().chain(arriving).chain(running).for_each(|job| job.let_go(&self.shared.metrics));
+    }
+
+    /// Whose turn it is, and what is left to do for them: everybody that is out of the queue.
+    fn work(&self) -> impl Iterator<Item = (Turn, u64)> {
+        let arriving = self.arriving.iter().map(|(turn, job)| (*turn, self.shared.ask(&job.item).work()));
+        self.live.iter().map(Live::left).chain(arriving)
     }
 
     /// How long an idle thread still waits for more sentences before it begins with those it has.
@@ -151,19 +170,42 @@ impl<T: Translator> Worker<'_, T> {
         let turns = newcomers(&live, window, self.shared.budget());
         state.queue.advance();
         let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
-        let arriving: Vec<(Turn, Job)> = turns.into_iter().filter_map(take).collect();
-        let work = arriving.iter().map(|(turn, job)| (*turn, self.shared.ask(&job.item).work()));
-        state.queue.runs(self.live.iter().map(Live::left).chain(work));
-        arriving
+        turns.into_iter().filter_map(take).collect()
     }
 
+    /// Encodes those that arrive. Where the device has too little memory it is half of them, or a quarter, and the
+    /// others wait until somebody has left; one for whom there is no room though nobody else is there is told so.
     fn encode(&mut self) -> Result<()> {
-        if self.arriving.is_empty() {
+        if self.live.len() >= self.full_at {
             return Ok(());
         }
+        let mut count = self.arriving.len();
+        while count > 0 {
+            match self.encode_first(count) {
+                Err(Error::DeviceMemory { bytes, free }) => {
+                    let running = self.live.len();
+                    tracing::warn!(bytes, free, sentences = count, running, "the device is out of memory");
+                    self.shared.metrics.out_of_memory(1);
+                    count /= 2;
+                    if count == 0 && running == 0 {
+                        let (_, job) = self.arriving.remove(0);
+                        job.answer(Err(Error::DeviceMemory { bytes, free }));
+                        count = self.arriving.len();
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
+        self.full_at = if self.arriving.is_empty() { usize::MAX } else { self.live.len().max(1) };
+        Ok(())
+    }
+
+    fn encode_first(&mut self, count: usize) -> Result<()> {
         let metrics = &self.shared.metrics;
         let picked_at = Instant::now();
-        let sources: Vec<&[u32]> = self.arriving.iter().map(|(_, job)| job.item.source.as_slice()).collect();
+        let first = &self.arriving[..count];
+        let sources: Vec<&[u32]> = first.iter().map(|(_, job)| job.item.source.as_slice()).collect();
         let encoded = self.translator.encode(&sources)?;
         let encoded_at = Instant::now();
         if encoded.len() != sources.len() {
@@ -173,7 +215,7 @@ impl<T: Translator> Worker<'_, T> {
         let padded = sources.len() * sources.iter().map(|source| source.len()).max().unwrap_or(0);
         metrics.encoded(real, padded, encoded_at.duration_since(picked_at));
         let rules = (self.translator.specials(), self.translator.refresh());
-        for ((turn, mut job), encoded) in self.arriving.drain(..).zip(encoded) {
+        for ((turn, mut job), encoded) in self.arriving.drain(..count).zip(encoded) {
             metrics.picked_up(picked_at.duration_since(job.submitted));
             job.counted = metrics.running();
             self.live.extend(Live::new(job, turn, encoded, rules, picked_at, encoded_at));

@@ -92,10 +92,10 @@ impl IntoResponse for ApiError {
 fn retry_after(error: &ApiError) -> Option<Duration> {
     match error {
         ApiError::Domain(Error::QueueFull { retry_after }) => Some(*retry_after),
-        // Another replica takes over, or this one is about to be ready.
-        ApiError::Domain(Error::Draining | Error::NotReady | Error::EngineDead(_)) => {
-            Some(Duration::from_secs(1))
-        }
+        // Another replica takes over, or this one is about to be ready or has room again.
+        ApiError::Domain(
+            Error::Draining | Error::NotReady | Error::EngineDead(_) | Error::DeviceMemory { .. },
+        ) => Some(Duration::from_secs(1)),
         _ => None,
     }
 }

@@ -48,6 +48,7 @@ pub struct DeviceNetwork<D: Device> {
     columns: Columns,
     weights: Weights<D::Buffer>,
     work: Mutex<Work<D::Buffer>>,
+    halvings: usize,
     device: D,
 }
 
@@ -87,14 +88,15 @@ impl<D: Device> DeviceNetwork<D> {
         let columns = fitting(shape)?;
         let weights = Weights::new(&device, shape, tensors, element)?;
         let least = shape.max_positions;
-        let mut rows = rows.max(least);
+        let (mut rows, mut halvings) = (rows.max(least), 0);
         let work = loop {
             match Work::new(&device, shape, element, rows) {
                 Err(Error::DeviceMemory { .. }) if rows > least => rows = (rows / 2).max(least),
                 other => break other?,
             }
+            halvings += 1;
         };
-        Ok(Self { shape: shape.clone(), element, columns, weights, work: Mutex::new(work), device })
+        Ok(Self { shape: shape.clone(), element, columns, weights, work: Mutex::new(work), halvings, device })
     }
 
     /// Runs passes of every size that is replayed until each is recorded, so that no request waits for it.
@@ -137,6 +139,11 @@ impl<D: Device> DeviceNetwork<D> {
     /// Rows of the largest pass that the device's memory holds.
     pub fn pass_rows(&self) -> usize {
         self.lock().rows
+    }
+
+    /// How often they were halved until they fitted.
+    pub fn halvings(&self) -> usize {
+        self.halvings
     }
 
     /// What the weights take of the device's memory.

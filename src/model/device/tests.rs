@@ -141,10 +141,10 @@ fn a_device_with_little_memory_takes_smaller_passes() {
         DeviceNetwork::with_rows(Emulated::with_memory(bytes), &shape(), &tensors, Element::F32, 1 << 12)
     };
     let most = with(usize::MAX).unwrap();
-    assert_eq!(most.pass_rows(), 1 << 12);
+    assert_eq!((most.pass_rows(), most.halvings()), (1 << 12, 0));
     let weights = most.weights.bytes;
     let little = with(weights + Work::<()>::bytes(&shape(), Element::F32, 1 << 10)).unwrap();
-    assert_eq!(little.pass_rows(), 1 << 10);
+    assert_eq!((little.pass_rows(), little.halvings()), (1 << 10, 2));
     let refused = with(weights + 1000).unwrap_err();
     assert!(matches!(refused, Error::DeviceMemory { .. }), "{refused}");
 }

@@ -156,9 +156,8 @@ fn accumulate<const M: usize>(
     for weights in weights {
         let weights = weights.0.as_ptr();
         // SAFETY: two registers, aligned as `Weights` is.
-        let weights = unsafe {
-            [_mm256_load_si256(weights.cast()), _mm256_load_si256(weights.add(16).cast())]
-        };
+        let weights =
+            unsafe { [_mm256_load_si256(weights.cast()), _mm256_load_si256(weights.add(16).cast())] };
         for (m, sums) in sums.iter_mut().enumerate() {
             // SAFETY: row + m < height in each of as many steps as there are weights, asserted above.
             let x = _mm256_set1_epi64x(unsafe { x.add(m).cast::<i64>().read_unaligned() });

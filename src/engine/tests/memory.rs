@@ -1,0 +1,77 @@
+//! What becomes of sentences for which the device has no memory.
+
+use super::*;
+
+/// As `all` of a model with room for everything says.
+fn wanted(items: &[Item]) -> Vec<Vec<u32>> {
+    let fake = FakeTranslator::new();
+    let options = DecodeOptions::new(items[0].steps);
+    let sources: Vec<Vec<u32>> = items.iter().map(|item| item.source.clone()).collect();
+    let hypotheses = translate(&fake, &sources, &options).unwrap();
+    hypotheses.into_iter().map(|mut best| best.swap_remove(0).tokens).collect()
+}
+
+fn said(outcomes: Vec<Outcome>) -> Vec<Vec<u32>> {
+    outcomes.into_iter().map(|mut outcome| outcome.hypotheses.swap_remove(0).tokens).collect()
+}
+
+#[tokio::test]
+async fn too_little_memory_makes_batches_smaller_and_nobody_goes_without_an_answer() {
+    // Twelve sentences of twelve tokens at once, where five have room.
+    let fake = FakeTranslator::new().with_room(60);
+    let Bench { engine: _engine, handle, gate, counts, metrics } = bench(fake, rows(64));
+    gate.close();
+    let first = handle.submit(items(0..1, 10, 1)).unwrap();
+    gate.wait_until_held();
+    let items = items(1..13, 10, 3);
+    let others = handle.submit(items.clone()).unwrap();
+    gate.open();
+    assert_eq!(said(all(others).await.unwrap()), wanted(&items));
+    assert_eq!(all(first).await.unwrap().len(), 1);
+    assert_eq!(counts.rows_by_pass().into_iter().max(), Some(5), "as many as have room");
+    assert!(value(&metrics, "tutti_device_out_of_memory_total", "en-de") >= 2.0);
+    assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
+    assert_eq!(value(&metrics, "tutti_running_items", "en-de"), 0.0);
+}
+
+#[tokio::test]
+async fn a_sentence_without_room_is_refused_and_the_others_are_translated() {
+    let Bench { engine: _engine, handle, gate, metrics, .. } =
+        bench(FakeTranslator::new().with_room(30), rows(64));
+    gate.close();
+    let first = handle.submit(items(0..1, 4, 1)).unwrap();
+    gate.wait_until_held();
+    let mut pending = handle.submit(vec![item(1, 5, 2), item(2, 40, 2), item(3, 6, 2)]).unwrap();
+    gate.open();
+    let refused = pending.remove(1).await;
+    assert!(matches!(refused, Err(Error::DeviceMemory { bytes: 42, free: 30 })), "{refused:?}");
+    assert_eq!(all(pending).await.unwrap().len(), 2);
+    assert_eq!(all(first).await.unwrap().len(), 1);
+    assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
+    let later = handle.submit(items(4..6, 8, 2)).unwrap();
+    assert_eq!(all(later).await.unwrap().len(), 2, "the engine goes on");
+}
+
+#[tokio::test]
+async fn who_waits_for_memory_may_leave_and_may_be_late() {
+    let Bench { engine: _engine, handle, gate, metrics, .. } =
+        bench(FakeTranslator::new().with_room(20), rows(64));
+    gate.close();
+    let running = handle.submit(items(0..1, 16, 3)).unwrap();
+    gate.wait_until_held();
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let late = Item { deadline: Some(deadline), ..item(2, 10, 1) };
+    let mut waiting = handle.submit(vec![item(1, 10, 1), late, item(3, 10, 1)]).unwrap();
+    gate.step();
+    drop(waiting.remove(0));
+    while Instant::now() <= deadline {
+        std::thread::yield_now();
+    }
+    gate.open();
+    let late = waiting.remove(0).await;
+    assert!(matches!(late, Err(Error::DeadlineExceeded(_))), "{late:?}");
+    assert_eq!(all(waiting).await.unwrap().len(), 1);
+    assert_eq!(all(running).await.unwrap().len(), 1);
+    assert_eq!(value(&metrics, "tutti_rejected_total", "cancelled"), 1.0);
+    assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 1.0);
+}
