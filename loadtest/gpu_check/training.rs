@@ -38,25 +38,10 @@ pub fn speeds(
                 "products": name,
                 "tokens_per_second": m.tokens_per_second,
                 "seconds_per_update": m.seconds_per_update,
-                "operations_per_token": operations(shape, m.stage),
+                "matrix_share": m.matrix_share,
+                "operations_per_token": m.operations_per_token,
             })
         }));
     }
     Ok(all)
-}
-
-/// Of one target token and as much source, where the stage asks for as much: a multiply-add is two, and
-/// the backward pass takes twice what the forward pass takes. Padding is not counted, and attention's own
-/// products, some percent, are left out.
-fn operations(shape: &Shape, stage: &str) -> Option<f64> {
-    let (d, ffn) = (shape.d_model as f64, shape.ffn as f64);
-    let encoder = shape.encoder_layers as f64 * (4.0 * d * d + 2.0 * d * ffn);
-    let decoder = shape.decoder_layers as f64 * (8.0 * d * d + 2.0 * d * ffn);
-    // Scores over the vocabulary only where something is to be said: half the places of a CMLM.
-    let said = match stage {
-        "ar" => 1.0,
-        "cmlm" => 0.5,
-        _ => return None,
-    };
-    Some(3.0 * 2.0 * (encoder + decoder + said * d * shape.vocab as f64))
 }

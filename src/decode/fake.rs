@@ -156,7 +156,7 @@ impl Translator for FakeTranslator {
         let encode = |source: &&[u32]| Encoded {
             memory: FakeMemory {
                 source: source.to_vec(),
-                _room: vec![Arc::downgrade(&self.kept); source.len()],
+                _room: source.iter().map(|_| Arc::downgrade(&self.kept)).collect(),
             },
             length_log_probs: (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
         };

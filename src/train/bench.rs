@@ -12,9 +12,11 @@ use super::corpus::{Corpus, Pair};
 use super::dims::{Dims, Teacher};
 use super::objective::{Cmlm, Objective, Step};
 use super::optimizer::{AdamW, Optimizer};
+use super::rate::matrix_rate;
 use super::rng::Rng;
 use super::weights::{Weights, frozen};
 use crate::model::{Backend, DeviceChoice, Shape, Spec};
+use crate::nn::ops::operations;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -43,6 +45,17 @@ pub struct Measured {
     pub seconds_per_update: f64,
     /// Of the fastest update.
     pub best_tokens_per_second: f64,
+    /// Floating-point operations of products with weights, padding and gradients included; see
+    /// [`operations`](crate::nn::ops::operations).
+    pub operations_per_token: f64,
+    /// The median update's, of the rate that a large product has on this device.
+    pub matrix_share: f64,
+}
+
+struct Update {
+    seconds: f64,
+    target_tokens: usize,
+    operations: u64,
 }
 
 struct Lane {
@@ -50,8 +63,7 @@ struct Lane {
     weights: Weights,
     optimizer: Optimizer,
     objective: Box<dyn Objective>,
-    /// Seconds and target tokens of each update.
-    updates: Vec<(f64, usize)>,
+    updates: Vec<Update>,
 }
 
 /// Measures AR, CMLM and DiMS (random masks, two teacher passes; full masks, four, on the CPU also in eight bits).
@@ -69,7 +81,7 @@ pub fn run(options: &Options) -> Result<Vec<Measured>> {
     for update in 0..=options.updates as u64 {
         let pairs: Vec<&Pair> = batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
         for lane in &mut lanes {
-            let begin = Instant::now();
+            let (begin, before) = (Instant::now(), operations());
             let losses = lane.objective.losses(Step {
                 student: &lane.weights.network,
                 pairs: &pairs,
@@ -79,22 +91,32 @@ pub fn run(options: &Options) -> Result<Vec<Measured>> {
             let gradients = losses.total.backward()?;
             lane.optimizer.step(&gradients, 1.0, 1e-4)?;
             backend.device().synchronize()?;
-            lane.updates.push((begin.elapsed().as_secs_f64(), losses.target_tokens));
+            lane.updates.push(Update {
+                seconds: begin.elapsed().as_secs_f64(),
+                target_tokens: losses.target_tokens,
+                operations: operations() - before,
+            });
         }
     }
-    Ok(lanes.into_iter().map(Lane::measured).collect())
+    let matrix_rate = matrix_rate(backend.device(), options.products.into())?;
+    Ok(lanes.into_iter().map(|lane| lane.measured(matrix_rate)).collect())
 }
 
 impl Lane {
-    fn measured(self) -> Measured {
+    fn measured(self, matrix_rate: f64) -> Measured {
         let measured = &self.updates[1..];
-        let rates = sorted(measured.iter().map(|(seconds, tokens)| *tokens as f64 / seconds));
-        let seconds = sorted(measured.iter().map(|(seconds, _)| *seconds));
+        let rates = sorted(measured.iter().map(|update| update.target_tokens as f64 / update.seconds));
+        let seconds = sorted(measured.iter().map(|update| update.seconds));
+        let shares = sorted(measured.iter().map(|update| update.operations as f64 / update.seconds));
+        let tokens: usize = measured.iter().map(|update| update.target_tokens).sum();
+        let operations: u64 = measured.iter().map(|update| update.operations).sum();
         Measured {
             stage: self.stage,
             tokens_per_second: rates[rates.len() / 2],
             seconds_per_update: seconds[seconds.len() / 2],
             best_tokens_per_second: rates[rates.len() - 1],
+            operations_per_token: operations as f64 / tokens.max(1) as f64,
+            matrix_share: shares[shares.len() / 2] / matrix_rate,
         }
     }
 }
@@ -187,8 +209,13 @@ mod tests {
         assert_eq!(stages[..2], ["ar", "cmlm"]);
         for m in &measured {
             assert!(m.tokens_per_second > 0.0 && m.best_tokens_per_second >= m.tokens_per_second);
-            assert!(m.seconds_per_update > 0.0);
+            assert!(m.seconds_per_update > 0.0 && m.matrix_share > 0.0);
         }
+        // Of a target token and its share of the source: three products with everything.
+        let cmlm = measured[1].operations_per_token;
+        assert!((1e4..1e5).contains(&cmlm), "{cmlm}");
+        let passes = |stage: usize| measured[stage].operations_per_token - cmlm;
+        assert!(passes(3) > passes(2) && passes(2) > 0.0, "a teacher's passes are work too");
     }
 
     #[test]

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::State;
 use super::corpus::Skipped;
 use super::evaluate::Decoding;
 use super::tensorboard::Events;
+use crate::nn::ops::operations;
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, Serialize)]
@@ -36,13 +36,8 @@ pub struct Start {
     pub pairs: usize,
     pub skipped: Skipped,
     pub device: String,
-}
-
-impl Start {
-    pub fn new(state: &State, parameters: usize, pairs: usize, skipped: Skipped, device: String) -> Self {
-        let (update, config_digest) = (state.update, state.config_digest());
-        Self { update, config_digest, parameters, pairs, skipped, device }
-    }
+    /// Of a large product, floating-point operations a second: see [`matrix_rate`](super::rate::matrix_rate).
+    pub matrix_rate: f64,
 }
 
 /// Means over the updates since the event before.
@@ -61,6 +56,8 @@ pub struct Train {
     pub learning_rate: f64,
     /// Target tokens, padding not counted.
     pub tokens_per_second: f64,
+    /// What the products of the updates were of the [rate](Start::matrix_rate) that a large one has, on this rank.
+    pub matrix_share: f64,
     /// Share of the computed tokens that are padding.
     pub padding_share: f64,
 }
@@ -176,21 +173,32 @@ impl Log {
 pub struct Throughput {
     since: Instant,
     tokens: usize,
+    /// Asked for before.
+    operations: u64,
+}
+
+/// Each a second.
+pub struct Rates {
+    pub tokens: f64,
+    /// In floating point, of products that this thread asked for.
+    pub operations: f64,
 }
 
 impl Throughput {
     pub fn start() -> Self {
-        Self { since: Instant::now(), tokens: 0 }
+        Self { since: Instant::now(), tokens: 0, operations: operations() }
     }
 
     pub fn add(&mut self, tokens: usize) {
         self.tokens += tokens;
     }
 
-    /// The rate, and a new beginning; start afresh after a pause that should not count.
-    pub fn take(&mut self) -> f64 {
+    /// The rates, and a new beginning; start afresh after a pause that should not count.
+    pub fn take(&mut self) -> Rates {
         let finished = std::mem::replace(self, Self::start());
-        finished.tokens as f64 / finished.since.elapsed().as_secs_f64().max(1e-9)
+        let seconds = finished.since.elapsed().as_secs_f64().max(1e-9);
+        let operations = self.operations - finished.operations;
+        Rates { tokens: finished.tokens as f64 / seconds, operations: operations as f64 / seconds }
     }
 }
 
@@ -222,9 +230,12 @@ struct Head {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
     use serde_json::Value;
 
     use super::*;
+    use crate::nn::gemm::Precision;
+    use crate::train::rate::matrix_rate;
 
     fn lines(path: &Path) -> Vec<Result<Value, serde_json::Error>> {
         std::fs::read_to_string(path).unwrap().lines().map(serde_json::from_str).collect()
@@ -244,6 +255,7 @@ mod tests {
             gradient_norm: 1.0,
             learning_rate: 1e-4,
             tokens_per_second: 900.0,
+            matrix_share: 0.5,
             padding_share: 0.05,
         }))
         .unwrap();
@@ -286,8 +298,14 @@ mod tests {
         let mut throughput = Throughput::start();
         throughput.add(1_000);
         throughput.add(500);
-        assert!(throughput.take() > 0.0);
-        assert_eq!(throughput.take(), 0.0);
+        matrix_rate(&Device::Cpu, Precision::F32).unwrap();
+        let rates = throughput.take();
+        assert!(
+            rates.tokens > 0.0 && rates.operations > 1000.0 * rates.tokens,
+            "a product has more operations"
+        );
+        let rates = throughput.take();
+        assert_eq!((rates.tokens, rates.operations), (0.0, 0.0));
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod optimizer;
 pub mod parallel;
 pub mod pipeline;
 mod progress;
+mod rate;
 pub mod report;
 pub mod rng;
 pub mod run;

@@ -53,10 +53,11 @@ impl Progress {
 
     pub fn show(&self, event: &log::Train) {
         self.bar.set_message(format!(
-            "epoch {} · loss {:.3} · {:.0} tokens/s · ",
+            "epoch {} · loss {:.3} · {:.0} tokens/s, {:.0} % of the matrix rate · ",
             event.epoch + 1,
             event.loss,
-            event.tokens_per_second
+            event.tokens_per_second,
+            100.0 * event.matrix_share
         ));
     }
 

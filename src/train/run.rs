@@ -25,6 +25,7 @@ use super::objective::{Losses, Objective, Step};
 use super::optimizer::Optimizer;
 use super::parallel::{Reducer, Seat};
 use super::progress::Progress;
+use super::rate::matrix_rate;
 use super::rng::Rng;
 use super::schedule::Schedule;
 use super::tensorboard::Events;
@@ -202,10 +203,17 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
-        let (corpus, device) = (&self.stage.texts.corpus, self.backend.device_name().to_string());
-        let start =
-            log::Start::new(&self.state, self.weights.count(), corpus.pairs.len(), corpus.skipped, device);
-        self.tell(&Event::Start(start))?;
+        let corpus = &self.stage.texts.corpus;
+        let matrix_rate = matrix_rate(self.backend.device(), self.stage.train.products.into())?;
+        self.tell(&Event::Start(log::Start {
+            update: self.state.update,
+            config_digest: self.state.config_digest(),
+            parameters: self.weights.count(),
+            pairs: corpus.pairs.len(),
+            skipped: corpus.skipped,
+            device: self.backend.device_name(),
+            matrix_rate,
+        }))?;
         let progress = if self.seat.is_first() {
             Progress::new("updates", self.stage.train.updates, self.state.update)
         } else {
@@ -216,7 +224,7 @@ impl<'a, O: Objective> Run<'a, O> {
         {
             progress.announce(format!("computing on the CPU: {reason}"));
         }
-        let done = self.go_on(stop, &progress);
+        let done = self.go_on(stop, &progress, matrix_rate);
         progress.finish();
         let reason = match &done {
             Ok((_, reason)) => (*reason).to_string(),
@@ -228,7 +236,12 @@ impl<'a, O: Objective> Run<'a, O> {
     }
 
     /// How it ended, and why.
-    fn go_on(&mut self, stop: &AtomicBool, progress: &Progress) -> Result<(End, &'static str)> {
+    fn go_on(
+        &mut self,
+        stop: &AtomicBool,
+        progress: &Progress,
+        matrix_rate: f64,
+    ) -> Result<(End, &'static str)> {
         let train = self.stage.train.clone();
         if self.stage.starts_validated && self.state.update == 0 && self.state.score.is_none() {
             self.validate(progress)?;
@@ -256,6 +269,7 @@ impl<'a, O: Objective> Run<'a, O> {
                 self.tell(&Event::Skip(log::Skip { update, skipped: self.state.skipped }))?;
             }
             if update.is_multiple_of(train.log_every) {
+                let rates = throughput.take();
                 let event = log::Train {
                     update,
                     epoch: self.state.position.epoch,
@@ -264,7 +278,8 @@ impl<'a, O: Objective> Run<'a, O> {
                     length_loss: means.per_token(means.length_loss),
                     gradient_norm: means.norm(),
                     learning_rate: rate,
-                    tokens_per_second: throughput.take(),
+                    tokens_per_second: rates.tokens,
+                    matrix_share: rates.operations / matrix_rate,
                     padding_share: self.batches.plan().padding_share(),
                 };
                 progress.show(&event);

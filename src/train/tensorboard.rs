@@ -253,6 +253,7 @@ mod tests {
             gradient_norm: 1.0,
             learning_rate: 1e-4,
             tokens_per_second: 900.0,
+            matrix_share: 0.5,
             padding_share: 0.05,
         };
         events.tell(&log::Event::Train(train)).unwrap();
@@ -276,7 +277,7 @@ mod tests {
             values.map(|value| (value.tag.clone(), value.simple_value)).collect()
         };
         let scalars = tags(&read[1]);
-        assert_eq!((read[1].step, scalars.len()), (20, 7));
+        assert_eq!((read[1].step, scalars.len()), (20, 8));
         assert!(scalars.contains(&("train/length_loss".into(), Some(2.5))), "{scalars:?}");
         let loss = scalars.iter().find(|(tag, _)| tag == "train/loss").unwrap();
         assert!(loss.1.unwrap().is_nan());
@@ -300,6 +301,7 @@ mod tests {
             pairs: 1,
             skipped: Default::default(),
             device: "cpu".into(),
+            matrix_rate: 1e9,
         };
         second.tell(&log::Event::Start(start)).unwrap();
         let read = read(&second.path);

@@ -198,10 +198,12 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
     }
     let line = |m: &bench::Measured| {
         let (rate, best) = (m.tokens_per_second, m.best_tokens_per_second);
-        format!("\n| {} | {rate:.0} | {best:.0} | {:.3} |", m.stage, m.seconds_per_update)
+        let share = 100.0 * m.matrix_share;
+        format!("\n| {} | {rate:.0} | {best:.0} | {:.3} | {share:.0} % |", m.stage, m.seconds_per_update)
     };
     let lines: String = measured.iter().map(line).collect();
-    print(&format!("| stage | target tokens/s, median | best | s per update |\n|---|---|---|---|{lines}"))
+    let head = "| stage | target tokens/s, median | best | s per update | of the rate of a large product |";
+    print(&format!("{head}\n|---|---|---|---|---|{lines}"))
 }
 
 /// A result, to whoever reads standard output; who has read enough is no error.

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, b
 use rayon::prelude::*;
 
 use super::cpu::{for_rows, values, with_values};
+use super::tally;
 use super::way::{Way, way};
 use crate::nn::gemm::{Precision, gemm};
 
@@ -21,6 +22,7 @@ pub fn linear(
     activation: Activation,
     precision: Precision,
 ) -> Result<Tensor> {
+    tally::count(x, weight)?;
     match way(x) {
         Way::Cpu => x.contiguous()?.apply_op3(weight, bias, LinearOp { activation, precision }),
         #[cfg(any(feature = "cuda", test))]

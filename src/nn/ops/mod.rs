@@ -22,6 +22,7 @@ mod linear;
 mod residual;
 mod rows;
 mod squares;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -37,6 +38,7 @@ pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
 pub use rows::{embed, select};
 pub use squares::squares;
+pub use tally::operations;
 pub use vocabulary::{best_tokens, log_softmax, top_tokens};
 #[cfg(test)]
 pub use way::by;

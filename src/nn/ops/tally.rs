@@ -1,0 +1,54 @@
+//! How much arithmetic was asked for: by this a rate of tokens can be held against what a device could do.
+
+use std::cell::Cell;
+
+use candle_core::{Result, Tensor};
+
+thread_local! { static OPERATIONS: Cell<u64> = const { Cell::new(0) } }
+
+/// Floating-point operations of all products with weights ([`linear`](super::linear)) that this thread has asked for
+/// since it began, a multiply-add being two: as computed, padding included. Where there is to be a gradient of rows or
+/// weight, the product for it is counted with the forward one. Attention's own products, for sentences some percent,
+/// are not counted.
+pub fn operations() -> u64 {
+    OPERATIONS.get()
+}
+
+/// Counts `x [.., in] · weight [out, in]ᵀ`.
+pub(super) fn count(x: &Tensor, weight: &Tensor) -> Result<()> {
+    let (out, _) = weight.dims2()?;
+    let products = 1 + u64::from(x.track_op()) + u64::from(weight.track_op());
+    OPERATIONS.set(OPERATIONS.get() + products * 2 * (x.elem_count() * out) as u64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::nn::gemm::Precision;
+    use crate::nn::ops::{Activation, Way, by, linear};
+
+    #[test]
+    fn gradients_count_as_much_as_the_product_that_they_are_of() {
+        let (rows, input, out) = (6, 4, 5);
+        let x = Tensor::ones((2, 3, input), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let weight = Var::ones((out, input), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let bias = Tensor::zeros(out, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let once = 2 * (rows * input * out) as u64;
+        let counted = |x: &Tensor, weight: &Tensor, way| {
+            let before = operations();
+            by(way, || linear(x, weight, &bias, Activation::Relu, Precision::F32)).unwrap();
+            operations() - before
+        };
+        for way in [Way::Cpu, Way::Stock] {
+            assert_eq!(counted(&x, &weight.as_tensor().detach(), way), once);
+            assert_eq!(counted(&x, weight.as_tensor(), way), 2 * once, "no gradient of the first rows");
+            let x = Var::from_tensor(&x).unwrap();
+            assert_eq!(counted(x.as_tensor(), weight.as_tensor(), way), 3 * once);
+        }
+        let elsewhere = std::thread::spawn(operations).join().unwrap();
+        assert_eq!(elsewhere, 0, "of this thread");
+    }
+}

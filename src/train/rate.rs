@@ -1,0 +1,46 @@
+//! What the device makes of a large matrix product: the measure that an update is held against.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+use crate::nn::gemm::Precision;
+use crate::nn::ops::{self, Activation};
+
+/// Repetitions, of which the fastest counts; one more goes before them.
+const TIMES: usize = 5;
+
+/// Floating-point operations a second of one large product as training's own are computed, a multiply-add being
+/// two: the best of some. Takes milliseconds on a GPU, and a tenth of a second on a CPU core.
+pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
+    // Large enough that neither launching nor adding the bias counts.
+    let (rows, input, out) = if device.is_cpu() { (512, 512, 1024) } else { (8192, 4096, 4096) };
+    let values = |shape: (usize, usize)| Tensor::full(0.5f32, shape, device);
+    let (x, weight) = (values((rows, input))?, values((out, input))?);
+    let bias = Tensor::zeros(out, DType::F32, device)?;
+    let mut best = f64::INFINITY;
+    for time in 0..=TIMES {
+        device.synchronize()?;
+        let begin = Instant::now();
+        ops::linear(&x, &weight, &bias, Activation::None, precision)?;
+        device.synchronize()?;
+        if time > 0 {
+            best = best.min(begin.elapsed().as_secs_f64());
+        }
+    }
+    Ok(2.0 * (rows * input * out) as f64 / best.max(1e-9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_takes_some_time() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let rate = matrix_rate(&Device::Cpu, precision).unwrap();
+            assert!(rate.is_finite() && (1e7..1e13).contains(&rate), "{rate}");
+        }
+    }
+}
