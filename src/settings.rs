@@ -85,10 +85,10 @@ impl Default for Raw {
             drain_timeout_ms: 20_000,
             max_queue_items: engine.max_queue_items,
             max_queue_tokens: engine.max_queue_tokens,
-            max_batch_tokens: engine.max_batch_tokens,
-            max_batch_rows: engine.max_batch_rows,
+            max_batch_tokens: 0,
+            max_batch_rows: 0,
             max_delay_us: engine.max_delay.as_micros() as u64,
-            lookahead: engine.lookahead,
+            lookahead: 0,
             max_passed_over: engine.max_passed_over,
         }
     }
@@ -188,8 +188,6 @@ impl Settings {
             ("max_length_beam", raw.max_length_beam),
             ("max_queue_items", raw.max_queue_items),
             ("max_queue_tokens", raw.max_queue_tokens),
-            ("max_batch_tokens", raw.max_batch_tokens),
-            ("max_batch_rows", raw.max_batch_rows),
             ("request_timeout_ms", raw.request_timeout_ms as usize),
             ("header_timeout_ms", raw.header_timeout_ms as usize),
         ] {

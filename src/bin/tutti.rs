@@ -268,7 +268,8 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         tracing::warn!(halvings, "the device has little free memory: large batches are computed in parts");
         engine_metrics.out_of_memory(halvings);
     }
-    let engine = engine::start(network, settings.engine.clone(), engine_metrics)?;
+    let options = settings.engine.clone().fitted(network.device_rows());
+    let engine = engine::start(network, options, engine_metrics)?;
     Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
 }
 

@@ -90,6 +90,15 @@ impl Loaded {
         }
     }
 
+    /// Tokens of all its sentences that a GPU takes in one pass, as far as its memory goes; nothing on a CPU.
+    pub fn device_rows(&self) -> Option<usize> {
+        match self {
+            Self::F32(_) | Self::Q8(_) => None,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => Some(network.pass_rows()),
+        }
+    }
+
     /// Warmed up: no request waits for what is set up lazily.
     #[cfg(feature = "cuda")]
     fn on_gpu(shape: &Shape, tensors: &HashMap<String, Tensor>, backend: &Backend) -> Result<Self> {

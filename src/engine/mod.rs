@@ -81,6 +81,33 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Bounds of a batch that are 0 become what suits the device: the [defaults](Self::default) on a CPU; on a GPU,
+    /// which takes `device_rows` tokens of all its sentences in one pass, so many sentences that it takes them without
+    /// a pause, however short they are.
+    pub fn fitted(self, device_rows: Option<usize>) -> Self {
+        let cpu = Self::default();
+        let (tokens, rows, lookahead) = match device_rows {
+            None => (cpu.max_batch_tokens, cpu.max_batch_rows, cpu.lookahead),
+            Some(device_rows) => {
+                let rows = (device_rows / Self::LEAST_TOKENS).max(cpu.max_batch_rows);
+                // Both sides, and as much again for padding, which a GPU does not compute.
+                ((4 * device_rows).max(cpu.max_batch_tokens), rows, rows.max(cpu.lookahead))
+            }
+        };
+        let or = |bound: usize, fitting| if bound == 0 { fitting } else { bound };
+        Self {
+            max_batch_tokens: or(self.max_batch_tokens, tokens),
+            max_batch_rows: or(self.max_batch_rows, rows),
+            lookahead: or(self.lookahead, lookahead),
+            ..self
+        }
+    }
+
+    /// Of a sentence that is short on average.
+    const LEAST_TOKENS: usize = 16;
+}
+
 /// One sentence to translate.
 #[derive(Clone, Debug)]
 pub struct Item {

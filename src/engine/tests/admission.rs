@@ -125,3 +125,15 @@ fn bounds_that_cannot_work_are_refused_at_the_start() {
 fn guess(tokens: usize) -> Guess {
     Guess { sentences: 1, tokens, steps: Steps::new(2).unwrap(), length_beam: 1, deadline: None }
 }
+
+#[test]
+fn bounds_that_are_left_open_follow_the_device() {
+    let open = || Options { max_batch_tokens: 0, max_batch_rows: 0, lookahead: 0, ..Options::default() };
+    assert_eq!(open().fitted(None), Options::default());
+    let bounds = |options: Options| (options.max_batch_tokens, options.max_batch_rows, options.lookahead);
+    assert_eq!(bounds(open().fitted(Some(16_384))), (65_536, 1024, 1024));
+    assert_eq!(bounds(open().fitted(Some(2048))), (8192, 128, 256), "little memory");
+    assert_eq!(bounds(open().fitted(Some(64))), (4096, 64, 256), "passes in parts");
+    let said = Options { max_batch_rows: 7, ..open() };
+    assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 7, 1024));
+}
