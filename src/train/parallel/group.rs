@@ -16,7 +16,7 @@ pub enum Message {
     Gradients(Tensor),
     /// How NCCL's ranks find each other.
     #[cfg(feature = "nccl")]
-    Key(Vec<i8>),
+    Key(Vec<std::ffi::c_char>),
 }
 
 pub struct Group {

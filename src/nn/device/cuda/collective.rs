@@ -18,9 +18,9 @@ pub struct Collective {
 }
 
 /// What the ranks of a group find each other by: one of them makes it and tells the others.
-pub fn key() -> Result<Vec<i8>> {
+pub fn key() -> Result<Vec<c_char>> {
     let id = get_uniqueid().map_err(|e| told("making a key", &e))?;
-    Ok(id.internal.iter().map(|&byte| byte as i8).collect())
+    Ok(id.internal.to_vec())
 }
 
 impl Collective {
@@ -28,7 +28,7 @@ impl Collective {
     ///
     /// # Errors
     /// What NCCL says, two ranks on one GPU for example; a device that is no GPU, a key that none made.
-    pub fn join(device: &Device, rank: usize, ranks: usize, key: &[i8]) -> Result<Self> {
+    pub fn join(device: &Device, rank: usize, ranks: usize, key: &[c_char]) -> Result<Self> {
         let device = device.as_cuda_device()?.clone();
         let mut id = sys::ncclUniqueId { internal: [0; 128] };
         if key.len() != id.internal.len() {
@@ -38,7 +38,7 @@ impl Collective {
                 key.len()
             )));
         }
-        id.internal.iter_mut().zip(key).for_each(|(to, &from)| *to = from as c_char);
+        id.internal.copy_from_slice(key);
         device.cuda_stream().context().bind_to_thread().map_err(|e| Error::Device(format!("NCCL: {e}")))?;
         let mut communicator = MaybeUninit::uninit();
         // SAFETY: it is written where NCCL says that it was; the GPU is this thread's present one.
