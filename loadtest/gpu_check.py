@@ -176,14 +176,11 @@ def launches(report):
     return lines
 
 
-def training_table(report, peers):
-    best = (peers or {}).get("ceilings", {})
-    rates = {"bf16": best.get("operations_per_second"), "f32": best.get("tf32_operations_per_second")}
-    lines = ["| stage | products | target tokens/s | ms per update | of the card's rate |", "|---|---|---:|---:|---:|"]
+def training_table(report):
+    lines = ["| stage | products | target tokens/s | ms per update | of the rate of a large product |", "|---|---|---:|---:|---:|"]
     for row in report["training"]:
-        operations, rate = row["operations_per_token"], rates[row["products"]]
-        share = f"{100 * row['tokens_per_second'] * operations / rate:.1f} %" if operations and rate else "–"
         name = "f32 (TF32)" if row["products"] == "f32" and report["device"] != "cpu" else row["products"]
+        share = f"{100 * row['matrix_share']:.1f} %"
         cells = [row["stage"], name, f"{row['tokens_per_second']:,.0f}", f"{1000 * row['seconds_per_update']:.1f}", share]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -236,7 +233,7 @@ def main():
         lines += [f"{report['sentences']} sentences of `{os.path.basename(args.text)}`.", "", *check_table(report, failures), ""]
         lines += ["## Fast", "", f"{report['dtype']} on {report['device']}, random weights.", ""]
         lines += [*latency_table(report, peers), "", *throughput_table(report, peers), "", *launches(report), ""]
-        lines += ["## Training", "", "Random text and weights; forward, backward and update.", "", *training_table(report, peers), ""]
+        lines += ["## Training", "", "Random text and weights; forward, backward and update.", "", *training_table(report), ""]
         if peers:
             best = peers["ceilings"]
             lines += [

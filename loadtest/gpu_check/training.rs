@@ -39,7 +39,6 @@ pub fn speeds(
                 "tokens_per_second": m.tokens_per_second,
                 "seconds_per_update": m.seconds_per_update,
                 "matrix_share": m.matrix_share,
-                "operations_per_token": m.operations_per_token,
             })
         }));
     }
