@@ -71,7 +71,8 @@ pub enum Following {
     /// `false`: the teacher stays as it is. `true`: the published decay.
     Switch(bool),
     Decay(f64),
-    /// An average over 8 % of the updates.
+    /// An average over 8 % of the updates. Where they are few and small this is so fast that the teacher runs away
+    /// with its student (config/train/README.md).
     Auto(Auto),
 }
 
@@ -101,7 +102,7 @@ impl Default for Dims {
             output: None,
             steps: 2,
             teacher_dtype: Dtype::F32,
-            ema: Following::Auto(Auto::Auto),
+            ema: Following::Switch(true),
             temperature: 0.5,
             output_scale: 1.0,
             hidden_weight: 0.4,

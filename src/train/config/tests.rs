@@ -139,6 +139,7 @@ fn the_settings_of_dims_have_their_defaults_and_their_names() {
     let config = read("");
     let dims = config.dims.clone().unwrap();
     assert_eq!(dims, Dims::default());
+    assert_eq!(dims.decay(), 0.9992, "as published");
     assert_eq!(dims.teacher(&config.output), Path::new("run/bundle"));
     assert_eq!(dims.output(&config.output), Path::new("run/dims"));
     let second = read("mask = \"full\"\nsteps = 4\nema = false\nupdates = 7").dims.unwrap();
