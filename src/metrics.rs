@@ -32,10 +32,12 @@ pub enum Rejected {
     Deadline,
     Cancelled,
     Draining,
+    Memory,
 }
 
 impl Rejected {
-    const ALL: [Self; 5] = [Self::QueueFull, Self::TooLong, Self::Deadline, Self::Cancelled, Self::Draining];
+    const ALL: [Self; 6] =
+        [Self::QueueFull, Self::TooLong, Self::Deadline, Self::Cancelled, Self::Draining, Self::Memory];
 
     fn label(self) -> &'static str {
         match self {
@@ -44,6 +46,7 @@ impl Rejected {
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::Draining => "draining",
+            Self::Memory => "memory",
         }
     }
 }

@@ -269,6 +269,8 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         engine_metrics.out_of_memory(halvings);
     }
     let options = settings.engine.clone().fitted(network.device_rows());
+    let engine::Options { max_batch_tokens, max_batch_rows, lookahead, .. } = options;
+    tracing::info!(max_batch_tokens, max_batch_rows, lookahead, "bounds of a batch");
     let engine = engine::start(network, options, engine_metrics)?;
     Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
 }

@@ -28,11 +28,11 @@ pub struct FakeTranslator {
     gate: Arc<Gate>,
 }
 
-/// A source, bos and eos included, and its share of the room.
+/// A source, bos and eos included. As on a device, room is given back when all have gone that were encoded together.
 #[derive(Clone, Debug)]
 pub struct FakeMemory {
     source: Vec<u32>,
-    _room: Vec<Weak<()>>,
+    _room: Arc<[Weak<()>]>,
 }
 
 impl FakeMemory {
@@ -153,11 +153,9 @@ impl Translator for FakeTranslator {
             0 => f32::NEG_INFINITY,
             _ => -1.0 - length.abs_diff(expected) as f32,
         };
+        let room: Arc<[Weak<()>]> = (0..tokens).map(|_| Arc::downgrade(&self.kept)).collect();
         let encode = |source: &&[u32]| Encoded {
-            memory: FakeMemory {
-                source: source.to_vec(),
-                _room: source.iter().map(|_| Arc::downgrade(&self.kept)).collect(),
-            },
+            memory: FakeMemory { source: source.to_vec(), _room: Arc::clone(&room) },
             length_log_probs: (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
         };
         Ok(sources.iter().map(encode).collect())

@@ -86,20 +86,23 @@ impl Options {
     /// which takes `device_rows` tokens of all its sentences in one pass, so many sentences that it takes them without
     /// a pause, however short they are.
     pub fn fitted(self, device_rows: Option<usize>) -> Self {
+        let or = |bound: usize, fitting: usize| if bound == 0 { fitting } else { bound };
         let cpu = Self::default();
-        let (tokens, rows, lookahead) = match device_rows {
-            None => (cpu.max_batch_tokens, cpu.max_batch_rows, cpu.lookahead),
-            Some(device_rows) => {
-                let rows = (device_rows / Self::LEAST_TOKENS).max(cpu.max_batch_rows);
-                // Both sides, and as much again for padding, which a GPU does not compute.
-                ((4 * device_rows).max(cpu.max_batch_tokens), rows, rows.max(cpu.lookahead))
-            }
+        let Some(device_rows) = device_rows else {
+            return Self {
+                max_batch_tokens: or(self.max_batch_tokens, cpu.max_batch_tokens),
+                max_batch_rows: or(self.max_batch_rows, cpu.max_batch_rows),
+                lookahead: or(self.lookahead, cpu.lookahead),
+                ..self
+            };
         };
-        let or = |bound: usize, fitting| if bound == 0 { fitting } else { bound };
+        // Both sides, and as much again for padding, which a GPU does not compute.
+        let tokens = (4 * device_rows).max(cpu.max_batch_tokens);
+        let rows = or(self.max_batch_rows, (device_rows / Self::LEAST_TOKENS).max(cpu.max_batch_rows));
         Self {
             max_batch_tokens: or(self.max_batch_tokens, tokens),
-            max_batch_rows: or(self.max_batch_rows, rows),
-            lookahead: or(self.lookahead, lookahead),
+            max_batch_rows: rows,
+            lookahead: or(self.lookahead, rows.max(cpu.lookahead)),
             ..self
         }
     }

@@ -61,6 +61,8 @@ pub struct State {
     pub phase: Phase,
     /// No deadline in the queue is before this; none if there is no deadline in it.
     pub next_deadline: Option<Instant>,
+    /// When the oldest came of those that are out of the queue and wait for the device's memory.
+    pub held_since: Option<Instant>,
 }
 
 pub struct Shared {
@@ -98,6 +100,7 @@ impl Shared {
                 pace: Pace::default(),
                 phase: Phase::Open,
                 next_deadline: None,
+                held_since: None,
             }),
             born: Instant::now(),
             last_beat: AtomicU64::new(0),
@@ -162,7 +165,8 @@ impl Shared {
     }
 
     pub fn oldest_age(&self) -> Duration {
-        self.lock().queue.oldest().map_or(Duration::ZERO, |arrived| arrived.elapsed())
+        let state = self.lock();
+        sooner(state.queue.oldest(), state.held_since).map_or(Duration::ZERO, |arrived| arrived.elapsed())
     }
 }
 

@@ -12,6 +12,7 @@ use super::live::Live;
 use super::plan::{Candidate, Shape, Turn, compose, newcomers};
 use super::shared::{Job, Phase, Shared, State};
 use crate::decode::{Prediction, Translator};
+use crate::metrics::Rejected;
 use crate::{Error, Result};
 
 /// Runs until drained or dead, and leaves nobody waiting either way.
@@ -23,6 +24,7 @@ pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
         live: Vec::new(),
         left_waiting: false,
         full_at: usize::MAX,
+        most: usize::MAX,
     };
     let end = catch_unwind(AssertUnwindSafe(|| {
         let _helpers = helpers(shared.options.threads)?;
@@ -78,8 +80,10 @@ struct Worker<'a, T: Translator> {
     live: Vec<Live<T::Memory>>,
     /// The queue holds more than the current pass could take.
     left_waiting: bool,
-    /// With so many live sentences the device has memory for no more.
+    /// With so many live sentences the device had memory for no more.
     full_at: usize,
+    /// So many newcomers are encoded at once, while memory is scarce.
+    most: usize,
 }
 
 impl<T: Translator> Worker<'_, T> {
@@ -90,7 +94,7 @@ impl<T: Translator> Worker<'_, T> {
             let work = self.pass()?;
             let elapsed = started.elapsed();
             let pace = &mut self.shared.lock().pace;
-            if self.left_waiting || pace.is_beaten_by(work, elapsed) {
+            if work > 0 && (self.left_waiting || pace.is_beaten_by(work, elapsed)) {
                 pace.record(work, elapsed);
             }
         }
@@ -105,6 +109,7 @@ impl<T: Translator> Worker<'_, T> {
             self.release(now);
             let mut state = self.shared.lock();
             state.queue.runs(self.work());
+            state.held_since = self.arriving.iter().map(|(_, job)| job.submitted).min();
             if self.live.is_empty() && self.arriving.is_empty() {
                 if state.queue.is_empty() {
                     if state.phase != Phase::Open {
@@ -119,6 +124,7 @@ impl<T: Translator> Worker<'_, T> {
                     continue;
                 }
             }
+            state.queue.advance();
             // Those that wait for memory come before all others.
             if self.arriving.is_empty() {
                 self.arriving = self.pick(&mut state);
@@ -168,36 +174,39 @@ impl<T: Translator> Worker<'_, T> {
         let live: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
         let window = state.queue.window(self.shared.options.lookahead);
         let turns = newcomers(&live, window, self.shared.budget());
-        state.queue.advance();
         let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
         turns.into_iter().filter_map(take).collect()
     }
 
-    /// Encodes those that arrive. Where the device has too little memory it is half of them, or a quarter, and the
-    /// others wait until somebody has left; one for whom there is no room though nobody else is there is told so.
+    /// Encodes those that arrive. Where the device has too little memory it is half as many the next time, once for
+    /// each pass, and not before somebody has left; one for whom there is no room though nobody runs is told so.
     fn encode(&mut self) -> Result<()> {
-        if self.live.len() >= self.full_at {
+        let running = self.live.len();
+        let count = self.arriving.len().min(self.most);
+        if count == 0 || running >= self.full_at {
             return Ok(());
         }
-        let mut count = self.arriving.len();
-        while count > 0 {
-            match self.encode_first(count) {
-                Err(Error::DeviceMemory { bytes, free }) => {
-                    let running = self.live.len();
+        self.full_at = usize::MAX;
+        match self.encode_first(count) {
+            Ok(()) if self.arriving.is_empty() => self.most = usize::MAX,
+            Ok(()) => self.most = self.most.saturating_mul(2),
+            Err(Error::DeviceMemory { bytes, free }) => {
+                self.shared.metrics.out_of_memory(1);
+                if self.most == usize::MAX {
                     tracing::warn!(bytes, free, sentences = count, running, "the device is out of memory");
-                    self.shared.metrics.out_of_memory(1);
-                    count /= 2;
-                    if count == 0 && running == 0 {
-                        let (_, job) = self.arriving.remove(0);
-                        job.answer(Err(Error::DeviceMemory { bytes, free }));
-                        count = self.arriving.len();
-                    }
                 }
-                Err(error) => return Err(error),
-                Ok(()) => break,
+                self.most = (count / 2).max(1);
+                if running > 0 {
+                    self.full_at = running;
+                } else if count == 1 {
+                    let (_, job) = self.arriving.remove(0);
+                    self.shared.metrics.rejected(Rejected::Memory, 1);
+                    job.answer(Err(Error::DeviceMemory { bytes, free }));
+                }
             }
+            Err(error) => return Err(error),
         }
-        self.full_at = if self.arriving.is_empty() { usize::MAX } else { self.live.len().max(1) };
+        self.left_waiting |= !self.arriving.is_empty();
         Ok(())
     }
 

@@ -77,6 +77,9 @@ impl IntoResponse for ApiError {
         let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(error = %self, "a request failed");
             "internal error".to_owned()
+        } else if let ApiError::Domain(Error::DeviceMemory { .. }) = self {
+            tracing::error!(error = %self, "a request failed");
+            "there is no memory for this sentence at present; try again later".to_owned()
         } else {
             self.to_string()
         };

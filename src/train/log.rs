@@ -56,7 +56,8 @@ pub struct Train {
     pub learning_rate: f64,
     /// Target tokens, padding not counted.
     pub tokens_per_second: f64,
-    /// What the products of the updates were of the [rate](Start::matrix_rate) that a large one has, on this rank.
+    /// What the products of the updates were of the [rate](Start::matrix_rate) that a large one has, on this rank;
+    /// a teacher's in eight bits are not among them.
     pub matrix_share: f64,
     /// Share of the computed tokens that are padding.
     pub padding_share: f64,

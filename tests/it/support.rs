@@ -47,7 +47,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let settings = Settings::load(None, [], []).unwrap();
-        Self { http: settings.http, engine: settings.engine, fake: fake() }
+        Self { http: settings.http, engine: settings.engine.fitted(None), fake: fake() }
     }
 }
 

@@ -135,5 +135,7 @@ fn bounds_that_are_left_open_follow_the_device() {
     assert_eq!(bounds(open().fitted(Some(2048))), (8192, 128, 256), "little memory");
     assert_eq!(bounds(open().fitted(Some(64))), (4096, 64, 256), "passes in parts");
     let said = Options { max_batch_rows: 7, ..open() };
-    assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 7, 1024));
+    assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 7, 256));
+    let said = Options { max_batch_rows: 2048, ..open() };
+    assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 2048, 2048));
 }

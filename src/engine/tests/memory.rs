@@ -28,7 +28,8 @@ async fn too_little_memory_makes_batches_smaller_and_nobody_goes_without_an_answ
     gate.open();
     assert_eq!(said(all(others).await.unwrap()), wanted(&items));
     assert_eq!(all(first).await.unwrap().len(), 1);
-    assert_eq!(counts.rows_by_pass().into_iter().max(), Some(5), "as many as have room");
+    let most = counts.rows_by_pass().into_iter().max();
+    assert!(matches!(most, Some(3..=5)), "five have room, a quarter of twelve is tried: {most:?}");
     assert!(value(&metrics, "tutti_device_out_of_memory_total", "en-de") >= 2.0);
     assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
     assert_eq!(value(&metrics, "tutti_running_items", "en-de"), 0.0);

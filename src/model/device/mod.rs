@@ -39,6 +39,8 @@ pub use self::predict::DeviceCanvas;
 const SIZES: [usize; 10] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 /// Rows that memory is laid out for where there is enough: a pass this large keeps any GPU busy.
 const MOST_ROWS: usize = 1 << 14;
+/// Batches whose sentences are between two passes at a time.
+const HELD_PASSES: usize = 4;
 
 /// A network on a device.
 #[derive(Debug)]
@@ -90,7 +92,10 @@ impl<D: Device> DeviceNetwork<D> {
         let least = shape.max_positions;
         let (mut rows, mut halvings) = (rows.max(least), 0);
         let work = loop {
-            match Work::new(&device, shape, element, rows) {
+            // What is kept of the sentences of some such passes must have room beside it.
+            let kept = HELD_PASSES * rows * weights.keys_values.outputs * element.size();
+            let work = Work::new(&device, shape, element, rows);
+            match work.and_then(|work| device.allocate(kept).map(|_| work)) {
                 Err(Error::DeviceMemory { .. }) if rows > least => rows = (rows / 2).max(least),
                 other => break other?,
             }

@@ -38,7 +38,7 @@ pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
 pub use rows::{embed, select};
 pub use squares::squares;
-pub use tally::operations;
+pub use tally::{operations, without_gradients};
 pub use vocabulary::{best_tokens, log_softmax, top_tokens};
 #[cfg(test)]
 pub use way::by;

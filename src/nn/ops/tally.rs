@@ -4,20 +4,37 @@ use std::cell::Cell;
 
 use candle_core::{Result, Tensor};
 
-thread_local! { static OPERATIONS: Cell<u64> = const { Cell::new(0) } }
+thread_local! {
+    static OPERATIONS: Cell<u64> = const { Cell::new(0) };
+    static FORWARD_ONLY: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Floating-point operations of all products with weights ([`linear`](super::linear)) that this thread has asked for
 /// since it began, a multiply-add being two: as computed, padding included. Where there is to be a gradient of rows or
 /// weight, the product for it is counted with the forward one. Attention's own products, for sentences some percent,
-/// are not counted.
+/// and products in eight bits are not counted.
 pub fn operations() -> u64 {
     OPERATIONS.get()
+}
+
+/// Runs `work`, whose results are detached: no gradients are counted though its weights are trained.
+pub fn without_gradients<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORWARD_ONLY.set(self.0);
+        }
+    }
+    let _restore = Restore(FORWARD_ONLY.replace(true));
+    work()
 }
 
 /// Counts `x [.., in] · weight [out, in]ᵀ`.
 pub(super) fn count(x: &Tensor, weight: &Tensor) -> Result<()> {
     let (out, _) = weight.dims2()?;
-    let products = 1 + u64::from(x.track_op()) + u64::from(weight.track_op());
+    let gradients =
+        if FORWARD_ONLY.get() { 0 } else { u64::from(x.track_op()) + u64::from(weight.track_op()) };
+    let products = 1 + gradients;
     OPERATIONS.set(OPERATIONS.get() + products * 2 * (x.elem_count() * out) as u64);
     Ok(())
 }
@@ -47,6 +64,8 @@ mod tests {
             assert_eq!(counted(&x, weight.as_tensor(), way), 2 * once, "no gradient of the first rows");
             let x = Var::from_tensor(&x).unwrap();
             assert_eq!(counted(x.as_tensor(), weight.as_tensor(), way), 3 * once);
+            let guess = || counted(x.as_tensor(), weight.as_tensor(), way);
+            assert_eq!(without_gradients(guess), once);
         }
         let elsewhere = std::thread::spawn(operations).join().unwrap();
         assert_eq!(elsewhere, 0, "of this thread");

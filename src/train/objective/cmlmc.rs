@@ -104,8 +104,11 @@ impl Cmlmc {
         let blank: Vec<Masked> = pairs.iter().map(|pair| mask_all(&pair.target, specials.mask)).collect();
         let canvas = padded(&blank)?;
         let places = flat(chosen.iter().map(Vec::as_slice), &canvas)?;
-        let states = student.decode(&canvas, &memory_of_guess, mode)?.detach();
-        let mut guesses = student.best_tokens(&states, places.clone(), mode)?.into_iter();
+        let guesses = ops::without_gradients(|| {
+            let states = student.decode(&canvas, &memory_of_guess, mode)?.detach();
+            student.best_tokens(&states, places.clone(), mode)
+        });
+        let mut guesses = guesses?.into_iter();
 
         let mut corrected = masked.to_vec();
         for (row, positions) in corrected.iter_mut().zip(&chosen) {
