@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::decode::{Encoded, Limits, Prediction, Row, Steps, Translator};
 use crate::engine::{self, Handle, Item, Pending};
 use crate::metrics::Metrics;
+use crate::model::{Outline, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -202,7 +203,8 @@ fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(rank).map_or(f64::NAN, |duration| duration.as_secs_f64() * 1000.0)
 }
 
-/// A network that finds one length most probable, and others the less the further they are.
+/// A network that finds one length most probable, and others the less the further they are; an Imputer's slots are
+/// what they are.
 struct ForcedLength<T> {
     network: T,
     target: usize,
@@ -219,6 +221,14 @@ impl<T: Translator> Translator for ForcedLength<T> {
         self.network.specials()
     }
 
+    fn refresh(&self) -> Refresh {
+        self.network.refresh()
+    }
+
+    fn has_blanks(&self) -> bool {
+        self.network.has_blanks()
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<T::Memory>>> {
         let lengths = self.limits().target_tokens.saturating_sub(1);
         let log_prob = |length: usize| match length {
@@ -227,7 +237,9 @@ impl<T: Translator> Translator for ForcedLength<T> {
         };
         let mut encoded = self.network.encode(sources)?;
         for sentence in &mut encoded {
-            sentence.length_log_probs = (0..lengths).map(log_prob).collect();
+            if let Outline::Lengths(known) = &mut sentence.outline {
+                *known = (0..lengths).map(log_prob).collect();
+            }
         }
         Ok(encoded)
     }

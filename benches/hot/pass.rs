@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tutti::decode::{Beam, Encoded, Loaded, Row, Steps, Translator};
-use tutti::model::{Backend, Dtype, Refresh};
+use tutti::model::{Backend, Dtype, Outline, Refresh};
 
 use crate::{shape, source};
 
@@ -19,6 +19,7 @@ pub fn bench(criterion: &mut Criterion) {
             // As long as the source, whatever random weights think of it.
             let mut lengths = vec![f32::NEG_INFINITY; tokens + 1];
             lengths[tokens] = 0.0;
+            let lengths = Outline::Lengths(lengths);
             let beam =
                 Beam::new(&lengths, 1, Steps::ONE, network.specials(), Refresh::Masked).expect("one length");
             let encoded: Vec<Encoded<_>> = network.encode(&sources).expect("ids of the vocabulary");

@@ -73,7 +73,7 @@ pub fn places(network: &Loaded, sources: &[Vec<u32>]) -> Result<Places> {
             })
             .collect();
         best.extend(network.decode(&rows)?);
-        lengths.extend(encoded.into_iter().map(|sentence| sentence.length_log_probs));
+        lengths.extend(encoded.into_iter().map(|sentence| sentence.outline.into_length_log_probs()));
     }
     Ok(Places { lengths, best })
 }

@@ -1,8 +1,8 @@
-//! All candidates of one sentence: a canvas for each length tried. The engine and the synchronous
+//! All candidates of one sentence: a canvas for each length tried, or the one canvas of an Imputer. The engine and the synchronous
 //! driver both decode through this, so a sentence comes out the same by either way.
 
 use super::{Canvas, Hypothesis, Prediction, Row, Steps, hypothesis::best_first, length::length_beam};
-use crate::model::Refresh;
+use crate::model::{Outline, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -14,18 +14,23 @@ pub struct Beam {
 }
 
 impl Beam {
-    /// A canvas for each of the `beam` most probable lengths (see [`length_beam`]).
+    /// A canvas for each of the `beam` most probable lengths (see [`length_beam`]); of slots there is one.
     ///
     /// # Errors
     /// [`Error::Model`] where no length is possible.
     pub fn new(
-        length_log_probs: &[f32],
+        outline: &Outline,
         beam: usize,
         steps: Steps,
         specials: Specials,
         refresh: Refresh,
     ) -> Result<Self> {
-        let lengths = length_beam(length_log_probs, beam);
+        let lengths = match outline {
+            Outline::Lengths(log_probs) => length_beam(log_probs, beam),
+            &Outline::Slots(count) => {
+                return Ok(Self { canvases: vec![Canvas::slots(count, steps, specials)] });
+            }
+        };
         if lengths.is_empty() {
             return Err(Error::Model("no target length has a probability".into()));
         }
@@ -92,12 +97,34 @@ mod tests {
         (0..places).map(|p| Prediction { token: 50 + p as u32, log_prob }).collect()
     }
 
+    fn beam(length_log_probs: &[f32], beam: usize, steps: Steps) -> Result<Beam> {
+        let outline = Outline::Lengths(length_log_probs.to_vec());
+        Beam::new(&outline, beam, steps, Specials::default(), Refresh::Masked)
+    }
+
+    #[test]
+    fn slots_are_one_canvas_whatever_the_beam_and_blanks_are_no_words() {
+        let (specials, steps) = (Specials::default(), Steps::new(2).unwrap());
+        let mut beam = Beam::new(&Outline::Slots(5), 3, steps, specials, Refresh::Masked).unwrap();
+        let of = |pairs: &[(u32, f32)]| -> Vec<Prediction> {
+            pairs.iter().map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
+        };
+        beam.apply(&[of(&[(50, -0.5), (50, -1.0), (3, -0.25), (51, -2.0), (51, -0.75)])]).unwrap();
+        let [canvas] = beam.canvases() else { panic!("one canvas") };
+        assert_eq!(canvas.tokens(), [50, 4, 3, 4, 51]);
+        assert_eq!(canvas.wanted(), [1, 3]);
+        beam.apply(&[of(&[(50, -1.5), (4, -1.0)])]).unwrap();
+        assert!(beam.finished());
+        let done = beam.finish(false);
+        assert_eq!(done[0].tokens, [50, 51]);
+        assert_eq!(done[0].token_log_probs, [-0.5, -0.75]);
+        assert_eq!(done[0].score, -4.0 / 5.0);
+    }
+
     #[test]
     fn short_canvases_leave_and_the_best_score_wins() {
         let steps = Steps::new(2).unwrap();
-        let mut beam =
-            Beam::new(&[0.0, -1.0, -3.0, -3.0, -0.5], 2, steps, Specials::default(), Refresh::Masked)
-                .unwrap();
+        let mut beam = beam(&[0.0, -1.0, -3.0, -3.0, -0.5], 2, steps).unwrap();
         let rows: Vec<_> = beam.rows(&()).map(|row| row.wanted.len()).collect();
         assert_eq!(rows, [4, 1]);
         beam.apply(&[answer(4, -2.0), answer(1, -1.0)]).unwrap();
@@ -112,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_sentence_without_a_possible_length_is_an_error() {
-        let none = Beam::new(&[0.0, f32::NEG_INFINITY], 3, Steps::ONE, Specials::default(), Refresh::Masked);
+        let none = beam(&[0.0, f32::NEG_INFINITY], 3, Steps::ONE);
         assert!(matches!(none, Err(Error::Model(_))));
     }
 }

@@ -1,9 +1,10 @@
-//! One row of mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324): what stands on the canvas
-//! between two passes, and what happens to it when a pass is done.
+//! One row of mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324) or of an Imputer (Saharia et al. 2020,
+//! arXiv 2004.07437): what stands on the canvas between two passes, and what happens to it when a pass is done.
 //!
 //! Pure: predictions come in as values, so the rules here are tested without a network. It never
 //! knows which other rows shared its pass.
 
+use super::slots::{meant, surest_of_blocks};
 use super::{Hypothesis, Prediction, Steps};
 use crate::model::Refresh;
 use crate::text::Specials;
@@ -18,6 +19,9 @@ use crate::{Error, Result};
 ///
 /// Where the network may refresh all places ([`Refresh::All`]), every pass writes all that are not pinned,
 /// with their scores (CMLMC, Huang et al. 2022).
+///
+/// An Imputer's canvas ([`Canvas::slots`]) has slots that blanks may fill. Each pass writes one slot of every T
+/// neighbours, the one that it is surest of, and no slot is masked again: so T passes fill all.
 ///
 /// A canvas is finished after T passes, or as soon as the next pass could change nothing: none of its
 /// places would be masked (short canvases), and those that may be refreshed came out as they stood. Two passes that fill in the same text do not end it: early passes reveal few places, so
@@ -35,10 +39,17 @@ pub struct Canvas {
     /// Places of `tokens` that the next pass writes, ascending: those of `free` that hold a mask or, until
     /// the canvas is finished, all of them.
     wanted: Vec<usize>,
-    refresh: Refresh,
+    rule: Rule,
     steps: Steps,
     used: usize,
     specials: Specials,
+}
+
+/// What a pass writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    MaskPredict(Refresh),
+    Imputer,
 }
 
 impl Canvas {
@@ -49,14 +60,21 @@ impl Canvas {
         tokens[inner_len + 1] = specials.eos;
         let free: Vec<usize> = (1..=inner_len).collect();
         let scores = vec![0.0; tokens.len()];
-        let refresh = Refresh::default();
-        Self { tokens, scores, wanted: free.clone(), free, refresh, steps, used: 0, specials }
+        let rule = Rule::MaskPredict(Refresh::default());
+        Self { tokens, scores, wanted: free.clone(), free, rule, steps, used: 0, specials }
+    }
+
+    /// An Imputer's canvas, of `count` masked slots and nothing else.
+    pub fn slots(count: usize, steps: Steps, specials: Specials) -> Self {
+        let free: Vec<usize> = (0..count).collect();
+        let (tokens, scores) = (vec![specials.mask; count], vec![0.0; count]);
+        Self { tokens, scores, wanted: free.clone(), free, rule: Rule::Imputer, steps, used: 0, specials }
     }
 
     /// Before the first pass: what passes may write.
     #[must_use]
     pub fn refreshing(self, refresh: Refresh) -> Self {
-        Self { refresh, ..self }
+        Self { rule: Rule::MaskPredict(refresh), ..self }
     }
 
     /// A canvas on which the `pins` (inner index, token) stand from the start and are never remasked.
@@ -91,7 +109,7 @@ impl Canvas {
         Ok(canvas)
     }
 
-    /// `bos, inner tokens or masks …, eos`: what the next pass reads.
+    /// `bos, inner tokens or masks …, eos`, or slots alone: what the next pass reads.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -107,12 +125,12 @@ impl Canvas {
         self.wanted.is_empty()
     }
 
-    /// Passes applied so far.
     /// Whether there is one pass and no other.
     pub fn one_step(&self) -> bool {
         self.steps == Steps::ONE
     }
 
+    /// Passes applied so far.
     pub fn steps_used(&self) -> usize {
         self.used
     }
@@ -128,28 +146,53 @@ impl Canvas {
         if self.finished() {
             return Ok(());
         }
+        self.used += 1;
+        match self.rule {
+            Rule::MaskPredict(refresh) => self.rewrite(predictions, refresh),
+            Rule::Imputer => self.impute(predictions),
+        }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, predictions: &[Prediction], refresh: Refresh) {
         let mut changed = false; // always where a mask stood, which no prediction is
         for (&place, prediction) in self.wanted.iter().zip(predictions) {
             changed |= self.tokens[place] != prediction.token;
             self.tokens[place] = prediction.token;
             self.scores[place] = prediction.log_prob;
         }
-        self.used += 1;
         self.wanted.clear();
         if changed && self.used < self.steps.get() {
-            self.remask();
+            self.remask(refresh);
         }
-        Ok(())
+    }
+
+    fn impute(&mut self, predictions: &[Prediction]) {
+        let surest = surest_of_blocks(&self.wanted, predictions, self.steps.get());
+        for &i in &surest {
+            let Prediction { token, log_prob } = predictions[i];
+            let place = self.wanted[i];
+            // A network that says "unknown" says that it has nothing to say.
+            self.tokens[place] = if token == self.specials.mask { self.specials.blank() } else { token };
+            self.scores[place] = log_prob;
+        }
+        let (tokens, mask) = (&self.tokens, self.specials.mask);
+        self.wanted.retain(|&place| tokens[place] == mask);
     }
 
     /// Takes the translation off the canvas; `collapse` joins equal neighbours, which is what a network
-    /// that guesses all places at once repeats. An unfinished canvas gives what stands on it, masks
+    /// that guesses all places at once repeats (an Imputer's are joined in any case, for it sets apart by blanks
+    /// what it means twice). An unfinished canvas gives what stands on it, masks
     /// left out.
     pub fn finish(self, collapse: bool) -> Hypothesis {
         let score = match self.free.len() {
             0 => 0.0,
             places => self.free.iter().map(|&place| self.scores[place]).sum::<f32>() / places as f32,
         };
+        if self.rule == Rule::Imputer {
+            let (tokens, token_log_probs) = meant(&self.tokens, &self.scores, &self.specials);
+            return Hypothesis { tokens, token_log_probs, score };
+        }
         let inner = 1..self.tokens.len() - 1;
         let filled = inner.filter(|&place| self.tokens[place] != self.specials.mask);
         let (tokens, token_log_probs) = filled.map(|place| (self.tokens[place], self.scores[place])).unzip();
@@ -158,7 +201,7 @@ impl Canvas {
     }
 
     /// k = floor(L·(1 − t/T)) after t passes, in whole numbers so that it is the same everywhere.
-    fn remask(&mut self) {
+    fn remask(&mut self, refresh: Refresh) {
         let k = self.free.len() * (self.steps.get() - self.used) / self.steps.get();
         let mut by_score = self.free.clone();
         by_score.sort_by(|&a, &b| self.scores[a].total_cmp(&self.scores[b])); // stable: ties stay ascending
@@ -167,7 +210,7 @@ impl Canvas {
         for &place in &by_score {
             self.tokens[place] = self.specials.mask;
         }
-        self.wanted = match self.refresh {
+        self.wanted = match refresh {
             Refresh::Masked => by_score,
             Refresh::All => self.free.clone(),
         };
@@ -182,7 +225,9 @@ impl Canvas {
             )));
         }
         for prediction in predictions {
-            if self.specials.ids().contains(&prediction.token) {
+            let allowed = [self.specials.blank(), self.specials.mask];
+            let means_nothing = self.rule == Rule::Imputer && allowed.contains(&prediction.token);
+            if self.specials.ids().contains(&prediction.token) && !means_nothing {
                 return Err(Error::Model(format!("special token {} was predicted", prediction.token)));
             }
             if prediction.log_prob.is_nan() {

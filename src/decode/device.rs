@@ -11,8 +11,7 @@ impl<D: Device> Translator for DeviceNetwork<D> {
     type Memory = DeviceKeys<D>;
 
     fn limits(&self) -> Limits {
-        let positions = self.shape().max_positions;
-        Limits { source_tokens: positions, target_tokens: positions }
+        Limits::of(self.shape())
     }
 
     fn specials(&self) -> Specials {
@@ -23,13 +22,16 @@ impl<D: Device> Translator for DeviceNetwork<D> {
         self.shape().refresh
     }
 
+    fn has_blanks(&self) -> bool {
+        self.shape().has_blanks()
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<DeviceKeys<D>>>> {
-        let limit = self.shape().max_positions - 2;
         let sentences = self.encode_sentences(sources)?.into_iter().zip(sources);
         Ok(sentences
-            .map(|((memory, classes), source)| {
-                let length_log_probs = self.shape().lengths.inner_scores(&classes, source.len(), limit);
-                Encoded { memory, length_log_probs }
+            .map(|((memory, classes), source)| Encoded {
+                memory,
+                outline: self.shape().outline(&classes, source.len()),
             })
             .collect())
     }
@@ -52,17 +54,22 @@ mod tests {
 
     use super::*;
     use crate::decode::{DecodeOptions, Steps, translate};
-    use crate::model::{Backend, Network, Shape, Spec};
+    use crate::model::{Backend, Lengths, Network, Shape, Spec};
     use crate::nn::device::Element;
     use crate::nn::device::emulated::Emulated;
 
     #[test]
     fn a_device_translates_as_the_cpu_does() {
-        let shape: Shape = "enc=1,dec=2,d=32,ffn=48,heads=2,vocab=90,positions=40".parse().unwrap();
-        let network = Network::random(&shape, 5, &Backend::cpu()).unwrap();
-        let tensors = Spec::initial(&shape, 5, &Cpu::Cpu).unwrap();
+        let plain: Shape = "enc=1,dec=2,d=32,ffn=48,heads=2,vocab=90,positions=40".parse().unwrap();
+        let imputer = Shape { lengths: Lengths::Ctc, length_classes: 0, ..plain.clone() };
+        [plain, imputer].iter().for_each(translates_as_the_cpu_does);
+    }
+
+    fn translates_as_the_cpu_does(shape: &Shape) {
+        let network = Network::random(shape, 5, &Backend::cpu()).unwrap();
+        let tensors = Spec::initial(shape, 5, &Cpu::Cpu).unwrap();
         let device =
-            DeviceNetwork::with_rows(Emulated::default(), &shape, &tensors, Element::F32, 64).unwrap();
+            DeviceNetwork::with_rows(Emulated::default(), shape, &tensors, Element::F32, 64).unwrap();
         let sources: Vec<Vec<u32>> = [3usize, 9, 1, 17, 0, 6]
             .iter()
             .map(|&words| {

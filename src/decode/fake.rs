@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Encoded, Limits, Prediction, Row, Translator};
-use crate::model::Refresh;
+use crate::model::{Outline, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -156,7 +156,9 @@ impl Translator for FakeTranslator {
         let room: Arc<[Weak<()>]> = (0..tokens).map(|_| Arc::downgrade(&self.kept)).collect();
         let encode = |source: &&[u32]| Encoded {
             memory: FakeMemory { source: source.to_vec(), _room: Arc::clone(&room) },
-            length_log_probs: (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
+            outline: Outline::Lengths(
+                (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
+            ),
         };
         Ok(sources.iter().map(encode).collect())
     }

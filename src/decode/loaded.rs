@@ -39,9 +39,11 @@ impl Loaded {
     /// # Errors
     /// [`Error::Bundle`] for a model that does not decode in parallel.
     pub fn open(bundle: &Bundle, backend: &Backend) -> Result<Self> {
-        if bundle.config.architecture != Architecture::Cmlm {
+        if bundle.config.architecture == Architecture::Ar {
             let kind = bundle.config.architecture.name();
-            let reason = format!("is of architecture {kind}, a teacher for `train`; tutti runs cmlm models");
+            let reason = format!(
+                "is of architecture {kind}, a teacher for `train`; tutti runs cmlm and imputer models"
+            );
             return Err(Error::bundle(&bundle.dir, reason));
         }
         match (backend.gpu(), backend.dtype()) {
@@ -154,6 +156,15 @@ impl Translator for Loaded {
         }
     }
 
+    fn has_blanks(&self) -> bool {
+        match self {
+            Self::F32(network) => network.has_blanks(),
+            Self::Q8(network) => network.has_blanks(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(network) => network.has_blanks(),
+        }
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<LoadedMemory>>> {
         Ok(match self {
             Self::F32(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::F32),
@@ -189,7 +200,7 @@ impl Translator for Loaded {
 }
 
 fn wrap<M>(encoded: Vec<Encoded<M>>, memory: impl Fn(M) -> LoadedMemory) -> Vec<Encoded<LoadedMemory>> {
-    let wrap = |e: Encoded<M>| Encoded { memory: memory(e.memory), length_log_probs: e.length_log_probs };
+    let wrap = |e: Encoded<M>| Encoded { memory: memory(e.memory), outline: e.outline };
     encoded.into_iter().map(wrap).collect()
 }
 

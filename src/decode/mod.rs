@@ -1,6 +1,9 @@
 //! Mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324): start from a canvas of masks, let the
 //! network fill every masked place at once, put masks back on the least certain places, repeat.
 //!
+//! An Imputer (Saharia et al. 2020, arXiv 2004.07437) fills slots instead, some with blanks, and none is masked
+//! again: no length has to be guessed.
+//!
 //! The rules are pure functions over scores and canvases; the network stands behind [`Translator`].
 //! A [`Canvas`] is one candidate, a [`Beam`] the candidates of one sentence, [`translate`] the
 //! synchronous way from many sentences to their translations. [`search`] is the other way, from left to
@@ -17,6 +20,7 @@ mod length;
 mod loaded;
 mod network;
 mod quantized;
+mod slots;
 mod translate;
 mod translator;
 

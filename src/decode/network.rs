@@ -21,8 +21,7 @@ impl Translator for Network {
     type Memory = SentenceMemory;
 
     fn limits(&self) -> Limits {
-        let positions = self.shape().max_positions;
-        Limits { source_tokens: positions, target_tokens: positions }
+        Limits::of(self.shape())
     }
 
     fn specials(&self) -> Specials {
@@ -33,6 +32,10 @@ impl Translator for Network {
         self.shape().refresh
     }
 
+    fn has_blanks(&self) -> bool {
+        self.shape().has_blanks()
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceMemory>>> {
         if sources.is_empty() {
             return Ok(Vec::new());
@@ -41,9 +44,8 @@ impl Translator for Network {
         check_ids(sources.iter().copied(), self.shape().vocab)?;
         let batch = Padded::new(sources.iter().copied(), self.specials().pad, self.device())?;
         let states = Network::encode(self, &batch, &mode)?;
-        let classes = ops::log_softmax(&self.length_logits(&states, &batch.lengths, &mode)?)?;
+        let classes = self.length_log_probs(&states, &batch.lengths, &mode)?;
         let memory = self.memory(&states, &batch.lengths, &mode)?;
-        let limit = self.shape().max_positions - 2;
         (0..sources.len())
             .map(|i| {
                 let len = batch.lengths[i];
@@ -52,8 +54,8 @@ impl Translator for Network {
                     .iter()
                     .map(|layer| layer.get(i)?.narrow(0, 0, len))
                     .collect::<candle_core::Result<_>>()?;
-                let length_log_probs = self.shape().lengths.inner_scores(&classes[i], len, limit);
-                Ok(Encoded { memory: SentenceMemory { layers, len }, length_log_probs })
+                let outline = self.shape().outline(&classes[i], len);
+                Ok(Encoded { memory: SentenceMemory { layers, len }, outline })
             })
             .collect()
     }

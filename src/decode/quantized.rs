@@ -9,8 +9,7 @@ impl Translator for QuantizedNetwork {
     type Memory = SentenceKeys;
 
     fn limits(&self) -> Limits {
-        let positions = self.shape().max_positions;
-        Limits { source_tokens: positions, target_tokens: positions }
+        Limits::of(self.shape())
     }
 
     fn specials(&self) -> Specials {
@@ -21,13 +20,16 @@ impl Translator for QuantizedNetwork {
         self.shape().refresh
     }
 
+    fn has_blanks(&self) -> bool {
+        self.shape().has_blanks()
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceKeys>>> {
-        let limit = self.shape().max_positions - 2;
         let sentences = self.encode_sentences(sources)?.into_iter().zip(sources);
         Ok(sentences
-            .map(|((memory, classes), source)| {
-                let length_log_probs = self.shape().lengths.inner_scores(&classes, source.len(), limit);
-                Encoded { memory, length_log_probs }
+            .map(|((memory, classes), source)| Encoded {
+                memory,
+                outline: self.shape().outline(&classes, source.len()),
             })
             .collect())
     }

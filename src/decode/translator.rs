@@ -7,7 +7,7 @@ use std::num::NonZeroU8;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::model::Refresh;
+use crate::model::{Outline, Refresh, Shape};
 use crate::text::Specials;
 
 /// How many decoder passes a translation may take. T steps are T passes.
@@ -40,21 +40,27 @@ pub struct Limits {
     pub target_tokens: usize,
 }
 
+impl Limits {
+    pub(super) fn of(shape: &Shape) -> Self {
+        Self { source_tokens: shape.source_limit(), target_tokens: shape.max_positions }
+    }
+}
+
 /// One sentence after the encoder.
 #[derive(Debug)]
 pub struct Encoded<M> {
     /// What decoder passes read: opaque to everyone but the network.
     pub memory: M,
-    /// Log-probability of each inner target length: index `l` is a translation of `l` tokens
-    /// without bos and eos. At most `limits().target_tokens - 1` entries; `-inf` where impossible.
-    pub length_log_probs: Vec<f32>,
+    /// What canvases it may begin with: lengths, at most `limits().target_tokens - 1` entries, or slots, at
+    /// most `limits().target_tokens`.
+    pub outline: Outline,
 }
 
 /// One canvas for a decoder pass.
 #[derive(Debug)]
 pub struct Row<'a, M> {
     pub memory: &'a M,
-    /// `bos, inner tokens or masks …, eos`.
+    /// `bos, inner tokens or masks …, eos`; of an Imputer its slots alone.
     pub canvas: &'a [u32],
     /// The positions in `canvas`, ascending, whose prediction is wanted.
     pub wanted: &'a [usize],
@@ -83,6 +89,11 @@ pub trait Translator: Send + 'static {
     /// What a pass may write: masked places alone, unless the network was trained to correct others.
     fn refresh(&self) -> Refresh {
         Refresh::Masked
+    }
+
+    /// Whether it is an Imputer: what it says side by side it means once, what it says twice stands apart.
+    fn has_blanks(&self) -> bool {
+        false
     }
 
     /// Encodes sentences (`bos x1..xn eos`, each within `limits`), one answer for each, in order.

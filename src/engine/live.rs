@@ -31,8 +31,8 @@ impl<M> Live<M> {
         picked_at: Instant,
         encoded_at: Instant,
     ) -> Option<Self> {
-        let Encoded { memory, length_log_probs } = encoded;
-        match Beam::new(&length_log_probs, job.item.length_beam, job.item.steps, specials, refresh) {
+        let Encoded { memory, outline } = encoded;
+        match Beam::new(&outline, job.item.length_beam, job.item.steps, specials, refresh) {
             Ok(beam) => {
                 let queue = picked_at.duration_since(job.submitted);
                 let timings =

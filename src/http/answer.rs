@@ -244,11 +244,12 @@ fn sentence(outcome: &Outcome, ask: &Ask, tokenizer: &Tokenizer) -> Result<Sente
     })
 }
 
-/// A canvas for the eye: words as text, each masked place as `_`.
+/// A canvas for the eye: words as text, each masked place as `_`, a blank as `·`.
 fn canvas_text(canvas: &[u32], tokenizer: &Tokenizer) -> String {
     let specials = tokenizer.specials();
     let place = |&id: &u32| match id {
         id if id == specials.mask => Some(" _".to_owned()),
+        id if id == specials.blank() => Some(" ·".to_owned()),
         id if specials.ids().contains(&id) => None,
         id => tokenizer.token(id),
     };

@@ -75,6 +75,12 @@ impl Bundle {
             return Err(Error::bundle(&path, reason));
         }
 
+        if config.shape.has_blanks() && !tokenizer.spells_everything() {
+            let reason =
+                "has no token for every byte, which an imputer must have: its unknown token is the blank";
+            return Err(Error::bundle(&path, reason));
+        }
+
         let path = dir.join(Self::WEIGHTS);
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;

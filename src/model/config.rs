@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub enum Architecture {
     /// The whole canvas at once: conditional masked language model.
     Cmlm,
+    /// The whole canvas at once, with blanks between the tokens: Imputer, or a CTC model.
+    Imputer,
     /// From left to right: a teacher for `train`, which the server does not run.
     Ar,
 }
@@ -20,8 +22,10 @@ impl TryFrom<String> for Architecture {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        [Self::Cmlm, Self::Ar].into_iter().find(|known| known.name() == name).ok_or_else(|| {
-            format!("architecture {name:?} is unknown; this program knows \"cmlm\" and \"ar\"")
+        let known = [Self::Cmlm, Self::Imputer, Self::Ar];
+        known.into_iter().find(|known| known.name() == name).ok_or_else(|| {
+            let names = known.map(|known| format!("{:?}", known.name())).join(", ");
+            format!("architecture {name:?} is unknown; this program knows {names}")
         })
     }
 }
@@ -36,6 +40,7 @@ impl Architecture {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cmlm => "cmlm",
+            Self::Imputer => "imputer",
             Self::Ar => "ar",
         }
     }
@@ -67,7 +72,7 @@ impl Config {
     pub fn new(shape: Shape, source: &str, target: &str) -> Self {
         Self {
             format: Self::FORMAT,
-            architecture: Architecture::Cmlm,
+            architecture: if shape.has_blanks() { Architecture::Imputer } else { Architecture::Cmlm },
             shape,
             specials: Specials::default(),
             source: source.into(),
@@ -114,6 +119,12 @@ impl Config {
             && (self.shape.decoder_attention, self.shape.refresh) != canvas_only
         {
             return Err(Error::Config("an ar model has no canvas to attend to or to refresh".into()));
+        }
+        let blanks = self.architecture == Architecture::Imputer;
+        if blanks != self.shape.has_blanks() {
+            let (kind, lengths) = (self.architecture.name(), self.shape.lengths);
+            let reason = format!("shape.lengths = {lengths:?} in a model of architecture {kind:?}");
+            return Err(Error::Config(format!("{reason}; an imputer, and no other, has \"ctc\"")));
         }
         self.shape.validate()
     }

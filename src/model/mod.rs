@@ -6,6 +6,7 @@ mod bundle;
 mod config;
 #[cfg(any(feature = "cuda", test))]
 pub mod device;
+mod lengths;
 mod network;
 mod params;
 pub mod quantized;
@@ -15,8 +16,9 @@ mod shortlist;
 pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
 pub use bundle::{Bundle, Score, checksum};
 pub use config::{Architecture, Config};
+pub use lengths::{Lengths, Outline};
 pub use network::{Memory, Network, Padded, Past};
 pub use params::Spec;
 pub use quantized::{QuantizedNetwork, SentenceKeys};
-pub use shape::{DecoderAttention, Lengths, NormPlace, Positions, Refresh, Shape};
+pub use shape::{DecoderAttention, NormPlace, Positions, Refresh, Shape};
 pub use shortlist::Shortlist;

@@ -69,7 +69,8 @@ pub struct Network {
     encoder: Vec<EncoderLayer>,
     /// After the last layer, where the layers have their norms in front.
     encoder_norm: Option<LayerNorm>,
-    length: Linear,
+    /// None of an Imputer.
+    length: Option<Linear>,
     decoder: Vec<DecoderLayer>,
     decoder_norm: Option<LayerNorm>,
     output: Linear,
@@ -94,7 +95,9 @@ impl Network {
                 .map(|i| EncoderLayer::load(shape, &encoder.pp("layers").pp(i)))
                 .collect::<Result<_>>()?,
             encoder_norm: last_norm(&encoder)?,
-            length: Linear::load(d, shape.length_classes, Activation::None, vb.pp("length"))?,
+            length: (shape.length_classes > 0)
+                .then(|| Linear::load(d, shape.length_classes, Activation::None, vb.pp("length")))
+                .transpose()?,
             decoder: (0..shape.decoder_layers)
                 .map(|i| DecoderLayer::load(shape, &decoder.pp("layers").pp(i)))
                 .collect::<Result<_>>()?,
@@ -125,7 +128,7 @@ impl Network {
 
     /// The number of ids, from 0 up, that no translation may contain.
     pub fn forbidden(&self) -> usize {
-        Specials::NAMES.len()
+        self.shape.forbidden()
     }
 
     /// What the first layer reads of `ids [rows, len]`, which stand from position `start` on.
@@ -151,8 +154,14 @@ impl Network {
     }
 
     /// Scores of the length classes, from the mean state over the real positions:
-    /// `[rows, source, d] -> [rows, classes]`.
-    pub fn length_logits(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
+    /// `[rows, source, d] -> [rows, classes]`; nothing of a network without a length head.
+    pub fn length_logits(
+        &self,
+        states: &Tensor,
+        lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Option<Tensor>> {
+        let Some(head) = &self.length else { return Ok(None) };
         let (rows, len, _) = states.dims3()?;
         let weights: Vec<f32> = lengths
             .iter()
@@ -160,7 +169,20 @@ impl Network {
             .collect();
         let weights = Tensor::from_vec(weights, (rows, len, 1), &self.device)?;
         let mean = states.broadcast_mul(&weights)?.sum(D::Minus2)?;
-        self.length.forward(&mean, mode)
+        head.forward(&mean, mode).map(Some)
+    }
+
+    /// The log-probabilities of each sentence's length classes, on the host; empty without a length head.
+    pub fn length_log_probs(
+        &self,
+        states: &Tensor,
+        lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Vec<Vec<f32>>> {
+        match self.length_logits(states, lengths, mode)? {
+            Some(logits) => ops::log_softmax(&logits),
+            None => Ok(vec![Vec::new(); lengths.len()]),
+        }
     }
 
     /// What every decoder pass over these sources reads.

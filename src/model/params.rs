@@ -46,6 +46,7 @@ impl Spec {
                 }
                 other => return Err(Error::Config(format!("tensor {name}: no seeded form of {other:?}"))),
             };
+            let values = if name == "output.bias" { shape.initial_output_bias() } else { values };
             tensors.insert(name, Tensor::from_vec(values, spec.shape, device)?);
         }
         Ok(tensors)

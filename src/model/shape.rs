@@ -4,9 +4,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Lengths, Outline};
+use crate::text::Specials;
 use crate::{Error, Result};
 
-/// The shape of a CMLM: an encoder, a decoder that reads a whole canvas, one tied vocabulary matrix.
+/// The shape of a network: an encoder, a decoder that reads a whole canvas, one tied vocabulary matrix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
@@ -16,9 +18,9 @@ pub struct Shape {
     pub ffn: usize,
     pub heads: usize,
     pub vocab: usize,
-    /// Positions of a sentence on either side, bos and eos included.
+    /// Positions of a sentence on either side, bos and eos included; of an Imputer, slots of its canvas.
     pub max_positions: usize,
-    /// Classes of the length head.
+    /// Classes of the length head; 0 for an Imputer, which has none.
     pub length_classes: usize,
     #[serde(default, skip_serializing_if = "is_default")]
     pub lengths: Lengths,
@@ -35,41 +37,6 @@ pub struct Shape {
 /// What is not written in a file is as it was before there was a choice.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// What a class of the length head says. Lengths count bos and eos.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lengths {
-    /// Class c of C: the target is c - C / 2 tokens longer than the source.
-    #[default]
-    Offset,
-    /// Class c: the target has c tokens.
-    Absolute,
-}
-
-impl Lengths {
-    /// The class of a target length, clamped to those there are.
-    pub fn class(self, source: usize, target: usize, classes: usize) -> u32 {
-        let class = match self {
-            Self::Offset => (target + classes / 2).saturating_sub(source),
-            Self::Absolute => target,
-        };
-        class.min(classes - 1) as u32
-    }
-
-    /// The scores of all classes as scores of inner target lengths 0..=limit (without bos and eos) for a
-    /// source of so many tokens; minus infinity where there is no class.
-    pub fn inner_scores(self, classes: &[f32], source: usize, limit: usize) -> Vec<f32> {
-        let shift = match self {
-            Self::Offset => source as isize - classes.len() as isize / 2 - 2,
-            Self::Absolute => -2,
-        };
-        (0..=limit as isize)
-            .map(|inner| usize::try_from(inner - shift).ok().and_then(|c| classes.get(c)).copied())
-            .map(|score| score.unwrap_or(f32::NEG_INFINITY))
-            .collect()
-    }
 }
 
 /// Where a layer's norms stand.
@@ -125,6 +92,8 @@ impl Shape {
     const MAX_WIDTH: usize = 1 << 14;
     const MAX_VOCAB: usize = 1 << 20;
     const MAX_POSITIONS: usize = 1 << 12;
+    /// A bias that leaves no probability, and no gradient to change it; it has a place in f16.
+    const NEVER: f32 = -1e4;
 
     /// Refuses what no network can be made of, and sizes that only a hostile file would name.
     pub fn validate(&self) -> Result<()> {
@@ -142,7 +111,16 @@ impl Shape {
         in_range("heads", self.heads, 1, self.d_model / 8)?;
         in_range("vocab", self.vocab, 16, Self::MAX_VOCAB)?;
         in_range("max_positions", self.max_positions, 4, Self::MAX_POSITIONS)?;
-        in_range("length_classes", self.length_classes, 2, 2 * Self::MAX_POSITIONS)?;
+        match self.lengths {
+            Lengths::Offset | Lengths::Absolute => {
+                in_range("length_classes", self.length_classes, 2, 2 * Self::MAX_POSITIONS)?;
+            }
+            Lengths::Ctc => in_range("length_classes", self.length_classes, 0, 0)?,
+        }
+        if self.lengths == Lengths::Ctc && self.refresh == Refresh::All {
+            let reason = "model.refresh = all: an Imputer's canvas (model.lengths = ctc) is written once";
+            return Err(Error::Config(reason.into()));
+        }
         if !self.d_model.is_multiple_of(self.heads) || !(self.d_model / self.heads).is_multiple_of(8) {
             return Err(Error::Config(format!(
                 "model.d_model = {} over model.heads = {}: each head needs a width that is a multiple of 8",
@@ -150,6 +128,40 @@ impl Shape {
             )));
         }
         Ok(())
+    }
+
+    /// Whether blanks stand between the tokens of a translation.
+    pub fn has_blanks(&self) -> bool {
+        self.lengths == Lengths::Ctc
+    }
+
+    /// The number of ids, from 0 up, that no prediction may be. (Of an Imputer the mask is none either, though
+    /// it stands above the blank: see [`Self::initial_output_bias`].)
+    pub fn forbidden(&self) -> usize {
+        if self.has_blanks() { Specials::default().blank() as usize } else { Specials::NAMES.len() }
+    }
+
+    /// Where the bias of a token's score begins in training.
+    pub(super) fn initial_output_bias(&self) -> Vec<f32> {
+        let mut bias = vec![0.0; self.vocab];
+        if self.has_blanks() {
+            bias[Specials::default().mask as usize] = Self::NEVER;
+        }
+        bias
+    }
+
+    /// Longest source in tokens, bos and eos included.
+    pub fn source_limit(&self) -> usize {
+        if self.has_blanks() { self.max_positions / Lengths::SLOTS_PER_TOKEN } else { self.max_positions }
+    }
+
+    /// What canvases a source of so many tokens may begin with. `classes` are the log-probabilities of the
+    /// length classes, if there are any.
+    pub fn outline(&self, classes: &[f32], source: usize) -> Outline {
+        match self.lengths {
+            Lengths::Ctc => Outline::Slots(Lengths::SLOTS_PER_TOKEN * source),
+            lengths => Outline::Lengths(lengths.inner_scores(classes, source, self.max_positions - 2)),
+        }
     }
 
     /// # Errors
@@ -228,36 +240,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_class_is_a_translation_as_long_as_its_source() {
-        let classes: Vec<f32> = (0..8).map(|c| -(c as f32)).collect();
-        let scores = Lengths::Offset.inner_scores(&classes, 6, 12); // 4 words
-        assert_eq!(scores[4], -4.0);
-        assert_eq!(scores[0], 0.0);
-        assert_eq!(scores[7], -7.0);
-        assert_eq!(scores[8], f32::NEG_INFINITY);
-        assert_eq!(scores.len(), 13);
-    }
-
-    #[test]
-    fn an_absolute_class_is_the_length_of_the_target() {
-        let classes: Vec<f32> = (0..8).map(|c| -(c as f32)).collect();
-        let scores = Lengths::Absolute.inner_scores(&classes, 100, 12);
-        assert_eq!(scores[..6], [-2.0, -3.0, -4.0, -5.0, -6.0, -7.0]);
-        assert_eq!(scores[6], f32::NEG_INFINITY);
-    }
-
-    #[test]
-    fn a_length_has_the_class_that_scores_it() {
-        for lengths in [Lengths::Offset, Lengths::Absolute] {
-            for (source, target) in [(6, 8), (9, 3), (5, 12)] {
-                let class = lengths.class(source, target, 16) as usize;
-                let mut classes = vec![-1.0; 16];
-                classes[class] = 0.0;
-                assert_eq!(lengths.inner_scores(&classes, source, 12)[target - 2], 0.0);
-            }
-            assert_eq!(lengths.class(5, 99, 16), 15);
-        }
-        assert_eq!(Lengths::Offset.class(99, 5, 16), 0);
+    fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
+        let shape = Shape { lengths: Lengths::Ctc, length_classes: 0, max_positions: 65, ..Shape::default() };
+        shape.validate().unwrap();
+        assert_eq!(shape.source_limit(), 32);
+        assert_eq!(shape.outline(&[], 32), Outline::Slots(64));
+        assert_eq!(shape.forbidden(), 3);
+        assert!(Shape { length_classes: 128, ..shape.clone() }.validate().is_err());
+        assert!(Shape { refresh: Refresh::All, ..shape }.validate().is_err());
+        assert!(Shape { length_classes: 0, ..Shape::default() }.validate().is_err());
     }
 
     #[test]

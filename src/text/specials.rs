@@ -18,6 +18,13 @@ impl Specials {
     /// In the order of their ids, which are 0 to 4 in every tokenizer that `train tokenizer` makes.
     pub const NAMES: [&'static str; 5] = ["<pad>", "<bos>", "<eos>", "<unk>", "<mask>"];
 
+    /// What an Imputer says where nothing stands. No text that such a model sees has a token that is unknown,
+    /// since its tokenizer spells all bytes, so that id has this one meaning there. (Likewise transformers'
+    /// wav2vec2 lets `<pad>` be the blank of its CTC.)
+    pub fn blank(&self) -> u32 {
+        self.unk
+    }
+
     pub fn ids(&self) -> [u32; 5] {
         [self.pad, self.bos, self.eos, self.unk, self.mask]
     }

@@ -189,6 +189,11 @@ impl Tokenizer {
         }
     }
 
+    /// Whether every text has a spelling, so that no token is ever unknown.
+    pub fn spells_everything(&self) -> bool {
+        self.spellings.is_some()
+    }
+
     /// Number of ids, specials included; a multiple of 16.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

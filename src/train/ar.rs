@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::Tensors;
-use super::cmlm::{initial, outcome, plain_shape, trimmed};
+use super::cmlm::{outcome, plain_shape, trimmed};
 use super::config::{Config, Data};
 use super::corpus::{Corpus, Pair};
 use super::evaluate::Decoding;
+use super::initial::initial;
 use super::masking::Masked;
 use super::objective::{Batch, Losses, Objective, Pass, Step};
 use super::parallel::{Seat, devices, together};
@@ -36,8 +37,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let train = config.ar.clone().unwrap_or_default().train(&config.train);
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
-    let positions = plain_shape(config, &tokenizer)?.max_positions;
-    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), positions, train.valid_sentences)?;
+    let shape = plain_shape(config, &tokenizer)?;
+    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
     together(&devices, |seat| go(config, &texts, &seat, stop))
 }
 

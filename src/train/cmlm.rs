@@ -1,32 +1,28 @@
 //! `train cmlm`: from a tokenizer and parallel text to checkpoints and a bundle. With `[cmlmc]` in its
-//! configuration the model learns to correct itself besides.
+//! configuration the model learns to correct itself besides; with `[imputer]` it is one of slots and blanks.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-
-use candle_core::Tensor;
 
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Train};
 use super::corpus::Corpus;
 use super::distill::require_finished;
 use super::evaluate::validated_steps;
-use super::objective::{Cmlm, Cmlmc, Objective};
+use super::initial::{POSITIONS, initial};
+use super::objective::{Cmlm, Cmlmc, Imputer, Objective};
 use super::parallel::{Seat, devices, together};
 use super::run::{End, Published, Run, Stage};
 use super::texts::Texts;
-use crate::model::{Backend, Bundle, Config as ModelConfig, Shape, Spec};
+use crate::model::{Backend, Bundle, Config as ModelConfig, Lengths, Shape};
 use crate::text::{Specials, Tokenizer};
 use crate::{Error, Result};
 
 /// Classes of the length head: a translation may be up to 64 tokens shorter or 63 longer.
 const LENGTH_CLASSES: usize = 128;
 
-/// Tables that are as long as the longest sentence.
-const POSITIONS: [&str; 2] = ["encoder.positions.weight", "decoder.positions.weight"];
-
-/// The shape that a configuration and a tokenizer ask for, without what `[cmlmc]` changes.
+/// The shape that a configuration and a tokenizer ask for, without what `[cmlmc]` and `[imputer]` change.
 pub(super) fn plain_shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
     let m = &config.model;
     let shape = Shape {
@@ -48,7 +44,17 @@ pub(super) fn plain_shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shap
 /// The shape that a configuration and a tokenizer ask for.
 pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
     let plain = plain_shape(config, tokenizer)?;
-    Ok(config.cmlmc.as_ref().map_or(plain.clone(), |settings| settings.shape(plain)))
+    Ok(match (&config.cmlmc, &config.imputer) {
+        (Some(cmlmc), _) => cmlmc.shape(plain),
+        (None, Some(imputer)) => {
+            if !tokenizer.spells_everything() {
+                let reason = "[imputer] needs a tokenizer of bytes, as `train tokenizer` makes it: its unknown token is the blank";
+                return Err(Error::Config(reason.into()));
+            }
+            imputer.shape(plain)
+        }
+        (None, None) => plain,
+    })
 }
 
 /// Trains, going on from the last checkpoint in `config.output` if there is one. `stop` is looked at
@@ -61,8 +67,8 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     require_finished(data)?;
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
-    let positions = shape(config, &tokenizer)?.max_positions;
-    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), positions, train.valid_sentences)?;
+    let shape = shape(config, &tokenizer)?;
+    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
     together(&devices, |seat| go(config, &texts, &seat, stop))
 }
 
@@ -86,16 +92,21 @@ fn go(config: &Config, texts: &Texts, seat: &Seat, stop: &AtomicBool) -> Result<
         validated,
         starts_validated: false,
     };
+    let specials = Specials::default();
     let cmlm = Cmlm {
-        specials: Specials::default(),
+        specials,
         label_smoothing: train.label_smoothing as f32,
         length_weight: train.length_loss_weight,
         dropout: train.dropout as f32,
         products: train.products.into(),
     };
-    let objective: Box<dyn Objective> = match config.cmlmc.clone() {
-        None => Box::new(cmlm),
-        Some(settings) => Box::new(Cmlmc { cmlm, settings }),
+    let objective: Box<dyn Objective> = match (config.cmlmc.clone(), &config.imputer) {
+        (Some(settings), _) => Box::new(Cmlmc { cmlm, settings }),
+        (None, Some(settings)) => {
+            let Cmlm { dropout, products, .. } = cmlm;
+            Box::new(Imputer { specials, mask: settings.mask, dropout, products })
+        }
+        (None, None) => Box::new(cmlm),
     };
     let mut run = Run::prepare(stage, seat, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
@@ -125,47 +136,6 @@ fn mean(checkpoints: &[PathBuf]) -> Result<Tensors> {
     average(if paths.iter().all(|p| p.exists()) { &paths } else { checkpoints })
 }
 
-/// Where a new run begins: seeded values or, where `init` names a bundle, its weights. Positions that the
-/// bundle does not have begin with seeded values all the same.
-///
-/// Errors: a bundle of another shape or tokenizer.
-pub(super) fn initial(
-    init: Option<&Path>,
-    shape: &Shape,
-    tokenizer: &Tokenizer,
-    seed: u64,
-    backend: &Backend,
-) -> Result<Tensors> {
-    let mut tensors = Spec::initial(shape, seed, backend.device())?;
-    let Some(path) = init else { return Ok(tensors) };
-    let bundle = Bundle::open(path)?;
-    let own = &bundle.config.shape;
-    let positions = own.max_positions.min(shape.max_positions);
-    if (Shape { max_positions: shape.max_positions, ..own.clone() }) != *shape {
-        let reason = format!(
-            "its shape is {own:?}, but this run's is {shape:?}; a run can begin with a bundle of its own shape only"
-        );
-        return Err(Error::bundle(path, reason));
-    }
-    if bundle.tokenizer.to_json()? != tokenizer.to_json()? {
-        let reason = "its tokenizer is not this run's; set tokenizer.path to the bundle's own tokenizer.json";
-        return Err(Error::bundle(path, reason));
-    }
-    for (name, values) in bundle.tensors() {
-        let values = values.to_device(backend.device())?;
-        let begun = match tensors.get(name) {
-            Some(seeded) if POSITIONS.contains(&name.as_str()) && positions < shape.max_positions => {
-                let rest = seeded.narrow(0, positions, shape.max_positions - positions)?;
-                Tensor::cat(&[&values.narrow(0, 0, positions)?, &rest], 0)?
-            }
-            _ if POSITIONS.contains(&name.as_str()) => values.narrow(0, 0, positions)?.contiguous()?,
-            _ => values,
-        };
-        tensors.insert(name.clone(), begun);
-    }
-    Ok(tensors)
-}
-
 /// Positions that no training sentence can have reached stay out of the bundle: the server then splits
 /// a longer sentence, instead of translating it with positions that were never trained.
 pub(super) fn trimmed(
@@ -173,7 +143,8 @@ pub(super) fn trimmed(
     weights: &Tensors,
     max_tokens_per_sentence: usize,
 ) -> Result<(Shape, Tensors)> {
-    let max_positions = shape.max_positions.min(max_tokens_per_sentence);
+    let slots = if shape.has_blanks() { Lengths::SLOTS_PER_TOKEN } else { 1 };
+    let max_positions = shape.max_positions.min(slots * max_tokens_per_sentence);
     let mut weights = weights.clone();
     for name in POSITIONS {
         if let Some(table) = weights.get_mut(name) {

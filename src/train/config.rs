@@ -19,6 +19,7 @@ mod ar;
 mod cmlmc;
 mod dims;
 mod distill;
+mod imputer;
 mod model;
 mod paths;
 mod pipeline;
@@ -27,6 +28,7 @@ pub use ar::Ar;
 pub use cmlmc::Cmlmc;
 pub use dims::{Auto, Dims, Following, Mask};
 pub use distill::{Distill, files as distilled_files};
+pub use imputer::{Imputer, SlotMask};
 pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
 
@@ -45,6 +47,8 @@ pub struct Config {
     pub train: Train,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmlmc: Option<Cmlmc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imputer: Option<Imputer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ar: Option<Ar>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -384,6 +388,10 @@ impl Config {
         rule(average <= kept, format!("train.average_best ({average}) exceeds train.keep_best ({kept})"))?;
         let (cooldown, updates) = (train.cooldown, train.updates);
         rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))?;
+        rule(
+            self.cmlmc.is_none() || self.imputer.is_none(),
+            "[cmlmc] and [imputer] are two models; leave one of them out".into(),
+        )?;
         self.cmlmc.as_ref().map_or(Ok(()), Cmlmc::validate)?;
         ar.as_ref().map_or(Ok(()), |ar| ar.validate(train))?;
         distill.as_ref().map_or(Ok(()), Distill::validate)?;

@@ -13,8 +13,10 @@ use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::batches::Lengths;
+use super::batches::Lengths as PairLengths;
 use super::config::Data;
+use super::ctc::slots_needed;
+use crate::model::Lengths;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
@@ -42,11 +44,18 @@ pub struct Skipped {
     pub empty: usize,
     pub invalid_utf8: usize,
     pub too_long: usize,
+    /// Of an Imputer: targets that have no place in the slots of their sources.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unaligned: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Skipped {
     pub fn total(&self) -> usize {
-        self.empty + self.invalid_utf8 + self.too_long
+        self.empty + self.invalid_utf8 + self.too_long + self.unaligned
     }
 }
 
@@ -136,11 +145,22 @@ impl Corpus {
         self.skipped.empty += other.skipped.empty;
         self.skipped.invalid_utf8 += other.skipped.invalid_utf8;
         self.skipped.too_long += other.skipped.too_long;
+        self.skipped.unaligned += other.skipped.unaligned;
+    }
+
+    /// Leaves out, and counts, the pairs whose target has more to say than the slots of its source can hold.
+    pub fn align(&mut self) {
+        let before = self.pairs.len();
+        self.pairs.retain(|pair| {
+            let inner = pair.target.get(1..pair.target.len().saturating_sub(1)).unwrap_or_default();
+            slots_needed(inner) <= Lengths::SLOTS_PER_TOKEN * pair.source.len()
+        });
+        self.skipped.unaligned += before - self.pairs.len();
     }
 
     /// The length of each pair, as batches are planned by.
-    pub fn lengths(&self) -> Vec<Lengths> {
-        self.pairs.iter().map(|p| Lengths { source: p.source.len(), target: p.target.len() }).collect()
+    pub fn lengths(&self) -> Vec<PairLengths> {
+        self.pairs.iter().map(|p| PairLengths { source: p.source.len(), target: p.target.len() }).collect()
     }
 
     fn meet(&mut self, bad: Bad, policy: OnBadLine, path: &Path, line: usize, max: usize) -> Result<()> {
@@ -316,7 +336,7 @@ mod tests {
                 Pair { source: vec![1, 103, 2], target: vec![1, 102, 101, 2] },
             ]
         );
-        assert_eq!(corpus.lengths()[0], Lengths { source: 4, target: 3 });
+        assert_eq!(corpus.lengths()[0], PairLengths { source: 4, target: 3 });
         assert_eq!(corpus.skipped.total(), 0);
     }
 
@@ -357,11 +377,23 @@ mod tests {
     fn skipping_counts_each_reason_and_keeps_the_rest_aligned() {
         let files = Files::new(b"a\n\nccc\ndddd\n\xff\n", b"a\nb\na b c d e f\ndddd\ne\n");
         let corpus = files.read(OnBadLine::Skip).unwrap();
-        assert_eq!(corpus.skipped, Skipped { empty: 1, invalid_utf8: 1, too_long: 1 });
+        assert_eq!(corpus.skipped, Skipped { empty: 1, invalid_utf8: 1, too_long: 1, unaligned: 0 });
         let sources: Vec<u32> = corpus.pairs.iter().map(|p| p.source[1]).collect();
         let targets: Vec<u32> = corpus.pairs.iter().map(|p| p.target[1]).collect();
         assert_eq!(sources, [101, 104]);
         assert_eq!(sources, targets);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_slots_is_left_out_and_counted() {
+        // A source of one word has six slots.
+        let pair = |words: &[u32]| Pair { source: vec![1, 9, 2], target: [&[1], words, &[2]].concat() };
+        let fits = [pair(&[7, 8, 7, 8, 7, 8]), pair(&[7, 7, 7]), pair(&[7])];
+        let pairs = [&fits[..], &[pair(&[7, 8, 9, 7, 8, 8]), pair(&[7, 7, 7, 7])]].concat();
+        let mut corpus = Corpus { pairs, skipped: Skipped::default() };
+        corpus.align();
+        assert_eq!(corpus.pairs, fits);
+        assert_eq!((corpus.skipped.unaligned, corpus.skipped.total()), (2, 2));
     }
 
     #[test]

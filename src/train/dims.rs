@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::checkpoint::{Tensors, average};
-use super::config::{Config, Dims as Settings, Mask};
+use super::config::{Config, Dims as Settings, Mask, SlotMask};
 use super::corpus::{Corpus, Pair};
 use super::distill::require_finished;
 use super::evaluate::{Decoding, validated_steps};
-use super::masking::{Masked, mask_all, mask_target, mask_translation, masks_only};
-use super::objective::{Batch, Losses, Objective, Pass, Step};
+use super::masking::{Masked, mask_all, mask_slots, mask_target, mask_translation, masks_only};
+use super::objective::{Batch, Losses, Objective, Pass, Spelling, Step, best_paths, with_length};
 use super::parallel::{Seat, devices, together};
 use super::progress;
 use super::rng::Rng;
@@ -34,6 +34,7 @@ use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::{Error, Result};
+use teacher::Source;
 pub(super) use teacher::Teacher;
 
 /// Steps whose BLEU decides which student is the best: those that it is made for.
@@ -69,9 +70,9 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let devices = devices(train.device, train.ranks)?;
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;
-    let (tokenizer, positions) = (bundle.tokenizer.clone(), bundle.config.shape.max_positions);
+    let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
     let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
-    let texts = Texts::read(read, data, tokenizer, positions, train.valid_sentences)?;
+    let texts = Texts::read(read, data, tokenizer, shape, train.valid_sentences)?;
     together(&devices, |seat| go(config, &bundle, &texts, &seat, stop))
 }
 
@@ -169,12 +170,12 @@ impl Objective for Dims {
         // The same precision as the student's, so that equal weights give equal states.
         let quiet = Mode::training(0.0, 0, self.products);
         let source = self.teacher.read(&pairs, &quiet)?;
-        let lengths = source.length_log_probs.iter();
-        let masked: Vec<_> = pairs
-            .iter()
-            .zip(lengths)
-            .map(|(pair, lengths)| self.hide(&pair.target, lengths, &mut masks))
-            .collect();
+        let masked: Vec<_> = if student.shape().has_blanks() {
+            self.hide_slots(&pairs, &source, &mut masks, &quiet)?
+        } else {
+            let lengths = source.length_log_probs.iter();
+            pairs.iter().zip(lengths).map(|(pair, own)| self.hide(&pair.target, own, &mut masks)).collect()
+        };
         let batch = Batch::new(&pairs, &masked, student.shape(), &self.specials, student.device())?;
 
         let passes = usize::from(self.settings.steps);
@@ -184,10 +185,9 @@ impl Objective for Dims {
         let temperature = self.settings.temperature as f32;
         let tokens = ops::divergence(&pass.logits, &targets.logits, temperature, student.forbidden())?;
         let hidden = ops::distance(&pass.hidden, &targets.hidden)?;
-        let weighted =
-            ((&hidden * self.settings.hidden_weight)? + (&pass.length_loss * self.length_weight)?)?;
+        let both = (&tokens + (&hidden * self.settings.hidden_weight)?)?;
         Ok(Losses {
-            total: (&tokens + weighted)?,
+            total: with_length(&both, pass.length_loss.as_ref(), self.length_weight)?,
             tokens,
             hidden: Some(hidden),
             length: pass.length_loss,
@@ -216,14 +216,48 @@ impl Dims {
         Ok(pairs.collect())
     }
 
-    /// `length_log_probs` are the teacher's.
-    fn hide(&self, target: &[u32], length_log_probs: &[f32], masks: &mut Rng) -> Masked {
-        let mask = self.specials.mask;
-        let all = match self.settings.mask {
+    /// Whether the next canvas is masked as a whole.
+    fn hides_all(&self, masks: &mut Rng) -> bool {
+        match self.settings.mask {
             Mask::Full => true,
             Mask::Random => false,
             Mask::Mixed => masks.uniform() < 0.5,
-        };
+        }
+    }
+
+    /// An Imputer's canvases. What is not masked shows the target as the teacher aligns it.
+    fn hide_slots(
+        &self,
+        pairs: &[&Pair],
+        source: &Source,
+        masks: &mut Rng,
+        quiet: &Mode,
+    ) -> Result<Vec<Masked>> {
+        let spellings: Vec<Spelling> = pairs.iter().map(|pair| Spelling::of(pair, &self.specials)).collect();
+        let blank: Vec<Masked> = spellings.iter().map(|s| s.masks(&self.specials)).collect();
+        let network = self.teacher.network();
+        let hidden: Vec<Option<Vec<u32>>> = spellings
+            .iter()
+            .map(|s| (!self.hides_all(masks)).then(|| mask_slots(s.slots, SlotMask::Uniform, masks)))
+            .collect();
+        if hidden.iter().all(Option::is_none) {
+            return Ok(blank);
+        }
+        let batch = Batch::new(pairs, &blank, network.shape(), &self.specials, network.device())?;
+        let logits = self.teacher.targets(source, &batch, &blank, 1, quiet)?.logits;
+        let paths = best_paths(&logits, &spellings.iter().collect::<Vec<_>>(), network.forbidden())?;
+        let canvases = spellings.iter().zip(&paths).zip(blank).zip(hidden);
+        Ok(canvases
+            .map(|(((spelling, path), blank), hidden)| match hidden {
+                Some(hidden) => spelling.canvas(Some(path), hidden, &self.specials),
+                None => blank,
+            })
+            .collect())
+    }
+
+    /// `length_log_probs` are the teacher's.
+    fn hide(&self, target: &[u32], length_log_probs: &[f32], masks: &mut Rng) -> Masked {
+        let (mask, all) = (self.specials.mask, self.hides_all(masks));
         let beam = if all { self.settings.length_beam } else { 0 };
         let lengths = if beam > 0 { length_beam(length_log_probs, beam) } else { Vec::new() };
         let drawn = (!lengths.is_empty()).then(|| lengths[masks.below(lengths.len())]);

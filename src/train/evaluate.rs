@@ -138,11 +138,12 @@ pub fn evaluate<T: Translator>(
     let hypotheses = translate(translator, &set.ids, &options)?;
     let seconds = begin.elapsed().as_secs_f64();
     let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default()).collect();
-    measure(Decoding::Steps(steps), best, seconds, tokenizer, set)
+    let joins = !translator.has_blanks();
+    measure(Decoding::Steps(steps), best, joins, seconds, tokenizer, set)
 }
 
 /// Translates the set from left to right and scores it. What a beam search says twice it means twice: its
-/// equal neighbours are not joined.
+/// equal neighbours are not joined, nor are those of an Imputer.
 pub fn evaluate_search(
     network: &Network,
     tokenizer: &Tokenizer,
@@ -153,13 +154,14 @@ pub fn evaluate_search(
     let found = search(network, &set.ids, options)?;
     let seconds = begin.elapsed().as_secs_f64();
     let best = found.into_iter().map(|found| found.hypothesis).collect();
-    measure(Decoding::Beam(options.beam.max(1)), best, seconds, tokenizer, set)
+    measure(Decoding::Beam(options.beam.max(1)), best, false, seconds, tokenizer, set)
 }
 
-/// Scores one translation of each sentence of the set.
+/// Scores one translation of each sentence of the set; `joins` where equal neighbours are a mistake.
 fn measure(
     decoding: Decoding,
     hypotheses: Vec<Hypothesis>,
+    joins: bool,
     seconds: f64,
     tokenizer: &Tokenizer,
     set: &TestSet,
@@ -169,10 +171,8 @@ fn measure(
     for hypothesis in hypotheses {
         repetition = repetition + Repetition::of(&hypothesis.tokens);
         plain.push(tokenizer.decode(&hypothesis.tokens)?);
-        joined.push(match decoding {
-            Decoding::Steps(_) => tokenizer.decode(&hypothesis.collapsed().tokens)?,
-            Decoding::Beam(_) => tokenizer.decode(&hypothesis.tokens)?,
-        });
+        let hypothesis = if joins { hypothesis.collapsed() } else { hypothesis };
+        joined.push(tokenizer.decode(&hypothesis.tokens)?);
     }
     let score = |texts: &[String]| {
         corpus_bleu(texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))).score

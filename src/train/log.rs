@@ -50,8 +50,9 @@ pub struct Train {
     /// Distance to a teacher's hidden states, per masked token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_loss: Option<f64>,
-    /// Of the length head, nats per sentence.
-    pub length_loss: f64,
+    /// Of the length head, nats per sentence, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length_loss: Option<f64>,
     pub gradient_norm: f64,
     pub learning_rate: f64,
     /// Target tokens, padding not counted.
@@ -252,7 +253,7 @@ mod tests {
             epoch: 0,
             loss: f64::NAN,
             hidden_loss: None,
-            length_loss: 2.5,
+            length_loss: Some(2.5),
             gradient_norm: 1.0,
             learning_rate: 1e-4,
             tokens_per_second: 900.0,

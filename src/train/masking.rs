@@ -1,8 +1,10 @@
-//! What the network is asked to fill in: CMLM's random masking of a target (Ghazvininejad 2019).
+//! What the network is asked to fill in: CMLM's random masking of a target (Ghazvininejad 2019), and an Imputer's
+//! of its slots (Saharia et al. 2020).
 //!
 //! For a target `bos x1..xL eos`: u ~ U[0, 1), m = ⌊L·u + 1⌋ of the L inner positions, uniformly.
 //! So the number of masks is uniform over 1..=L, and `bos` and `eos` always stand.
 
+use super::config::SlotMask;
 use super::rng::Rng;
 use crate::text::Specials;
 
@@ -60,6 +62,35 @@ pub fn masks_only(inner: usize, specials: &Specials) -> Masked {
     let Specials { bos, eos, mask, .. } = *specials;
     let canvas = [&[bos], vec![mask; inner].as_slice(), &[eos]].concat();
     Masked { canvas, positions: (1..=inner as u32).collect(), gold: Vec::new() }
+}
+
+/// Which of `count` slots are masked, ascending; at least one of any.
+pub fn mask_slots(count: usize, how: SlotMask, rng: &mut Rng) -> Vec<u32> {
+    let ascending = |places: Vec<usize>| places.into_iter().map(|place| place as u32).collect();
+    match how {
+        SlotMask::Full => (0..count as u32).collect(),
+        SlotMask::Uniform => {
+            let masked = ((count as f32 * rng.uniform() + 1.0) as usize).min(count);
+            ascending(rng.sample(masked, count))
+        }
+        SlotMask::Block => {
+            let block = [2, 4, 8, 16][rng.below(4)];
+            let masked = 1 + rng.below(block);
+            let mut places = Vec::with_capacity(count);
+            for start in (0..count).step_by(block) {
+                let slots = block.min(count - start);
+                places.extend(rng.sample(masked.min(slots), slots).into_iter().map(|place| start + place));
+            }
+            ascending(places)
+        }
+    }
+}
+
+/// An Imputer's canvas: what `slots` say, but for those at `positions`. Nobody's gold: many fillings are right.
+pub fn slots_with_masks(slots: &[u32], positions: Vec<u32>, mask: u32) -> Masked {
+    let mut canvas = slots.to_vec();
+    positions.iter().for_each(|&place| canvas[place as usize] = mask);
+    Masked { canvas, positions, gold: Vec::new() }
 }
 
 /// `inner` counts from 0 at the token after `bos`.
@@ -158,6 +189,31 @@ mod tests {
             assert_eq!(places.len(), expected, "{inner} of which {masks} masked");
             assert!(places.windows(2).all(|w| w[0] < w[1]));
             assert!(places.iter().all(|&p| p as usize > masks && p as usize <= inner), "{places:?}");
+        }
+    }
+
+    #[test]
+    fn every_block_of_slots_has_as_many_masks_and_a_quarter_of_the_canvases_nothing_else() {
+        let mut rng = Rng::from_seed(9);
+        let mut whole = 0;
+        for _ in 0..4_000 {
+            let places = mask_slots(32, SlotMask::Block, &mut rng);
+            assert!(places.is_sorted_by(|a, b| a < b));
+            let fits = |block: usize| {
+                let counts: Vec<usize> = (0..32 / block)
+                    .map(|i| places.iter().filter(|&&p| p as usize / block == i).count())
+                    .collect();
+                counts.iter().all(|&count| count == counts[0] && count > 0)
+            };
+            assert!([2, 4, 8, 16].into_iter().any(fits), "{places:?}");
+            whole += usize::from(places.len() == 32);
+        }
+        // (1/2 + 1/4 + 1/8 + 1/16) / 4 = 0.234
+        assert!((850..1_030).contains(&whole), "{whole}");
+        assert_eq!(mask_slots(5, SlotMask::Full, &mut rng), [0, 1, 2, 3, 4]);
+        for how in [SlotMask::Block, SlotMask::Uniform, SlotMask::Full] {
+            assert_eq!(mask_slots(1, how, &mut rng), [0]);
+            assert_eq!(mask_slots(0, how, &mut rng), [0u32; 0]);
         }
     }
 

@@ -3,6 +3,7 @@
 //! and the pass that it shares with others.
 
 mod cmlmc;
+mod imputer;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::nn::{Mode, ops};
 use crate::text::Specials;
 
 pub use cmlmc::Cmlmc;
+pub use imputer::{Imputer, Spelling, best_paths};
 
 /// One micro-batch as tensors.
 pub struct Batch {
@@ -77,8 +79,8 @@ pub struct Pass {
     pub hidden: Tensor,
     /// `[places, vocab]`
     pub logits: Tensor,
-    /// Cross entropy of the length class, mean over sentences, in nats.
-    pub length_loss: Tensor,
+    /// Cross entropy of the length class, mean over sentences, in nats; none without a length head.
+    pub length_loss: Option<Tensor>,
 }
 
 impl Pass {
@@ -96,7 +98,7 @@ impl Pass {
     fn by(decode: Decode, network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
         let states = network.encode(&batch.source, mode)?;
         let lengths = network.length_logits(&states, &batch.source.lengths, mode)?;
-        let length_loss = ops::cross_entropy(&lengths, &batch.classes, 0.0, 0)?;
+        let length_loss = lengths.map(|l| ops::cross_entropy(&l, &batch.classes, 0.0, 0)).transpose()?;
         let memory = network.memory(&states, &batch.source.lengths, mode)?;
         let decoded = decode(network, &batch.canvas, &memory, mode)?;
         let hidden = network.select(&decoded, batch.places.clone())?;
@@ -115,8 +117,8 @@ pub struct Losses {
     pub tokens: Tensor,
     /// Mean distance of hidden states to a teacher's, where there is one.
     pub hidden: Option<Tensor>,
-    /// Of the length class, mean over sentences, in nats.
-    pub length: Tensor,
+    /// Of the length class, mean over sentences, in nats, where there is a length head.
+    pub length: Option<Tensor>,
     /// The weight of this micro-batch among others.
     pub masked_tokens: usize,
     /// Bos and eos included, padding not.
@@ -166,6 +168,11 @@ impl Objective for Cmlm {
     }
 }
 
+/// `loss + weight · length`
+pub fn with_length(loss: &Tensor, length: Option<&Tensor>, weight: f64) -> Result<Tensor> {
+    Ok(length.map_or(Ok(loss.clone()), |length| loss + (length * weight)?)?)
+}
+
 impl Losses {
     /// `CE(tokens) + length_weight · CE(length)` of one pass over a batch; ids below `forbidden` are no tokens.
     pub fn of(
@@ -177,7 +184,7 @@ impl Losses {
     ) -> Result<Self> {
         let tokens = ops::cross_entropy(&pass.logits, &batch.gold, smoothing, forbidden)?;
         Ok(Self {
-            total: (&tokens + (&pass.length_loss * length_weight)?)?,
+            total: with_length(&tokens, pass.length_loss.as_ref(), length_weight)?,
             tokens,
             hidden: None,
             length: pass.length_loss,

@@ -275,7 +275,7 @@ impl<'a, O: Objective> Run<'a, O> {
                     epoch: self.state.position.epoch,
                     loss: means.per_token(means.loss),
                     hidden_loss: means.hidden_loss.map(|sum| means.per_token(sum)),
-                    length_loss: means.per_token(means.length_loss),
+                    length_loss: means.length_loss.map(|sum| means.per_token(sum)),
                     gradient_norm: means.norm(),
                     learning_rate: rate,
                     tokens_per_second: rates.tokens,

@@ -249,7 +249,7 @@ mod tests {
             epoch: 1,
             loss: f64::NAN,
             hidden_loss: None,
-            length_loss: 2.5,
+            length_loss: Some(2.5),
             gradient_norm: 1.0,
             learning_rate: 1e-4,
             tokens_per_second: 900.0,

@@ -6,6 +6,7 @@ use super::config::Data;
 use super::corpus::Corpus;
 use super::evaluate::TestSet;
 use crate::Result;
+use crate::model::Shape;
 use crate::text::Tokenizer;
 
 pub struct Texts {
@@ -18,7 +19,7 @@ pub struct Texts {
 pub type ReadCorpus = fn(&Data, usize, &Tokenizer) -> Result<Corpus>;
 
 impl Texts {
-    /// Text to train on, and `valid_sentences` pairs to validate with, for a network of `positions` positions.
+    /// Text to train on, and `valid_sentences` pairs to validate with, for a network of this shape.
     ///
     /// # Errors
     /// A file that cannot be read, a line that cannot be used, by name.
@@ -26,12 +27,16 @@ impl Texts {
         corpus: ReadCorpus,
         data: &Data,
         tokenizer: Arc<Tokenizer>,
-        positions: usize,
+        shape: &Shape,
         valid_sentences: usize,
     ) -> Result<Self> {
-        let corpus = corpus(data, data.max_tokens_per_sentence.min(positions), &tokenizer)?;
+        let limit = shape.source_limit();
+        let mut corpus = corpus(data, data.max_tokens_per_sentence.min(limit), &tokenizer)?;
+        if shape.has_blanks() {
+            corpus.align();
+        }
         let (source, target) = data.valid_files();
-        let valid = TestSet::read_within(&source, &target, valid_sentences, &tokenizer, positions)?;
+        let valid = TestSet::read_within(&source, &target, valid_sentences, &tokenizer, limit)?;
         Ok(Self { tokenizer, corpus, valid })
     }
 }

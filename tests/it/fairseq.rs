@@ -83,7 +83,7 @@ fn says_what_was_recorded(name: &str, tolerance: f32) {
 
         let source = row(&source);
         let states = network.encode(&source, &mode).unwrap();
-        let lengths = network.length_logits(&states, &source.lengths, &mode).unwrap();
+        let lengths = network.length_logits(&states, &source.lengths, &mode).unwrap().unwrap();
         for (got, want) in ops::log_softmax(&lengths).unwrap()[0].iter().zip(&case.lengths) {
             assert_near(*got, *want, tolerance, "length");
         }

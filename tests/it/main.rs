@@ -6,6 +6,7 @@ mod bundle;
 mod default_model;
 mod errors;
 mod fairseq;
+mod imputer;
 mod memory;
 mod model;
 mod operations;

@@ -15,7 +15,7 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     if set.is_empty() {
         bail!("{} has no lines", args.source.display());
     }
-    let parallel = bundle.config.architecture == Architecture::Cmlm;
+    let parallel = bundle.config.architecture != Architecture::Ar;
     let rows =
         if parallel { evaluate_steps(args, &bundle, &set)? } else { evaluate_beams(args, &bundle, &set)? };
     let dtype = if parallel { args.dtype } else { Dtype::F32 };

@@ -5,14 +5,17 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::model::{Backend, DecoderAttention, Lengths, Network, NormPlace, Positions, Shape, Spec};
+use crate::decode::{DecodeOptions, Steps, translate as decoded};
+use crate::model::{
+    Backend, DecoderAttention, Lengths, Network, NormPlace, Positions, Shape, Shortlist, Spec,
+};
 
 fn small() -> Shape {
     "enc=2,dec=2,d=64,ffn=160,heads=4,vocab=700,positions=64".parse().unwrap()
 }
 
-/// The ways in which networks differ, all in one; and a CMLMC as `train` makes it.
-fn kinds() -> [Shape; 3] {
+/// The ways in which networks differ, all in one; a CMLMC and an Imputer as `train` makes them.
+fn kinds() -> [Shape; 4] {
     let causal = Shape { decoder_attention: DecoderAttention::WholeThenCausal, ..small() };
     let imported = Shape {
         norm: NormPlace::Post,
@@ -20,7 +23,11 @@ fn kinds() -> [Shape; 3] {
         lengths: Lengths::Absolute,
         ..causal.clone()
     };
-    [small(), Shape { positions: Positions::Concat, ..causal }, imported]
+    [small(), Shape { positions: Positions::Concat, ..causal }, imported, imputer()]
+}
+
+fn imputer() -> Shape {
+    Shape { lengths: Lengths::Ctc, length_classes: 0, ..small() }
 }
 
 /// The same random weights in f32 and in eight bits.
@@ -66,7 +73,7 @@ fn translate<T: Translator>(
         })
         .collect();
     let predictions = network.decode(&rows).unwrap();
-    encoded.iter().map(|e| e.length_log_probs.clone()).zip(predictions).collect()
+    encoded.iter().map(|e| e.outline.clone().into_length_log_probs()).zip(predictions).collect()
 }
 
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
@@ -169,4 +176,46 @@ fn report<T: Translator>(name: &str, network: &T, vocab: usize) {
     let one = [12, 25].map(|tokens| 1e3 * median(&sentences(&[tokens + 2], vocab), 61));
     let per_second = 64.0 / median(&sentences(&[14; 64], vocab), 15);
     println!("  {name:<5} 12: {:.3} ms  25: {:.3} ms  batch 64: {per_second:.0}/s", one[0], one[1]);
+}
+
+/// Slots without bos and eos, the remembered first pass among them.
+#[test]
+fn an_imputer_translates_as_in_f32_and_alike_in_any_company() {
+    let (exact, rounded) = networks(&imputer());
+    let sources = sentences(&[3, 9, 14, 17, 25, 32], imputer().vocab);
+    let limit = rounded.limits().source_tokens;
+    assert_eq!(limit, 32);
+    for steps in [1, 3, 20] {
+        let options = DecodeOptions::new(Steps::new(steps).unwrap());
+        let together = decoded(&rounded, &sources, &options).unwrap();
+        for ((source, rounded_answer), exact) in
+            sources.iter().zip(&together).zip(decoded(&exact, &sources, &options).unwrap())
+        {
+            let alone = decoded(&rounded, std::slice::from_ref(source), &options).unwrap();
+            assert_eq!(&alone[0], rounded_answer);
+            let (got, want) = (rounded_answer[0].score, exact[0].score);
+            assert!((got - want).abs() < 0.1, "{got}, in f32 {want}");
+        }
+    }
+    let long = sentences(&[limit + 1], imputer().vocab);
+    assert!(decoded(&rounded, &long, &DecodeOptions::new(Steps::ONE)).is_err());
+}
+
+#[test]
+fn an_imputer_with_a_shortlist_may_leave_slots_blank() {
+    let tensors = {
+        let mut tensors = Spec::initial(&imputer(), 7, &Device::Cpu).unwrap();
+        let mut bias = vec![0f32; imputer().vocab];
+        bias[3] = 50.0; // the blank
+        bias[4] = -1e4;
+        tensors.insert("output.bias".into(), candle_core::Tensor::new(bias, &Device::Cpu).unwrap());
+        tensors
+    };
+    let lists = vec![vec![9]; imputer().vocab];
+    let shortlist = std::sync::Arc::new(Shortlist::new(&[10], &lists).unwrap());
+    let network = QuantizedNetwork::new(&imputer(), &tensors).unwrap().with_shortlist(shortlist).unwrap();
+    let sources = sentences(&[7], imputer().vocab);
+    let answer = decoded(&network, &sources, &DecodeOptions::new(Steps::ONE)).unwrap();
+    assert_eq!(answer[0][0].tokens, [0u32; 0]);
+    assert!(answer[0][0].score > -1e-3, "sure that nothing is to be said: {}", answer[0][0].score);
 }

@@ -17,7 +17,8 @@ pub struct DeviceKeys<D: Device> {
 }
 
 impl<D: Device> DeviceNetwork<D> {
-    /// For each sentence what decoder passes read of it, and the log-probabilities of its length classes.
+    /// For each sentence what decoder passes read of it, and the log-probabilities of its length
+    /// classes; none without a length head.
     ///
     /// # Errors
     /// [`crate::Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id;
@@ -57,14 +58,17 @@ impl<D: Device> DeviceNetwork<D> {
         })?;
         let address = self.device.address(&memory);
         self.device.copy(work.places.keys, address, batch.rows() * row)?;
-        let classes = self.shape.length_classes;
-        let mut bytes = vec![0; sources.len() * classes * 4];
-        self.device.download(work.places.classes, &mut bytes)?;
-        for (i, log_probs) in bytes.chunks_exact(classes * 4).enumerate() {
+        let own = self.shape.length_classes * 4;
+        let mut bytes = vec![0; sources.len() * own];
+        if own > 0 {
+            self.device.download(work.places.classes, &mut bytes)?;
+        }
+        for (i, source) in sources.iter().enumerate() {
+            let log_probs = &bytes[i * own..][..own];
             let keys = DeviceKeys {
                 _memory: memory.clone(),
                 address: address + u64::from(batch.starts[i]) * row as u64,
-                rows: sources[i].len(),
+                rows: source.len(),
             };
             encoded.push((keys, floats(log_probs).collect()));
         }

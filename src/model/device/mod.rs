@@ -138,7 +138,7 @@ impl<D: Device> DeviceNetwork<D> {
 
     /// The number of ids, from 0 up, that no translation may contain.
     pub fn forbidden(&self) -> usize {
-        Specials::NAMES.len()
+        self.shape.forbidden()
     }
 
     /// Rows of the largest pass that the device's memory holds.

@@ -175,9 +175,10 @@ impl<D: Device> Pass<'_, D> {
         self.product(layer.outer, hidden, x, Then::Add)
     }
 
+    /// Nothing without a length head.
     pub(super) fn length_classes(&self) -> Result<()> {
         let n = self.network;
-        let Linear { weight, bias, inputs, outputs } = n.weights.length;
+        let Some(Linear { weight, bias, inputs, outputs }) = n.weights.length else { return Ok(()) };
         let shared_floats = length_floats(inputs, outputs);
         n.device.launch(
             Kernel::LengthClasses,

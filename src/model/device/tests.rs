@@ -53,8 +53,7 @@ fn expected(lengths: &[usize]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
         let source = Padded::new([&source[..]].into_iter(), 0, &Cpu::Cpu).unwrap();
         let canvas = Padded::new([&canvas[..]].into_iter(), 0, &Cpu::Cpu).unwrap();
         let states = network.encode(&source, &mode).unwrap();
-        let logits = network.length_logits(&states, &source.lengths, &mode).unwrap();
-        classes.extend(crate::nn::ops::log_softmax(&logits).unwrap());
+        classes.extend(network.length_log_probs(&states, &source.lengths, &mode).unwrap());
         let memory = network.memory(&states, &source.lengths, &mode).unwrap();
         let states = network.decode(&canvas, &memory, &mode).unwrap();
         let logits = network.logits(&states.flatten_to(1).unwrap(), &mode).unwrap();

@@ -61,8 +61,8 @@ pub(super) struct Weights<B> {
     pub(super) decoder_positions: u64,
     pub(super) encoder: Vec<(SelfAttention, FeedForward)>,
     pub(super) encoder_norm: Norm,
-    /// The length head in f32: it is small and its errors cost whole words.
-    pub(super) length: Linear,
+    /// The length head in f32: it is small and its errors cost whole words. An Imputer has none.
+    pub(super) length: Option<Linear>,
     /// All decoder layers' keys and values of encoder states: outputs `[layers, 2, d]`.
     pub(super) keys_values: Linear,
     pub(super) decoder: Vec<(SelfAttention, CrossAttention, FeedForward)>,
@@ -105,11 +105,14 @@ impl<B> Weights<B> {
                 })
                 .collect::<Result<_>>()?,
             encoder_norm: pack.norm("encoder.norm")?,
-            length: Linear {
-                weight: pack.f32("length.weight")?,
-                bias: pack.f32("length.bias")?,
-                inputs: d,
-                outputs: shape.length_classes,
+            length: match shape.length_classes {
+                0 => None,
+                outputs => Some(Linear {
+                    weight: pack.f32("length.weight")?,
+                    bias: pack.f32("length.bias")?,
+                    inputs: d,
+                    outputs,
+                }),
             },
             keys_values: Linear {
                 weight: pack.put(element, &keys),

@@ -51,7 +51,10 @@ impl QuantizedNetwork {
     pub(super) fn candidates<'a>(&self, canvas: &Canvas<'a>) -> Option<&'a Candidates> {
         let Narrowing { shortlist, weights } = self.narrowing.as_ref().filter(|_| canvas.narrow)?;
         Some(canvas.keys.candidates.get_or_init(|| {
-            let tokens = shortlist.candidates(canvas.keys.source());
+            let mut tokens = shortlist.candidates(canvas.keys.source());
+            if self.shape.has_blanks() {
+                tokens.insert(0, self.specials().blank()); // the lowest of them
+            }
             let output = self.output.select(weights, &tokens);
             Candidates { tokens, output }
         }))

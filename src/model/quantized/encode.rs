@@ -75,8 +75,11 @@ impl QuantizedNetwork {
         }
     }
 
-    /// From the mean of a sentence's states `[len, d]`, in f32.
+    /// From the mean of a sentence's states `[len, d]`, in f32; none without a length head.
     fn length_log_probs(&self, states: &[f32]) -> Vec<f32> {
+        if self.length_bias.is_empty() {
+            return Vec::new();
+        }
         let mut scores = self.length_bias.clone();
         let mut mean = vec![0f32; self.shape.d_model];
         let weights = &self.length;

@@ -9,8 +9,8 @@ use super::QuantizedNetwork;
 use super::block::Pass;
 use super::scratch::Buffers;
 
-/// Longest canvases, in tokens, that are remembered: 4 MB at a width of 256.
-const LONGEST: usize = 64;
+/// Longest canvases, in tokens, that are remembered: 17 MB at a width of 256, if all were met.
+const LONGEST: usize = 128;
 
 /// For each length, once it was needed.
 #[derive(Debug)]
@@ -32,14 +32,16 @@ impl Default for Beginnings {
 }
 
 impl QuantizedNetwork {
-    /// `bos, masks, eos`, short enough to be remembered. A decoder of one layer has no use for it.
+    /// `bos, masks, eos`, or of an Imputer masks alone, short enough to be remembered. A decoder of one layer
+    /// has no use for it.
     pub(super) fn is_first(&self, canvas: &[u32]) -> bool {
         let specials = self.specials();
-        let [bos, masks @ .., eos] = canvas else { return false };
-        canvas.len() <= LONGEST
-            && self.decoder.len() > 1
-            && (*bos, *eos) == (specials.bos, specials.eos)
-            && masks.iter().all(|&token| token == specials.mask)
+        let masks = match canvas {
+            masks if self.shape.has_blanks() => masks,
+            [bos, masks @ .., eos] if (*bos, *eos) == (specials.bos, specials.eos) => masks,
+            _ => return false,
+        };
+        canvas.len() <= LONGEST && self.decoder.len() > 1 && masks.iter().all(|&token| token == specials.mask)
     }
 
     /// For a canvas that [`is_first`](Self::is_first). On this thread.

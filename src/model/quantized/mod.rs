@@ -52,7 +52,7 @@ pub struct QuantizedNetwork {
     encoder: Vec<EncoderLayer>,
     /// After the last layer, where the layers have their norms in front.
     encoder_norm: Option<Norm>,
-    /// `[d, classes]`, transposed: the length head is small and its errors cost whole words.
+    /// `[d, classes]`, transposed: the length head is small and its errors cost whole words. Empty without one.
     length: Vec<f32>,
     length_bias: Vec<f32>,
     /// All decoder layers' keys and values of encoder states.
@@ -79,8 +79,9 @@ impl QuantizedNetwork {
         let d = shape.d_model;
         let embedding: Arc<[f32]> = weights.values("embedding.weight")?.into();
         let last_norm = |name| (shape.norm == NormPlace::Pre).then(|| weights.norm(name)).transpose();
-        let length = weights.values("length.weight")?;
         let classes = shape.length_classes;
+        let of_head = |name: &str| if classes > 0 { weights.values(name) } else { Ok(Vec::new()) };
+        let length = of_head("length.weight")?;
         Ok(Self {
             shape: shape.clone(),
             output: PackedLinear::new(&embedding, &weights.values("output.bias")?, d, Input::Signed)?,
@@ -91,7 +92,7 @@ impl QuantizedNetwork {
                 .collect::<Result<_>>()?,
             encoder_norm: last_norm("encoder.norm")?,
             length: (0..d * classes).map(|i| length[i % classes * d + i / classes]).collect(),
-            length_bias: weights.values("length.bias")?,
+            length_bias: of_head("length.bias")?,
             keys_values: weights.keys_values(shape)?,
             decoder: (0..shape.decoder_layers)
                 .map(|i| DecoderLayer::new(&weights, &format!("decoder.layers.{i}"), shape))
@@ -113,7 +114,7 @@ impl QuantizedNetwork {
 
     /// The number of ids, from 0 up, that no translation may contain.
     pub fn forbidden(&self) -> usize {
-        Specials::NAMES.len()
+        self.shape.forbidden()
     }
 }
 

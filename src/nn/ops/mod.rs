@@ -21,6 +21,7 @@ mod layer_norm;
 mod linear;
 mod residual;
 mod rows;
+mod soft_targets;
 mod squares;
 mod tally;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
 pub use rows::{embed, select};
+pub use soft_targets::{Classes, log_probs_of, soft_cross_entropy};
 pub use squares::squares;
 pub use tally::{operations, without_gradients};
 pub use vocabulary::{best_tokens, log_softmax, top_tokens};

@@ -69,14 +69,13 @@ impl Teacher {
             None => {
                 let padded = Padded::new(sources.iter().copied(), network.specials().pad, network.device())?;
                 let states = network.encode(&padded, mode)?;
-                let classes = ops::log_softmax(&network.length_logits(&states, &padded.lengths, mode)?)?;
+                let classes = network.length_log_probs(&states, &padded.lengths, mode)?;
                 (Read::Exact(network.memory(&states, &padded.lengths, mode)?), classes)
             }
         };
-        let limit = network.shape().max_positions - 2;
         let shape = network.shape();
         let scores = |(classes, source): (&Vec<f32>, &&[u32])| {
-            shape.lengths.inner_scores(classes, source.len(), limit)
+            shape.outline(classes, source.len()).into_length_log_probs()
         };
         Ok(Source { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
     }
@@ -154,7 +153,7 @@ impl Teacher {
 /// What the teacher made of the sources of a batch.
 pub struct Source {
     memory: Read,
-    /// Of each sentence: the log-probability of every number of inner tokens, from 0 up.
+    /// Of each sentence: the log-probability of every number of inner tokens, from 0 up; of an Imputer none.
     pub length_log_probs: Vec<Vec<f32>>,
 }
 

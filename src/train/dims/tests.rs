@@ -75,7 +75,7 @@ fn fingerprint(network: &Network) -> Vec<f32> {
     let decoded = network.decode(&ids(&[1, 4, 4, 20, 2]), &memory, &mode).unwrap();
     let chosen = network.select(&decoded, vec![1, 2]).unwrap();
     let logits = network.logits(&chosen, &mode).unwrap();
-    let lengths = network.length_logits(&states, &source.lengths, &mode).unwrap();
+    let lengths = network.length_logits(&states, &source.lengths, &mode).unwrap().unwrap();
     let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     [flat(logits), flat(lengths)].concat()
 }
@@ -89,7 +89,8 @@ fn at_the_first_update_the_losses_are_finite() {
         let losses = losses(&dims, &student, &pairs());
         let hidden = number(&losses.hidden.unwrap());
         assert!(hidden > 0.0 && hidden.is_finite(), "{hidden}");
-        let (total, tokens, length) = (number(&losses.total), number(&losses.tokens), number(&losses.length));
+        let (total, tokens, length) =
+            (number(&losses.total), number(&losses.tokens), number(losses.length.as_ref().unwrap()));
         assert!(total.is_finite() && tokens > 0.0);
         assert!((total - (tokens + 0.4 * hidden + 0.1 * length)).abs() < 1e-5);
     }
@@ -280,4 +281,46 @@ fn a_full_canvas_may_have_one_of_the_lengths_that_the_teacher_finds_most_probabl
     let (_ema, teacher) = follower(&student, 0.9);
     let all = losses(&objective(teacher, settings(3)), &student, &pairs());
     assert!(number(&all.total).is_finite() && all.masked_tokens > 0);
+}
+
+/// A student of slots and its teacher, as they begin.
+fn imputers() -> (Weights, Ema, Network) {
+    let shape = crate::train::config::Imputer::default().shape(shape());
+    let student = Weights::initial(&shape, 3, &Backend::cpu()).unwrap();
+    let ema = Ema::new(named(&student), 0.9).unwrap();
+    let network = frozen(&shape, &ema.tensors(), &Backend::cpu()).unwrap();
+    (student, ema, network)
+}
+
+#[test]
+fn an_imputer_learns_its_own_later_steps_with_every_weight_and_has_no_length_loss() {
+    let (student, ema, teacher) = imputers();
+    for (mask, unsupervised) in [(Mask::Full, false), (Mask::Random, false), (Mask::Mixed, true)] {
+        let settings = Settings { mask, unsupervised, steps: 3, ..Settings::default() };
+        let exact = objective(teacher.clone(), settings.clone());
+        let of_exact = losses(&exact, &student, &pairs());
+        assert!(of_exact.length.is_none());
+        let gradients = of_exact.total.backward().unwrap();
+        for (name, var) in &student.vars {
+            let gradient = gradients.get(var).unwrap_or_else(|| panic!("no gradient reaches {name}"));
+            assert!(number(&gradient.abs().unwrap().sum_all().unwrap()) > 0.0, "{name}");
+        }
+        let slots: usize = pairs().iter().map(|pair| 2 * pair.source.len()).sum();
+        assert_eq!(of_exact.masked_tokens == slots, mask == Mask::Full);
+
+        let eight = taught_by(Teacher::eight_bit(teacher.clone(), ema.tensors(), false), settings);
+        let total = number(&losses(&eight, &student, &pairs()).total);
+        assert!(total.is_finite() && total > 0.0, "{total}");
+    }
+}
+
+#[test]
+fn one_pass_of_an_imputer_has_nothing_to_teach_its_copy() {
+    let (student, _ema, teacher) = imputers();
+    for mask in [Mask::Full, Mask::Random] {
+        let settings = Settings { mask, steps: 1, temperature: 1.0, ..Settings::default() };
+        let losses = losses(&objective(teacher.clone(), settings), &student, &pairs());
+        assert_eq!(number(&losses.hidden.unwrap()), 0.0);
+        assert!(number(&losses.tokens).abs() < 1e-5, "{}", number(&losses.tokens));
+    }
 }

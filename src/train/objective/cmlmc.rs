@@ -7,7 +7,7 @@
 
 use candle_core::Tensor;
 
-use super::{Batch, Cmlm, Losses, Objective, Step, flat};
+use super::{Batch, Cmlm, Losses, Objective, Step, flat, with_length};
 use crate::Result;
 use crate::model::{Memory, Network, Padded};
 use crate::nn::{Mode, ops};
@@ -41,7 +41,7 @@ impl Objective for Cmlmc {
         let mode = Mode::training(rate, dropout, products);
         let states = student.encode(&batch.source, &mode)?;
         let lengths = student.length_logits(&states, &batch.source.lengths, &mode)?;
-        let length = ops::cross_entropy(&lengths, &batch.classes, 0.0, 0)?;
+        let length = lengths.map(|l| ops::cross_entropy(&l, &batch.classes, 0.0, 0)).transpose()?;
         let memory = student.memory(&states, &batch.source.lengths, &mode)?;
         let decoded = student.decode(&batch.canvas, &memory, &mode)?;
         let (mut hidden, mut gold) = (student.select(&decoded, batch.places.clone())?, batch.gold.to_vec());
@@ -54,7 +54,7 @@ impl Objective for Cmlmc {
         let masked_tokens = gold.len();
         let (logits, forbidden) = (student.logits(&hidden, &mode)?, student.forbidden());
         let tokens = ops::cross_entropy(&logits, &gold.into(), label_smoothing, forbidden)?;
-        let mut total = (&tokens + (&length * length_weight)?)?;
+        let mut total = with_length(&tokens, length.as_ref(), length_weight)?;
 
         let words: Vec<u32> = sources.iter().flat_map(|source| source.gold.iter().copied()).collect();
         if !words.is_empty() {

@@ -69,7 +69,7 @@ impl Model {
         let bundle = Bundle::open(path)?;
         let backend = Backend::cpu().with_dtype(plan.dtype);
         let scored: Box<dyn Scored> = match bundle.config.architecture {
-            Architecture::Cmlm => Box::new(Parallel {
+            Architecture::Cmlm | Architecture::Imputer => Box::new(Parallel {
                 network: Loaded::open(&bundle, &backend)?,
                 steps: plan.steps.iter().filter_map(|&steps| Steps::new(steps)).collect(),
                 length_beams: plan.length_beams.clone(),

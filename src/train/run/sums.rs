@@ -13,7 +13,7 @@ pub(super) struct Update {
     pub(super) target_tokens: usize,
     pub(super) loss: f64,
     pub(super) hidden_loss: Option<f64>,
-    pub(super) length_loss: f64,
+    pub(super) length_loss: Option<f64>,
     pub(super) norm: f64,
     pub(super) applied: bool,
 }
@@ -36,7 +36,7 @@ enum Meaning {
 impl Pending {
     /// Without the tape that they hang on.
     pub(super) fn add(&mut self, losses: &Losses) {
-        let known = [(Meaning::Tokens, Some(&losses.tokens)), (Meaning::Length, Some(&losses.length))];
+        let known = [(Meaning::Tokens, Some(&losses.tokens)), (Meaning::Length, losses.length.as_ref())];
         for (meaning, scalar) in known.into_iter().chain([(Meaning::Hidden, losses.hidden.as_ref())]) {
             if let Some(scalar) = scalar {
                 self.scalars.push(scalar.detach());
@@ -62,9 +62,10 @@ impl Update {
 
     /// Takes in what the other ranks have read.
     pub(super) fn add_all(&mut self, seat: &Seat) -> Result<()> {
-        let own = [self.loss, self.length_loss, self.hidden_loss.unwrap_or_default()];
+        let own = [self.loss, self.length_loss.unwrap_or_default(), self.hidden_loss.unwrap_or_default()];
         if let [loss, length, hidden] = seat.sum(&own)?[..] {
-            (self.loss, self.length_loss) = (loss, length);
+            self.loss = loss;
+            self.length_loss = self.length_loss.map(|_| length);
             self.hidden_loss = self.hidden_loss.map(|_| hidden);
         }
         Ok(())
@@ -76,7 +77,7 @@ impl Update {
             let sum = f64::from(mean) * masked_tokens as f64;
             match meaning {
                 Meaning::Tokens => self.loss += sum,
-                Meaning::Length => self.length_loss += sum,
+                Meaning::Length => *self.length_loss.get_or_insert(0.0) += sum,
                 Meaning::Hidden => *self.hidden_loss.get_or_insert(0.0) += sum,
             }
         }
@@ -89,7 +90,7 @@ pub(super) struct Means {
     pub(super) masked_tokens: usize,
     pub(super) loss: f64,
     pub(super) hidden_loss: Option<f64>,
-    pub(super) length_loss: f64,
+    pub(super) length_loss: Option<f64>,
     pub(super) norm: f64,
 }
 
@@ -98,10 +99,13 @@ impl Means {
         self.updates += 1;
         self.masked_tokens += update.masked_tokens;
         self.loss += update.loss;
-        self.length_loss += update.length_loss;
         self.norm += update.norm;
-        if let Some(hidden) = update.hidden_loss {
-            *self.hidden_loss.get_or_insert(0.0) += hidden;
+        for (sum, own) in
+            [(&mut self.length_loss, update.length_loss), (&mut self.hidden_loss, update.hidden_loss)]
+        {
+            if let Some(own) = own {
+                *sum.get_or_insert(0.0) += own;
+            }
         }
     }
 

@@ -1,0 +1,38 @@
+//! Settings of an Imputer (`[imputer]`; Saharia et al. 2020, arXiv 2004.07437): a parallel model that guesses no length,
+//! since blanks take the slots that are left over. A run without the section trains a CMLM.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Lengths, Shape};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Imputer {
+    /// Which slots are masked; the others show the best alignment that the network itself finds.
+    pub mask: SlotMask,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlotMask {
+    /// Of every B neighbours the same number k, as decoding in B steps leaves them: B is 2, 4, 8 or 16, k is
+    /// 1..=B, each as likely. So about a quarter of the canvases is masked as a whole.
+    #[default]
+    Block,
+    /// A random number of slots, each number as likely.
+    Uniform,
+    /// All of them: plain CTC, for models of one step.
+    Full,
+}
+
+impl Imputer {
+    /// The shape of such a network: positions for the slots of the longest source, and no length head.
+    pub fn shape(&self, plain: Shape) -> Shape {
+        Shape {
+            lengths: Lengths::Ctc,
+            length_classes: 0,
+            max_positions: Lengths::SLOTS_PER_TOKEN * plain.max_positions,
+            ..plain
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What an Imputer minimises (Saharia et al. 2020, arXiv 2004.07437): the improbability of all fillings of its masked
+//! slots that spell the target, where the other slots show a filling that does.
+//!
+//! That filling is the best alignment of the target that the network itself finds when it sees masks alone; no
+//! gradient flows through it. Where all slots are masked it is not needed, and the loss is that of CTC.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Losses, Objective, Step, flat};
+use crate::model::{Lengths, Memory, Network, Padded};
+use crate::nn::gemm::Precision;
+use crate::nn::{Mode, ops};
+use crate::text::Specials;
+use crate::train::config::SlotMask;
+use crate::train::corpus::Pair;
+use crate::train::ctc::{Lattice, Slot, said, symbols};
+use crate::train::masking::{Masked, mask_slots, slots_with_masks};
+use crate::{Error, Result};
+
+pub struct Imputer {
+    pub specials: Specials,
+    pub mask: SlotMask,
+    pub dropout: f32,
+    pub products: Precision,
+}
+
+impl Objective for Imputer {
+    /// `- Σ ln P(target | source, revealed slots) / masked slots`
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, pairs, mut masks, dropout } = step;
+        let spellings: Vec<Spelling> = pairs.iter().map(|pair| Spelling::of(pair, &self.specials)).collect();
+        let hidden: Vec<Vec<u32>> =
+            spellings.iter().map(|s| mask_slots(s.slots, self.mask, &mut masks)).collect();
+        let source =
+            Padded::new(pairs.iter().map(|p| p.source.as_slice()), self.specials.pad, student.device())?;
+        let mode = Mode::training(self.dropout, dropout, self.products);
+        let memory = student.memory(&student.encode(&source, &mode)?, &source.lengths, &mode)?;
+
+        let partly: Vec<bool> =
+            spellings.iter().zip(&hidden).map(|(s, hidden)| hidden.len() < s.slots).collect();
+        let paths = self.paths(student, &memory, &spellings, &partly, &mode)?;
+        let masked: Vec<Masked> = spellings
+            .iter()
+            .zip(&paths)
+            .zip(hidden)
+            .map(|((spelling, path), hidden)| spelling.canvas(path.as_deref(), hidden, &self.specials))
+            .collect();
+        let canvas =
+            Padded::new(masked.iter().map(|m| m.canvas.as_slice()), self.specials.pad, student.device())?;
+        let places = flat(masked.iter().map(|m| m.positions.as_slice()), &canvas)?;
+        let masked_tokens = places.len();
+        let decoded = student.decode(&canvas, &memory, &mode)?;
+        let logits = student.logits(&student.select(&decoded, places)?, &mode)?;
+        let tokens = improbability(&logits, &spellings, &paths, &masked, student.forbidden())?;
+        Ok(Losses {
+            total: tokens.clone(),
+            tokens,
+            hidden: None,
+            length: None,
+            masked_tokens,
+            target_tokens: pairs.iter().map(|pair| pair.target.len()).sum(),
+        })
+    }
+}
+
+impl Imputer {
+    /// The best alignments of those that `wanted` says, by a pass over masks alone.
+    fn paths(
+        &self,
+        student: &Network,
+        memory: &Memory,
+        spellings: &[Spelling],
+        wanted: &[bool],
+        mode: &Mode,
+    ) -> Result<Vec<Option<Vec<usize>>>> {
+        let chosen: Vec<&Spelling> =
+            spellings.iter().zip(wanted).filter(|(_, w)| **w).map(|(s, _)| s).collect();
+        if chosen.is_empty() {
+            return Ok(vec![None; spellings.len()]);
+        }
+        let blank: Vec<Masked> = spellings.iter().map(|s| s.masks(&self.specials)).collect();
+        let canvas =
+            Padded::new(blank.iter().map(|m| m.canvas.as_slice()), self.specials.pad, student.device())?;
+        let places = blank.iter().zip(wanted).map(|(m, w)| if *w { m.positions.as_slice() } else { &[] });
+        let places = flat(places, &canvas)?;
+        let layers = memory.layers.iter().map(Tensor::detach).collect();
+        let memory = Memory { layers, lengths: memory.lengths.clone() };
+        let logits = ops::without_gradients(|| {
+            let states = student.decode(&canvas, &memory, mode)?.detach();
+            student.logits(&student.select(&states, places)?, mode)
+        })?;
+        let mut found = best_paths(&logits.detach(), &chosen, student.forbidden())?.into_iter();
+        Ok(wanted.iter().map(|w| if *w { found.next() } else { None }).collect())
+    }
+}
+
+/// A target and the slots that it is to be spelt in.
+pub struct Spelling {
+    /// `y1..yL`, without bos and eos.
+    target: Vec<u32>,
+    symbols: Vec<u32>,
+    pub slots: usize,
+}
+
+impl Spelling {
+    pub fn of(pair: &Pair, specials: &Specials) -> Self {
+        let inner = pair.target.get(1..pair.target.len().saturating_sub(1)).unwrap_or_default();
+        Self {
+            target: inner.to_vec(),
+            symbols: symbols(inner, specials.blank()),
+            slots: Lengths::SLOTS_PER_TOKEN * pair.source.len(),
+        }
+    }
+
+    /// The canvas that decoding begins with.
+    pub fn masks(&self, specials: &Specials) -> Masked {
+        self.canvas(None, (0..self.slots as u32).collect(), specials)
+    }
+
+    /// What `path` says, but for the slots at `hidden`; without a path these are all slots.
+    pub fn canvas(&self, path: Option<&[usize]>, hidden: Vec<u32>, specials: &Specials) -> Masked {
+        let slots = match path {
+            Some(path) => path.iter().map(|&s| said(s, &self.target, specials.blank())).collect(),
+            None => vec![specials.mask; self.slots],
+        };
+        slots_with_masks(&slots, hidden, specials.mask)
+    }
+
+    fn unfit(&self) -> Error {
+        let (tokens, slots) = (self.target.len(), self.slots);
+        Error::Model(format!(
+            "a target of {tokens} tokens cannot be spelt in {slots} slots, or its scores are no numbers"
+        ))
+    }
+}
+
+/// The best alignment of each target, as states (see [`crate::train::ctc`]). `logits` are those of all slots of all of
+/// them, `[slots, vocabulary]`.
+pub fn best_paths(logits: &Tensor, spellings: &[&Spelling], forbidden: usize) -> Result<Vec<Vec<usize>>> {
+    let rows = spellings.iter().flat_map(|s| std::iter::repeat_n(&s.symbols, s.slots));
+    let scores = ops::log_probs_of(logits, &ops::Classes::new(rows), forbidden)?;
+    let mut rest = scores.as_slice();
+    let path = |spelling: &&Spelling| {
+        let (own, after) = rest.split_at(spelling.slots * spelling.symbols.len());
+        rest = after;
+        let slots = own.chunks(spelling.symbols.len()).map(Slot::Free).collect();
+        Lattice::new(&spelling.target, &spelling.symbols, slots).best_path().ok_or_else(|| spelling.unfit())
+    };
+    spellings.iter().map(path).collect()
+}
+
+/// `- Σ ln P / slots` over the masked slots of all sentences, on the tape of `logits [slots, vocabulary]`.
+///
+/// Its gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors, so it
+/// is computed as one, and what that lacks of the value is added.
+fn improbability(
+    logits: &Tensor,
+    spellings: &[Spelling],
+    paths: &[Option<Vec<usize>>],
+    masked: &[Masked],
+    forbidden: usize,
+) -> Result<Tensor> {
+    let rows =
+        spellings.iter().zip(masked).flat_map(|(s, m)| std::iter::repeat_n(&s.symbols, m.positions.len()));
+    let classes = Arc::new(ops::Classes::new(rows));
+    let scores = ops::log_probs_of(logits, &classes, forbidden)?;
+    let (mut rest, mut posteriors, mut value) = (scores.as_slice(), Vec::with_capacity(scores.len()), 0f64);
+    for ((spelling, path), m) in spellings.iter().zip(paths).zip(masked) {
+        let (own, after) = rest.split_at(m.positions.len() * spelling.symbols.len());
+        rest = after;
+        let mut own = own.chunks(spelling.symbols.len());
+        let mut free = m.positions.iter().peekable();
+        let slots = (0..spelling.slots).map(|slot| match (path, free.next_if(|&&p| p as usize == slot)) {
+            (Some(path), None) => Slot::Pinned(path[slot]),
+            _ => Slot::Free(own.next().unwrap_or_default()),
+        });
+        let sum = Lattice::new(&spelling.target, &spelling.symbols, slots.collect()).sum();
+        if !sum.log_prob.is_finite() {
+            return Err(spelling.unfit());
+        }
+        value -= sum.log_prob;
+        posteriors.extend(sum.posteriors);
+    }
+    let slots = classes.rows() as f64;
+    let crossed: f64 = scores.iter().zip(&posteriors).map(|(&s, &p)| -f64::from(s) * f64::from(p)).sum();
+    let loss = ops::soft_cross_entropy(logits, &classes, &posteriors.into(), slots, forbidden)?;
+    Ok(loss.affine(1.0, (value - crossed) / slots)?)
+}
+
+#[cfg(test)]
+mod tests;

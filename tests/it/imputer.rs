@@ -1,0 +1,152 @@
+//! An Imputer on the toy corpus, from its first update to an answer over HTTP.
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::Value;
+use tutti::decode::{Loaded, Steps};
+use tutti::model::{Architecture, Backend, Bundle, Dtype, Lengths};
+use tutti::train::config::Config;
+use tutti::train::evaluate::{TestSet, evaluate};
+use tutti::train::run::End;
+use tutti::train::{cmlm, dims};
+
+use crate::process::serve_with;
+use crate::support::{en_de, in_time};
+use crate::training::{Toy, assert_same_checkpoint, assert_same_file};
+
+const IMPUTER: &str = "[imputer]\nmask = \"block\"";
+
+fn train(config: &Config) -> End {
+    cmlm::run(config, &AtomicBool::new(false)).unwrap()
+}
+
+#[test]
+fn a_run_that_is_stopped_and_resumed_equals_one_that_is_not() {
+    let toy = Toy::new();
+    let run = |output: &str, updates: u64| {
+        train(&toy.config(output, &format!("updates = {updates}\ndropout = 0.1\n{IMPUTER}")))
+    };
+    assert_eq!(run("straight", 8), End::Finished);
+    run("stopped", 3);
+    run("stopped", 6);
+    for late in [5, 6] {
+        let _ = fs::remove_dir_all(toy.checkpoint("stopped", late));
+    }
+    run("stopped", 8);
+    assert_same_checkpoint(&toy.checkpoint("straight", 8), &toy.checkpoint("stopped", 8));
+    let bundle = |run| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
+    assert_same_file(&bundle("straight"), &bundle("stopped"));
+}
+
+#[test]
+fn a_pair_that_its_slots_cannot_hold_is_left_out_and_told() {
+    let toy = Toy::new();
+    let add = |file: &str, line: &str| {
+        let path = toy.path(file);
+        fs::write(&path, fs::read_to_string(&path).unwrap() + line).unwrap();
+    };
+    add("en", "home\n");
+    add("de", "nach Hause nach Hause das Meer\n");
+    train(&toy.config("run", &format!("updates = 1\n{IMPUTER}")));
+    let log = fs::read_to_string(toy.path("run/log.jsonl")).unwrap();
+    let start: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (start["pairs"].as_u64(), start["skipped"]["unaligned"].as_u64()),
+        (Some(30), Some(1)),
+        "{start}"
+    );
+}
+
+#[test]
+fn it_begins_with_the_weights_of_a_cmlm_but_not_the_other_way_round() {
+    let toy = Toy::new();
+    toy.run("cmlm", 2);
+    let begun = |output: &str, init: &str, more: &str| {
+        let mut config = toy.config(output, &format!("updates = 1\n{more}"));
+        (config.train.learning_rate, config.train.init) = (1e-12, Some(toy.path(init)));
+        cmlm::run(&config, &AtomicBool::new(false))
+    };
+    begun("imputer", "cmlm/bundle", IMPUTER).unwrap();
+    let tensors = |run: &str| -> HashMap<String, Vec<Vec<f32>>> {
+        let bundle = Bundle::open(&toy.path(run)).unwrap();
+        let rows = bundle.tensors().iter().filter(|(_, t)| t.dims().len() == 2);
+        rows.map(|(name, t)| (name.clone(), t.to_vec2().unwrap())).collect()
+    };
+    let (cmlm, imputer) = (tensors("cmlm/bundle"), tensors("imputer/bundle"));
+    let (own, stretched) = (&cmlm["decoder.positions.weight"], &imputer["decoder.positions.weight"]);
+    assert_eq!((own.len(), stretched.len()), (32, 64));
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+    assert!(stretched.iter().enumerate().all(|(slot, row)| near(row, &own[slot / 2])));
+    assert!(near(&imputer["embedding.weight"][9], &cmlm["embedding.weight"][9]));
+    assert!(!imputer.contains_key("length.weight"));
+
+    let error = begun("back", "imputer/bundle", "").unwrap_err().to_string();
+    assert!(error.contains("shape") && error.contains("imputer"), "{error}");
+}
+
+#[test]
+fn an_imputer_and_a_cmlmc_at_once_are_refused() {
+    let toy = Toy::new();
+    toy.config("run", "updates = 1"); // writes the file
+    let error =
+        Config::read(&toy.path("run.toml"), &["imputer.mask=full".into(), "cmlmc.corrected=0.3".into()]);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("[cmlmc]") && error.contains("[imputer]"), "{error}");
+    let error = Config::read(&toy.path("run.toml"), &["imputer.mask=most".into()]).unwrap_err().to_string();
+    assert!(error.contains("most") && error.contains("block"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answers_with_it() {
+    let toy = Toy::new();
+    let settings = format!("updates = 500\ndropout = 0.0\n{IMPUTER}");
+    train(&toy.config("learnt", &settings));
+    let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
+    assert_eq!(bundle.config.architecture, Architecture::Imputer);
+    assert_eq!((bundle.config.shape.lengths, bundle.config.shape.source_limit()), (Lengths::Ctc, 32));
+    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let bleu = |bundle: &Bundle, dtype, steps| {
+        let network = Loaded::open(bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
+        let done = evaluate(&network, &bundle.tokenizer, &set, Steps::new(steps).unwrap(), 1, 512).unwrap();
+        (done.measured.bleu, done.texts)
+    };
+    for (dtype, steps) in [(Dtype::F32, 1), (Dtype::F32, 4), (Dtype::Q8, 1), (Dtype::Q8, 4)] {
+        let (bleu, texts) = bleu(&bundle, dtype, steps);
+        assert!(bleu > 85.0, "{dtype:?}, {steps} steps: {bleu} {texts:?}");
+    }
+
+    for (name, more) in [("dims", ""), ("u", "unsupervised = true\nteacher_dtype = \"q8\"")] {
+        let own = toy.path(name);
+        let more = format!(
+            "{settings}\n[dims]\noutput = \"{}\"\nupdates = 4\nmask = \"mixed\"\nsteps = 3\nvalidate_every = 4\n{more}",
+            own.display()
+        );
+        dims::run(&toy.config("learnt", &more), &AtomicBool::new(false)).unwrap();
+        let student = Bundle::open(&own.join("bundle")).unwrap();
+        assert_eq!(student.config.shape, bundle.config.shape);
+        assert!(bleu(&student, Dtype::Q8, 1).0 > 85.0);
+        assert!(toy.logged(name, "train", "hidden_loss").iter().all(|loss| *loss > 0.0));
+    }
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
+    command.env_clear();
+    let (_server, url) = serve_with(command, toy.path("learnt/bundle").to_str().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    in_time(async { while client.get(format!("{url}/readyz")).send().await.unwrap().status() != 200 {} })
+        .await;
+    let ask = async |query: &str| -> Value {
+        let request = client.post(format!("{url}/translate?{query}")).json(&en_de("the dog sleeps."));
+        request.send().await.unwrap().json().await.unwrap()
+    };
+    let one = in_time(ask("steps=1&length_beam=3")).await;
+    assert_eq!(one["translatedText"], "der Hund schläft.", "{one}");
+    assert_eq!(one["meta"]["steps"]["used"], 1, "{one}");
+    let traced = in_time(ask("steps=4&trace=true")).await;
+    let trace = traced["meta"]["sentences"][0]["trace"].as_array().unwrap();
+    assert_eq!(trace.len(), 4, "{traced}");
+    let count = |canvas: &Value, place: char| canvas.as_str().unwrap().matches(place).count();
+    assert!(count(&trace[0], '_') > count(&trace[2], '_') && count(&trace[3], '_') == 0, "{traced}");
+}
