@@ -225,10 +225,6 @@ impl<T: Translator> Translator for ForcedLength<T> {
         self.network.refresh()
     }
 
-    fn has_blanks(&self) -> bool {
-        self.network.has_blanks()
-    }
-
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<T::Memory>>> {
         let lengths = self.limits().target_tokens.saturating_sub(1);
         let log_prob = |length: usize| match length {

@@ -22,10 +22,6 @@ impl<D: Device> Translator for DeviceNetwork<D> {
         self.shape().refresh
     }
 
-    fn has_blanks(&self) -> bool {
-        self.shape().has_blanks()
-    }
-
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<DeviceKeys<D>>>> {
         let sentences = self.encode_sentences(sources)?.into_iter().zip(sources);
         Ok(sentences

@@ -58,7 +58,7 @@ impl FakeTranslator {
     /// 128 tokens on both sides, a vocabulary of 1024, gate open.
     pub fn new() -> Self {
         Self {
-            limits: Limits { source_tokens: 128, target_tokens: 128 },
+            limits: Limits { source_tokens: 128, target_tokens: 128, has_blanks: false },
             vocabulary: 1024,
             fault: None,
             refresh: Refresh::Masked,

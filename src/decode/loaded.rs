@@ -156,15 +156,6 @@ impl Translator for Loaded {
         }
     }
 
-    fn has_blanks(&self) -> bool {
-        match self {
-            Self::F32(network) => network.has_blanks(),
-            Self::Q8(network) => network.has_blanks(),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(network) => network.has_blanks(),
-        }
-    }
-
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<LoadedMemory>>> {
         Ok(match self {
             Self::F32(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::F32),

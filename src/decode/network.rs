@@ -32,10 +32,6 @@ impl Translator for Network {
         self.shape().refresh
     }
 
-    fn has_blanks(&self) -> bool {
-        self.shape().has_blanks()
-    }
-
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceMemory>>> {
         if sources.is_empty() {
             return Ok(Vec::new());

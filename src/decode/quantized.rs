@@ -20,10 +20,6 @@ impl Translator for QuantizedNetwork {
         self.shape().refresh
     }
 
-    fn has_blanks(&self) -> bool {
-        self.shape().has_blanks()
-    }
-
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<SentenceKeys>>> {
         let sentences = self.encode_sentences(sources)?.into_iter().zip(sources);
         Ok(sentences

@@ -7,7 +7,7 @@ use std::num::NonZeroU8;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::model::{Outline, Refresh, Shape};
+use crate::model::{Lengths, Outline, Refresh, Shape};
 use crate::text::Specials;
 
 /// How many decoder passes a translation may take. T steps are T passes.
@@ -33,16 +33,31 @@ impl fmt::Display for Steps {
     }
 }
 
-/// What the network can hold, in tokens with bos and eos.
+/// What the network can hold, in tokens with bos and eos, and what it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub source_tokens: usize,
+    /// Of an Imputer: slots.
     pub target_tokens: usize,
+    /// Whether it is an Imputer: one canvas of slots, whatever the length beam. What it says in neighbouring slots
+    /// it means once, what it means twice a blank sets apart.
+    pub has_blanks: bool,
 }
 
 impl Limits {
     pub(super) fn of(shape: &Shape) -> Self {
-        Self { source_tokens: shape.source_limit(), target_tokens: shape.max_positions }
+        let (source_tokens, target_tokens) = (shape.source_limit(), shape.max_positions);
+        Self { source_tokens, target_tokens, has_blanks: shape.has_blanks() }
+    }
+
+    /// Canvases for a source of so many tokens, and tokens of each, as far as can be said before the network
+    /// has predicted its lengths.
+    pub fn expected(&self, source: usize, length_beam: usize) -> (usize, usize) {
+        let (rows, target) = match self.has_blanks {
+            true => (1, Lengths::SLOTS_PER_TOKEN.saturating_mul(source)),
+            false => (length_beam.max(1), source),
+        };
+        (rows, target.min(self.target_tokens))
     }
 }
 
@@ -91,11 +106,6 @@ pub trait Translator: Send + 'static {
         Refresh::Masked
     }
 
-    /// Whether it is an Imputer: what it says side by side it means once, what it says twice stands apart.
-    fn has_blanks(&self) -> bool {
-        false
-    }
-
     /// Encodes sentences (`bos x1..xn eos`, each within `limits`), one answer for each, in order.
     ///
     /// # Errors
@@ -105,4 +115,19 @@ pub trait Translator: Send + 'static {
 
     /// One pass over every row; for each row, one prediction for each wanted position, in order.
     fn decode(&self, rows: &[Row<'_, Self::Memory>]) -> Result<Vec<Vec<Prediction>>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_expected_by_the_source_alone_and_lengths_by_the_beam() {
+        let lengths = Limits { source_tokens: 64, target_tokens: 64, has_blanks: false };
+        assert_eq!(lengths.expected(12, 3), (3, 12));
+        assert_eq!(lengths.expected(12, 0), (1, 12));
+        let slots = Limits { source_tokens: 64, target_tokens: 128, has_blanks: true };
+        assert_eq!(slots.expected(12, 3), (1, 24));
+        assert_eq!(slots.expected(100, 3), (1, 128));
+    }
 }

@@ -125,9 +125,10 @@ impl Handle {
     /// [`Error::QueueFull`], [`Error::Draining`], [`Error::EngineDead`].
     pub fn expect(&self, guess: Guess) -> Result<()> {
         let now = Instant::now();
-        let target = guess.tokens.min(self.shared.limits.target_tokens.saturating_mul(guess.sentences));
-        let shape = Shape { rows: guess.length_beam.max(1), source: guess.tokens, target };
-        let ask = Ask { shape, steps: guess.steps.get() };
+        let limits = self.shared.limits;
+        let all = Limits { target_tokens: limits.target_tokens.saturating_mul(guess.sentences), ..limits };
+        let (rows, target) = all.expected(guess.tokens, guess.length_beam);
+        let ask = Ask { shape: Shape { rows, source: guess.tokens, target }, steps: guess.steps.get() };
         let mut state = self.shared.lock();
         self.open(&state)?;
         let full = match self.make_room(&mut state, &[ask], now) {

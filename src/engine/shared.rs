@@ -143,9 +143,8 @@ impl Shared {
     /// What an item will take, as far as can be said before the network predicts its lengths.
     pub fn ask(&self, item: &Item) -> Ask {
         let source = item.source.len();
-        let shape =
-            Shape { rows: item.length_beam.max(1), source, target: source.min(self.limits.target_tokens) };
-        Ask { shape, steps: item.steps.get() }
+        let (rows, target) = self.limits.expected(source, item.length_beam);
+        Ask { shape: Shape { rows, source, target }, steps: item.steps.get() }
     }
 
     pub fn beat(&self) {

@@ -138,7 +138,7 @@ pub fn evaluate<T: Translator>(
     let hypotheses = translate(translator, &set.ids, &options)?;
     let seconds = begin.elapsed().as_secs_f64();
     let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default()).collect();
-    let joins = !translator.has_blanks();
+    let joins = !translator.limits().has_blanks;
     measure(Decoding::Steps(steps), best, joins, seconds, tokenizer, set)
 }
 

@@ -23,7 +23,7 @@ async fn refusal(response: Response) -> (u16, String, String) {
 fn small() -> Setup {
     let http =
         HttpSettings { max_body_bytes: 4096, max_texts: 3, max_text_chars: 600, ..Setup::default().http };
-    let limits = Limits { source_tokens: 40, target_tokens: 40 };
+    let limits = Limits { source_tokens: 40, target_tokens: 40, has_blanks: false };
     Setup { http, fake: fake().with_limits(limits), ..Setup::default() }
 }
 

@@ -45,7 +45,7 @@ enum Command {
     Ar(StageArgs),
     /// Translate the training text with the autoregressive teacher; goes on where it was stopped
     Distill(DistillArgs),
-    /// Train a CMLM; goes on from the last checkpoint in the output folder
+    /// Train a parallel model (CMLM, CMLMC or Imputer); goes on from the last checkpoint in the output folder
     Cmlm(StageArgs),
     /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
     Dims(StageArgs),
