@@ -13,7 +13,8 @@ split of the cores into threads and workers, and the best one counts, for each n
 runs as it comes.
 
 "12 -> 12" is twelve words in and out. The peer reads its end token too and writes twelve tokens in twelve
-steps; tutti reads and writes both its end tokens with them, fourteen rows: the peer is not wronged.
+steps; tutti reads and writes both its end tokens with them, fourteen rows: the peer is not wronged. An imputer
+writes two slots for each of these, twenty-eight rows.
 
 Runs alternate: within a round every setting of the peer is followed by a run of tutti. Ratios are taken
 within a round, then their median. `--results FILE --append` adds rounds to earlier ones, so that a table
@@ -122,14 +123,15 @@ def peer(args, python, layers, split, length):
 
 def ours(args, batch, length):
     shape = "enc=%d,dec=%d,d={dim},ffn={ffn},heads={heads},vocab={vocab}".format(**WIDTH) % OURS
-    report = json.loads(run([
-        args.tutti, "bench", "--json", "--shape", shape, "--source-tokens", str(length),
-        "--steps", ",".join(map(str, STEPS)), "--batch", str(batch), "--seconds", str(args.seconds),
-    ]))
-    for row in report["measurements"]:
-        who = "tutti %d+%d, %d step%s" % (*OURS, row["steps"], "s" * (row["steps"] > 1))
-        yield who, "as it comes", length, "p50_ms", row["latency_p50_ms"]
-        yield who, "as it comes", length, "sentences/s at %d" % batch, row["sentences_per_second"]
+    for kind, more in [("", ""), (" imputer", ",imputer=1")]:
+        report = json.loads(run([
+            args.tutti, "bench", "--json", "--shape", shape + more, "--source-tokens", str(length),
+            "--steps", ",".join(map(str, STEPS)), "--batch", str(batch), "--seconds", str(args.seconds),
+        ]))
+        for row in report["measurements"]:
+            who = "tutti %d+%d%s, %d step%s" % (*OURS, kind, row["steps"], "s" * (row["steps"] > 1))
+            yield who, "as it comes", length, "p50_ms", row["latency_p50_ms"]
+            yield who, "as it comes", length, "sentences/s at %d" % batch, row["sentences_per_second"]
 
 
 def measure(args, python, number, out):

@@ -200,12 +200,13 @@ impl Default for Shape {
     }
 }
 
-/// `enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000[,positions=256]`; what is left out is the default.
+/// `enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000[,positions=256][,imputer=1]`; what is left out is the default.
 impl FromStr for Shape {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let mut shape = Self::default();
+        let mut imputer = 0;
         for part in text.split(',').filter(|p| !p.trim().is_empty()) {
             let (key, value) = part
                 .split_once('=')
@@ -222,13 +223,19 @@ impl FromStr for Shape {
                 "heads" => &mut shape.heads,
                 "vocab" => &mut shape.vocab,
                 "positions" => &mut shape.max_positions,
+                "imputer" => &mut imputer,
                 other => {
                     return Err(Error::Config(format!(
-                        "shape: unknown key {other:?}; known are enc, dec, d, ffn, heads, vocab, positions"
+                        "shape: unknown key {other:?}; known are enc, dec, d, ffn, heads, vocab, positions, imputer"
                     )));
                 }
             };
             *slot = value;
+        }
+        match imputer {
+            0 => {}
+            1 => (shape.lengths, shape.length_classes) = (Lengths::Ctc, 0),
+            other => return Err(Error::Config(format!("shape: imputer is 0 or 1, not {other}"))),
         }
         shape.validate()?;
         Ok(shape)
@@ -241,8 +248,8 @@ mod tests {
 
     #[test]
     fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
-        let shape = Shape { lengths: Lengths::Ctc, length_classes: 0, max_positions: 65, ..Shape::default() };
-        shape.validate().unwrap();
+        let shape: Shape = "positions=65,imputer=1".parse().unwrap();
+        assert!("imputer=2".parse::<Shape>().is_err());
         assert_eq!(shape.source_limit(), 32);
         assert_eq!(shape.outline(&[], 32), Outline::Slots(64));
         assert_eq!(shape.forbidden(), 3);

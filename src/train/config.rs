@@ -250,7 +250,7 @@ impl Train {
 
     pub fn schedule(&self) -> Schedule {
         let Self { learning_rate: peak, warmup, updates, cooldown, .. } = *self;
-        Schedule { peak, warmup, cap: f64::INFINITY, updates, cooldown }
+        Schedule { peak, warmup, cap: f64::INFINITY, ramp: 0, updates, cooldown }
     }
 
     pub fn adamw(&self) -> AdamW {

@@ -11,6 +11,8 @@ pub struct Schedule {
     /// No rate is higher; infinite for none. With a warm-up of 1 it makes a short stage's schedule:
     /// constant, and from where peak/√n falls below it, that.
     pub cap: f64,
+    /// Over the first so many updates what all this gives is reached in a straight line; 0 for none.
+    pub ramp: u64,
     /// Updates of the whole run; only a cooldown looks at it.
     pub updates: u64,
     /// The last so many updates fall linearly; 0 for none.
@@ -19,7 +21,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The rate of update `n`, counted from 1:
-    /// min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the value reached,
+    /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the value reached,
     /// falling by equal amounts, so that the update after the last one would have rate 0.
     pub fn rate(&self, n: u64) -> f64 {
         let falls_after = self.updates.saturating_sub(self.cooldown);
@@ -33,7 +35,8 @@ impl Schedule {
 
     fn without_cooldown(&self, n: u64) -> f64 {
         let (n, warmup) = (n as f64, self.warmup.max(1) as f64);
-        (self.peak * (n / warmup).min((warmup / n.max(1.0)).sqrt())).min(self.cap)
+        let reached = (n / self.ramp.max(1) as f64).min(1.0);
+        reached * (self.peak * (n / warmup).min((warmup / n.max(1.0)).sqrt())).min(self.cap)
     }
 }
 
@@ -42,7 +45,7 @@ mod tests {
     use super::*;
 
     const PLAIN: Schedule =
-        Schedule { peak: 1.2e-3, warmup: 800, cap: f64::INFINITY, updates: 8_000, cooldown: 0 };
+        Schedule { peak: 1.2e-3, warmup: 800, cap: f64::INFINITY, ramp: 0, updates: 8_000, cooldown: 0 };
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-12 * a.abs().max(1.0)
@@ -63,9 +66,12 @@ mod tests {
 
     #[test]
     fn a_cap_holds_until_the_root_falls_below_it() {
-        let short = Schedule { peak: 1e-3, warmup: 1, cap: 1e-4, updates: 500, cooldown: 0 };
+        let short = Schedule { peak: 1e-3, warmup: 1, cap: 1e-4, ramp: 0, updates: 500, cooldown: 0 };
         assert!((1..=100).all(|n| close(short.rate(n), 1e-4)));
         assert!(close(short.rate(400), 0.5e-4));
+        let ramped = Schedule { ramp: 50, ..short };
+        assert!(close(ramped.rate(1), 2e-6) && close(ramped.rate(25), 0.5e-4));
+        assert!((50..=500).all(|n| close(ramped.rate(n), short.rate(n))));
     }
 
     #[test]

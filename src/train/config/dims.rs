@@ -55,6 +55,9 @@ pub struct Dims {
     /// Update n has rate min(`learning_rate_cap`, `learning_rate` / √n).
     pub learning_rate: f64,
     pub learning_rate_cap: f64,
+    /// The first so many updates rise linearly to that; 0 for none, as published.
+    #[serde(skip_serializing_if = "Dims::is_none")]
+    pub warmup: u64,
     /// The last so many updates fall linearly to zero; 0 for none, as published. Small batches need it.
     pub cooldown: u64,
     /// In updates, as the next.
@@ -115,6 +118,7 @@ impl Default for Dims {
             updates: 500,
             learning_rate: 1e-3,
             learning_rate_cap: 3e-4,
+            warmup: 0,
             cooldown: 0,
             validate_every: 50,
             checkpoint_every: 50,
@@ -141,6 +145,10 @@ impl Dims {
 
     fn is_single(rounds: &u8) -> bool {
         *rounds == 1
+    }
+
+    fn is_none(updates: &u64) -> bool {
+        *updates == 0
     }
 
     /// Round `number`, from 1, as a stage of its own; `output` is the run's folder.
@@ -185,6 +193,7 @@ impl Dims {
             peak: self.learning_rate,
             warmup: 1,
             cap: self.learning_rate_cap,
+            ramp: self.warmup,
             updates: self.updates,
             cooldown: self.cooldown,
         }
