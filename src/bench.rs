@@ -118,6 +118,9 @@ fn check(plan: &Plan, source: usize, target: usize, limits: Limits) -> Result<()
         () if plan.batch == 0 || plan.length_beam == 0 => wrong("batch and length beam must be at least 1"),
         () if plan.vocabulary <= 5 => wrong("a vocabulary needs more than the five special tokens"),
         () if source == 0 || target == 0 => wrong("sentences need at least one token"),
+        () if limits.has_blanks && target != source => {
+            wrong("an imputer's slots follow from its source: leave the target out")
+        }
         () if source + 2 > limits.source_tokens => wrong("the source is longer than the network's limit"),
         () if target + 2 > limits.target_tokens => wrong("the target is longer than the network's limit"),
         () => Ok(()),

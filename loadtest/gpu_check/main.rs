@@ -95,7 +95,7 @@ fn main() -> Result<()> {
 fn sources(cli: &Cli, bundle: &Bundle) -> Result<Vec<Vec<u32>>> {
     let file = std::fs::File::open(&cli.text).with_context(|| cli.text.display().to_string())?;
     let lines = BufReader::new(file).lines().take(cli.sentences).collect::<Result<Vec<_>, _>>()?;
-    let longest = bundle.config.shape.max_positions;
+    let longest = bundle.config.shape.source_limit();
     let mut sources = Vec::new();
     for line in &lines {
         let document = Document::read(line, &bundle.tokenizer, longest)?;

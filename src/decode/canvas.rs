@@ -4,7 +4,7 @@
 //! Pure: predictions come in as values, so the rules here are tested without a network. It never
 //! knows which other rows shared its pass.
 
-use super::slots::{meant, surest_of_blocks};
+use super::slots::{imputed_token, meant, surest_of_blocks};
 use super::{Hypothesis, Prediction, Steps};
 use crate::model::Refresh;
 use crate::text::Specials;
@@ -172,8 +172,7 @@ impl Canvas {
         for &i in &surest {
             let Prediction { token, log_prob } = predictions[i];
             let place = self.wanted[i];
-            // A network that says "unknown" says that it has nothing to say.
-            self.tokens[place] = if token == self.specials.mask { self.specials.blank() } else { token };
+            self.tokens[place] = imputed_token(token, &self.specials);
             self.scores[place] = log_prob;
         }
         let (tokens, mask) = (&self.tokens, self.specials.mask);

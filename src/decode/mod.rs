@@ -30,5 +30,6 @@ pub use canvas::Canvas;
 pub use hypothesis::{Hypothesis, best_first};
 pub use length::length_beam;
 pub use loaded::{Loaded, LoadedMemory};
+pub use slots::{imputed_token, surest_of_blocks};
 pub use translate::{DecodeOptions, translate};
 pub use translator::{Encoded, Limits, Prediction, Row, Steps, Translator};

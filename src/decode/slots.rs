@@ -23,6 +23,11 @@ pub fn surest_of_blocks(wanted: &[usize], predictions: &[Prediction], block: usi
     surest
 }
 
+/// What a slot holds when a prediction is written to it: a network that says the mask says that it has nothing to say.
+pub fn imputed_token(predicted: u32, specials: &Specials) -> u32 {
+    if predicted == specials.mask { specials.blank() } else { predicted }
+}
+
 /// The tokens that slots stand for, with their log-probabilities: runs of the same token are one, as sure as the
 /// surest of them, and blanks none (CTC, Graves et al. 2006). A slot that is still masked is none either.
 pub fn meant(slots: &[u32], log_probs: &[f32], specials: &Specials) -> (Vec<u32>, Vec<f32>) {

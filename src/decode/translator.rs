@@ -84,7 +84,8 @@ pub struct Row<'a, M> {
     pub one_step: bool,
 }
 
-/// The best token for one place and its log-probability, over the vocabulary without specials.
+/// The best token for one place and its log-probability, over the vocabulary without specials; of an Imputer's slot
+/// perhaps the blank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     pub token: u32,

@@ -224,10 +224,10 @@ impl Handle {
         if size > limits.source_tokens {
             return Err(Error::TooLarge { what: "tokens of a sentence", size, limit: limits.source_tokens });
         }
-        if item.length_beam > budget.rows {
-            return Err(Error::TooLarge { what: "length_beam", size: item.length_beam, limit: budget.rows });
-        }
         let ask = self.shared.ask(item);
+        if ask.shape.rows > budget.rows {
+            return Err(Error::TooLarge { what: "length_beam", size: ask.shape.rows, limit: budget.rows });
+        }
         let mut longest = ask.shape;
         longest.target = limits.target_tokens;
         if !budget.holds(longest) {

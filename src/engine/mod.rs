@@ -152,11 +152,11 @@ pub struct Timings {
 /// The answer for one [`Item`].
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// One for each length of the beam, best first; never empty.
+    /// One for each length of the beam, or an Imputer's only one, best first; never empty.
     pub hypotheses: Vec<Hypothesis>,
     /// Decoder passes that were taken.
     pub steps_used: usize,
     pub timings: Timings,
-    /// The best hypothesis' canvas after each pass, with bos and eos, before any collapse.
+    /// The best hypothesis' canvas after each pass, with bos and eos or of slots alone, before any collapse.
     pub trace: Option<Vec<Vec<u32>>>,
 }

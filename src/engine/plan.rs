@@ -27,7 +27,7 @@ pub struct Shape {
     pub rows: usize,
     /// Source tokens with bos and eos.
     pub source: usize,
-    /// Tokens of the longest canvas with bos and eos.
+    /// Tokens of the longest canvas with bos and eos, or its slots.
     pub target: usize,
 }
 

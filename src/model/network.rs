@@ -1,6 +1,7 @@
 //! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head,
 //! and a decoder that sees the whole canvas. One matrix serves source embedding, target embedding and
-//! output. The same weights serve an autoregressive model, whose decoder sees only what stands before.
+//! output. The same weights serve an autoregressive model, whose decoder sees only what stands before; an Imputer
+//! is one without a length head.
 //! In what else networks differ is said by their [`Shape`].
 
 mod autoregressive;
@@ -126,7 +127,7 @@ impl Network {
         Specials::default()
     }
 
-    /// The number of ids, from 0 up, that no translation may contain.
+    /// The number of ids, from 0 up, that no prediction may be: all specials, but for an Imputer's blank.
     pub fn forbidden(&self) -> usize {
         self.shape.forbidden()
     }

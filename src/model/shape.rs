@@ -115,7 +115,16 @@ impl Shape {
             Lengths::Offset | Lengths::Absolute => {
                 in_range("length_classes", self.length_classes, 2, 2 * Self::MAX_POSITIONS)?;
             }
-            Lengths::Ctc => in_range("length_classes", self.length_classes, 0, 0)?,
+            Lengths::Ctc => {
+                in_range("length_classes", self.length_classes, 0, 0)?;
+                // A word between bos and eos.
+                in_range(
+                    "max_positions",
+                    self.max_positions,
+                    3 * Lengths::SLOTS_PER_TOKEN,
+                    Self::MAX_POSITIONS,
+                )?;
+            }
         }
         if self.lengths == Lengths::Ctc && self.refresh == Refresh::All {
             let reason = "model.refresh = all: an Imputer's canvas (model.lengths = ctc) is written once";
@@ -249,7 +258,7 @@ mod tests {
     #[test]
     fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
         let shape: Shape = "positions=65,imputer=1".parse().unwrap();
-        assert!("imputer=2".parse::<Shape>().is_err());
+        assert!("imputer=2".parse::<Shape>().is_err() && "positions=5,imputer=1".parse::<Shape>().is_err());
         assert_eq!(shape.source_limit(), 32);
         assert_eq!(shape.outline(&[], 32), Outline::Slots(64));
         assert_eq!(shape.forbidden(), 3);

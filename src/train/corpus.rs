@@ -13,7 +13,7 @@ use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::batches::Lengths as PairLengths;
+use super::batches;
 use super::config::Data;
 use super::ctc::slots_needed;
 use crate::model::Lengths;
@@ -26,6 +26,28 @@ use crate::{Error, Result};
 pub struct Pair {
     pub source: Vec<u32>,
     pub target: Vec<u32>,
+}
+
+impl Pair {
+    /// The target without bos and eos.
+    pub fn inner_target(&self) -> &[u32] {
+        inner(&self.target)
+    }
+
+    /// Of an Imputer's canvas for the source.
+    pub fn slots(&self) -> usize {
+        Lengths::SLOTS_PER_TOKEN * self.source.len()
+    }
+
+    /// That the target cannot do without.
+    pub fn slots_needed(&self) -> usize {
+        slots_needed(self.inner_target())
+    }
+}
+
+/// A sentence without bos and eos.
+pub fn inner(sentence: &[u32]) -> &[u32] {
+    sentence.get(1..sentence.len().saturating_sub(1)).unwrap_or_default()
 }
 
 /// What becomes of a line that is empty, not UTF-8, or too long.
@@ -65,25 +87,47 @@ pub struct Corpus {
     pub skipped: Skipped,
 }
 
+/// How long sentences may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens of a sentence, `bos` and `eos` counted.
+    pub tokens: usize,
+    /// Whether a target has to find a place in the slots of its source (an Imputer's).
+    pub in_slots: bool,
+}
+
+impl Room {
+    pub fn tokens(tokens: usize) -> Self {
+        Self { tokens, in_slots: false }
+    }
+
+    /// Whether a target finds a place in the slots of its source, where it has to.
+    pub fn holds(self, pair: &Pair) -> bool {
+        !self.in_slots || pair.slots_needed() <= pair.slots()
+    }
+}
+
 /// Why a line cannot be used.
 enum Bad {
     Empty,
     InvalidUtf8,
     /// Its length in tokens.
     TooLong(usize),
+    /// Slots that the target needs, and that its source gives.
+    Unaligned(usize, usize),
     Encoding(Error),
 }
 
 impl Corpus {
-    /// Reads and encodes a pair of files, in parallel. `encode` gives `bos x1..xn eos`; a sentence of
-    /// more than `max_tokens` ids, `bos` and `eos` counted, is a bad line.
+    /// Reads and encodes a pair of files, in parallel. `encode` gives `bos x1..xn eos`; a sentence that has no
+    /// `room` is a bad line.
     ///
     /// Errors: a file that cannot be read, unequal numbers of lines, a bad line under
     /// [`OnBadLine::Error`] (the first one), and whatever `encode` answers.
     pub fn read(
         source: &Path,
         target: &Path,
-        max_tokens: usize,
+        room: Room,
         on_bad_line: OnBadLine,
         encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
     ) -> Result<Self> {
@@ -91,14 +135,15 @@ impl Corpus {
         let (source_lines, target_lines) = (split_lines(&source_text), split_lines(&target_text));
         require_equal_counts((source, source_lines.len()), (target, target_lines.len()))?;
 
-        let encode_line = |line: &[u8]| encode_line(line, max_tokens, &encode);
+        let encode_line = |line: &[u8]| encode_line(line, room.tokens, &encode);
         let encoded: Vec<Result<Pair, (&Path, Bad)>> = source_lines
             .par_iter()
             .zip(&target_lines)
             .map(|(s, t)| {
                 let source = encode_line(s).map_err(|bad| (source, bad))?;
-                let target = encode_line(t).map_err(|bad| (target, bad))?;
-                Ok(Pair { source, target })
+                let pair = Pair { source, target: encode_line(t).map_err(|bad| (target, bad))? };
+                let unaligned = || (target, Bad::Unaligned(pair.slots_needed(), pair.slots()));
+                if room.holds(&pair) { Ok(pair) } else { Err(unaligned()) }
             })
             .collect();
 
@@ -106,24 +151,25 @@ impl Corpus {
         for (index, result) in encoded.into_iter().enumerate() {
             match result {
                 Ok(pair) => corpus.pairs.push(pair),
-                Err((path, bad)) => corpus.meet(bad, on_bad_line, path, index + 1, max_tokens)?,
+                Err((path, bad)) => corpus.meet(bad, on_bad_line, path, index + 1, room.tokens)?,
             }
         }
         Ok(corpus)
     }
 
-    /// All training text of a configuration, encoded; a sentence of more than `max_tokens` is a bad line.
-    pub fn read_all(data: &Data, max_tokens: usize, tokenizer: &Tokenizer) -> Result<Self> {
+    /// All training text of a configuration, encoded; a sentence that has no `room` is a bad line.
+    pub fn read_all(data: &Data, room: Room, tokenizer: &Tokenizer) -> Result<Self> {
         let mut corpus = Self::default();
         for (source, target) in data.train_files() {
             let encode = |text: &str| tokenizer.encode(text);
-            corpus.extend(Self::read(&source, &target, max_tokens, data.on_bad_line, encode)?);
+            corpus.extend(Self::read(&source, &target, room, data.on_bad_line, encode)?);
         }
         Ok(corpus)
     }
 
     /// The source side alone, for a stage whose teacher writes the targets: they are empty.
-    pub fn read_sources(data: &Data, max_tokens: usize, tokenizer: &Tokenizer) -> Result<Self> {
+    pub fn read_sources(data: &Data, room: Room, tokenizer: &Tokenizer) -> Result<Self> {
+        let max_tokens = room.tokens;
         let mut corpus = Self::default();
         for path in data.source.iter().map(|path| data.root.join(path)) {
             let text = read_bytes(&path)?;
@@ -148,19 +194,12 @@ impl Corpus {
         self.skipped.unaligned += other.skipped.unaligned;
     }
 
-    /// Leaves out, and counts, the pairs whose target has more to say than the slots of its source can hold.
-    pub fn align(&mut self) {
-        let before = self.pairs.len();
-        self.pairs.retain(|pair| {
-            let inner = pair.target.get(1..pair.target.len().saturating_sub(1)).unwrap_or_default();
-            slots_needed(inner) <= Lengths::SLOTS_PER_TOKEN * pair.source.len()
-        });
-        self.skipped.unaligned += before - self.pairs.len();
-    }
-
     /// The length of each pair, as batches are planned by.
-    pub fn lengths(&self) -> Vec<PairLengths> {
-        self.pairs.iter().map(|p| PairLengths { source: p.source.len(), target: p.target.len() }).collect()
+    pub fn lengths(&self) -> Vec<batches::Lengths> {
+        self.pairs
+            .iter()
+            .map(|p| batches::Lengths { source: p.source.len(), target: p.target.len() })
+            .collect()
     }
 
     fn meet(&mut self, bad: Bad, policy: OnBadLine, path: &Path, line: usize, max: usize) -> Result<()> {
@@ -171,6 +210,12 @@ impl Corpus {
             Bad::TooLong(size) => (
                 &mut self.skipped.too_long,
                 format!("the sentence has {size} tokens, more than max_tokens_per_sentence ({max})"),
+            ),
+            Bad::Unaligned(needed, given) => (
+                &mut self.skipped.unaligned,
+                format!(
+                    "the sentence needs {needed} slots, more than the {given} that its source has in an imputer"
+                ),
             ),
         };
         *counter += 1;
@@ -285,129 +330,4 @@ fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::path::PathBuf;
-
-    use super::*;
-
-    /// One id a word, its number of bytes; so the tests can see which words came through.
-    fn encode(text: &str) -> Result<Vec<u32>> {
-        let words = text.split_whitespace().map(|word| 100 + word.len() as u32);
-        Ok([1].into_iter().chain(words).chain([2]).collect())
-    }
-
-    struct Files {
-        dir: tempfile::TempDir,
-    }
-
-    impl Files {
-        fn new(source: &[u8], target: &[u8]) -> Self {
-            let files = Self { dir: tempfile::tempdir().unwrap() };
-            std::fs::write(files.source(), source).unwrap();
-            std::fs::write(files.target(), target).unwrap();
-            files
-        }
-
-        fn source(&self) -> PathBuf {
-            self.dir.path().join("text.en")
-        }
-
-        fn target(&self) -> PathBuf {
-            self.dir.path().join("text.de")
-        }
-
-        fn read(&self, on_bad_line: OnBadLine) -> Result<Corpus> {
-            Corpus::read(&self.source(), &self.target(), 6, on_bad_line, encode)
-        }
-
-        fn error(&self) -> String {
-            self.read(OnBadLine::Error).unwrap_err().to_string()
-        }
-    }
-
-    #[test]
-    fn lines_pair_up_in_order() {
-        let corpus = Files::new(b"a bb\nccc\r\n", b"dddd\nee f").read(OnBadLine::Error).unwrap();
-        assert_eq!(
-            corpus.pairs,
-            [
-                Pair { source: vec![1, 101, 102, 2], target: vec![1, 104, 2] },
-                Pair { source: vec![1, 103, 2], target: vec![1, 102, 101, 2] },
-            ]
-        );
-        assert_eq!(corpus.lengths()[0], PairLengths { source: 4, target: 3 });
-        assert_eq!(corpus.skipped.total(), 0);
-    }
-
-    #[test]
-    fn gzip_reads_like_plain_text_whatever_the_name() {
-        let files = Files::new(b"", "grün\nrot\n".as_bytes());
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        packed.write_all(b"green\nred\n").unwrap();
-        std::fs::write(files.source(), packed.finish().unwrap()).unwrap();
-        assert_eq!(files.read(OnBadLine::Error).unwrap().pairs.len(), 2);
-        assert_eq!(read_lines(&files.source()).unwrap(), ["green", "red"]);
-    }
-
-    #[test]
-    fn a_cut_gzip_file_is_an_error_that_names_it() {
-        let files = Files::new(&[0x1f, 0x8b, 8, 0, 0], b"a\n");
-        assert!(files.error().contains("text.en"));
-    }
-
-    #[test]
-    fn unequal_lengths_are_an_error_even_when_bad_lines_are_skipped() {
-        let error = Files::new(b"a\nb\nc\n", b"a\nb\n").read(OnBadLine::Skip).unwrap_err().to_string();
-        assert!(error.contains("text.de:3:") && error.contains("2 lines"), "{error}");
-        assert!(error.contains("text.en has 3"), "{error}");
-    }
-
-    #[test]
-    fn a_bad_line_is_named_by_file_and_line() {
-        let empty = Files::new(b"a\n \n", b"a\nb\n").error();
-        assert!(empty.contains("text.en:2:") && empty.contains("empty"), "{empty}");
-        let invalid = Files::new(b"a\nb\n", b"\xff\nb\n").error();
-        assert!(invalid.contains("text.de:1:") && invalid.contains("UTF-8"), "{invalid}");
-        let long = Files::new(b"a b c d\n", b"a b c d e\n").error();
-        assert!(long.contains("text.de:1:") && long.contains("7 tokens"), "{long}");
-    }
-
-    #[test]
-    fn skipping_counts_each_reason_and_keeps_the_rest_aligned() {
-        let files = Files::new(b"a\n\nccc\ndddd\n\xff\n", b"a\nb\na b c d e f\ndddd\ne\n");
-        let corpus = files.read(OnBadLine::Skip).unwrap();
-        assert_eq!(corpus.skipped, Skipped { empty: 1, invalid_utf8: 1, too_long: 1, unaligned: 0 });
-        let sources: Vec<u32> = corpus.pairs.iter().map(|p| p.source[1]).collect();
-        let targets: Vec<u32> = corpus.pairs.iter().map(|p| p.target[1]).collect();
-        assert_eq!(sources, [101, 104]);
-        assert_eq!(sources, targets);
-    }
-
-    #[test]
-    fn what_does_not_fit_into_the_slots_is_left_out_and_counted() {
-        // A source of one word has six slots.
-        let pair = |words: &[u32]| Pair { source: vec![1, 9, 2], target: [&[1], words, &[2]].concat() };
-        let fits = [pair(&[7, 8, 7, 8, 7, 8]), pair(&[7, 7, 7]), pair(&[7])];
-        let pairs = [&fits[..], &[pair(&[7, 8, 9, 7, 8, 8]), pair(&[7, 7, 7, 7])]].concat();
-        let mut corpus = Corpus { pairs, skipped: Skipped::default() };
-        corpus.align();
-        assert_eq!(corpus.pairs, fits);
-        assert_eq!((corpus.skipped.unaligned, corpus.skipped.total()), (2, 2));
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let files = Files::new(b"a\n", b"a\n");
-        std::fs::remove_file(files.target()).unwrap();
-        assert!(files.error().contains("text.de"));
-    }
-
-    #[test]
-    fn an_error_of_the_tokenizer_is_not_skipped() {
-        let files = Files::new(b"a\n", b"b\n");
-        let fails = |_: &str| Err(Error::Tokenizer("broken".into()));
-        let read = Corpus::read(&files.source(), &files.target(), 6, OnBadLine::Skip, fails);
-        assert!(read.unwrap_err().to_string().contains("broken"));
-    }
-}
+mod tests;

@@ -199,6 +199,17 @@ mod tests {
         read
     }
 
+    /// The state that each slot of a filling is in: there is only one way to read it.
+    fn states(filling: &[u32]) -> Vec<usize> {
+        let (mut tokens, mut before) = (0, BLANK);
+        let state = |&token: &u32| {
+            tokens += usize::from(token != BLANK && token != before);
+            before = token;
+            if token == BLANK { 2 * tokens } else { 2 * tokens - 1 }
+        };
+        filling.iter().map(state).collect()
+    }
+
     /// All ways to fill `slots` slots with `symbols`.
     fn fillings(symbols: &[u32], slots: usize) -> Vec<Vec<u32>> {
         (0..slots).fold(vec![vec![]], |all, _| {
@@ -268,14 +279,29 @@ mod tests {
             let slots = (0..count).map(|i| if pinned(&i) { Slot::Pinned(path[i]) } else { free[i] }).collect();
             let constrained = Lattice::new(&target, &symbols, slots);
             let sum = constrained.sum();
-            prop_assert_eq!(constrained.best_path().unwrap(), path);
-            // The free slots' posteriors each sum up to 1.
-            prop_assert_eq!(sum.posteriors.len(), (0..count).filter(|i| !pinned(i)).count() * symbols.len());
-            for slot in sum.posteriors.chunks(symbols.len()) {
-                prop_assert!((slot.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            }
-            if pins & 63 == 63 {
-                prop_assert!(sum.log_prob.abs() < 1e-9, "nothing is left to guess");
+            prop_assert_eq!(constrained.best_path().unwrap(), path.clone());
+
+            let place = |token: u32| symbols.iter().position(|&s| s == token).unwrap();
+            let score = |filling: &Vec<u32>| -> f64 {
+                let of_slot = |slot: usize| f64::from(scores[slot][place(filling[slot])]);
+                (0..count).filter(|slot| !pinned(slot)).map(of_slot).sum()
+            };
+            let mut right: Vec<Vec<u32>> = fillings(&symbols, count);
+            right.retain(|filling| read(filling) == target);
+            right.retain(|filling| {
+                let states = states(filling);
+                (0..count).filter(pinned).all(|slot| states[slot] == path[slot])
+            });
+            let total: f64 = right.iter().map(|filling| score(filling).exp()).sum();
+            prop_assert!((sum.log_prob - total.ln()).abs() < 1e-6, "{} not {}", sum.log_prob, total.ln());
+            let free: Vec<usize> = (0..count).filter(|slot| !pinned(slot)).collect();
+            prop_assert_eq!(sum.posteriors.len(), free.len() * symbols.len());
+            for (&slot, posteriors) in free.iter().zip(sum.posteriors.chunks(symbols.len())) {
+                for (&symbol, &got) in symbols.iter().zip(posteriors) {
+                    let with = right.iter().filter(|filling| filling[slot] == symbol);
+                    let share = with.map(|filling| score(filling).exp()).sum::<f64>() / total;
+                    prop_assert!((f64::from(got) - share).abs() < 1e-5, "{} not {}", got, share);
+                }
             }
         }
     }

@@ -71,6 +71,11 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_languages(&bundle, &data.source_lang, &data.target_lang)?;
     let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
+    if shape.has_blanks() && settings.length_beam > 0 {
+        let reason =
+            "dims.length_beam is for models that guess a length; the teacher is an imputer, so it must be 0";
+        return Err(Error::Config(reason.into()));
+    }
     let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
     let texts = Texts::read(read, data, tokenizer, shape, train.valid_sentences)?;
     together(&devices, |seat| go(config, &bundle, &texts, &seat, stop))
@@ -179,7 +184,7 @@ impl Objective for Dims {
         let batch = Batch::new(&pairs, &masked, student.shape(), &self.specials, student.device())?;
 
         let passes = usize::from(self.settings.steps);
-        let targets = self.teacher.targets(&source, &batch, &masked, passes, &quiet)?;
+        let targets = self.teacher.targets(&source, &masked, passes, &quiet)?;
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
         let temperature = self.settings.temperature as f32;
@@ -238,13 +243,12 @@ impl Dims {
         let network = self.teacher.network();
         let hidden: Vec<Option<Vec<u32>>> = spellings
             .iter()
-            .map(|s| (!self.hides_all(masks)).then(|| mask_slots(s.slots, SlotMask::Uniform, masks)))
+            .map(|s| (!self.hides_all(masks)).then(|| mask_slots(s.slots, SlotMask::Block, masks)))
             .collect();
         if hidden.iter().all(Option::is_none) {
             return Ok(blank);
         }
-        let batch = Batch::new(pairs, &blank, network.shape(), &self.specials, network.device())?;
-        let logits = self.teacher.targets(source, &batch, &blank, 1, quiet)?.logits;
+        let logits = self.teacher.targets(source, &blank, 1, quiet)?.logits;
         let paths = best_paths(&logits, &spellings.iter().collect::<Vec<_>>(), network.forbidden())?;
         let canvases = spellings.iter().zip(&paths).zip(blank).zip(hidden);
         Ok(canvases

@@ -107,7 +107,7 @@ impl fmt::Display for Decoding {
 pub struct Measured {
     #[serde(flatten)]
     pub decoding: Decoding,
-    /// Cased, detokenised sacreBLEU, equal neighbours joined as every user gets it.
+    /// Cased, detokenised sacreBLEU of what every user gets: equal neighbours joined, unless they are meant.
     pub bleu: f64,
     /// BLEU where equal neighbours are left standing in the output.
     pub bleu_uncollapsed: f64,
@@ -143,7 +143,7 @@ pub fn evaluate<T: Translator>(
 }
 
 /// Translates the set from left to right and scores it. What a beam search says twice it means twice: its
-/// equal neighbours are not joined, nor are those of an Imputer.
+/// equal neighbours are not joined.
 pub fn evaluate_search(
     network: &Network,
     tokenizer: &Tokenizer,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::corpus::{Corpus, OnBadLine, Pair};
+use super::corpus::{Corpus, OnBadLine, Pair, Room, inner};
 use crate::model::{Bundle, Shortlist};
 use crate::{Error, Result, files};
 
@@ -44,7 +44,8 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     }
     let limit = bundle.config.shape.max_positions;
     let encode = |text: &str| bundle.tokenizer.encode(text);
-    let Corpus { pairs, skipped } = Corpus::read(source, target, limit, OnBadLine::Skip, encode)?;
+    let Corpus { pairs, skipped } =
+        Corpus::read(source, target, Room::tokens(limit), OnBadLine::Skip, encode)?;
     if pairs.is_empty() {
         let reason = format!("no pair of lines can be used ({} skipped)", skipped.total());
         return Err(Error::Data { path: source.to_path_buf(), line: 1, reason });
@@ -68,11 +69,6 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
         candidates: candidates as f64 / pairs.len() as f64,
         bytes: bytes.len(),
     })
-}
-
-/// Without `bos` and `eos`.
-fn inner(sentence: &[u32]) -> &[u32] {
-    sentence.get(1..sentence.len().saturating_sub(1)).unwrap_or_default()
 }
 
 /// Target tokens by frequency, ties to the lower id.

@@ -8,12 +8,12 @@ use super::config::SlotMask;
 use super::rng::Rng;
 use crate::text::Specials;
 
-/// A target with some of its inner tokens hidden.
+/// A target with some of its inner tokens hidden, or slots that spell it with some of them hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masked {
-    /// The target with `<mask>` at `positions`; of the target's length.
+    /// The target, or the slots, with `<mask>` at `positions`.
     pub canvas: Vec<u32>,
-    /// Where the masks are, ascending; never the first or the last place.
+    /// Where the masks are, ascending; never the first or the last place of a target.
     pub positions: Vec<u32>,
     /// The hidden token of each position; none of a canvas that was made of no target.
     pub gold: Vec<u32>,

@@ -67,7 +67,7 @@ impl Batch {
 }
 
 /// Positions of each row as flat indices into `[rows, len]`.
-fn flat<'a>(positions: impl Iterator<Item = &'a [u32]>, rows: &Padded) -> Result<Vec<u32>> {
+pub fn flat<'a>(positions: impl Iterator<Item = &'a [u32]>, rows: &Padded) -> Result<Vec<u32>> {
     let len = rows.ids.dim(1)? as u32;
     let of_row = |(row, own): (u32, &'a [u32])| own.iter().map(move |p| row * len + p);
     Ok((0u32..).zip(positions).flat_map(of_row).collect())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::config::Data;
-use super::corpus::Corpus;
+use super::corpus::{Corpus, Room};
 use super::evaluate::TestSet;
 use crate::Result;
 use crate::model::Shape;
@@ -16,7 +16,7 @@ pub struct Texts {
 }
 
 /// [`Corpus::read_all`] or [`Corpus::read_sources`].
-pub type ReadCorpus = fn(&Data, usize, &Tokenizer) -> Result<Corpus>;
+pub type ReadCorpus = fn(&Data, Room, &Tokenizer) -> Result<Corpus>;
 
 impl Texts {
     /// Text to train on, and `valid_sentences` pairs to validate with, for a network of this shape.
@@ -31,10 +31,8 @@ impl Texts {
         valid_sentences: usize,
     ) -> Result<Self> {
         let limit = shape.source_limit();
-        let mut corpus = corpus(data, data.max_tokens_per_sentence.min(limit), &tokenizer)?;
-        if shape.has_blanks() {
-            corpus.align();
-        }
+        let room = Room { tokens: data.max_tokens_per_sentence.min(limit), in_slots: shape.has_blanks() };
+        let corpus = corpus(data, room, &tokenizer)?;
         let (source, target) = data.valid_files();
         let valid = TestSet::read_within(&source, &target, valid_sentences, &tokenizer, limit)?;
         Ok(Self { tokenizer, corpus, valid })

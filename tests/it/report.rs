@@ -27,7 +27,8 @@ fn models() -> TempDir {
     folder
 }
 
-fn plan(folder: &Path) -> Plan {
+/// Of the test set `en` and `de` in a folder.
+pub fn plan(folder: &Path) -> Plan {
     Plan {
         source: folder.join("en"),
         reference: folder.join("de"),

@@ -112,7 +112,7 @@ impl QuantizedNetwork {
         Specials::default()
     }
 
-    /// The number of ids, from 0 up, that no translation may contain.
+    /// The number of ids, from 0 up, that no prediction may be: all specials, but for an Imputer's blank.
     pub fn forbidden(&self) -> usize {
         self.shape.forbidden()
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::cpu::{exp, for_rows, max, sum_by, values, with_values};
@@ -44,6 +44,23 @@ impl Classes {
         self.starts[row]..self.starts[row + 1]
     }
 
+    /// Rows, and the most classes of one; at least one.
+    fn dims(&self) -> (usize, usize) {
+        let widest = self.starts.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+        (self.rows(), widest.max(1))
+    }
+
+    /// One value for each class, each row filled up to the widest.
+    fn padded<T: Copy>(&self, values: &[T], fill: T) -> Vec<T> {
+        let (rows, widest) = self.dims();
+        let mut all = Vec::with_capacity(rows * widest);
+        for row in 0..rows {
+            all.extend_from_slice(&values[self.range(row)]);
+            all.resize((row + 1) * widest, fill);
+        }
+        all
+    }
+
     fn check(&self, logits: &Tensor, forbidden: usize) -> Result<()> {
         let (rows, classes) = logits.dims2()?;
         if self.rows() != rows || rows == 0 {
@@ -62,10 +79,10 @@ impl Classes {
 pub fn log_probs_of(logits: &Tensor, classes: &Classes, forbidden: usize) -> Result<Vec<f32>> {
     classes.check(logits, forbidden)?;
     let width = logits.dim(1)?;
-    // Of no use on a GPU as a whole: what is chosen is little.
     if way(logits) != Way::Cpu {
-        let chosen = gathered(&logits.detach(), classes, forbidden)?;
-        return chosen.to_device(&Device::Cpu)?.to_vec1();
+        let chosen: Vec<Vec<f32>> = gathered(&logits.detach(), classes, forbidden)?.to_vec2()?;
+        let own = chosen.iter().enumerate().map(|(row, all)| &all[..classes.range(row).len()]);
+        return Ok(own.collect::<Vec<_>>().concat());
     }
     with_values(logits, |logits| {
         let of_row = |(row, logits): (usize, &[f32])| {
@@ -98,20 +115,19 @@ pub fn soft_cross_entropy(
         let (classes, weights) = (classes.clone(), weights.clone());
         return logits.contiguous()?.apply_op1(SoftCrossEntropy { classes, weights, divisor, forbidden });
     }
-    let weights = Tensor::new(weights.as_ref(), logits.device())?;
+    let weights = Tensor::from_vec(classes.padded(weights, 0.0), classes.dims(), logits.device())?;
     (gathered(logits, classes, forbidden)? * weights)?.sum_all()? / -divisor
 }
 
-/// The log-probabilities of chosen classes in stock ops, `[all classes]`, with gradient.
+/// The log-probabilities of chosen classes in stock ops, `[rows, most classes of a row]`, with gradient; what a row
+/// has less is that of some class.
+///
+/// By `gather`: the gradient of an `index_select` would be summed up by a single thread of a GPU.
 fn gathered(logits: &Tensor, classes: &Classes, forbidden: usize) -> Result<Tensor> {
-    let width = logits.dim(1)? - forbidden;
-    let allowed = logits.narrow(1, forbidden, width)?.contiguous()?;
-    let log_probs = candle_nn::ops::log_softmax(&allowed, D::Minus1)?.flatten_all()?;
-    let places: Vec<u32> = (0..classes.rows())
-        .flat_map(|row| classes.ids[classes.range(row)].iter().map(move |&id| (row, id)))
-        .map(|(row, id)| (row * width + id as usize - forbidden) as u32)
-        .collect();
-    log_probs.index_select(&Tensor::new(places, logits.device())?, 0)
+    let allowed = logits.narrow(1, forbidden, logits.dim(1)? - forbidden)?.contiguous()?;
+    let log_probs = candle_nn::ops::log_softmax(&allowed, D::Minus1)?;
+    let ids = classes.padded(&classes.ids, forbidden as u32).into_iter().map(|id| id - forbidden as u32);
+    log_probs.gather(&Tensor::from_vec(ids.collect(), classes.dims(), logits.device())?, 1)
 }
 
 #[inline(always)]
@@ -174,7 +190,7 @@ impl CustomOp1 for SoftCrossEntropy {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Var;
+    use candle_core::{Device, Var};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 

@@ -89,7 +89,8 @@ pub enum Auto {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mask {
-    /// A random number of places, each number equally likely.
+    /// A random number of places, each number equally likely; of an Imputer the slots that
+    /// [`SlotMask::Block`](super::SlotMask::Block) hides.
     Random,
     /// All places, as one-step decoding does.
     Full,

@@ -2,20 +2,22 @@
 //!
 //! Mask-predict over a fixed set M of places: each pass rewrites all of M, then masks the least certain
 //! again, fewer each time and none before the end. So each pass but the first reads what the one before
-//! was sure of. Pure but for the passes themselves.
+//! was sure of. An Imputer goes the way that it decodes by: each pass writes one of every n neighbouring slots, and
+//! what is to be learnt of a slot is what the pass that wrote it had to say. Pure but for the passes themselves.
 
 use std::sync::{Arc, Mutex};
 
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::decode::{Prediction, imputed_token, surest_of_blocks};
 use crate::model::quantized::{Canvas, QuantizedNetwork, SentenceKeys};
 use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::{Mode, ops};
 use crate::train::checkpoint::Tensors;
 use crate::train::corpus::Pair;
 use crate::train::masking::Masked;
-use crate::train::objective::Batch;
+use crate::train::objective::flat;
 
 /// The model to imitate. No gradient reaches it. Where its weights are those of a moving average, it follows them.
 pub struct Teacher {
@@ -80,19 +82,21 @@ impl Teacher {
         Ok(Source { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
     }
 
-    /// `masked` are the rows of `batch`, whose sources `source` is of; `passes` is n and counts as at least 1.
-    pub fn targets(
-        &self,
-        source: &Source,
-        batch: &Batch,
-        masked: &[Masked],
-        passes: usize,
-        mode: &Mode,
-    ) -> Result<Targets> {
-        let read = &source.memory;
+    /// What is to be learnt of the rows `masked`, whose sources `source` is of; `passes` is n and counts as at
+    /// least 1.
+    pub fn targets(&self, source: &Source, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
+        if self.network.shape().has_blanks() {
+            self.imputed(&source.memory, masked, passes.max(1), mode)
+        } else {
+            self.refreshed(&source.memory, masked, passes, mode)
+        }
+    }
+
+    fn refreshed(&self, read: &Read, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
         let mut canvases: Vec<Vec<u32>> = masked.iter().map(|m| m.canvas.clone()).collect();
+        let places: Vec<&[u32]> = masked.iter().map(|m| m.positions.as_slice()).collect();
         for pass in 1..passes {
-            let best = self.best(read, batch, masked, &canvases, mode)?;
+            let best = self.best(read, &places, &canvases, mode)?;
             let mut rest = best.as_slice();
             for (canvas, m) in canvases.iter_mut().zip(masked) {
                 let (own, after) = rest.split_at(m.positions.len());
@@ -101,49 +105,83 @@ impl Teacher {
                 rest = after;
             }
         }
-        let hidden = self.hidden(read, batch, masked, &canvases, mode)?;
+        let hidden = self.hidden(read, &places, &canvases, mode)?;
         Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
     }
 
-    /// The best token of each masked place, row after row.
+    fn imputed(&self, read: &Read, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
+        let specials = self.network.specials();
+        let mut canvases: Vec<Vec<u32>> = masked.iter().map(|m| m.canvas.clone()).collect();
+        // Of each row the slots that are still masked, each with its place among all of M.
+        let mut place = 0u32..;
+        let mut open: Vec<Vec<(u32, u32)>> =
+            masked.iter().map(|m| m.positions.iter().copied().zip(&mut place).collect()).collect();
+        let (mut hidden, mut logits, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..passes {
+            let slots: Vec<Vec<u32>> =
+                open.iter().map(|row| row.iter().map(|&(slot, _)| slot).collect()).collect();
+            if slots.iter().all(Vec::is_empty) {
+                break;
+            }
+            let slots: Vec<&[u32]> = slots.iter().map(Vec::as_slice).collect();
+            let states = self.hidden(read, &slots, &canvases, mode)?;
+            let scores = self.network.logits(&states, mode)?;
+            let best = ops::best_tokens(&scores, self.network.forbidden())?;
+            let best = best.into_iter().map(|(token, log_prob)| Prediction { token, log_prob });
+            let best: Vec<Prediction> = best.collect();
+            let (mut chosen, mut begin) = (Vec::new(), 0);
+            for (canvas, row) in canvases.iter_mut().zip(&mut open) {
+                let own = &best[begin..][..row.len()];
+                let slots: Vec<usize> = row.iter().map(|&(slot, _)| slot as usize).collect();
+                for i in surest_of_blocks(&slots, own, passes) {
+                    canvas[slots[i]] = imputed_token(own[i].token, &specials);
+                    chosen.push((begin + i) as u32);
+                    written.push(row[i].1);
+                }
+                begin += row.len();
+                row.retain(|&(slot, _)| canvas[slot as usize] == specials.mask);
+            }
+            hidden.push(ops::select(&states, chosen.clone())?);
+            logits.push(ops::select(&scores, chosen)?);
+        }
+        // From the order of writing to that of the places.
+        let mut order = vec![0u32; written.len()];
+        (0u32..).zip(written).for_each(|(at, place)| order[place as usize] = at);
+        let in_order = |parts: &[Tensor]| ops::select(&Tensor::cat(parts, 0)?, order.clone());
+        Ok(Targets { logits: in_order(&logits)?, hidden: in_order(&hidden)? })
+    }
+
+    /// The best token of each of some places, row after row.
     fn best(
         &self,
         read: &Read,
-        batch: &Batch,
-        masked: &[Masked],
+        places: &[&[u32]],
         canvases: &[Vec<u32>],
         mode: &Mode,
     ) -> Result<Vec<(u32, f32)>> {
         match read {
             Read::Exact(_) => {
-                let hidden = self.hidden(read, batch, masked, canvases, mode)?;
+                let hidden = self.hidden(read, places, canvases, mode)?;
                 let logits = self.network.logits(&hidden, mode)?;
                 Ok(ops::best_tokens(&logits, self.network.forbidden())?)
             }
-            Read::EightBit(network, keys) => with_rows(canvases, masked, keys, |rows| network.predict(rows)),
+            Read::EightBit(network, keys) => with_rows(canvases, places, keys, |rows| network.predict(rows)),
         }
     }
 
-    /// Last decoder states at the masked places: `[places, d]`.
-    fn hidden(
-        &self,
-        read: &Read,
-        batch: &Batch,
-        masked: &[Masked],
-        canvases: &[Vec<u32>],
-        mode: &Mode,
-    ) -> Result<Tensor> {
+    /// Last decoder states at some places: `[places, d]`.
+    fn hidden(&self, read: &Read, places: &[&[u32]], canvases: &[Vec<u32>], mode: &Mode) -> Result<Tensor> {
         let device = self.network.device();
         match read {
             Read::Exact(memory) => {
                 let pad = self.network.specials().pad;
                 let canvas = Padded::new(canvases.iter().map(Vec::as_slice), pad, device)?;
                 let decoded = self.network.decode(&canvas, memory, mode)?;
-                Ok(self.network.select(&decoded, batch.places.clone())?)
+                Ok(self.network.select(&decoded, flat(places.iter().copied(), &canvas)?)?)
             }
             Read::EightBit(network, keys) => {
-                let states = with_rows(canvases, masked, keys, |rows| network.states(rows))?;
-                let shape = (batch.places.len(), self.network.shape().d_model);
+                let states = with_rows(canvases, places, keys, |rows| network.states(rows))?;
+                let shape = (places.iter().map(|own| own.len()).sum::<usize>(), self.network.shape().d_model);
                 Ok(Tensor::from_vec(states, shape, device)?)
             }
         }
@@ -178,15 +216,15 @@ impl EightBit {
     }
 }
 
-/// `f` of the canvases as rows whose masked places are wanted.
+/// `f` of the canvases as rows of which some places are wanted.
 fn with_rows<T>(
     canvases: &[Vec<u32>],
-    masked: &[Masked],
+    places: &[&[u32]],
     keys: &[SentenceKeys],
     f: impl FnOnce(&[Canvas]) -> Result<T>,
 ) -> Result<T> {
     let wanted: Vec<Vec<usize>> =
-        masked.iter().map(|m| m.positions.iter().map(|&p| p as usize).collect()).collect();
+        places.iter().map(|own| own.iter().map(|&p| p as usize).collect()).collect();
     let rows: Vec<Canvas> = canvases
         .iter()
         .zip(&wanted)

@@ -7,15 +7,16 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use super::{Losses, Objective, Step, flat};
-use crate::model::{Lengths, Memory, Network, Padded};
+use crate::model::{Memory, Network, Padded};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::train::config::SlotMask;
 use crate::train::corpus::Pair;
-use crate::train::ctc::{Lattice, Slot, said, symbols};
+use crate::train::ctc::{Lattice, Slot, Sum, said, slots_needed, symbols};
 use crate::train::masking::{Masked, mask_slots, slots_with_masks};
 use crate::{Error, Result};
 
@@ -106,12 +107,8 @@ pub struct Spelling {
 
 impl Spelling {
     pub fn of(pair: &Pair, specials: &Specials) -> Self {
-        let inner = pair.target.get(1..pair.target.len().saturating_sub(1)).unwrap_or_default();
-        Self {
-            target: inner.to_vec(),
-            symbols: symbols(inner, specials.blank()),
-            slots: Lengths::SLOTS_PER_TOKEN * pair.source.len(),
-        }
+        let target = pair.inner_target();
+        Self { target: target.to_vec(), symbols: symbols(target, specials.blank()), slots: pair.slots() }
     }
 
     /// The canvas that decoding begins with.
@@ -129,32 +126,40 @@ impl Spelling {
     }
 
     fn unfit(&self) -> Error {
-        let (tokens, slots) = (self.target.len(), self.slots);
-        Error::Model(format!(
-            "a target of {tokens} tokens cannot be spelt in {slots} slots, or its scores are no numbers"
-        ))
+        let (needed, slots) = (slots_needed(&self.target), self.slots);
+        Error::Model(format!("a target that needs {needed} slots cannot be spelt in {slots}"))
+    }
+
+    /// # Errors
+    /// No room for the target.
+    fn require_room(&self) -> Result<()> {
+        if slots_needed(&self.target) > self.slots { Err(self.unfit()) } else { Ok(()) }
     }
 }
 
 /// The best alignment of each target, as states (see [`crate::train::ctc`]). `logits` are those of all slots of all of
 /// them, `[slots, vocabulary]`.
+///
+/// # Errors
+/// A target that has no room in its slots.
 pub fn best_paths(logits: &Tensor, spellings: &[&Spelling], forbidden: usize) -> Result<Vec<Vec<usize>>> {
     let rows = spellings.iter().flat_map(|s| std::iter::repeat_n(&s.symbols, s.slots));
     let scores = ops::log_probs_of(logits, &ops::Classes::new(rows), forbidden)?;
-    let mut rest = scores.as_slice();
-    let path = |spelling: &&Spelling| {
-        let (own, after) = rest.split_at(spelling.slots * spelling.symbols.len());
-        rest = after;
+    let own = shared_out(&scores, spellings.iter().map(|s| s.slots * s.symbols.len()));
+    let path = |(spelling, own): (&&Spelling, &[f32])| {
         let slots = own.chunks(spelling.symbols.len()).map(Slot::Free).collect();
         Lattice::new(&spelling.target, &spelling.symbols, slots).best_path().ok_or_else(|| spelling.unfit())
     };
-    spellings.iter().map(path).collect()
+    spellings.par_iter().zip(own).map(path).collect()
 }
 
 /// `- Σ ln P / slots` over the masked slots of all sentences, on the tape of `logits [slots, vocabulary]`.
 ///
 /// Its gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors, so it
 /// is computed as one, and what that lacks of the value is added.
+///
+/// # Errors
+/// A target that has no room in its slots. Scores that are no numbers give a loss and gradients that are none.
 fn improbability(
     logits: &Tensor,
     spellings: &[Spelling],
@@ -162,31 +167,46 @@ fn improbability(
     masked: &[Masked],
     forbidden: usize,
 ) -> Result<Tensor> {
-    let rows =
-        spellings.iter().zip(masked).flat_map(|(s, m)| std::iter::repeat_n(&s.symbols, m.positions.len()));
+    spellings.iter().try_for_each(Spelling::require_room)?;
+    let of_row = |(s, m): (&Spelling, &Masked)| (s.symbols.clone(), m.positions.len());
+    let rows = spellings.iter().zip(masked).map(of_row);
+    let rows = rows.flat_map(|(symbols, slots)| std::iter::repeat_n(symbols, slots));
     let classes = Arc::new(ops::Classes::new(rows));
     let scores = ops::log_probs_of(logits, &classes, forbidden)?;
-    let (mut rest, mut posteriors, mut value) = (scores.as_slice(), Vec::with_capacity(scores.len()), 0f64);
-    for ((spelling, path), m) in spellings.iter().zip(paths).zip(masked) {
-        let (own, after) = rest.split_at(m.positions.len() * spelling.symbols.len());
-        rest = after;
-        let mut own = own.chunks(spelling.symbols.len());
-        let mut free = m.positions.iter().peekable();
-        let slots = (0..spelling.slots).map(|slot| match (path, free.next_if(|&&p| p as usize == slot)) {
-            (Some(path), None) => Slot::Pinned(path[slot]),
-            _ => Slot::Free(own.next().unwrap_or_default()),
-        });
-        let sum = Lattice::new(&spelling.target, &spelling.symbols, slots.collect()).sum();
-        if !sum.log_prob.is_finite() {
-            return Err(spelling.unfit());
-        }
-        value -= sum.log_prob;
-        posteriors.extend(sum.posteriors);
-    }
+    let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
+    let own = shared_out(&scores, sizes);
+    let sentences = spellings.par_iter().zip(paths).zip(masked).zip(own);
+    let sums: Vec<Sum> = sentences
+        .map(|(((spelling, path), m), own)| {
+            let mut free = own.chunks(spelling.symbols.len());
+            let mut places = m.positions.iter().peekable();
+            let slots =
+                (0..spelling.slots).map(|slot| match (path, places.next_if(|&&p| p as usize == slot)) {
+                    (Some(path), None) => Slot::Pinned(path[slot]),
+                    _ => Slot::Free(free.next().unwrap_or_default()),
+                });
+            let sum = Lattice::new(&spelling.target, &spelling.symbols, slots.collect()).sum();
+            let undefined = || Sum { log_prob: f64::NAN, posteriors: vec![f32::NAN; own.len()] };
+            if sum.log_prob.is_finite() { sum } else { undefined() }
+        })
+        .collect();
+    let posteriors: Vec<f32> = sums.iter().flat_map(|sum| sum.posteriors.iter().copied()).collect();
     let slots = classes.rows() as f64;
+    let value: f64 = sums.iter().map(|sum| -sum.log_prob).sum();
     let crossed: f64 = scores.iter().zip(&posteriors).map(|(&s, &p)| -f64::from(s) * f64::from(p)).sum();
     let loss = ops::soft_cross_entropy(logits, &classes, &posteriors.into(), slots, forbidden)?;
     Ok(loss.affine(1.0, (value - crossed) / slots)?)
+}
+
+/// `values` cut into pieces of the sizes given.
+fn shared_out(values: &[f32], sizes: impl Iterator<Item = usize>) -> Vec<&[f32]> {
+    let mut rest = values;
+    let piece = |size| {
+        let (own, after) = rest.split_at(size);
+        rest = after;
+        own
+    };
+    sizes.map(piece).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::artifact::Artifact;
 use super::stages::Stage;
 use crate::model::Bundle;
 use crate::train::config::{Config, Data};
-use crate::train::corpus::{Corpus, OnBadLine, read_lines, require_equal_counts};
+use crate::train::corpus::{Corpus, OnBadLine, Room, read_lines, require_equal_counts};
 use crate::{Error, Result};
 
 /// # Errors
@@ -30,7 +30,8 @@ pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
 fn training_text(data: &Data) -> Result<()> {
     let mut usable = 0;
     for (source, target) in data.original_files() {
-        let corpus = Corpus::read(&source, &target, usize::MAX, data.on_bad_line, |_| Ok(vec![0; 3]))?;
+        let corpus =
+            Corpus::read(&source, &target, Room::tokens(usize::MAX), data.on_bad_line, |_| Ok(vec![0; 3]))?;
         usable += corpus.pairs.len();
     }
     if usable == 0 && !data.target.is_empty() {

@@ -167,8 +167,12 @@ fn cmlm(config: &Config) -> Result<Stage> {
     if let Some(cmlmc) = &config.cmlmc {
         settings.insert("cmlmc", json(cmlmc)?);
     }
-    // A guess, and a second pass that is learnt from.
-    let passes = if config.cmlmc.is_some() { 2.0 * GRADIENT_PASS } else { GRADIENT_PASS };
+    if let Some(imputer) = &config.imputer {
+        settings.insert("imputer", json(imputer)?);
+    }
+    // Of a CMLMC a guess, and a second pass that is learnt from; of an Imputer an alignment, and a canvas twice as long.
+    let twice = config.cmlmc.is_some() || config.imputer.is_some();
+    let passes = if twice { 2.0 * GRADIENT_PASS } else { GRADIENT_PASS };
     Ok(Stage {
         name: StageName::Cmlm,
         settings,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{About, Plan};
 use crate::Result;
-use crate::decode::{DecodeOptions, Loaded, Search, Steps, search, translate};
+use crate::decode::{DecodeOptions, Loaded, Search, Steps, Translator, search, translate};
 use crate::eval::Repetition;
 use crate::model::{Architecture, Backend, Bundle, Network};
 
@@ -115,10 +115,11 @@ impl Scored for Parallel {
         let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: false };
         let hypotheses = translate(&self.network, sources, &options)?;
         let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default());
+        let meant_twice = self.network.limits().has_blanks;
         Ok(best
             .map(|hypothesis| Translation {
                 repetition: Repetition::of(&hypothesis.tokens),
-                tokens: hypothesis.collapsed().tokens,
+                tokens: if meant_twice { hypothesis.tokens } else { hypothesis.collapsed().tokens },
             })
             .collect())
     }

@@ -108,6 +108,46 @@ fn with_all_slots_masked_the_loss_is_that_of_all_fillings_and_its_gradient_the_s
 }
 
 #[test]
+fn with_some_slots_revealed_the_gradient_is_the_slope_where_the_alignment_stays() {
+    let student = Weights::initial(&shape(), 6, &Backend::cpu()).unwrap();
+    let of = |student: &Weights| losses(&objective(SlotMask::Block, 0.0), &student.network, &pairs(), 11);
+    let first = of(&student);
+    let slots: usize = pairs().iter().map(|pair| 2 * pair.source.len()).sum();
+    assert!(first.masked_tokens < slots, "some are revealed");
+    let gradients = first.total.backward().unwrap();
+    for (name, at) in
+        [("output.bias", 21), ("output.bias", 3), ("decoder.layers.1.feed_forward.outer.bias", 5)]
+    {
+        let var = &student.vars[name];
+        let gradient: Vec<f32> = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let values: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
+        // So little that the best alignment is no other.
+        let moved = |by: f32| {
+            let mut values = values.clone();
+            values[at] += by;
+            var.set(&Tensor::from_vec(values, var.shape(), var.device()).unwrap()).unwrap();
+            f64::from(number(&of(&student).total))
+        };
+        let slope = (moved(4e-3) - moved(-4e-3)) / 8e-3;
+        moved(0.0);
+        assert!((f64::from(gradient[at]) - slope).abs() < 1e-3, "{name}: {}, slope {slope}", gradient[at]);
+    }
+}
+
+#[test]
+fn scores_that_are_no_numbers_give_a_loss_and_gradients_that_are_none_so_that_the_update_is_skipped() {
+    let student = Weights::initial(&shape(), 6, &Backend::cpu()).unwrap();
+    let var = &student.vars["decoder.norm.bias"];
+    var.set(&(var.as_detached_tensor() * f64::NAN).unwrap()).unwrap();
+    let losses = losses(&objective(SlotMask::Block, 0.0), &student.network, &pairs(), 11);
+    assert!(number(&losses.total).is_nan());
+    let gradients = losses.total.backward().unwrap();
+    let norm =
+        number(&gradients.get(&student.vars["output.bias"]).unwrap().sqr().unwrap().sum_all().unwrap());
+    assert!(norm.is_nan());
+}
+
+#[test]
 fn revealed_slots_show_a_spelling_of_the_target_and_are_not_asked_for() {
     let specials = Specials::default();
     let student = Weights::initial(&shape(), 3, &Backend::cpu()).unwrap();
@@ -125,6 +165,9 @@ fn revealed_slots_show_a_spelling_of_the_target_and_are_not_asked_for() {
         let Some(path) = path else { continue };
         let canvas = spelling.canvas(Some(path), Vec::new(), &specials).canvas;
         assert_eq!(canvas.len(), 2 * pair.source.len());
+        let some = spelling.canvas(Some(path), vec![0, 3], &specials);
+        assert_eq!((some.canvas[0], some.canvas[3], some.positions), (4, 4, vec![0, 3]));
+        assert!((0..canvas.len()).all(|slot| [0, 3].contains(&slot) || some.canvas[slot] == canvas[slot]));
         let (mut read, blank) = (canvas, specials.blank());
         read.dedup();
         read.retain(|&token| token != blank);
@@ -148,5 +191,5 @@ fn a_target_that_has_no_room_is_an_error_not_a_loss() {
     let long = Pair { source: vec![1, 9, 2], target: framed(&[20; 4]) };
     let step = Step { student: &student.network, pairs: &[&long], masks: Rng::from_seed(1), dropout: 0 };
     let error = objective(SlotMask::Full, 0.0).losses(step).err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(error.contains("4 tokens") && error.contains("6 slots"), "{error}");
+    assert!(error.contains("7 slots") && error.contains("spelt in 6"), "{error}");
 }
