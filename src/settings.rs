@@ -78,7 +78,7 @@ impl Default for Raw {
             max_concurrent_requests: 1024,
             max_steps: 20,
             max_length_beam: 10,
-            default_length_beam: 2,
+            default_length_beam: 0,
             request_timeout_ms: 30_000,
             header_timeout_ms: 75_000,
             shutdown_delay_ms: 0,
@@ -132,6 +132,7 @@ pub struct HttpSettings {
     /// The bundle may allow fewer.
     pub max_steps: Steps,
     pub max_length_beam: usize,
+    /// 0 for what is usual with the model.
     pub default_length_beam: usize,
     /// From the head of the request to its answer; `deadline_ms` can only shorten it.
     pub request_timeout: Duration,
@@ -198,9 +199,11 @@ impl Settings {
         if Steps::new(raw.max_steps).is_none() {
             return Err(Error::Config("max_steps must be at least 1".into()));
         }
-        if !(1..=raw.max_length_beam).contains(&raw.default_length_beam) {
+        if raw.default_length_beam > raw.max_length_beam {
             let most = raw.max_length_beam;
-            return Err(Error::Config(format!("default_length_beam must be 1 to max_length_beam ({most})")));
+            let reason =
+                format!("default_length_beam must be 1 to max_length_beam ({most}), or 0 for the model's");
+            return Err(Error::Config(reason));
         }
         let listen = raw
             .listen
@@ -377,7 +380,6 @@ mod tests {
             ("max_texts", "many"),
             ("max_steps", "0"),
             ("max_steps", "300"),
-            ("default_length_beam", "0"),
             ("default_length_beam", "11"),
             ("device", "gpu"),
             ("dtype", "int8"),

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use tutti::bench::{self, Measurement};
-use tutti::decode::{DecodeOptions, Loaded, Steps};
+use tutti::decode::{DecodeOptions, Loaded, Steps, Translator};
 use tutti::engine::{self, Engine};
 use tutti::http::{self, App, Model, Pair};
 use tutti::lines::translate_lines;
@@ -108,9 +108,9 @@ struct Translate {
     /// Refinement steps; the model's default if not given.
     #[arg(long)]
     steps: Option<u8>,
-    /// How many target lengths are tried.
-    #[arg(long, default_value_t = 2)]
-    length_beam: usize,
+    /// How many target lengths are tried; what is usual with the model if not given.
+    #[arg(long)]
+    length_beam: Option<usize>,
     /// Padded tokens of a batch, on either side.
     #[arg(long, default_value_t = 4096)]
     max_batch_tokens: usize,
@@ -319,14 +319,14 @@ fn translate(arguments: &Translate) -> Result<()> {
     let most = bundle.config.max_steps;
     let steps = arguments.steps.unwrap_or(bundle.config.default_steps);
     ensure!((1..=most).contains(&steps), "--steps must be 1 to {most} for {}", bundle.name);
-    ensure!(arguments.length_beam > 0, "--length-beam must be at least 1");
+    ensure!(arguments.length_beam != Some(0), "--length-beam must be at least 1");
     let steps = Steps::new(steps).context("--steps must be at least 1")?;
+    let network = Loaded::open(&bundle, &arguments.on.backend()?)?;
     let options = DecodeOptions {
-        length_beam: arguments.length_beam,
+        length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().usual_beam()),
         max_batch_tokens: arguments.max_batch_tokens,
         ..DecodeOptions::new(steps)
     };
-    let network = Loaded::open(&bundle, &arguments.on.backend()?)?;
     match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),

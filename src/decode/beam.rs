@@ -1,7 +1,11 @@
-//! All candidates of one sentence: a canvas for each length tried, or the one canvas of an Imputer. The engine and the synchronous
+//! All candidates of one sentence: a canvas for each length, or number of slots, that is tried. The engine and the synchronous
 //! driver both decode through this, so a sentence comes out the same by either way.
 
-use super::{Canvas, Hypothesis, Prediction, Row, Steps, hypothesis::best_first, length::length_beam};
+use super::{
+    Canvas, Hypothesis, Prediction, Row, Steps,
+    hypothesis::best_first,
+    length::{length_beam, slot_beam},
+};
 use crate::model::{Outline, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -14,7 +18,7 @@ pub struct Beam {
 }
 
 impl Beam {
-    /// A canvas for each of the `beam` most probable lengths (see [`length_beam`]); of slots there is one.
+    /// A canvas for each of the `beam` most probable lengths (see [`length_beam`]), or of as many numbers of slots.
     ///
     /// # Errors
     /// [`Error::Model`] where no length is possible.
@@ -27,8 +31,9 @@ impl Beam {
     ) -> Result<Self> {
         let lengths = match outline {
             Outline::Lengths(log_probs) => length_beam(log_probs, beam),
-            &Outline::Slots(count) => {
-                return Ok(Self { canvases: vec![Canvas::slots(count, steps, specials)] });
+            &Outline::Slots { count, most } => {
+                let slots = |count| Canvas::slots(count, steps, specials);
+                return Ok(Self { canvases: slot_beam(count, most, beam).into_iter().map(slots).collect() });
             }
         };
         if lengths.is_empty() {
@@ -103,9 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_one_canvas_whatever_the_beam_and_blanks_are_no_words() {
+    fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
         let (specials, steps) = (Specials::default(), Steps::new(2).unwrap());
-        let mut beam = Beam::new(&Outline::Slots(5), 3, steps, specials, Refresh::Masked).unwrap();
+        let outline = Outline::Slots { count: 5, most: 6 };
+        let several = Beam::new(&outline, 3, steps, specials, Refresh::Masked).unwrap();
+        assert_eq!(several.canvases().iter().map(|c| c.tokens().len()).collect::<Vec<_>>(), [5, 4, 6]);
+        let mut beam = Beam::new(&outline, 1, steps, specials, Refresh::Masked).unwrap();
         let of = |pairs: &[(u32, f32)]| -> Vec<Prediction> {
             pairs.iter().map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
         };

@@ -19,6 +19,15 @@ pub fn length_beam(length_log_probs: &[f32], beam: usize) -> Vec<usize> {
     best
 }
 
+/// Numbers of slots that an Imputer's canvases may have, `beam` of them, which counts as at least 1: the one that it is
+/// made for, then one fewer and one more, two fewer and so on, from 1 up to `most`.
+pub fn slot_beam(count: usize, most: usize, beam: usize) -> Vec<usize> {
+    let fewer_and_more = (1..).flat_map(|by| [count.checked_sub(by), count.checked_add(by)]);
+    let possible = |slots: &usize| (1..=most).contains(slots);
+    let near = fewer_and_more.take(2 * count.max(most)).flatten();
+    std::iter::once(count).chain(near).filter(possible).take(beam.max(1)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -37,6 +46,14 @@ mod tests {
         assert_eq!(length_beam(&[0.0, NO, -5.0, f32::NAN, f32::INFINITY], 4), [2]);
         assert_eq!(length_beam(&[0.0], 4), [0usize; 0]);
         assert_eq!(length_beam(&[], 1), [0usize; 0]);
+    }
+
+    #[test]
+    fn canvases_of_other_sizes_lie_around_the_one_that_belongs_to_the_source() {
+        assert_eq!(slot_beam(12, 64, 5), [12, 11, 13, 10, 14]);
+        assert_eq!(slot_beam(12, 12, 3), [12, 11, 10]);
+        assert_eq!(slot_beam(2, 5, 9), [2, 1, 3, 4, 5]);
+        assert_eq!(slot_beam(7, 64, 0), [7]);
     }
 
     #[test]

@@ -39,25 +39,26 @@ pub struct Limits {
     pub source_tokens: usize,
     /// Of an Imputer: slots.
     pub target_tokens: usize,
-    /// Whether it is an Imputer: one canvas of slots, whatever the length beam. What it says in neighbouring slots
-    /// it means once, what it means twice a blank sets apart.
+    /// Whether it is an Imputer: its canvases are slots. What it says in neighbouring slots it means once, what it
+    /// means twice a blank sets apart.
     pub has_blanks: bool,
 }
 
 impl Limits {
-    pub(super) fn of(shape: &Shape) -> Self {
+    pub fn of(shape: &Shape) -> Self {
         let (source_tokens, target_tokens) = (shape.source_limit(), shape.max_positions);
         Self { source_tokens, target_tokens, has_blanks: shape.has_blanks() }
     }
 
-    /// Canvases for a source of so many tokens, and tokens of each, as far as can be said before the network
-    /// has predicted its lengths.
-    pub fn expected(&self, source: usize, length_beam: usize) -> (usize, usize) {
-        let (rows, target) = match self.has_blanks {
-            true => (1, Lengths::SLOTS_PER_TOKEN.saturating_mul(source)),
-            false => (length_beam.max(1), source),
-        };
-        (rows, target.min(self.target_tokens))
+    /// Canvases that are tried where nobody says how many: two lengths are better than one, but slots need no guess.
+    pub fn usual_beam(&self) -> usize {
+        if self.has_blanks { 1 } else { 2 }
+    }
+
+    /// Tokens of a canvas for a source of so many, as far as can be said before the network has predicted its length.
+    pub fn expected(&self, source: usize) -> usize {
+        let target = if self.has_blanks { Lengths::SLOTS_PER_TOKEN.saturating_mul(source) } else { source };
+        target.min(self.target_tokens)
     }
 }
 
@@ -123,12 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_expected_by_the_source_alone_and_lengths_by_the_beam() {
+    fn slots_are_expected_twice_as_many_as_source_tokens() {
         let lengths = Limits { source_tokens: 64, target_tokens: 64, has_blanks: false };
-        assert_eq!(lengths.expected(12, 3), (3, 12));
-        assert_eq!(lengths.expected(12, 0), (1, 12));
+        assert_eq!((lengths.expected(12), lengths.expected(100), lengths.usual_beam()), (12, 64, 2));
         let slots = Limits { source_tokens: 64, target_tokens: 128, has_blanks: true };
-        assert_eq!(slots.expected(12, 3), (1, 24));
-        assert_eq!(slots.expected(100, 3), (1, 128));
+        assert_eq!((slots.expected(12), slots.expected(100), slots.usual_beam()), (24, 128, 1));
     }
 }

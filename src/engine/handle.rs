@@ -127,7 +127,7 @@ impl Handle {
         let now = Instant::now();
         let limits = self.shared.limits;
         let all = Limits { target_tokens: limits.target_tokens.saturating_mul(guess.sentences), ..limits };
-        let (rows, target) = all.expected(guess.tokens, guess.length_beam);
+        let (rows, target) = (guess.length_beam.max(1), all.expected(guess.tokens));
         let ask = Ask { shape: Shape { rows, source: guess.tokens, target }, steps: guess.steps.get() };
         let mut state = self.shared.lock();
         self.open(&state)?;

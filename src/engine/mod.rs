@@ -152,7 +152,7 @@ pub struct Timings {
 /// The answer for one [`Item`].
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// One for each length of the beam, or an Imputer's only one, best first; never empty.
+    /// One for each length of the beam, best first; never empty.
     pub hypotheses: Vec<Hypothesis>,
     /// Decoder passes that were taken.
     pub steps_used: usize,

@@ -143,7 +143,7 @@ impl Shared {
     /// What an item will take, as far as can be said before the network predicts its lengths.
     pub fn ask(&self, item: &Item) -> Ask {
         let source = item.source.len();
-        let (rows, target) = self.limits.expected(source, item.length_beam);
+        let (rows, target) = (item.length_beam.max(1), self.limits.expected(source));
         Ask { shape: Shape { rows, source, target }, steps: item.steps.get() }
     }
 

@@ -67,9 +67,9 @@ impl Ask {
         Ok(Self {
             many,
             steps,
-            // Alternatives are the other lengths' translations: there must be enough of them.
+            // Alternatives are the other canvases' translations: there must be enough of them.
             length_beam: length_beam
-                .map_or(limits.default_length_beam, |beam| beam as usize)
+                .map_or_else(|| app.default_length_beam(), |beam| beam as usize)
                 .max(alternatives + 1),
             alternatives,
             scores: params.flag("scores")?,

@@ -96,7 +96,7 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
             "max_body_bytes": settings.max_body_bytes,
             "max_texts": settings.max_texts,
             "max_text_chars": settings.max_text_chars,
-            "default_length_beam": settings.default_length_beam,
+            "default_length_beam": app.default_length_beam(),
             "max_length_beam": settings.max_length_beam,
             "request_timeout_ms": settings.request_timeout.as_millis() as u64,
         },

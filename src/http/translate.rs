@@ -111,7 +111,7 @@ pub(super) async fn warm_up(app: &App) -> Result<()> {
         let item = Item {
             source: std::iter::once(specials.bos).chain(words).chain([specials.eos]).collect(),
             steps: app.model.default_steps.min(app.settings.max_steps),
-            length_beam: app.settings.default_length_beam,
+            length_beam: app.default_length_beam(),
             collapse: true,
             trace: false,
             deadline: None,

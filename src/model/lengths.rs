@@ -51,8 +51,8 @@ pub enum Outline {
     /// Log-probability of each inner target length: index `l` is a translation of `l` tokens without bos and
     /// eos; `-inf` where impossible.
     Lengths(Vec<f32>),
-    /// So many slots, of which blanks fill some.
-    Slots(usize),
+    /// So many slots, of which blanks fill some; at most so many have positions.
+    Slots { count: usize, most: usize },
 }
 
 impl Outline {
@@ -60,7 +60,7 @@ impl Outline {
     pub fn into_length_log_probs(self) -> Vec<f32> {
         match self {
             Self::Lengths(log_probs) => log_probs,
-            Self::Slots(_) => Vec::new(),
+            Self::Slots { .. } => Vec::new(),
         }
     }
 }

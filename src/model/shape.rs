@@ -168,7 +168,9 @@ impl Shape {
     /// length classes, if there are any.
     pub fn outline(&self, classes: &[f32], source: usize) -> Outline {
         match self.lengths {
-            Lengths::Ctc => Outline::Slots(Lengths::SLOTS_PER_TOKEN * source),
+            Lengths::Ctc => {
+                Outline::Slots { count: Lengths::SLOTS_PER_TOKEN * source, most: self.max_positions }
+            }
             lengths => Outline::Lengths(lengths.inner_scores(classes, source, self.max_positions - 2)),
         }
     }
@@ -260,7 +262,7 @@ mod tests {
         let shape: Shape = "positions=65,imputer=1".parse().unwrap();
         assert!("imputer=2".parse::<Shape>().is_err() && "positions=5,imputer=1".parse::<Shape>().is_err());
         assert_eq!(shape.source_limit(), 32);
-        assert_eq!(shape.outline(&[], 32), Outline::Slots(64));
+        assert_eq!(shape.outline(&[], 32), Outline::Slots { count: 64, most: 65 });
         assert_eq!(shape.forbidden(), 3);
         assert!(Shape { length_classes: 128, ..shape.clone() }.validate().is_err());
         assert!(Shape { refresh: Refresh::All, ..shape }.validate().is_err());

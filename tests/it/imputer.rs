@@ -151,9 +151,13 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
         let request = client.post(format!("{url}/translate?{query}")).json(&en_de("the dog sleeps."));
         request.send().await.unwrap().json().await.unwrap()
     };
-    let one = in_time(ask("steps=1&length_beam=3")).await;
+    let one = in_time(ask("steps=1")).await;
     assert_eq!(one["translatedText"], "der Hund schläft.", "{one}");
     assert_eq!(one["meta"]["steps"]["used"], 1, "{one}");
+    assert_eq!(one["meta"]["length_beam"], 1, "slots need no second guess: {one}");
+    let several = in_time(ask("steps=1&length_beam=3")).await;
+    assert_eq!(several["meta"]["length_beam"], 3, "{several}");
+    assert!(!several["translatedText"].as_str().unwrap().is_empty());
     let traced = in_time(ask("steps=4&trace=true")).await;
     let trace = traced["meta"]["sentences"][0]["trace"].as_array().unwrap();
     assert_eq!(trace.len(), 4, "{traced}");

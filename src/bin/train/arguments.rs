@@ -157,9 +157,9 @@ pub struct EvaluateArgs {
     /// Widths of the beam, for an autoregressive model, which has no steps
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     pub beam: Vec<usize>,
-    /// Lengths tried for each sentence
-    #[arg(long, default_value_t = 2)]
-    pub length_beam: usize,
+    /// Lengths tried for each sentence; what is usual with the model if not given
+    #[arg(long)]
+    pub length_beam: Option<usize>,
     /// Padded tokens of a batch
     #[arg(long, default_value_t = 2048)]
     pub batch_tokens: usize,

@@ -1,7 +1,7 @@
 //! `evaluate` and `report`: how good a bundle is.
 
 use anyhow::{Context, Result, bail};
-use tutti::decode::{Loaded, Search, Steps};
+use tutti::decode::{Limits, Loaded, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
 use tutti::train::evaluate::{Decoding, Measured, TestSet, evaluate, evaluate_search};
 use tutti::train::report;
@@ -16,19 +16,23 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
         bail!("{} has no lines", args.source.display());
     }
     let parallel = bundle.config.architecture != Architecture::Ar;
-    let rows =
-        if parallel { evaluate_steps(args, &bundle, &set)? } else { evaluate_beams(args, &bundle, &set)? };
+    let length_beam = args.length_beam.unwrap_or_else(|| Limits::of(&bundle.config.shape).usual_beam());
+    let rows = if parallel {
+        evaluate_steps(args, &bundle, &set, length_beam)?
+    } else {
+        evaluate_beams(args, &bundle, &set)?
+    };
     let dtype = if parallel { args.dtype } else { Dtype::F32 };
     let (bleu, chrf) = (tutti::eval::bleu_signature(), tutti::eval::chrf_signature());
     if args.json {
         let report = serde_json::json!({
             "model": bundle.name, "checksum": bundle.checksum, "sentences": set.len(),
-            "length_beam": parallel.then_some(args.length_beam), "dtype": dtype.name(),
+            "length_beam": parallel.then_some(length_beam), "dtype": dtype.name(),
             "bleu_signature": bleu, "chrf_signature": chrf, "scores": rows,
         });
         print(&serde_json::to_string_pretty(&report)?)?;
     } else {
-        let lengths = if parallel { format!(", length beam {}", args.length_beam) } else { String::new() };
+        let lengths = if parallel { format!(", length beam {length_beam}") } else { String::new() };
         let about = format!("{} sentences{lengths}, {}", set.len(), dtype.name());
         print(&format!("{}\n\nBLEU {bleu}\nchrF {chrf}\n{about}", table(&rows)))?;
     }
@@ -45,12 +49,17 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
-fn evaluate_steps(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<Measured>> {
+fn evaluate_steps(
+    args: &EvaluateArgs,
+    bundle: &Bundle,
+    set: &TestSet,
+    length_beam: usize,
+) -> Result<Vec<Measured>> {
     let network =
         Loaded::open(bundle, &Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist))?;
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
-        let done = evaluate(&network, &bundle.tokenizer, set, steps, args.length_beam, args.batch_tokens)?;
+        let done = evaluate(&network, &bundle.tokenizer, set, steps, length_beam, args.batch_tokens)?;
         Ok(done.measured)
     };
     args.steps.iter().map(measure).collect()
