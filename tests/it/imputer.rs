@@ -9,6 +9,7 @@ use serde_json::Value;
 use tutti::decode::{Loaded, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Lengths};
 use tutti::train::config::Config;
+use tutti::train::corpus::OnBadLine;
 use tutti::train::evaluate::{TestSet, evaluate};
 use tutti::train::report::{self, Model, Way};
 use tutti::train::run::End;
@@ -44,7 +45,7 @@ fn a_run_that_is_stopped_and_resumed_equals_one_that_is_not() {
 }
 
 #[test]
-fn a_pair_that_its_slots_cannot_hold_is_left_out_and_told() {
+fn a_pair_that_its_slots_cannot_hold_is_a_bad_line() {
     let toy = Toy::new();
     let add = |file: &str, line: &str| {
         let path = toy.path(file);
@@ -52,7 +53,11 @@ fn a_pair_that_its_slots_cannot_hold_is_left_out_and_told() {
     };
     add("en", "home\n");
     add("de", "nach Hause nach Hause das Meer\n");
-    train(&toy.config("run", &format!("updates = 1\n{IMPUTER}")));
+    let mut config = toy.config("run", &format!("updates = 1\n{IMPUTER}"));
+    let error = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains("de:31") && error.contains("14 slots"), "{error}");
+    config.data.on_bad_line = OnBadLine::Skip;
+    train(&config);
     let log = fs::read_to_string(toy.path("run/log.jsonl")).unwrap();
     let start: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     assert_eq!(
@@ -110,13 +115,14 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
     assert_eq!(bundle.config.architecture, Architecture::Imputer);
     assert_eq!((bundle.config.shape.lengths, bundle.config.shape.source_limit()), (Lengths::Ctc, 32));
     let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
-    let bleu = |bundle: &Bundle, dtype, steps| {
+    let bleu = |bundle: &Bundle, dtype, steps, beam| {
         let network = Loaded::open(bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
-        let done = evaluate(&network, &bundle.tokenizer, &set, Steps::new(steps).unwrap(), 1, 512).unwrap();
+        let steps = Steps::new(steps).unwrap();
+        let done = evaluate(&network, &bundle.tokenizer, &set, steps, beam, 512).unwrap();
         (done.measured.bleu, done.texts)
     };
     for (dtype, steps) in [(Dtype::F32, 1), (Dtype::F32, 4), (Dtype::Q8, 1), (Dtype::Q8, 4)] {
-        let (bleu, texts) = bleu(&bundle, dtype, steps);
+        let (bleu, texts) = bleu(&bundle, dtype, steps, 1);
         assert!(bleu > 85.0, "{dtype:?}, {steps} steps: {bleu} {texts:?}");
     }
 
@@ -125,8 +131,8 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
     let models = [Model::open(Some("imputer"), &toy.path("learnt/bundle"), &plan).unwrap()];
     let report = report::run(&plan, &models, |_| ()).unwrap();
     for row in &report.rows {
-        let Way::Steps { steps, .. } = row.way else { panic!("{:?}", row.way) };
-        assert_eq!(row.bleu, bleu(&bundle, Dtype::Q8, steps as u8).0, "{:?}", row.way);
+        let Way::Steps { steps, length_beam } = row.way else { panic!("{:?}", row.way) };
+        assert_eq!(row.bleu, bleu(&bundle, Dtype::Q8, steps as u8, length_beam).0, "{:?}", row.way);
     }
 
     for (name, more) in [("dims", ""), ("u", "unsupervised = true\nteacher_dtype = \"q8\"")] {
