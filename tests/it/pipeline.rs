@@ -228,6 +228,21 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
 }
 
 #[test]
+fn another_kind_of_model_is_not_the_one_that_is_there() {
+    let toy = toy(&["run"]);
+    let run = |more: &[&str]| {
+        let stages = "pipeline.stages=[\"tokenizer\", \"cmlm\"]";
+        run_well(&toy, "run", &[&[stages], more].concat())
+    };
+    run(&[]);
+    for kind in ["imputer.mask=block", "imputer.mask=full", "cmlmc.corrected=0.3"] {
+        let told = run(&[kind]);
+        assert!(told.contains("cmlm: begins anew"), "{kind}: {told}");
+        assert!(run(&[kind]).contains("cmlm: is there"));
+    }
+}
+
+#[test]
 fn what_nobody_knows_the_making_of_is_used_or_left_alone_but_never_replaced() {
     let toy = toy(&["run"]);
     fs::create_dir_all(toy.path("run")).unwrap();
