@@ -21,8 +21,8 @@ pub struct Schedule {
 
 impl Schedule {
     /// The rate of update `n`, counted from 1:
-    /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the value reached,
-    /// falling by equal amounts, so that the update after the last one would have rate 0.
+    /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the
+    /// value reached, falling by equal amounts, so that the update after the last one would have rate 0.
     pub fn rate(&self, n: u64) -> f64 {
         let falls_after = self.updates.saturating_sub(self.cooldown);
         if self.cooldown == 0 || n <= falls_after {

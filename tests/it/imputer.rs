@@ -18,7 +18,7 @@ use tutti::train::{cmlm, dims};
 use crate::process::serve_with;
 use crate::report::plan;
 use crate::support::{en_de, in_time};
-use crate::training::{Toy, assert_same_checkpoint, assert_same_file};
+use crate::training::{Toy, assert_resumes_exactly};
 
 const IMPUTER: &str = "[imputer]\nmask = \"block\"";
 
@@ -28,20 +28,7 @@ fn train(config: &Config) -> End {
 
 #[test]
 fn a_run_that_is_stopped_and_resumed_equals_one_that_is_not() {
-    let toy = Toy::new();
-    let run = |output: &str, updates: u64| {
-        train(&toy.config(output, &format!("updates = {updates}\ndropout = 0.1\n{IMPUTER}")))
-    };
-    assert_eq!(run("straight", 8), End::Finished);
-    run("stopped", 3);
-    run("stopped", 6);
-    for late in [5, 6] {
-        let _ = fs::remove_dir_all(toy.checkpoint("stopped", late));
-    }
-    run("stopped", 8);
-    assert_same_checkpoint(&toy.checkpoint("straight", 8), &toy.checkpoint("stopped", 8));
-    let bundle = |run| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
-    assert_same_file(&bundle("straight"), &bundle("stopped"));
+    assert_resumes_exactly(&Toy::new(), IMPUTER);
 }
 
 #[test]

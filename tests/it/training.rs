@@ -157,6 +157,25 @@ pub fn assert_same_checkpoint(a: &Path, b: &Path) {
     assert_eq!(position(a), position(b));
 }
 
+/// With these sections of the configuration: eight updates at once, and the same stopped after the third, killed
+/// after the fourth, and left alone.
+pub fn assert_resumes_exactly(toy: &Toy, sections: &str) {
+    let run = |output: &str, updates: u64| {
+        let config = toy.config(output, &format!("updates = {updates}\ndropout = 0.1\n{sections}"));
+        cmlm::run(&config, &AtomicBool::new(false)).unwrap()
+    };
+    assert_eq!(run("straight", 8), End::Finished);
+    run("stopped", 3);
+    run("stopped", 6);
+    for late in [5, 6] {
+        let _ = fs::remove_dir_all(toy.checkpoint("stopped", late));
+    }
+    run("stopped", 8);
+    assert_same_checkpoint(&toy.checkpoint("straight", 8), &toy.checkpoint("stopped", 8));
+    let bundle = |run| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
+    assert_same_file(&bundle("straight"), &bundle("stopped"));
+}
+
 #[test]
 fn a_run_that_is_stopped_and_resumed_equals_one_that_is_not() {
     let toy = Toy::new();
@@ -338,20 +357,7 @@ const CMLMC: &str = "[cmlmc]";
 #[test]
 fn a_run_of_a_cmlmc_that_is_stopped_and_resumed_equals_one_that_is_not() {
     let toy = Toy::new();
-    let run = |output: &str, updates: u64| {
-        let config = toy.config(output, &format!("updates = {updates}\ndropout = 0.1\n{CMLMC}"));
-        cmlm::run(&config, &AtomicBool::new(false)).unwrap()
-    };
-    assert_eq!(run("straight", 8), End::Finished);
-    run("stopped", 3);
-    run("stopped", 6);
-    for late in [5, 6] {
-        let _ = fs::remove_dir_all(toy.checkpoint("stopped", late));
-    }
-    run("stopped", 8);
-    assert_same_checkpoint(&toy.checkpoint("straight", 8), &toy.checkpoint("stopped", 8));
-    let bundle = |run| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
-    assert_same_file(&bundle("straight"), &bundle("stopped"));
+    assert_resumes_exactly(&toy, CMLMC);
 }
 
 #[test]

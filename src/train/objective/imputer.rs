@@ -168,9 +168,8 @@ fn improbability(
     forbidden: usize,
 ) -> Result<Tensor> {
     spellings.iter().try_for_each(Spelling::require_room)?;
-    let of_row = |(s, m): (&Spelling, &Masked)| (s.symbols.clone(), m.positions.len());
-    let rows = spellings.iter().zip(masked).map(of_row);
-    let rows = rows.flat_map(|(symbols, slots)| std::iter::repeat_n(symbols, slots));
+    let rows = spellings.iter().zip(masked);
+    let rows = rows.flat_map(|(s, m)| std::iter::repeat_n(&s.symbols, m.positions.len()));
     let classes = Arc::new(ops::Classes::new(rows));
     let scores = ops::log_probs_of(logits, &classes, forbidden)?;
     let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());

@@ -85,13 +85,24 @@ fn with_all_slots_masked_the_loss_is_that_of_all_fillings_and_its_gradient_the_s
     let want = (-sum.ln() / 4.0) as f32;
     assert!((value - want).abs() < 1e-5, "{value}, not {want}");
 
-    let gradients = loss(&student).total.backward().unwrap();
-    for (name, at) in [
+    let places = [
         ("output.bias", 9),
         ("output.bias", 3),
         ("decoder.positions.weight", 17),
         ("embedding.weight", 7 * 16),
-    ] {
+    ];
+    assert_gradients_are_slopes(&student, loss, &places, 1e-2);
+}
+
+/// The gradients of some values, by central differences of `step` to either side.
+fn assert_gradients_are_slopes(
+    student: &Weights,
+    loss: impl Fn(&Weights) -> Losses,
+    places: &[(&str, usize)],
+    step: f32,
+) {
+    let gradients = loss(student).total.backward().unwrap();
+    for &(name, at) in places {
         let var = &student.vars[name];
         let gradient: Vec<f32> = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         let values: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
@@ -99,9 +110,9 @@ fn with_all_slots_masked_the_loss_is_that_of_all_fillings_and_its_gradient_the_s
             let mut values = values.clone();
             values[at] += by;
             var.set(&Tensor::from_vec(values, var.shape(), var.device()).unwrap()).unwrap();
-            number(&loss(&student).total)
+            number(&loss(student).total)
         };
-        let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+        let slope = (moved(step) - moved(-step)) / (2.0 * step);
         moved(0.0);
         assert!((gradient[at] - slope).abs() < 2e-3, "{name}: {}, slope {slope}", gradient[at]);
     }
@@ -114,24 +125,9 @@ fn with_some_slots_revealed_the_gradient_is_the_slope_where_the_alignment_stays(
     let first = of(&student);
     let slots: usize = pairs().iter().map(|pair| 2 * pair.source.len()).sum();
     assert!(first.masked_tokens < slots, "some are revealed");
-    let gradients = first.total.backward().unwrap();
-    for (name, at) in
-        [("output.bias", 21), ("output.bias", 3), ("decoder.layers.1.feed_forward.outer.bias", 5)]
-    {
-        let var = &student.vars[name];
-        let gradient: Vec<f32> = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        let values: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
-        // So little that the best alignment is no other.
-        let moved = |by: f32| {
-            let mut values = values.clone();
-            values[at] += by;
-            var.set(&Tensor::from_vec(values, var.shape(), var.device()).unwrap()).unwrap();
-            f64::from(number(&of(&student).total))
-        };
-        let slope = (moved(4e-3) - moved(-4e-3)) / 8e-3;
-        moved(0.0);
-        assert!((f64::from(gradient[at]) - slope).abs() < 1e-3, "{name}: {}, slope {slope}", gradient[at]);
-    }
+    let places = [("output.bias", 21), ("output.bias", 3), ("decoder.layers.1.feed_forward.outer.bias", 5)];
+    // So small a step that the best alignment is no other.
+    assert_gradients_are_slopes(&student, of, &places, 4e-3);
 }
 
 #[test]
