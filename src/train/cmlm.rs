@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::calibrate::Calibration;
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Train};
 use super::corpus::Corpus;
@@ -159,5 +160,7 @@ fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path:
     let (shape, weights) = trimmed(shape(config, tokenizer)?, weights, data.max_tokens_per_sentence)?;
     let model = ModelConfig::new(shape, &data.source_lang, &data.target_lang);
     let card = super::card::draft(&model, &config.to_toml()?);
+    let blank_penalty = config.imputer.as_ref().map_or(0.0, |imputer| imputer.blank_penalty);
+    let weights = Calibration { blank_penalty, ..Calibration::NONE }.of(&weights, &model)?;
     Bundle::save(path, &model, tokenizer, &weights, &card)
 }

@@ -393,6 +393,7 @@ impl Config {
             "[cmlmc] and [imputer] are two models; leave one of them out".into(),
         )?;
         self.cmlmc.as_ref().map_or(Ok(()), Cmlmc::validate)?;
+        self.imputer.as_ref().map_or(Ok(()), Imputer::validate)?;
         ar.as_ref().map_or(Ok(()), |ar| ar.validate(train))?;
         distill.as_ref().map_or(Ok(()), Distill::validate)?;
         dims.as_ref().map_or(Ok(()), |dims| dims.validate(train))?;

@@ -8,13 +8,13 @@
 //! source text is all that is needed. Progressive distillation is several rounds of this, the student of each
 //! being the teacher of the next.
 
-mod calibrate;
 mod teacher;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use super::calibrate::Calibration;
 use super::checkpoint::{Tensors, average};
 use super::config::{Config, Dims as Settings, Mask, SlotMask};
 use super::corpus::{Corpus, Pair};
@@ -28,7 +28,7 @@ use super::rng::Rng;
 use super::run::{End, Published, Run, Stage};
 use super::texts::{ReadCorpus, Texts};
 use super::weights::frozen;
-use crate::decode::{DecodeOptions, Steps, length_beam, translate};
+use crate::decode::{DecodeOptions, Steps, length_beam};
 use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
@@ -143,7 +143,7 @@ fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Pat
         ModelConfig { default_steps: 1, ..ModelConfig::new(shape, &data.source_lang, &data.target_lang) };
     let card = super::card::draft(&student, &config.to_toml()?);
     let scale = config.dims.clone().unwrap_or_default().output_scale;
-    let weights = calibrate::scaled(weights, &student.shape, scale)?;
+    let weights = Calibration { scale, ..Calibration::NONE }.of(weights, &student)?;
     Bundle::save(path, &student, &teacher.tokenizer, &weights, &card)
 }
 
@@ -203,16 +203,18 @@ impl Objective for Dims {
 }
 
 impl Dims {
-    /// The pairs as they are or, unsupervised, their sources with what the teacher makes of them now.
+    /// The pairs as they are or, unsupervised, their sources with what the teacher makes of them now. Where all slots of
+    /// an Imputer are masked, nobody looks at a target.
     fn with_targets<'a>(&self, pairs: &[&'a Pair]) -> Result<Vec<Cow<'a, Pair>>> {
-        if !self.settings.unsupervised {
+        let unread = self.teacher.network().shape().has_blanks() && self.settings.mask == Mask::Full;
+        if unread || !self.settings.unsupervised {
             return Ok(pairs.iter().map(|&pair| Cow::Borrowed(pair)).collect());
         }
         let steps = Steps::new(self.settings.translation_steps)
             .ok_or_else(|| Error::Config("dims.translation_steps must be at least 1".into()))?;
         let options = DecodeOptions { max_batch_tokens: self.batch_tokens, ..DecodeOptions::new(steps) };
         let sources: Vec<Vec<u32>> = pairs.iter().map(|pair| pair.source.clone()).collect();
-        let translations = translate(self.teacher.network(), &sources, &options)?;
+        let translations = self.teacher.translate(&sources, &options)?;
         let Specials { bos, eos, .. } = self.specials;
         let pairs = sources.into_iter().zip(translations).map(|(source, hypotheses)| {
             let words = hypotheses.into_iter().next().unwrap_or_default().tokens;

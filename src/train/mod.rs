@@ -12,6 +12,7 @@ pub mod allocator;
 pub mod ar;
 pub mod batches;
 pub mod bench;
+pub mod calibrate;
 mod card;
 pub mod checkpoint;
 pub mod cmlm;

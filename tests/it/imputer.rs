@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 use tutti::decode::{Loaded, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Lengths};
+use tutti::train::calibrate::{Calibration, calibrate};
 use tutti::train::config::Config;
 use tutti::train::corpus::OnBadLine;
 use tutti::train::evaluate::{TestSet, evaluate};
@@ -52,6 +53,33 @@ fn a_pair_that_its_slots_cannot_hold_is_a_bad_line() {
         (Some(30), Some(1)),
         "{start}"
     );
+}
+
+#[test]
+fn a_penalty_of_the_blank_is_in_the_bundle_and_not_in_the_training() {
+    let toy = Toy::new();
+    let blank_bias = |run: &str| {
+        let bundle = Bundle::open(&toy.path(run)).unwrap();
+        let bias = bundle.tensors()["output.bias"].to_vec1::<f32>().unwrap();
+        bias[bundle.config.specials.blank() as usize]
+    };
+    train(&toy.config("plain", &format!("updates = 2\n{IMPUTER}")));
+    train(&toy.config("penalised", &format!("updates = 2\n{IMPUTER}\nblank_penalty = 0.5")));
+    let plain = blank_bias("plain/bundle");
+    assert!((plain - 0.5 - blank_bias("penalised/bundle")).abs() < 1e-3);
+    let checkpoint =
+        |run: &str| fs::read(toy.path(run).join("checkpoints/update-00000002/model.safetensors")).unwrap();
+    assert!(checkpoint("plain") == checkpoint("penalised"), "what is trained knows nothing of it");
+
+    // The same of a bundle that is there already, which keeps what else is in it.
+    let bundle = Bundle::open(&toy.path("plain/bundle")).unwrap();
+    fs::write(bundle.dir.join(Bundle::CARD), "# Of its own\n").unwrap();
+    let calibration = Calibration { blank_penalty: 0.5, ..Calibration::NONE };
+    calibrate(&bundle, calibration, &toy.path("again")).unwrap();
+    assert!((plain - 0.5 - blank_bias("again")).abs() < 1e-3);
+    assert_eq!(fs::read_to_string(toy.path("again").join(Bundle::CARD)).unwrap(), "# Of its own\n");
+    let error = calibrate(&bundle, calibration, &bundle.dir).unwrap_err().to_string();
+    assert!(error.contains("choose another folder"), "{error}");
 }
 
 #[test]

@@ -55,6 +55,22 @@ pub struct AverageArgs {
     pub output: PathBuf,
 }
 
+#[derive(Args)]
+pub struct CalibrateArgs {
+    /// Folder of the bundle
+    #[arg(long, default_value = "models/en-de")]
+    pub model: PathBuf,
+    /// Multiply all logits by this: below 1 for a student that is too sure to compare lengths
+    #[arg(long, default_value_t = 1.0)]
+    pub output_scale: f64,
+    /// Take this from the blank's logit: above 0 for an Imputer that says too little
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub blank_penalty: f64,
+    /// Folder of the bundle that is written
+    #[arg(long)]
+    pub output: PathBuf,
+}
+
 #[derive(Subcommand)]
 pub enum ImportFrom {
     /// A CMLM, CMLMC or DiMS checkpoint of fairseq

@@ -11,14 +11,15 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, anyhow, bail};
 use arguments::{
-    AverageArgs, Averaged, BenchArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom, ReportArgs,
-    RunArgs, ShortlistArgs, StageArgs,
+    AverageArgs, Averaged, BenchArgs, CalibrateArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom,
+    ReportArgs, RunArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
 use tutti::model::Bundle;
 use tutti::train::allocator;
 use tutti::train::ar;
 use tutti::train::bench::{self, Options};
+use tutti::train::calibrate::{Calibration, calibrate};
 use tutti::train::checkpoint::Store;
 use tutti::train::cmlm;
 use tutti::train::config::Config;
@@ -51,6 +52,8 @@ enum Command {
     Dims(StageArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
+    /// Write a bundle again with other logits: less sure, or less blank
+    Calibrate(CalibrateArgs),
     /// Take over a model that was trained elsewhere
     #[command(subcommand)]
     Import(ImportFrom),
@@ -82,6 +85,7 @@ fn main() -> Result<ExitCode> {
         Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
         Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => done(average_bundle(&args)),
+        Command::Calibrate(args) => done(calibrate_bundle(&args)),
         Command::Import(ImportFrom::Fairseq(args)) => done(import_fairseq(args)),
         Command::Bench(args) => done(bench_updates(&args)),
         Command::Shortlist(args) => done(learn_shortlist(&args)),
@@ -171,6 +175,13 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
     }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
     eprintln!("{}: mean of {}", args.output.display(), names.join(", "));
+    Ok(())
+}
+
+fn calibrate_bundle(args: &CalibrateArgs) -> Result<()> {
+    let calibration = Calibration { scale: args.output_scale, blank_penalty: args.blank_penalty };
+    calibrate(&Bundle::open(&args.model)?, calibration, &args.output)?;
+    eprintln!("done: {}", args.output.display());
     Ok(())
 }
 

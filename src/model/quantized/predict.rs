@@ -67,6 +67,21 @@ impl QuantizedNetwork {
         })
     }
 
+    /// The best token and its log-probability of each row of `states`, which are as [`Self::states`] gives them.
+    ///
+    /// # Errors
+    /// Something other than whole rows.
+    pub fn best_of(&self, states: &[f32]) -> Result<Vec<(u32, f32)>> {
+        if !states.len().is_multiple_of(self.shape.d_model) {
+            return Err(Error::Model(format!("{} values are no rows of states", states.len())));
+        }
+        Ok(self.with_buffers(|buffers| {
+            let rows = &mut buffers.wanted;
+            rows.quantize(states, self.shape.d_model, Input::Signed);
+            self.output.best_tokens(rows, self.forbidden(), rayon::current_num_threads())
+        }))
+    }
+
     /// A pass, and `width` values of what `answer` makes of the last layer's rows for each wanted position.
     fn at_wanted<T: Copy + Default + Send>(
         &self,

@@ -80,10 +80,10 @@ fn states_are_those_that_predictions_are_made_of() {
         let canvases: Vec<Canvas> = (0..keys.len())
             .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], narrow: false })
             .collect();
-        let mut rows = Rows::default();
-        rows.quantize(&network.states(&canvases).unwrap(), network.shape.d_model, Input::Signed);
-        let best = network.output.best_tokens(&rows, network.forbidden(), 1);
+        let states = network.states(&canvases).unwrap();
+        let best = network.best_of(&states).unwrap();
         assert_eq!(bits(&best), bits(&network.predict(&canvases).unwrap()));
+        assert!(network.best_of(&states[1..]).is_err(), "no whole rows");
     }
 }
 

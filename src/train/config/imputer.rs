@@ -8,11 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Lengths, Shape};
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Imputer {
     /// Which slots are masked; the others show the best alignment that the network itself finds.
     pub mask: SlotMask,
+    /// The bundle's blank has this much less of a logit than the network that was trained, in nats: above 0 where the
+    /// model says too little. A student of the bundle learns it with all else.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub blank_penalty: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +37,14 @@ pub enum SlotMask {
 }
 
 impl Imputer {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let penalty = self.blank_penalty;
+        if penalty.is_finite() {
+            return Ok(());
+        }
+        Err(format!("imputer.blank_penalty is {penalty}; it must be a number"))
+    }
+
     /// The shape of such a network: positions for the slots of the longest source, and no length head.
     pub fn shape(&self, plain: Shape) -> Shape {
         Shape {

@@ -98,6 +98,7 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("train.dropout=nan", "train.dropout is NaN"),
         ("train.learning_rate=inf", "train.learning_rate is inf"),
         ("train.eps=0.0", "train.eps is 0"),
+        ("imputer.blank_penalty=inf", "imputer.blank_penalty is inf"),
         ("train.clip=-1.0", "train.clip is -1"),
         ("train.batch_tokens=100", "train.batch_tokens (100)"),
         ("train.ranks=2", "train.accumulate (1) is no multiple of train.ranks (2)"),

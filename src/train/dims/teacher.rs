@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::Tensor;
 
 use crate::Result;
-use crate::decode::{Prediction, imputed_token, surest_of_blocks};
+use crate::decode::{DecodeOptions, Hypothesis, Prediction, imputed_token, surest_of_blocks, translate};
 use crate::model::quantized::{Canvas, QuantizedNetwork, SentenceKeys};
 use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::{Mode, ops};
@@ -56,6 +56,14 @@ impl Teacher {
 
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// The translations that it has for `sources`, by the same products as its passes.
+    pub fn translate(&self, sources: &[Vec<u32>], options: &DecodeOptions) -> Result<Vec<Vec<Hypothesis>>> {
+        match &self.eight_bit {
+            Some(eight_bit) => translate(&*eight_bit.network(self.network.shape())?, sources, options),
+            None => translate(&self.network, sources, options),
+        }
     }
 
     /// The encoder's pass.
@@ -116,7 +124,7 @@ impl Teacher {
         let mut place = 0u32..;
         let mut open: Vec<Vec<(u32, u32)>> =
             masked.iter().map(|m| m.positions.iter().copied().zip(&mut place).collect()).collect();
-        let (mut hidden, mut logits, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut hidden, mut written) = (Vec::new(), Vec::new());
         for _ in 0..passes {
             let slots: Vec<Vec<u32>> =
                 open.iter().map(|row| row.iter().map(|&(slot, _)| slot).collect()).collect();
@@ -125,8 +133,7 @@ impl Teacher {
             }
             let slots: Vec<&[u32]> = slots.iter().map(Vec::as_slice).collect();
             let states = self.hidden(read, &slots, &canvases, mode)?;
-            let scores = self.network.logits(&states, mode)?;
-            let best = ops::best_tokens(&scores, self.network.forbidden())?;
+            let best = self.best_of(read, &states, mode)?;
             let best = best.into_iter().map(|(token, log_prob)| Prediction { token, log_prob });
             let best: Vec<Prediction> = best.collect();
             let (mut chosen, mut begin) = (Vec::new(), 0);
@@ -141,14 +148,13 @@ impl Teacher {
                 begin += row.len();
                 row.retain(|&(slot, _)| canvas[slot as usize] == specials.mask);
             }
-            hidden.push(ops::select(&states, chosen.clone())?);
-            logits.push(ops::select(&scores, chosen)?);
+            hidden.push(ops::select(&states, chosen)?);
         }
         // From the order of writing to that of the places.
         let mut order = vec![0u32; written.len()];
         (0u32..).zip(written).for_each(|(at, place)| order[place as usize] = at);
-        let in_order = |parts: &[Tensor]| ops::select(&Tensor::cat(parts, 0)?, order.clone());
-        Ok(Targets { logits: in_order(&logits)?, hidden: in_order(&hidden)? })
+        let hidden = ops::select(&Tensor::cat(&hidden, 0)?, order)?;
+        Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
     }
 
     /// The best token of each of some places, row after row.
@@ -160,12 +166,18 @@ impl Teacher {
         mode: &Mode,
     ) -> Result<Vec<(u32, f32)>> {
         match read {
-            Read::Exact(_) => {
-                let hidden = self.hidden(read, places, canvases, mode)?;
-                let logits = self.network.logits(&hidden, mode)?;
-                Ok(ops::best_tokens(&logits, self.network.forbidden())?)
-            }
+            Read::Exact(_) => self.best_of(read, &self.hidden(read, places, canvases, mode)?, mode),
             Read::EightBit(network, keys) => with_rows(canvases, places, keys, |rows| network.predict(rows)),
+        }
+    }
+
+    /// The best token of each of some last decoder states.
+    fn best_of(&self, read: &Read, states: &Tensor, mode: &Mode) -> Result<Vec<(u32, f32)>> {
+        match read {
+            Read::Exact(_) => {
+                Ok(ops::best_tokens(&self.network.logits(states, mode)?, self.network.forbidden())?)
+            }
+            Read::EightBit(network, _) => network.best_of(&states.flatten_all()?.to_vec1()?),
         }
     }
 

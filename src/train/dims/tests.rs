@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use candle_core::{Tensor, Var};
 
 use super::*;
+use crate::decode::translate;
 use crate::model::{Network, Padded, Shape, Spec};
 use crate::train::checkpoint::Tensors;
 use crate::train::ema::Ema;
