@@ -42,7 +42,7 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
             return Err(Error::Config(format!("--{name} is 0; it must be at least 1")));
         }
     }
-    let limit = bundle.config.shape.max_positions;
+    let limit = bundle.config.shape.source_limit();
     let encode = |text: &str| bundle.tokenizer.encode(text);
     let Corpus { pairs, skipped } =
         Corpus::read(source, target, Room::tokens(limit), OnBadLine::Skip, encode)?;
