@@ -66,7 +66,8 @@ impl Calibration {
     }
 }
 
-/// Writes a bundle's model, so changed, as another bundle: its scores are forgotten, shortlist and card are kept.
+/// Writes a bundle's model, so changed, as another bundle: its scores are forgotten, shortlist and card are kept, and
+/// the card says what was done.
 ///
 /// # Errors
 /// What [`Calibration::of`] and [`Bundle::save`] refuse; an output folder that is the bundle's own.
@@ -86,6 +87,8 @@ pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Re
         true => String::from_utf8_lossy(&read(Bundle::CARD)?).into_owned(),
         false => String::new(),
     };
+    let Calibration { scale, blank_penalty } = calibration;
+    let card = format!("{card}\n## Calibrated\n\nOutput scale {scale}, blank penalty {blank_penalty}.\n");
     Bundle::save(output, &config, &bundle.tokenizer, &calibration.of(&tensors, &config)?, &card)?;
     match bundle.shortlist {
         Some(_) => files::write(&output.join(Bundle::SHORTLIST), &read(Bundle::SHORTLIST)?),
