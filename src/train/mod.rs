@@ -4,7 +4,8 @@
 //! learnt, `ctc` says which fillings of an Imputer's slots are right; `initial` is where the weights begin, [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
 //! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`parallel`] shares it among GPUs, [`objective`] is what it minimises; [`ar`],
 //! [`cmlm`] and [`dims`] are the stages that use it, [`vocabulary`] is the one before them, [`distill`] writes text
-//! with what the first of them made, and [`pipeline`] runs all in order. [`evaluate`] and [`report`] say how good
+//! with what the first of them made, [`calibrate`] has the last word on the
+//! logits of a bundle, and [`pipeline`] runs all in order. [`evaluate`] and [`report`] say how good
 //! it all is, [`bench`] how fast. [`fairseq`] takes over
 //! models that were trained there. [`config`] says how. All chance comes from [`rng`]. Knows no server.
 
