@@ -63,6 +63,7 @@ pub fn places(network: &Loaded, sources: &[Vec<u32>]) -> Result<Places> {
                 canvas: &canvases[i],
                 wanted: &wanted[i],
                 one_step: false,
+                choices: false,
             })
             .collect();
         best.extend(network.decode(&rows)?);

@@ -60,6 +60,7 @@ impl Beam {
             canvas: canvas.tokens(),
             wanted: canvas.wanted(),
             one_step: canvas.one_step(),
+            choices: canvas.wants_choices(),
         })
     }
 
@@ -97,6 +98,7 @@ impl Beam {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::CHOICES;
 
     fn answer(places: usize, log_prob: f32) -> Vec<Prediction> {
         (0..places).map(|p| Prediction { token: 50 + p as u32, log_prob }).collect()
@@ -121,7 +123,15 @@ mod tests {
         let [canvas] = beam.canvases() else { panic!("one canvas") };
         assert_eq!(canvas.tokens(), [50, 4, 3, 4, 51]);
         assert_eq!(canvas.wanted(), [1, 3]);
-        beam.apply(&[of(&[(50, -1.5), (4, -1.0)])]).unwrap();
+        assert_eq!(beam.rows(&()).map(|row| row.answers()).collect::<Vec<_>>(), [2 * CHOICES]);
+        assert!(
+            beam.apply(&[of(&[(50, -1.5), (4, -1.0)])]).is_err(),
+            "the pass that fills all gives choices"
+        );
+        // The mask says nothing, as the blank does.
+        let first = [(50, -1.5), (3, -2.0), (52, -3.0), (4, -9.0)];
+        let second = [(4, -1.0), (51, -2.0), (3, -8.0), (52, -9.0)];
+        beam.apply(&[of(&[first, second].concat())]).unwrap();
         assert!(beam.finished());
         let done = beam.finish(false);
         assert_eq!(done[0].tokens, [50, 51]);

@@ -4,9 +4,10 @@
 //! Pure: predictions come in as values, so the rules here are tested without a network. It never
 //! knows which other rows shared its pass.
 
+use super::prefix::{Choices, likeliest_filling};
 use super::slots::{imputed_token, meant, surest_of_blocks};
 use super::{Hypothesis, Prediction, Steps};
-use crate::model::Refresh;
+use crate::model::{CHOICES, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -21,7 +22,9 @@ use crate::{Error, Result};
 /// with their scores (CMLMC, Huang et al. 2022).
 ///
 /// An Imputer's canvas ([`Canvas::slots`]) has slots that blanks may fill. Each pass writes one slot of every T
-/// neighbours, the one that it is surest of, and no slot is masked again: so T passes fill all.
+/// neighbours, the one that it is surest of, and no slot is masked again: so T passes fill all. The pass that fills the
+/// last of them gives several choices for each, and what is written is the likeliest translation, whichever slots say
+/// it ([`super::prefix`]).
 ///
 /// A canvas is finished after T passes, or as soon as the next pass could change nothing: none of its
 /// places would be masked (short canvases), and those that may be refreshed came out as they stood. Two passes that fill in the same text do not end it: early passes reveal few places, so
@@ -133,13 +136,20 @@ impl Canvas {
         self.steps == Steps::ONE
     }
 
+    /// Whether the next pass is to give [`CHOICES`] predictions for each wanted place: it fills all slots that are left.
+    pub fn wants_choices(&self) -> bool {
+        let (wanted, block) = (&self.wanted, self.steps.get());
+        let one_a_block = wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block);
+        self.rule == Rule::Imputer && !self.finished() && one_a_block
+    }
+
     /// Passes applied so far.
     pub fn steps_used(&self) -> usize {
         self.used
     }
 
-    /// One pass is done: `predictions` answers [`wanted`](Self::wanted), in order. On a finished canvas with no
-    /// predictions it does nothing.
+    /// One pass is done: `predictions` answers [`wanted`](Self::wanted), in order, each place with one or as many as
+    /// [`wants_choices`](Self::wants_choices) says. On a finished canvas with no predictions it does nothing.
     ///
     /// # Errors
     /// [`Error::Model`], and an unchanged canvas, where the number of predictions is wrong, a
@@ -152,6 +162,7 @@ impl Canvas {
         self.used += 1;
         match self.rule {
             Rule::MaskPredict(refresh) => self.rewrite(predictions, refresh),
+            Rule::Imputer if self.wants_choices() => self.impute_rest(predictions),
             Rule::Imputer => self.impute(predictions),
         }
         Ok(())
@@ -180,6 +191,26 @@ impl Canvas {
         }
         let (tokens, mask) = (&self.tokens, self.specials.mask);
         self.wanted.retain(|&place| tokens[place] == mask);
+    }
+
+    fn impute_rest(&mut self, predictions: &[Prediction]) {
+        let written = self.tokens.iter().map(|&token| vec![(token, 0.0)]);
+        let mut slots: Vec<Choices> = written.collect();
+        for (&place, predictions) in self.wanted.iter().zip(predictions.chunks(CHOICES)) {
+            let choices = &mut slots[place];
+            choices.clear();
+            for &Prediction { token, log_prob } in predictions {
+                let token = imputed_token(token, &self.specials);
+                if choices.iter().all(|choice| choice.0 != token) {
+                    choices.push((token, log_prob));
+                }
+            }
+        }
+        let filled = likeliest_filling(&slots, self.specials.blank());
+        for &place in &self.wanted {
+            (self.tokens[place], self.scores[place]) = filled[place];
+        }
+        self.wanted.clear();
     }
 
     /// Takes the translation off the canvas; `collapse` joins equal neighbours, which is what a network
@@ -219,9 +250,10 @@ impl Canvas {
     }
 
     fn check(&self, predictions: &[Prediction]) -> Result<()> {
-        if predictions.len() != self.wanted.len() {
+        let choices = if self.wants_choices() { CHOICES } else { 1 };
+        if predictions.len() != self.wanted.len() * choices {
             return Err(Error::Model(format!(
-                "{} predictions for {} wanted places",
+                "{} predictions for {} wanted places, {choices} for each",
                 predictions.len(),
                 self.wanted.len()
             )));

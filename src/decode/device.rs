@@ -1,5 +1,6 @@
 //! The network on a device behind the seam.
 
+use super::translator::answers;
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
 use crate::model::Refresh;
@@ -35,12 +36,7 @@ impl<D: Device> Translator for DeviceNetwork<D> {
     fn decode(&self, rows: &[Row<'_, DeviceKeys<D>>]) -> Result<Vec<Vec<Prediction>>> {
         let canvases: Vec<DeviceCanvas<'_, D>> =
             rows.iter().map(|r| DeviceCanvas { ids: r.canvas, wanted: r.wanted, keys: r.memory }).collect();
-        let mut best = self.predict(&canvases)?.into_iter();
-        let predictions = rows.iter().map(|row| {
-            let row = best.by_ref().take(row.wanted.len());
-            row.map(|(token, log_prob)| Prediction { token, log_prob }).collect()
-        });
-        Ok(predictions.collect())
+        Ok(answers(rows, self.predict_top(&canvases)?.chunks(self.shape().choices())))
     }
 }
 

@@ -203,7 +203,8 @@ fn unwrap<'a, M>(
         .map(|row| {
             let memory = own(row.memory)
                 .ok_or_else(|| Error::Model("a sentence was encoded by another network".into()))?;
-            Ok(Row { memory, canvas: row.canvas, wanted: row.wanted, one_step: row.one_step })
+            let Row { canvas, wanted, one_step, choices, .. } = *row;
+            Ok(Row { memory, canvas, wanted, one_step, choices })
         })
         .collect()
 }

@@ -2,7 +2,8 @@
 //! network fill every masked place at once, put masks back on the least certain places, repeat.
 //!
 //! An Imputer (Saharia et al. 2020, arXiv 2004.07437) fills slots instead, some with blanks, and none is masked
-//! again: no length has to be guessed.
+//! again: no length has to be guessed. What its slots say together is the likeliest translation, not the likeliest
+//! filling; [`ctc`] knows the fillings of a translation.
 //!
 //! The rules are pure functions over scores and canvases; the network stands behind [`Translator`].
 //! A [`Canvas`] is one candidate, a [`Beam`] the candidates of one sentence, [`translate`] the
@@ -12,6 +13,7 @@
 mod autoregressive;
 mod beam;
 mod canvas;
+pub mod ctc;
 #[cfg(any(feature = "cuda", test))]
 mod device;
 pub mod fake;
@@ -19,6 +21,7 @@ mod hypothesis;
 mod length;
 mod loaded;
 mod network;
+mod prefix;
 mod quantized;
 mod slots;
 mod translate;

@@ -69,20 +69,26 @@ impl Translator for Network {
             .collect::<candle_core::Result<_>>()?;
         let states = Network::decode(self, &canvas, &Memory { layers, lengths }, &mode)?;
         let width = canvas.ids.dim(1)?;
-        let mut places = Vec::new();
+        // Which way a row's tokens are found does not depend on what other rows ask for.
+        let (mut places, mut places_of_choices) = (Vec::new(), Vec::new());
         for (i, row) in rows.iter().enumerate() {
             if row.wanted.iter().any(|&p| p >= row.canvas.len()) {
                 return Err(Error::Model("a prediction is wanted outside the canvas".into()));
             }
+            let places = if row.choices { &mut places_of_choices } else { &mut places };
             places.extend(row.wanted.iter().map(|&p| (i * width + p) as u32));
         }
-        if places.is_empty() {
-            return Ok(vec![Vec::new(); rows.len()]);
+        let (mut best, mut top) = (Vec::new(), Vec::new());
+        if !places.is_empty() {
+            best = self.best_tokens(&states, places, &mode)?;
         }
-        let mut best = self.best_tokens(&states, places, &mode)?.into_iter();
+        if !places_of_choices.is_empty() {
+            top = self.top_tokens(&states, places_of_choices, &mode)?;
+        }
+        let (mut best, mut top) = (best.into_iter(), top.into_iter().flatten());
         let predictions = rows.iter().map(|row| {
-            let row = best.by_ref().take(row.wanted.len());
-            row.map(|(token, log_prob)| Prediction { token, log_prob }).collect()
+            let from: &mut dyn Iterator<Item = (u32, f32)> = if row.choices { &mut top } else { &mut best };
+            from.take(row.answers()).map(|(token, log_prob)| Prediction { token, log_prob }).collect()
         });
         Ok(predictions.collect())
     }

@@ -1,8 +1,9 @@
 //! The network in eight bits behind the seam.
 
+use super::translator::answers;
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
-use crate::model::{QuantizedNetwork, Refresh, SentenceKeys, quantized::Canvas};
+use crate::model::{CHOICES, QuantizedNetwork, Refresh, SentenceKeys, quantized::Canvas};
 use crate::text::Specials;
 
 impl Translator for QuantizedNetwork {
@@ -38,12 +39,12 @@ impl Translator for QuantizedNetwork {
             narrow: row.one_step,
         });
         let canvases: Vec<Canvas> = canvases.collect();
-        let mut best = self.predict(&canvases)?.into_iter();
-        let predictions = rows.iter().map(|row| {
-            let row = best.by_ref().take(row.wanted.len());
-            row.map(|(token, log_prob)| Prediction { token, log_prob }).collect()
-        });
-        Ok(predictions.collect())
+        if rows.iter().any(|row| row.choices) {
+            let top = self.predict_top::<CHOICES>(&canvases)?;
+            return Ok(answers(rows, top.iter().map(|top| &top[..])));
+        }
+        let best = self.predict(&canvases)?;
+        Ok(answers(rows, best.chunks(1)))
     }
 }
 

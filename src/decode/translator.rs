@@ -7,7 +7,7 @@ use std::num::NonZeroU8;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::model::{Lengths, Outline, Refresh, Shape};
+use crate::model::{CHOICES, Lengths, Outline, Refresh, Shape};
 use crate::text::Specials;
 
 /// How many decoder passes a translation may take. T steps are T passes.
@@ -83,9 +83,19 @@ pub struct Row<'a, M> {
     /// Whether the translation is one of a single pass. A network may then choose among fewer words: what is
     /// likely is known from the source, and no later pass compares the scores.
     pub one_step: bool,
+    /// Whether of each wanted place the [`CHOICES`] best tokens are asked for, not the best alone: in the last pass of
+    /// an Imputer, whose slots are then read together.
+    pub choices: bool,
 }
 
-/// The best token for one place and its log-probability, over the vocabulary without specials; of an Imputer's slot
+impl<M> Row<'_, M> {
+    /// Predictions that answer it.
+    pub fn answers(&self) -> usize {
+        self.wanted.len() * if self.choices { CHOICES } else { 1 }
+    }
+}
+
+/// A token for one place and its log-probability, over the vocabulary without specials; of an Imputer's slot
 /// perhaps the blank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
@@ -115,8 +125,23 @@ pub trait Translator: Send + 'static {
     /// or the same after others have been dropped, may fit. Whatever else fails is the end of the network.
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>>;
 
-    /// One pass over every row; for each row, one prediction for each wanted position, in order.
+    /// One pass over every row; for each row, the best prediction for each wanted position, in order, or the
+    /// [`CHOICES`] best of each, best first, where the row asks for them. A vocabulary of fewer tokens fills the rest
+    /// with log-probabilities of minus infinity.
     fn decode(&self, rows: &[Row<'_, Self::Memory>]) -> Result<Vec<Vec<Prediction>>>;
+}
+
+/// Of the best tokens of each wanted place of all `rows`, place after place, those that each row asks for.
+pub(super) fn answers<'a, M>(
+    rows: &[Row<'_, M>],
+    mut places: impl Iterator<Item = &'a [(u32, f32)]>,
+) -> Vec<Vec<Prediction>> {
+    let answer = |row: &Row<'_, M>| {
+        let each = if row.choices { CHOICES } else { 1 };
+        let own = places.by_ref().take(row.wanted.len()).flat_map(|top| &top[..each.min(top.len())]);
+        own.map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
+    };
+    rows.iter().map(answer).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ pub enum Lengths {
     Ctc,
 }
 
+/// How many of a slot's tokens are looked at where an Imputer's slots are read together.
+pub const CHOICES: usize = 4;
+
 impl Lengths {
     /// Slots of an Imputer's canvas for each token of its source, bos and eos included.
     pub const SLOTS_PER_TOKEN: usize = 2;

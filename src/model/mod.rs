@@ -16,7 +16,7 @@ mod shortlist;
 pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
 pub use bundle::{Bundle, Score, checksum};
 pub use config::{Architecture, Config};
-pub use lengths::{Lengths, Outline};
+pub use lengths::{CHOICES, Lengths, Outline};
 pub use network::{Memory, Network, Padded, Past};
 pub use params::Spec;
 pub use quantized::{QuantizedNetwork, SentenceKeys};

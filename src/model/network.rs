@@ -17,7 +17,7 @@ use candle_nn::{Init, VarBuilder};
 
 use self::input::Input;
 use self::layers::{DecoderLayer, EncoderLayer};
-use super::{Backend, DecoderAttention, NormPlace, Shape, Spec};
+use super::{Backend, CHOICES, DecoderAttention, NormPlace, Shape, Spec};
 use crate::nn::ops::Sight;
 use crate::nn::{Activation, Embedding, LayerNorm, Linear, Mode, ops};
 use crate::text::Specials;
@@ -230,6 +230,22 @@ impl Network {
     /// The best token and its log-probability at chosen places.
     pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
         ops::best_tokens(&self.logits(&self.select(states, places)?, mode)?, self.forbidden())
+    }
+
+    /// The [`CHOICES`] best tokens at chosen places, best first, with their log-probabilities; where the vocabulary has
+    /// fewer, with minus infinity for the rest.
+    pub fn top_tokens(
+        &self,
+        states: &Tensor,
+        places: Vec<u32>,
+        mode: &Mode,
+    ) -> Result<Vec<[(u32, f32); CHOICES]>> {
+        let (logits, first) = (self.logits(&self.select(states, places)?, mode)?, self.forbidden());
+        let top = ops::top_tokens(&logits, first as u32, first + 1, CHOICES)?;
+        let filled = |top: Vec<(u32, f32)>| {
+            std::array::from_fn(|i| top.get(i).copied().unwrap_or((first as u32, f32::NEG_INFINITY)))
+        };
+        Ok(top.into_iter().map(filled).collect())
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lengths, Outline};
+use super::{CHOICES, Lengths, Outline};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -148,6 +148,11 @@ impl Shape {
     /// it stands above the blank: see [`Self::initial_output_bias`].)
     pub fn forbidden(&self) -> usize {
         if self.has_blanks() { Specials::default().blank() as usize } else { Specials::NAMES.len() }
+    }
+
+    /// How many tokens a device finds for each wanted place: what an Imputer's slots may be asked for.
+    pub fn choices(&self) -> usize {
+        if self.has_blanks() { CHOICES } else { 1 }
     }
 
     /// Where the bias of a token's score begins in training.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batches;
 use super::config::Data;
-use super::ctc::slots_needed;
+use crate::decode::ctc::slots_needed;
 use crate::model::Lengths;
 use crate::text::Tokenizer;
 use crate::{Error, Result};

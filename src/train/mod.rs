@@ -1,7 +1,7 @@
 //! Everything that makes a model: data in, bundle out.
 //!
 //! Data comes in by [`corpus`] ([`texts`] is all that a stage reads) and is put together by [`batches`]; [`masking`] hides what is to be
-//! learnt, `ctc` says which fillings of an Imputer's slots are right; `initial` is where the weights begin, [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
+//! learnt, `initial` is where the weights begin, [`optimizer`] and [`schedule`] move the weights, [`ema`] averages them; [`checkpoint`], [`log`] and
 //! [`tensorboard`] keep what happened. [`run`] is the loop around all this, [`parallel`] shares it among GPUs, [`objective`] is what it minimises; [`ar`],
 //! [`cmlm`] and [`dims`] are the stages that use it, [`vocabulary`] is the one before them, [`distill`] writes text
 //! with what the first of them made, [`calibrate`] has the last word on the
@@ -19,7 +19,6 @@ pub mod checkpoint;
 pub mod cmlm;
 pub mod config;
 pub mod corpus;
-mod ctc;
 pub mod dims;
 pub mod distill;
 pub mod ema;

@@ -47,11 +47,12 @@ fn sentences(lengths: &[usize], vocab: usize) -> Vec<Vec<u32>> {
 }
 
 /// Encodes, then predicts every inner place of canvases `shift` tokens longer than their sources.
-/// Half of each canvas is masked.
+/// Half of each canvas is masked. Sentences of the lengths that `choices` says get several predictions for each place.
 fn translate<T: Translator>(
     network: &T,
     sources: &[Vec<u32>],
     shift: usize,
+    choices: fn(usize) -> bool,
 ) -> Vec<(Vec<f32>, Vec<Prediction>)> {
     let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
     let encoded = network.encode(&sources).unwrap();
@@ -70,6 +71,7 @@ fn translate<T: Translator>(
             canvas: &canvases[i],
             wanted: &wanted[i],
             one_step: false,
+            choices: choices(sources[i].len()),
         })
         .collect();
     let predictions = network.decode(&rows).unwrap();
@@ -85,7 +87,8 @@ fn eight_bits_agree_with_f32_but_for_their_rounding() {
     for shape in kinds() {
         let (exact, rounded) = networks(&shape);
         let sources = sentences(&[3, 9, 14, 17, 25, 33, 40], shape.vocab);
-        let (exact, rounded) = (translate(&exact, &sources, 2), translate(&rounded, &sources, 2));
+        let (exact, rounded) =
+            (translate(&exact, &sources, 2, |_| false), translate(&rounded, &sources, 2, |_| false));
         let (mut places, mut agreed) = (0, 0);
         for ((exact_lengths, exact), (lengths, rounded)) in exact.iter().zip(&rounded) {
             for (a, b) in exact_lengths.iter().zip(lengths).filter(|(a, _)| a.is_finite()) {
@@ -104,16 +107,19 @@ fn eight_bits_agree_with_f32_but_for_their_rounding() {
 #[test]
 fn a_sentence_is_the_same_bits_alone_and_among_up_to_forty_on_one_thread_or_three() {
     for shape in kinds() {
-        let network = networks(&shape).1;
+        let (exact, network) = networks(&shape);
         let lengths: Vec<usize> = (0..40).map(|i| 2 + i * 17 % 37).collect();
         let sources = sentences(&lengths, shape.vocab);
-        let alone: Vec<_> = sources
-            .iter()
-            .flat_map(|s| on_threads(1, || translate(&network, std::slice::from_ref(s), 1)))
-            .collect();
+        let translate_exact = |sources: &[Vec<u32>]| translate(&exact, sources, 1, |len| len % 2 == 1);
+        let alone: Vec<_> =
+            sources[..9].iter().flat_map(|s| translate_exact(std::slice::from_ref(s))).collect();
+        assert_eq!(translate_exact(&sources[..9]), alone, "in f32");
+        let translate = |sources: &[Vec<u32>]| translate(&network, sources, 1, |len| len % 2 == 1);
+        let alone: Vec<_> =
+            sources.iter().flat_map(|s| on_threads(1, || translate(std::slice::from_ref(s)))).collect();
         for count in [1, 2, 3, 5, 8, 13, 21, 40] {
             for threads in [1, 3] {
-                let among = on_threads(threads, || translate(&network, &sources[..count], 1));
+                let among = on_threads(threads, || translate(&sources[..count]));
                 assert_eq!(among, alone[..count], "{count} sentences on {threads} threads");
             }
         }
@@ -130,7 +136,13 @@ fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
     assert!(network.encode(&[&[700]]).is_err());
     assert!(network.encode(&[&[5; 65]]).is_err());
     let encoded = network.encode(&[&[1, 9, 2]]).unwrap();
-    let row = |wanted| Row { memory: &encoded[0].memory, canvas: &[1, 4, 2], wanted, one_step: false };
+    let row = |wanted| Row {
+        memory: &encoded[0].memory,
+        canvas: &[1, 4, 2],
+        wanted,
+        one_step: false,
+        choices: false,
+    };
     assert!(network.decode(&[row(&[3])]).is_err());
     assert_eq!(network.decode(&[row(&[]), row(&[1])]).unwrap().iter().map(Vec::len).sum::<usize>(), 1);
 }
@@ -165,7 +177,7 @@ fn report<T: Translator>(name: &str, network: &T, vocab: usize) {
         let mut seconds: Vec<f64> = (0..times + times / 4)
             .map(|_| {
                 let start = Instant::now();
-                std::hint::black_box(translate(network, sources, 0));
+                std::hint::black_box(translate(network, sources, 0, |_| false));
                 start.elapsed().as_secs_f64()
             })
             .skip(times / 4)

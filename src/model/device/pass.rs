@@ -199,17 +199,19 @@ impl<D: Device> Pass<'_, D> {
     /// answers are laid out.
     pub(super) fn best_tokens(&self, first: usize, rows: usize, room: usize) -> Result<()> {
         let n = self.network;
-        let tokens = self.places.best + 4 * first as u64;
+        let choices = n.shape.choices();
+        let tokens = self.places.best + (4 * first * choices) as u64;
         n.device.launch(
-            Kernel::BestToken,
+            Kernel::BestTokens,
             Grid::rows(rows, 256),
             &[
                 self.places.logits.into(),
                 count(n.weights.output.outputs),
                 count(n.forbidden()),
                 count(n.shape.vocab),
+                count(choices),
                 tokens.into(),
-                (tokens + 4 * room as u64).into(),
+                (tokens + (4 * room * choices) as u64).into(),
             ],
         )
     }

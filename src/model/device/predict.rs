@@ -21,6 +21,15 @@ impl<D: Device> DeviceNetwork<D> {
     /// # Errors
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas or wanted twice.
     pub fn predict(&self, canvases: &[DeviceCanvas<'_, D>]) -> Result<Vec<(u32, f32)>> {
+        Ok(self.predict_top(canvases)?.into_iter().step_by(self.shape.choices()).collect())
+    }
+
+    /// The same with the [`CHOICES`](crate::model::CHOICES) best of each position of an Imputer, one after the other,
+    /// best first. Of another network it is the best alone.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn predict_top(&self, canvases: &[DeviceCanvas<'_, D>]) -> Result<Vec<(u32, f32)>> {
         for canvas in canvases {
             self.shape.check_row(canvas.ids)?;
             let ascending = canvas.wanted.is_sorted_by(|a, b| a < b);
@@ -29,18 +38,18 @@ impl<D: Device> DeviceNetwork<D> {
             }
         }
         let mut work = self.lock();
-        let mut best = Vec::new();
+        let mut top = Vec::new();
         for part in parts(canvases.iter().map(|canvas| canvas.ids.len()), work.rows) {
-            self.predict_part(&canvases[part], &mut work, &mut best)?;
+            self.predict_part(&canvases[part], &mut work, &mut top)?;
         }
-        Ok(best)
+        Ok(top)
     }
 
     fn predict_part(
         &self,
         canvases: &[DeviceCanvas<'_, D>],
         work: &mut Work<D::Buffer>,
-        best: &mut Vec<(u32, f32)>,
+        top: &mut Vec<(u32, f32)>,
     ) -> Result<()> {
         let mut batch = Batch::new();
         for canvas in canvases {
@@ -73,11 +82,12 @@ impl<D: Device> DeviceNetwork<D> {
             Ok(())
         })?;
         // Tokens of `rows` rows, then log-probabilities of as many: one copy takes both.
+        let rows = rows * self.shape.choices();
         let mut bytes = vec![0; rows * 8];
         self.device.download(work.places.best, &mut bytes)?;
         let (tokens, log_probs) = bytes.split_at(rows * 4);
         let tokens = tokens.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
-        best.extend(tokens.zip(floats(log_probs)).take(batch.wanted.len()));
+        top.extend(tokens.zip(floats(log_probs)).take(batch.wanted.len() * self.shape.choices()));
         Ok(())
     }
 }

@@ -62,9 +62,9 @@ impl QuantizedNetwork {
 }
 
 impl Candidates {
-    /// As [`PackedLinear::best_tokens`], on this thread: it is little work.
-    pub fn best_tokens(&self, rows: &Rows) -> impl Iterator<Item = (u32, f32)> {
-        let best = self.output.best_tokens(rows, 0, 1);
-        best.into_iter().map(|(place, log_prob)| (self.tokens[place as usize], log_prob))
+    /// As [`PackedLinear::top_tokens`], on this thread: it is little work.
+    pub fn top_tokens<const N: usize>(&self, rows: &Rows) -> impl Iterator<Item = [(u32, f32); N]> {
+        let top = self.output.top_tokens::<N>(rows, 0, 1);
+        top.into_iter().map(|top| top.map(|(place, log_prob)| (self.tokens[place as usize], log_prob)))
     }
 }

@@ -24,11 +24,23 @@ impl QuantizedNetwork {
     /// # Errors
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas.
     pub fn predict(&self, canvases: &[Canvas]) -> Result<Vec<(u32, f32)>> {
+        Ok(self.predict_top::<1>(canvases)?.into_iter().flatten().collect())
+    }
+
+    /// The same with the N best of each wanted position, best first; the first of them is that of
+    /// [`Self::predict`], to the bit.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn predict_top<const N: usize>(&self, canvases: &[Canvas]) -> Result<Vec<[(u32, f32); N]>>
+    where
+        [(u32, f32); N]: Default,
+    {
         self.at_wanted(canvases, 1, |canvases, last, wanted, threads| {
             let own = canvases.iter().map(|canvas| self.candidates(canvas)).collect::<Vec<_>>();
             if own.iter().all(Option::is_none) {
                 self.quantize_last(last, wanted);
-                return self.output.best_tokens(wanted, self.forbidden(), threads);
+                return self.output.top_tokens(wanted, self.forbidden(), threads);
             }
             let mut best = Vec::with_capacity(last.len() / self.shape.d_model);
             let mut rest: &[f32] = last;
@@ -36,8 +48,8 @@ impl QuantizedNetwork {
                 let (rows, after) = rest.split_at(canvas.wanted.len() * self.shape.d_model);
                 self.quantize_last(rows, wanted);
                 match candidates {
-                    Some(candidates) => best.extend(candidates.best_tokens(wanted)),
-                    None => best.extend(self.output.best_tokens(wanted, self.forbidden(), threads)),
+                    Some(candidates) => best.extend(candidates.top_tokens(wanted)),
+                    None => best.extend(self.output.top_tokens(wanted, self.forbidden(), threads)),
                 }
                 rest = after;
             }

@@ -162,6 +162,12 @@ fn a_narrow_canvas_gets_the_best_of_its_candidates_alone_or_in_any_company() {
             assert_eq!(bits(&network.predict(&canvases).unwrap()), bits(&expected));
             let alone: Vec<_> = canvases.iter().flat_map(|&c| network.predict(&[c]).unwrap()).collect();
             assert_eq!(bits(&alone), bits(&expected));
+            let top = network.predict_top::<4>(&canvases).unwrap();
+            assert_eq!(bits(&top.iter().map(|top| top[0]).collect::<Vec<_>>()), bits(&expected));
+            assert!(
+                top.iter()
+                    .all(|top| top.windows(2).all(|pair| pair[0].1 >= pair[1].1 && pair[0].0 != pair[1].0))
+            );
         }
         assert!((0..6).any(|i| bits(&of_few(i)) != bits(&of_all(i))), "narrowing changes something");
     }

@@ -71,7 +71,7 @@ pub enum Kernel {
     Norm(Element),
     /// For heads of at most 32, 64 or 128 values.
     Attention(Element, Columns),
-    BestToken,
+    BestTokens,
     LengthClasses,
     Training(Training),
 }
@@ -100,7 +100,7 @@ impl Kernel {
     /// Every kernel that a network with weights of this type may launch.
     pub fn all(element: Element) -> Vec<Self> {
         let attention = [Columns::One, Columns::Two, Columns::Four].map(|c| Self::Attention(element, c));
-        [Self::Embed(element), Self::Norm(element), Self::BestToken, Self::LengthClasses]
+        [Self::Embed(element), Self::Norm(element), Self::BestTokens, Self::LengthClasses]
             .into_iter()
             .chain(attention)
             .collect()
@@ -126,7 +126,7 @@ impl Kernel {
             Self::Attention(F16, One) => "attention1_f16",
             Self::Attention(F16, Two) => "attention2_f16",
             Self::Attention(F16, Four) => "attention4_f16",
-            Self::BestToken => "best_token_f32",
+            Self::BestTokens => "best_tokens_f32",
             Self::LengthClasses => "length_classes_f32",
             Self::Training(kernel) => kernel.name(),
         }

@@ -91,7 +91,7 @@ fn machines(element: Element) -> Vec<Box<dyn Machine>> {
 fn run(kernel: Kernel, grid: Grid, to: Element, count: usize, inputs: &[Input]) -> Vec<f32> {
     let element = match kernel {
         Kernel::Embed(element) | Kernel::Norm(element) | Kernel::Attention(element, _) => element,
-        Kernel::BestToken | Kernel::LengthClasses | Kernel::Training(_) => Element::F32,
+        Kernel::BestTokens | Kernel::LengthClasses | Kernel::Training(_) => Element::F32,
     };
     let found: Vec<_> =
         machines(element).iter().map(|machine| machine.run(kernel, grid, to, count, inputs)).collect();
@@ -275,10 +275,10 @@ fn cross_attention_follows_each_sentence_to_its_own_keys() {
     }
 }
 
-/// Tokens and log-probabilities of the best of `from..` in rows of `vocab` scores, `stride` apart.
-fn best(logits: &[f32], stride: usize, from: usize, vocab: usize) -> Vec<(u32, f32)> {
+/// Tokens and log-probabilities of the `count` best of `from..` in rows of `vocab` scores, `stride` apart.
+fn best(logits: &[f32], stride: usize, from: usize, vocab: usize, count: usize) -> Vec<(u32, f32)> {
     let rows = logits.len() / stride;
-    let other = vec![0.0; rows];
+    let other = vec![0.0; rows * count];
     let answer = |tokens: bool| {
         let beside = || Input::Values(Element::F32, &other);
         let (first, second) = if tokens { (Input::Out, beside()) } else { (beside(), Input::Out) };
@@ -287,17 +287,18 @@ fn best(logits: &[f32], stride: usize, from: usize, vocab: usize) -> Vec<(u32, f
             Input::Count(stride),
             Input::Count(from),
             Input::Count(vocab),
+            Input::Count(count),
             first,
             second,
         ];
-        run(Kernel::BestToken, Grid::rows(rows, 64), Element::F32, rows, &inputs)
+        run(Kernel::BestTokens, Grid::rows(rows, 64), Element::F32, rows * count, &inputs)
     };
     // Ids are read as the bits that they are.
     answer(true).iter().map(|v| v.to_bits()).zip(answer(false)).collect()
 }
 
 #[test]
-fn the_best_token_is_the_cpus_with_its_log_probability() {
+fn the_best_tokens_are_the_cpus_with_their_log_probabilities() {
     for (vocab, stride) in [(16, 16), (61, 64), (700, 704)] {
         let mut logits = random(5 * stride, 9);
         // Nobody looks beyond the vocabulary or at what is forbidden.
@@ -307,10 +308,14 @@ fn the_best_token_is_the_cpus_with_its_log_probability() {
         }
         let real: Vec<f32> = logits.chunks_exact(stride).flat_map(|row| row[..vocab].to_vec()).collect();
         let expected = Tensor::from_vec(real, (5, vocab), &Cpu::Cpu).unwrap();
-        let expected = ops::best_tokens(&expected, 5).unwrap();
-        for (found, expected) in best(&logits, stride, 5, vocab).iter().zip(&expected) {
-            assert_eq!(found.0, expected.0);
-            assert!((found.1 - expected.1).abs() < 1e-5, "{found:?} {expected:?}");
+        for count in [1, 4, 11] {
+            let expected = ops::top_tokens(&expected, 5, 6, count).unwrap().concat();
+            let found = best(&logits, stride, 5, vocab, count);
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.0, expected.0);
+                assert!((found.1 - expected.1).abs() < 1e-5, "{found:?} {expected:?}");
+            }
         }
     }
 }
@@ -319,11 +324,11 @@ fn the_best_token_is_the_cpus_with_its_log_probability() {
 fn ties_go_to_the_lower_token_and_a_nan_is_not_hidden() {
     let mut row = vec![0.0; 200];
     (row[150], row[40], row[72]) = (3.0, 3.0, 3.0);
-    assert_eq!(best(&row, 200, 5, 200)[0].0, 40);
+    assert_eq!(best(&row, 200, 5, 200, 4)[..3].iter().map(|b| b.0).collect::<Vec<_>>(), [40, 72, 150]);
     row[90] = f32::NAN;
-    let (token, log_prob) = best(&row, 200, 5, 200)[0];
+    let (token, log_prob) = best(&row, 200, 5, 200, 1)[0];
     assert!(token == 40 && log_prob.is_nan());
-    let (token, log_prob) = best(&vec![f32::NEG_INFINITY; 200], 200, 5, 200)[0];
+    let (token, log_prob) = best(&vec![f32::NEG_INFINITY; 200], 200, 5, 200, 1)[0];
     assert!((5..200).contains(&token) && log_prob.is_nan());
 }
 

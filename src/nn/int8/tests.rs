@@ -197,6 +197,17 @@ fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() 
         }
         let alone = linear.best_tokens(&filled(&x[..inputs], inputs, Input::Signed), forbidden, 1);
         assert_eq!(alone[0], found[0]);
+        let top = on_threads(1, || linear.top_tokens::<4>(&rows, forbidden, 1));
+        assert_eq!(top, on_threads(3, || linear.top_tokens::<4>(&rows, forbidden, 3)));
+        for ((row, top), &best) in scores.chunks(outputs).zip(&top).zip(&found) {
+            assert_eq!(top[0], best);
+            let mut sorted: Vec<usize> = (forbidden..outputs).collect();
+            sorted.sort_by(|&a, &b| row[b].total_cmp(&row[a])); // stable: ties stay ascending
+            for (&(token, log_prob), &expected) in top.iter().zip(&sorted) {
+                assert_eq!(token as usize, expected);
+                assert!((log_prob - best.1 - (row[expected] - row[best.0 as usize])).abs() < 1e-5);
+            }
+        }
     }
 }
 
@@ -222,6 +233,11 @@ fn of_equal_scores_the_lowest_id_is_taken_also_across_blocks() {
     let found = linear.best_tokens(&filled(&random(8, 1), 8, Input::Signed), 5, 1);
     assert_eq!(found[0].0, 5);
     assert!((found[0].1 + (1195f32).ln()).abs() < 1e-5);
+    let rows = filled(&random(8, 1), 8, Input::Signed);
+    let top = linear.top_tokens::<4>(&rows, 510, 1)[0];
+    assert_eq!(top.map(|(token, _)| token), [510, 511, 512, 513], "in two blocks");
+    let top = linear.top_tokens::<4>(&rows, outputs - 2, 1)[0];
+    assert!(top[1].1 > f32::NEG_INFINITY && top[2..].iter().all(|rest| rest.1 == f32::NEG_INFINITY));
 }
 
 const ATTENTION_SIZES: [(usize, usize, usize, usize); 6] =

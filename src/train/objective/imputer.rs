@@ -10,13 +10,13 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::{Losses, Objective, Step, flat};
+use crate::decode::ctc::{Lattice, Slot, Sum, said, slots_needed, symbols};
 use crate::model::{Memory, Network, Padded};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::train::config::SlotMask;
 use crate::train::corpus::Pair;
-use crate::train::ctc::{Lattice, Slot, Sum, said, slots_needed, symbols};
 use crate::train::masking::{Masked, mask_slots, slots_with_masks};
 use crate::{Error, Result};
 
@@ -137,7 +137,7 @@ impl Spelling {
     }
 }
 
-/// The best alignment of each target, as states (see [`crate::train::ctc`]). `logits` are those of all slots of all of
+/// The best alignment of each target, as states (see [`crate::decode::ctc`]). `logits` are those of all slots of all of
 /// them, `[slots, vocabulary]`.
 ///
 /// # Errors

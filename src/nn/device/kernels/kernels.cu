@@ -158,32 +158,46 @@ __device__ inline void attention(const T *queries, u32 query_stride, const u32 *
     }
 }
 
-// The best of the tokens `from .. to` and its log-probability among them; ties go to the lower id. A row
-// that holds a NaN has the log-probability NaN. A block for each row.
-__device__ inline void best_token(const float *logits, u32 stride, u32 from, u32 to, u32 *tokens,
-                                  float *log_probs) {
+// The `count` best of the tokens `from .. to`, best first, and their log-probabilities among these; ties go to the
+// lower id. Where there are fewer, the rest are `from` with minus infinity. A row that holds a NaN has the
+// log-probability NaN. A block for each row.
+__device__ inline void best_tokens(const float *logits, u32 stride, u32 from, u32 to, u32 count, u32 *tokens,
+                                   float *log_probs) {
     __shared__ float tops[32], scratch[32];
     __shared__ u32 places[32];
     logits += (size_t)blockIdx.x * stride;
-    float top = -INFINITY;
-    u32 place = to;
-    for (u32 i = from + threadIdx.x; i < to; i += blockDim.x)
-        if (logits[i] > top) top = logits[i], place = i;
-    for (int step = 16; step > 0; step /= 2) {
-        const float other = __shfl_xor_sync(EVERY_LANE, top, step);
-        const u32 there = __shfl_xor_sync(EVERY_LANE, place, step);
-        if (other > top || (other == top && there < place)) top = other, place = there;
-    }
-    if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = top, places[threadIdx.x / 32] = place;
-    __syncthreads();
-    for (u32 warp = 0; warp < blockDim.x / 32; ++warp)
-        if (tops[warp] > top || (tops[warp] == top && places[warp] < place)) top = tops[warp], place = places[warp];
-    float sum = 0;
-    for (u32 i = from + threadIdx.x; i < to; i += blockDim.x) sum += expf(logits[i] - top);
-    sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0) {
-        tokens[blockIdx.x] = place < to ? place : from;
-        log_probs[blockIdx.x] = -logf(sum);
+    tokens += (size_t)blockIdx.x * count, log_probs += (size_t)blockIdx.x * count;
+    float best = 0, log_sum = 0, before = INFINITY;
+    u32 place_before = to;
+    for (u32 found = 0; found < count; ++found) {
+        float top = -INFINITY;
+        u32 place = to;
+        for (u32 i = from + threadIdx.x; i < to; i += blockDim.x) {
+            const bool left = found == 0 || logits[i] < before || (logits[i] == before && i > place_before);
+            if (left && logits[i] > top) top = logits[i], place = i;
+        }
+        for (int step = 16; step > 0; step /= 2) {
+            const float other = __shfl_xor_sync(EVERY_LANE, top, step);
+            const u32 there = __shfl_xor_sync(EVERY_LANE, place, step);
+            if (other > top || (other == top && there < place)) top = other, place = there;
+        }
+        if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = top, places[threadIdx.x / 32] = place;
+        __syncthreads();
+        for (u32 warp = 0; warp < blockDim.x / 32; ++warp)
+            if (tops[warp] > top || (tops[warp] == top && places[warp] < place))
+                top = tops[warp], place = places[warp];
+        if (found == 0) {
+            float sum = 0;
+            for (u32 i = from + threadIdx.x; i < to; i += blockDim.x) sum += expf(logits[i] - top);
+            log_sum = logf(block_sum(sum, scratch));
+            best = top;
+        }
+        if (threadIdx.x == 0) {
+            tokens[found] = place < to ? place : from;
+            log_probs[found] = top - best - log_sum;
+        }
+        before = top, place_before = place;
+        __syncthreads();
     }
 }
 
@@ -249,9 +263,9 @@ OF_TYPE(float, f32)
 OF_TYPE(bf16, bf16)
 OF_TYPE(f16, f16)
 
-KERNEL(best_token_f32,
-       (const float *logits, u32 stride, u32 from, u32 to, u32 *tokens, float *log_probs),
-       best_token(logits, stride, from, to, tokens, log_probs))
+KERNEL(best_tokens_f32,
+       (const float *logits, u32 stride, u32 from, u32 to, u32 count, u32 *tokens, float *log_probs),
+       best_tokens(logits, stride, from, to, count, tokens, log_probs))
 KERNEL(length_classes_f32,
        (const float *states, const u32 *starts, const float *weights, const float *bias, float *log_probs,
         u32 width, u32 classes),
