@@ -25,6 +25,7 @@ pub mod ema;
 pub mod evaluate;
 pub mod fairseq;
 mod initial;
+pub mod interpolate;
 pub mod lexicon;
 pub mod log;
 pub mod marian;

@@ -71,6 +71,22 @@ pub struct CalibrateArgs {
     pub output: PathBuf,
 }
 
+#[derive(Args)]
+pub struct InterpolateArgs {
+    /// Text, a sentence a line, plain or gzip
+    #[arg(long)]
+    pub source: PathBuf,
+    /// What people made of it, line by line
+    #[arg(long)]
+    pub reference: PathBuf,
+    /// What a model made of it (`tutti translate`), line by line; give several
+    #[arg(long = "candidate", required = true)]
+    pub candidates: Vec<PathBuf>,
+    /// Folder that gets train.source, train.target and manifest.json
+    #[arg(long)]
+    pub output: PathBuf,
+}
+
 #[derive(Subcommand)]
 pub enum ImportFrom {
     /// A CMLM, CMLMC or DiMS checkpoint of fairseq

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, anyhow, bail};
 use arguments::{
     AverageArgs, Averaged, BenchArgs, CalibrateArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom,
-    ReportArgs, RunArgs, ShortlistArgs, StageArgs,
+    InterpolateArgs, ReportArgs, RunArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
 use tutti::model::Bundle;
@@ -25,6 +25,7 @@ use tutti::train::cmlm;
 use tutti::train::config::Config;
 use tutti::train::dims;
 use tutti::train::distill::{self, Manifest};
+use tutti::train::interpolate::{Interpolate, interpolate};
 use tutti::train::run::End;
 use tutti::train::{fairseq, lexicon, parallel, pipeline, vocabulary};
 
@@ -46,6 +47,8 @@ enum Command {
     Ar(StageArgs),
     /// Translate the training text with the autoregressive teacher; goes on where it was stopped
     Distill(DistillArgs),
+    /// Of several translations of a text choose for each line the one nearest to what people wrote
+    Interpolate(InterpolateArgs),
     /// Train a parallel model (CMLM, CMLMC or Imputer); goes on from the last checkpoint in the output folder
     Cmlm(StageArgs),
     /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
@@ -85,6 +88,7 @@ fn main() -> Result<ExitCode> {
         Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
         Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => done(average_bundle(&args)),
+        Command::Interpolate(args) => done(interpolate_texts(args)),
         Command::Calibrate(args) => done(calibrate_bundle(&args)),
         Command::Import(ImportFrom::Fairseq(args)) => done(import_fairseq(args)),
         Command::Bench(args) => done(bench_updates(&args)),
@@ -175,6 +179,16 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
     }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
     eprintln!("{}: mean of {}", args.output.display(), names.join(", "));
+    Ok(())
+}
+
+fn interpolate_texts(args: InterpolateArgs) -> Result<()> {
+    let InterpolateArgs { source, reference, candidates, output } = args;
+    let chosen = interpolate(&Interpolate { source, reference, candidates, output: output.clone() })?;
+    for candidate in &chosen.candidates {
+        eprintln!("{}: {} lines", candidate.text.path.display(), candidate.chosen);
+    }
+    eprintln!("done: {}, {} pairs, {} lines left out", output.display(), chosen.kept, chosen.dropped);
     Ok(())
 }
 

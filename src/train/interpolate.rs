@@ -1,0 +1,195 @@
+//! `train interpolate`: of several translations of a training sentence the one that is most like what a person wrote
+//! (sequence-level interpolation, Kim and Rush 2016). Such text is as regular as that of sequence-level distillation,
+//! for a model wrote it, and nearer to the data.
+//!
+//! Whose translations they are does not matter: a model at several steps (`tutti translate`), several models, the
+//! candidates of a beam.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::corpus::{read_lines, require_equal_counts};
+use crate::eval::ChrfStats;
+use crate::{Error, Result, files};
+
+/// Texts of as many lines each, plain or gzip.
+#[derive(Clone, Debug)]
+pub struct Interpolate {
+    pub source: PathBuf,
+    /// What people made of it.
+    pub reference: PathBuf,
+    /// Translations, each of the whole source.
+    pub candidates: Vec<PathBuf>,
+    /// The folder that gets the pairs.
+    pub output: PathBuf,
+}
+
+/// What was chosen: `manifest.json` beside the pairs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Chosen {
+    pub source: Text,
+    pub reference: Text,
+    pub candidates: Vec<Candidate>,
+    /// Pairs written.
+    pub kept: usize,
+    /// Lines of which the source, the reference or all candidates are empty.
+    pub dropped: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Text {
+    pub path: PathBuf,
+    /// SHA-256.
+    pub checksum: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    #[serde(flatten)]
+    pub text: Text,
+    /// Lines in which it was the nearest to the reference.
+    pub chosen: usize,
+}
+
+/// Within the folder: the sources, and what was chosen for each.
+pub const SOURCE: &str = "train.source";
+pub const TARGET: &str = "train.target";
+const MANIFEST: &str = "manifest.json";
+
+/// Chooses for each line the candidate of the highest sentence chrF; of equal ones the first named. The folder is written
+/// whole or not at all.
+///
+/// # Errors
+/// [`Error::Config`] without candidates, where nothing is kept and for a folder that holds something else; [`Error::Data`] for texts of unequal length or a line
+/// that is not UTF-8; [`Error::Io`].
+pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
+    let Interpolate { source, reference, candidates, output } = options;
+    if candidates.is_empty() {
+        return Err(Error::Config(
+            "no candidate is named; give at least one translation of the source".into(),
+        ));
+    }
+    if output.exists() && !output.join(MANIFEST).is_file() {
+        let reason =
+            format!("{} is there and nothing that this command wrote; choose another", output.display());
+        return Err(Error::Config(reason));
+    }
+    let sources = read_lines(source)?;
+    let read = |path: &PathBuf| {
+        let lines = read_lines(path)?;
+        require_equal_counts((source, sources.len()), (path, lines.len()))?;
+        Ok(lines)
+    };
+    let references = read(reference)?;
+    let translations = candidates.iter().map(read).collect::<Result<Vec<_>>>()?;
+
+    let choose = |line: usize| {
+        let (source, reference) = (sources[line].trim(), references[line].trim());
+        if source.is_empty() || reference.is_empty() {
+            return None;
+        }
+        let of_line = translations.iter().map(|lines| lines[line].trim()).enumerate();
+        let scored = of_line
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(i, text)| (i, text, ChrfStats::of(text, reference).score()));
+        scored.reduce(|best, other| if other.2 > best.2 { other } else { best }).map(|(i, text, _)| (i, text))
+    };
+    let chosen: Vec<Option<(usize, &str)>> = (0..sources.len()).into_par_iter().map(choose).collect();
+
+    let mut texts = [String::new(), String::new()];
+    let mut counts = vec![0; candidates.len()];
+    for (line, (candidate, translation)) in chosen.iter().enumerate().filter_map(|(i, c)| c.map(|c| (i, c))) {
+        for (text, line) in texts.iter_mut().zip([sources[line].trim(), translation]) {
+            text.extend([line, "\n"]);
+        }
+        counts[candidate] += 1;
+    }
+    let kept = counts.iter().sum();
+    if kept == 0 {
+        let reason = format!("no line of {} has a source, a reference and a candidate", source.display());
+        return Err(Error::Config(reason));
+    }
+    let text = |path: &Path| -> Result<Text> {
+        Ok(Text { path: path.to_path_buf(), checksum: files::checksum(path)? })
+    };
+    let candidates = candidates
+        .iter()
+        .zip(counts)
+        .map(|(path, chosen)| -> Result<Candidate> { Ok(Candidate { text: text(path)?, chosen }) });
+    let manifest = Chosen {
+        source: text(source)?,
+        reference: text(reference)?,
+        candidates: candidates.collect::<Result<_>>()?,
+        kept,
+        dropped: sources.len() - kept,
+    };
+    let json = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Config(e.to_string()))?;
+    files::replace_folder(output, |folder| {
+        files::write(&folder.join(SOURCE), texts[0].as_bytes())?;
+        files::write(&folder.join(TARGET), texts[1].as_bytes())?;
+        files::write(&folder.join(MANIFEST), &json)
+    })?;
+    Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(folder: &Path, texts: &[&str]) -> Interpolate {
+        let paths: Vec<PathBuf> = texts
+            .iter()
+            .enumerate()
+            .map(|(i, text)| {
+                let path = folder.join(format!("text{i}"));
+                std::fs::write(&path, text).unwrap();
+                path
+            })
+            .collect();
+        Interpolate {
+            source: paths[0].clone(),
+            reference: paths[1].clone(),
+            candidates: paths[2..].to_vec(),
+            output: folder.join("chosen"),
+        }
+    }
+
+    #[test]
+    fn each_line_gets_the_candidate_nearest_to_its_reference_and_ties_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(
+            dir.path(),
+            &[
+                "Good morning.\nThe dog sleeps.\nYes.\n\nNo.\n",
+                "Guten Morgen.\nDer Hund schläft.\nJa.\nLeer.\nNein.\n",
+                "Morgen.\nDer Hund schläft.\nJa.\nx\n\n",
+                "Guten Morgen!\nDie Katze schläft.\nJa.\nx\n \n",
+            ],
+        );
+        let chosen = interpolate(&options).unwrap();
+        let text = |name| std::fs::read_to_string(options.output.join(name)).unwrap();
+        assert_eq!(text(SOURCE), "Good morning.\nThe dog sleeps.\nYes.\n");
+        assert_eq!(text(TARGET), "Guten Morgen!\nDer Hund schläft.\nJa.\n");
+        assert_eq!(chosen.candidates.iter().map(|c| c.chosen).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!((chosen.kept, chosen.dropped), (3, 2));
+        assert!(text(MANIFEST).contains(&files::checksum(&options.reference).unwrap()));
+    }
+
+    #[test]
+    fn texts_that_do_not_belong_together_are_named_and_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let short = options(dir.path(), &["a\nb\n", "a\nb\n", "a\n"]);
+        let error = interpolate(&short).unwrap_err().to_string();
+        assert!(error.contains("text2:2") && error.contains("has 2"), "{error}");
+        let none = options(dir.path(), &["a\n", "\n", "b\n"]);
+        assert!(interpolate(&none).unwrap_err().to_string().contains("text0"));
+        let error = interpolate(&Interpolate { candidates: Vec::new(), ..none.clone() }).unwrap_err();
+        assert!(error.to_string().contains("candidate"), "{error}");
+        assert!(!none.output.exists());
+        let mine =
+            Interpolate { output: dir.path().to_path_buf(), ..options(dir.path(), &["a\n", "b\n", "b\n"]) };
+        assert!(interpolate(&mine).unwrap_err().to_string().contains("choose another"));
+    }
+}
