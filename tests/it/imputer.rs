@@ -125,7 +125,7 @@ fn an_imputer_and_a_cmlmc_at_once_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answers_with_it() {
     let toy = Toy::new();
-    let settings = format!("updates = 500\ndropout = 0.0\n{IMPUTER}");
+    let settings = format!("updates = 700\ndropout = 0.0\n{IMPUTER}");
     train(&toy.config("learnt", &settings));
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     assert_eq!(bundle.config.architecture, Architecture::Imputer);
