@@ -62,8 +62,8 @@ const MANIFEST: &str = "manifest.json";
 /// whole or not at all.
 ///
 /// # Errors
-/// [`Error::Config`] without candidates, where nothing is kept and for a folder that holds something else; [`Error::Data`] for texts of unequal length or a line
-/// that is not UTF-8; [`Error::Io`].
+/// [`Error::Config`] without candidates, where nothing is kept and for a folder that holds something else;
+/// [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
 pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
     let Interpolate { source, reference, candidates, output } = options;
     if candidates.is_empty() {
@@ -71,7 +71,8 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
             "no candidate is named; give at least one translation of the source".into(),
         ));
     }
-    if output.exists() && !output.join(MANIFEST).is_file() {
+    // The folder of another command has a manifest, too.
+    if output.exists() && !output.join(TARGET).is_file() {
         let reason =
             format!("{} is there and nothing that this command wrote; choose another", output.display());
         return Err(Error::Config(reason));
@@ -190,6 +191,8 @@ mod tests {
         assert!(!none.output.exists());
         let mine =
             Interpolate { output: dir.path().to_path_buf(), ..options(dir.path(), &["a\n", "b\n", "b\n"]) };
+        std::fs::write(mine.output.join(MANIFEST), "of distilled text").unwrap();
         assert!(interpolate(&mine).unwrap_err().to_string().contains("choose another"));
+        assert!(mine.reference.exists(), "what was there is there");
     }
 }
