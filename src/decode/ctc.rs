@@ -7,14 +7,14 @@
 //! blank between different tokens. A slot may be *pinned* to a state: it is revealed, costs nothing and no path
 //! goes around it (Imputer, Saharia et al. 2020). Pure: scores in, sums and paths out.
 
-/// Target of one sentence with what its slots say of it.
+/// The states of one sentence's target with what its slots say of each.
 pub struct Lattice<'a> {
-    /// `y1..yL`, without bos and eos.
-    target: &'a [u32],
     /// For each slot the log-probability of every symbol of [`symbols`], or the state that it is pinned to.
     slots: Vec<Slot<'a>>,
     /// For each state its place among the symbols.
     symbol_of: Vec<usize>,
+    /// For each state how far in front of it a path may come from: 0, 1, or 2 where it leaves out a blank.
+    reach: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,27 +47,32 @@ pub fn slots_needed(target: &[u32]) -> usize {
 }
 
 impl<'a> Lattice<'a> {
-    /// `symbols` are those of the target ([`symbols`]), and the width of every free slot's scores.
-    pub fn new(target: &'a [u32], symbols: &[u32], slots: Vec<Slot<'a>>) -> Self {
+    /// `target` is `y1..yL`, without bos and eos; `symbols` are those of it ([`symbols`]), and the width of every free slot's scores.
+    pub fn new(target: &[u32], symbols: &[u32], slots: Vec<Slot<'a>>) -> Self {
+        let states = 2 * target.len() + 1;
         let of_token = |token: &u32| symbols[1..].binary_search(token).map_or(0, |place| place + 1);
-        let token = |state: usize| if state.is_multiple_of(2) { 0 } else { of_token(&target[state / 2]) };
-        Self { target, slots, symbol_of: (0..=2 * target.len()).map(token).collect() }
+        let symbol = |state: usize| if state.is_multiple_of(2) { 0 } else { of_token(&target[state / 2]) };
+        let reach = |state: usize| {
+            let leaves_out_blank = !state.is_multiple_of(2) && state > 1;
+            let differs = || target[state / 2] != target[state / 2 - 1];
+            if leaves_out_blank && differs() { 2 } else { state.min(1) }
+        };
+        Self { slots, symbol_of: (0..states).map(symbol).collect(), reach: (0..states).map(reach).collect() }
     }
 
     fn states(&self) -> usize {
         self.symbol_of.len()
     }
 
-    /// The states from which a path may come to `state`, or to which it may go where `forth` is set: itself first.
-    fn neighbours(&self, state: usize, forth: bool) -> impl Iterator<Item = usize> {
-        let target = self.target;
-        let step = move |by: usize| if forth { Some(state + by) } else { state.checked_sub(by) };
-        let states = self.states();
-        (0..3).filter_map(step).filter(move |&other| {
-            let leaves_out_blank = !state.is_multiple_of(2) && other < states;
-            let skips = state.abs_diff(other) == 2;
-            other < states && (!skips || leaves_out_blank && target[state / 2] != target[other / 2])
-        })
+    /// The states from which a path may come to `state`: itself first.
+    fn before(&self, state: usize) -> impl Iterator<Item = usize> + use<> {
+        (state - self.reach[state]..=state).rev()
+    }
+
+    /// The states to which a path may go from `state`: itself first.
+    fn behind(&self, state: usize) -> impl Iterator<Item = usize> {
+        let reach = &self.reach[state..];
+        (0..reach.len().min(3)).filter(|&by| reach[by] >= by).map(move |by| state + by)
     }
 
     /// ln of what a slot gives for a state.
@@ -94,9 +99,7 @@ impl<'a> Lattice<'a> {
                 let before = match slot.checked_sub(1) {
                     None if state < 2 => 0.0,
                     None => continue,
-                    Some(before) => {
-                        log_sum(self.neighbours(state, false).map(|s| forward[before * states + s]))
-                    }
+                    Some(before) => log_sum(self.before(state).map(|s| forward[before * states + s])),
                 };
                 forward[slot * states + state] = before + self.score(slot, state);
             }
@@ -105,9 +108,7 @@ impl<'a> Lattice<'a> {
             for state in 0..states {
                 backward[slot * states + state] = if slot + 1 < slots {
                     let next = (slot + 1) * states;
-                    log_sum(
-                        self.neighbours(state, true).map(|s| backward[next + s] + self.score(slot + 1, s)),
-                    )
+                    log_sum(self.behind(state).map(|s| backward[next + s] + self.score(slot + 1, s)))
                 } else if state + 2 >= states {
                     0.0
                 } else {
@@ -146,7 +147,7 @@ impl<'a> Lattice<'a> {
                     None if state < 2 => Some((0.0, 0)),
                     None => None,
                     Some(before) => self
-                        .neighbours(state, false)
+                        .before(state)
                         .map(|s| (best[before * states + s], s))
                         .reduce(|a, b| if b.0 > a.0 { b } else { a }),
                 };

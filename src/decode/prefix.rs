@@ -4,10 +4,15 @@
 //! A word that may stand in either of two slots has half a probability in each, and the blank may win in both; with
 //! their sum the word wins.
 
+use std::iter;
+
 use super::ctc::{Lattice, Slot, said, symbols};
 
 /// Translations that are kept from slot to slot. More gain nothing (config/train/README.md).
 const WIDTH: usize = 4;
+
+/// ln 1/2, and a little for rounding.
+const HALF: f32 = -0.69;
 
 /// What a slot may say and the log-probability of each; of a slot that is written, its token and 0. What is left
 /// out is impossible. No token stands there twice.
@@ -17,7 +22,16 @@ pub type Choices = Vec<(u32, f32)>;
 /// that reading the slots ([`super::slots::meant`]) says the translation. Deterministic; of equal ones that which was
 /// likelier a slot before.
 pub fn likeliest_filling(slots: &[Choices], blank: u32) -> Vec<(u32, f32)> {
+    let surest: Vec<_> =
+        slots.iter().map(|slot| best_of(slot).unwrap_or((blank, f32::NEG_INFINITY))).collect();
+    // More than half of all fillings: nothing else can be as likely.
+    if surest.iter().map(|&(_, log_prob)| log_prob).sum::<f32>() > HALF {
+        return surest;
+    }
     let translation = likeliest_translation(slots, blank);
+    if says(&surest, &translation, blank) {
+        return surest;
+    }
     let symbols = symbols(&translation, blank);
     let score = |slot: &Choices, symbol: u32| {
         slot.iter().find(|&&(token, _)| token == symbol).map_or(f32::NEG_INFINITY, |&(_, log_prob)| log_prob)
@@ -26,11 +40,17 @@ pub fn likeliest_filling(slots: &[Choices], blank: u32) -> Vec<(u32, f32)> {
         slots.iter().map(|slot| symbols.iter().map(|&symbol| score(slot, symbol)).collect()).collect();
     let free = scores.iter().map(|scores| Slot::Free(scores)).collect();
     let Some(path) = Lattice::new(&translation, &symbols, free).best_path() else {
-        // Nothing is possible: what each slot says for itself.
-        return slots.iter().map(|slot| best_of(slot).unwrap_or((blank, f32::NEG_INFINITY))).collect();
+        return surest; // nothing is possible
     };
     let filled = path.into_iter().map(|state| said(state, &translation, blank));
     slots.iter().zip(filled).map(|(slot, token)| (token, score(slot, token))).collect()
+}
+
+fn says(filling: &[(u32, f32)], translation: &[u32], blank: u32) -> bool {
+    let tokens = filling.iter().map(|&(token, _)| token);
+    let before = iter::once(blank).chain(tokens.clone());
+    let words = tokens.zip(before).filter(|&(token, before)| token != blank && token != before);
+    words.map(|(token, _)| token).eq(translation.iter().copied())
 }
 
 fn best_of(slot: &Choices) -> Option<(u32, f32)> {
@@ -89,48 +109,53 @@ struct Prefix {
     blank: f32,
     /// Of those that end with its last token.
     word: f32,
+    /// Their sum, once both are known.
+    all: f32,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum At {
     Known(usize),
     /// A token more than a known one.
     New(usize, u32),
 }
 
-impl Prefix {
-    fn all(&self) -> f32 {
-        log_add(self.blank, self.word)
-    }
-}
-
 fn likeliest_translation(slots: &[Choices], blank: u32) -> Vec<u32> {
     let mut tree = Tree::new();
-    let mut beam = vec![(ROOT, Prefix { at: At::Known(ROOT), blank: 0.0, word: f32::NEG_INFINITY })];
+    let impossible = f32::NEG_INFINITY;
+    let mut beam = vec![(ROOT, Prefix { at: At::Known(ROOT), blank: 0.0, word: impossible, all: 0.0 })];
     for slot in slots {
-        let silent =
-            slot.iter().find(|choice| choice.0 == blank).map_or(f32::NEG_INFINITY, |choice| choice.1);
+        let silent = slot.iter().find(|choice| choice.0 == blank).map_or(impossible, |choice| choice.1);
         let words = || slot.iter().copied().filter(|&(token, _)| token != blank);
         let mut next: Vec<Prefix> = Vec::with_capacity(beam.len() * (slot.len() + 1));
         for &(node, prefix) in &beam {
             let again = words().find(|&(token, _)| tree.last(node) == Some(token));
-            let word = again.map_or(f32::NEG_INFINITY, |(_, log_prob)| prefix.word + log_prob);
-            next.push(Prefix { at: At::Known(node), blank: prefix.all() + silent, word });
+            let word = again.map_or(impossible, |(_, log_prob)| prefix.word + log_prob);
+            next.push(Prefix { at: At::Known(node), blank: prefix.all + silent, word, all: impossible });
         }
+        // What the last of them has at least, where no more are kept.
+        let least = next.iter().map(|kept| log_add(kept.blank, kept.word)).reduce(f32::min);
+        let floor = least.filter(|_| next.len() == WIDTH).unwrap_or(impossible);
         for &(node, prefix) in &beam {
             for (token, log_prob) in words() {
                 // What is meant twice a blank sets apart.
-                let before = if tree.last(node) == Some(token) { prefix.blank } else { prefix.all() };
-                let at = tree.child(node, token).map_or(At::New(node, token), At::Known);
+                let before = if tree.last(node) == Some(token) { prefix.blank } else { prefix.all };
                 let word = before + log_prob;
-                match next[..beam.len()].iter_mut().find(|kept| kept.at == at) {
-                    Some(kept) => kept.word = log_add(kept.word, word),
-                    None => next.push(Prefix { at, blank: f32::NEG_INFINITY, word }),
+                let child = tree.child(node, token);
+                let kept = child.and_then(|child| beam.iter().position(|&(kept, _)| kept == child));
+                match kept {
+                    Some(kept) => next[kept].word = log_add(next[kept].word, word),
+                    None if word <= floor => {}
+                    None => {
+                        let at = child.map_or(At::New(node, token), At::Known);
+                        next.push(Prefix { at, blank: impossible, word, all: impossible });
+                    }
                 }
             }
         }
-        next.retain(|prefix| prefix.all() > f32::NEG_INFINITY);
-        next.sort_by(|a, b| b.all().total_cmp(&a.all())); // stable
+        next.iter_mut().for_each(|prefix| prefix.all = log_add(prefix.blank, prefix.word));
+        next.retain(|prefix| prefix.all > impossible);
+        next.sort_by(|a, b| b.all.total_cmp(&a.all)); // stable
         next.truncate(WIDTH);
         beam.clear();
         for prefix in next {
@@ -211,7 +236,11 @@ mod tests {
 
     fn slots() -> impl Strategy<Value = Vec<Choices>> {
         let choices = prop::collection::btree_map(prop_oneof![Just(BLANK), 10u32..13], -4.0f32..0.0, 1..4);
-        prop::collection::vec(choices.prop_map(|choices| choices.into_iter().collect()), 0..6)
+        let log_probs = choices.prop_map(|choices| {
+            let all = choices.values().copied().reduce(log_add).unwrap_or(0.0);
+            choices.into_iter().map(|(token, log_prob)| (token, log_prob - all)).collect()
+        });
+        prop::collection::vec(log_probs, 0..6)
     }
 
     proptest! {

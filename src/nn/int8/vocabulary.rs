@@ -12,17 +12,21 @@ use super::{Buffer, PackedLinear, Rows};
 /// Panels of a block: its scores for a tile of rows fit the first cache.
 const BLOCK: usize = 16;
 
-/// What is known of a row after some block: the largest scores, falling, with their tokens, and the sum of
-/// exponentials relative to the first.
+/// Of the scores of a block for a row: the largest, and the sum of exponentials relative to it.
 #[derive(Clone, Copy, Debug)]
-struct Best<const N: usize> {
-    tops: [(u32, f32); N],
+struct Mass {
+    peak: f32,
     sum: f32,
 }
 
-impl<const N: usize> Best<N> {
-    const NONE: Self = Self { tops: [(0, f32::NEG_INFINITY); N], sum: 0.0 };
-}
+/// The best N of the scores seen so far, falling, with their tokens. Of equal scores those that were seen first.
+type Top<const N: usize> = [(u32, f32); N];
+
+const NONE: (u32, f32) = (0, f32::NEG_INFINITY);
+
+/// Of the threads that share a vocabulary, each takes so many runs of blocks: the fewer, the sooner a block has
+/// nothing better than what was seen before it; the more, the less one thread waits for another.
+const RUNS: usize = 2;
 
 thread_local! {
     /// Kept between calls, taken while in use.
@@ -52,7 +56,7 @@ impl PackedLinear {
         if count == 0 {
             return Vec::new();
         }
-        let block = |index: usize, best: &mut [Best<N>]| {
+        let block = |index: usize, masses: &mut [Mass], tops: &mut [Top<N>]| {
             let panels = index * BLOCK..panels.min((index + 1) * BLOCK);
             let first = panels.start * PANEL;
             let columns = forbidden.saturating_sub(first)..(self.outputs() - first).min(panels.len() * PANEL);
@@ -61,54 +65,66 @@ impl PackedLinear {
                 let width = panels.len() * PANEL;
                 let scores = buffer.take(height * width);
                 self.tile(rows, (row, height), panels.clone(), scores);
-                for (best, scores) in best[row..].iter_mut().zip(scores.chunks_exact_mut(width)) {
+                let rows = masses[row..].iter_mut().zip(&mut tops[row..]);
+                for ((mass, top), scores) in rows.zip(scores.chunks_exact_mut(width)) {
                     let scores = scores.get_mut(columns.clone()).unwrap_or_default();
-                    *best = pulp::Arch::new().dispatch(BestOf { scores, first: first + columns.start });
+                    *mass = pulp::Arch::new().dispatch(BestOf { scores, first: first + columns.start, top });
                 }
             }
             SCORES.set(buffer);
         };
-        // Of each block, each row.
-        let mut parts = vec![Best::NONE; panels.div_ceil(BLOCK) * count];
+        let blocks = panels.div_ceil(BLOCK);
+        let run = if threads == 1 { blocks } else { blocks.div_ceil(threads * RUNS) };
+        // Of each block, each row; of each run of blocks, each row.
+        let mut masses = vec![Mass { peak: f32::NEG_INFINITY, sum: 0.0 }; blocks * count];
+        let mut tops = vec![[NONE; N]; blocks.div_ceil(run) * count];
+        let one_run = |(index, (masses, top)): (usize, (&mut [Mass], &mut [Top<N>]))| {
+            for (block_of_run, masses) in masses.chunks_exact_mut(count).enumerate() {
+                block(index * run + block_of_run, masses, top);
+            }
+        };
         if threads == 1 {
-            parts.chunks_exact_mut(count).enumerate().for_each(|(index, best)| block(index, best));
+            one_run((0, (&mut masses, &mut tops)));
         } else {
-            let parts = parts.par_chunks_exact_mut(count).with_max_len(1).enumerate();
-            parts.for_each(|(index, best)| block(index, best));
+            let runs = masses.par_chunks_mut(run * count).zip(tops.par_chunks_exact_mut(count));
+            runs.with_max_len(1).enumerate().for_each(one_run);
         }
-        (0..count).map(|row| merge(parts[row..].iter().step_by(count))).collect()
+        let row =
+            |row| log_probs(merge(tops[row..].iter().step_by(count)), masses[row..].iter().step_by(count));
+        (0..count).map(row).collect()
     }
 }
 
-/// Finds the best of the scores of the tokens from `first` on, and forgets each that it has found. A type of its own,
-/// not a closure, so that it is inlined into the dispatch.
+/// Puts the scores of the tokens from `first` on among the best that were seen before. Looks no further than they are
+/// better than the last of these, and forgets each that it has found. A type of its own, not a closure, so that
+/// it is inlined into the dispatch.
 struct BestOf<'a, const N: usize> {
     scores: &'a mut [f32],
     first: usize,
+    top: &'a mut Top<N>,
 }
 
 impl<const N: usize> pulp::NullaryFnOnce for BestOf<'_, N> {
-    type Output = Best<N>;
+    type Output = Mass;
 
     #[inline(always)]
-    fn call(self) -> Best<N> {
-        let Self { scores, first } = self;
-        let mut best = Best::NONE;
-        for found in 0..N {
-            let top = max(scores);
-            if top == f32::NEG_INFINITY {
+    fn call(self) -> Mass {
+        let Self { scores, first, top } = self;
+        let peak = max(scores);
+        let mass = Mass { peak, sum: if peak == f32::NEG_INFINITY { 0.0 } else { sum_of_exp(scores, peak) } };
+        let mut best = peak;
+        for found in 1..=N {
+            if best <= top[N - 1].1 {
                 break;
             }
-            if found == 0 {
-                best.sum = sum_of_exp(scores, top);
-            }
-            let at = position(scores, top);
-            best.tops[found] = ((first + at) as u32, top);
-            if found + 1 < N {
+            let at = position(scores, best);
+            insert(top, ((first + at) as u32, best));
+            if found < N {
                 scores[at] = f32::NEG_INFINITY;
+                best = max(scores);
             }
         }
-        best
+        mass
     }
 }
 
@@ -123,18 +139,26 @@ fn position(values: &[f32], value: f32) -> usize {
     start + within.unwrap_or(0)
 }
 
-/// In the order of the blocks: the first of equal scores stays in front.
-fn merge<'a, const N: usize>(parts: impl Iterator<Item = &'a Best<N>> + Clone) -> [(u32, f32); N] {
-    let mut best = Best::<N>::NONE.tops;
-    for &(token, score) in parts.clone().flat_map(|part| &part.tops) {
-        let at = best.partition_point(|&(_, better)| better >= score);
-        if at < N && score > f32::NEG_INFINITY {
-            best[at..].rotate_right(1);
-            best[at] = (token, score);
-        }
+/// One of the best N where it is better than the last of them, behind all that are as good.
+#[inline(always)]
+fn insert<const N: usize>(top: &mut Top<N>, found: (u32, f32)) {
+    let at = top.partition_point(|&(_, better)| better >= found.1);
+    if at < N {
+        top[at..].rotate_right(1);
+        top[at] = found;
     }
-    let top = best[0].1;
-    let sum: f32 = parts.map(|part| part.sum * (part.tops[0].1 - top).exp()).sum();
+}
+
+/// In the order of the runs: the first of equal scores stays in front.
+fn merge<'a, const N: usize>(runs: impl Iterator<Item = &'a Top<N>>) -> Top<N> {
+    let mut top = [NONE; N];
+    runs.flatten().for_each(|&found| insert(&mut top, found));
+    top
+}
+
+fn log_probs<'a, const N: usize>(top: Top<N>, blocks: impl Iterator<Item = &'a Mass>) -> [(u32, f32); N] {
+    let peak = top[0].1;
+    let sum: f32 = blocks.map(|block| block.sum * (block.peak - peak).exp()).sum();
     let log_sum = sum.ln();
-    best.map(|(token, score)| (token, score - top - log_sum))
+    top.map(|(token, score)| (token, score - peak - log_sum))
 }
