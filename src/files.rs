@@ -70,6 +70,15 @@ pub fn checksum(path: &Path) -> Result<String> {
     }
 }
 
+/// SHA-256 of the checksums of files, one after the other, in hex.
+///
+/// # Errors
+/// As [`checksum`].
+pub fn checksum_of_all(paths: impl IntoIterator<Item = PathBuf>) -> Result<String> {
+    let parts = paths.into_iter().map(|path| checksum(&path)).collect::<Result<Vec<_>>>()?;
+    Ok(digest(parts.concat().as_bytes()))
+}
+
 /// SHA-256 of bytes, in hex.
 pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

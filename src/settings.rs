@@ -287,12 +287,11 @@ fn set_by_kubernetes(name: &str) -> bool {
     name == "TUTTI_PORT" || name.starts_with("TUTTI_PORT_") || name.starts_with("TUTTI_SERVICE_")
 }
 
-/// Numbers become numbers, everything else stays text.
+/// Numbers become numbers, `true` and `false` what they say, everything else stays text.
 fn parse(value: &str) -> Value {
-    match value.parse::<u64>() {
-        Ok(number) => Value::from(number),
-        Err(_) => Value::from(value),
-    }
+    let number = value.parse::<u64>().map(Value::from);
+    let truth = value.parse::<bool>().map(Value::from);
+    number.or(truth).unwrap_or_else(|_| Value::from(value))
 }
 
 /// The first error of figment's chain, with the key it is about.
@@ -302,101 +301,4 @@ fn tell(error: figment::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
-        of.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
-    }
-
-    fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("server.toml");
-        std::fs::write(&path, file).unwrap();
-        Settings::load(Some(&path), pairs(environment), pairs(flags))
-    }
-
-    fn refusal(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
-        load(file, environment, flags).expect_err("must be refused").to_string()
-    }
-
-    #[test]
-    fn the_documented_file_says_the_defaults() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/server.toml");
-        let documented = Settings::load(Some(&path), [], []).unwrap();
-        assert_eq!(documented.to_toml(), Settings::load(None, [], []).unwrap().to_toml());
-        let text = std::fs::read_to_string(path).unwrap();
-        for line in toml::to_string(&Raw::default()).unwrap().lines() {
-            assert!(text.lines().any(|l| l == line), "config/server.toml lacks the line {line:?}");
-        }
-    }
-
-    #[test]
-    fn flags_beat_the_environment_and_the_environment_beats_the_file() {
-        let settings = load(
-            "max_texts = 1\nmax_body_bytes = 1\nmax_steps = 1",
-            &[("TUTTI_MAX_TEXTS", "2"), ("TUTTI_MAX_BODY_BYTES", "2"), ("HOME", "/")],
-            &[("max_texts", "3")],
-        )
-        .unwrap();
-        assert_eq!(settings.http.max_texts, 3);
-        assert_eq!(settings.http.max_body_bytes, 2);
-        assert_eq!(settings.http.max_steps, Steps::ONE);
-    }
-
-    #[test]
-    fn a_misspelt_key_is_refused_by_name_wherever_it_stands() {
-        for message in [
-            refusal("lissten = \"x\"", &[], &[]),
-            refusal("", &[("TUTTI_LISSTEN", "x")], &[]),
-            refusal("", &[], &[("lissten", "x")]),
-        ] {
-            assert!(message.contains("lissten"), "{message}");
-        }
-    }
-
-    #[test]
-    fn what_containers_and_kubernetes_set_changes_nothing() {
-        let settings = load(
-            "",
-            &[
-                ("PORT", "9"),
-                ("HOSTNAME", "pod-1"),
-                ("TUTTI_PORT", "tcp://10.0.0.1:80"),
-                ("TUTTI_SERVICE_HOST", "10.0.0.1"),
-                ("TUTTI_PORT_80_TCP_ADDR", "10.0.0.1"),
-            ],
-            &[],
-        )
-        .unwrap();
-        assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
-    }
-
-    #[test]
-    fn a_value_that_does_not_hold_is_refused_with_its_key() {
-        for (key, value) in [
-            ("listen", "nowhere"),
-            ("max_texts", "0"),
-            ("max_texts", "many"),
-            ("max_steps", "0"),
-            ("max_steps", "300"),
-            ("default_length_beam", "11"),
-            ("device", "gpu"),
-            ("dtype", "int8"),
-            ("log_format", "xml"),
-            ("log", "tutti=loud"),
-            ("drain_timeout_ms", "-1"),
-        ] {
-            let message = refusal("", &[], &[(key, value)]);
-            assert!(message.contains(key), "{key}={value}: {message}");
-        }
-    }
-
-    #[test]
-    fn what_the_log_shows_can_be_read_back() {
-        let settings = load("", &[], &[("listen", "[::1]:1"), ("log_format", "json")]).unwrap();
-        let again = load(&settings.to_toml(), &[], &[]).unwrap();
-        assert_eq!(again.to_toml(), settings.to_toml());
-        assert_eq!(again.log_format, LogFormat::Json);
-    }
-}
+mod tests;

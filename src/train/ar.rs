@@ -37,7 +37,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let train = config.ar.clone().unwrap_or_default().train(&config.train);
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
-    let shape = plain_shape(config, &tokenizer)?;
+    let shape = plain_shape(config, tokenizer.vocab_size())?;
     let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
     together(&devices, |seat| go(config, &texts, &seat, stop))
 }
@@ -48,7 +48,7 @@ fn go(config: &Config, texts: &Texts, seat: &Seat, stop: &AtomicBool) -> Result<
     let settings = config.ar.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
     let backend = Backend::of_tensors(seat.device())?;
-    let shape = plain_shape(config, tokenizer)?;
+    let shape = plain_shape(config, tokenizer.vocab_size())?;
     let stage = Stage {
         schedule: train.schedule(),
         output: output.clone(),
@@ -79,7 +79,8 @@ fn go(config: &Config, texts: &Texts, seat: &Seat, stop: &AtomicBool) -> Result<
 
 fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path: &Path) -> Result<()> {
     let data = &config.data;
-    let (shape, weights) = trimmed(plain_shape(config, tokenizer)?, weights, data.max_tokens_per_sentence)?;
+    let (shape, weights) =
+        trimmed(plain_shape(config, tokenizer.vocab_size())?, weights, data.max_tokens_per_sentence)?;
     let model = ModelConfig {
         architecture: Architecture::Ar,
         ..ModelConfig::new(shape, &data.source_lang, &data.target_lang)

@@ -87,13 +87,11 @@ pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Re
         true => String::from_utf8_lossy(&read(Bundle::CARD)?).into_owned(),
         false => String::new(),
     };
+    let shortlist = bundle.shortlist.as_ref().map(|_| read(Bundle::SHORTLIST)).transpose()?;
     let Calibration { scale, blank_penalty } = calibration;
     let card = format!("{card}\n## Calibrated\n\nOutput scale {scale}, blank penalty {blank_penalty}.\n");
     Bundle::save(output, &config, &bundle.tokenizer, &calibration.of(&tensors, &config)?, &card)?;
-    match bundle.shortlist {
-        Some(_) => files::write(&output.join(Bundle::SHORTLIST), &read(Bundle::SHORTLIST)?),
-        None => Ok(()),
-    }
+    shortlist.map_or(Ok(()), |bytes| files::write(&output.join(Bundle::SHORTLIST), &bytes))
 }
 
 /// The weights of a network whose logits are `scale` times those of `weights`: what gives the last states,

@@ -23,8 +23,8 @@ use crate::{Error, Result};
 /// Classes of the length head: a translation may be up to 64 tokens shorter or 63 longer.
 const LENGTH_CLASSES: usize = 128;
 
-/// The shape that a configuration and a tokenizer ask for, without what `[cmlmc]` and `[imputer]` change.
-pub(super) fn plain_shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
+/// The shape that a configuration asks for with so many tokens, without what `[cmlmc]` and `[imputer]` change.
+pub(super) fn plain_shape(config: &Config, vocab: usize) -> Result<Shape> {
     let m = &config.model;
     let shape = Shape {
         encoder_layers: m.encoder_layers,
@@ -32,7 +32,7 @@ pub(super) fn plain_shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shap
         d_model: m.d_model,
         ffn: m.ffn,
         heads: m.heads,
-        vocab: tokenizer.vocab_size(),
+        vocab,
         max_positions: m.max_positions,
         length_classes: LENGTH_CLASSES,
         norm: m.norm,
@@ -42,20 +42,23 @@ pub(super) fn plain_shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shap
     Ok(shape)
 }
 
-/// The shape that a configuration and a tokenizer ask for.
-pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
-    let plain = plain_shape(config, tokenizer)?;
+/// The shape that a configuration asks for with so many tokens.
+pub(super) fn shape_of(config: &Config, vocab: usize) -> Result<Shape> {
+    let plain = plain_shape(config, vocab)?;
     Ok(match (&config.cmlmc, &config.imputer) {
         (Some(cmlmc), _) => cmlmc.shape(plain),
-        (None, Some(imputer)) => {
-            if !tokenizer.spells_everything() {
-                let reason = "[imputer] needs a tokenizer of bytes, as `train tokenizer` makes it: its unknown token is the blank";
-                return Err(Error::Config(reason.into()));
-            }
-            imputer.shape(plain)
-        }
+        (None, Some(imputer)) => imputer.shape(plain),
         (None, None) => plain,
     })
+}
+
+/// The shape that a configuration and a tokenizer ask for.
+pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
+    if config.imputer.is_some() && !tokenizer.spells_everything() {
+        let reason = "[imputer] needs a tokenizer of bytes, as `train tokenizer` makes it: its unknown token is the blank";
+        return Err(Error::Config(reason.into()));
+    }
+    shape_of(config, tokenizer.vocab_size())
 }
 
 /// Trains, going on from the last checkpoint in `config.output` if there is one. `stop` is looked at

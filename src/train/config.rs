@@ -397,6 +397,8 @@ impl Config {
         ar.as_ref().map_or(Ok(()), |ar| ar.validate(train))?;
         distill.as_ref().map_or(Ok(()), Distill::validate)?;
         dims.as_ref().map_or(Ok(()), |dims| dims.validate(train))?;
+        let guesses = dims.as_ref().is_some_and(|dims| dims.teacher.is_none() && dims.length_beam > 0);
+        rule(!(self.imputer.is_some() && guesses), Dims::NO_LENGTHS.into())?;
         self.pipeline.as_ref().map_or(Ok(()), Pipeline::validate)
     }
 }

@@ -69,13 +69,8 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     }
     let devices = devices(train.device, train.ranks)?;
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
-    require_languages(&bundle, &data.source_lang, &data.target_lang)?;
+    require_teacher(&bundle, config)?;
     let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
-    if shape.has_blanks() && settings.length_beam > 0 {
-        let reason =
-            "dims.length_beam is for models that guess a length; the teacher is an imputer, so it must be 0";
-        return Err(Error::Config(reason.into()));
-    }
     let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
     let texts = Texts::read(read, data, tokenizer, shape, train.valid_sentences)?;
     together(&devices, |seat| go(config, &bundle, &texts, &seat, stop))
@@ -86,10 +81,7 @@ fn go(config: &Config, bundle: &Bundle, texts: &Texts, seat: &Seat, stop: &Atomi
     let settings = config.dims.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
     let backend = Backend::of_tensors(seat.device())?;
-    if backend.gpu().is_some() && settings.teacher_dtype == Dtype::Q8 {
-        let reason = "dims.teacher_dtype = \"q8\" computes on the CPU; on a GPU it must be \"f32\"";
-        return Err(Error::Config(reason.into()));
-    }
+    require_place(config, &backend)?;
     let stage = Stage {
         schedule: settings.schedule(),
         output: output.clone(),
@@ -147,13 +139,24 @@ fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Pat
     Bundle::save(path, &student, &teacher.tokenizer, &weights, &card)
 }
 
-fn require_languages(bundle: &Bundle, source: &str, target: &str) -> Result<()> {
-    let (own_source, own_target) = (&bundle.config.source, &bundle.config.target);
-    if (own_source.as_str(), own_target.as_str()) == (source, target) {
-        return Ok(());
+/// Errors: a teacher of other languages, or of a kind that the settings are not for.
+pub(super) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
+    super::texts::require_languages(bundle, &config.data)?;
+    let guesses = config.dims.as_ref().is_some_and(|dims| dims.length_beam > 0);
+    if bundle.config.shape.has_blanks() && guesses {
+        return Err(Error::Config(Settings::NO_LENGTHS.into()));
     }
-    let reason = format!("translates {own_source} to {own_target}, but data.* says {source} to {target}");
-    Err(Error::bundle(&bundle.dir, reason))
+    Ok(())
+}
+
+/// Errors: a teacher whose products cannot be computed there.
+pub(super) fn require_place(config: &Config, backend: &Backend) -> Result<()> {
+    let eight_bit = config.dims.as_ref().is_some_and(|dims| dims.teacher_dtype == Dtype::Q8);
+    if backend.gpu().is_some() && eight_bit {
+        let reason = "dims.teacher_dtype = \"q8\" computes on the CPU; on a GPU it must be \"f32\"";
+        return Err(Error::Config(reason.into()));
+    }
+    Ok(())
 }
 
 /// The losses of DiMS.

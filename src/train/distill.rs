@@ -22,6 +22,7 @@ use super::config::{Config, Data, Distill as Settings, distilled_files};
 use super::corpus::{Skipped, read_source_texts};
 use super::progress::Progress;
 use super::run::End;
+use super::texts::require_languages;
 use crate::decode::Search;
 use crate::files;
 use crate::model::{Architecture, Backend, Bundle, checksum};
@@ -109,7 +110,9 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     let (texts, skipped) = read_source_texts(data, limit, |text| teacher.encode(text))?;
     let plan = Plan::new(&settings, &teacher, &texts);
     plan.claim(&folder)?;
-    if Manifest::read(&folder).is_ok_and(|manifest| manifest.plan == plan) {
+    let files = distilled_files(&folder, &data.source_lang, &data.target_lang);
+    if Manifest::read(&folder).is_ok_and(|manifest| manifest.plan == plan && manifest.verify(&files).is_ok())
+    {
         return Ok(End::Finished);
     }
 
@@ -141,35 +144,32 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     }
     progress.finish();
     if (0..chunks.len()).all(|i| chunk_path(&folder, i).exists()) {
-        assemble(&folder, &chunks, plan, skipped, (&data.source_lang, &data.target_lang))?;
+        assemble(&folder, &chunks, plan, skipped, &files)?;
     }
     Ok(End::Finished)
 }
 
-/// For a stage that reads distilled text, where `data` names such: that it is finished.
+/// For a stage that reads distilled text, where `data` names such: that it is finished and as it was written.
 ///
 /// Errors: one that names the folder and what to do, where it is not.
 pub fn require_finished(data: &Data) -> Result<()> {
-    data.distilled.as_deref().map_or(Ok(()), |folder| Manifest::read(folder).map(drop))
+    let Some(folder) = &data.distilled else { return Ok(()) };
+    Manifest::read(folder)?.verify(&distilled_files(folder, &data.source_lang, &data.target_lang))
 }
 
 fn chunk_path(folder: &Path, index: usize) -> PathBuf {
     folder.join("chunks").join(format!("{index:06}.jsonl"))
 }
 
-fn require_teacher(bundle: &Bundle, source: &str, target: &str) -> Result<()> {
-    let model = &bundle.config;
-    if model.architecture != Architecture::Ar {
+/// Errors: a bundle that is not autoregressive, or of other languages.
+pub(super) fn require_teacher(bundle: &Bundle, data: &Data) -> Result<()> {
+    let architecture = bundle.config.architecture;
+    if architecture != Architecture::Ar {
         let reason =
-            format!("is of architecture {}; a teacher is what `train ar` writes", model.architecture.name());
+            format!("is of architecture {}; a teacher is what `train ar` writes", architecture.name());
         return Err(Error::bundle(&bundle.dir, reason));
     }
-    if (model.source.as_str(), model.target.as_str()) != (source, target) {
-        let reason =
-            format!("translates {} to {}, but data.* says {source} to {target}", model.source, model.target);
-        return Err(Error::bundle(&bundle.dir, reason));
-    }
-    Ok(())
+    require_languages(bundle, data)
 }
 
 impl Plan {
@@ -219,6 +219,20 @@ impl Manifest {
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         serde_json::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
     }
+
+    /// Errors: text that is not what this tells of, half copied perhaps.
+    fn verify(&self, (source, target): &(PathBuf, PathBuf)) -> Result<()> {
+        for (path, expected) in [(source, &self.source_checksum), (target, &self.target_checksum)] {
+            if files::checksum(path)? != *expected {
+                let reason = format!(
+                    "is not the text that {MANIFEST} beside it tells of; `train distill` writes it again, and text of your own goes \
+                     under data.source and data.target"
+                );
+                return Err(Error::bundle(path, reason));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Puts the chunks together in their order.
@@ -227,7 +241,7 @@ fn assemble(
     chunks: &[&[String]],
     plan: Plan,
     skipped: Skipped,
-    (source_lang, target_lang): (&str, &str),
+    (source_path, target_path): &(PathBuf, PathBuf),
 ) -> Result<()> {
     let (mut source, mut target) = (String::new(), String::new());
     let (mut kept, mut dropped) = (0, BTreeMap::new());
@@ -250,9 +264,8 @@ fn assemble(
         let reason = format!("nothing is left of the teacher's translations: {}", reasons.join(", "));
         return Err(Error::bundle(folder, reason));
     }
-    let (source_path, target_path) = distilled_files(folder, source_lang, target_lang);
-    files::write(&source_path, source.as_bytes())?;
-    files::write(&target_path, target.as_bytes())?;
+    files::write(source_path, source.as_bytes())?;
+    files::write(target_path, target.as_bytes())?;
     let (source_checksum, target_checksum) = (checksum(source.as_bytes()), checksum(target.as_bytes()));
     let manifest = Manifest { plan, kept, dropped, skipped, source_checksum, target_checksum };
     files::write(&folder.join(MANIFEST), &json(&manifest)?)

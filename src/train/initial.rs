@@ -29,20 +29,8 @@ pub fn initial(
     let mut tensors = Spec::initial(shape, seed, backend.device())?;
     let Some(path) = init else { return Ok(tensors) };
     let bundle = Bundle::open(path)?;
-    let own = &bundle.config.shape;
-    let becomes_imputer = shape.has_blanks() && !own.has_blanks();
-    let alike = if becomes_imputer {
-        Shape { lengths: shape.lengths, length_classes: shape.length_classes, ..own.clone() }
-    } else {
-        own.clone()
-    };
-    if (Shape { max_positions: shape.max_positions, ..alike }) != *shape {
-        let reason = format!(
-            "its shape is {own:?}, but this run's is {shape:?}; a run can begin with a bundle of its own shape, and an \
-             imputer with a cmlm of its sizes"
-        );
-        return Err(Error::bundle(path, reason));
-    }
+    require_shape(&bundle, shape)?;
+    let becomes_imputer = becomes_imputer(&bundle, shape);
     if bundle.tokenizer.to_json()? != tokenizer.to_json()? {
         let reason = "its tokenizer is not this run's; set tokenizer.path to the bundle's own tokenizer.json";
         return Err(Error::bundle(path, reason));
@@ -65,6 +53,28 @@ pub fn initial(
         tensors.insert(name.clone(), begun);
     }
     Ok(tensors)
+}
+
+fn becomes_imputer(bundle: &Bundle, shape: &Shape) -> bool {
+    shape.has_blanks() && !bundle.config.shape.has_blanks()
+}
+
+/// Errors: a bundle that a run of this shape cannot begin with.
+pub fn require_shape(bundle: &Bundle, shape: &Shape) -> Result<()> {
+    let own = &bundle.config.shape;
+    let alike = if becomes_imputer(bundle, shape) {
+        Shape { lengths: shape.lengths, length_classes: shape.length_classes, ..own.clone() }
+    } else {
+        own.clone()
+    };
+    if (Shape { max_positions: shape.max_positions, ..alike }) == *shape {
+        return Ok(());
+    }
+    let reason = format!(
+        "its shape is {own:?}, but this run's is {shape:?}; a run can begin with a bundle of its own shape, and an \
+         imputer with a cmlm of its sizes"
+    );
+    Err(Error::bundle(&bundle.dir, reason))
 }
 
 /// The rows of `values`, and behind them those of `seeded`: as many as that has.

@@ -71,12 +71,7 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
             "no candidate is named; give at least one translation of the source".into(),
         ));
     }
-    // The folder of another command has a manifest, too.
-    if output.exists() && !output.join(TARGET).is_file() {
-        let reason =
-            format!("{} is there and nothing that this command wrote; choose another", output.display());
-        return Err(Error::Config(reason));
-    }
+    require_own(output)?;
     let sources = read_lines(source)?;
     let read = |path: &PathBuf| {
         let lines = read_lines(path)?;
@@ -133,6 +128,25 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         files::write(&folder.join(MANIFEST), &json)
     })?;
     Ok(manifest)
+}
+
+/// Errors: a folder with anything else in it than what this command writes there; it would be lost.
+fn require_own(output: &Path) -> Result<()> {
+    if !output.exists() {
+        return Ok(());
+    }
+    let mut own = true;
+    for entry in std::fs::read_dir(output).map_err(Error::io(output))? {
+        let name = entry.map_err(Error::io(output))?.file_name();
+        own &= [SOURCE, TARGET, MANIFEST].iter().any(|file| name == *file);
+    }
+    // The folder of another command has a manifest, too.
+    if own && (output.join(TARGET).is_file() || !output.join(MANIFEST).exists()) {
+        return Ok(());
+    }
+    let reason =
+        format!("{} has something in it that this command has not written; choose another", output.display());
+    Err(Error::Config(reason))
 }
 
 #[cfg(test)]
@@ -194,5 +208,18 @@ mod tests {
         std::fs::write(mine.output.join(MANIFEST), "of distilled text").unwrap();
         assert!(interpolate(&mine).unwrap_err().to_string().contains("choose another"));
         assert!(mine.reference.exists(), "what was there is there");
+    }
+
+    #[test]
+    fn only_what_it_has_written_itself_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path(), &["a\n", "b\n", "b\n"]);
+        std::fs::create_dir(&options.output).unwrap();
+        interpolate(&options).unwrap();
+        interpolate(&options).unwrap();
+        let own = options.output.join("candidate.de");
+        std::fs::write(&own, "b\n").unwrap();
+        let error = interpolate(&options).unwrap_err().to_string();
+        assert!(error.contains("chosen has something in it") && own.exists(), "{error}");
     }
 }

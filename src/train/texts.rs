@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::config::Data;
 use super::corpus::{Corpus, Room};
 use super::evaluate::TestSet;
-use crate::Result;
-use crate::model::Shape;
+use crate::model::{Bundle, Shape};
 use crate::text::Tokenizer;
+use crate::{Error, Result};
 
 pub struct Texts {
     pub tokenizer: Arc<Tokenizer>,
@@ -17,6 +17,19 @@ pub struct Texts {
 
 /// [`Corpus::read_all`] or [`Corpus::read_sources`].
 pub type ReadCorpus = fn(&Data, Room, &Tokenizer) -> Result<Corpus>;
+
+/// Errors: a bundle for other languages than the text's.
+pub fn require_languages(bundle: &Bundle, data: &Data) -> Result<()> {
+    let (own, text) = (&bundle.config, data);
+    if (&own.source, &own.target) == (&text.source_lang, &text.target_lang) {
+        return Ok(());
+    }
+    let reason = format!(
+        "translates {} to {}, but data.* says {} to {}",
+        own.source, own.target, text.source_lang, text.target_lang
+    );
+    Err(Error::bundle(&bundle.dir, reason))
+}
 
 impl Texts {
     /// Text to train on, and `valid_sentences` pairs to validate with, for a network of this shape.

@@ -212,11 +212,24 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     assert!(mended.contains("distill: goes on, for") && mended.contains("cmlm: is there"), "{mended}");
     assert_eq!(fs::read(folder.join("distilled/train.de")).unwrap(), text);
 
+    // What is looked at only as a bundle is written asks for no update more.
+    let checkpoints = || fs::read_dir(folder.join("dims/checkpoints")).unwrap().count();
+    let (before, student) = (checkpoints(), fs::read(folder.join("dims/bundle/model.safetensors")).unwrap());
+    let softer = run_well(&toy, "run", &["dims.output_scale=0.5"]);
+    assert!(softer.contains("dims: is written again") && softer.contains("dims.output_scale"), "{softer}");
+    assert!(checkpoints() == before && !folder.join("dims/superseded/dims-1/checkpoints").exists());
+    assert_ne!(fs::read(folder.join("dims/bundle/model.safetensors")).unwrap(), student);
+
     // A setting of the last stage is no matter of those before it.
     let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);
     assert!(dims.contains("cmlm: is there"), "{dims}");
     assert!(dims.contains("dims: begins anew") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
-    assert!(folder.join("dims/superseded/dims-1/bundle/model.safetensors").exists());
+    for made in ["bundle/model.safetensors", "checkpoints", "log.jsonl"] {
+        assert!(
+            folder.join("dims/superseded/dims-2").join(made).exists(),
+            "what goes together stays together"
+        );
+    }
 
     // And text is a matter of all.
     let text = fs::read_to_string(toy.path("de")).unwrap();
@@ -310,6 +323,13 @@ fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
     refused("", &|toy| second_line(toy, "valid.en", b"\xff"), &["/valid.en:2:", "not valid UTF-8"]);
     refused("", &|toy| fs::remove_file(toy.path("valid.en")).unwrap(), &["/valid.en", "No such file"]);
     refused("[dims]\nteacher = \"nowhere\"\n", &|_| (), &["nowhere", "not a folder"]);
+    // An Imputer of another size and vocabulary, from English to German.
+    let other = format!("{:?}", Path::new(env!("CARGO_MANIFEST_DIR")).join("models/en-de"));
+    refused(&format!("[distill]\nteacher = {other}\n"), &|_| (), &["en-de", "`train ar`"]);
+    refused(&format!("[dims]\nlength_beam = 2\nteacher = {other}\n"), &|_| (), &["dims.length_beam"]);
+    refused(&format!("init = {other}\n"), &|_| (), &["en-de", "its shape is"]);
+    refused("[imputer]\n[dims]\nlength_beam = 2\n", &|_| (), &["run.toml", "dims.length_beam"]);
+    refused("[distill]\nmarian = \"nowhere\"\n", &|_| (), &["nowhere/config.json", "Hugging Face"]);
     refused("[dims]\ntemprature = 1.0\n", &|_| (), &["run.toml", "temprature", "`temperature`"]);
     let order = "[pipeline]\nstages = [\"dims\", \"cmlm\"]\n";
     refused(order, &|_| (), &["run.toml", "pipeline.stages has dims before cmlm"]);

@@ -129,7 +129,7 @@ fn a_marian_model_translates_in_the_place_of_the_teacher() {
     assert_eq!(german[..4], german[4..8], "whatever stands in the chunk");
     let text = fs::read_to_string(toy.path("run/distilled/manifest.json")).unwrap();
     assert_eq!(text.matches("\"beam\": 4").count(), 1, "{text}");
-    assert!(text.contains(&tutti::files::checksum(&folder.join("model.safetensors")).unwrap()));
+    assert!(text.contains(&tutti::train::marian::checksum(&folder).unwrap()), "all that decides the text");
 
     let error =
         refused(&with(&config, |c| c.distill.get_or_insert_default().marian = Some(toy.path("none"))));
@@ -159,6 +159,24 @@ fn a_broken_chunk_is_named_and_can_be_made_again() {
     fs::remove_file(&chunk).unwrap();
     distil(&config, "1/1");
     assert_eq!(fs::read(toy.path("run/distilled/train.de")).unwrap(), text);
+}
+
+#[test]
+fn text_that_is_not_what_was_written_is_not_trained_on_and_is_written_again() {
+    let (toy, config) = with_teacher(40);
+    distil(&config, "1/1");
+    let target = toy.path("run/distilled/train.de");
+    let text = fs::read(&target).unwrap();
+    let student = with(&toy.config("student", "updates = 1"), |c| {
+        c.data.distilled = Some(toy.path("run/distilled"));
+    });
+    for spoil in [|path: &Path| fs::write(path, "Hallo.\n"), |path: &Path| fs::remove_file(path)] {
+        spoil(&target).unwrap();
+        let error = cmlm::run(&student, &GOES_ON).unwrap_err().to_string();
+        assert!(error.contains("train.de"), "{error}");
+        distil(&config, "1/1");
+        assert_eq!(fs::read(&target).unwrap(), text);
+    }
 }
 
 #[test]

@@ -234,8 +234,10 @@ fn of_equal_scores_the_lowest_id_is_taken_also_across_blocks() {
     assert_eq!(found[0].0, 5);
     assert!((found[0].1 + (1195f32).ln()).abs() < 1e-5);
     let rows = filled(&random(8, 1), 8, Input::Signed);
-    let top = linear.top_tokens::<4>(&rows, 510, 1)[0];
-    assert_eq!(top.map(|(token, _)| token), [510, 511, 512, 513], "in two blocks");
+    for threads in [1, 3] {
+        let top = on_threads(threads, || linear.top_tokens::<4>(&rows, 510, threads))[0];
+        assert_eq!(top.map(|(token, _)| token), [510, 511, 512, 513], "in two blocks");
+    }
     let top = linear.top_tokens::<4>(&rows, outputs - 2, 1)[0];
     assert!(top[1].1 > f32::NEG_INFINITY && top[2..].iter().all(|rest| rest.1 == f32::NEG_INFINITY));
 }

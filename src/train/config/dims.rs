@@ -32,7 +32,8 @@ pub struct Dims {
     /// The teacher's distribution is sharpened to this temperature.
     pub temperature: f64,
     /// The bundle's logits are the student's times this: below 1 where a sharpened teacher has made it too sure
-    /// to compare candidates of several lengths. 1 as published.
+    /// to compare candidates of several lengths. 1 as published. Of several rounds the last has it: a teacher whose
+    /// bundle is scaled is that much softer.
     pub output_scale: f64,
     /// Weight of the distance between hidden states.
     pub hidden_weight: f64,
@@ -131,6 +132,8 @@ impl Default for Dims {
 impl Dims {
     /// The folder of all rounds but the last, in the stage's own.
     pub const ROUNDS: &str = "rounds";
+    pub const NO_LENGTHS: &str =
+        "dims.length_beam is for models that guess a length; the teacher is an imputer, so it must be 0";
     /// Norouzi et al. 2023.
     const PUBLISHED_DECAY: f64 = 0.9992;
     /// Share of the updates that `auto` averages over.
@@ -158,7 +161,8 @@ impl Dims {
         let folder =
             |n: u8| if n == self.rounds { own.clone() } else { own.join(Self::ROUNDS).join(n.to_string()) };
         let teacher = if number <= 1 { self.teacher(output) } else { folder(number - 1).join("bundle") };
-        Self { teacher: Some(teacher), output: Some(folder(number)), rounds: 1, ..self.clone() }
+        let output_scale = if number == self.rounds { self.output_scale } else { 1.0 };
+        Self { teacher: Some(teacher), output: Some(folder(number)), rounds: 1, output_scale, ..self.clone() }
     }
 
     /// Of the teacher's moving average; 0 for a teacher that stays as it is.

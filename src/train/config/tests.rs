@@ -168,6 +168,14 @@ fn the_teacher_of_dims_follows_as_slowly_as_it_is_told() {
 }
 
 #[test]
+fn of_several_rounds_the_last_alone_is_scaled() {
+    let dims = Dims { rounds: 3, output_scale: 0.7, ..Dims::default() };
+    let scales = [1, 2, 3].map(|number| dims.round(number, Path::new("run")).output_scale);
+    assert_eq!(scales, [1.0, 1.0, 0.7]);
+    assert_eq!(Dims { rounds: 1, ..dims }.round(1, Path::new("run")).output_scale, 0.7);
+}
+
+#[test]
 fn only_the_unsupervised_stage_goes_without_targets() {
     let bare = SMALL.replace("target = [\"a.de.gz\"]\n", "");
     let error = error(&bare, &[]);

@@ -29,7 +29,7 @@ pub struct Teacher {
 struct EightBit {
     /// Those of the network, on the same memory.
     weights: Tensors,
-    /// Until the weights change, which `follows` says they do with each update.
+    /// Where the weights stay; where the teacher `follows`, they may have changed by the next call.
     kept: Mutex<Option<Arc<QuantizedNetwork>>>,
     follows: bool,
 }
@@ -216,14 +216,14 @@ enum Read {
 impl EightBit {
     /// Of the weights as they are now.
     fn network(&self, shape: &Shape) -> Result<Arc<QuantizedNetwork>> {
+        let packed = || QuantizedNetwork::new(shape, &self.weights).map(Arc::new);
+        if self.follows {
+            return packed();
+        }
         let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
         match &*kept {
-            Some(network) if !self.follows => Ok(network.clone()),
-            _ => {
-                let network = Arc::new(QuantizedNetwork::new(shape, &self.weights)?);
-                *kept = Some(network.clone());
-                Ok(network)
-            }
+            Some(network) => Ok(network.clone()),
+            None => Ok(kept.insert(packed()?).clone()),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Teacher {
             return Ok(Self::Marian(Box::new(Marian::open(folder)?)));
         }
         let bundle = Bundle::open(&settings.teacher(&config.output))?;
-        require_teacher(&bundle, &config.data.source_lang, &config.data.target_lang)?;
+        require_teacher(&bundle, &config.data)?;
         Ok(Self::Own {
             network: Box::new(bundle.network(backend)?),
             tokenizer: bundle.tokenizer.clone(),
@@ -44,7 +44,7 @@ impl Teacher {
         })
     }
 
-    /// SHA-256 of the weights, in hex.
+    /// SHA-256 of the weights, and of all else that a Marian model is read from, in hex.
     pub fn checksum(&self) -> &str {
         match self {
             Self::Own { checksum, .. } => checksum,

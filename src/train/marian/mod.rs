@@ -33,12 +33,34 @@ pub struct Marian {
     ids: HashMap<String, u32>,
     tokens: Vec<String>,
     unknown: u32,
-    /// SHA-256 of the weights, in hex.
+    /// As [`checksum`] has it.
     pub checksum: String,
 }
 
+/// The files of a model's folder: settings, vocabulary, pieces and weights.
+///
+/// # Errors
+/// [`Error::Bundle`] for one that is missing.
+pub fn require_files(folder: &Path) -> Result<[PathBuf; 4]> {
+    let [settings, vocabulary, pieces] =
+        ["config.json", "vocab.json", "source.spm"].map(|name| folder.join(name));
+    let files = [settings, vocabulary, pieces, weights(folder)];
+    match files.iter().find(|path| !path.is_file()) {
+        Some(path) => Err(Error::bundle(path, format!("is not there; {HOW}"))),
+        None => Ok(files),
+    }
+}
+
+/// SHA-256 over all that decides a translation, in hex.
+///
+/// # Errors
+/// As [`require_files`].
+pub fn checksum(folder: &Path) -> Result<String> {
+    files::checksum_of_all(require_files(folder)?)
+}
+
 /// The file of the weights in a model's folder; model.safetensors where both are there, as transformers has it.
-pub fn weights(folder: &Path) -> PathBuf {
+fn weights(folder: &Path) -> PathBuf {
     let (plain, pickled) = (folder.join("model.safetensors"), folder.join("pytorch_model.bin"));
     if pickled.exists() && !plain.exists() { pickled } else { plain }
 }
@@ -47,13 +69,7 @@ impl Marian {
     /// # Errors
     /// [`Error::Bundle`] for a file that is missing or wrong: which, and what was expected.
     pub fn open(folder: &Path) -> Result<Self> {
-        let (settings, vocabulary) = (folder.join("config.json"), folder.join("vocab.json"));
-        let (pieces, weights) = (folder.join("source.spm"), weights(folder));
-        for path in [&settings, &vocabulary, &pieces, &weights] {
-            if !path.is_file() {
-                return Err(Error::bundle(path, format!("is not there; {HOW}")));
-            }
-        }
+        let [settings, vocabulary, pieces, weights] = require_files(folder)?;
         let config = read_config(&settings)?;
         let ids = read_vocabulary(&vocabulary, &config)?;
         let missing = || Error::bundle(&vocabulary, "has no token <unk>");
@@ -64,7 +80,7 @@ impl Marian {
         let source = SentencePiece::read(&pieces)?;
         let variables = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let model = MTModel::new(&config, variables).map_err(|e| Error::bundle(&weights, e.to_string()))?;
-        Ok(Self { checksum: files::checksum(&weights)?, config, model, source, ids, tokens, unknown })
+        Ok(Self { checksum: checksum(folder)?, config, model, source, ids, tokens, unknown })
     }
 
     /// The ids of a sentence, `eos` at its end. A piece that the vocabulary lacks is `<unk>`.

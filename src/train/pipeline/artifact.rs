@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::Bundle;
+use crate::train::marian;
 use crate::{Result, files};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub enum Artifact {
     /// A model's folder. What it is known by are weights and vocabulary: a card that is edited or a
     /// score that is recorded makes no other model.
     Bundle(PathBuf),
+    /// A Marian model's folder, known by all that it is read from.
+    Marian(PathBuf),
 }
 
 impl Artifact {
@@ -19,7 +22,7 @@ impl Artifact {
 
     pub fn path(&self) -> &Path {
         match self {
-            Self::File(path) | Self::Bundle(path) => path,
+            Self::File(path) | Self::Bundle(path) | Self::Marian(path) => path,
         }
     }
 
@@ -30,11 +33,9 @@ impl Artifact {
             Self::File(path) => files::checksum(path)?,
             Self::Bundle(path) => {
                 files::checksum(&path.join(Bundle::CONFIG))?;
-                let parts =
-                    [Bundle::WEIGHTS, Bundle::TOKENIZER].map(|file| files::checksum(&path.join(file)));
-                let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-                files::digest(parts.concat().as_bytes())
+                files::checksum_of_all([Bundle::WEIGHTS, Bundle::TOKENIZER].map(|file| path.join(file)))?
             }
+            Self::Marian(path) => marian::checksum(path)?,
         };
         Ok(format!("{}{digest}", Self::CHECKSUM))
     }

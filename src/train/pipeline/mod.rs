@@ -65,6 +65,11 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
             set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
             seconds
         }
+        Standing::Recalibrated { seconds, differences } => {
+            view.say(format!("{name}: is written again from what was trained: {}", differences.join("; ")));
+            set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
+            seconds
+        }
         Standing::Absent => {
             view.say(format!("{name}: begins"));
             0.0
@@ -99,14 +104,15 @@ fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
     Ok(stage.log().map(log::seconds_at_work).transpose()?.map_or(measured, |logged| logged.max(measured)))
 }
 
-/// Moves what a stage has made to `superseded/NAME-n/`, beside where it was.
+/// Moves what a stage has made to `superseded/NAME-n/`, beside where it was: what was moved at one time has one n.
 fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &Opened) -> Result<()> {
+    let aside =
+        |place: &Path, n: u32| files::parent(place).join("superseded").join(format!("{}-{n}", stage.name));
+    let free = |n: &u32| !stage.places().any(|place| aside(place, *n).exists());
+    let n = (1..).find(free).unwrap_or(u32::MAX);
     for place in places.filter(|place| place.exists()) {
         let Some(name) = place.file_name() else { continue };
-        let folder = files::parent(place).join("superseded");
-        let free = |n: &u32| !folder.join(format!("{}-{n}", stage.name)).join(name).exists();
-        let Some(n) = (1..).find(free) else { continue };
-        let folder = folder.join(format!("{}-{n}", stage.name));
+        let folder = aside(place, n);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         fs::rename(place, folder.join(name)).map_err(Error::io(place))?;
         view.say(format!("{}: kept as {}", place.display(), folder.join(name).display()));

@@ -86,6 +86,8 @@ pub enum Standing {
     Begun { seconds: f64 },
     /// Complete from the same inputs, but this output is no longer what it was.
     Spoilt { seconds: f64, output: PathBuf },
+    /// Trained from the same inputs, but its outputs are to be written otherwise; what differs, for people.
+    Recalibrated { seconds: f64, differences: Vec<String> },
     /// From other inputs; what differs, for people.
     Outdated(Vec<String>),
 }
@@ -113,9 +115,14 @@ impl Records {
                 Some(path) => Err(unknown(stage.name, path)),
             };
         };
-        let differences = differences(known, inputs);
+        let keys = differing(known, inputs);
+        let differences: Vec<String> = keys.iter().map(|key| difference(key, known, inputs)).collect();
+        let trained_alike = keys.iter().all(|key| AT_THE_END.contains(&key.as_str()));
         Ok(match (record, begun) {
-            _ if !differences.is_empty() => Standing::Outdated(differences),
+            _ if !trained_alike => Standing::Outdated(differences),
+            (Some(Record { seconds, .. }), _) if !differences.is_empty() => {
+                Standing::Recalibrated { seconds, differences }
+            }
             (Some(record), _) => match spoilt(&record, stage) {
                 None => Standing::Complete(record),
                 Some(output) => Standing::Spoilt { seconds: record.seconds, output },
@@ -167,19 +174,24 @@ impl Records {
     }
 }
 
-/// `key: 1 → 2` for each input that differs; a checksum is not worth a reader's time.
-fn differences(known: &Inputs, inputs: &Inputs) -> Vec<String> {
+/// Inputs that are looked at when a bundle is written, and by nothing that is trained.
+const AT_THE_END: [&str; 2] = ["dims.output_scale", "imputer.blank_penalty"];
+
+fn differing<'a>(known: &'a Inputs, inputs: &'a Inputs) -> Vec<&'a String> {
     let keys: std::collections::BTreeSet<&String> = known.keys().chain(inputs.keys()).collect();
-    let checksum = |value: &str| value.starts_with(Artifact::CHECKSUM);
-    let describe = |key: &String| match (known.get(key), inputs.get(key)) {
-        (before, now) if before == now => None,
-        (Some(before), Some(_)) if checksum(before) => Some(format!("{key} has another content")),
+    keys.into_iter().filter(|key| known.get(*key) != inputs.get(*key)).collect()
+}
+
+/// `key: 1 → 2`; a checksum is not worth a reader's time.
+fn difference(key: &str, known: &Inputs, inputs: &Inputs) -> String {
+    let checksum = |value: &String| value.starts_with(Artifact::CHECKSUM);
+    match (known.get(key), inputs.get(key)) {
+        (Some(before), Some(_)) if checksum(before) => format!("{key} has another content"),
         (before, now) => {
             let text = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
-            Some(format!("{key}: {} → {}", text(before), text(now)))
+            format!("{key}: {} → {}", text(before), text(now))
         }
-    };
-    keys.into_iter().filter_map(describe).collect()
+    }
 }
 
 /// The first output that is not what the record says, or of which it says nothing.

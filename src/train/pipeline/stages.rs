@@ -13,7 +13,6 @@ use super::artifact::Artifact;
 use super::record::Inputs;
 use crate::train::config::{Config, Dims, StageName, Train, distilled_files};
 use crate::train::distill::{self, Shard};
-use crate::train::marian;
 use crate::train::run::End;
 use crate::train::{ar, cmlm, dims};
 use crate::{Error, Result};
@@ -136,7 +135,7 @@ fn distill(config: &Config) -> Result<Stage> {
     let output = settings.output(&config.output);
     let mut sources = source_files(config);
     sources.push(match &settings.marian {
-        Some(folder) => ("distill.marian".into(), Artifact::File(marian::weights(folder))),
+        Some(folder) => ("distill.marian".into(), Artifact::Marian(folder.clone())),
         None => ("distill.teacher".into(), Artifact::Bundle(settings.teacher(&config.output))),
     });
     let mut own = json(&settings)?;
@@ -188,7 +187,10 @@ fn cmlm(config: &Config) -> Result<Stage> {
 fn dims(config: &Config) -> Result<Stage> {
     let settings = config.dims.clone().unwrap_or_default();
     let output = settings.output(&config.output);
-    let mut sources = text_files(config);
+    let mut sources = match settings.unsupervised {
+        true => [source_files(config), valid_files(config)].concat(),
+        false => text_files(config),
+    };
     sources.push(("dims.teacher".into(), Artifact::Bundle(settings.teacher(&config.output))));
     let mut own = json(&settings)?;
     without(&mut own, &["teacher", "output", "checkpoint_every"]);
@@ -306,5 +308,30 @@ fn flatten(key: &str, value: &Value, inputs: &mut Inputs) {
         }
         Value::String(text) => drop(inputs.insert(key.to_owned(), text.clone())),
         other => drop(inputs.insert(key.to_owned(), other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_decides_a_student_of_source_text_alone_is_that_text() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/train/multi30k-en-de.toml");
+        let roles = |unsupervised: bool| -> Vec<String> {
+            let settings = [
+                format!("dims.unsupervised={unsupervised}"),
+                "data.distilled=elsewhere".into(),
+                "pipeline={stages=[\"dims\"]}".into(),
+            ];
+            let stages = of(&Config::read(&file, &settings).unwrap()).unwrap();
+            stages[0].sources.iter().map(|(role, _)| role.clone()).collect()
+        };
+        let behind = ["data.valid_source", "data.valid_target", "dims.teacher"];
+        assert_eq!(roles(true), [&["data.source[0]"], &behind[..]].concat());
+        assert_eq!(
+            roles(false),
+            [&["data.distilled, source", "data.distilled, target"], &behind[..]].concat()
+        );
     }
 }
