@@ -1,6 +1,8 @@
 //! All candidates of one sentence: a canvas for each length, or number of slots, that is tried. The engine
 //! and the synchronous driver both decode through this, so a sentence comes out the same by either way.
 
+use rayon::prelude::*;
+
 use super::{
     Canvas, Hypothesis, Prediction, Row, Steps,
     hypothesis::best_first,
@@ -92,6 +94,21 @@ impl Beam {
         let mut hypotheses: Vec<_> = self.canvases.into_iter().map(|c| c.finish(collapse)).collect();
         best_first(&mut hypotheses);
         hypotheses
+    }
+}
+
+/// One pass is done for many sentences: each beam gets its answers, as [`Beam::apply`] does it.
+///
+/// Where enough of them are to be searched, which takes an Imputer's last pass some 30 µs a sentence, the caller's rayon
+/// pool shares them.
+pub fn apply_all<P: AsRef<[Prediction]> + Sync>(work: Vec<(&mut Beam, &[P])>) -> Vec<Result<()>> {
+    const WORTH_A_THREAD: usize = 4;
+    let searched = work.iter().filter(|(beam, _)| beam.live().any(Canvas::wants_choices)).count();
+    if searched > WORTH_A_THREAD {
+        let work = work.into_par_iter().with_min_len(WORTH_A_THREAD);
+        work.map(|(beam, answers)| beam.apply(answers)).collect()
+    } else {
+        work.into_iter().map(|(beam, answers)| beam.apply(answers)).collect()
     }
 }
 

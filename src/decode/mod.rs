@@ -28,7 +28,7 @@ mod translate;
 mod translator;
 
 pub use autoregressive::{Search, Searched, search, search_prefixes};
-pub use beam::Beam;
+pub use beam::{Beam, apply_all};
 pub use canvas::Canvas;
 pub use hypothesis::{Hypothesis, best_first};
 pub use length::length_beam;

@@ -2,7 +2,7 @@
 //! translate`, validation and evaluation use it; the server's engine has its own loop, because
 //! there sentences come and go between passes.
 
-use super::{Beam, Encoded, Hypothesis, Row, Steps, Translator};
+use super::{Beam, Encoded, Hypothesis, Row, Steps, Translator, apply_all};
 use crate::{Error, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +73,12 @@ fn translate_batch<T: Translator>(
             answers.extend(answer);
         }
         let mut answers = answers.as_slice();
-        for beam in &mut beams {
+        let own = beams.iter_mut().map(|beam| {
             let (own, rest) = answers.split_at(beam.live().count());
-            beam.apply(own)?;
             answers = rest;
-        }
+            (beam, own)
+        });
+        apply_all(own.collect()).into_iter().collect::<Result<()>>()?;
     }
     Ok(beams.into_iter().map(|beam| beam.finish(options.collapse)).collect())
 }

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use super::plan::{Candidate, Shape, Turn};
 use super::shared::Job;
 use super::{Outcome, Timings};
-use crate::Result;
-use crate::decode::{Beam, Canvas, Encoded, Prediction, Row};
+use crate::decode::{Beam, Canvas, Encoded, Row};
 use crate::model::Refresh;
 use crate::text::Specials;
 
@@ -68,14 +67,17 @@ impl<M> Live<M> {
         self.beam.live().map(|canvas| canvas.tokens().len()).sum()
     }
 
-    /// One pass is done; `answers` are those for [`rows`](Self::rows).
-    pub fn apply(&mut self, answers: &[Vec<Prediction>]) -> Result<()> {
-        self.beam.apply(answers)?;
+    /// What takes the answers for [`rows`](Self::rows).
+    pub fn beam(&mut self) -> &mut Beam {
+        &mut self.beam
+    }
+
+    /// One pass is done, and the beam has taken its answers.
+    pub fn passed(&mut self) {
         if self.job.item.trace {
             let canvases = self.beam.canvases().iter();
             self.trace.push(canvases.map(|canvas| canvas.tokens().to_vec()).collect());
         }
-        Ok(())
     }
 
     pub fn finished(&self) -> bool {

@@ -11,7 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::live::Live;
 use super::plan::{Candidate, Shape, Turn, compose, newcomers};
 use super::shared::{Job, Phase, Shared, State};
-use crate::decode::{Prediction, Translator};
+use crate::decode::{Prediction, Translator, apply_all};
 use crate::metrics::Rejected;
 use crate::{Error, Result};
 
@@ -271,12 +271,20 @@ impl<T: Translator> Worker<'_, T> {
         answers: Vec<Vec<Prediction>>,
     ) {
         let mut answers = answers.as_slice();
-        let mut broken = Vec::new();
+        let mut of_each = vec![None; self.live.len()];
         for (&index, shape) in batch.iter().zip(shapes) {
             let (own, others) = answers.split_at(shape.rows);
             answers = others;
-            if let Err(error) = self.live[index].apply(own) {
-                broken.push((index, error));
+            of_each[index] = Some(own);
+        }
+        let work = self.live.iter_mut().zip(&of_each).filter_map(|(live, own)| Some((live.beam(), (*own)?)));
+        let outcomes = apply_all(work.collect());
+        let served = of_each.iter().enumerate().filter(|(_, own)| own.is_some()).map(|(index, _)| index);
+        let mut broken = Vec::new();
+        for (index, outcome) in served.zip(outcomes) {
+            match outcome {
+                Ok(()) => self.live[index].passed(),
+                Err(error) => broken.push((index, error)),
             }
         }
         for (index, error) in broken.into_iter().rev() {
