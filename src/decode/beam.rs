@@ -127,6 +127,32 @@ mod tests {
     }
 
     #[test]
+    fn many_sentences_get_what_each_gets_alone_and_one_that_is_refused_spoils_no_other() {
+        let outline = Outline::Slots { count: 3, most: 4 };
+        let new =
+            || Beam::new(&outline, 1, Steps::new(1).unwrap(), Specials::default(), Refresh::Masked).unwrap();
+        let answers = |sentence: u32| -> Vec<Vec<Prediction>> {
+            let of_slot = |slot: u32| {
+                (0..CHOICES as u32).map(move |choice| Prediction {
+                    token: 50 + (sentence + slot * choice) % 7 + 10 * choice,
+                    log_prob: -0.7 * (choice + 1) as f32,
+                })
+            };
+            vec![(0..3).flat_map(of_slot).collect()]
+        };
+        let mut all: Vec<_> = (0..40).map(answers).collect();
+        all[17][0].pop();
+        let mut beams: Vec<Beam> = all.iter().map(|_| new()).collect();
+        let outcomes = apply_all(beams.iter_mut().zip(all.iter().map(Vec::as_slice)).collect());
+        for (index, ((beam, own), outcome)) in beams.into_iter().zip(&all).zip(outcomes).enumerate() {
+            assert_eq!(outcome.is_err(), index == 17);
+            let mut alone = new();
+            assert_eq!(alone.apply(own).is_err(), index == 17);
+            assert_eq!(beam.finish(false), alone.finish(false));
+        }
+    }
+
+    #[test]
     fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
         let (specials, steps) = (Specials::default(), Steps::new(2).unwrap());
         let outline = Outline::Slots { count: 5, most: 6 };
