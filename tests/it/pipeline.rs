@@ -328,6 +328,7 @@ fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
     refused(&format!("[distill]\nteacher = {other}\n"), &|_| (), &["en-de", "`train ar`"]);
     refused(&format!("[dims]\nlength_beam = 2\nteacher = {other}\n"), &|_| (), &["dims.length_beam"]);
     refused(&format!("init = {other}\n"), &|_| (), &["en-de", "its shape is"]);
+    refused(&format!("[ar]\ninit = {other}\n"), &|_| (), &["en-de", "its shape is"]);
     refused("[imputer]\n[dims]\nlength_beam = 2\n", &|_| (), &["run.toml", "dims.length_beam"]);
     refused("[distill]\nmarian = \"nowhere\"\n", &|_| (), &["nowhere/config.json", "Hugging Face"]);
     refused("[dims]\ntemprature = 1.0\n", &|_| (), &["run.toml", "temprature", "`temperature`"]);

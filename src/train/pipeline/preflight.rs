@@ -4,11 +4,9 @@
 use super::artifact::Artifact;
 use super::stages::Stage;
 use crate::model::{Backend, Bundle};
-use crate::train::cmlm::shape_of;
 use crate::train::config::{Config, Data, StageName};
 use crate::train::corpus::{Corpus, OnBadLine, Room, read_lines, require_equal_counts};
-use crate::train::initial::require_shape;
-use crate::train::{dims, distill, marian};
+use crate::train::{dims, marian};
 use crate::{Error, Result};
 
 /// # Errors
@@ -19,10 +17,10 @@ pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
     require_equal_counts((&source, read_lines(&source)?.len()), (&target, read_lines(&target)?.len()))?;
     for (index, stage) in stages.iter().enumerate() {
         let made = |artifact: &Artifact| stages[..index].iter().any(|s| s.outputs.contains(artifact));
-        for (role, artifact) in stage.sources.iter().filter(|(_, artifact)| !made(artifact)) {
+        for (_, artifact) in stage.sources.iter().filter(|(_, artifact)| !made(artifact)) {
             match artifact {
                 Artifact::File(path) => drop(std::fs::File::open(path).map_err(Error::io(path))?),
-                Artifact::Bundle(path) => require_fit(config, role, &Bundle::open(path)?)?,
+                Artifact::Bundle(path) => (stage.fits)(config, &Bundle::open(path)?)?,
                 Artifact::Marian(path) => drop(marian::require_files(path)?),
             }
         }
@@ -31,17 +29,6 @@ pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What the stage that reads a bundle will ask of it.
-fn require_fit(config: &Config, role: &str, bundle: &Bundle) -> Result<()> {
-    match role {
-        "distill.teacher" => distill::require_teacher(bundle, &config.data),
-        "dims.teacher" => dims::require_teacher(bundle, config),
-        // Which tokens there will be shows when there is a tokenizer.
-        "train.init" => require_shape(bundle, &shape_of(config, bundle.config.shape.vocab)?),
-        _ => Ok(()),
-    }
 }
 
 /// Lines are looked at as they are; how many tokens one has shows when there is a tokenizer.

@@ -11,8 +11,11 @@ use serde_json::Value;
 
 use super::artifact::Artifact;
 use super::record::Inputs;
+use crate::model::Bundle;
+use crate::train::cmlm::{plain_shape, shape_of};
 use crate::train::config::{Config, Dims, StageName, Train, distilled_files};
 use crate::train::distill::{self, Shard};
+use crate::train::initial::require_shape;
 use crate::train::run::End;
 use crate::train::{ar, cmlm, dims};
 use crate::{Error, Result};
@@ -31,6 +34,8 @@ pub struct Stage {
     settings: BTreeMap<&'static str, Value>,
     /// Files and bundles that it reads, by their role.
     pub sources: Vec<(String, Artifact)>,
+    /// Errors: a bundle among its sources that it will refuse. No stage has more than one.
+    pub fits: fn(&Config, &Bundle) -> Result<()>,
     pub outputs: Vec<Artifact>,
     /// What it writes on the way: checkpoints, a log.
     pub traces: Vec<PathBuf>,
@@ -98,6 +103,7 @@ fn tokenizer(config: &Config) -> Result<Stage> {
         settings: [("tokenizer", json(&Vocabulary { vocab_size })?), ("data", json(&Lines { on_bad_line })?)]
             .into(),
         sources: original_files(config),
+        fits: |_, _| Ok(()),
         outputs: vec![Artifact::File(config.tokenizer.path.clone())],
         traces: Vec::new(),
         work: 0.0,
@@ -122,6 +128,8 @@ fn ar(config: &Config) -> Result<Stage> {
         ]
         .into(),
         sources,
+        // Which tokens there will be shows when there is a tokenizer.
+        fits: |config, init| require_shape(init, &plain_shape(config, init.config.shape.vocab)?),
         outputs: vec![Artifact::Bundle(output.join("bundle"))],
         traces: traces(&output),
         work: updates(&loop_settings, GRADIENT_PASS),
@@ -145,6 +153,7 @@ fn distill(config: &Config) -> Result<Stage> {
         name: StageName::Distill,
         settings: [("data", data(config)?), ("distill", own)].into(),
         sources,
+        fits: |config, teacher| distill::require_teacher(teacher, &config.data),
         outputs: [text.0, text.1, output.join(distill::MANIFEST)].map(Artifact::File).to_vec(),
         traces: ["chunks", distill::PLAN].map(|name| output.join(name)).to_vec(),
         // How much text there is shows when it is read; some ten epochs of training have been usual.
@@ -176,6 +185,7 @@ fn cmlm(config: &Config) -> Result<Stage> {
         name: StageName::Cmlm,
         settings,
         sources,
+        fits: |config, init| require_shape(init, &shape_of(config, init.config.shape.vocab)?),
         outputs: vec![Artifact::Bundle(config.output.join("bundle"))],
         traces: traces(&config.output),
         work: updates(&config.train, passes),
@@ -205,6 +215,7 @@ fn dims(config: &Config) -> Result<Stage> {
         name: StageName::Dims,
         settings: [("data", data(config)?), ("train", train(&loop_settings)?), ("dims", own)].into(),
         sources,
+        fits: |config, teacher| dims::require_teacher(teacher, config),
         outputs: vec![Artifact::Bundle(output.join("bundle"))],
         traces,
         work: f64::from(settings.rounds) * updates(&loop_settings, GRADIENT_PASS + passes),
