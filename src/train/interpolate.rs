@@ -5,6 +5,7 @@
 //! Whose translations they are does not matter: a model at several steps (`tutti translate`), several models, the
 //! candidates of a beam.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -49,7 +50,7 @@ pub struct Text {
 pub struct Candidate {
     #[serde(flatten)]
     pub text: Text,
-    /// Lines in which it was the nearest to the reference.
+    /// Lines that have its translation.
     pub chosen: usize,
 }
 
@@ -58,8 +59,9 @@ pub const SOURCE: &str = "train.source";
 pub const TARGET: &str = "train.target";
 const MANIFEST: &str = "manifest.json";
 
-/// Chooses for each line the candidate of the highest sentence chrF; of equal ones the first named. The folder is written
-/// whole or not at all.
+/// Chooses for each source the candidate of the highest sentence chrF; of equal ones the first named. A source that stands
+/// in several lines gets one translation in all of them, that of the highest mean over their references, so that the
+/// text does not tell a model two things of one sentence. The folder is written whole or not at all.
 ///
 /// # Errors
 /// [`Error::Config`] without candidates, where nothing is kept and for a folder that holds something else;
@@ -81,18 +83,34 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
     let references = read(reference)?;
     let translations = candidates.iter().map(read).collect::<Result<Vec<_>>>()?;
 
-    let choose = |line: usize| {
-        let (source, reference) = (sources[line].trim(), references[line].trim());
-        if source.is_empty() || reference.is_empty() {
-            return None;
+    let mut lines_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (line, (source, reference)) in sources.iter().zip(&references).enumerate() {
+        if !source.trim().is_empty() && !reference.trim().is_empty() {
+            lines_of.entry(source.trim()).or_default().push(line);
         }
-        let of_line = translations.iter().map(|lines| lines[line].trim()).enumerate();
-        let scored = of_line
-            .filter(|(_, text)| !text.is_empty())
-            .map(|(i, text)| (i, text, ChrfStats::of(text, reference).score()));
+    }
+    let likeness = |text: &str, lines: &[usize]| -> f64 {
+        lines.iter().map(|&line| ChrfStats::of(text, references[line].trim()).score()).sum()
+    };
+    let choose = |lines: &Vec<usize>| {
+        // Named order first, so that of equal candidates the first named is taken; a text is scored once.
+        let said = translations
+            .iter()
+            .enumerate()
+            .flat_map(|(i, all)| lines.iter().map(move |&l| (i, all[l].trim())));
+        let mut seen = HashSet::new();
+        let fresh: Vec<_> = said.filter(|(_, text)| !text.is_empty() && seen.insert(*text)).collect();
+        let scored = fresh.into_iter().map(|(i, text)| (i, text, likeness(text, lines)));
         scored.reduce(|best, other| if other.2 > best.2 { other } else { best }).map(|(i, text, _)| (i, text))
     };
-    let chosen: Vec<Option<(usize, &str)>> = (0..sources.len()).into_par_iter().map(choose).collect();
+    let of_source: Vec<_> = lines_of.into_values().collect();
+    let choices: Vec<Option<(usize, &str)>> = of_source.par_iter().map(choose).collect();
+    let mut chosen = vec![None; sources.len()];
+    for (lines, choice) in of_source.iter().zip(choices) {
+        for &line in lines {
+            chosen[line] = choice;
+        }
+    }
 
     let mut texts = [String::new(), String::new()];
     let mut counts = vec![0; candidates.len()];
@@ -190,6 +208,25 @@ mod tests {
         assert_eq!(chosen.candidates.iter().map(|c| c.chosen).collect::<Vec<_>>(), [2, 1]);
         assert_eq!((chosen.kept, chosen.dropped), (3, 2));
         assert!(text(MANIFEST).contains(&files::checksum(&options.reference).unwrap()));
+    }
+
+    #[test]
+    fn a_source_that_stands_several_times_gets_one_translation() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(
+            dir.path(),
+            &[
+                "Thanks.\nNo.\nThanks. \nThanks.\n",
+                "Danke.\nNein.\nDanke!\nIch danke.\n",
+                "Dank dir.\nNee.\nDank dir.\nDank dir.\n",
+                "Danke.\nNein.\nDanke!\nIch danke.\n",
+            ],
+        );
+        let chosen = interpolate(&options).unwrap();
+        let text = std::fs::read_to_string(options.output.join(TARGET)).unwrap();
+        // Each is the nearest to its own reference; over all three "Danke." is.
+        assert_eq!(text, "Danke.\nNein.\nDanke.\nDanke.\n");
+        assert_eq!(chosen.candidates.iter().map(|c| c.chosen).collect::<Vec<_>>(), [0, 4]);
     }
 
     #[test]
