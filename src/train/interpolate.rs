@@ -23,6 +23,8 @@ pub struct Interpolate {
     pub reference: PathBuf,
     /// Translations, each of the whole source.
     pub candidates: Vec<PathBuf>,
+    /// Where no candidate is as much like the reference as this, chrF in percent, what people wrote is taken; 0 for never.
+    pub least: f64,
     /// The folder that gets the pairs.
     pub output: PathBuf,
 }
@@ -33,8 +35,11 @@ pub struct Chosen {
     pub source: Text,
     pub reference: Text,
     pub candidates: Vec<Candidate>,
+    pub least: f64,
     /// Pairs written.
     pub kept: usize,
+    /// Of these the ones with what people wrote.
+    pub by_people: usize,
     /// Lines of which the source, the reference or all candidates are empty.
     pub dropped: usize,
 }
@@ -61,13 +66,17 @@ const MANIFEST: &str = "manifest.json";
 
 /// Chooses for each source the candidate of the highest sentence chrF; of equal ones the first named. A source that stands
 /// in several lines gets one translation in all of them, that of the highest mean over their references, so that the
-/// text does not tell a model two things of one sentence. The folder is written whole or not at all.
+/// text does not tell a model two things of one sentence. What people wrote is chosen in the same way, where no candidate is
+/// like enough. The folder is written whole or not at all.
 ///
 /// # Errors
 /// [`Error::Config`] without candidates, where nothing is kept and for a folder that holds something else;
 /// [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
 pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
-    let Interpolate { source, reference, candidates, output } = options;
+    let Interpolate { source, reference, candidates, least, output } = options;
+    if !(0.0..=100.0).contains(least) {
+        return Err(Error::Config(format!("a least likeness of {least}; it is a chrF, 0 to 100")));
+    }
     if candidates.is_empty() {
         return Err(Error::Config(
             "no candidate is named; give at least one translation of the source".into(),
@@ -80,31 +89,37 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         require_equal_counts((source, sources.len()), (path, lines.len()))?;
         Ok(lines)
     };
-    let references = read(reference)?;
-    let translations = candidates.iter().map(read).collect::<Result<Vec<_>>>()?;
+    // The last of them is what people wrote.
+    let translations = candidates.iter().chain([reference]).map(read).collect::<Result<Vec<_>>>()?;
+    let references = &translations[candidates.len()];
 
     let mut lines_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (line, (source, reference)) in sources.iter().zip(&references).enumerate() {
+    for (line, (source, reference)) in sources.iter().zip(references).enumerate() {
         if !source.trim().is_empty() && !reference.trim().is_empty() {
             lines_of.entry(source.trim()).or_default().push(line);
         }
     }
     let likeness = |text: &str, lines: &[usize]| -> f64 {
-        lines.iter().map(|&line| ChrfStats::of(text, references[line].trim()).score()).sum()
+        let of_line = |&line: &usize| ChrfStats::of(text, references[line].trim()).score();
+        lines.iter().map(of_line).sum::<f64>() / lines.len() as f64
     };
-    let choose = |lines: &Vec<usize>| {
-        // Named order first, so that of equal candidates the first named is taken; a text is scored once.
-        let said = translations
-            .iter()
-            .enumerate()
-            .flat_map(|(i, all)| lines.iter().map(move |&l| (i, all[l].trim())));
+    // The first of those that are most alike; a text is scored once.
+    let nearest = |texts: &[Vec<String>], lines: &[usize]| {
+        let said =
+            texts.iter().enumerate().flat_map(|(i, all)| lines.iter().map(move |&l| (i, l, all[l].trim())));
         let mut seen = HashSet::new();
-        let fresh: Vec<_> = said.filter(|(_, text)| !text.is_empty() && seen.insert(*text)).collect();
-        let scored = fresh.into_iter().map(|(i, text)| (i, text, likeness(text, lines)));
-        scored.reduce(|best, other| if other.2 > best.2 { other } else { best }).map(|(i, text, _)| (i, text))
+        let fresh: Vec<_> = said.filter(|&(.., text)| !text.is_empty() && seen.insert(text)).collect();
+        let scored = fresh.into_iter().map(|(i, line, text)| ((i, line), likeness(text, lines)));
+        scored.reduce(|best, other| if other.1 > best.1 { other } else { best })
+    };
+    let people = candidates.len();
+    let choose = |lines: &Vec<usize>| match nearest(&translations[..people], lines) {
+        Some((choice, alike)) if alike >= *least => Some(choice),
+        Some(_) => nearest(&translations[people..], lines).map(|(choice, _)| (people + choice.0, choice.1)),
+        None => None,
     };
     let of_source: Vec<_> = lines_of.into_values().collect();
-    let choices: Vec<Option<(usize, &str)>> = of_source.par_iter().map(choose).collect();
+    let choices: Vec<Option<(usize, usize)>> = of_source.par_iter().map(choose).collect();
     let mut chosen = vec![None; sources.len()];
     for (lines, choice) in of_source.iter().zip(choices) {
         for &line in lines {
@@ -113,14 +128,16 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
     }
 
     let mut texts = [String::new(), String::new()];
-    let mut counts = vec![0; candidates.len()];
-    for (line, (candidate, translation)) in chosen.iter().enumerate().filter_map(|(i, c)| c.map(|c| (i, c))) {
-        for (text, line) in texts.iter_mut().zip([sources[line].trim(), translation]) {
+    let mut counts = vec![0; translations.len()];
+    for (source, choice) in sources.iter().zip(chosen) {
+        let Some((whose, line)) = choice else { continue };
+        for (text, line) in texts.iter_mut().zip([source.trim(), translations[whose][line].trim()]) {
             text.extend([line, "\n"]);
         }
-        counts[candidate] += 1;
+        counts[whose] += 1;
     }
     let kept = counts.iter().sum();
+    let by_people = counts[people];
     if kept == 0 {
         let reason = format!("no line of {} has a source, a reference and a candidate", source.display());
         return Err(Error::Config(reason));
@@ -136,7 +153,9 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         source: text(source)?,
         reference: text(reference)?,
         candidates: candidates.collect::<Result<_>>()?,
+        least: *least,
         kept,
+        by_people,
         dropped: sources.len() - kept,
     };
     let json = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Config(e.to_string()))?;
@@ -185,6 +204,7 @@ mod tests {
             source: paths[0].clone(),
             reference: paths[1].clone(),
             candidates: paths[2..].to_vec(),
+            least: 0.0,
             output: folder.join("chosen"),
         }
     }
@@ -227,6 +247,23 @@ mod tests {
         // Each is the nearest to its own reference; over all three "Danke." is.
         assert_eq!(text, "Danke.\nNein.\nDanke.\nDanke.\n");
         assert_eq!(chosen.candidates.iter().map(|c| c.chosen).collect::<Vec<_>>(), [0, 4]);
+    }
+
+    #[test]
+    fn where_no_candidate_is_like_enough_what_people_wrote_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = [
+            "Goodbye!\nThe dog sleeps.\nGoodbye!\nGoodbye!\nNo.\n",
+            "Tschüss!\nDer Hund schläft.\nAuf Wiedersehen!\nWiedersehen!\nNein.\n",
+            "Gang!\nDer Hund schlief.\nGang!\nGang!\n\n",
+        ];
+        let options = Interpolate { least: 40.0, ..options(dir.path(), &texts) };
+        let chosen = interpolate(&options).unwrap();
+        let text = std::fs::read_to_string(options.output.join(TARGET)).unwrap();
+        assert_eq!(text, "Wiedersehen!\nDer Hund schlief.\nWiedersehen!\nWiedersehen!\n");
+        assert_eq!((chosen.kept, chosen.by_people, chosen.dropped), (4, 3, 1));
+        let error = interpolate(&Interpolate { least: 140.0, ..options }).unwrap_err().to_string();
+        assert!(error.contains("0 to 100"), "{error}");
     }
 
     #[test]

@@ -183,10 +183,13 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
 }
 
 fn interpolate_texts(args: InterpolateArgs) -> Result<()> {
-    let InterpolateArgs { source, reference, candidates, output } = args;
-    let chosen = interpolate(&Interpolate { source, reference, candidates, output: output.clone() })?;
+    let InterpolateArgs { source, reference, candidates, least, output } = args;
+    let chosen = interpolate(&Interpolate { source, reference, candidates, least, output: output.clone() })?;
     for candidate in &chosen.candidates {
         eprintln!("{}: {} lines", candidate.text.path.display(), candidate.chosen);
+    }
+    if chosen.by_people > 0 {
+        eprintln!("what people wrote: {} lines", chosen.by_people);
     }
     eprintln!("done: {}, {} pairs, {} lines left out", output.display(), chosen.kept, chosen.dropped);
     Ok(())
