@@ -254,13 +254,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let texts = [
             "Goodbye!\nThe dog sleeps.\nGoodbye!\nGoodbye!\nNo.\n",
-            "Tschüss!\nDer Hund schläft.\nAuf Wiedersehen!\nWiedersehen!\nNein.\n",
+            "Tschüss!\nDer Hund schläft.\nAuf Wiedersehen!\nAuf Wiedersehen!\nNein.\n",
             "Gang!\nDer Hund schlief.\nGang!\nGang!\n\n",
         ];
         let options = Interpolate { least: 40.0, ..options(dir.path(), &texts) };
         let chosen = interpolate(&options).unwrap();
         let text = std::fs::read_to_string(options.output.join(TARGET)).unwrap();
-        assert_eq!(text, "Wiedersehen!\nDer Hund schlief.\nWiedersehen!\nWiedersehen!\n");
+        assert_eq!(text, "Auf Wiedersehen!\nDer Hund schlief.\nAuf Wiedersehen!\nAuf Wiedersehen!\n");
         assert_eq!((chosen.kept, chosen.by_people, chosen.dropped), (4, 3, 1));
         let error = interpolate(&Interpolate { least: 140.0, ..options }).unwrap_err().to_string();
         assert!(error.contains("0 to 100"), "{error}");
