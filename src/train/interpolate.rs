@@ -6,6 +6,7 @@
 //! candidates of a beam.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -23,8 +24,8 @@ pub struct Interpolate {
     pub reference: PathBuf,
     /// Translations, each of the whole source.
     pub candidates: Vec<PathBuf>,
-    /// Where no candidate is as much like the reference as this, chrF in percent, what people wrote is taken; 0 for never.
-    pub least: f64,
+    /// Where no candidate is as much like the references as this, mean chrF in percent, one of them is taken; 0 for never.
+    pub min_chrf: f64,
     /// The folder that gets the pairs.
     pub output: PathBuf,
 }
@@ -35,12 +36,12 @@ pub struct Chosen {
     pub source: Text,
     pub reference: Text,
     pub candidates: Vec<Candidate>,
-    pub least: f64,
+    pub min_chrf: f64,
     /// Pairs written.
     pub kept: usize,
-    /// Of these the ones with what people wrote.
-    pub by_people: usize,
-    /// Lines of which the source, the reference or all candidates are empty.
+    /// Of these the ones with a reference in place of a candidate.
+    pub references_kept: usize,
+    /// Lines of which the source or the reference is empty, or all candidates, where no reference may take their place.
     pub dropped: usize,
 }
 
@@ -66,16 +67,15 @@ const MANIFEST: &str = "manifest.json";
 
 /// Chooses for each source the candidate of the highest sentence chrF; of equal ones the first named. A source that stands
 /// in several lines gets one translation in all of them, that of the highest mean over their references, so that the
-/// text does not tell a model two things of one sentence. What people wrote is chosen in the same way, where no candidate is
-/// like enough. The folder is written whole or not at all.
+/// text does not tell a model two things of one sentence. The folder is written whole or not at all.
 ///
 /// # Errors
-/// [`Error::Config`] without candidates, where nothing is kept and for a folder that holds something else;
-/// [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
+/// [`Error::Config`] without candidates, for a `min_chrf` that is none, where nothing is kept and for a folder that holds
+/// something else; [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
 pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
-    let Interpolate { source, reference, candidates, least, output } = options;
-    if !(0.0..=100.0).contains(least) {
-        return Err(Error::Config(format!("a least likeness of {least}; it is a chrF, 0 to 100")));
+    let Interpolate { source, reference, candidates, min_chrf, output } = options;
+    if !(0.0..=100.0).contains(min_chrf) {
+        return Err(Error::Config(format!("min_chrf = {min_chrf}; it must be a chrF, 0 to 100")));
     }
     if candidates.is_empty() {
         return Err(Error::Config(
@@ -89,43 +89,9 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         require_equal_counts((source, sources.len()), (path, lines.len()))?;
         Ok(lines)
     };
-    // The last of them is what people wrote.
-    let translations = candidates.iter().chain([reference]).map(read).collect::<Result<Vec<_>>>()?;
-    let references = &translations[candidates.len()];
-
-    let mut lines_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (line, (source, reference)) in sources.iter().zip(references).enumerate() {
-        if !source.trim().is_empty() && !reference.trim().is_empty() {
-            lines_of.entry(source.trim()).or_default().push(line);
-        }
-    }
-    let likeness = |text: &str, lines: &[usize]| -> f64 {
-        let of_line = |&line: &usize| ChrfStats::of(text, references[line].trim()).score();
-        lines.iter().map(of_line).sum::<f64>() / lines.len() as f64
-    };
-    // The first of those that are most alike; a text is scored once.
-    let nearest = |texts: &[Vec<String>], lines: &[usize]| {
-        let said =
-            texts.iter().enumerate().flat_map(|(i, all)| lines.iter().map(move |&l| (i, l, all[l].trim())));
-        let mut seen = HashSet::new();
-        let fresh: Vec<_> = said.filter(|&(.., text)| !text.is_empty() && seen.insert(text)).collect();
-        let scored = fresh.into_iter().map(|(i, line, text)| ((i, line), likeness(text, lines)));
-        scored.reduce(|best, other| if other.1 > best.1 { other } else { best })
-    };
     let people = candidates.len();
-    let choose = |lines: &Vec<usize>| match nearest(&translations[..people], lines) {
-        Some((choice, alike)) if alike >= *least => Some(choice),
-        Some(_) => nearest(&translations[people..], lines).map(|(choice, _)| (people + choice.0, choice.1)),
-        None => None,
-    };
-    let of_source: Vec<_> = lines_of.into_values().collect();
-    let choices: Vec<Option<(usize, usize)>> = of_source.par_iter().map(choose).collect();
-    let mut chosen = vec![None; sources.len()];
-    for (lines, choice) in of_source.iter().zip(choices) {
-        for &line in lines {
-            chosen[line] = choice;
-        }
-    }
+    let translations = candidates.iter().chain([reference]).map(read).collect::<Result<Vec<_>>>()?;
+    let chosen = choose(&sources, &translations, *min_chrf);
 
     let mut texts = [String::new(), String::new()];
     let mut counts = vec![0; translations.len()];
@@ -137,7 +103,7 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         counts[whose] += 1;
     }
     let kept = counts.iter().sum();
-    let by_people = counts[people];
+    let references_kept = counts[people];
     if kept == 0 {
         let reason = format!("no line of {} has a source, a reference and a candidate", source.display());
         return Err(Error::Config(reason));
@@ -153,9 +119,9 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         source: text(source)?,
         reference: text(reference)?,
         candidates: candidates.collect::<Result<_>>()?,
-        least: *least,
+        min_chrf: *min_chrf,
         kept,
-        by_people,
+        references_kept,
         dropped: sources.len() - kept,
     };
     let json = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Config(e.to_string()))?;
@@ -165,6 +131,45 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         files::write(&folder.join(MANIFEST), &json)
     })?;
     Ok(manifest)
+}
+
+/// For each line which of the translations, of which the last is what people wrote, and which of its lines.
+fn choose(sources: &[String], translations: &[Vec<String>], min_chrf: f64) -> Vec<Option<(usize, usize)>> {
+    let people = translations.len() - 1;
+    let references = &translations[people];
+    let mut lines_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (line, (source, reference)) in sources.iter().zip(references).enumerate() {
+        if !source.trim().is_empty() && !reference.trim().is_empty() {
+            lines_of.entry(source.trim()).or_default().push(line);
+        }
+    }
+    let likeness = |text: &str, lines: &[usize]| -> f64 {
+        let of_line = |&line: &usize| ChrfStats::of(text, references[line].trim()).score();
+        lines.iter().map(of_line).sum::<f64>() / lines.len() as f64
+    };
+    // The first of those that are most alike; a text is scored once.
+    let nearest = |whose: Range<usize>, lines: &[usize]| {
+        let said = whose.flat_map(|i| lines.iter().map(move |&line| (i, line)));
+        let mut seen = HashSet::new();
+        let texts = said.map(|(i, line)| ((i, line), translations[i][line].trim()));
+        let fresh = texts.filter(|&(_, text)| !text.is_empty() && seen.insert(text));
+        let scored = fresh.map(|(place, text)| (place, likeness(text, lines)));
+        scored.reduce(|best, other| if other.1 > best.1 { other } else { best })
+    };
+    let of_source: Vec<Vec<usize>> = lines_of.into_values().collect();
+    let choice = |lines: &Vec<usize>| {
+        let candidate = nearest(0..people, lines).filter(|&(_, likeness)| likeness >= min_chrf);
+        let reference = || nearest(people..people + 1, lines).filter(|_| min_chrf > 0.0);
+        candidate.or_else(reference).map(|(place, _)| place)
+    };
+    let choices: Vec<_> = of_source.par_iter().map(choice).collect();
+    let mut chosen = vec![None; sources.len()];
+    for (lines, choice) in of_source.iter().zip(choices) {
+        for &line in lines {
+            chosen[line] = choice;
+        }
+    }
+    chosen
 }
 
 /// Errors: a folder with anything else in it than what this command writes there; it would be lost.
@@ -204,7 +209,7 @@ mod tests {
             source: paths[0].clone(),
             reference: paths[1].clone(),
             candidates: paths[2..].to_vec(),
-            least: 0.0,
+            min_chrf: 0.0,
             output: folder.join("chosen"),
         }
     }
@@ -250,19 +255,19 @@ mod tests {
     }
 
     #[test]
-    fn where_no_candidate_is_like_enough_what_people_wrote_is_taken() {
+    fn where_no_candidate_is_like_enough_a_reference_takes_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let texts = [
             "Goodbye!\nThe dog sleeps.\nGoodbye!\nGoodbye!\nNo.\n",
             "Tschüss!\nDer Hund schläft.\nAuf Wiedersehen!\nAuf Wiedersehen!\nNein.\n",
             "Gang!\nDer Hund schlief.\nGang!\nGang!\n\n",
         ];
-        let options = Interpolate { least: 40.0, ..options(dir.path(), &texts) };
+        let options = Interpolate { min_chrf: 40.0, ..options(dir.path(), &texts) };
         let chosen = interpolate(&options).unwrap();
         let text = std::fs::read_to_string(options.output.join(TARGET)).unwrap();
-        assert_eq!(text, "Auf Wiedersehen!\nDer Hund schlief.\nAuf Wiedersehen!\nAuf Wiedersehen!\n");
-        assert_eq!((chosen.kept, chosen.by_people, chosen.dropped), (4, 3, 1));
-        let error = interpolate(&Interpolate { least: 140.0, ..options }).unwrap_err().to_string();
+        assert_eq!(text, "Auf Wiedersehen!\nDer Hund schlief.\nAuf Wiedersehen!\nAuf Wiedersehen!\nNein.\n");
+        assert_eq!((chosen.kept, chosen.references_kept, chosen.dropped), (5, 4, 0));
+        let error = interpolate(&Interpolate { min_chrf: 140.0, ..options }).unwrap_err().to_string();
         assert!(error.contains("0 to 100"), "{error}");
     }
 

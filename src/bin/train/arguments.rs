@@ -82,9 +82,9 @@ pub struct InterpolateArgs {
     /// What a model made of it (`tutti translate`), line by line; give several
     #[arg(long = "candidate", required = true)]
     pub candidates: Vec<PathBuf>,
-    /// Where no candidate is as like what people wrote as this (chrF, 0 to 100), take what they wrote
+    /// Where no candidate is as like the reference as this (chrF, 0 to 100), take the reference
     #[arg(long, default_value_t = 0.0, value_name = "CHRF")]
-    pub least: f64,
+    pub min_chrf: f64,
     /// Folder that gets train.source, train.target and manifest.json
     #[arg(long)]
     pub output: PathBuf,

@@ -183,13 +183,14 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
 }
 
 fn interpolate_texts(args: InterpolateArgs) -> Result<()> {
-    let InterpolateArgs { source, reference, candidates, least, output } = args;
-    let chosen = interpolate(&Interpolate { source, reference, candidates, least, output: output.clone() })?;
+    let InterpolateArgs { source, reference, candidates, min_chrf, output } = args;
+    let chosen =
+        interpolate(&Interpolate { source, reference, candidates, min_chrf, output: output.clone() })?;
     for candidate in &chosen.candidates {
         eprintln!("{}: {} lines", candidate.text.path.display(), candidate.chosen);
     }
-    if chosen.by_people > 0 {
-        eprintln!("what people wrote: {} lines", chosen.by_people);
+    if chosen.references_kept > 0 {
+        eprintln!("{}: {} lines", chosen.reference.path.display(), chosen.references_kept);
     }
     eprintln!("done: {}, {} pairs, {} lines left out", output.display(), chosen.kept, chosen.dropped);
     Ok(())
