@@ -1,9 +1,11 @@
 //! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `health`. Thin: everything
 //! that can be tested without a command line lives in the library.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+mod bench;
+
+use std::io::{self, ErrorKind, IsTerminal};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,13 +14,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
-use tutti::bench::{self, Measurement};
 use tutti::decode::{DecodeOptions, Loaded, Steps, Translator};
 use tutti::engine::{self, Engine};
 use tutti::http::{self, App, Model, Pair};
 use tutti::lines::translate_lines;
 use tutti::metrics::Metrics;
-use tutti::model::{Backend, Bundle, DeviceChoice, DtypeChoice, Shape};
+use tutti::model::{Backend, Bundle, DeviceChoice, DtypeChoice};
 use tutti::settings::{ENV_CONFIG, LogFormat, Settings, one_for_each_core};
 
 /// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
@@ -45,7 +46,7 @@ enum Command {
     /// Translate standard input to standard output, line by line.
     Translate(Translate),
     /// Measure the engine without HTTP.
-    Bench(Bench),
+    Bench(bench::Bench),
     /// Say whether settings and model hold, without serving.
     Check(Serve),
     /// Ask the server that runs with these settings whether it is ready; for containers without curl.
@@ -121,46 +122,13 @@ struct Translate {
     on: On,
 }
 
-#[derive(Args)]
-struct Bench {
-    /// A bundle's folder; without it random weights of `--shape`.
-    #[arg(long, conflicts_with = "shape")]
-    model: Option<PathBuf>,
-    #[arg(long, default_value = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000")]
-    shape: Shape,
-    /// Inner tokens; several are measured one after the other.
-    #[arg(long, value_delimiter = ',', default_value = "12,25")]
-    source_tokens: Vec<usize>,
-    /// As many as source lengths, or none for equal ones.
-    #[arg(long, value_delimiter = ',')]
-    target_tokens: Vec<usize>,
-    /// Sentences of a batch, for the throughput.
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
-    #[arg(long, value_delimiter = ',', default_value = "1,4")]
-    steps: Vec<u8>,
-    #[arg(long, default_value_t = 1)]
-    length_beam: usize,
-    /// Threads that compute; 0 means one for each core.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    #[command(flatten)]
-    on: On,
-    /// For each measurement: a latency and a throughput for each length and number of steps.
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// Print JSON in place of a table.
-    #[arg(long)]
-    json: bool,
-}
-
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
         None => serve(&cli.serve),
         Some(Command::Serve(arguments)) => serve(&arguments),
         Some(Command::Translate(arguments)) => translate(&arguments),
-        Some(Command::Bench(arguments)) => run_bench(&arguments),
+        Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Check(arguments)) => check(&arguments),
         Some(Command::Health(arguments)) => health(&arguments),
     }
@@ -331,94 +299,5 @@ fn translate(arguments: &Translate) -> Result<()> {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
         ended => Ok(ended?),
-    }
-}
-
-fn run_bench(arguments: &Bench) -> Result<()> {
-    let plan = bench_plan(arguments)?;
-    let backend = arguments.on.backend()?;
-    let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
-    let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
-    let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
-    let network = || match &bundle {
-        Some(bundle) => Loaded::open(bundle, &backend),
-        None => Loaded::random(&arguments.shape, 1, &backend),
-    };
-    let mut out = io::stdout().lock();
-    if !arguments.json {
-        // Nobody to tell if standard output is closed; the run then just ends at the next line.
-        writeln!(out, "{}", Row::HEAD).or_else(quiet)?;
-    }
-    let measured = bench::run(&plan, network, |measurement| {
-        if !arguments.json {
-            let _ = writeln!(out, "{}", Row(measurement)).and_then(|()| out.flush());
-        }
-    })?;
-    if arguments.json {
-        let report = serde_json::json!({
-            "model": model_name(arguments.model.as_deref(), &arguments.shape),
-            "threads": plan.threads,
-            "device": backend.device_name(),
-            "dtype": backend.dtype().name(),
-            "measurements": measured,
-        });
-        writeln!(out, "{report}").or_else(quiet)?;
-    }
-    Ok(())
-}
-
-fn bench_plan(arguments: &Bench) -> Result<bench::Plan> {
-    let sources = &arguments.source_tokens;
-    let targets = if arguments.target_tokens.is_empty() { sources } else { &arguments.target_tokens };
-    ensure!(sources.len() == targets.len(), "--target-tokens needs as many lengths as --source-tokens");
-    ensure!(
-        arguments.seconds > 0.0 && arguments.seconds <= 3600.0,
-        "--seconds must be above 0, an hour at most"
-    );
-    let steps = arguments.steps.iter().map(|&steps| Steps::new(steps).context("--steps must be at least 1"));
-    Ok(bench::Plan {
-        lengths: sources.iter().copied().zip(targets.iter().copied()).collect(),
-        steps: steps.collect::<Result<_>>()?,
-        length_beam: arguments.length_beam,
-        batch: arguments.batch,
-        time: Duration::from_secs_f64(arguments.seconds),
-        threads: compute_threads(arguments.threads),
-        vocabulary: 0,
-    })
-}
-
-fn model_name(model: Option<&Path>, shape: &Shape) -> String {
-    model.map_or_else(|| format!("random {shape:?}"), |dir| dir.display().to_string())
-}
-
-/// A reader that has gone is no error.
-fn quiet(error: io::Error) -> io::Result<()> {
-    if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
-}
-
-/// A line of the bench's table.
-struct Row<'a>(&'a Measurement);
-
-impl Row<'_> {
-    const HEAD: &'static str =
-        "source target steps beam   p50 ms   p90 ms  batch  sentences/s  target tokens/s";
-}
-
-impl std::fmt::Display for Row<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let m = self.0;
-        write!(
-            f,
-            "{:>6} {:>6} {:>5} {:>4} {:>8.2} {:>8.2} {:>6} {:>12.1} {:>16.0}",
-            m.source_tokens,
-            m.target_tokens,
-            m.steps.get(),
-            m.length_beam,
-            m.latency_p50_ms,
-            m.latency_p90_ms,
-            m.batch,
-            m.sentences_per_second,
-            m.target_tokens_per_second
-        )
     }
 }

@@ -1,0 +1,135 @@
+//! `tutti bench`: what is measured, and the table that shows it.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use tutti::bench::{self, Measurement};
+use tutti::decode::{Loaded, Steps};
+use tutti::model::{Bundle, Shape};
+
+use super::{On, compute_threads};
+
+#[derive(Args)]
+pub struct Bench {
+    /// A bundle's folder; without it random weights of `--shape`.
+    #[arg(long, conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    #[arg(long, default_value = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000")]
+    shape: Shape,
+    /// Inner tokens; several are measured one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "12,25")]
+    source_tokens: Vec<usize>,
+    /// As many as source lengths, or none for equal ones.
+    #[arg(long, value_delimiter = ',')]
+    target_tokens: Vec<usize>,
+    /// Sentences of a batch, for the throughput.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    #[arg(long, value_delimiter = ',', default_value = "1,4")]
+    steps: Vec<u8>,
+    #[arg(long, default_value_t = 1)]
+    length_beam: usize,
+    /// Threads that compute; 0 means one for each core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    #[command(flatten)]
+    on: On,
+    /// For each measurement: a latency and a throughput for each length and number of steps.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Print JSON in place of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Bench) -> Result<()> {
+    let plan = plan(arguments)?;
+    let backend = arguments.on.backend()?;
+    let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
+    let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
+    let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
+    let network = || match &bundle {
+        Some(bundle) => Loaded::open(bundle, &backend),
+        None => Loaded::random(&arguments.shape, 1, &backend),
+    };
+    let mut out = io::stdout().lock();
+    if !arguments.json {
+        // Nobody to tell if standard output is closed; the run then just ends at the next line.
+        writeln!(out, "{}", Row::HEAD).or_else(quiet)?;
+    }
+    let measured = bench::run(&plan, network, |measurement| {
+        if !arguments.json {
+            let _ = writeln!(out, "{}", Row(measurement)).and_then(|()| out.flush());
+        }
+    })?;
+    if arguments.json {
+        let report = serde_json::json!({
+            "model": model_name(arguments.model.as_deref(), &arguments.shape),
+            "threads": plan.threads,
+            "device": backend.device_name(),
+            "dtype": backend.dtype().name(),
+            "measurements": measured,
+        });
+        writeln!(out, "{report}").or_else(quiet)?;
+    }
+    Ok(())
+}
+
+fn plan(arguments: &Bench) -> Result<bench::Plan> {
+    let sources = &arguments.source_tokens;
+    let targets = if arguments.target_tokens.is_empty() { sources } else { &arguments.target_tokens };
+    ensure!(sources.len() == targets.len(), "--target-tokens needs as many lengths as --source-tokens");
+    ensure!(
+        arguments.seconds > 0.0 && arguments.seconds <= 3600.0,
+        "--seconds must be above 0, an hour at most"
+    );
+    let steps = arguments.steps.iter().map(|&steps| Steps::new(steps).context("--steps must be at least 1"));
+    Ok(bench::Plan {
+        lengths: sources.iter().copied().zip(targets.iter().copied()).collect(),
+        steps: steps.collect::<Result<_>>()?,
+        length_beam: arguments.length_beam,
+        batch: arguments.batch,
+        time: Duration::from_secs_f64(arguments.seconds),
+        threads: compute_threads(arguments.threads),
+        vocabulary: 0,
+    })
+}
+
+fn model_name(model: Option<&Path>, shape: &Shape) -> String {
+    model.map_or_else(|| format!("random {shape:?}"), |dir| dir.display().to_string())
+}
+
+/// A reader that has gone is no error.
+fn quiet(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// A line of the bench's table.
+struct Row<'a>(&'a Measurement);
+
+impl Row<'_> {
+    const HEAD: &'static str =
+        "source target steps beam   p50 ms   p90 ms  batch  sentences/s  target tokens/s";
+}
+
+impl std::fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let m = self.0;
+        write!(
+            f,
+            "{:>6} {:>6} {:>5} {:>4} {:>8.2} {:>8.2} {:>6} {:>12.1} {:>16.0}",
+            m.source_tokens,
+            m.target_tokens,
+            m.steps.get(),
+            m.length_beam,
+            m.latency_p50_ms,
+            m.latency_p90_ms,
+            m.batch,
+            m.sentences_per_second,
+            m.target_tokens_per_second
+        )
+    }
+}

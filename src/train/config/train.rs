@@ -1,0 +1,151 @@
+//! `[train]`: what all stages of training share, and how their updates are made.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::DeviceChoice;
+use crate::nn::gemm::Precision;
+use crate::train::optimizer::AdamW;
+use crate::train::schedule::Schedule;
+use crate::{Error, Result};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    pub seed: u64,
+    /// Where to compute: `cpu`, `cuda:0` (or another), or `auto`, the first GPU that will do, else the CPU.
+    /// Distilling takes it from here too. One device gives the same weights each time, another may not.
+    pub device: DeviceChoice,
+    /// Bundle whose weights a new run of `train cmlm` begins with: of the same shape and tokenizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    pub dropout: f64,
+    pub label_smoothing: f64,
+    /// Weight of the length head's loss.
+    pub length_loss_weight: f64,
+    /// Padded tokens of the longer side in one micro-batch.
+    pub batch_tokens: usize,
+    /// Micro-batches for each update.
+    pub accumulate: usize,
+    /// GPUs that share them, `device` and those behind it; a divisor of `accumulate`. The weights are those of one
+    /// GPU, up to the order of sums, and a run may go on with another number. On the CPU, threads.
+    #[serde(skip_serializing_if = "Train::alone")]
+    pub ranks: usize,
+    pub updates: u64,
+    /// At the end of the warm-up.
+    pub learning_rate: f64,
+    pub warmup: u64,
+    /// The last so many updates fall linearly to zero; 0 for none.
+    pub cooldown: u64,
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+    pub betas: (f64, f64),
+    pub eps: f64,
+    /// So many updates in a row without a finite gradient end the run.
+    pub max_skips_in_a_row: u32,
+    /// What the operands of the large products are rounded to.
+    pub products: Products,
+    /// Of the moving average of the weights; 0 for none.
+    pub ema_decay: f64,
+    /// In updates, as all that follow.
+    pub validate_every: u64,
+    pub checkpoint_every: u64,
+    pub log_every: u64,
+    pub keep_last: usize,
+    pub keep_best: usize,
+    /// Sentences translated at each validation, from the head of the file.
+    pub valid_sentences: usize,
+    /// So many validations in a row without a gain in BLEU, of one step or of greedy search, end the run; 0 for none.
+    pub patience: u64,
+    /// The bundle has the mean weights of so many checkpoints, those of the best validations; 0 for the last
+    /// weights alone.
+    pub average_best: usize,
+    /// Whether event files are written beside the log.
+    pub tensorboard: bool,
+}
+
+/// Number type of the operands of products; weights, sums and everything else stay f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Products {
+    F32,
+    /// Twice as fast on a CPU with AVX512-BF16, the same as `f32` on others; on a GPU in its tensor cores, where
+    /// `f32` is TF32.
+    Bf16,
+}
+
+impl FromStr for Products {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            other => Err(Error::Config(format!("products {other:?} are unknown; f32 and bf16 are known"))),
+        }
+    }
+}
+
+impl From<Products> for Precision {
+    fn from(products: Products) -> Self {
+        match products {
+            Products::F32 => Self::F32,
+            Products::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            device: DeviceChoice::Cpu,
+            init: None,
+            dropout: 0.1,
+            label_smoothing: 0.1,
+            length_loss_weight: 0.1,
+            batch_tokens: 4096,
+            accumulate: 1,
+            ranks: 1,
+            updates: 10_000,
+            learning_rate: 1.2e-3,
+            warmup: 800,
+            cooldown: 0,
+            weight_decay: 0.01,
+            clip: 1.0,
+            betas: (0.9, 0.98),
+            eps: 1e-8,
+            max_skips_in_a_row: 5,
+            products: Products::F32,
+            ema_decay: 0.0,
+            validate_every: 500,
+            checkpoint_every: 500,
+            log_every: 20,
+            keep_last: 2,
+            keep_best: 5,
+            valid_sentences: 500,
+            patience: 0,
+            average_best: 0,
+            tensorboard: true,
+        }
+    }
+}
+
+impl Train {
+    fn alone(ranks: &usize) -> bool {
+        *ranks == 1
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        let Self { learning_rate: peak, warmup, updates, cooldown, .. } = *self;
+        Schedule { peak, warmup, cap: f64::INFINITY, ramp: 0, updates, cooldown }
+    }
+
+    pub fn adamw(&self) -> AdamW {
+        let Self { betas, eps, weight_decay, clip, max_skips_in_a_row, .. } = *self;
+        AdamW { betas, eps, weight_decay, clip, max_skips_in_a_row }
+    }
+}
