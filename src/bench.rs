@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -15,7 +16,7 @@ use serde::Serialize;
 use crate::decode::{Encoded, Limits, Prediction, Row, Steps, Translator};
 use crate::engine::{self, Handle, Item, Pending};
 use crate::metrics::Metrics;
-use crate::model::{Outline, Refresh};
+use crate::model::{LanguageModel, Outline, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -226,6 +227,10 @@ impl<T: Translator> Translator for ForcedLength<T> {
 
     fn refresh(&self) -> Refresh {
         self.network.refresh()
+    }
+
+    fn lm(&self) -> Option<&Arc<LanguageModel>> {
+        self.network.lm()
     }
 
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<T::Memory>>> {

@@ -38,6 +38,7 @@ struct Raw {
     device: String,
     dtype: String,
     shortlist: bool,
+    lm: bool,
     log: String,
     log_format: LogFormat,
     max_body_bytes: usize,
@@ -70,6 +71,7 @@ impl Default for Raw {
             device: "auto".into(),
             dtype: "auto".into(),
             shortlist: true,
+            lm: true,
             log: "info".into(),
             log_format: LogFormat::Text,
             max_body_bytes: 1 << 20,
@@ -111,6 +113,8 @@ pub struct Settings {
     pub dtype: DtypeChoice,
     /// Whether a bundle's shortlist is used.
     pub shortlist: bool,
+    /// Whether a bundle's language model is used.
+    pub lm: bool,
     /// A `tracing` filter, such as `info` or `tutti=debug`.
     pub log: String,
     pub log_format: LogFormat,
@@ -221,6 +225,7 @@ impl Settings {
             device: raw.device.parse()?,
             dtype: raw.dtype.parse()?,
             shortlist: raw.shortlist,
+            lm: raw.lm,
             log: raw.log.clone(),
             log_format: raw.log_format,
             http: HttpSettings::from_raw(&raw),

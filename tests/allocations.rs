@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tutti::decode::{Beam, Encoded, Loaded, Row, Steps, Translator};
-use tutti::model::{Backend, Dtype, Outline, Refresh};
+use tutti::model::{Backend, Dtype, Outline};
 
 /// What any pass may allocate, however many sentences are in it.
 const FOR_A_PASS: u64 = 30;
@@ -74,7 +74,7 @@ fn measure(batch: usize) -> (u64, u64) {
     let mut lengths = vec![f32::NEG_INFINITY; 13];
     lengths[12] = 0.0;
     let lengths = Outline::Lengths(lengths);
-    let beam = Beam::new(&lengths, 1, Steps::ONE, network.specials(), Refresh::Masked).unwrap();
+    let beam = Beam::new(&lengths, 1, Steps::ONE, &network.rules()).unwrap();
     let encoded: Vec<Encoded<_>> = network.encode(&sources).unwrap();
     let rows: Vec<Row<_>> = encoded.iter().flat_map(|sentence| beam.rows(&sentence.memory)).collect();
     let decode = steady(|| network.decode(&rows).unwrap());

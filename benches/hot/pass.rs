@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tutti::decode::{Beam, Encoded, Loaded, Row, Steps, Translator};
-use tutti::model::{Backend, Dtype, Outline, Refresh};
+use tutti::model::{Backend, Dtype, Outline};
 
 use crate::{shape, source};
 
@@ -20,8 +20,7 @@ pub fn bench(criterion: &mut Criterion) {
             let mut lengths = vec![f32::NEG_INFINITY; tokens + 1];
             lengths[tokens] = 0.0;
             let lengths = Outline::Lengths(lengths);
-            let beam =
-                Beam::new(&lengths, 1, Steps::ONE, network.specials(), Refresh::Masked).expect("one length");
+            let beam = Beam::new(&lengths, 1, Steps::ONE, &network.rules()).expect("one length");
             let encoded: Vec<Encoded<_>> = network.encode(&sources).expect("ids of the vocabulary");
             let rows: Vec<Row<_>> = encoded.iter().flat_map(|sentence| beam.rows(&sentence.memory)).collect();
             group.bench_function(id("decode"), |b| b.iter(|| network.decode(&rows)));

@@ -4,12 +4,11 @@
 use rayon::prelude::*;
 
 use super::{
-    Canvas, Hypothesis, Prediction, Row, Steps,
+    Canvas, Hypothesis, Prediction, Row, Rules, Steps,
     hypothesis::best_first,
     length::{length_beam, slot_beam},
 };
-use crate::model::{Outline, Refresh};
-use crate::text::Specials;
+use crate::model::Outline;
 use crate::{Error, Result};
 
 /// The canvases of one sentence, most probable length first. They share the encoder's output and
@@ -24,24 +23,19 @@ impl Beam {
     ///
     /// # Errors
     /// [`Error::Model`] where no length is possible.
-    pub fn new(
-        outline: &Outline,
-        beam: usize,
-        steps: Steps,
-        specials: Specials,
-        refresh: Refresh,
-    ) -> Result<Self> {
+    pub fn new(outline: &Outline, beam: usize, steps: Steps, rules: &Rules) -> Result<Self> {
+        let specials = rules.specials;
         let lengths = match outline {
             Outline::Lengths(log_probs) => length_beam(log_probs, beam),
             &Outline::Slots { count, most } => {
-                let slots = |count| Canvas::slots(count, steps, specials);
+                let slots = |count| Canvas::slots(count, steps, specials).read_with(rules.lm.clone());
                 return Ok(Self { canvases: slot_beam(count, most, beam).into_iter().map(slots).collect() });
             }
         };
         if lengths.is_empty() {
             return Err(Error::Model("no target length has a probability".into()));
         }
-        let canvas = |length| Canvas::new(length, steps, specials).refreshing(refresh);
+        let canvas = |length| Canvas::new(length, steps, specials).refreshing(rules.refresh);
         Ok(Self { canvases: lengths.into_iter().map(canvas).collect() })
     }
 
@@ -123,14 +117,13 @@ mod tests {
 
     fn beam(length_log_probs: &[f32], beam: usize, steps: Steps) -> Result<Beam> {
         let outline = Outline::Lengths(length_log_probs.to_vec());
-        Beam::new(&outline, beam, steps, Specials::default(), Refresh::Masked)
+        Beam::new(&outline, beam, steps, &Rules::default())
     }
 
     #[test]
     fn many_sentences_get_what_each_gets_alone_and_one_that_is_refused_spoils_no_other() {
         let outline = Outline::Slots { count: 3, most: 4 };
-        let new =
-            || Beam::new(&outline, 1, Steps::new(1).unwrap(), Specials::default(), Refresh::Masked).unwrap();
+        let new = || Beam::new(&outline, 1, Steps::ONE, &Rules::default()).unwrap();
         let answers = |sentence: u32| -> Vec<Vec<Prediction>> {
             let of_slot = |slot: u32| {
                 (0..CHOICES as u32).map(move |choice| Prediction {
@@ -154,11 +147,11 @@ mod tests {
 
     #[test]
     fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
-        let (specials, steps) = (Specials::default(), Steps::new(2).unwrap());
+        let (rules, steps) = (Rules::default(), Steps::new(2).unwrap());
         let outline = Outline::Slots { count: 5, most: 6 };
-        let several = Beam::new(&outline, 3, steps, specials, Refresh::Masked).unwrap();
+        let several = Beam::new(&outline, 3, steps, &rules).unwrap();
         assert_eq!(several.canvases().iter().map(|c| c.tokens().len()).collect::<Vec<_>>(), [5, 4, 6]);
-        let mut beam = Beam::new(&outline, 1, steps, specials, Refresh::Masked).unwrap();
+        let mut beam = Beam::new(&outline, 1, steps, &rules).unwrap();
         let of = |pairs: &[(u32, f32)]| -> Vec<Prediction> {
             pairs.iter().map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
         };

@@ -4,10 +4,12 @@
 //! Pure: predictions come in as values, so the rules here are tested without a network. It never
 //! knows which other rows shared its pass.
 
+use std::sync::Arc;
+
 use super::prefix::{Choices, likeliest_filling};
 use super::slots::{imputed_token, meant, surest_of_blocks};
 use super::{Hypothesis, Prediction, Steps};
-use crate::model::{CHOICES, Refresh};
+use crate::model::{CHOICES, LanguageModel, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -46,6 +48,8 @@ pub struct Canvas {
     steps: Steps,
     used: usize,
     specials: Specials,
+    /// What an Imputer's slots are read with.
+    lm: Option<Arc<LanguageModel>>,
 }
 
 /// What a pass writes.
@@ -64,14 +68,21 @@ impl Canvas {
         let free: Vec<usize> = (1..=inner_len).collect();
         let scores = vec![0.0; tokens.len()];
         let rule = Rule::MaskPredict(Refresh::default());
-        Self { tokens, scores, wanted: free.clone(), free, rule, steps, used: 0, specials }
+        Self { tokens, scores, wanted: free.clone(), free, rule, steps, used: 0, specials, lm: None }
     }
 
     /// An Imputer's canvas, of `count` masked slots and nothing else.
     pub fn slots(count: usize, steps: Steps, specials: Specials) -> Self {
         let free: Vec<usize> = (0..count).collect();
         let (tokens, scores) = (vec![specials.mask; count], vec![0.0; count]);
-        Self { tokens, scores, wanted: free.clone(), free, rule: Rule::Imputer, steps, used: 0, specials }
+        let rule = Rule::Imputer;
+        Self { tokens, scores, wanted: free.clone(), free, rule, steps, used: 0, specials, lm: None }
+    }
+
+    /// Before the first pass, of an Imputer's canvas: what its slots are read with, if anything.
+    #[must_use]
+    pub fn read_with(self, lm: Option<Arc<LanguageModel>>) -> Self {
+        Self { lm, ..self }
     }
 
     /// Before the first pass: what passes may write.
@@ -206,7 +217,7 @@ impl Canvas {
                 }
             }
         }
-        let filled = likeliest_filling(&slots, self.specials.blank());
+        let filled = likeliest_filling(&slots, self.specials.blank(), self.lm.as_deref());
         for &place in &self.wanted {
             (self.tokens[place], self.scores[place]) = filled[place];
         }

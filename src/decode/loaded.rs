@@ -1,6 +1,7 @@
 //! A network in the number type that was asked for, so that nobody above has to branch on it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
@@ -8,7 +9,8 @@ use super::{Encoded, Limits, Prediction, Row, Translator};
 #[cfg(feature = "cuda")]
 use crate::model::device::{DeviceKeys, DeviceNetwork};
 use crate::model::{
-    Architecture, Backend, Bundle, Dtype, Network, QuantizedNetwork, Refresh, SentenceKeys, Shape, Spec,
+    Architecture, Backend, Bundle, Dtype, LanguageModel, Network, QuantizedNetwork, Refresh, SentenceKeys,
+    Shape, Spec,
 };
 #[cfg(feature = "cuda")]
 use crate::nn::device::{Element, cuda::Cuda};
@@ -17,9 +19,15 @@ use crate::{Error, Result};
 
 use super::network::SentenceMemory;
 
-/// What `serve`, `translate`, `bench` and `evaluate` compute with.
+/// What `serve`, `translate`, `bench` and `evaluate` compute with, and what they read its slots with.
 #[derive(Debug)]
-pub enum Loaded {
+pub struct Loaded {
+    network: Computing,
+    lm: Option<Arc<LanguageModel>>,
+}
+
+#[derive(Debug)]
+enum Computing {
     F32(Box<Network>),
     Q8(Box<QuantizedNetwork>),
     #[cfg(feature = "cuda")]
@@ -46,34 +54,41 @@ impl Loaded {
             );
             return Err(Error::bundle(&bundle.dir, reason));
         }
-        match (backend.gpu(), backend.dtype()) {
-            (None, Dtype::F32) => Ok(Self::F32(Box::new(bundle.network(backend)?))),
-            (None, Dtype::Q8) => Ok(Self::Q8(Box::new(bundle.quantized(backend.shortlist())?))),
-            _ => Self::on_gpu(&bundle.config.shape, bundle.tensors(), backend),
-        }
+        let network = match (backend.gpu(), backend.dtype()) {
+            (None, Dtype::F32) => Computing::F32(Box::new(bundle.network(backend)?)),
+            (None, Dtype::Q8) => Computing::Q8(Box::new(bundle.quantized(backend.shortlist())?)),
+            _ => Computing::on_gpu(&bundle.config.shape, bundle.tensors(), backend)?,
+        };
+        Ok(Self { network, lm: bundle.lm.clone().filter(|_| backend.lm()) })
     }
 
     /// Seeded random weights, for benches.
     pub fn random(shape: &Shape, seed: u64, backend: &Backend) -> Result<Self> {
         let tensors = || Spec::initial(shape, seed, backend.device());
-        match (backend.gpu(), backend.dtype()) {
-            (None, Dtype::F32) => Ok(Self::F32(Box::new(Network::random(shape, seed, backend)?))),
-            (None, Dtype::Q8) => Ok(Self::Q8(Box::new(QuantizedNetwork::new(shape, &tensors()?)?))),
-            _ => Self::on_gpu(shape, &tensors()?, backend),
-        }
+        let network = match (backend.gpu(), backend.dtype()) {
+            (None, Dtype::F32) => Computing::F32(Box::new(Network::random(shape, seed, backend)?)),
+            (None, Dtype::Q8) => Computing::Q8(Box::new(QuantizedNetwork::new(shape, &tensors()?)?)),
+            _ => Computing::on_gpu(shape, &tensors()?, backend)?,
+        };
+        Ok(Self { network, lm: None })
     }
 
     /// Whether each sentence chooses among its own candidates.
     pub fn has_shortlist(&self) -> bool {
-        matches!(self, Self::Q8(network) if network.has_shortlist())
+        matches!(&self.network, Computing::Q8(network) if network.has_shortlist())
+    }
+
+    /// Whether slots are read with a language model.
+    pub fn has_lm(&self) -> bool {
+        self.lm.is_some()
     }
 
     /// What a log should say of the GPU; nothing on a CPU.
     pub fn gpu_report(&self) -> Option<String> {
-        match self {
-            Self::F32(_) | Self::Q8(_) => None,
+        match &self.network {
+            Computing::F32(_) | Computing::Q8(_) => None,
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => {
+            Computing::Cuda(network) => {
                 let (name, rows) = (network.device().name(), network.pass_rows());
                 let (megabytes, graphs) = (network.weight_bytes() >> 20, network.counts().recordings);
                 Some(format!(
@@ -85,22 +100,24 @@ impl Loaded {
 
     /// How often the largest pass was halved until the device had room for it.
     pub fn halvings(&self) -> usize {
-        match self {
-            Self::F32(_) | Self::Q8(_) => 0,
+        match &self.network {
+            Computing::F32(_) | Computing::Q8(_) => 0,
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => network.halvings(),
+            Computing::Cuda(network) => network.halvings(),
         }
     }
 
     /// Tokens of all its sentences that a GPU takes in one pass, as far as its memory goes; nothing on a CPU.
     pub fn device_rows(&self) -> Option<usize> {
-        match self {
-            Self::F32(_) | Self::Q8(_) => None,
+        match &self.network {
+            Computing::F32(_) | Computing::Q8(_) => None,
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => Some(network.pass_rows()),
+            Computing::Cuda(network) => Some(network.pass_rows()),
         }
     }
+}
 
+impl Computing {
     /// Warmed up: no request waits for what is set up lazily.
     #[cfg(feature = "cuda")]
     fn on_gpu(shape: &Shape, tensors: &HashMap<String, Tensor>, backend: &Backend) -> Result<Self> {
@@ -130,51 +147,57 @@ impl Translator for Loaded {
     type Memory = LoadedMemory;
 
     fn limits(&self) -> Limits {
-        match self {
-            Self::F32(network) => network.limits(),
-            Self::Q8(network) => network.limits(),
+        match &self.network {
+            Computing::F32(network) => network.limits(),
+            Computing::Q8(network) => network.limits(),
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => network.limits(),
+            Computing::Cuda(network) => network.limits(),
         }
     }
 
     fn specials(&self) -> Specials {
-        match self {
-            Self::F32(network) => network.specials(),
-            Self::Q8(network) => network.specials(),
+        match &self.network {
+            Computing::F32(network) => network.specials(),
+            Computing::Q8(network) => network.specials(),
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => Translator::specials(network.as_ref()),
+            Computing::Cuda(network) => Translator::specials(network.as_ref()),
         }
     }
 
     fn refresh(&self) -> Refresh {
-        match self {
-            Self::F32(network) => network.refresh(),
-            Self::Q8(network) => network.refresh(),
+        match &self.network {
+            Computing::F32(network) => network.refresh(),
+            Computing::Q8(network) => network.refresh(),
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => network.refresh(),
+            Computing::Cuda(network) => network.refresh(),
         }
     }
 
+    fn lm(&self) -> Option<&Arc<LanguageModel>> {
+        self.lm.as_ref()
+    }
+
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<LoadedMemory>>> {
-        Ok(match self {
-            Self::F32(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::F32),
-            Self::Q8(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::Q8),
+        Ok(match &self.network {
+            Computing::F32(network) => {
+                wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::F32)
+            }
+            Computing::Q8(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::Q8),
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => wrap(network.encode(sources)?, LoadedMemory::Cuda),
+            Computing::Cuda(network) => wrap(network.encode(sources)?, LoadedMemory::Cuda),
         })
     }
 
     fn decode(&self, rows: &[Row<'_, LoadedMemory>]) -> Result<Vec<Vec<Prediction>>> {
-        match self {
-            Self::F32(network) => Translator::decode(
+        match &self.network {
+            Computing::F32(network) => Translator::decode(
                 network.as_ref(),
                 &unwrap(rows, |memory| match memory {
                     LoadedMemory::F32(memory) => Some(memory),
                     _ => None,
                 })?,
             ),
-            Self::Q8(network) => Translator::decode(
+            Computing::Q8(network) => Translator::decode(
                 network.as_ref(),
                 &unwrap(rows, |memory| match memory {
                     LoadedMemory::Q8(memory) => Some(memory),
@@ -182,7 +205,7 @@ impl Translator for Loaded {
                 })?,
             ),
             #[cfg(feature = "cuda")]
-            Self::Cuda(network) => network.decode(&unwrap(rows, |memory| match memory {
+            Computing::Cuda(network) => network.decode(&unwrap(rows, |memory| match memory {
                 LoadedMemory::Cuda(memory) => Some(memory),
                 _ => None,
             })?),

@@ -3,7 +3,7 @@
 //!
 //! An Imputer (Saharia et al. 2020, arXiv 2004.07437) fills slots instead, some with blanks, and none is masked
 //! again: no length has to be guessed. What its slots say together is the likeliest translation, not the likeliest
-//! filling; [`ctc`] knows the fillings of a translation.
+//! filling, and a language model of the target may have its say in it; [`ctc`] knows the fillings of a translation.
 //!
 //! The rules are pure functions over scores and canvases; the network stands behind [`Translator`].
 //! A [`Canvas`] is one candidate, a [`Beam`] the candidates of one sentence, [`translate`] the
@@ -35,4 +35,4 @@ pub use length::length_beam;
 pub use loaded::{Loaded, LoadedMemory};
 pub use slots::{imputed_token, surest_of_blocks};
 pub use translate::{DecodeOptions, translate};
-pub use translator::{Encoded, Limits, Prediction, Row, Steps, Translator};
+pub use translator::{Encoded, Limits, Prediction, Row, Rules, Steps, Translator};

@@ -59,8 +59,8 @@ fn translate_batch<T: Translator>(
     if encoded.len() != sources.len() {
         return Err(Error::Model(format!("{} sentences encoded of {}", encoded.len(), sources.len())));
     }
-    let (specials, refresh) = (translator.specials(), translator.refresh());
-    let start = |e: &Encoded<_>| Beam::new(&e.outline, options.length_beam, options.steps, specials, refresh);
+    let rules = translator.rules();
+    let start = |e: &Encoded<_>| Beam::new(&e.outline, options.length_beam, options.steps, &rules);
     let mut beams = encoded.iter().map(start).collect::<Result<Vec<_>>>()?;
     while beams.iter().any(|beam| !beam.finished()) {
         let rows: Vec<_> = beams.iter().zip(&encoded).flat_map(|(b, e)| b.rows(&e.memory)).collect();

@@ -3,11 +3,12 @@
 
 use std::fmt;
 use std::num::NonZeroU8;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::model::{CHOICES, Lengths, Outline, Refresh, Shape};
+use crate::model::{CHOICES, LanguageModel, Lengths, Outline, Refresh, Shape};
 use crate::text::Specials;
 
 /// How many decoder passes a translation may take. T steps are T passes.
@@ -60,6 +61,16 @@ impl Limits {
         let target = if self.has_blanks { Lengths::SLOTS_PER_TOKEN.saturating_mul(source) } else { source };
         target.min(self.target_tokens)
     }
+}
+
+/// What a network's canvases go by.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    pub specials: Specials,
+    /// What a pass may write.
+    pub refresh: Refresh,
+    /// What an Imputer's slots are read with, beside what the network says of each.
+    pub lm: Option<Arc<LanguageModel>>,
 }
 
 /// One sentence after the encoder.
@@ -116,6 +127,15 @@ pub trait Translator: Send + 'static {
     /// What a pass may write: masked places alone, unless the network was trained to correct others.
     fn refresh(&self) -> Refresh {
         Refresh::Masked
+    }
+
+    /// What an Imputer's slots are read with.
+    fn lm(&self) -> Option<&Arc<LanguageModel>> {
+        None
+    }
+
+    fn rules(&self) -> Rules {
+        Rules { specials: self.specials(), refresh: self.refresh(), lm: self.lm().cloned() }
     }
 
     /// Encodes sentences (`bos x1..xn eos`, each within `limits`), one answer for each, in order.

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use super::plan::{Candidate, Shape, Turn};
 use super::shared::Job;
 use super::{Outcome, Timings};
-use crate::decode::{Beam, Canvas, Encoded, Row};
-use crate::model::Refresh;
-use crate::text::Specials;
+use crate::decode::{Beam, Canvas, Encoded, Row, Rules};
 
 pub struct Live<M> {
     pub job: Job,
@@ -26,12 +24,12 @@ impl<M> Live<M> {
         job: Job,
         turn: Turn,
         encoded: Encoded<M>,
-        (specials, refresh): (Specials, Refresh),
+        rules: &Rules,
         picked_at: Instant,
         encoded_at: Instant,
     ) -> Option<Self> {
         let Encoded { memory, outline } = encoded;
-        match Beam::new(&outline, job.item.length_beam, job.item.steps, specials, refresh) {
+        match Beam::new(&outline, job.item.length_beam, job.item.steps, rules) {
             Ok(beam) => {
                 let queue = picked_at.duration_since(job.submitted);
                 let timings =

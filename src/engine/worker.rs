@@ -223,11 +223,11 @@ impl<T: Translator> Worker<'_, T> {
         let real = sources.iter().map(|source| source.len()).sum();
         let padded = sources.len() * sources.iter().map(|source| source.len()).max().unwrap_or(0);
         metrics.encoded(real, padded, encoded_at.duration_since(picked_at));
-        let rules = (self.translator.specials(), self.translator.refresh());
+        let rules = self.translator.rules();
         for ((turn, mut job), encoded) in self.arriving.drain(..count).zip(encoded) {
             metrics.picked_up(picked_at.duration_since(job.submitted));
             job.counted = metrics.running();
-            self.live.extend(Live::new(job, turn, encoded, rules, picked_at, encoded_at));
+            self.live.extend(Live::new(job, turn, encoded, &rules, picked_at, encoded_at));
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ pub struct Model {
     pub instead_of_gpu: Option<String>,
     /// Whether each sentence chooses among its own candidates.
     pub shortlist: bool,
+    /// Whether an Imputer's slots are read with a language model.
+    pub lm: bool,
     pub default_steps: Steps,
     pub max_steps: Steps,
     /// Measured by `train evaluate`.

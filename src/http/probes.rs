@@ -84,6 +84,7 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
             "checksum": model.checksum,
             "dtype": model.dtype,
             "shortlist": model.shortlist,
+            "lm": model.lm,
             "device": model.device,
             "instead_of_gpu": model.instead_of_gpu,
             "default_steps": model.default_steps.min(settings.max_steps),

@@ -119,6 +119,7 @@ pub struct Backend {
     gpu: Option<usize>,
     dtype: Dtype,
     shortlist: bool,
+    lm: bool,
     instead: Option<String>,
     tensors: Device,
 }
@@ -126,7 +127,8 @@ pub struct Backend {
 impl Backend {
     /// f32 on the CPU.
     pub fn cpu() -> Self {
-        Self { gpu: None, dtype: Dtype::F32, shortlist: true, instead: None, tensors: Device::Cpu }
+        let (dtype, instead, tensors) = (Dtype::F32, None, Device::Cpu);
+        Self { gpu: None, dtype, shortlist: true, lm: true, instead, tensors }
     }
 
     /// Decides, asking the driver where a GPU may be meant.
@@ -160,12 +162,21 @@ impl Backend {
         Self { shortlist, ..self }
     }
 
+    /// Whether a bundle's language model is used; it is unless told not to.
+    pub fn with_lm(self, lm: bool) -> Self {
+        Self { lm, ..self }
+    }
+
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
     pub fn shortlist(&self) -> bool {
         self.shortlist
+    }
+
+    pub fn lm(&self) -> bool {
+        self.lm
     }
 
     /// The number of the GPU to compute on, if it is one.

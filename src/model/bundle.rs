@@ -1,7 +1,7 @@
 //! A bundle: the folder that holds one trained model.
 //!
 //! `config.json`, `model.safetensors` (f16 or f32), `tokenizer.json`, `README.md` (the model card), and
-//! perhaps `shortlist.safetensors` ([`Shortlist`]).
+//! perhaps `shortlist.safetensors` ([`Shortlist`]) and `lm.safetensors` ([`LanguageModel`]).
 //! Opening one checks everything that could be wrong with it, so that code past here cannot meet a
 //! tensor that is missing, of another shape or not a number.
 
@@ -16,7 +16,7 @@ use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Config, Network, QuantizedNetwork, Shortlist, Spec};
+use super::{Backend, Config, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
 use crate::text::Tokenizer;
 use crate::{Error, Result, files};
 
@@ -41,6 +41,8 @@ pub struct Bundle {
     pub checksum: String,
     /// For inference in eight bits.
     pub shortlist: Option<Arc<Shortlist>>,
+    /// For reading an Imputer's slots.
+    pub lm: Option<Arc<LanguageModel>>,
     tensors: Arc<HashMap<String, Tensor>>,
 }
 
@@ -50,6 +52,7 @@ impl Bundle {
     pub const TOKENIZER: &str = "tokenizer.json";
     pub const CARD: &str = "README.md";
     pub const SHORTLIST: &str = "shortlist.safetensors";
+    pub const LM: &str = "lm.safetensors";
 
     /// Reads and checks a folder.
     ///
@@ -84,16 +87,11 @@ impl Bundle {
         let path = dir.join(Self::WEIGHTS);
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
-        let path = dir.join(Self::SHORTLIST);
-        let shortlist = match fs::read(&path) {
-            Ok(bytes) => {
-                let read = Shortlist::from_bytes(&bytes, config.shape.vocab);
-                let again = |reason| format!("{reason}; `train shortlist` writes it anew");
-                Some(Arc::new(read.map_err(|reason| Error::bundle(&path, again(reason)))?))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::io(&path)(error)),
-        };
+        let vocab = config.shape.vocab;
+        let shortlist = optional(&dir.join(Self::SHORTLIST), "train shortlist", |bytes| {
+            Shortlist::from_bytes(bytes, vocab)
+        })?;
+        let lm = optional(&dir.join(Self::LM), "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
         let name =
             asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
         Ok(Self {
@@ -103,6 +101,7 @@ impl Bundle {
             tokenizer: Arc::new(tokenizer),
             checksum: files::digest(&bytes),
             shortlist,
+            lm,
             tensors: Arc::new(tensors),
         })
     }
@@ -183,6 +182,22 @@ impl Bundle {
 /// SHA-256 in hex.
 pub fn checksum(bytes: &[u8]) -> String {
     files::digest(bytes)
+}
+
+/// What a file says that may be missing; `command` writes it anew where it will not do.
+fn optional<T>(
+    path: &Path,
+    command: &str,
+    read: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<Option<Arc<T>>> {
+    match fs::read(path) {
+        Ok(bytes) => match read(&bytes) {
+            Ok(read) => Ok(Some(Arc::new(read))),
+            Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it anew"))),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path)(error)),
+    }
 }
 
 /// Nothing is lost where such a folder is replaced.

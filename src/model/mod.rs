@@ -7,9 +7,11 @@ mod config;
 #[cfg(any(feature = "cuda", test))]
 pub mod device;
 mod lengths;
+mod lm;
 mod network;
 mod params;
 pub mod quantized;
+mod rows;
 mod shape;
 mod shortlist;
 
@@ -17,6 +19,7 @@ pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
 pub use bundle::{Bundle, Score, checksum};
 pub use config::{Architecture, Config};
 pub use lengths::{CHOICES, Lengths, Outline};
+pub use lm::{Context, Fusion, Gram, LanguageModel};
 pub use network::{Memory, Network, Padded, Past};
 pub use params::Spec;
 pub use quantized::{QuantizedNetwork, SentenceKeys};

@@ -8,9 +8,9 @@
 
 use std::collections::HashMap;
 
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 
+use super::rows;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -62,25 +62,13 @@ impl Shortlist {
     /// # Errors
     /// What is wrong with it.
     pub fn from_bytes(bytes: &[u8], vocab: usize) -> Result<Self, String> {
-        let file =
-            SafeTensors::deserialize(bytes).map_err(|e| format!("is no whole safetensors file ({e})"))?;
-        let vector = |name: &str, dtype: Dtype| {
-            let tensor = file.tensor(name).map_err(|_| format!("has no tensor {name:?}"))?;
-            match (tensor.dtype(), tensor.shape()) {
-                (found, [_]) if found == dtype => Ok(tensor.data().to_vec()),
-                (found, shape) => {
-                    Err(format!("tensor {name:?} is {found:?} {shape:?}, expected one row of {dtype:?}"))
-                }
-            }
-        };
-        let words =
-            |bytes: Vec<u8>| bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b)).collect::<Vec<_>>();
-        let starts = vector("starts", Dtype::U32)?;
+        let file = rows::open(bytes)?;
+        let starts = rows::row(&file, "starts", Dtype::U32)?;
         let this = Self {
             vocab,
-            common: words(vector("common", Dtype::U16)?),
+            common: rows::words(rows::row(&file, "common", Dtype::U16)?),
             starts: starts.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b)).collect(),
-            tokens: words(vector("tokens", Dtype::U16)?),
+            tokens: rows::words(rows::row(&file, "tokens", Dtype::U16)?),
         };
         this.check()?;
         Ok(this)
@@ -91,20 +79,12 @@ impl Shortlist {
     /// # Errors
     /// What the format's library answers.
     pub fn to_bytes(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-        let words = |values: &[u16]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-        let (common, tokens) = (words(&self.common), words(&self.tokens));
-        let starts: Vec<u8> = self.starts.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let view = |dtype, len, bytes| TensorView::new(dtype, vec![len], bytes);
-        let tensors = || {
-            Ok([
-                ("common", view(Dtype::U16, self.common.len(), &common)?),
-                ("starts", view(Dtype::U32, self.starts.len(), &starts)?),
-                ("tokens", view(Dtype::U16, self.tokens.len(), &tokens)?),
-            ])
-        };
-        tensors()
-            .and_then(|tensors| safetensors::serialize(tensors, Some(metadata)))
-            .map_err(|e| Error::Config(format!("the shortlist: {e}")))
+        let rows = [
+            ("common", Dtype::U16, rows::bytes_of(&self.common)),
+            ("starts", Dtype::U32, self.starts.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            ("tokens", Dtype::U16, rows::bytes_of(&self.tokens)),
+        ];
+        rows::serialize(&rows, metadata).map_err(|e| Error::Config(format!("the shortlist: {e}")))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -164,6 +144,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
+    use safetensors::tensor::TensorView;
 
     use super::*;
 

@@ -51,6 +51,7 @@ fn every_key_of_the_file_can_be_set_by_flag_and_environment_as_it_stands_there()
     }
     assert!(!load("", &[], &[("shortlist", "false")]).unwrap().shortlist);
     assert!(!load("", &[("TUTTI_SHORTLIST", "false")], &[]).unwrap().shortlist);
+    assert!(!load("", &[("TUTTI_LM", "false")], &[]).unwrap().lm && load("", &[], &[]).unwrap().lm);
 }
 
 #[test]

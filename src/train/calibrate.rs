@@ -66,8 +66,8 @@ impl Calibration {
     }
 }
 
-/// Writes a bundle's model, so changed, as another bundle: its scores are forgotten, shortlist and card are kept, and
-/// the card says what was done.
+/// Writes a bundle's model, so changed, as another bundle: its scores are forgotten, shortlist, language model and card are
+/// kept, and the card says what was done.
 ///
 /// # Errors
 /// What [`Calibration::of`] and [`Bundle::save`] refuse; an output folder that is the bundle's own.
@@ -87,11 +87,13 @@ pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Re
         true => String::from_utf8_lossy(&read(Bundle::CARD)?).into_owned(),
         false => String::new(),
     };
-    let shortlist = bundle.shortlist.as_ref().map(|_| read(Bundle::SHORTLIST)).transpose()?;
+    let beside = [(Bundle::SHORTLIST, bundle.shortlist.is_some()), (Bundle::LM, bundle.lm.is_some())];
+    let there = beside.into_iter().filter(|&(_, there)| there);
+    let kept = there.map(|(name, _)| Ok((name, read(name)?))).collect::<Result<Vec<_>>>()?;
     let Calibration { scale, blank_penalty } = calibration;
     let card = format!("{card}\n## Calibrated\n\nOutput scale {scale}, blank penalty {blank_penalty}.\n");
     Bundle::save(output, &config, &bundle.tokenizer, &calibration.of(&tensors, &config)?, &card)?;
-    shortlist.map_or(Ok(()), |bytes| files::write(&output.join(Bundle::SHORTLIST), &bytes))
+    kept.into_iter().try_for_each(|(name, bytes)| files::write(&output.join(name), &bytes))
 }
 
 /// The weights of a network whose logits are `scale` times those of `weights`: what gives the last states,

@@ -169,17 +169,29 @@ impl Corpus {
 
     /// The source side alone, for a stage whose teacher writes the targets: they are empty.
     pub fn read_sources(data: &Data, room: Room, tokenizer: &Tokenizer) -> Result<Self> {
-        let max_tokens = room.tokens;
         let mut corpus = Self::default();
         for path in data.source.iter().map(|path| data.root.join(path)) {
-            let text = read_bytes(&path)?;
-            let encode = |line: &&[u8]| encode_line(line, max_tokens, &|text: &str| tokenizer.encode(text));
-            let encoded: Vec<Result<Vec<u32>, Bad>> = split_lines(&text).par_iter().map(encode).collect();
-            for (index, result) in encoded.into_iter().enumerate() {
-                match result {
-                    Ok(source) => corpus.pairs.push(Pair { source, target: Vec::new() }),
-                    Err(bad) => corpus.meet(bad, data.on_bad_line, &path, index + 1, max_tokens)?,
-                }
+            let encode = |text: &str| tokenizer.encode(text);
+            corpus.extend(Self::read_text(&path, room, data.on_bad_line, encode)?);
+        }
+        Ok(corpus)
+    }
+
+    /// One text alone, as sources; the targets are empty. Else as [`read`](Self::read).
+    pub fn read_text(
+        path: &Path,
+        room: Room,
+        on_bad_line: OnBadLine,
+        encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
+    ) -> Result<Self> {
+        let text = read_bytes(path)?;
+        let encode = |line: &&[u8]| encode_line(line, room.tokens, &encode);
+        let encoded: Vec<Result<Vec<u32>, Bad>> = split_lines(&text).par_iter().map(encode).collect();
+        let mut corpus = Self::default();
+        for (index, result) in encoded.into_iter().enumerate() {
+            match result {
+                Ok(source) => corpus.pairs.push(Pair { source, target: Vec::new() }),
+                Err(bad) => corpus.meet(bad, on_bad_line, path, index + 1, room.tokens)?,
             }
         }
         Ok(corpus)

@@ -27,6 +27,7 @@ pub mod fairseq;
 mod initial;
 pub mod interpolate;
 pub mod lexicon;
+pub mod lm;
 pub mod log;
 pub mod marian;
 pub mod masking;

@@ -7,6 +7,7 @@ mod default_model;
 mod errors;
 mod fairseq;
 mod imputer;
+mod lm;
 mod memory;
 mod model;
 mod operations;

@@ -85,6 +85,7 @@ impl Server {
             checksum: "c0ffee".into(),
             dtype: "f32".into(),
             shortlist: false,
+            lm: false,
             device: "cpu".into(),
             instead_of_gpu: None,
             default_steps: Steps::new(4).unwrap(),

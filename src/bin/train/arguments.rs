@@ -176,6 +176,25 @@ pub struct ShortlistArgs {
 }
 
 #[derive(Args)]
+pub struct LmArgs {
+    /// Folder of the bundle, an imputer's, that gets the language model
+    #[arg(long, default_value = "models/en-de")]
+    pub model: PathBuf,
+    /// Text of the target language, plain or gzip, a sentence a line; several make one text
+    #[arg(long, required = true)]
+    pub text: Vec<PathBuf>,
+    /// How much its log-probabilities count beside the network's; a higher one is more fluent and less faithful
+    #[arg(long, default_value_t = 0.6)]
+    pub weight: f32,
+    /// What each token is worth, in nats: it makes up for what the language model takes off a longer translation
+    #[arg(long, default_value_t = 2.8)]
+    pub bonus: f32,
+    /// Leave out trigrams that the text has no more often than this, for a smaller file
+    #[arg(long, default_value_t = 0)]
+    pub prune: u32,
+}
+
+#[derive(Args)]
 pub struct EvaluateArgs {
     /// Folder of the bundle
     #[arg(long, default_value = "models/en-de")]
@@ -204,6 +223,9 @@ pub struct EvaluateArgs {
     /// Choose among the whole vocabulary, whatever shortlist a bundle has
     #[arg(long)]
     pub no_shortlist: bool,
+    /// Read an imputer's slots alone, whatever language model a bundle has
+    #[arg(long)]
+    pub no_lm: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -259,6 +281,9 @@ pub struct ReportArgs {
     /// Choose among the whole vocabulary, whatever shortlist a bundle has
     #[arg(long)]
     pub no_shortlist: bool,
+    /// Read an imputer's slots alone, whatever language model a bundle has
+    #[arg(long)]
+    pub no_lm: bool,
     /// Gets report.md, quality.svg and report.json
     #[arg(long)]
     pub output: PathBuf,

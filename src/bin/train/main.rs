@@ -12,10 +12,10 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, anyhow, bail};
 use arguments::{
     AverageArgs, Averaged, BenchArgs, CalibrateArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom,
-    InterpolateArgs, ReportArgs, RunArgs, ShortlistArgs, StageArgs,
+    InterpolateArgs, LmArgs, ReportArgs, RunArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
-use tutti::model::Bundle;
+use tutti::model::{Bundle, Fusion};
 use tutti::train::allocator;
 use tutti::train::ar;
 use tutti::train::bench::{self, Options};
@@ -27,7 +27,7 @@ use tutti::train::dims;
 use tutti::train::distill::{self, Manifest};
 use tutti::train::interpolate::{Interpolate, interpolate};
 use tutti::train::run::End;
-use tutti::train::{fairseq, lexicon, parallel, pipeline, vocabulary};
+use tutti::train::{fairseq, lexicon, lm, parallel, pipeline, vocabulary};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -64,6 +64,8 @@ enum Command {
     Bench(BenchArgs),
     /// Learn from parallel text which words a sentence may need, which makes translation on a CPU faster
     Shortlist(ShortlistArgs),
+    /// Learn an n-gram language model of the target, with which an imputer's slots are read, into a bundle
+    Lm(LmArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
     /// Compare bundles on parallel text: quality, latency and significance, as a table and a plot
@@ -93,6 +95,7 @@ fn main() -> Result<ExitCode> {
         Command::Import(ImportFrom::Fairseq(args)) => done(import_fairseq(args)),
         Command::Bench(args) => done(bench_updates(&args)),
         Command::Shortlist(args) => done(learn_shortlist(&args)),
+        Command::Lm(args) => done(learn_lm(&args)),
         Command::Evaluate(args) => done(scores::evaluate_bundle(&args)),
         Command::Report(args) => done(scores::report_models(args)),
     })?;
@@ -153,6 +156,23 @@ fn learn_shortlist(args: &ShortlistArgs) -> Result<()> {
         made.skipped,
         made.candidates,
         bundle.config.shape.vocab,
+    );
+    Ok(())
+}
+
+fn learn_lm(args: &LmArgs) -> Result<()> {
+    let bundle = Bundle::open(&args.model)?;
+    let &LmArgs { weight, bonus, prune, .. } = args;
+    let options = lm::Options { fusion: Fusion { weight, bonus }, prune };
+    let made = lm::language_model(&bundle, &args.text, options)?;
+    eprintln!(
+        "done: {}: {} bytes, {} bigrams and {} trigrams from {} sentences ({} skipped)",
+        args.model.join(Bundle::LM).display(),
+        made.bytes,
+        made.bigrams,
+        made.trigrams,
+        made.sentences,
+        made.skipped,
     );
     Ok(())
 }

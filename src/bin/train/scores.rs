@@ -55,8 +55,9 @@ fn evaluate_steps(
     set: &TestSet,
     length_beam: usize,
 ) -> Result<Vec<Measured>> {
-    let network =
-        Loaded::open(bundle, &Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist))?;
+    let backend =
+        Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist).with_lm(!args.no_lm);
+    let network = Loaded::open(bundle, &backend)?;
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
         let done = evaluate(&network, &bundle.tokenizer, set, steps, length_beam, args.batch_tokens)?;

@@ -93,11 +93,14 @@ struct On {
     /// Choose among the whole vocabulary, whatever shortlist the bundle has.
     #[arg(long)]
     no_shortlist: bool,
+    /// Read an imputer's slots alone, whatever language model the bundle has.
+    #[arg(long)]
+    no_lm: bool,
 }
 
 impl On {
     fn backend(&self) -> Result<Backend> {
-        Ok(Backend::choose(self.device, self.dtype)?.with_shortlist(!self.no_shortlist))
+        Ok(Backend::choose(self.device, self.dtype)?.with_shortlist(!self.no_shortlist).with_lm(!self.no_lm))
     }
 }
 
@@ -204,7 +207,9 @@ fn health(arguments: &Serve) -> Result<()> {
 
 /// From settings to everything that serves but the listener.
 fn open(settings: &Settings) -> Result<(App, Engine)> {
-    let backend = Backend::choose(settings.device, settings.dtype)?.with_shortlist(settings.shortlist);
+    let backend = Backend::choose(settings.device, settings.dtype)?
+        .with_shortlist(settings.shortlist)
+        .with_lm(settings.lm);
     match backend.instead_of_gpu() {
         Some(reason) => tracing::info!(reason, "computing {backend}, not on a GPU"),
         None => tracing::info!("computing {backend}"),
@@ -219,6 +224,7 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         device: backend.device_name(),
         instead_of_gpu: backend.instead_of_gpu().map(str::to_owned),
         shortlist: false,
+        lm: false,
         default_steps: steps(bundle.config.default_steps)?,
         max_steps: steps(bundle.config.max_steps)?,
         scores: bundle.config.scores.clone(),
@@ -226,7 +232,7 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
     };
     let metrics = Metrics::new();
     let network = Loaded::open(&bundle, &backend)?;
-    model.shortlist = network.has_shortlist();
+    (model.shortlist, model.lm) = (network.has_shortlist(), network.has_lm());
     if let Some(gpu) = network.gpu_report() {
         tracing::info!(gpu, "warmed up");
     }

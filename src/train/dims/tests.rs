@@ -328,8 +328,8 @@ fn what_is_to_be_learnt_of_an_imputer_is_what_it_decodes_in_as_many_steps_read_s
         let mut decoded = Vec::new();
         for sentence in &encoded {
             let steps = Steps::new(steps as u8).unwrap();
-            let (outline, refresh) = (&sentence.outline, crate::model::Refresh::Masked);
-            let mut beam = crate::decode::Beam::new(outline, 1, steps, specials, refresh).unwrap();
+            let rules = crate::decode::Translator::rules(&teacher);
+            let mut beam = crate::decode::Beam::new(&sentence.outline, 1, steps, &rules).unwrap();
             while !beam.finished() {
                 let rows: Vec<_> = beam.rows(&sentence.memory).collect();
                 let mut answers = crate::decode::Translator::decode(&teacher, &rows).unwrap();

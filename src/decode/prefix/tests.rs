@@ -1,0 +1,150 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::slots::meant;
+use super::*;
+use crate::model::Gram;
+use crate::text::Specials;
+
+const BLANK: u32 = 3;
+
+fn reading(filling: &[(u32, f32)]) -> Vec<u32> {
+    let (tokens, log_probs): (Vec<u32>, Vec<f32>) = filling.iter().copied().unzip();
+    meant(&tokens, &log_probs, &Specials::default()).0
+}
+
+/// Probabilities of all readings, by the definition.
+fn readings(slots: &[Choices]) -> BTreeMap<Vec<u32>, f64> {
+    let mut fillings: Vec<(Vec<(u32, f32)>, f64)> = vec![(Vec::new(), 0.0)];
+    for slot in slots {
+        let more = fillings.iter().flat_map(|(filling, log_prob)| {
+            slot.iter().map(move |&choice| {
+                ([filling.as_slice(), &[choice]].concat(), log_prob + f64::from(choice.1))
+            })
+        });
+        fillings = more.collect();
+    }
+    let mut all = BTreeMap::new();
+    for (filling, log_prob) in fillings {
+        *all.entry(reading(&filling)).or_insert(0.0) += log_prob.exp();
+    }
+    all
+}
+
+#[test]
+fn a_word_that_may_stand_in_either_slot_beats_the_blank_that_wins_in_both() {
+    let slot: Choices = vec![(BLANK, 0.55f32.ln()), (9, 0.45f32.ln())];
+    let filled = likeliest_filling(&[slot.clone(), slot.clone()], BLANK, None);
+    assert_eq!(reading(&filled), [9], "0.70 against 0.30");
+    assert_eq!(filled.iter().filter(|(token, _)| *token == 9).count(), 1, "the likeliest way to say it");
+    assert!(reading(&likeliest_filling(&[slot], BLANK, None)).is_empty());
+}
+
+#[test]
+fn what_is_meant_twice_keeps_the_blank_between() {
+    let sure = |token: u32| vec![(token, 0.0f32)];
+    let slots = [sure(9), vec![(BLANK, -0.1), (9, -2.0)], sure(9), sure(9)];
+    assert_eq!(reading(&likeliest_filling(&slots, BLANK, None)), [9, 9]);
+}
+
+/// Of tokens below 13, of which 11 hardly ever follows 10.
+fn lm(weight: f32, bonus: f32) -> LanguageModel {
+    let unigrams: Vec<Gram<1>> = (0..13).map(|t| Gram { tokens: [t], prob: 0.1, backoff: 0.9 }).collect();
+    let bigrams = [([1, 10], 0.5), ([10, 2], 0.3), ([10, 11], 1e-4), ([11, 12], 0.6)];
+    let bigrams = bigrams.map(|(tokens, prob)| Gram { tokens, prob, backoff: 0.8 });
+    let trigrams = [Gram { tokens: [10, 11, 12], prob: 0.9, backoff: 1.0 }];
+    LanguageModel::new(Fusion { weight, bonus }, &unigrams, &bigrams, &trigrams).unwrap()
+}
+
+#[test]
+fn halves_of_two_words_are_not_joined_where_a_language_model_knows_better() {
+    let either = |a: u32, b: u32| vec![(a, 0.51f32.ln()), (b, 0.49f32.ln())];
+    let slots = [either(10, 12), either(11, 12)];
+    assert_eq!(reading(&likeliest_filling(&slots, BLANK, None)), [10, 11]);
+    assert_eq!(reading(&likeliest_filling(&slots, BLANK, Some(&lm(0.0, 0.0)))), [10, 11], "of no weight");
+    assert_eq!(
+        reading(&likeliest_filling(&slots, BLANK, Some(&lm(1.0, 0.0)))),
+        [12],
+        "0.24 · 0.9 · 0.1 · 0.09"
+    );
+    let sure = [vec![(10, -0.1)], vec![(11, -0.1), (12, -3.0)]];
+    assert_eq!(reading(&likeliest_filling(&sure, BLANK, Some(&lm(1.0, 0.0)))), [10, 11], "it is not asked");
+}
+
+#[test]
+fn a_bonus_makes_longer_what_each_token_costs() {
+    let slots =
+        [vec![(BLANK, 0.6f32.ln()), (10, 0.4f32.ln())], vec![(BLANK, 0.6f32.ln()), (12, 0.4f32.ln())]];
+    let said = |bonus| reading(&likeliest_filling(&slots, BLANK, Some(&lm(0.5, bonus)))).len();
+    assert_eq!((said(0.0), said(3.0)), (0, 2));
+}
+
+#[test]
+fn nothing_and_the_impossible_are_answered_too() {
+    assert!(likeliest_filling(&[], BLANK, None).is_empty());
+    let impossible = vec![(9, f32::NEG_INFINITY), (BLANK, f32::NEG_INFINITY)];
+    let filled = likeliest_filling(&[vec![(8, 0.0)], impossible, Vec::new()], BLANK, None);
+    assert_eq!(filled.iter().map(|&(token, _)| token).collect::<Vec<_>>(), [8, 9, BLANK]);
+}
+
+fn slots() -> impl Strategy<Value = Vec<Choices>> {
+    let choices = prop::collection::btree_map(prop_oneof![Just(BLANK), 10u32..13], -4.0f32..0.0, 1..4);
+    let log_probs = choices.prop_map(|choices| {
+        let all = choices.values().copied().reduce(log_add).unwrap_or(0.0);
+        choices.into_iter().map(|(token, log_prob)| (token, log_prob - all)).collect()
+    });
+    prop::collection::vec(log_probs, 0..6)
+}
+
+proptest! {
+    #[test]
+    fn the_filling_is_the_best_of_its_reading_and_the_reading_no_worse_than_that_of_the_best_filling(slots in slots()) {
+        let filled = likeliest_filling(&slots, BLANK, None);
+        let all = readings(&slots);
+        let found = all[&reading(&filled)];
+        let greedy: Vec<(u32, f32)> = slots.iter().map(|slot| best_of(slot).unwrap()).collect();
+        let best_path: f64 = greedy.iter().map(|c| f64::from(c.1)).sum();
+        prop_assert!(found >= best_path.exp() * (1.0 - 1e-5), "{} below the best filling", found);
+        let total: f64 = filled.iter().map(|c| f64::from(c.1)).sum();
+        prop_assert!(total.exp() <= found * (1.0 + 1e-5));
+        for (slot, choice) in slots.iter().zip(&filled) {
+            prop_assert!(slot.contains(choice));
+        }
+    }
+
+    #[test]
+    fn among_few_readings_the_likeliest_is_found(slots in slots()) {
+        let all = readings(&slots);
+        prop_assume!((1..=slots.len()).all(|n| readings(&slots[..n]).len() <= WIDTH));
+        let found = all[&reading(&likeliest_filling(&slots, BLANK, None))];
+        let most = all.values().copied().fold(0.0, f64::max);
+        prop_assert!(found >= most * (1.0 - 1e-5), "{} of {}", found, most);
+    }
+
+    #[test]
+    fn with_a_language_model_the_best_of_few_readings_is_found(
+        slots in slots(), weight in 0.0f32..1.5, bonus in -1.0f32..3.0,
+    ) {
+        let all = readings(&slots);
+        prop_assume!((1..=slots.len()).all(|n| readings(&slots[..n]).len() <= WIDTH_WITH_LM));
+        let lm = lm(weight, bonus);
+        let worth = |reading: &[u32]| {
+            let (mut worth, mut context) = (0.0, lm.start());
+            for &token in reading {
+                let (log_prob, next) = lm.next(context, token);
+                (worth, context) = (worth + weight * log_prob + bonus, next);
+            }
+            all[reading].ln() + f64::from(worth + weight * lm.end(context))
+        };
+        let filled = likeliest_filling(&slots, BLANK, Some(&lm));
+        let greedy: Vec<(u32, f32)> = slots.iter().map(|slot| best_of(slot).unwrap()).collect();
+        if greedy.iter().map(|choice| choice.1).sum::<f32>() > HALF {
+            prop_assert_eq!(filled, greedy);
+        } else {
+            let most = all.keys().map(|reading| worth(reading)).fold(f64::NEG_INFINITY, f64::max);
+            let found = worth(&reading(&filled));
+            prop_assert!(found >= most - 1e-3, "{} of {}", found, most);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! An n-gram language model of the target language: how likely a token is behind the two before it, in the back-off
+//! form (Katz 1987). An Imputer fills its slots side by side and may take one half of a word from one translation and
+//! the other half from another; read together with such a model, its slots say what somebody might write.
+//!
+//! The probability of `w` behind `u v` is that of the trigram `u v w` where there is one, else the back-off weight of
+//! `u v` times the probability of `w` behind `v`, which is found alike.
+//!
+//! A file of a bundle that may be missing (`lm.safetensors`). Unigrams, as many as the vocabulary has tokens:
+//! `unigram.log_probs`, `unigram.backoffs`, and in `bigram.counts` how many bigrams begin with each. Bigrams by their first
+//! token and then their second: that one in `bigram.tokens`, `bigram.log_probs`, `bigram.backoffs`, and in
+//! `trigram.counts` how many trigrams begin with each. `trigram.tokens` and `trigram.log_probs` likewise. `fusion`
+//! `[weight, bonus]` ([`Fusion`]). Logarithms are in eight bits, in twelfths below zero. `train lm` writes it.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use safetensors::Dtype;
+
+use super::rows;
+use crate::text::Specials;
+use crate::{Error, Result};
+
+/// ln p of one step of the codes: 0 to 21.25 in all.
+const STEP: f32 = 1.0 / 12.0;
+
+/// How much a language model has to say: a beginning of a translation counts `weight · ln p + bonus · tokens` beside what
+/// the network gives it (shallow fusion). The bonus makes good for what every token costs in `ln p`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fusion {
+    pub weight: f32,
+    pub bonus: f32,
+}
+
+/// The tokens before the next one, as far as the model looks back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    last: u32,
+    /// The bigram that the last two are, if there is one.
+    bigram: Option<u32>,
+}
+
+/// See the module. Every token, `eos` included, has a probability behind every other.
+#[derive(Clone, PartialEq)]
+pub struct LanguageModel {
+    fusion: Fusion,
+    unigrams: Grams,
+    bigrams: Grams,
+    trigrams: Grams,
+}
+
+/// All n-grams of one length, those of one beginning side by side.
+#[derive(Clone, Default, PartialEq)]
+struct Grams {
+    /// What each ends with, ascending among those of one beginning; of unigrams empty: each stands at its own place.
+    tokens: Vec<u16>,
+    log_probs: Vec<u8>,
+    /// For each: what unseen continuations are multiplied with. Of trigrams empty, and so is the next.
+    backoffs: Vec<u8>,
+    /// For each: where its continuations begin among the n-grams a token longer, and at the end, where they end.
+    starts: Vec<u32>,
+}
+
+/// An n-gram as it was learnt, probabilities natural.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gram<const N: usize> {
+    pub tokens: [u32; N],
+    pub prob: f64,
+    /// What the probability of a token is multiplied with that was not seen behind it; 1 where nothing was.
+    pub backoff: f64,
+}
+
+impl LanguageModel {
+    /// Of a whole vocabulary's unigrams, of bigrams and trigrams ascending by their tokens; the first two of every trigram
+    /// are one of the bigrams.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where that is not so, for more than 65,535 tokens, and for a fusion that is no number.
+    pub fn new(
+        fusion: Fusion,
+        unigrams: &[Gram<1>],
+        bigrams: &[Gram<2>],
+        trigrams: &[Gram<3>],
+    ) -> Result<Self> {
+        let amiss = |reason: &str| Error::Config(format!("the language model: {reason}"));
+        let narrow = |token: u32| u16::try_from(token).map_err(|_| amiss("has a token above 65,535"));
+        let vocab = u32::try_from(unigrams.len()).map_err(|_| amiss("has too many tokens"))?;
+        let continuations = |counts: Vec<usize>| starts(counts).ok_or_else(|| amiss("is too large"));
+        let by_first = count_by(bigrams.iter().map(|gram| gram.tokens[0]), 0..vocab)
+            .ok_or_else(|| amiss("bigrams are not in order"))?;
+        let by_bigram = count_by(
+            trigrams.iter().map(|gram| [gram.tokens[0], gram.tokens[1]]),
+            bigrams.iter().map(|gram| gram.tokens),
+        )
+        .ok_or_else(|| amiss("trigrams are not in order, or without a bigram"))?;
+        let this = Self {
+            fusion,
+            unigrams: Grams {
+                tokens: Vec::new(),
+                log_probs: unigrams.iter().map(|gram| code(gram.prob)).collect(),
+                backoffs: unigrams.iter().map(|gram| code(gram.backoff)).collect(),
+                starts: continuations(by_first)?,
+            },
+            bigrams: Grams {
+                tokens: bigrams.iter().map(|gram| narrow(gram.tokens[1])).collect::<Result<_>>()?,
+                log_probs: bigrams.iter().map(|gram| code(gram.prob)).collect(),
+                backoffs: bigrams.iter().map(|gram| code(gram.backoff)).collect(),
+                starts: continuations(by_bigram)?,
+            },
+            trigrams: Grams {
+                tokens: trigrams.iter().map(|gram| narrow(gram.tokens[2])).collect::<Result<_>>()?,
+                log_probs: trigrams.iter().map(|gram| code(gram.prob)).collect(),
+                ..Grams::default()
+            },
+        };
+        this.check().map_err(|reason| amiss(&reason))?;
+        Ok(this)
+    }
+
+    /// Reads what [`Self::to_bytes`] gave, for a vocabulary of `vocab` tokens.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_bytes(bytes: &[u8], vocab: usize) -> Result<Self, String> {
+        let file = rows::open(bytes)?;
+        let codes = |name| Ok::<_, String>(rows::row(&file, name, Dtype::U8)?.to_vec());
+        let words = |name| Ok::<_, String>(rows::words(rows::row(&file, name, Dtype::U16)?));
+        let continuations = |name| {
+            let counts = words(name)?.into_iter().map(usize::from).collect();
+            starts(counts).ok_or_else(|| format!("tensor {name:?} counts too many"))
+        };
+        let unigrams = Grams {
+            tokens: Vec::new(),
+            log_probs: codes("unigram.log_probs")?,
+            backoffs: codes("unigram.backoffs")?,
+            starts: continuations("bigram.counts")?,
+        };
+        let bigrams = Grams {
+            tokens: words("bigram.tokens")?,
+            log_probs: codes("bigram.log_probs")?,
+            backoffs: codes("bigram.backoffs")?,
+            starts: continuations("trigram.counts")?,
+        };
+        let trigrams = Grams {
+            tokens: words("trigram.tokens")?,
+            log_probs: codes("trigram.log_probs")?,
+            ..Grams::default()
+        };
+        let fusion = match rows::row(&file, "fusion", Dtype::F32)?.as_chunks().0 {
+            &[weight, bonus] => {
+                Fusion { weight: f32::from_le_bytes(weight), bonus: f32::from_le_bytes(bonus) }
+            }
+            other => return Err(format!("tensor \"fusion\" has {} numbers, expected 2", other.len())),
+        };
+        if unigrams.log_probs.len() != vocab {
+            return Err(format!("is for {} tokens, the model has {vocab}", unigrams.log_probs.len()));
+        }
+        let this = Self { fusion, unigrams, bigrams, trigrams };
+        this.check()?;
+        Ok(this)
+    }
+
+    /// The file, with what `metadata` says of its making.
+    ///
+    /// # Errors
+    /// What the format's library answers.
+    pub fn to_bytes(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+        // A beginning has fewer continuations than the vocabulary tokens, which are less than 65,536.
+        let counts = |grams: &Grams| -> Vec<u8> {
+            let count = |pair: &[u32]| ((pair[1] - pair[0]) as u16).to_le_bytes();
+            grams.starts.windows(2).flat_map(count).collect()
+        };
+        let (uni, bi, tri) = (&self.unigrams, &self.bigrams, &self.trigrams);
+        let Fusion { weight, bonus } = self.fusion;
+        let rows = [
+            ("unigram.log_probs", Dtype::U8, uni.log_probs.clone()),
+            ("unigram.backoffs", Dtype::U8, uni.backoffs.clone()),
+            ("bigram.counts", Dtype::U16, counts(uni)),
+            ("bigram.tokens", Dtype::U16, rows::bytes_of(&bi.tokens)),
+            ("bigram.log_probs", Dtype::U8, bi.log_probs.clone()),
+            ("bigram.backoffs", Dtype::U8, bi.backoffs.clone()),
+            ("trigram.counts", Dtype::U16, counts(bi)),
+            ("trigram.tokens", Dtype::U16, rows::bytes_of(&tri.tokens)),
+            ("trigram.log_probs", Dtype::U8, tri.log_probs.clone()),
+            ("fusion", Dtype::F32, [weight, bonus].iter().flat_map(|v| v.to_le_bytes()).collect()),
+        ];
+        rows::serialize(&rows, metadata).map_err(|e| Error::Config(format!("the language model: {e}")))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let vocab = self.unigrams.log_probs.len();
+        if vocab <= Specials::NAMES.len() || vocab > usize::from(u16::MAX) {
+            return Err(format!("is for {vocab} tokens"));
+        }
+        for (name, grams, longer) in
+            [("unigram", &self.unigrams, &self.bigrams), ("bigram", &self.bigrams, &self.trigrams)]
+        {
+            let count = grams.log_probs.len();
+            if grams.backoffs.len() != count || grams.starts.len() != count + 1 {
+                return Err(format!("its {name} tensors are not of one length"));
+            }
+            if grams.starts.last().map(|&end| end as usize) != Some(longer.tokens.len())
+                || longer.log_probs.len() != longer.tokens.len()
+            {
+                return Err(format!("what continues its {name}s is not as much as they say"));
+            }
+            let ascending =
+                |pair: &[u32]| longer.tokens[pair[0] as usize..pair[1] as usize].is_sorted_by(|a, b| a < b);
+            if !grams.starts.windows(2).all(ascending) {
+                return Err(format!("what continues its {name}s is not in order"));
+            }
+            let predicted = |&token: &u16| {
+                token == Specials::default().eos as u16
+                    || (Specials::NAMES.len()..vocab).contains(&token.into())
+            };
+            if let Some(token) = longer.tokens.iter().find(|&token| !predicted(token)) {
+                return Err(format!("token {token} is none that a translation may contain"));
+            }
+        }
+        let Fusion { weight, bonus } = self.fusion;
+        if !(weight.is_finite() && weight >= 0.0 && bonus.is_finite()) {
+            return Err(format!(
+                "weight {weight} and bonus {bonus}: the first must be at least 0, both numbers"
+            ));
+        }
+        Ok(())
+    }
+
+    pub fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    /// How many bigrams and trigrams it knows.
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.bigrams.tokens.len(), self.trigrams.tokens.len()]
+    }
+
+    /// Before the first token of a sentence.
+    pub fn start(&self) -> Context {
+        Context { last: Specials::default().bos, bigram: None }
+    }
+
+    /// ln p of `token` behind a context, and the context behind `token`. A token outside the vocabulary is as unlikely as
+    /// can be.
+    pub fn next(&self, context: Context, token: u32) -> (f32, Context) {
+        let bigram = self.unigrams.find(context.last, token, &self.bigrams);
+        let log_prob = match context.bigram.map(|two| (two, self.bigrams.find(two, token, &self.trigrams))) {
+            Some((_, Some(trigram))) => self.trigrams.log_prob(trigram),
+            Some((two, None)) => self.bigrams.backoff(two) + self.behind_one(context.last, token, bigram),
+            None => self.behind_one(context.last, token, bigram),
+        };
+        (log_prob, Context { last: token, bigram })
+    }
+
+    /// ln p that a sentence ends.
+    pub fn end(&self, context: Context) -> f32 {
+        self.next(context, Specials::default().eos).0
+    }
+
+    fn behind_one(&self, last: u32, token: u32, bigram: Option<u32>) -> f32 {
+        match bigram {
+            Some(bigram) => self.bigrams.log_prob(bigram),
+            None => self.unigrams.backoff(last) + self.unigrams.log_prob(token),
+        }
+    }
+}
+
+impl Grams {
+    /// Where among `longer` n-grams that one stands that continues n-gram `at` with `token`.
+    fn find(&self, at: u32, token: u32, longer: &Self) -> Option<u32> {
+        let (start, end) = (*self.starts.get(at as usize)?, *self.starts.get(at as usize + 1)?);
+        let tokens = &longer.tokens[start as usize..end as usize];
+        let place = tokens.binary_search(&u16::try_from(token).ok()?).ok()?;
+        Some(start + place as u32)
+    }
+
+    fn log_prob(&self, at: u32) -> f32 {
+        self.log_probs.get(at as usize).map_or(-STEP * 255.0, |&code| -STEP * f32::from(code))
+    }
+
+    fn backoff(&self, at: u32) -> f32 {
+        self.backoffs.get(at as usize).map_or(0.0, |&code| -STEP * f32::from(code))
+    }
+}
+
+impl fmt::Debug for LanguageModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanguageModel")
+            .field("fusion", &self.fusion)
+            .field("sizes", &self.sizes())
+            .finish_non_exhaustive()
+    }
+}
+
+fn code(prob: f64) -> u8 {
+    (-prob.ln() / f64::from(STEP)).round().clamp(0.0, 255.0) as u8
+}
+
+/// How many of `keys` are each of `groups`, both ascending; `None` where they are not, or one is of no group.
+fn count_by<K: PartialEq>(
+    keys: impl Iterator<Item = K>,
+    groups: impl Iterator<Item = K>,
+) -> Option<Vec<usize>> {
+    let mut keys = keys.peekable();
+    let count = |group: K| std::iter::from_fn(|| keys.next_if_eq(&group)).count();
+    let counts = groups.map(count).collect();
+    keys.next().is_none().then_some(counts)
+}
+
+/// Where each of lists of such lengths begins that follow each other, and where the last one ends.
+fn starts(counts: Vec<usize>) -> Option<Vec<u32>> {
+    let ends = counts.into_iter().scan(0usize, |end, count| {
+        *end = end.saturating_add(count);
+        Some(u32::try_from(*end).ok())
+    });
+    std::iter::once(Some(0)).chain(ends).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! Files of a bundle beside its weights: safetensors whose tensors are rows of numbers.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+/// # Errors
+/// What is wrong with it.
+pub fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, String> {
+    SafeTensors::deserialize(bytes).map_err(|e| format!("is no whole safetensors file ({e})"))
+}
+
+/// The bytes of a tensor of one dimension.
+///
+/// # Errors
+/// That it is not there, or is another kind of tensor.
+pub fn row<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<&'a [u8], String> {
+    let tensor = file.tensor(name).map_err(|_| format!("has no tensor {name:?}"))?;
+    match (tensor.dtype(), tensor.shape()) {
+        (found, [_]) if found == dtype => Ok(tensor.data()),
+        (found, shape) => {
+            Err(format!("tensor {name:?} is {found:?} {shape:?}, expected one row of {dtype:?}"))
+        }
+    }
+}
+
+pub fn words(bytes: &[u8]) -> Vec<u16> {
+    bytes.as_chunks().0.iter().map(|&word| u16::from_le_bytes(word)).collect()
+}
+
+pub fn bytes_of(words: &[u16]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// # Errors
+/// What the format's library answers.
+pub fn serialize(
+    rows: &[(&str, Dtype, Vec<u8>)],
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, String> {
+    let mut views = Vec::with_capacity(rows.len());
+    for (name, dtype, bytes) in rows {
+        let shape = vec![bytes.len() * 8 / dtype.bitsize()];
+        views.push((*name, TensorView::new(*dtype, shape, bytes).map_err(|e| e.to_string())?));
+    }
+    safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
+}

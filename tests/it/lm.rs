@@ -1,0 +1,121 @@
+//! A language model in a bundle: learnt by `train lm`, read by whoever translates, refused where it will not do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use tempfile::TempDir;
+use tutti::decode::{DecodeOptions, Loaded, Steps, Translator, translate};
+use tutti::model::{Backend, Bundle, Config, Dtype, Fusion, Lengths, Shape, Spec};
+use tutti::text::Tokenizer;
+use tutti::train::calibrate::{Calibration, calibrate};
+use tutti::train::lm::{Options, language_model};
+
+const TEXT: [&str; 4] = [
+    "Wo ist der Bahnhof?",
+    "Das Wetter ist heute schön.",
+    "Sie ist noch nie dort gewesen.",
+    "Der Bahnhof ist dort.",
+];
+const OPTIONS: Options = Options { fusion: Fusion { weight: 0.6, bonus: 2.8 }, prune: 0 };
+
+/// A bundle of random weights.
+fn bundle(root: &TempDir, name: &str, lengths: Lengths) -> Bundle {
+    let tokenizer = Tokenizer::train(TEXT.iter(), 320).unwrap();
+    let shape: Shape = "enc=1,dec=1,d=16,ffn=16,heads=2,positions=32".parse().unwrap();
+    let length_classes = if lengths == Lengths::Ctc { 0 } else { 8 };
+    let shape = Shape { vocab: tokenizer.vocab_size(), lengths, length_classes, ..shape };
+    let weights = Spec::initial(&shape, 1, &Device::Cpu).unwrap();
+    let dir = root.path().join(name);
+    Bundle::save(&dir, &Config::new(shape, "en", "de"), &tokenizer, &weights, "# A model\n").unwrap();
+    Bundle::open(&dir).unwrap()
+}
+
+fn text(root: &TempDir, lines: &[&str]) -> PathBuf {
+    let path = root.path().join("text");
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    path
+}
+
+fn reopened(bundle: &Bundle) -> Bundle {
+    Bundle::open(&bundle.dir).unwrap()
+}
+
+#[test]
+fn slots_are_read_with_it_unless_it_is_not_wanted_and_alike_in_any_batch() {
+    let root = tempfile::tempdir().unwrap();
+    let plain = bundle(&root, "en-de", Lengths::Ctc);
+    let made = language_model(&plain, &[text(&root, &TEXT)], OPTIONS).unwrap();
+    assert_eq!((made.sentences, made.skipped), (4, 0));
+    let with = reopened(&plain);
+    assert_eq!(with.lm.as_ref().unwrap().sizes(), [made.bigrams, made.trigrams]);
+    let sources: Vec<Vec<u32>> =
+        ["Wo?", "ist dort der Bahnhof", "heute"].iter().map(|s| plain.tokenizer.encode(s).unwrap()).collect();
+    for dtype in [Dtype::F32, Dtype::Q8] {
+        let backend = Backend::cpu().with_dtype(dtype);
+        let network = Loaded::open(&with, &backend).unwrap();
+        let without = Loaded::open(&with, &backend.clone().with_lm(false)).unwrap();
+        assert!(network.has_lm() && network.rules().lm.is_some() && !without.has_lm());
+        let alone = Loaded::open(&plain, &backend).unwrap();
+        for steps in [1, 3] {
+            let options = DecodeOptions::new(Steps::new(steps).unwrap());
+            let together = translate(&network, &sources, &options).unwrap();
+            for (source, found) in sources.iter().zip(&together) {
+                let one = std::slice::from_ref(source);
+                assert_eq!(&translate(&network, one, &options).unwrap()[0], found);
+            }
+            let plainly = translate(&alone, &sources, &options).unwrap();
+            assert_eq!(translate(&without, &sources, &options).unwrap(), plainly);
+            // Random weights are not sure of anything, so that it has its say.
+            assert!(steps > 1 || together != plainly, "{dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_text_gives_the_same_file_and_a_calibrated_bundle_keeps_it() {
+    let root = tempfile::tempdir().unwrap();
+    let own = bundle(&root, "en-de", Lengths::Ctc);
+    let file = |dir: &Path| fs::read(dir.join(Bundle::LM)).unwrap();
+    let once = [text(&root, &TEXT)];
+    language_model(&own, &once, OPTIONS).unwrap();
+    let first = file(&own.dir);
+    language_model(&reopened(&own), &once, OPTIONS).unwrap();
+    assert!(file(&own.dir) == first);
+    let other = root.path().join("calibrated");
+    let calibration = Calibration { scale: 1.0, blank_penalty: 0.5 };
+    calibrate(&reopened(&own), calibration, &other).unwrap();
+    assert!(file(&other) == first);
+    assert!(Bundle::open(&other).unwrap().lm.is_some());
+}
+
+#[test]
+fn lines_that_cannot_be_used_are_counted_and_a_text_of_none_writes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let own = bundle(&root, "en-de", Lengths::Ctc);
+    let long = "Bahnhof ".repeat(40);
+    let path = text(&root, &["", &long]);
+    let error = language_model(&own, &[path], OPTIONS).unwrap_err().to_string();
+    assert!(error.contains("text:1") && error.contains("2 skipped"), "{error}");
+    assert!(!own.dir.join(Bundle::LM).exists());
+    let made = language_model(&own, &[text(&root, &["", &long, TEXT[0]])], OPTIONS).unwrap();
+    assert_eq!((made.sentences, made.skipped), (1, 2));
+    let fusion = Fusion { weight: -1.0, bonus: 0.0 };
+    let error = language_model(&own, &[text(&root, &TEXT)], Options { fusion, ..OPTIONS }).unwrap_err();
+    assert!(error.to_string().contains("at least 0"), "{error}");
+}
+
+#[test]
+fn a_model_that_has_no_slots_gets_none_and_a_file_that_will_not_do_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let cmlm = bundle(&root, "cmlm", Lengths::default());
+    let error = language_model(&cmlm, &[text(&root, &TEXT)], OPTIONS).unwrap_err().to_string();
+    assert!(error.contains("cmlm") && error.contains("imputer"), "{error}");
+    let own = bundle(&root, "en-de", Lengths::Ctc);
+    language_model(&own, &[text(&root, &TEXT)], OPTIONS).unwrap();
+    let path = own.dir.join(Bundle::LM);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = Bundle::open(&own.dir).unwrap_err().to_string();
+    assert!(error.contains("lm.safetensors") && error.contains("`train lm` writes it anew"), "{error}");
+}
