@@ -59,7 +59,8 @@ impl Loaded {
             (None, Dtype::Q8) => Computing::Q8(Box::new(bundle.quantized(backend.shortlist())?)),
             _ => Computing::on_gpu(&bundle.config.shape, bundle.tensors(), backend)?,
         };
-        Ok(Self { network, lm: bundle.lm.clone().filter(|_| backend.lm()) })
+        let lm = bundle.lm.clone().filter(|_| backend.lm() && bundle.config.shape.has_blanks());
+        Ok(Self { network, lm })
     }
 
     /// Seeded random weights, for benches.

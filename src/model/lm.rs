@@ -11,7 +11,7 @@
 //! `trigram.counts` how many trigrams begin with each. `trigram.tokens` and `trigram.log_probs` likewise. `fusion`
 //! `[weight, bonus]` ([`Fusion`]). Logarithms are in eight bits, in twelfths below zero. `train lm` writes it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use safetensors::Dtype;
@@ -163,7 +163,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// What the format's library answers.
-    pub fn to_bytes(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
         // A beginning has fewer continuations than the vocabulary tokens, which are less than 65,536.
         let counts = |grams: &Grams| -> Vec<u8> {
             let count = |pair: &[u32]| ((pair[1] - pair[0]) as u16).to_le_bytes();

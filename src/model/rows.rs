@@ -1,6 +1,6 @@
 //! Files of a bundle beside its weights: safetensors whose tensors are rows of numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -33,16 +33,21 @@ pub fn bytes_of(words: &[u16]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
+/// The same bytes for the same rows and `metadata`: the format's library writes entries in no certain order, so that
+/// they are one entry, `made`, in JSON.
+///
 /// # Errors
 /// What the format's library answers.
 pub fn serialize(
     rows: &[(&str, Dtype, Vec<u8>)],
-    metadata: HashMap<String, String>,
+    metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, String> {
     let mut views = Vec::with_capacity(rows.len());
     for (name, dtype, bytes) in rows {
         let shape = vec![bytes.len() * 8 / dtype.bitsize()];
         views.push((*name, TensorView::new(*dtype, shape, bytes).map_err(|e| e.to_string())?));
     }
+    let made = serde_json::to_string(metadata).map_err(|e| e.to_string())?;
+    let metadata = HashMap::from([("made".to_owned(), made)]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
 }

@@ -6,7 +6,7 @@
 //! sentence gets; `tokens` `[m]`, further ones for each source token, those of token `s` at
 //! `starts[s]..starts[s + 1]` (`starts` `[vocab + 1]`). `train shortlist` writes it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use safetensors::Dtype;
 
@@ -78,7 +78,7 @@ impl Shortlist {
     ///
     /// # Errors
     /// What the format's library answers.
-    pub fn to_bytes(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
         let rows = [
             ("common", Dtype::U16, rows::bytes_of(&self.common)),
             ("starts", Dtype::U32, self.starts.iter().flat_map(|v| v.to_le_bytes()).collect()),
@@ -175,7 +175,7 @@ mod tests {
         #[test]
         fn a_file_gives_back_what_was_written((common, lists) in lists()) {
             let shortlist = Shortlist::new(&common, &lists).unwrap();
-            let bytes = shortlist.to_bytes(HashMap::from([("made".into(), "here".into())])).unwrap();
+            let bytes = shortlist.to_bytes(&BTreeMap::from([("made".into(), "here".into())])).unwrap();
             prop_assert_eq!(Shortlist::from_bytes(&bytes, VOCAB).unwrap(), shortlist);
         }
     }
@@ -191,7 +191,7 @@ mod tests {
         assert!(refused(&[70_000], &lists).contains("none of the 20 tokens"));
         assert!(refused(&[9], &vec![Vec::new(); MOST_TOKENS + 1]).contains("up to 65536 tokens"));
 
-        let bytes = Shortlist::new(&[9], &lists).unwrap().to_bytes(HashMap::new()).unwrap();
+        let bytes = Shortlist::new(&[9], &lists).unwrap().to_bytes(&BTreeMap::new()).unwrap();
         assert!(
             Shortlist::from_bytes(&bytes, 21).unwrap_err().contains("is for 20 tokens, the model has 21")
         );

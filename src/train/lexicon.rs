@@ -3,7 +3,7 @@
 //!
 //! Everything is counted in the order of the text, so the same text gives the same file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::corpus::{Corpus, OnBadLine, Pair, Room, inner};
@@ -54,14 +54,14 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     let lists = Lexicon::learn(&pairs, vocab, iterations).best(per_token);
     let shortlist = Shortlist::new(&most_frequent(&pairs, vocab, common), &lists)?;
     let candidates: usize = pairs.iter().map(|pair| shortlist.candidates(&pair.source).len()).sum();
-    let metadata = HashMap::from([
+    let metadata = BTreeMap::from([
         ("per_token".to_owned(), per_token.to_string()),
         ("common".to_owned(), common.to_string()),
         ("iterations".to_owned(), iterations.to_string()),
         ("source_checksum".to_owned(), files::checksum(source)?),
         ("target_checksum".to_owned(), files::checksum(target)?),
     ]);
-    let bytes = shortlist.to_bytes(metadata)?;
+    let bytes = shortlist.to_bytes(&metadata)?;
     files::write(&bundle.dir.join(Bundle::SHORTLIST), &bytes)?;
     Ok(Made {
         pairs: pairs.len(),

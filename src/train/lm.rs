@@ -4,7 +4,7 @@
 //! What is counted of a shorter n-gram is not how often it stands in the text but behind how many different tokens;
 //! of one at the beginning of a sentence, how often. The same text gives the same file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::corpus::{Corpus, OnBadLine, Room};
@@ -56,11 +56,11 @@ pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> R
     let sentences_of = corpus.pairs.iter().map(|pair| pair.source.as_slice());
     let lm = learn(sentences_of, shape.vocab, options)?;
     let checksums = texts.iter().map(|text| files::checksum(text)).collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([
+    let metadata = BTreeMap::from([
         ("prune".to_owned(), options.prune.to_string()),
         ("text_checksums".to_owned(), checksums.join(" ")),
     ]);
-    let bytes = lm.to_bytes(metadata)?;
+    let bytes = lm.to_bytes(&metadata)?;
     files::write(&bundle.dir.join(Bundle::LM), &bytes)?;
     let [bigrams, trigrams] = lm.sizes();
     Ok(Made { sentences, skipped, bigrams, trigrams, bytes: bytes.len() })

@@ -178,7 +178,10 @@ fn a_shortlist_that_does_not_fit_is_refused_by_name() {
     assert_refused(&root, Bundle::SHORTLIST, &["no whole safetensors file", "train shortlist"]);
     let other = Shortlist::new(&[9], &vec![Vec::new(); 7]).unwrap_err().to_string();
     assert!(other.contains("token 9"), "{other}");
-    let of_ten = Shortlist::new(&[9], &vec![Vec::new(); 10]).unwrap().to_bytes(HashMap::new()).unwrap();
+    let of_ten = Shortlist::new(&[9], &vec![Vec::new(); 10])
+        .unwrap()
+        .to_bytes(&std::collections::BTreeMap::new())
+        .unwrap();
     fs::write(file(&root, Bundle::SHORTLIST), of_ten).expect("write");
     assert_refused(&root, Bundle::SHORTLIST, &["is for 10 tokens"]);
 }

@@ -10,6 +10,9 @@ use tutti::model::{Backend, Bundle, Config, Dtype, Fusion, Lengths, Shape, Spec}
 use tutti::text::Tokenizer;
 use tutti::train::calibrate::{Calibration, calibrate};
 use tutti::train::lm::{Options, language_model};
+use tutti::train::report::{Model, Plan, Way};
+
+use crate::report::plan;
 
 const TEXT: [&str; 4] = [
     "Wo ist der Bahnhof?",
@@ -70,6 +73,23 @@ fn slots_are_read_with_it_unless_it_is_not_wanted_and_alike_in_any_batch() {
             assert!(steps > 1 || together != plainly, "{dtype:?}");
         }
     }
+}
+
+#[test]
+fn a_report_reads_with_it_unless_it_is_not_wanted() {
+    let root = tempfile::tempdir().unwrap();
+    let plain = bundle(&root, "en-de", Lengths::Ctc);
+    let sources = [plain.tokenizer.encode("ist dort der Bahnhof").unwrap()];
+    let said = |lm: bool| {
+        let plan = Plan { lm, ..plan(root.path()) };
+        let way = Way::Steps { steps: 1, length_beam: 1 };
+        let scored = Model::open(None, &plain.dir, &plan).unwrap().scored;
+        scored.translate(way, &sources, 256).unwrap().remove(0).tokens
+    };
+    let before = said(true);
+    language_model(&plain, &[text(&root, &TEXT)], OPTIONS).unwrap();
+    assert_eq!(said(false), before);
+    assert_ne!(said(true), before, "random weights are not sure of anything");
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub fn plan(folder: &Path) -> Plan {
         timing_rounds: 2,
         batch_tokens: 256,
         dtype: Dtype::Q8,
+        shortlist: true,
+        lm: true,
     }
 }
 

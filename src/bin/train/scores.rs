@@ -110,6 +110,8 @@ pub fn report_models(args: ReportArgs) -> Result<()> {
         timing_rounds: args.timing_rounds,
         batch_tokens: args.batch_tokens,
         dtype: args.dtype,
+        shortlist: !args.no_shortlist,
+        lm: !args.no_lm,
     };
     plan.validate()?;
     let open = |text: &String| match text.split_once('=') {

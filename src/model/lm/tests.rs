@@ -43,7 +43,7 @@ fn the_longest_n_gram_that_is_known_speaks_and_shorter_ones_cost_their_back_off_
 #[test]
 fn what_is_written_is_what_is_read() {
     let lm = lm();
-    let bytes = lm.to_bytes(HashMap::from([("from".into(), "a test".into())])).unwrap();
+    let bytes = lm.to_bytes(&BTreeMap::from([("from".into(), "a test".into())])).unwrap();
     let read = LanguageModel::from_bytes(&bytes, VOCAB).unwrap();
     assert_eq!(read, lm);
     assert_eq!((read.fusion(), read.sizes()), (FUSION, [3, 1]));
@@ -57,7 +57,7 @@ fn what_is_written_is_what_is_read() {
 
 #[test]
 fn a_file_whose_parts_do_not_fit_is_refused() {
-    let whole = lm().to_bytes(HashMap::new()).unwrap();
+    let whole = lm().to_bytes(&BTreeMap::new()).unwrap();
     let file = rows::open(&whole).unwrap();
     let with = |name: &str, bytes: &[u8]| {
         let rows: Vec<_> = file
@@ -66,7 +66,7 @@ fn a_file_whose_parts_do_not_fit_is_refused() {
                 (own, view.dtype(), if own == name { bytes.to_vec() } else { view.data().to_vec() })
             })
             .collect();
-        LanguageModel::from_bytes(&rows::serialize(&rows, HashMap::new()).unwrap(), VOCAB).unwrap_err()
+        LanguageModel::from_bytes(&rows::serialize(&rows, &BTreeMap::new()).unwrap(), VOCAB).unwrap_err()
     };
     assert!(with("bigram.backoffs", &[0, 0]).contains("not of one length"));
     assert!(with("bigram.counts", &[9, 0].repeat(VOCAB)).contains("not as much as they say"));

@@ -270,6 +270,8 @@ mod tests {
             timing_rounds: 1,
             batch_tokens: 512,
             dtype: crate::model::Dtype::F32,
+            shortlist: true,
+            lm: true,
         };
         let texts = Texts::read(&plan).unwrap();
         let bucket = |from, to, sentences| Bucket { from, to, sentences };

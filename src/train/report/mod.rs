@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::pipeline::record::Machine;
 use crate::eval::Resamples;
-use crate::model::Dtype;
+use crate::model::{Backend, Dtype};
 use crate::{Error, Result, files};
 pub use measure::{Against, Bucket, Row};
 pub use scored::{Autoregressive, Model, Parallel, Scored, Translation, Way};
@@ -42,9 +42,17 @@ pub struct Plan {
     /// Padded tokens of a batch, where quality is measured.
     pub batch_tokens: usize,
     pub dtype: Dtype,
+    /// Whether bundles' shortlists and language models are used.
+    pub shortlist: bool,
+    pub lm: bool,
 }
 
 impl Plan {
+    /// What models compute on and with.
+    pub fn backend(&self) -> Backend {
+        Backend::cpu().with_dtype(self.dtype).with_shortlist(self.shortlist).with_lm(self.lm)
+    }
+
     /// # Errors
     /// The flag whose value cannot work.
     pub fn validate(&self) -> Result<()> {

@@ -9,7 +9,7 @@ use super::{About, Plan};
 use crate::Result;
 use crate::decode::{DecodeOptions, Loaded, Search, Steps, Translator, search, translate};
 use crate::eval::Repetition;
-use crate::model::{Architecture, Backend, Bundle, Network};
+use crate::model::{Architecture, Bundle, Network};
 
 /// How a translation is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,7 +67,7 @@ impl Model {
     /// What is wrong with the bundle.
     pub fn open(name: Option<&str>, path: &Path, plan: &Plan) -> Result<Self> {
         let bundle = Bundle::open(path)?;
-        let backend = Backend::cpu().with_dtype(plan.dtype);
+        let backend = plan.backend();
         let scored: Box<dyn Scored> = match bundle.config.architecture {
             Architecture::Cmlm | Architecture::Imputer => Box::new(Parallel {
                 network: Loaded::open(&bundle, &backend)?,

@@ -22,7 +22,11 @@ fn head(report: &Report) -> String {
     let (source, reference) = (plan.source.display(), plan.reference.display());
     let _ = writeln!(text, "{sentences} sentences of `{source}`, against `{reference}`.\n");
     let (cores, threads) = (count(machine.cores, "core"), count(report.threads, "thread"));
-    let _ = writeln!(text, "{}, {cores}, {threads}, {}.\n", machine.processor, plan.dtype.name());
+    let mut dtype = plan.dtype.name().to_owned();
+    for (used, name) in [(plan.shortlist, "shortlists"), (plan.lm, "language models")] {
+        dtype += &if used { String::new() } else { format!(", no {name}") };
+    }
+    let _ = writeln!(text, "{}, {cores}, {threads}, {dtype}.\n", machine.processor);
     for model in &report.models {
         let checksum = model.checksum.get(..12).unwrap_or(&model.checksum);
         let _ = writeln!(text, "* **{}**: `{}` ({checksum})", cell(&model.name), model.path.display());
