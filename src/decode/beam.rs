@@ -93,8 +93,8 @@ impl Beam {
 
 /// One pass is done for many sentences: each beam gets its answers, as [`Beam::apply`] does it.
 ///
-/// Where enough of them are to be searched, which takes an Imputer's last pass some 30 µs a sentence, the caller's rayon
-/// pool shares them.
+/// Where enough of them are to be searched, which takes a sentence of an Imputer some 30 µs without a language model, the
+/// caller's rayon pool shares them.
 pub fn apply_all<P: AsRef<[Prediction]> + Sync>(work: Vec<(&mut Beam, &[P])>) -> Vec<Result<()>> {
     const WORTH_A_THREAD: usize = 4;
     let searched = work.iter().filter(|(beam, _)| beam.live().any(Canvas::wants_choices)).count();
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(several.canvases().iter().map(|c| c.tokens().len()).collect::<Vec<_>>(), [5, 4, 6]);
         let mut beam = Beam::new(&outline, 1, steps, &rules).unwrap();
         let of = |pairs: &[(u32, f32)]| -> Vec<Prediction> {
-            pairs.iter().map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
+            pairs.iter().copied().map(Prediction::from).collect()
         };
         beam.apply(&[of(&[(50, -0.5), (50, -1.0), (3, -0.25), (51, -2.0), (51, -0.75)])]).unwrap();
         let [canvas] = beam.canvases() else { panic!("one canvas") };

@@ -26,7 +26,8 @@ use crate::{Error, Result};
 /// An Imputer's canvas ([`Canvas::slots`]) has slots that blanks may fill. Each pass writes one slot of every T
 /// neighbours, the one that it is surest of, and no slot is masked again: so T passes fill all. The pass that fills the
 /// last of them gives several choices for each, and what is written is the likeliest translation, whichever slots say
-/// it ([`super::prefix`]).
+/// it ([`super::prefix`]). With a language model every pass does, and writes of the likeliest translation what its
+/// slots are surest of.
 ///
 /// A canvas is finished after T passes, or as soon as the next pass could change nothing: none of its
 /// places would be masked (short canvases), and those that may be refreshed came out as they stood. Two passes that fill in the same text do not end it: early passes reveal few places, so
@@ -147,11 +148,11 @@ impl Canvas {
         self.steps == Steps::ONE
     }
 
-    /// Whether the next pass is to give [`CHOICES`] predictions for each wanted place: it fills all slots that are left.
+    /// Whether the next pass is to give [`CHOICES`] predictions for each wanted place: slots are read together.
     pub fn wants_choices(&self) -> bool {
         let (wanted, block) = (&self.wanted, self.steps.get());
-        let one_a_block = wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block);
-        self.rule == Rule::Imputer && !self.finished() && one_a_block
+        let one_a_block = || wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block);
+        self.rule == Rule::Imputer && !self.finished() && (self.lm.is_some() || one_a_block())
     }
 
     /// Passes applied so far.
@@ -173,7 +174,7 @@ impl Canvas {
         self.used += 1;
         match self.rule {
             Rule::MaskPredict(refresh) => self.rewrite(predictions, refresh),
-            Rule::Imputer if self.wants_choices() => self.impute_rest(predictions),
+            Rule::Imputer if self.wants_choices() => self.impute(&self.read_together(predictions)),
             Rule::Imputer => self.impute(predictions),
         }
         Ok(())
@@ -192,9 +193,9 @@ impl Canvas {
         }
     }
 
+    /// Writes the surest of each block.
     fn impute(&mut self, predictions: &[Prediction]) {
-        let surest = surest_of_blocks(&self.wanted, predictions, self.steps.get());
-        for &i in &surest {
+        for i in surest_of_blocks(&self.wanted, predictions, self.steps.get()) {
             let Prediction { token, log_prob } = predictions[i];
             let place = self.wanted[i];
             self.tokens[place] = imputed_token(token, &self.specials);
@@ -204,7 +205,8 @@ impl Canvas {
         self.wanted.retain(|&place| tokens[place] == mask);
     }
 
-    fn impute_rest(&mut self, predictions: &[Prediction]) {
+    /// What each wanted slot has to give for the likeliest translation.
+    fn read_together(&self, predictions: &[Prediction]) -> Vec<Prediction> {
         let written = self.tokens.iter().map(|&token| vec![(token, 0.0)]);
         let mut slots: Vec<Choices> = written.collect();
         for (&place, predictions) in self.wanted.iter().zip(predictions.chunks(CHOICES)) {
@@ -218,10 +220,7 @@ impl Canvas {
             }
         }
         let filled = likeliest_filling(&slots, self.specials.blank(), self.lm.as_deref());
-        for &place in &self.wanted {
-            (self.tokens[place], self.scores[place]) = filled[place];
-        }
-        self.wanted.clear();
+        self.wanted.iter().map(|&place| filled[place].into()).collect()
     }
 
     /// Takes the translation off the canvas; `collapse` joins equal neighbours, which is what a network

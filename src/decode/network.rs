@@ -88,7 +88,7 @@ impl Translator for Network {
         let (mut best, mut top) = (best.into_iter(), top.into_iter().flatten());
         let predictions = rows.iter().map(|row| {
             let from: &mut dyn Iterator<Item = (u32, f32)> = if row.choices { &mut top } else { &mut best };
-            from.take(row.answers()).map(|(token, log_prob)| Prediction { token, log_prob }).collect()
+            from.take(row.answers()).map(Prediction::from).collect()
         });
         Ok(predictions.collect())
     }

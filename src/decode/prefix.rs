@@ -278,4 +278,4 @@ fn log_add(a: f32, b: f32) -> f32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -94,8 +94,8 @@ pub struct Row<'a, M> {
     /// Whether the translation is one of a single pass. A network may then choose among fewer words: what is
     /// likely is known from the source, and no later pass compares the scores.
     pub one_step: bool,
-    /// Whether of each wanted place the [`CHOICES`] best tokens are asked for, not the best alone: in the last pass of
-    /// an Imputer, whose slots are then read together.
+    /// Whether of each wanted place the [`CHOICES`] best tokens are asked for, not the best alone: in those passes of an
+    /// Imputer whose slots are read together.
     pub choices: bool,
 }
 
@@ -112,6 +112,12 @@ impl<M> Row<'_, M> {
 pub struct Prediction {
     pub token: u32,
     pub log_prob: f32,
+}
+
+impl From<(u32, f32)> for Prediction {
+    fn from((token, log_prob): (u32, f32)) -> Self {
+        Self { token, log_prob }
+    }
 }
 
 /// A network that translates in passes. What it answers for a row must not depend on the other rows
@@ -159,7 +165,7 @@ pub(super) fn answers<'a, M>(
     let answer = |row: &Row<'_, M>| {
         let each = if row.choices { CHOICES } else { 1 };
         let own = places.by_ref().take(row.wanted.len()).flat_map(|top| &top[..each.min(top.len())]);
-        own.map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
+        own.copied().map(Prediction::from).collect()
     };
     rows.iter().map(answer).collect()
 }

@@ -70,7 +70,7 @@ fn slots_are_read_with_it_unless_it_is_not_wanted_and_alike_in_any_batch() {
             let plainly = translate(&alone, &sources, &options).unwrap();
             assert_eq!(translate(&without, &sources, &options).unwrap(), plainly);
             // Random weights are not sure of anything, so that it has its say.
-            assert!(steps > 1 || together != plainly, "{dtype:?}");
+            assert!(together != plainly, "{dtype:?}, {steps} steps");
         }
     }
 }

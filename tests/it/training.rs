@@ -361,6 +361,40 @@ fn a_run_of_a_cmlmc_that_is_stopped_and_resumed_equals_one_that_is_not() {
 }
 
 #[test]
+fn a_cmlmc_that_begins_with_a_cmlm_says_what_it_says_and_not_the_other_way_round() {
+    let toy = Toy::new();
+    toy.run("cmlm", 60);
+    let begun = |output: &str, init: &str, kind: &str| {
+        let mut config = toy.config(output, &format!("updates = 1\n{kind}"));
+        (config.train.learning_rate, config.train.init) = (1e-12, Some(toy.path(init)));
+        cmlm::run(&config, &AtomicBool::new(false))
+    };
+    let says = |run: &str| {
+        let bundle = Bundle::open(&toy.path(run)).unwrap();
+        let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::F32)).unwrap();
+        let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+        let one = tutti::decode::Steps::ONE;
+        tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, one, 1, 512).unwrap().texts
+    };
+    let said = says("cmlm/bundle");
+    let different: std::collections::HashSet<_> = said.iter().collect();
+    assert!(different.len() > 5, "a network that says the same of everything shows nothing: {said:?}");
+    for kind in [
+        CMLMC,
+        "[cmlmc]\nconcat_positions = false",
+        "[cmlmc]\ncausal_attention = false",
+        "[cmlmc]\ncausal_attention = false\nconcat_positions = false",
+    ] {
+        let output = kind.replace([' ', '\n', '='], "_");
+        begun(&output, "cmlm/bundle", kind).unwrap();
+        assert_eq!(says(&format!("{output}/bundle")), said, "{kind}");
+    }
+
+    let error = begun("back", "[cmlmc]/bundle", "").unwrap_err().to_string();
+    assert!(error.contains("its shape is") && error.contains("a cmlmc with a cmlm"), "{error}");
+}
+
+#[test]
 fn a_cmlmc_learns_the_toy_language_and_its_steps_are_distilled() {
     let toy = Toy::new();
     let train = format!("updates = 600\ndropout = 0.0\n{CMLMC}");

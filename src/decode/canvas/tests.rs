@@ -7,7 +7,7 @@ fn steps(steps: u8) -> Steps {
 }
 
 fn predictions(of: &[(u32, f32)]) -> Vec<Prediction> {
-    of.iter().map(|&(token, log_prob)| Prediction { token, log_prob }).collect()
+    of.iter().copied().map(Prediction::from).collect()
 }
 
 fn masked(canvas: &Canvas) -> Vec<usize> {
@@ -117,6 +117,28 @@ fn pass(canvas: &Canvas, t: usize, scores: &[u8]) -> Vec<Prediction> {
     let token = |place: usize| 100 + (t * 1000 + place) as u32;
     let score = |place: usize| -f32::from(scores[(t * 7 + place) % scores.len()] % 5);
     canvas.wanted().iter().map(|&place| Prediction { token: token(place), log_prob: score(place) }).collect()
+}
+
+#[test]
+fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
+    use crate::decode::prefix::tests::lm;
+    let first = [(10, 0.51f32.ln()), (12, 0.49f32.ln()), (5, -20.0), (6, -20.0)];
+    let second = [(11, 0.51f32.ln()), (12, 0.49f32.ln()), (5, -20.0), (6, -20.0)];
+    let slots = || Canvas::slots(2, steps(2), Specials::default());
+    let mut alone = slots();
+    assert!(!alone.wants_choices());
+    alone.apply(&predictions(&[first[0], second[0]])).unwrap();
+    assert_eq!(alone.tokens(), [10, 4]);
+
+    let mut canvas = slots().read_with(Some(lm(1.0, 0.0).into()));
+    assert!(canvas.wants_choices());
+    canvas.apply(&predictions(&[first, second].concat())).unwrap();
+    assert_eq!(canvas.tokens(), [12, 4], "11 hardly ever follows 10");
+    assert_eq!(canvas.wanted(), [1]);
+    canvas.apply(&predictions(&second)).unwrap();
+    assert!(canvas.finished() && !canvas.wants_choices());
+    let hypothesis = canvas.finish(false);
+    assert_eq!((hypothesis.tokens, hypothesis.token_log_probs), (vec![12], vec![0.49f32.ln()]));
 }
 
 proptest! {

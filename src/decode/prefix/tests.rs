@@ -49,7 +49,7 @@ fn what_is_meant_twice_keeps_the_blank_between() {
 }
 
 /// Of tokens below 13, of which 11 hardly ever follows 10.
-fn lm(weight: f32, bonus: f32) -> LanguageModel {
+pub fn lm(weight: f32, bonus: f32) -> LanguageModel {
     let unigrams: Vec<Gram<1>> = (0..13).map(|t| Gram { tokens: [t], prob: 0.1, backoff: 0.9 }).collect();
     let bigrams = [([1, 10], 0.5), ([10, 2], 0.3), ([10, 11], 1e-4), ([11, 12], 0.6)];
     let bigrams = bigrams.map(|(tokens, prob)| Gram { tokens, prob, backoff: 0.8 });

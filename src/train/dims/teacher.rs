@@ -134,7 +134,7 @@ impl Teacher {
             let slots: Vec<&[u32]> = slots.iter().map(Vec::as_slice).collect();
             let states = self.hidden(read, &slots, &canvases, mode)?;
             let best = self.best_of(read, &states, mode)?;
-            let best = best.into_iter().map(|(token, log_prob)| Prediction { token, log_prob });
+            let best = best.into_iter().map(Prediction::from);
             let best: Vec<Prediction> = best.collect();
             let (mut chosen, mut begin) = (Vec::new(), 0);
             for (canvas, row) in canvases.iter_mut().zip(&mut open) {
