@@ -122,8 +122,9 @@ fn pass(canvas: &Canvas, t: usize, scores: &[u8]) -> Vec<Prediction> {
 #[test]
 fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
     use crate::decode::prefix::tests::lm;
-    let first = [(10, 0.51f32.ln()), (12, 0.49f32.ln()), (5, -20.0), (6, -20.0)];
-    let second = [(11, 0.51f32.ln()), (12, 0.49f32.ln()), (5, -20.0), (6, -20.0)];
+    // Not so sure that it is not asked.
+    let first = [(10, 0.45f32.ln()), (12, 0.43f32.ln()), (5, -20.0), (6, -20.0)];
+    let second = [(11, 0.45f32.ln()), (12, 0.43f32.ln()), (5, -20.0), (6, -20.0)];
     let slots = || Canvas::slots(2, steps(2), Specials::default());
     let mut alone = slots();
     assert!(!alone.wants_choices());
@@ -138,7 +139,7 @@ fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
     canvas.apply(&predictions(&second)).unwrap();
     assert!(canvas.finished() && !canvas.wants_choices());
     let hypothesis = canvas.finish(false);
-    assert_eq!((hypothesis.tokens, hypothesis.token_log_probs), (vec![12], vec![0.49f32.ln()]));
+    assert_eq!((hypothesis.tokens, hypothesis.token_log_probs), (vec![12], vec![0.43f32.ln()]));
 }
 
 proptest! {
