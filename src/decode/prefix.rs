@@ -8,7 +8,7 @@
 use std::iter;
 
 use super::ctc::{Lattice, Slot, said, symbols};
-use crate::model::{Context, Fusion, LanguageModel};
+use crate::model::{Context, LanguageModel};
 
 /// Translations that are kept from slot to slot, and how many with a language model. More gain nothing
 /// (config/train/README.md).
@@ -109,17 +109,16 @@ impl Voice for LanguageModel {
     }
 
     fn next(&self, context: Context, token: u32) -> (f32, Context) {
-        let Fusion { weight, bonus } = self.fusion();
         let (log_prob, context) = self.next(context, token);
-        (weight * log_prob + bonus, context)
+        (self.fusion().worth(log_prob), context)
     }
 
     fn end(&self, context: Context) -> f32 {
-        self.fusion().weight * self.end(context)
+        self.fusion().end(self.end(context))
     }
 
     fn most(&self) -> f32 {
-        self.fusion().bonus
+        self.fusion().most()
     }
 }
 

@@ -60,6 +60,16 @@ impl Bundle {
     /// [`Error::Io`] for what cannot be read, [`Error::Bundle`] for what is wrong inside: the file, the
     /// tensor or key, and what was expected.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_leaving(dir, None)
+    }
+
+    /// The same of a folder in which `file` is not looked at, [`Self::SHORTLIST`] or [`Self::LM`]: for whoever writes that
+    /// anew because it will not do.
+    pub fn open_without(dir: &Path, file: &str) -> Result<Self> {
+        Self::open_leaving(dir, Some(file))
+    }
+
+    fn open_leaving(dir: &Path, left: Option<&str>) -> Result<Self> {
         let (asked, standing) = (dir, files::standing(dir));
         let dir = standing.as_path();
         if !dir.is_dir() {
@@ -88,10 +98,11 @@ impl Bundle {
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
         let vocab = config.shape.vocab;
-        let shortlist = optional(&dir.join(Self::SHORTLIST), "train shortlist", |bytes| {
+        let place = |file: &str| (left != Some(file)).then(|| dir.join(file));
+        let shortlist = optional(place(Self::SHORTLIST), "train shortlist", |bytes| {
             Shortlist::from_bytes(bytes, vocab)
         })?;
-        let lm = optional(&dir.join(Self::LM), "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
+        let lm = optional(place(Self::LM), "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
         let name =
             asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
         Ok(Self {
@@ -186,17 +197,18 @@ pub fn checksum(bytes: &[u8]) -> String {
 
 /// What a file says that may be missing; `command` writes it anew where it will not do.
 fn optional<T>(
-    path: &Path,
+    path: Option<PathBuf>,
     command: &str,
     read: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<Option<Arc<T>>> {
-    match fs::read(path) {
+    let Some(path) = path else { return Ok(None) };
+    match fs::read(&path) {
         Ok(bytes) => match read(&bytes) {
             Ok(read) => Ok(Some(Arc::new(read))),
             Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it anew"))),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io(path)(error)),
+        Err(error) => Err(Error::io(&path)(error)),
     }
 }
 

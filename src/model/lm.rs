@@ -9,7 +9,7 @@
 //! `unigram.log_probs`, `unigram.backoffs`, and in `bigram.counts` how many bigrams begin with each. Bigrams by their first
 //! token and then their second: that one in `bigram.tokens`, `bigram.log_probs`, `bigram.backoffs`, and in
 //! `trigram.counts` how many trigrams begin with each. `trigram.tokens` and `trigram.log_probs` likewise. `fusion`
-//! `[weight, bonus]` ([`Fusion`]). Logarithms are in eight bits, in twelfths below zero. `train lm` writes it.
+//! `[weight, bonus, penalty]` ([`Fusion`]). Logarithms are in eight bits, in twelfths below zero. `train lm` writes it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,12 +23,32 @@ use crate::{Error, Result};
 /// ln p of one step of the codes: 0 to 21.25 in all.
 const STEP: f32 = 1.0 / 12.0;
 
-/// How much a language model has to say: a beginning of a translation counts `weight · ln p + bonus · tokens` beside what
-/// the network gives it (shallow fusion). The bonus makes good for what every token costs in `ln p`.
+/// How much a language model has to say: beside what the network gives a token counts `weight · ln p + bonus` (shallow
+/// fusion), but not less than `-penalty`. The bonus makes good for what every token costs in `ln p`; the penalty is what a
+/// token may cost that the model's text does not have, a name for instance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fusion {
     pub weight: f32,
     pub bonus: f32,
+    /// At least 0; infinity where there is no limit.
+    pub penalty: f32,
+}
+
+impl Fusion {
+    /// What a token counts.
+    pub fn worth(self, log_prob: f32) -> f32 {
+        (self.weight * log_prob + self.bonus).max(-self.penalty)
+    }
+
+    /// No token counts more.
+    pub fn most(self) -> f32 {
+        self.worth(0.0)
+    }
+
+    /// What it counts that a translation ends.
+    pub fn end(self, log_prob: f32) -> f32 {
+        self.weight * log_prob
+    }
 }
 
 /// The tokens before the next one, as far as the model looks back.
@@ -146,10 +166,11 @@ impl LanguageModel {
             ..Grams::default()
         };
         let fusion = match rows::row(&file, "fusion", Dtype::F32)?.as_chunks().0 {
-            &[weight, bonus] => {
-                Fusion { weight: f32::from_le_bytes(weight), bonus: f32::from_le_bytes(bonus) }
+            &[weight, bonus, penalty] => {
+                let [weight, bonus, penalty] = [weight, bonus, penalty].map(f32::from_le_bytes);
+                Fusion { weight, bonus, penalty }
             }
-            other => return Err(format!("tensor \"fusion\" has {} numbers, expected 2", other.len())),
+            other => return Err(format!("tensor \"fusion\" has {} numbers, expected 3", other.len())),
         };
         if unigrams.log_probs.len() != vocab {
             return Err(format!("is for {} tokens, the model has {vocab}", unigrams.log_probs.len()));
@@ -170,7 +191,7 @@ impl LanguageModel {
             grams.starts.windows(2).flat_map(count).collect()
         };
         let (uni, bi, tri) = (&self.unigrams, &self.bigrams, &self.trigrams);
-        let Fusion { weight, bonus } = self.fusion;
+        let Fusion { weight, bonus, penalty } = self.fusion;
         let rows = [
             ("unigram.log_probs", Dtype::U8, uni.log_probs.clone()),
             ("unigram.backoffs", Dtype::U8, uni.backoffs.clone()),
@@ -181,7 +202,7 @@ impl LanguageModel {
             ("trigram.counts", Dtype::U16, counts(bi)),
             ("trigram.tokens", Dtype::U16, rows::bytes_of(&tri.tokens)),
             ("trigram.log_probs", Dtype::U8, tri.log_probs.clone()),
-            ("fusion", Dtype::F32, [weight, bonus].iter().flat_map(|v| v.to_le_bytes()).collect()),
+            ("fusion", Dtype::F32, [weight, bonus, penalty].iter().flat_map(|v| v.to_le_bytes()).collect()),
         ];
         rows::serialize(&rows, metadata).map_err(|e| Error::Config(format!("the language model: {e}")))
     }
@@ -216,10 +237,10 @@ impl LanguageModel {
                 return Err(format!("token {token} is none that a translation may contain"));
             }
         }
-        let Fusion { weight, bonus } = self.fusion;
-        if !(weight.is_finite() && weight >= 0.0 && bonus.is_finite()) {
+        let Fusion { weight, bonus, penalty } = self.fusion;
+        if !(weight.is_finite() && weight >= 0.0 && bonus.is_finite() && penalty >= 0.0) {
             return Err(format!(
-                "weight {weight} and bonus {bonus}: the first must be at least 0, both numbers"
+                "weight {weight}, bonus {bonus}, penalty {penalty}: they must be numbers, the first and the last at least 0"
             ));
         }
         Ok(())

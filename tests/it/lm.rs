@@ -20,7 +20,7 @@ const TEXT: [&str; 4] = [
     "Sie ist noch nie dort gewesen.",
     "Der Bahnhof ist dort.",
 ];
-const OPTIONS: Options = Options { fusion: Fusion { weight: 0.6, bonus: 2.8 }, prune: 0 };
+const OPTIONS: Options = Options { fusion: Fusion { weight: 0.6, bonus: 2.8, penalty: 1.0 }, prune: 0 };
 
 /// A bundle of random weights.
 fn bundle(root: &TempDir, name: &str, lengths: Lengths) -> Bundle {
@@ -120,7 +120,7 @@ fn lines_that_cannot_be_used_are_counted_and_a_text_of_none_writes_nothing() {
     assert!(!own.dir.join(Bundle::LM).exists());
     let made = language_model(&own, &[text(&root, &["", &long, TEXT[0]])], OPTIONS).unwrap();
     assert_eq!((made.sentences, made.skipped), (1, 2));
-    let fusion = Fusion { weight: -1.0, bonus: 0.0 };
+    let fusion = Fusion { weight: -1.0, ..OPTIONS.fusion };
     let error = language_model(&own, &[text(&root, &TEXT)], Options { fusion, ..OPTIONS }).unwrap_err();
     assert!(error.to_string().contains("at least 0"), "{error}");
 }
@@ -138,4 +138,7 @@ fn a_model_that_has_no_slots_gets_none_and_a_file_that_will_not_do_is_refused_by
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let error = Bundle::open(&own.dir).unwrap_err().to_string();
     assert!(error.contains("lm.safetensors") && error.contains("`train lm` writes it anew"), "{error}");
+    let mended = Bundle::open_without(&own.dir, Bundle::LM).unwrap();
+    language_model(&mended, &[text(&root, &TEXT)], OPTIONS).unwrap();
+    assert!(reopened(&own).lm.is_some());
 }

@@ -189,6 +189,9 @@ pub struct LmArgs {
     /// What each token is worth, in nats: it makes up for what the language model takes off a longer translation
     #[arg(long, default_value_t = 2.8)]
     pub bonus: f32,
+    /// What a token may cost at most, in nats: the text does not have every name. `inf` for no limit
+    #[arg(long, default_value_t = 1.0)]
+    pub penalty: f32,
     /// Leave out trigrams that the text has no more often than this, for a smaller file
     #[arg(long, default_value_t = 0)]
     pub prune: u32,

@@ -143,7 +143,7 @@ fn dims_output(config: &Config) -> PathBuf {
 }
 
 fn learn_shortlist(args: &ShortlistArgs) -> Result<()> {
-    let bundle = Bundle::open(&args.model)?;
+    let bundle = Bundle::open_without(&args.model, Bundle::SHORTLIST)?;
     let &ShortlistArgs { per_token, common, iterations, .. } = args;
     let options = lexicon::Options { per_token, common, iterations };
     let made = lexicon::shortlist(&bundle, &args.source, &args.target, options)?;
@@ -161,9 +161,9 @@ fn learn_shortlist(args: &ShortlistArgs) -> Result<()> {
 }
 
 fn learn_lm(args: &LmArgs) -> Result<()> {
-    let bundle = Bundle::open(&args.model)?;
-    let &LmArgs { weight, bonus, prune, .. } = args;
-    let options = lm::Options { fusion: Fusion { weight, bonus }, prune };
+    let bundle = Bundle::open_without(&args.model, Bundle::LM)?;
+    let &LmArgs { weight, bonus, penalty, prune, .. } = args;
+    let options = lm::Options { fusion: Fusion { weight, bonus, penalty }, prune };
     let made = lm::language_model(&bundle, &args.text, options)?;
     eprintln!(
         "done: {}: {} bytes, {} bigrams and {} trigrams from {} sentences ({} skipped)",

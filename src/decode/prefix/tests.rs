@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::slots::meant;
 use super::*;
-use crate::model::Gram;
+use crate::model::{Fusion, Gram};
 use crate::text::Specials;
 
 const BLANK: u32 = 3;
@@ -50,11 +50,15 @@ fn what_is_meant_twice_keeps_the_blank_between() {
 
 /// Of tokens below 13, of which 11 hardly ever follows 10.
 pub fn lm(weight: f32, bonus: f32) -> LanguageModel {
+    lm_of(Fusion { weight, bonus, penalty: f32::INFINITY })
+}
+
+fn lm_of(fusion: Fusion) -> LanguageModel {
     let unigrams: Vec<Gram<1>> = (0..13).map(|t| Gram { tokens: [t], prob: 0.1, backoff: 0.9 }).collect();
     let bigrams = [([1, 10], 0.5), ([10, 2], 0.3), ([10, 11], 1e-4), ([11, 12], 0.6)];
     let bigrams = bigrams.map(|(tokens, prob)| Gram { tokens, prob, backoff: 0.8 });
     let trigrams = [Gram { tokens: [10, 11, 12], prob: 0.9, backoff: 1.0 }];
-    LanguageModel::new(Fusion { weight, bonus }, &unigrams, &bigrams, &trigrams).unwrap()
+    LanguageModel::new(fusion, &unigrams, &bigrams, &trigrams).unwrap()
 }
 
 #[test]
@@ -68,6 +72,8 @@ fn halves_of_two_words_are_not_joined_where_a_language_model_knows_better() {
         [12],
         "0.24 · 0.9 · 0.1 · 0.09"
     );
+    let mild = lm_of(Fusion { weight: 1.0, bonus: 0.0, penalty: 0.0 });
+    assert_eq!(reading(&likeliest_filling(&slots, BLANK, Some(&mild))), [10, 11], "no token costs anything");
     let sure = [vec![(10, -0.1)], vec![(11, -0.1), (12, -3.0)]];
     assert_eq!(reading(&likeliest_filling(&sure, BLANK, Some(&lm(1.0, 0.0)))), [10, 11], "it is not asked");
 }

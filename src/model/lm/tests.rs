@@ -1,6 +1,6 @@
 use super::*;
 
-const FUSION: Fusion = Fusion { weight: 0.5, bonus: 2.0 };
+const FUSION: Fusion = Fusion { weight: 0.5, bonus: 2.0, penalty: 1.0 };
 const VOCAB: usize = 12;
 
 fn gram<const N: usize>(tokens: [u32; N], prob: f64, backoff: f64) -> Gram<N> {
@@ -73,8 +73,10 @@ fn a_file_whose_parts_do_not_fit_is_refused() {
     assert!(with("bigram.tokens", &[8, 0, 2, 0, 2, 0]).contains("not in order"));
     assert!(with("trigram.tokens", &[3, 0]).contains("token 3 is none"));
     assert!(with("trigram.log_probs", &[]).contains("not as much as they say"));
-    assert!(with("fusion", &f32::NAN.to_le_bytes().repeat(2)).contains("both numbers"));
-    assert!(with("fusion", &[0; 4]).contains("1 numbers, expected 2"));
+    assert!(with("fusion", &f32::NAN.to_le_bytes().repeat(3)).contains("must be numbers"));
+    assert!(with("fusion", &[0; 8]).contains("2 numbers, expected 3"));
+    let negative = [0.5f32, 2.0, -1.0].map(f32::to_le_bytes).concat();
+    assert!(with("fusion", &negative).contains("penalty -1"));
 }
 
 #[test]

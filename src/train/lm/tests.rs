@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const VOCAB: usize = 14;
-const OPTIONS: Options = Options { fusion: Fusion { weight: 0.5, bonus: 2.0 }, prune: 0 };
+const OPTIONS: Options = Options { fusion: Fusion { weight: 0.5, bonus: 2.0, penalty: 1.0 }, prune: 0 };
 
 fn learnt(sentences: &[Vec<u32>], prune: u32) -> LanguageModel {
     let sentences: Vec<Vec<u32>> =
