@@ -99,9 +99,8 @@ impl Bundle {
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
         let vocab = config.shape.vocab;
         let place = |file: &str| (left != Some(file)).then(|| dir.join(file));
-        let shortlist = optional(place(Self::SHORTLIST), "train shortlist", |bytes| {
-            Shortlist::from_bytes(bytes, vocab)
-        })?;
+        let shortlist =
+            optional(place(Self::SHORTLIST), "train shortlist", |bytes| Shortlist::from_bytes(bytes, vocab))?;
         let lm = optional(place(Self::LM), "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
         let name =
             asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));

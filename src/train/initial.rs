@@ -47,7 +47,11 @@ impl Becomes {
             Self::Imputer => Shape { lengths: wanted.lengths, length_classes: wanted.length_classes, ..own },
             Self::Cmlmc => Shape {
                 decoder_attention: wanted.decoder_attention,
-                positions: if wanted.positions == Positions::Concat { wanted.positions } else { own.positions },
+                positions: if wanted.positions == Positions::Concat {
+                    wanted.positions
+                } else {
+                    own.positions
+                },
                 refresh: wanted.refresh,
                 ..own
             },
