@@ -93,8 +93,7 @@ impl Beam {
 
 /// One pass is done for many sentences: each beam gets its answers, as [`Beam::apply`] does it.
 ///
-/// Where enough of them are to be searched, which takes a sentence of an Imputer some 30 µs without a language model, the
-/// caller's rayon pool shares them.
+/// Where enough of them are to be searched, the costly part of it, the caller's rayon pool shares them.
 pub fn apply_all<P: AsRef<[Prediction]> + Sync>(work: Vec<(&mut Beam, &[P])>) -> Vec<Result<()>> {
     const WORTH_A_THREAD: usize = 4;
     let searched = work.iter().filter(|(beam, _)| beam.live().any(Canvas::wants_choices)).count();

@@ -102,21 +102,33 @@ pub fn initial(
         tensors.insert(name, begun);
     }
     if moves {
-        for layer in 0..shape.decoder_layers {
-            let name = format!("decoder.layers.{layer}.attention.output.weight");
-            if let Some(seeded) = tensors.get_mut(&name) {
-                *seeded = seeded.zeros_like()?;
-            }
-        }
+        silence_causal(&mut tensors, shape)?;
     }
     if shape.positions != own.positions {
-        let scale = if own.positions == Positions::Scaled { (own.d_model as f64).sqrt() } else { 1.0 };
-        let one = (Tensor::eye(own.d_model, DType::F32, backend.device())? * scale)?;
-        for side in ["encoder", "decoder"] {
-            tensors.insert(format!("{side}.join.weight"), Tensor::cat(&[&one, &one], 1)?);
-        }
+        join_as_summed(&mut tensors, own, backend)?;
     }
     Ok(tensors)
+}
+
+/// A CMLMC's causal attentions add nothing.
+fn silence_causal(tensors: &mut Tensors, shape: &Shape) -> Result<()> {
+    for layer in 0..shape.decoder_layers {
+        if let Some(output) = tensors.get_mut(&format!("decoder.layers.{layer}.attention.output.weight")) {
+            *output = output.zeros_like()?;
+        }
+    }
+    Ok(())
+}
+
+/// A CMLMC's tokens and places are joined as a network of shape `own` sums them.
+fn join_as_summed(tensors: &mut Tensors, own: &Shape, backend: &Backend) -> Result<()> {
+    let scale = if own.positions == Positions::Scaled { (own.d_model as f64).sqrt() } else { 1.0 };
+    let one = (Tensor::eye(own.d_model, DType::F32, backend.device())? * scale)?;
+    let both = Tensor::cat(&[&one, &one], 1)?;
+    for side in ["encoder", "decoder"] {
+        tensors.insert(format!("{side}.join.weight"), both.clone());
+    }
+    Ok(())
 }
 
 /// A self-attention of a CMLM's decoder is that in front of a CMLMC's.

@@ -87,12 +87,7 @@ fn a_penalty_of_the_blank_is_in_the_bundle_and_not_in_the_training() {
 fn it_begins_with_the_weights_of_a_cmlm_but_not_the_other_way_round() {
     let toy = Toy::new();
     toy.run("cmlm", 2);
-    let begun = |output: &str, init: &str, more: &str| {
-        let mut config = toy.config(output, &format!("updates = 1\n{more}"));
-        (config.train.learning_rate, config.train.init) = (1e-12, Some(toy.path(init)));
-        cmlm::run(&config, &AtomicBool::new(false))
-    };
-    begun("imputer", "cmlm/bundle", IMPUTER).unwrap();
+    toy.begin("imputer", "cmlm/bundle", IMPUTER).unwrap();
     let tensors = |run: &str| -> HashMap<String, Vec<Vec<f32>>> {
         let bundle = Bundle::open(&toy.path(run)).unwrap();
         let rows = bundle.tensors().iter().filter(|(_, t)| t.dims().len() == 2);
@@ -106,7 +101,7 @@ fn it_begins_with_the_weights_of_a_cmlm_but_not_the_other_way_round() {
     assert!(near(&imputer["embedding.weight"][9], &cmlm["embedding.weight"][9]));
     assert!(!imputer.contains_key("length.weight"));
 
-    let error = begun("back", "imputer/bundle", "").unwrap_err().to_string();
+    let error = toy.begin("back", "imputer/bundle", "").unwrap_err().to_string();
     assert!(error.contains("shape") && error.contains("imputer"), "{error}");
 }
 

@@ -57,6 +57,13 @@ impl Toy {
         toy
     }
 
+    /// A run that begins with a bundle and learns next to nothing.
+    pub fn begin(&self, output: &str, init: &str, more: &str) -> tutti::Result<End> {
+        let mut config = self.config(output, &format!("updates = 1\n{more}"));
+        (config.train.learning_rate, config.train.init) = (1e-12, Some(self.path(init)));
+        cmlm::run(&config, &AtomicBool::new(false))
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -364,11 +371,6 @@ fn a_run_of_a_cmlmc_that_is_stopped_and_resumed_equals_one_that_is_not() {
 fn a_cmlmc_that_begins_with_a_cmlm_says_what_it_says_and_not_the_other_way_round() {
     let toy = Toy::new();
     toy.run("cmlm", 60);
-    let begun = |output: &str, init: &str, kind: &str| {
-        let mut config = toy.config(output, &format!("updates = 1\n{kind}"));
-        (config.train.learning_rate, config.train.init) = (1e-12, Some(toy.path(init)));
-        cmlm::run(&config, &AtomicBool::new(false))
-    };
     let says = |run: &str| {
         let bundle = Bundle::open(&toy.path(run)).unwrap();
         let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::F32)).unwrap();
@@ -386,11 +388,11 @@ fn a_cmlmc_that_begins_with_a_cmlm_says_what_it_says_and_not_the_other_way_round
         "[cmlmc]\ncausal_attention = false\nconcat_positions = false",
     ] {
         let output = kind.replace([' ', '\n', '='], "_");
-        begun(&output, "cmlm/bundle", kind).unwrap();
+        toy.begin(&output, "cmlm/bundle", kind).unwrap();
         assert_eq!(says(&format!("{output}/bundle")), said, "{kind}");
     }
 
-    let error = begun("back", "[cmlmc]/bundle", "").unwrap_err().to_string();
+    let error = toy.begin("back", "[cmlmc]/bundle", "").unwrap_err().to_string();
     assert!(error.contains("its shape is") && error.contains("a cmlmc with a cmlm"), "{error}");
 }
 

@@ -132,15 +132,16 @@ proptest! {
     #[test]
     fn with_a_language_model_the_best_of_few_readings_is_found(
         slots in slots(), weight in 0.0f32..1.5, bonus in -1.0f32..3.0,
+        penalty in prop_oneof![Just(f32::INFINITY), 0.0f32..2.0],
     ) {
         let all = readings(&slots);
         prop_assume!((1..=slots.len()).all(|n| readings(&slots[..n]).len() <= WIDTH_WITH_LM));
-        let lm = lm(weight, bonus);
+        let lm = lm_of(Fusion { weight, bonus, penalty });
         let worth = |reading: &[u32]| {
             let (mut worth, mut context) = (0.0, lm.start());
             for &token in reading {
                 let (log_prob, next) = lm.next(context, token);
-                (worth, context) = (worth + weight * log_prob + bonus, next);
+                (worth, context) = (worth + (weight * log_prob + bonus).max(-penalty), next);
             }
             all[reading].ln() + f64::from(worth + weight * lm.end(context))
         };
