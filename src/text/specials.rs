@@ -18,6 +18,14 @@ impl Specials {
     /// In the order of their ids, which are 0 to 4 in every tokenizer that `train tokenizer` makes.
     pub const NAMES: [&'static str; 5] = ["<pad>", "<bos>", "<eos>", "<unk>", "<mask>"];
 
+    /// The most tokens that a tokenizer may reserve for protected spans. Their ids follow the special ones.
+    pub const MAX_RESERVED: usize = 32;
+
+    /// The name of a reserved token in a tokenizer's file. Text that spells it is encoded as text.
+    pub fn reserved_name(index: usize) -> String {
+        format!("<x{index}>")
+    }
+
     /// What an Imputer says where nothing stands. No text that such a model sees has a token that is unknown,
     /// since its tokenizer spells all bytes, so that id has this one meaning there. (Likewise transformers'
     /// wav2vec2 lets `<pad>` be the blank of its CTC.)

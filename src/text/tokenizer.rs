@@ -40,6 +40,7 @@ pub struct Tokenizer {
     /// Of the kind that `train tokenizer` makes, over bytes; none of a vocabulary of pieces.
     spellings: Option<Arc<Spellings>>,
     vocab_size: usize,
+    reserved: usize,
 }
 
 impl Tokenizer {
@@ -70,19 +71,39 @@ impl Tokenizer {
         I: Iterator<Item = S> + Send,
         S: AsRef<str> + Send,
     {
+        Self::train_with_reserved(lines, vocab_size, 0)
+    }
+
+    /// [`Self::train`] with `reserved` tokens (at most [`Specials::MAX_RESERVED`]) after the special ones,
+    /// which no text spells: `<x0>`, `<x1>` and so on stand for protected spans.
+    ///
+    /// # Errors
+    /// As [`Self::train`]; also for too many reserved tokens.
+    pub fn train_with_reserved<I, S>(lines: I, vocab_size: usize, reserved: usize) -> Result<Self>
+    where
+        I: Iterator<Item = S> + Send,
+        S: AsRef<str> + Send,
+    {
+        if reserved > Specials::MAX_RESERVED {
+            return Err(Error::Tokenizer(format!(
+                "{reserved} reserved tokens are asked for; at most {} are possible",
+                Specials::MAX_RESERVED
+            )));
+        }
         let mut trainer = BpeTrainer::builder()
             .vocab_size(vocab_size - vocab_size % VOCABULARY_MULTIPLE)
             .show_progress(false)
-            .special_tokens(special_tokens())
+            .special_tokens(special_tokens(reserved))
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
         trainer.feed(lines, words).map_err(wrong)?;
         let mut model = BPE::default();
         loop {
-            if trainer.vocab_size < MIN_VOCABULARY {
+            if trainer.vocab_size < MIN_VOCABULARY + reserved {
                 return Err(Error::Tokenizer(format!(
-                    "a vocabulary of {} tokens is asked for or found in the corpus; at least {MIN_VOCABULARY} are needed",
-                    trainer.vocab_size
+                    "a vocabulary of {} tokens is asked for or found in the corpus; at least {} are needed",
+                    trainer.vocab_size,
+                    MIN_VOCABULARY + reserved
                 )));
             }
             trainer.train(&mut model).map_err(wrong)?;
@@ -93,7 +114,7 @@ impl Tokenizer {
             // Merges come in the order of their use, so stopping earlier only drops the last ones.
             trainer.vocab_size = found - found % VOCABULARY_MULTIPLE;
         }
-        Self::checked(assemble(model).map_err(wrong)?).map_err(Error::Tokenizer)
+        Self::checked(assemble(model, reserved).map_err(wrong)?).map_err(Error::Tokenizer)
     }
 
     /// Reads and validates `tokenizer.json`.
@@ -148,7 +169,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of `ids`, without special tokens and without the space before the first word. Bytes
+    /// The text of `ids`, without special and reserved tokens and without the space before the first word. Bytes
     /// that are no UTF-8, which a network may put together, become U+FFFD.
     ///
     /// # Errors
@@ -180,6 +201,9 @@ impl Tokenizer {
     /// One token for a reader's eye, with its leading space; parts of a character show as U+FFFD,
     /// specials as their names. `None` outside the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
+        if let Some(index) = self.reserved_index(id) {
+            return Some(Specials::reserved_name(index));
+        }
         match (Specials::NAMES.get(id as usize), &self.spellings) {
             (Some(&name), _) => Some(name.to_owned()),
             (None, Some(spellings)) => {
@@ -201,6 +225,21 @@ impl Tokenizer {
 
     pub fn specials(&self) -> Specials {
         Specials::default()
+    }
+
+    /// Number of reserved tokens, which stand for protected spans: 0 where the tokenizer has none.
+    pub fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// The id of the reserved token `<x{index}>`, where the tokenizer has it.
+    pub fn reserved_id(&self, index: usize) -> Option<u32> {
+        (index < self.reserved).then(|| (Specials::NAMES.len() + index) as u32)
+    }
+
+    /// The index of the reserved token with this id: the inverse of [`Self::reserved_id`].
+    pub fn reserved_index(&self, id: u32) -> Option<usize> {
+        (id as usize).checked_sub(Specials::NAMES.len()).filter(|&index| index < self.reserved)
     }
 
     /// Refuses every tokenizer that is not made like ours, with the reason.
@@ -235,8 +274,18 @@ impl Tokenizer {
                 return Err(format!("id {id} is not the special token {name}"));
             }
         }
-        expect(added.len() == Specials::NAMES.len(), "there are added tokens beside the five special ones")?;
-        let special = |id: usize| id < Specials::NAMES.len();
+        let reserved = (0..Specials::MAX_RESERVED)
+            .take_while(|&index| {
+                let id = (Specials::NAMES.len() + index) as u32;
+                let name = Specials::reserved_name(index);
+                let marked = added.get(&id).is_some_and(|token| token.content == name && token.special);
+                marked && bpe.id_to_token(id).as_deref() == Some(&name)
+            })
+            .count();
+        let specials = Specials::NAMES.len() + reserved;
+        expect(added.len() == specials, "there are added tokens other than special and reserved ones")?;
+        expect(vocab_size >= least + reserved, "the vocabulary has no room for all bytes")?;
+        let special = |id: usize| id < specials;
         let names = (0..vocab_size).map(|id| bpe.id_to_token(id as u32).filter(|_| !special(id)));
         let names: Vec<String> = names.map(Option::unwrap_or_default).collect();
         let spellings = over_bytes.then(|| Arc::new(Spellings::new(names.iter().map(String::as_str))));
@@ -244,7 +293,7 @@ impl Tokenizer {
         let mut model = inner.get_model().clone();
         model.resize_cache(CACHED_WORDS);
         inner.with_model(model);
-        Ok(Self { inner: Arc::new(inner), spellings, vocab_size })
+        Ok(Self { inner: Arc::new(inner), spellings, vocab_size, reserved })
     }
 }
 
@@ -274,8 +323,11 @@ fn check_bytes(inner: &tokenizers::Tokenizer, bpe: &BPE) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn special_tokens() -> Vec<AddedToken> {
-    Specials::NAMES.iter().map(|&name| AddedToken::from(name, true)).collect()
+/// The special tokens, and `reserved` reserved ones after them.
+pub(super) fn special_tokens(reserved: usize) -> Vec<AddedToken> {
+    let names = Specials::NAMES.iter().map(|&name| name.to_owned());
+    let reserved = (0..reserved).map(Specials::reserved_name);
+    names.chain(reserved).map(|name| AddedToken::from(name, true)).collect()
 }
 
 fn byte_level() -> ByteLevel {
@@ -292,12 +344,12 @@ fn words(line: &str) -> tokenizers::Result<Vec<String>> {
     Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
 }
 
-fn assemble(model: BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
+fn assemble(model: BPE, reserved: usize) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_normalizer(Some(NFC))?;
     tokenizer.with_pre_tokenizer(Some(byte_level()));
     tokenizer.with_decoder(Some(ByteLevel::default()));
-    tokenizer.add_special_tokens(special_tokens())?;
+    tokenizer.add_special_tokens(special_tokens(reserved))?;
     Ok(tokenizer)
 }
 

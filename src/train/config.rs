@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::OnBadLine;
+use crate::text::Specials;
 use crate::{Error, Result};
 
 mod ar;
@@ -89,6 +90,9 @@ pub struct Data {
 pub struct Tokenizer {
     /// Entries, special tokens counted.
     pub vocab_size: usize,
+    /// Of these, tokens that stand for protected spans, at most 32.
+    #[serde(default)]
+    pub reserved: usize,
     /// Where `train tokenizer` writes it and `train cmlm` reads it.
     pub path: PathBuf,
 }
@@ -187,6 +191,14 @@ impl Config {
         rule(
             vocabulary >= 300,
             format!("tokenizer.vocab_size is {vocabulary}; bytes and specials alone are 261"),
+        )?;
+        rule(
+            tokenizer.reserved <= Specials::MAX_RESERVED,
+            format!(
+                "tokenizer.reserved is {}; at most {} are possible",
+                tokenizer.reserved,
+                Specials::MAX_RESERVED
+            ),
         )?;
 
         for (key, value) in [

@@ -19,7 +19,11 @@ pub fn run(config: &Config, _: &AtomicBool) -> Result<End> {
         lines.extend(read_usable_lines(&source, config.data.on_bad_line)?);
         lines.extend(read_usable_lines(&target, config.data.on_bad_line)?);
     }
-    let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), config.tokenizer.vocab_size)?;
+    let tokenizer = Tokenizer::train_with_reserved(
+        lines.iter().map(String::as_str),
+        config.tokenizer.vocab_size,
+        config.tokenizer.reserved,
+    )?;
     tokenizer.save(&config.tokenizer.path)?;
     Ok(End::Finished)
 }

@@ -51,6 +51,26 @@ fn special_tokens_in_a_users_text_are_text() {
 }
 
 #[test]
+fn reserved_tokens_follow_the_special_ones_and_no_text_spells_them() {
+    let tokenizer = Tokenizer::train_with_reserved(CORPUS.iter(), 352, 32).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    tokenizer.save(&path).unwrap();
+    for tokenizer in [&tokenizer, &Tokenizer::load(&path).unwrap()] {
+        assert_eq!((tokenizer.reserved(), tokenizer.vocab_size()), (32, 352));
+        assert_eq!((tokenizer.reserved_id(0), tokenizer.reserved_id(31)), (Some(5), Some(36)));
+        assert_eq!((tokenizer.reserved_id(32), tokenizer.reserved_index(37)), (None, None));
+        assert_eq!((tokenizer.reserved_index(4), tokenizer.reserved_index(36)), (None, Some(31)));
+        assert_eq!(tokenizer.token(7).unwrap(), "<x2>");
+        let ids = tokenizer.encode("a <x0> b").unwrap();
+        assert!(ids[1..ids.len() - 1].iter().all(|&id| id > 36), "{ids:?}");
+        assert_eq!(tokenizer.decode(&[ids[1], 5, 36]).unwrap(), "a");
+    }
+    assert_eq!((TOKENIZER.reserved(), TOKENIZER.reserved_id(0)), (0, None));
+    assert!(matches!(Tokenizer::train_with_reserved(CORPUS.iter(), 400, 33), Err(Error::Tokenizer(_))));
+}
+
+#[test]
 fn training_does_not_depend_on_order_or_chance() {
     let backwards = Tokenizer::train(CORPUS.iter().rev(), 320).unwrap();
     assert_eq!(backwards.inner.to_string(false).unwrap(), TOKENIZER.inner.to_string(false).unwrap());
