@@ -4,6 +4,7 @@
 mod ascii;
 mod document;
 mod pieces;
+pub mod spans;
 mod specials;
 mod spelling;
 mod split;

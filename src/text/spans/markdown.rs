@@ -1,0 +1,31 @@
+//! Markdown links: the brackets and the target are spans, the text between them is translated.
+
+use super::{Kind, Span};
+
+pub fn find(text: &str) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut from = 0;
+    while let Some(middle) = text[from..].find("](").map(|at| from + at) {
+        from = middle + 2;
+        let line = text[..middle].rfind('\n').map_or(0, |at| at + 1);
+        let Some(open) = text[line..middle].rfind('[').map(|at| line + at) else { continue };
+        let Some(close) = text[from..].find(|c: char| c == ')' || c == '\n').map(|at| from + at) else {
+            continue;
+        };
+        if text.as_bytes()[close] != b')' || text[from..close].contains('(') {
+            continue;
+        }
+        let start = if text[..open].ends_with('!') { open - 1 } else { open };
+        spans.push(Span { range: start..open + 1, kind: Kind::Markup });
+        spans.push(Span { range: middle..close + 1, kind: Kind::Markup });
+        from = close + 1;
+    }
+    // A bracket may be claimed twice ("[a](b)](c)"): the first claim stands.
+    let mut end = 0;
+    spans.retain(|span| {
+        let free = span.range.start >= end;
+        end = end.max(span.range.end);
+        free
+    });
+    spans
+}
