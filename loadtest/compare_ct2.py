@@ -61,15 +61,15 @@ def arguments():
     return args
 
 
-def environment(folder):
-    """The interpreter of a virtual environment that has the peer in it."""
+def environment(folder, more=()):
+    """The interpreter of a virtual environment that has the peer and the packages `more` in it."""
     python = os.path.join(folder, "bin", "python")
-    wanted = "import ctranslate2, numpy; assert ctranslate2.__version__ == %r" % CT2
+    wanted = "import ctranslate2, %s; assert ctranslate2.__version__ == %r" % (", ".join(["numpy", *more]), CT2)
     if os.path.exists(python) and subprocess.run([python, "-c", wanted], stderr=subprocess.DEVNULL).returncode == 0:
         return python
     note("making %s with ctranslate2 %s" % (folder, CT2))
     venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "ctranslate2==" + CT2, "numpy"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "ctranslate2==" + CT2, "numpy", *more], check=True)
     return python
 
 
