@@ -4,7 +4,7 @@
 #   loadtest/gpu_pack.sh DIR TEXT [SENTENCES]
 #
 # TEXT holds sentences in the source language of models/en-de, one a line; the first 500 go along. Needs the CUDA
-# toolkit, as any build with the feature does (README, CUDA). CARGO_BUILD_TARGET is heeded. FEATURES=nccl tests the sums
+# toolkit, as any build with the feature does (src/nn/device/README.md). CARGO_BUILD_TARGET is heeded. FEATURES=nccl tests the sums
 # of several GPUs too, on one; libnccl.so must then be there for the linker, and on the machine with the GPU.
 set -euo pipefail
 dir=${1:?usage: gpu_pack.sh DIR TEXT [SENTENCES]} text=${2:?usage: gpu_pack.sh DIR TEXT [SENTENCES]}

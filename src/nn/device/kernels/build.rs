@@ -32,7 +32,10 @@ fn compile() -> Result<(), String> {
     let nvcc = nvcc();
     let run = |arguments: &[&str]| -> Result<String, String> {
         let output = Command::new(&nvcc).args(arguments).output().map_err(|error| {
-            format!("{}: {error}; the feature cuda needs the CUDA toolkit (README, CUDA)", nvcc.display())
+            format!(
+                "{}: {error}; the feature cuda needs the CUDA toolkit (src/nn/device/README.md)",
+                nvcc.display()
+            )
         })?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         match output.status.success() {
