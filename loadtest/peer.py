@@ -166,8 +166,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = open(os.path.join(os.environ.get("TMPDIR", "/tmp"), "peer-tutti-%d.log" % os.getpid()), "w+")
-        command = [program, "serve", "--listen", "127.0.0.1:%d" % self.port, "--model", model,
-                   "--set", "max_texts=4096", "--log-format", "text"]
+        command = [program, "serve", "--listen", "127.0.0.1:%d" % self.port, "--model", model]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         self.wait_until_ready()
 

@@ -15,6 +15,7 @@ mod overload;
 mod parallel;
 mod pipeline;
 mod process;
+mod readme;
 mod report;
 mod serve;
 mod shutdown;

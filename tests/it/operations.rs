@@ -14,7 +14,7 @@ use crate::support::{Server, Setup};
 
 const FOLDERS: [&str; 3] = ["config/kubernetes", "config/prometheus", "config/grafana"];
 
-fn repository(path: &str) -> PathBuf {
+pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -28,14 +28,14 @@ fn files() -> Vec<PathBuf> {
 }
 
 /// Every word that starts with `prefix` and goes on with word characters.
-fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+pub fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with(prefix))
         .collect()
 }
 
 /// The names that may stand in a query, taken from what a server with one model renders.
-fn series() -> BTreeSet<String> {
+pub fn series() -> BTreeSet<String> {
     let metrics = Metrics::new();
     let _http = metrics.http(&["/translate"]);
     metrics.engine("en-de").describe("00", "f32", "cpu");
