@@ -1,10 +1,9 @@
+use super::kernel::Kernel;
 use super::*;
 use half::bf16;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
 fn random(length: usize, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -24,10 +23,10 @@ fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 }
 
 /// What the product should be, in f64 on the operands as rounded, and how far f32 sums may be off.
-fn expected(precision: Precision, m: usize, n: usize, k: usize, a: &[f32], b: &[f32]) -> Vec<(f64, f64)> {
-    let round = |v: f32| match precision {
-        Precision::Bf16 if bf16_available() => bf16::from_f32(v).to_f64(),
-        _ => v as f64,
+fn expected(kernel: Kernel, m: usize, n: usize, k: usize, a: &[f32], b: &[f32]) -> Vec<(f64, f64)> {
+    let round = |v: f32| match kernel {
+        Kernel::F32 => f64::from(v),
+        _ => bf16::from_f32(v).to_f64(),
     };
     let mut out = Vec::with_capacity(m * n);
     for row in a.chunks_exact(k.max(1)).take(m) {
@@ -40,17 +39,17 @@ fn expected(precision: Precision, m: usize, n: usize, k: usize, a: &[f32], b: &[
     out
 }
 
-fn check(precision: Precision, (m, n, k): (usize, usize, usize), ways: (bool, bool), add: bool, seed: u64) {
+fn check(kernel: Kernel, (m, n, k): (usize, usize, usize), ways: (bool, bool), add: bool, seed: u64) {
     let (a, b) = (random(m * k, seed), random(k * n, seed + 1));
     let before = random(m * n, seed + 2);
     let mut c = before.clone();
     let stored_a = if ways.0 { transposed(&a, m, k) } else { a.clone() };
     let stored_b = if ways.1 { transposed(&b, k, n) } else { b.clone() };
-    gemm(precision, m, n, k, &stored_a, ways.0, &stored_b, ways.1, &mut c, add);
-    for (i, (sum, tolerance)) in expected(precision, m, n, k, &a, &b).into_iter().enumerate() {
+    gemm_by(kernel, m, n, k, &stored_a, ways.0, &stored_b, ways.1, &mut c, add);
+    for (i, (sum, tolerance)) in expected(kernel, m, n, k, &a, &b).into_iter().enumerate() {
         let sum = if add { sum + f64::from(before[i]) } else { sum };
         let off = (f64::from(c[i]) - sum).abs();
-        assert!(off <= tolerance, "{precision:?} {m}x{n}x{k} {ways:?} at {i}: {} for {sum}", c[i]);
+        assert!(off <= tolerance, "{kernel:?} {m}x{n}x{k} {ways:?} at {i}: {} for {sum}", c[i]);
     }
 }
 
@@ -61,10 +60,10 @@ fn ragged_sizes_are_summed_to_the_last_element() {
     for size in
         [(1, 1, 1), (3, 17, 63), (17, 3, 100), (63, 100, 17), (100, 63, 3), (97, 129, 513), (5, 65, 1031)]
     {
-        for precision in BOTH {
+        for kernel in Kernel::available() {
             for ways in WAYS {
-                check(precision, size, ways, false, 7);
-                check(precision, size, ways, true, 8);
+                check(kernel, size, ways, false, 7);
+                check(kernel, size, ways, true, 8);
             }
         }
     }
@@ -77,8 +76,8 @@ proptest! {
     fn every_product_is_that_of_the_definition(
         size in (1usize..130, 1usize..150, 1usize..600), way in 0usize..4, add: bool, seed: u64,
     ) {
-        for precision in BOTH {
-            check(precision, size, WAYS[way], add, seed >> 1);
+        for kernel in Kernel::available() {
+            check(kernel, size, WAYS[way], add, seed >> 1);
         }
     }
 
@@ -86,16 +85,16 @@ proptest! {
     fn a_row_is_the_same_bits_alone_in_any_batch_and_on_any_number_of_threads(
         rows in 2usize..200, n in 1usize..140, k in 1usize..1200, way in 0usize..4, seed: u64,
     ) {
-        for precision in BOTH {
+        for kernel in Kernel::available() {
             let cut = (seed as usize) % rows;
-            rows_agree(precision, rows, cut..cut + 1 + (seed >> 32) as usize % (rows - cut), n, k, WAYS[way]);
+            rows_agree(kernel, rows, cut..cut + 1 + (seed >> 32) as usize % (rows - cut), n, k, WAYS[way]);
         }
     }
 }
 
 /// The `part` of `rows` rows alone gives what it gives among the others, on other threads.
 fn rows_agree(
-    precision: Precision,
+    kernel: Kernel,
     rows: usize,
     part: std::ops::Range<usize>,
     n: usize,
@@ -107,7 +106,7 @@ fn rows_agree(
         let m = a.len() / k;
         let a = if ways.0 { transposed(a, m, k) } else { a.to_vec() };
         let mut c = vec![f32::NAN; m * n];
-        on_threads(threads, || gemm(precision, m, n, k, &a, ways.0, &b, ways.1, &mut c, false));
+        on_threads(threads, || gemm_by(kernel, m, n, k, &a, ways.0, &b, ways.1, &mut c, false));
         c
     };
     let all = product(&a, 3);
@@ -115,17 +114,17 @@ fn rows_agree(
     assert_eq!(
         bits(&all[part.start * n..part.end * n]),
         bits(&alone),
-        "{precision:?} rows {part:?} of {rows}, n {n}, k {k}, {ways:?}"
+        "{kernel:?} rows {part:?} of {rows}, n {n}, k {k}, {ways:?}"
     );
 }
 
 #[test]
 fn rows_agree_at_the_sizes_where_crate_gemm_changes_its_kernel() {
-    for precision in BOTH {
+    for kernel in Kernel::available() {
         for (n, k) in [(1, 600), (2, 64), (16, 64), (64, 600), (65, 600), (100, 3), (256, 1024), (8000, 64)] {
             for m in [1, 2, 3, 4, 16, 17, 64, 65] {
                 for ways in [(false, false), (false, true)] {
-                    rows_agree(precision, 130, 60..60 + m, n, k, ways);
+                    rows_agree(kernel, 130, 60..60 + m, n, k, ways);
                 }
             }
         }
@@ -134,13 +133,13 @@ fn rows_agree_at_the_sizes_where_crate_gemm_changes_its_kernel() {
 
 #[test]
 fn an_empty_reduction_gives_zeros_or_leaves_what_was_there() {
-    for precision in BOTH {
+    for kernel in Kernel::available() {
         let mut c = [1.0; 6];
-        gemm(precision, 2, 3, 0, &[], false, &[], false, &mut c, true);
+        gemm_by(kernel, 2, 3, 0, &[], false, &[], false, &mut c, true);
         assert_eq!(c, [1.0; 6]);
-        gemm(precision, 2, 3, 0, &[], false, &[], false, &mut c, false);
+        gemm_by(kernel, 2, 3, 0, &[], false, &[], false, &mut c, false);
         assert_eq!(c, [0.0; 6]);
-        gemm(precision, 0, 3, 2, &[], false, &[1.0; 6], false, &mut [], false);
+        gemm_by(kernel, 0, 3, 2, &[], false, &[1.0; 6], false, &mut [], false);
     }
 }
 
@@ -162,10 +161,13 @@ fn a_product_inside_a_product_finds_its_own_buffers() {
 #[ignore = "a measurement: prints GFLOP/s of the products that training does"]
 fn speed() {
     const ROWS: usize = 3000;
-    println!(
-        "{:<24} {:>10} {:>10} {:>10} {:>10}",
-        "GFLOP/s, median of 9", "f32 1t", "f32 2t", "bf16 1t", "bf16 2t"
-    );
+    print!("{:<24}", "GFLOP/s, median of 9");
+    for kernel in Kernel::available() {
+        for threads in [1, 2] {
+            print!(" {:>10}", format!("{kernel:?} {threads}t"));
+        }
+    }
+    println!();
     let layers = [(256, 256), (768, 256), (1024, 256), (256, 1024), (8000, 256)];
     for (out, input) in layers {
         let products = [
@@ -176,12 +178,12 @@ fn speed() {
         for (name, m, n, k, ways) in products {
             let (a, b, mut c) = (random(m * k, 1), random(k * n, 2), vec![0.0; m * n]);
             print!("{:<24}", format!("{name} {m}x{n}x{k}"));
-            for precision in BOTH {
+            for kernel in Kernel::available() {
                 for threads in [1, 2] {
                     let mut seconds = on_threads(threads, || {
                         [(); 9].map(|()| {
                             let start = std::time::Instant::now();
-                            gemm(precision, m, n, k, &a, ways.0, &b, ways.1, &mut c, false);
+                            gemm_by(kernel, m, n, k, &a, ways.0, &b, ways.1, &mut c, false);
                             start.elapsed().as_secs_f64()
                         })
                     });

@@ -11,11 +11,8 @@
 //! thread an element of `c` falls to changes nothing about its bits.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_cvtne2ps_pbh,
-    _mm512_dpbf16_ps, _mm512_load_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_store_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_load_si512,
+    _mm512_mask_storeu_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
 };
 use std::cell::Cell;
 use std::mem::transmute;
@@ -23,9 +20,8 @@ use std::mem::transmute;
 use rayon::prelude::*;
 
 use super::Operand;
+use super::lines::{LANES, Line, grow, interleave, load, mask, part, round, store, transpose};
 
-/// Lanes of a register: f32 sums, or pairs of bf16.
-const LANES: usize = 16;
 /// Rows of a register tile.
 const MR: usize = 6;
 /// Registers across a tile: `MR * NV` of the 32 hold sums, the rest operands.
@@ -39,13 +35,6 @@ const MC: usize = 96;
 /// Strides of a packed block of `a`, in pairs. The odd line keeps neighbours out of one cache set.
 const ROWS_STRIDE: usize = KC / 2 + LANES;
 const COLUMNS_STRIDE: usize = MC + LANES;
-
-/// One cache line, one register: sixteen pairs.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u32; LANES]);
-
-const ZERO: Line = Line([0; LANES]);
 
 thread_local! {
     /// Kept between calls: fresh pages cost more than the packing. They are taken while in use,
@@ -89,12 +78,6 @@ pub(super) fn gemm(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut
         PACKED_A.set(scratch);
     });
     PACKED_B.set(packed_b);
-}
-
-fn grow(buffer: &mut Vec<Line>, lines: usize) {
-    if buffer.len() < lines {
-        buffer.resize(lines, ZERO);
-    }
 }
 
 /// Enough blocks for the threads to share evenly, whole tiles, none above [`MC`]. A transposed `a`
@@ -255,92 +238,9 @@ fn pack_a_columns(a: Operand, m: usize, k: usize, first: usize, rows: usize, sta
     }
 }
 
-/// Up to sixteen elements of a stored row, zeros beyond the ends.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn part(of: Operand, row: usize, column: usize, rows: usize, columns: usize) -> __m512 {
-    if row >= rows || column >= columns {
-        return _mm512_setzero_ps();
-    }
-    load(&of.data[row * of.columns + column..][..LANES.min(columns - column)])
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load(from: &[f32]) -> __m512 {
-    // SAFETY: the mask reads no lane beyond the slice.
-    unsafe { _mm512_maskz_loadu_ps(mask(from.len()), from.as_ptr()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(to: &mut Line, value: __m512i) {
-    // SAFETY: a Line is as large and as aligned as a register.
-    unsafe { _mm512_store_si512((&raw mut *to).cast(), value) }
-}
-
-#[inline]
-fn mask(lanes: usize) -> u16 {
-    if lanes >= LANES { u16::MAX } else { (1 << lanes) - 1 }
-}
-
-/// Sixteen pairs of neighbours out of 32 neighbours.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn round(low: __m512, high: __m512) -> __m512i {
-    // SAFETY: both types are 512 bits of plain data.
-    unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
-}
-
-/// Sixteen pairs, each of an element of `even` and the element of `odd` beside it.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn interleave(even: __m512, odd: __m512) -> __m512i {
-    const ORDER: [u16; 32] = {
-        let mut order = [0; 32];
-        let mut lane = 0;
-        while lane < 16 {
-            order[2 * lane] = lane as u16;
-            order[2 * lane + 1] = lane as u16 + 16;
-            lane += 1;
-        }
-        order
-    };
-    // SAFETY: both types are 512 bits of plain data.
-    let order = unsafe { transmute::<[u16; 32], __m512i>(ORDER) };
-    _mm512_permutexvar_epi16(order, round(even, odd))
-}
-
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn as_bf16(pairs: __m512i) -> __m512bh {
     // SAFETY: both types are 512 bits of plain data.
     unsafe { transmute(pairs) }
-}
-
-/// Transposes 16x16 pairs.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose(mut r: [__m512i; LANES]) -> [__m512i; LANES] {
-    // Within the 128-bit quarters: 4x4 squares.
-    for q in r.chunks_exact_mut(4) {
-        let (a, b) = (_mm512_unpacklo_epi32(q[0], q[1]), _mm512_unpackhi_epi32(q[0], q[1]));
-        let (c, d) = (_mm512_unpacklo_epi32(q[2], q[3]), _mm512_unpackhi_epi32(q[2], q[3]));
-        q[0] = _mm512_unpacklo_epi64(a, c);
-        q[1] = _mm512_unpackhi_epi64(a, c);
-        q[2] = _mm512_unpacklo_epi64(b, d);
-        q[3] = _mm512_unpackhi_epi64(b, d);
-    }
-    // Then the quarters themselves, a 4x4 square of them for each lane of a quarter.
-    let mut out = [_mm512_setzero_si512(); LANES];
-    for lane in 0..4 {
-        let [w, x, y, z] = [r[lane], r[4 + lane], r[8 + lane], r[12 + lane]];
-        let (a, b) = (_mm512_shuffle_i32x4::<0x88>(w, x), _mm512_shuffle_i32x4::<0xdd>(w, x));
-        let (c, d) = (_mm512_shuffle_i32x4::<0x88>(y, z), _mm512_shuffle_i32x4::<0xdd>(y, z));
-        out[lane] = _mm512_shuffle_i32x4::<0x88>(a, c);
-        out[8 + lane] = _mm512_shuffle_i32x4::<0xdd>(a, c);
-        out[4 + lane] = _mm512_shuffle_i32x4::<0x88>(b, d);
-        out[12 + lane] = _mm512_shuffle_i32x4::<0xdd>(b, d);
-    }
-    out
 }
