@@ -67,6 +67,7 @@ impl Kernel {
         (0..TIMES).map(once).fold(f64::INFINITY, f64::min)
     }
 
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn gemm(
         self,
         m: usize,

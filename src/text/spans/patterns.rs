@@ -175,7 +175,12 @@ const PATTERNS: &[Pattern] = &[
     (None, Word, r"\d+(?:st|nd|rd|th)|\d*\d0s", Word),
     // Numbers
     (Some(Number), Word, concat!(r"[-+]?[$]-?", digits!(), r"(?: ?[kKMB]\b)?"), Word),
-    (Some(Number), Word, concat!(r"(?:\xE2\x82[\xA0-\xBF]|\xC2[\xA2-\xA5]) ?-?", digits!(), r"(?: ?[kKMB]\b)?"), Word),
+    (
+        Some(Number),
+        Word,
+        concat!(r"(?:\xE2\x82[\xA0-\xBF]|\xC2[\xA2-\xA5]) ?-?", digits!(), r"(?: ?[kKMB]\b)?"),
+        Word,
+    ),
     (Some(Identifier), Word, r"\d+(?:[x:/]|\xC3\x97)\d+(?:(?:[x:/]|\xC3\x97)\d+)*", Word),
     (Some(Identifier), Word, r"[A-Za-z]+\d+\w*|[A-Z]{2,}(?:-\d+)+\w*|\d+[A-Za-z]\w*", Word),
     (Some(Number), Space, concat!(r"(?:[-+]|\xE2\x88\x92)", digits!(), unit!()), Word),

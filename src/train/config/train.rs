@@ -72,8 +72,8 @@ pub struct Train {
 #[serde(rename_all = "lowercase")]
 pub enum Products {
     F32,
-    /// Twice as fast on a CPU with AVX512-BF16, the same as `f32` on others; on a GPU in its tensor cores, where
-    /// `f32` is TF32.
+    /// On a CPU by AMX or AVX512-BF16, whichever is faster, and as `f32` where neither is; on a GPU in its tensor
+    /// cores, where `f32` is TF32.
     Bf16,
 }
 
