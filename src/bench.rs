@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::decode::{Encoded, Limits, Prediction, Row, Steps, Translator};
 use crate::engine::{self, Handle, Item, Pending};
 use crate::metrics::Metrics;
-use crate::model::{LanguageModel, Outline, Refresh};
+use crate::model::{LanguageModel, LengthPrediction, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -241,7 +241,7 @@ impl<T: Translator> Translator for ForcedLength<T> {
         };
         let mut encoded = self.network.encode(sources)?;
         for sentence in &mut encoded {
-            if let Outline::Lengths(known) = &mut sentence.outline {
+            if let LengthPrediction::Lengths(known) = &mut sentence.outline {
                 *known = (0..lengths).map(log_prob).collect();
             }
         }
@@ -254,54 +254,4 @@ impl<T: Translator> Translator for ForcedLength<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decode::fake::FakeTranslator;
-
-    #[test]
-    fn percentiles_are_nearest_ranks() {
-        let sorted: Vec<Duration> = (1..=10).map(Duration::from_millis).collect();
-        assert_eq!(percentile_ms(&sorted, 50), 5.0);
-        assert_eq!(percentile_ms(&sorted, 90), 9.0);
-        assert_eq!(percentile_ms(&sorted[..1], 90), 1.0);
-    }
-
-    #[test]
-    fn every_length_is_measured_with_every_number_of_steps_and_the_work_asked_for() {
-        let steps = [1, 4].map(|steps| Steps::new(steps).unwrap());
-        let plan = Plan {
-            lengths: vec![(3, 7), (5, 5)],
-            steps: steps.into(),
-            length_beam: 1,
-            threads: NonZeroUsize::MIN,
-            batch: 4,
-            time: Duration::from_millis(5),
-            vocabulary: 50,
-        };
-        let fake = FakeTranslator::new();
-        let counts = fake.counts();
-        let measured = run(&plan, || Ok(fake.clone()), |_| {}).unwrap();
-        let asked: Vec<_> =
-            measured.iter().map(|m| (m.source_tokens, m.target_tokens, m.steps.get())).collect();
-        assert_eq!(asked, [(3, 7, 1), (3, 7, 4), (5, 5, 1), (5, 5, 4)]);
-        assert!(measured.iter().all(|m| m.latency_p50_ms > 0.0 && m.latency_p50_ms <= m.latency_p90_ms));
-        assert!(measured.iter().all(|m| m.sentences_per_second > 0.0));
-        // bos, seven forced tokens, eos, for each of a full batch of four rows.
-        assert_eq!(counts.largest_batch_tokens(), 4 * 9);
-    }
-
-    #[test]
-    fn a_plan_beyond_the_network_is_refused() {
-        let plan = Plan {
-            lengths: vec![(3, 500)],
-            steps: vec![Steps::ONE],
-            length_beam: 1,
-            threads: NonZeroUsize::MIN,
-            batch: 1,
-            time: Duration::ZERO,
-            vocabulary: 50,
-        };
-        let refused = run(&plan, || Ok(FakeTranslator::new()), |_| {}).unwrap_err();
-        assert!(refused.to_string().contains("target"), "{refused}");
-    }
-}
+mod tests;

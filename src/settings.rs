@@ -28,6 +28,9 @@ pub const ENV_PREFIX: &str = "TUTTI_";
 /// Names the TOML file; read by the command line, not a key of the file.
 pub const ENV_CONFIG: &str = "TUTTI_CONFIG";
 
+/// Keys that have another name by now. The old ones work for one more version.
+const RENAMED: [(&str, &str); 1] = [("max_passed_over", "max_overtakes_per_step")];
+
 /// Everything that may be typed, with its default. `config/server.toml` documents each key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +61,7 @@ struct Raw {
     max_batch_rows: usize,
     max_delay_us: u64,
     lookahead: usize,
-    max_passed_over: u32,
+    max_overtakes_per_step: u32,
 }
 
 impl Default for Raw {
@@ -91,7 +94,7 @@ impl Default for Raw {
             max_batch_rows: 0,
             max_delay_us: engine.max_delay.as_micros() as u64,
             lookahead: 0,
-            max_passed_over: engine.max_passed_over,
+            max_overtakes_per_step: engine.max_overtakes_per_step,
         }
     }
 }
@@ -120,6 +123,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     pub http: HttpSettings,
     pub engine: engine::Options,
+    /// What the log should say about old names.
+    pub warnings: Vec<String>,
     raw: Raw,
 }
 
@@ -166,22 +171,24 @@ impl Settings {
         flags: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Raw::default()));
+        let mut warnings = Vec::new();
         if let Some(path) = file {
             let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-            figment = figment.merge(Toml::string(&text));
+            let in_file = |e| Error::Config(format!("{}: {}", path.display(), describe(e)));
+            let keys: Dict = Figment::from(Toml::string(&text)).extract().map_err(in_file)?;
+            figment = figment.merge(Serialized::globals(with_new_names(keys, &mut warnings)));
             // Read on its own first, so that a bad key is reported with the file's name.
-            figment
-                .extract::<Raw>()
-                .map_err(|e| Error::Config(format!("{}: {}", path.display(), tell(e))))?;
+            figment.extract::<Raw>().map_err(in_file)?;
         }
-        figment = figment.merge(Serialized::globals(from_environment(environment)));
+        figment =
+            figment.merge(Serialized::globals(with_new_names(from_environment(environment), &mut warnings)));
         figment
             .extract::<Raw>()
-            .map_err(|e| Error::Config(format!("environment ({ENV_PREFIX}*): {}", tell(e))))?;
+            .map_err(|e| Error::Config(format!("environment ({ENV_PREFIX}*): {}", describe(e))))?;
         let flags: Dict = flags.into_iter().map(|(key, value)| (key, parse(&value))).collect();
-        figment = figment.merge(Serialized::globals(flags));
-        let raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", tell(e))))?;
-        Self::validate(raw)
+        figment = figment.merge(Serialized::globals(with_new_names(flags, &mut warnings)));
+        let raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", describe(e))))?;
+        Ok(Self { warnings, ..Self::validate(raw)? })
     }
 
     fn validate(raw: Raw) -> Result<Self> {
@@ -237,8 +244,9 @@ impl Settings {
                 max_batch_rows: raw.max_batch_rows,
                 max_delay: Duration::from_micros(raw.max_delay_us),
                 lookahead: raw.lookahead,
-                max_passed_over: raw.max_passed_over,
+                max_overtakes_per_step: raw.max_overtakes_per_step,
             },
+            warnings: Vec::new(),
             raw,
         })
     }
@@ -286,6 +294,18 @@ fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> 
         .collect()
 }
 
+/// Old names become the new ones, each with a warning.
+fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
+    for (old, new) in RENAMED {
+        if let Some(value) = keys.remove(old) {
+            warnings
+                .push(format!("{old} is now called {new}; the old name will be refused by the next version"));
+            keys.entry(new.to_owned()).or_insert(value);
+        }
+    }
+    keys
+}
+
 /// A Service called `tutti` puts `TUTTI_SERVICE_HOST`, `TUTTI_SERVICE_PORT[_HTTP]`, `TUTTI_PORT` and
 /// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are nobody's typing error.
 fn set_by_kubernetes(name: &str) -> bool {
@@ -300,7 +320,7 @@ fn parse(value: &str) -> Value {
 }
 
 /// The first error of figment's chain, with the key it is about.
-fn tell(error: figment::Error) -> String {
+fn describe(error: figment::Error) -> String {
     let key = error.path.join(".");
     if key.is_empty() { error.kind.to_string() } else { format!("{key}: {}", error.kind) }
 }

@@ -7,8 +7,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tutti::decode::{Beam, Encoded, Loaded, Row, Steps, Translator};
-use tutti::model::{Backend, Dtype, Outline};
+use tutti::decode::{Beam, Encoded, InferenceModel, Row, Steps, Translator};
+use tutti::model::{Backend, Dtype, LengthPrediction};
 
 /// What any pass may allocate, however many sentences are in it.
 const FOR_A_PASS: u64 = 30;
@@ -65,7 +65,7 @@ fn steady<T>(mut call: impl FnMut() -> T) -> u64 {
 /// Twelve words, the shape of the README's tables, products in eight bits, one thread.
 fn measure(batch: usize) -> (u64, u64) {
     let shape = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000".parse().unwrap();
-    let network = Loaded::random(&shape, 1, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();
+    let network = InferenceModel::random(&shape, 1, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();
     let words = |seed: usize| (0..12).map(move |place| 5 + ((seed * 31 + place * 7) % 7900) as u32);
     let sources: Vec<Vec<u32>> =
         (0..batch).map(|seed| std::iter::once(1).chain(words(seed)).chain([2]).collect()).collect();
@@ -73,7 +73,7 @@ fn measure(batch: usize) -> (u64, u64) {
     let encode = steady(|| network.encode(&sources).unwrap());
     let mut lengths = vec![f32::NEG_INFINITY; 13];
     lengths[12] = 0.0;
-    let lengths = Outline::Lengths(lengths);
+    let lengths = LengthPrediction::Lengths(lengths);
     let beam = Beam::new(&lengths, 1, Steps::ONE, &network.rules()).unwrap();
     let encoded: Vec<Encoded<_>> = network.encode(&sources).unwrap();
     let rows: Vec<Row<_>> = encoded.iter().flat_map(|sentence| beam.rows(&sentence.memory)).collect();

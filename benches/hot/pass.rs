@@ -1,13 +1,14 @@
 //! One pass of the encoder and one of the decoder, random weights, at batch 1, 8 and 64.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use tutti::decode::{Beam, Encoded, Loaded, Row, Steps, Translator};
-use tutti::model::{Backend, Dtype, Outline};
+use tutti::decode::{Beam, Encoded, InferenceModel, Row, Steps, Translator};
+use tutti::model::{Backend, Dtype, LengthPrediction};
 
 use crate::{shape, source};
 
 pub fn bench(criterion: &mut Criterion) {
-    let network = Loaded::random(&shape(), 1, &Backend::cpu().with_dtype(Dtype::Q8)).expect("random weights");
+    let network =
+        InferenceModel::random(&shape(), 1, &Backend::cpu().with_dtype(Dtype::Q8)).expect("random weights");
     let mut group = criterion.benchmark_group("pass");
     for tokens in [12, 25] {
         for batch in [1, 8, 64] {
@@ -19,7 +20,7 @@ pub fn bench(criterion: &mut Criterion) {
             // As long as the source, whatever random weights think of it.
             let mut lengths = vec![f32::NEG_INFINITY; tokens + 1];
             lengths[tokens] = 0.0;
-            let lengths = Outline::Lengths(lengths);
+            let lengths = LengthPrediction::Lengths(lengths);
             let beam = Beam::new(&lengths, 1, Steps::ONE, &network.rules()).expect("one length");
             let encoded: Vec<Encoded<_>> = network.encode(&sources).expect("ids of the vocabulary");
             let rows: Vec<Row<_>> = encoded.iter().flat_map(|sentence| beam.rows(&sentence.memory)).collect();

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use tutti::decode::{DecodeOptions, Hypothesis, Loaded, Prediction, Row, Steps, Translator, translate};
+use tutti::decode::{
+    DecodeOptions, Hypothesis, InferenceModel, Prediction, Row, Steps, Translator, translate,
+};
 use tutti::model::{Dtype, Lengths};
 
 /// A measured value and the most it may be.
@@ -48,7 +50,7 @@ pub struct Places {
 
 /// # Errors
 /// What the network answers with.
-pub fn places(network: &Loaded, sources: &[Vec<u32>]) -> Result<Places> {
+pub fn places(network: &InferenceModel, sources: &[Vec<u32>]) -> Result<Places> {
     let specials = network.specials();
     let (mut lengths, mut best) = (Vec::new(), Vec::new());
     for part in sources.chunks(64) {
@@ -73,7 +75,7 @@ pub fn places(network: &Loaded, sources: &[Vec<u32>]) -> Result<Places> {
 }
 
 /// Slots, or a mask for each inner source token between bos and eos.
-fn first_canvas(network: &Loaded, source: usize) -> Vec<u32> {
+fn first_canvas(network: &InferenceModel, source: usize) -> Vec<u32> {
     let specials = network.specials();
     if network.limits().has_blanks {
         return vec![specials.mask; Lengths::SLOTS_PER_TOKEN * source];
@@ -122,7 +124,11 @@ impl Places {
 ///
 /// # Errors
 /// What the network answers with.
-pub fn translations(network: &Loaded, sources: &[Vec<u32>], steps: &[Steps]) -> Result<Vec<Hypothesis>> {
+pub fn translations(
+    network: &InferenceModel,
+    sources: &[Vec<u32>],
+    steps: &[Steps],
+) -> Result<Vec<Hypothesis>> {
     let mut best = Vec::new();
     for &steps in steps {
         let options = DecodeOptions { length_beam: 3, ..DecodeOptions::new(steps) };
@@ -143,7 +149,7 @@ pub fn same_translations(expected: &[Hypothesis], found: &[Hypothesis], dtype: D
 /// # Errors
 /// What the network answers with.
 pub fn alone_and_together(
-    network: &Loaded,
+    network: &InferenceModel,
     sources: &[Vec<u32>],
     steps: &[Steps],
     dtype: Dtype,

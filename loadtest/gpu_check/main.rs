@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::json;
-use tutti::decode::{Loaded, Steps};
+use tutti::decode::{InferenceModel, Steps};
 use tutti::model::{Backend, Bundle, DeviceChoice, Dtype, DtypeChoice, Shape};
 use tutti::text::Document;
 
@@ -54,7 +54,7 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     let bundle = Bundle::open(&cli.model)?;
     let sources = sources(&cli, &bundle)?;
-    let reference = Loaded::open(&bundle, &Backend::cpu())?;
+    let reference = InferenceModel::open(&bundle, &Backend::cpu())?;
     let steps = [1, 4].map(Steps::new).into_iter().flatten().collect::<Vec<_>>();
     let expected = compare::translations(&reference, &sources, &steps)?;
     let of_places = compare::places(&reference, &sources)?;
@@ -62,7 +62,7 @@ fn main() -> Result<()> {
     let mut checks: Vec<Check> = Vec::new();
     for dtype in dtypes(cli.device) {
         let backend = Backend::choose(cli.device, DtypeChoice::Of(dtype))?;
-        let network = Loaded::open(&bundle, &backend)?;
+        let network = InferenceModel::open(&bundle, &backend)?;
         eprintln!("checking {backend}");
         checks.extend(of_places.compared(&compare::places(&network, &sources)?, dtype));
         let found = compare::translations(&network, &sources, &steps)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tutti::bench::{self, Measurement};
-use tutti::decode::{Loaded, Steps};
+use tutti::decode::{InferenceModel, Steps};
 use tutti::model::{Backend, Dtype, Shape, Spec};
 use tutti::settings::one_for_each_core;
 
@@ -26,7 +26,7 @@ fn plan(shape: &Shape, seconds: f64, steps: &[u8], batch: usize) -> Result<bench
 }
 
 fn measured(shape: &Shape, backend: &Backend, plan: &bench::Plan) -> Result<Vec<Measurement>> {
-    Ok(bench::run(plan, || Loaded::random(shape, 1, backend), |_| {})?)
+    Ok(bench::run(plan, || InferenceModel::random(shape, 1, backend), |_| {})?)
 }
 
 /// One sentence at a time.

@@ -3,9 +3,9 @@
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use tutti::model::{DeviceChoice, Shape};
-use tutti::train::bench::{self, Options};
 use tutti::train::config::Products;
-use tutti::train::parallel::STACK_BYTES;
+use tutti::train::update::bench::{self, Options};
+use tutti::train::update::ranks::STACK_BYTES;
 
 /// Target tokens a second of each stage, with either kind of products. On a GPU "f32" are products in TF32.
 ///

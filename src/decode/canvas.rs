@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use super::prefix::{Choices, likeliest_filling};
-use super::slots::{imputed_token, meant, surest_of_blocks};
+use super::prefix::{TopK, prefix_beam_search};
+use super::slots::{argmax_per_block, ctc_collapse, imputed_token};
 use super::{Hypothesis, Prediction, Steps};
-use crate::model::{CHOICES, LanguageModel, Refresh};
+use crate::model::{LanguageModel, Refresh, TOP_K};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -148,8 +148,8 @@ impl Canvas {
         self.steps == Steps::ONE
     }
 
-    /// Whether the next pass is to give [`CHOICES`] predictions for each wanted place: slots are read together.
-    pub fn wants_choices(&self) -> bool {
+    /// Whether the next pass is to give [`TOP_K`] predictions for each wanted place: slots are read together.
+    pub fn wants_top_k(&self) -> bool {
         let (wanted, block) = (&self.wanted, self.steps.get());
         let one_a_block = || wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block);
         self.rule == Rule::Imputer && !self.finished() && (self.lm.is_some() || one_a_block())
@@ -161,7 +161,7 @@ impl Canvas {
     }
 
     /// One pass is done: `predictions` answers [`wanted`](Self::wanted), in order, each place with one or as many as
-    /// [`wants_choices`](Self::wants_choices) says. On a finished canvas with no predictions it does nothing.
+    /// [`wants_top_k`](Self::wants_top_k) says. On a finished canvas with no predictions it does nothing.
     ///
     /// # Errors
     /// [`Error::Model`], and an unchanged canvas, where the number of predictions is wrong, a
@@ -174,7 +174,7 @@ impl Canvas {
         self.used += 1;
         match self.rule {
             Rule::MaskPredict(refresh) => self.rewrite(predictions, refresh),
-            Rule::Imputer if self.wants_choices() => self.impute(&self.read_together(predictions)),
+            Rule::Imputer if self.wants_top_k() => self.impute(&self.read_together(predictions)),
             Rule::Imputer => self.impute(predictions),
         }
         Ok(())
@@ -195,7 +195,7 @@ impl Canvas {
 
     /// Writes the surest of each block.
     fn impute(&mut self, predictions: &[Prediction]) {
-        for i in surest_of_blocks(&self.wanted, predictions, self.steps.get()) {
+        for i in argmax_per_block(&self.wanted, predictions, self.steps.get()) {
             let Prediction { token, log_prob } = predictions[i];
             let place = self.wanted[i];
             self.tokens[place] = imputed_token(token, &self.specials);
@@ -208,8 +208,8 @@ impl Canvas {
     /// What each wanted slot has to give for the likeliest translation.
     fn read_together(&self, predictions: &[Prediction]) -> Vec<Prediction> {
         let written = self.tokens.iter().map(|&token| vec![(token, 0.0)]);
-        let mut slots: Vec<Choices> = written.collect();
-        for (&place, predictions) in self.wanted.iter().zip(predictions.chunks(CHOICES)) {
+        let mut slots: Vec<TopK> = written.collect();
+        for (&place, predictions) in self.wanted.iter().zip(predictions.chunks(TOP_K)) {
             let choices = &mut slots[place];
             choices.clear();
             for &Prediction { token, log_prob } in predictions {
@@ -219,7 +219,7 @@ impl Canvas {
                 }
             }
         }
-        let filled = likeliest_filling(&slots, self.specials.blank(), self.lm.as_deref());
+        let filled = prefix_beam_search(&slots, self.specials.blank(), self.lm.as_deref());
         self.wanted.iter().map(|&place| filled[place].into()).collect()
     }
 
@@ -233,7 +233,7 @@ impl Canvas {
             places => self.free.iter().map(|&place| self.scores[place]).sum::<f32>() / places as f32,
         };
         if self.rule == Rule::Imputer {
-            let (tokens, token_log_probs) = meant(&self.tokens, &self.scores, &self.specials);
+            let (tokens, token_log_probs) = ctc_collapse(&self.tokens, &self.scores, &self.specials);
             return Hypothesis { tokens, token_log_probs, score };
         }
         let inner = 1..self.tokens.len() - 1;
@@ -260,7 +260,7 @@ impl Canvas {
     }
 
     fn check(&self, predictions: &[Prediction]) -> Result<()> {
-        let choices = if self.wants_choices() { CHOICES } else { 1 };
+        let choices = if self.wants_top_k() { TOP_K } else { 1 };
         if predictions.len() != self.wanted.len() * choices {
             return Err(Error::Model(format!(
                 "{} predictions for {} wanted places, {choices} for each",

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Encoded, Limits, Prediction, Row, Translator};
-use crate::model::{Outline, Refresh};
+use crate::model::{LengthPrediction, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -156,7 +156,7 @@ impl Translator for FakeTranslator {
         let room: Arc<[Weak<()>]> = (0..tokens).map(|_| Arc::downgrade(&self.kept)).collect();
         let encode = |source: &&[u32]| Encoded {
             memory: FakeMemory { source: source.to_vec(), _room: Arc::clone(&room) },
-            outline: Outline::Lengths(
+            outline: LengthPrediction::Lengths(
                 (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
             ),
         };
@@ -301,43 +301,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prediction_depends_on_source_place_and_what_is_revealed_beside_it() {
-        let fake = FakeTranslator::new();
-        let token = |source: &[u32], canvas: &[u32], place| fake.predict(source, canvas, place).token;
-        let base = token(&[1, 9, 2], &[1, 4, 4, 4, 2], 2);
-        assert_eq!(base, token(&[1, 9, 2], &[1, 4, 4, 4, 2], 2));
-        assert_ne!(base, token(&[1, 8, 2], &[1, 4, 4, 4, 2], 2));
-        assert_ne!(base, token(&[1, 9, 2], &[1, 4, 4, 4, 2], 3));
-        assert_ne!(base, token(&[1, 9, 2], &[1, 4, 4, 7, 2], 2));
-    }
-
-    #[test]
-    fn a_closed_gate_lets_through_as_many_passes_as_it_is_told() {
-        let fake = FakeTranslator::new();
-        let (gate, counts) = (fake.gate(), fake.counts());
-        gate.close();
-        let worker = std::thread::spawn(move || (0..4).try_for_each(|_| fake.decode(&[]).map(drop)));
-        gate.wait_until_held();
-        assert_eq!(counts.passes(), 0);
-        gate.step();
-        assert_eq!(counts.passes(), 1);
-        gate.allow(2);
-        gate.wait_until_held();
-        assert_eq!(counts.passes(), 3);
-        gate.open();
-        assert!(worker.join().unwrap().is_ok());
-        assert_eq!(counts.passes(), 4);
-    }
-
-    #[test]
-    fn it_fails_at_the_pass_it_was_told() {
-        let fake = FakeTranslator::new().failing_at(2, Fault::Error);
-        assert!(fake.decode(&[]).is_ok());
-        assert!(fake.decode(&[]).is_err());
-        assert!(fake.decode(&[]).is_ok());
-    }
-}
+mod tests;

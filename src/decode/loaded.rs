@@ -21,13 +21,13 @@ use super::network::SentenceMemory;
 
 /// What `serve`, `translate`, `bench` and `evaluate` compute with, and what they read its slots with.
 #[derive(Debug)]
-pub struct Loaded {
-    network: Computing,
+pub struct InferenceModel {
+    network: NetworkKind,
     lm: Option<Arc<LanguageModel>>,
 }
 
 #[derive(Debug)]
-enum Computing {
+enum NetworkKind {
     F32(Box<Network>),
     Q8(Box<QuantizedNetwork>),
     #[cfg(feature = "cuda")]
@@ -36,14 +36,14 @@ enum Computing {
 
 /// A sentence as the network of its own number type encoded it.
 #[derive(Debug)]
-pub enum LoadedMemory {
+pub enum InferenceMemory {
     F32(SentenceMemory),
     Q8(SentenceKeys),
     #[cfg(feature = "cuda")]
     Cuda(DeviceKeys<Cuda>),
 }
 
-impl Loaded {
+impl InferenceModel {
     /// # Errors
     /// [`Error::Bundle`] for a model that does not decode in parallel.
     pub fn open(bundle: &Bundle, backend: &Backend) -> Result<Self> {
@@ -55,9 +55,9 @@ impl Loaded {
             return Err(Error::bundle(&bundle.dir, reason));
         }
         let network = match (backend.gpu(), backend.dtype()) {
-            (None, Dtype::F32) => Computing::F32(Box::new(bundle.network(backend)?)),
-            (None, Dtype::Q8) => Computing::Q8(Box::new(bundle.quantized(backend.shortlist())?)),
-            _ => Computing::on_gpu(&bundle.config.shape, bundle.tensors(), backend)?,
+            (None, Dtype::F32) => NetworkKind::F32(Box::new(bundle.network(backend)?)),
+            (None, Dtype::Q8) => NetworkKind::Q8(Box::new(bundle.quantized(backend.shortlist())?)),
+            _ => NetworkKind::on_gpu(&bundle.config.shape, bundle.tensors(), backend)?,
         };
         let lm = bundle.lm.clone().filter(|_| backend.lm() && bundle.config.shape.has_blanks());
         Ok(Self { network, lm })
@@ -67,16 +67,16 @@ impl Loaded {
     pub fn random(shape: &Shape, seed: u64, backend: &Backend) -> Result<Self> {
         let tensors = || Spec::initial(shape, seed, backend.device());
         let network = match (backend.gpu(), backend.dtype()) {
-            (None, Dtype::F32) => Computing::F32(Box::new(Network::random(shape, seed, backend)?)),
-            (None, Dtype::Q8) => Computing::Q8(Box::new(QuantizedNetwork::new(shape, &tensors()?)?)),
-            _ => Computing::on_gpu(shape, &tensors()?, backend)?,
+            (None, Dtype::F32) => NetworkKind::F32(Box::new(Network::random(shape, seed, backend)?)),
+            (None, Dtype::Q8) => NetworkKind::Q8(Box::new(QuantizedNetwork::new(shape, &tensors()?)?)),
+            _ => NetworkKind::on_gpu(shape, &tensors()?, backend)?,
         };
         Ok(Self { network, lm: None })
     }
 
     /// Whether each sentence chooses among its own candidates.
     pub fn has_shortlist(&self) -> bool {
-        matches!(&self.network, Computing::Q8(network) if network.has_shortlist())
+        matches!(&self.network, NetworkKind::Q8(network) if network.has_shortlist())
     }
 
     /// Whether slots are read with a language model.
@@ -87,9 +87,9 @@ impl Loaded {
     /// What a log should say of the GPU; nothing on a CPU.
     pub fn gpu_report(&self) -> Option<String> {
         match &self.network {
-            Computing::F32(_) | Computing::Q8(_) => None,
+            NetworkKind::F32(_) | NetworkKind::Q8(_) => None,
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => {
+            NetworkKind::Cuda(network) => {
                 let (name, rows) = (network.device().name(), network.pass_rows());
                 let (megabytes, graphs) = (network.weight_bytes() >> 20, network.counts().recordings);
                 Some(format!(
@@ -102,23 +102,23 @@ impl Loaded {
     /// How often the largest pass was halved until the device had room for it.
     pub fn halvings(&self) -> usize {
         match &self.network {
-            Computing::F32(_) | Computing::Q8(_) => 0,
+            NetworkKind::F32(_) | NetworkKind::Q8(_) => 0,
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => network.halvings(),
+            NetworkKind::Cuda(network) => network.halvings(),
         }
     }
 
     /// Tokens of all its sentences that a GPU takes in one pass, as far as its memory goes; nothing on a CPU.
     pub fn device_rows(&self) -> Option<usize> {
         match &self.network {
-            Computing::F32(_) | Computing::Q8(_) => None,
+            NetworkKind::F32(_) | NetworkKind::Q8(_) => None,
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => Some(network.pass_rows()),
+            NetworkKind::Cuda(network) => Some(network.pass_rows()),
         }
     }
 }
 
-impl Computing {
+impl NetworkKind {
     /// Warmed up: no request waits for what is set up lazily.
     #[cfg(feature = "cuda")]
     fn on_gpu(shape: &Shape, tensors: &HashMap<String, Tensor>, backend: &Backend) -> Result<Self> {
@@ -144,33 +144,33 @@ fn unsupported(backend: &Backend) -> Error {
     Error::Config(format!("no network computes {backend}"))
 }
 
-impl Translator for Loaded {
-    type Memory = LoadedMemory;
+impl Translator for InferenceModel {
+    type Memory = InferenceMemory;
 
     fn limits(&self) -> Limits {
         match &self.network {
-            Computing::F32(network) => network.limits(),
-            Computing::Q8(network) => network.limits(),
+            NetworkKind::F32(network) => network.limits(),
+            NetworkKind::Q8(network) => network.limits(),
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => network.limits(),
+            NetworkKind::Cuda(network) => network.limits(),
         }
     }
 
     fn specials(&self) -> Specials {
         match &self.network {
-            Computing::F32(network) => network.specials(),
-            Computing::Q8(network) => network.specials(),
+            NetworkKind::F32(network) => network.specials(),
+            NetworkKind::Q8(network) => network.specials(),
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => Translator::specials(network.as_ref()),
+            NetworkKind::Cuda(network) => Translator::specials(network.as_ref()),
         }
     }
 
     fn refresh(&self) -> Refresh {
         match &self.network {
-            Computing::F32(network) => network.refresh(),
-            Computing::Q8(network) => network.refresh(),
+            NetworkKind::F32(network) => network.refresh(),
+            NetworkKind::Q8(network) => network.refresh(),
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => network.refresh(),
+            NetworkKind::Cuda(network) => network.refresh(),
         }
     }
 
@@ -178,50 +178,52 @@ impl Translator for Loaded {
         self.lm.as_ref()
     }
 
-    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<LoadedMemory>>> {
+    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<InferenceMemory>>> {
         Ok(match &self.network {
-            Computing::F32(network) => {
-                wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::F32)
+            NetworkKind::F32(network) => {
+                wrap(Translator::encode(network.as_ref(), sources)?, InferenceMemory::F32)
             }
-            Computing::Q8(network) => wrap(Translator::encode(network.as_ref(), sources)?, LoadedMemory::Q8),
+            NetworkKind::Q8(network) => {
+                wrap(Translator::encode(network.as_ref(), sources)?, InferenceMemory::Q8)
+            }
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => wrap(network.encode(sources)?, LoadedMemory::Cuda),
+            NetworkKind::Cuda(network) => wrap(network.encode(sources)?, InferenceMemory::Cuda),
         })
     }
 
-    fn decode(&self, rows: &[Row<'_, LoadedMemory>]) -> Result<Vec<Vec<Prediction>>> {
+    fn decode(&self, rows: &[Row<'_, InferenceMemory>]) -> Result<Vec<Vec<Prediction>>> {
         match &self.network {
-            Computing::F32(network) => Translator::decode(
+            NetworkKind::F32(network) => Translator::decode(
                 network.as_ref(),
                 &unwrap(rows, |memory| match memory {
-                    LoadedMemory::F32(memory) => Some(memory),
+                    InferenceMemory::F32(memory) => Some(memory),
                     _ => None,
                 })?,
             ),
-            Computing::Q8(network) => Translator::decode(
+            NetworkKind::Q8(network) => Translator::decode(
                 network.as_ref(),
                 &unwrap(rows, |memory| match memory {
-                    LoadedMemory::Q8(memory) => Some(memory),
+                    InferenceMemory::Q8(memory) => Some(memory),
                     _ => None,
                 })?,
             ),
             #[cfg(feature = "cuda")]
-            Computing::Cuda(network) => network.decode(&unwrap(rows, |memory| match memory {
-                LoadedMemory::Cuda(memory) => Some(memory),
+            NetworkKind::Cuda(network) => network.decode(&unwrap(rows, |memory| match memory {
+                InferenceMemory::Cuda(memory) => Some(memory),
                 _ => None,
             })?),
         }
     }
 }
 
-fn wrap<M>(encoded: Vec<Encoded<M>>, memory: impl Fn(M) -> LoadedMemory) -> Vec<Encoded<LoadedMemory>> {
+fn wrap<M>(encoded: Vec<Encoded<M>>, memory: impl Fn(M) -> InferenceMemory) -> Vec<Encoded<InferenceMemory>> {
     let wrap = |e: Encoded<M>| Encoded { memory: memory(e.memory), outline: e.outline };
     encoded.into_iter().map(wrap).collect()
 }
 
 fn unwrap<'a, M>(
-    rows: &[Row<'a, LoadedMemory>],
-    own: impl Fn(&'a LoadedMemory) -> Option<&'a M>,
+    rows: &[Row<'a, InferenceMemory>],
+    own: impl Fn(&'a InferenceMemory) -> Option<&'a M>,
 ) -> Result<Vec<Row<'a, M>>> {
     rows.iter()
         .map(|row| {

@@ -7,7 +7,7 @@
 
 use std::iter;
 
-use super::ctc::{Lattice, Slot, said, symbols};
+use super::ctc::{Lattice, Slot, symbol_at, symbols};
 use crate::model::{Context, LanguageModel};
 
 /// Translations that are kept from slot to slot, and how many with a language model. More gain nothing
@@ -20,12 +20,12 @@ const HALF: f32 = -0.69;
 
 /// What a slot may say and the log-probability of each; of a slot that is written, its token and 0. What is left
 /// out is impossible. No token stands there twice.
-pub type Choices = Vec<(u32, f32)>;
+pub type TopK = Vec<(u32, f32)>;
 
 /// The likeliest translation found, filled into the slots in its likeliest way, with what each slot gives for it: so
-/// that reading the slots ([`super::slots::meant`]) says the translation. Deterministic; of equal ones that which was
+/// that reading the slots ([`super::slots::ctc_collapse`]) says the translation. Deterministic; of equal ones that which was
 /// likelier a slot before. Where the slots alone are more than half sure, `lm` is not asked.
-pub fn likeliest_filling(slots: &[Choices], blank: u32, lm: Option<&LanguageModel>) -> Vec<(u32, f32)> {
+pub fn prefix_beam_search(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>) -> Vec<(u32, f32)> {
     let surest: Vec<_> =
         slots.iter().map(|slot| best_of(slot).unwrap_or((blank, f32::NEG_INFINITY))).collect();
     // More than half of all fillings: nothing else can be as likely.
@@ -33,14 +33,14 @@ pub fn likeliest_filling(slots: &[Choices], blank: u32, lm: Option<&LanguageMode
         return surest;
     }
     let translation = match lm {
-        None => search(slots, blank, &Unheard, WIDTH),
+        None => search(slots, blank, &NoLm, WIDTH),
         Some(lm) => search(slots, blank, lm, WIDTH_WITH_LM),
     };
-    if says(&surest, &translation, blank) {
+    if collapses_to(&surest, &translation, blank) {
         return surest;
     }
     let symbols = symbols(&translation, blank);
-    let score = |slot: &Choices, symbol: u32| {
+    let score = |slot: &TopK, symbol: u32| {
         slot.iter().find(|&&(token, _)| token == symbol).map_or(f32::NEG_INFINITY, |&(_, log_prob)| log_prob)
     };
     let scores: Vec<Vec<f32>> =
@@ -49,41 +49,41 @@ pub fn likeliest_filling(slots: &[Choices], blank: u32, lm: Option<&LanguageMode
     let Some(path) = Lattice::new(&translation, &symbols, free).best_path() else {
         return surest; // nothing is possible
     };
-    let filled = path.into_iter().map(|state| said(state, &translation, blank));
+    let filled = path.into_iter().map(|state| symbol_at(state, &translation, blank));
     slots.iter().zip(filled).map(|(slot, token)| (token, score(slot, token))).collect()
 }
 
-fn says(filling: &[(u32, f32)], translation: &[u32], blank: u32) -> bool {
+fn collapses_to(filling: &[(u32, f32)], translation: &[u32], blank: u32) -> bool {
     let tokens = filling.iter().map(|&(token, _)| token);
     let before = iter::once(blank).chain(tokens.clone());
     let words = tokens.zip(before).filter(|&(token, before)| token != blank && token != before);
     words.map(|(token, _)| token).eq(translation.iter().copied())
 }
 
-fn best_of(slot: &Choices) -> Option<(u32, f32)> {
+fn best_of(slot: &TopK) -> Option<(u32, f32)> {
     slot.iter().copied().reduce(|best, other| if other.1 > best.1 { other } else { best })
 }
 
 /// What has its say beside the slots.
-trait Voice {
+trait PrefixScorer {
     type Context: Copy;
 
     fn start(&self) -> Self::Context;
 
-    /// What a token is worth behind a context, and the context behind it.
+    /// What a token is token_score behind a context, and the context behind it.
     fn next(&self, context: Self::Context, token: u32) -> (f32, Self::Context);
 
-    /// What it is worth that a translation ends.
+    /// What it is token_score that a translation ends.
     fn end(&self, context: Self::Context) -> f32;
 
-    /// No token is worth more.
-    fn most(&self) -> f32;
+    /// No token is token_score more.
+    fn max_token_score(&self) -> f32;
 }
 
 /// None has.
-struct Unheard;
+struct NoLm;
 
-impl Voice for Unheard {
+impl PrefixScorer for NoLm {
     type Context = ();
 
     fn start(&self) {}
@@ -96,12 +96,12 @@ impl Voice for Unheard {
         0.0
     }
 
-    fn most(&self) -> f32 {
+    fn max_token_score(&self) -> f32 {
         0.0
     }
 }
 
-impl Voice for LanguageModel {
+impl PrefixScorer for LanguageModel {
     type Context = Context;
 
     fn start(&self) -> Context {
@@ -110,15 +110,15 @@ impl Voice for LanguageModel {
 
     fn next(&self, context: Context, token: u32) -> (f32, Context) {
         let (log_prob, context) = self.next(context, token);
-        (self.fusion().worth(log_prob), context)
+        (self.fusion().token_score(log_prob), context)
     }
 
     fn end(&self, context: Context) -> f32 {
         self.fusion().end(self.end(context))
     }
 
-    fn most(&self) -> f32 {
-        self.fusion().most()
+    fn max_token_score(&self) -> f32 {
+        self.fusion().max_token_score()
     }
 }
 
@@ -127,13 +127,13 @@ struct Node<C> {
     parent: usize,
     token: u32,
     children: Vec<usize>,
-    spoken: Spoken<C>,
+    spoken: LmState<C>,
 }
 
 /// What a voice says of a beginning.
 #[derive(Clone, Copy)]
-struct Spoken<C> {
-    worth: f32,
+struct LmState<C> {
+    token_score: f32,
     context: C,
 }
 
@@ -144,7 +144,7 @@ const ROOT: usize = 0;
 
 impl<C: Copy> Tree<C> {
     fn new(context: C) -> Self {
-        let spoken = Spoken { worth: 0.0, context };
+        let spoken = LmState { token_score: 0.0, context };
         Self(vec![Node { parent: ROOT, token: u32::MAX, children: Vec::new(), spoken }])
     }
 
@@ -157,7 +157,7 @@ impl<C: Copy> Tree<C> {
         self.0[node].children.iter().copied().find(|&child| self.0[child].token == token)
     }
 
-    fn grow(&mut self, parent: usize, token: u32, spoken: Spoken<C>) -> usize {
+    fn grow(&mut self, parent: usize, token: u32, spoken: LmState<C>) -> usize {
         let child = self.0.len();
         self.0[parent].children.push(child);
         self.0.push(Node { parent, token, children: Vec::new(), spoken });
@@ -185,13 +185,13 @@ struct Prefix<C> {
     word: f32,
     /// Their sum, once both are known.
     all: f32,
-    spoken: Spoken<C>,
+    spoken: LmState<C>,
 }
 
 impl<C> Prefix<C> {
     /// By which beginnings are compared.
     fn score(&self) -> f32 {
-        self.all + self.spoken.worth
+        self.all + self.spoken.token_score
     }
 }
 
@@ -203,7 +203,7 @@ enum At {
 }
 
 /// The best translation found, with `width` beginnings kept from slot to slot.
-fn search<V: Voice>(slots: &[Choices], blank: u32, voice: &V, width: usize) -> Vec<u32> {
+fn search<V: PrefixScorer>(slots: &[TopK], blank: u32, voice: &V, width: usize) -> Vec<u32> {
     let mut tree = Tree::new(voice.start());
     let impossible = f32::NEG_INFINITY;
     let spoken = tree.0[ROOT].spoken;
@@ -225,7 +225,7 @@ fn search<V: Voice>(slots: &[Choices], blank: u32, voice: &V, width: usize) -> V
             });
         }
         // What the last of them has at least, where no more are kept.
-        let least = next.iter().map(|p| log_add(p.blank, p.word) + p.spoken.worth).reduce(f32::min);
+        let least = next.iter().map(|p| log_add(p.blank, p.word) + p.spoken.token_score).reduce(f32::min);
         let floor = least.filter(|_| next.len() == width).unwrap_or(impossible);
         for &(node, prefix) in &beam {
             for (token, log_prob) in words() {
@@ -236,13 +236,13 @@ fn search<V: Voice>(slots: &[Choices], blank: u32, voice: &V, width: usize) -> V
                 let kept = child.and_then(|child| beam.iter().position(|&(kept, _)| kept == child));
                 match kept {
                     Some(kept) => next[kept].word = log_add(next[kept].word, word),
-                    None if word + prefix.spoken.worth + voice.most() <= floor => {}
+                    None if word + prefix.spoken.token_score + voice.max_token_score() <= floor => {}
                     None => {
                         let at = child.map_or(At::New(node, token), At::Known);
                         let spoken = child.map_or_else(
                             || {
-                                let (worth, context) = voice.next(prefix.spoken.context, token);
-                                Spoken { worth: prefix.spoken.worth + worth, context }
+                                let (token_score, context) = voice.next(prefix.spoken.context, token);
+                                LmState { token_score: prefix.spoken.token_score + token_score, context }
                             },
                             |child| tree.0[child].spoken,
                         );

@@ -3,7 +3,7 @@
 use super::translator::answers;
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
-use crate::model::{CHOICES, QuantizedNetwork, Refresh, SentenceKeys, quantized::Canvas};
+use crate::model::{QuantizedNetwork, Refresh, SentenceKeys, TOP_K, quantized::Canvas};
 use crate::text::Specials;
 
 impl Translator for QuantizedNetwork {
@@ -40,7 +40,7 @@ impl Translator for QuantizedNetwork {
         });
         let canvases: Vec<Canvas> = canvases.collect();
         if rows.iter().any(|row| row.choices) {
-            let top = self.predict_top::<CHOICES>(&canvases)?;
+            let top = self.predict_top::<TOP_K>(&canvases)?;
             return Ok(answers(rows, top.iter().map(|top| &top[..])));
         }
         let best = self.predict(&canvases)?;

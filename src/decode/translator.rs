@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::model::{CHOICES, LanguageModel, Lengths, Outline, Refresh, Shape};
+use crate::model::{LanguageModel, LengthPrediction, Lengths, Refresh, Shape, TOP_K};
 use crate::text::Specials;
 
 /// How many decoder passes a translation may take. T steps are T passes.
@@ -80,7 +80,7 @@ pub struct Encoded<M> {
     pub memory: M,
     /// What canvases it may begin with: lengths, at most `limits().target_tokens - 1` entries, or slots, at
     /// most `limits().target_tokens`.
-    pub outline: Outline,
+    pub outline: LengthPrediction,
 }
 
 /// One canvas for a decoder pass.
@@ -94,7 +94,7 @@ pub struct Row<'a, M> {
     /// Whether the translation is one of a single pass. A network may then choose among fewer words: what is
     /// likely is known from the source, and no later pass compares the scores.
     pub one_step: bool,
-    /// Whether of each wanted place the [`CHOICES`] best tokens are asked for, not the best alone: in those passes of an
+    /// Whether of each wanted place the [`TOP_K`] best tokens are asked for, not the best alone: in those passes of an
     /// Imputer whose slots are read together.
     pub choices: bool,
 }
@@ -102,7 +102,7 @@ pub struct Row<'a, M> {
 impl<M> Row<'_, M> {
     /// Predictions that answer it.
     pub fn answers(&self) -> usize {
-        self.wanted.len() * if self.choices { CHOICES } else { 1 }
+        self.wanted.len() * if self.choices { TOP_K } else { 1 }
     }
 }
 
@@ -152,7 +152,7 @@ pub trait Translator: Send + 'static {
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>>;
 
     /// One pass over every row; for each row, the best prediction for each wanted position, in order, or the
-    /// [`CHOICES`] best of each, best first, where the row asks for them. A vocabulary of fewer tokens fills the rest
+    /// [`TOP_K`] best of each, best first, where the row asks for them. A vocabulary of fewer tokens fills the rest
     /// with log-probabilities of minus infinity.
     fn decode(&self, rows: &[Row<'_, Self::Memory>]) -> Result<Vec<Vec<Prediction>>>;
 }
@@ -163,7 +163,7 @@ pub(super) fn answers<'a, M>(
     mut places: impl Iterator<Item = &'a [(u32, f32)]>,
 ) -> Vec<Vec<Prediction>> {
     let answer = |row: &Row<'_, M>| {
-        let each = if row.choices { CHOICES } else { 1 };
+        let each = if row.choices { TOP_K } else { 1 };
         let own = places.by_ref().take(row.wanted.len()).flat_map(|top| &top[..each.min(top.len())]);
         own.copied().map(Prediction::from).collect()
     };
@@ -171,14 +171,4 @@ pub(super) fn answers<'a, M>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_expected_twice_as_many_as_source_tokens() {
-        let lengths = Limits { source_tokens: 64, target_tokens: 64, has_blanks: false };
-        assert_eq!((lengths.expected(12), lengths.expected(100), lengths.usual_beam()), (12, 64, 2));
-        let slots = Limits { source_tokens: 64, target_tokens: 128, has_blanks: true };
-        assert_eq!((slots.expected(12), slots.expected(100), slots.usual_beam()), (24, 128, 1));
-    }
-}
+mod tests;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::plan::Shape;
-use super::queue::{Ask, Entry, Refusal};
+use super::queue::{AdmissionError, Entry, RequestCost};
 use super::shared::{Job, Phase, Shared, State, sooner};
-use super::{Guess, Item, Options, Outcome, Timings, worker};
+use super::{AdmissionEstimate, Item, Options, Outcome, Timings, worker};
 use crate::decode::{Hypothesis, Limits, Translator};
 use crate::metrics::{EngineMetrics, Rejected};
 use crate::text::Specials;
@@ -123,19 +123,20 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::QueueFull`], [`Error::Draining`], [`Error::EngineDead`].
-    pub fn expect(&self, guess: Guess) -> Result<()> {
+    pub fn precheck(&self, guess: AdmissionEstimate) -> Result<()> {
         let now = Instant::now();
         let limits = self.shared.limits;
         let all = Limits { target_tokens: limits.target_tokens.saturating_mul(guess.sentences), ..limits };
         let (rows, target) = (guess.length_beam.max(1), all.expected(guess.tokens));
-        let ask = Ask { shape: Shape { rows, source: guess.tokens, target }, steps: guess.steps.get() };
+        let cost =
+            RequestCost { shape: Shape { rows, source: guess.tokens, target }, steps: guess.steps.get() };
         let mut state = self.shared.lock();
         self.open(&state)?;
-        let full = match self.make_room(&mut state, &[ask], now) {
+        let full = match self.make_room(&mut state, &[cost], now) {
             Err(error @ Error::QueueFull { .. }) => Some(error),
             // Too much for any queue, which only the text itself can tell.
             Err(_) => None,
-            Ok(()) => self.too_late(&state, &[ask], guess.deadline, now),
+            Ok(()) => self.too_late(&state, &[cost], guess.deadline, now),
         };
         full.map_or(Ok(()), |error| {
             self.shared.metrics.rejected(Rejected::QueueFull, guess.sentences);
@@ -166,25 +167,26 @@ impl Handle {
     }
 
     fn admit(&self, items: Vec<Item>, now: Instant) -> Result<Vec<Pending>> {
-        let asks: Vec<Option<Ask>> = items.iter().map(|item| self.ask(item)).collect::<Result<_>>()?;
+        let costs: Vec<Option<RequestCost>> =
+            items.iter().map(|item| self.cost(item)).collect::<Result<_>>()?;
         let mut state = self.shared.lock();
         self.open(&state)?;
-        let to_do: Vec<Ask> = asks.iter().flatten().copied().collect();
-        self.make_room(&mut state, &to_do, now)?;
+        let to_queue: Vec<RequestCost> = costs.iter().flatten().copied().collect();
+        self.make_room(&mut state, &to_queue, now)?;
         let deadline = items.iter().filter_map(|item| item.deadline).min();
-        if let Some(error) = self.too_late(&state, &to_do, deadline, now) {
+        if let Some(error) = self.too_late(&state, &to_queue, deadline, now) {
             return Err(error);
         }
         let mut request = Vec::with_capacity(items.len());
         let mut pending = Vec::with_capacity(items.len());
-        for (item, ask) in items.into_iter().zip(asks) {
+        for (item, cost) in items.into_iter().zip(costs) {
             let (reply, answer) = oneshot::channel();
             pending.push(Pending { answer, shared: Arc::clone(&self.shared) });
-            match ask {
-                Some(ask) => {
+            match cost {
+                Some(cost) => {
                     let counted = self.shared.metrics.queued();
                     let job = Job { item, submitted: now, reply, counted };
-                    request.push(Entry { ask, arrived: now, payload: job });
+                    request.push(Entry { cost, arrived: now, payload: job });
                 }
                 // The receiver is at hand, so this always arrives.
                 None => drop(reply.send(Ok(Outcome::of_nothing(&item)))),
@@ -209,54 +211,56 @@ impl Handle {
     fn too_late(
         &self,
         state: &State,
-        request: &[Ask],
+        request: &[RequestCost],
         deadline: Option<Instant>,
         now: Instant,
     ) -> Option<Error> {
         let left = deadline?.saturating_duration_since(now);
-        (!in_time(state, request, left)).then(|| self.refused(state, Refusal::Full))
+        (!in_time(state, request, left)).then(|| self.refused(state, AdmissionError::Full))
     }
 
     /// What the item will take; none if there is nothing to translate.
-    fn ask(&self, item: &Item) -> Result<Option<Ask>> {
+    fn cost(&self, item: &Item) -> Result<Option<RequestCost>> {
         let (limits, budget) = (self.shared.limits, self.shared.budget());
         let size = item.source.len();
         if size > limits.source_tokens {
             return Err(Error::TooLarge { what: "tokens of a sentence", size, limit: limits.source_tokens });
         }
-        let ask = self.shared.ask(item);
-        if ask.shape.rows > budget.rows {
-            return Err(Error::TooLarge { what: "length_beam", size: ask.shape.rows, limit: budget.rows });
+        let cost = self.shared.cost(item);
+        if cost.shape.rows > budget.rows {
+            return Err(Error::TooLarge { what: "length_beam", size: cost.shape.rows, limit: budget.rows });
         }
-        let mut longest = ask.shape;
+        let mut longest = cost.shape;
         longest.target = limits.target_tokens;
         if !budget.holds(longest) {
             let what = "length_beam times tokens of a sentence";
             return Err(Error::TooLarge { what, size: longest.tokens(), limit: budget.tokens });
         }
-        Ok((size > 2).then_some(ask))
+        Ok((size > 2).then_some(cost))
     }
 
     /// Those who left or came too late give way to newcomers at once, not only before the next pass.
-    fn make_room(&self, state: &mut State, asks: &[Ask], now: Instant) -> Result<()> {
-        let mut room = state.queue.room_for(asks.iter().copied());
-        if room == Err(Refusal::Full) {
-            self.shared.clear(state, now).into_iter().for_each(|job| job.let_go(&self.shared.metrics));
-            room = state.queue.room_for(asks.iter().copied());
+    fn make_room(&self, state: &mut State, costs: &[RequestCost], now: Instant) -> Result<()> {
+        let mut room = state.queue.room_for(costs.iter().copied());
+        if room == Err(AdmissionError::Full) {
+            self.shared.clear(state, now).into_iter().for_each(|job| job.discard(&self.shared.metrics));
+            room = state.queue.room_for(costs.iter().copied());
         }
         room.map_err(|refusal| self.refused(state, refusal))
     }
 
-    fn refused(&self, state: &State, refusal: Refusal) -> Error {
+    fn refused(&self, state: &State, refusal: AdmissionError) -> Error {
         let options = &self.shared.options;
         match refusal {
-            Refusal::Full => Error::QueueFull { retry_after: state.pace.retry_after(state.queue.work()) },
-            Refusal::TooManyItems { items } => Error::TooLarge {
+            AdmissionError::Full => {
+                Error::QueueFull { retry_after: state.throughput.retry_after(state.queue.work()) }
+            }
+            AdmissionError::TooManyItems { items } => Error::TooLarge {
                 what: "sentences of a request",
                 size: items,
                 limit: options.max_queue_items,
             },
-            Refusal::TooManyTokens { tokens } => {
+            AdmissionError::TooManyTokens { tokens } => {
                 Error::TooLarge { what: "tokens of a request", size: tokens, limit: options.max_queue_tokens }
             }
         }
@@ -314,16 +318,16 @@ impl Handle {
 /// Whether a request that is admitted now will be done within `left`. To tell its caller so at once is
 /// better than to let it wait in vain, and better for all others: under overload a queue of those who
 /// are nearly late would spend the passes on answers that come too late.
-fn in_time(state: &State, request: &[Ask], left: Duration) -> bool {
+fn in_time(state: &State, request: &[RequestCost], left: Duration) -> bool {
     // An idle engine refuses nobody: only a try can tell that it is faster by now than it remembers.
     if state.queue.work() == 0 {
         return true;
     }
-    let own = request.iter().fold(0, |sum: u64, ask| sum.saturating_add(ask.work()));
+    let own = request.iter().fold(0, |sum: u64, cost| sum.saturating_add(cost.work()));
     let enough =
-        |before: u64| state.pace.time_for(before.saturating_add(own)) <= left.mul_f64(PART_OF_THE_TIME);
+        |before: u64| state.throughput.time_for(before.saturating_add(own)) <= left.mul_f64(PART_OF_THE_TIME);
     // Nearly always true already of all that waits.
-    let steps = request.iter().map(|ask| ask.steps).max().unwrap_or(0);
+    let steps = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
     own == 0 || enough(state.queue.work()) || enough(state.queue.work_before(steps))
 }
 

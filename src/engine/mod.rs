@@ -13,23 +13,23 @@
 //! different `steps` share passes, a sentence can sit out a pass, and what arrives while others run
 //! joins the very next pass. There is no timer: an idle thread starts with what is there.
 //!
-//! * `queue` holds what is admitted; `plan` chooses a batch; `pace` guesses waiting times. The three
+//! * `queue` holds what is admitted; `plan` chooses a batch; `throughput` guesses waiting times. The three
 //!   are pure: no threads, no clocks.
-//! * `worker` is the model thread, `live` a sentence in its hands; `handle` is what callers hold,
+//! * `worker` is the model thread, `active` a sentence in its hands; `handle` is what callers hold,
 //!   `shared` what lies between them.
 //!
-//! Order is by *virtual deadline*: a sentence that asks for T steps is due `T × (1 + max_passed_over)`
+//! Order is by *virtual deadline*: a sentence that costs for T steps is due `T × (1 + max_overtakes_per_step)`
 //! passes after its arrival. A one-step request therefore goes before the ten-step requests that are
 //! running; and since a sentence's due pass never moves while newcomers' do, nothing starves.
 //!
 //! Knows no HTTP, no words, no tensors.
 
+mod active;
 mod handle;
-mod live;
-mod pace;
 mod plan;
 mod queue;
 mod shared;
+mod throughput;
 mod worker;
 
 #[cfg(test)]
@@ -61,8 +61,8 @@ pub struct Options {
     pub max_delay: Duration,
     /// How many waiting sentences are looked at when a batch is planned.
     pub lookahead: usize,
-    /// How many passes a sentence lets later but cheaper ones go first, for each step it asks for.
-    pub max_passed_over: u32,
+    /// How many passes a sentence lets later but cheaper ones go first, for each step it costs for.
+    pub max_overtakes_per_step: u32,
 }
 
 impl Default for Options {
@@ -76,7 +76,7 @@ impl Default for Options {
             max_batch_rows: 64,
             max_delay: Duration::ZERO,
             lookahead: 256,
-            max_passed_over: 8,
+            max_overtakes_per_step: 8,
         }
     }
 }
@@ -129,7 +129,7 @@ pub struct Item {
 
 /// What can be said of a request before its texts are taken apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Guess {
+pub struct AdmissionEstimate {
     pub sentences: usize,
     /// Of all sources.
     pub tokens: usize,

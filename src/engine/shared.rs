@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::pace::Pace;
 use super::plan::{Budget, Shape};
-use super::queue::{Ask, Queue};
+use super::queue::{Queue, RequestCost};
+use super::throughput::ThroughputEstimate;
 use super::{Item, Options, Outcome};
 use crate::decode::Limits;
 use crate::metrics::{Counted, EngineMetrics, Rejected};
@@ -31,7 +31,7 @@ impl Job {
     }
 
     /// Ends a job that [`is_over`](Self::is_over).
-    pub fn let_go(self, metrics: &EngineMetrics) {
+    pub fn discard(self, metrics: &EngineMetrics) {
         let reason = if self.reply.is_closed() { Rejected::Cancelled } else { Rejected::Deadline };
         metrics.rejected(reason, 1);
         let allowed = self.item.deadline.map_or(Duration::ZERO, |deadline| deadline - self.submitted);
@@ -57,7 +57,7 @@ pub enum Phase {
 
 pub struct State {
     pub queue: Queue<Job>,
-    pub pace: Pace,
+    pub throughput: ThroughputEstimate,
     pub phase: Phase,
     /// No deadline in the queue is before this; none if there is no deadline in it.
     pub next_deadline: Option<Instant>,
@@ -86,8 +86,8 @@ const IDLE: u64 = u64::MAX;
 
 impl Shared {
     pub fn new(options: Options, limits: Limits, metrics: EngineMetrics) -> Self {
-        let patience = u64::from(options.max_passed_over) + 1;
-        let queue = Queue::new(options.max_queue_items, options.max_queue_tokens, patience);
+        let passes_per_step = u64::from(options.max_overtakes_per_step) + 1;
+        let queue = Queue::new(options.max_queue_items, options.max_queue_tokens, passes_per_step);
         Self {
             options,
             limits,
@@ -97,7 +97,7 @@ impl Shared {
             left: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue,
-                pace: Pace::default(),
+                throughput: ThroughputEstimate::default(),
                 phase: Phase::Open,
                 next_deadline: None,
                 held_since: None,
@@ -141,10 +141,10 @@ impl Shared {
     }
 
     /// What an item will take, as far as can be said before the network predicts its lengths.
-    pub fn ask(&self, item: &Item) -> Ask {
+    pub fn cost(&self, item: &Item) -> RequestCost {
         let source = item.source.len();
         let (rows, target) = (item.length_beam.max(1), self.limits.expected(source));
-        Ask { shape: Shape { rows, source, target }, steps: item.steps.get() }
+        RequestCost { shape: Shape { rows, source, target }, steps: item.steps.get() }
     }
 
     pub fn beat(&self) {

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::plan::{Budget, Candidate, Shape, Turn, compose, newcomers};
-use super::queue::{Ask, Entry, Queue};
+use super::plan::{Budget, Candidate, Priority, Shape, plan_batch, select_admissions};
+use super::queue::{Entry, Queue, RequestCost};
 
 const BUDGET: Budget = Budget { tokens: 320, rows: 6 };
 const LOOKAHEAD: usize = 5;
@@ -43,7 +43,7 @@ fn sentences(leaving: bool) -> impl Strategy<Value = Vec<Sentence>> {
 
 struct Running {
     number: usize,
-    turn: Turn,
+    priority: Priority,
     shape: Shape,
     left: usize,
 }
@@ -51,7 +51,7 @@ struct Running {
 /// What became of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
-    Done { turn: Turn, pass: u64 },
+    Done { priority: Priority, pass: u64 },
     Left,
 }
 
@@ -88,8 +88,8 @@ impl<'a> Simulation<'a> {
         for (number, sentence) in self.sentences.iter().enumerate() {
             if sentence.arrives == self.pass {
                 let shape = Shape { rows: sentence.rows, source: sentence.source, target: sentence.source };
-                let ask = Ask { shape, steps: sentence.steps };
-                self.queue.admit(vec![Entry { ask, arrived: Instant::now(), payload: number }]).unwrap();
+                let cost = RequestCost { shape, steps: sentence.steps };
+                self.queue.admit(vec![Entry { cost, arrived: Instant::now(), payload: number }]).unwrap();
             }
         }
     }
@@ -103,16 +103,19 @@ impl<'a> Simulation<'a> {
     }
 
     fn candidates(&self) -> Vec<Candidate> {
-        self.live.iter().map(|running| Candidate { turn: running.turn, shape: running.shape }).collect()
+        self.live
+            .iter()
+            .map(|running| Candidate { priority: running.priority, shape: running.shape })
+            .collect()
     }
 
     fn join(&mut self) {
-        let turns = newcomers(&self.candidates(), self.queue.window(LOOKAHEAD), BUDGET);
+        let priorities = select_admissions(&self.candidates(), self.queue.window(LOOKAHEAD), BUDGET);
         self.queue.advance();
-        for turn in turns {
-            let number = self.queue.take(turn).unwrap().payload;
+        for priority in priorities {
+            let number = self.queue.take(priority).unwrap().payload;
             let Sentence { steps, rows, source, target, .. } = self.sentences[number];
-            self.live.push(Running { number, turn, shape: Shape { rows, source, target }, left: steps });
+            self.live.push(Running { number, priority, shape: Shape { rows, source, target }, left: steps });
         }
         let held = self.live.iter().map(|running| running.shape.rows).sum();
         self.most_held = self.most_held.max(held);
@@ -120,7 +123,7 @@ impl<'a> Simulation<'a> {
 
     fn step(&mut self) {
         let candidates = self.candidates();
-        let batch = compose(&candidates, BUDGET);
+        let batch = plan_batch(&candidates, BUDGET);
         let shapes = batch.iter().map(|&index| candidates[index].shape);
         let rows: usize = shapes.clone().map(|shape| shape.rows).sum();
         let source = shapes.clone().map(|shape| shape.source).max().unwrap_or(0);
@@ -131,7 +134,7 @@ impl<'a> Simulation<'a> {
         }
         let pass = self.pass;
         for done in self.live.extract_if(.., |running| running.left == 0) {
-            self.ends[done.number].push(End::Done { turn: done.turn, pass });
+            self.ends[done.number].push(End::Done { priority: done.priority, pass });
         }
     }
 }
@@ -147,17 +150,17 @@ proptest! {
     }
 
     /// A pass that a sentence is not in serves one whose turn is earlier. So nobody waits longer than
-    /// all earlier turns take one after the other; and later arrivals get earlier turns only until the
+    /// all earlier priorities take one after the other; and later arrivals get earlier priorities only until the
     /// sentence is due.
     #[test]
     fn nothing_starves(sentences in sentences(false)) {
         let simulation = Simulation::new(&sentences).run();
         let done: Vec<_> = simulation.ends.iter().map(|ends| match ends[..] {
-            [End::Done { turn, pass }] => (turn, pass),
+            [End::Done { priority, pass }] => (priority, pass),
             ref other => panic!("{other:?}"),
         }).collect();
-        for (sentence, &(turn, pass)) in sentences.iter().zip(&done) {
-            let earlier = sentences.iter().zip(&done).filter(|(_, (other, _))| *other <= turn);
+        for (sentence, &(priority, pass)) in sentences.iter().zip(&done) {
+            let earlier = sentences.iter().zip(&done).filter(|(_, (other, _))| *other <= priority);
             let bound: usize = earlier.clone().map(|(other, _)| other.steps).sum();
             prop_assert!((pass - sentence.arrives) < bound as u64, "{pass} passes, bound {bound}");
             for (other, _) in earlier {
@@ -170,7 +173,7 @@ proptest! {
     fn those_who_sit_out_are_bounded(sentences in sentences(true)) {
         let simulation = Simulation::new(&sentences).run();
         // Four batches, the newcomers that crossed the line together, and one first-in-line a pass
-        // for as long as turns can still overtake each other.
+        // for as long as priorities can still overtake each other.
         prop_assert!(simulation.most_held <= 5 * BUDGET.rows + 3 * 10, "{}", simulation.most_held);
     }
 }

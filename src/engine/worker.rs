@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::live::Live;
-use super::plan::{Candidate, Shape, Turn, compose, newcomers};
+use super::active::ActiveSentence;
+use super::plan::{Candidate, Priority, Shape, plan_batch, select_admissions};
 use super::shared::{Job, Phase, Shared, State};
 use crate::decode::{Prediction, Translator, apply_all};
 use crate::metrics::Rejected;
@@ -75,9 +75,9 @@ struct Worker<'a, T: Translator> {
     translator: T,
     shared: &'a Shared,
     /// Out of the queue and not yet encoded: for a moment, or until the device has memory for them.
-    arriving: Vec<(Turn, Job)>,
+    arriving: Vec<(Priority, Job)>,
     /// Encoded and not finished: those in the current pass and those that sit it out.
-    live: Vec<Live<T::Memory>>,
+    live: Vec<ActiveSentence<T::Memory>>,
     /// The queue holds more than the current pass could take.
     left_waiting: bool,
     /// With so many live sentences the device had memory for no more.
@@ -93,9 +93,9 @@ impl<T: Translator> Worker<'_, T> {
             self.encode()?;
             let work = self.pass()?;
             let elapsed = started.elapsed();
-            let pace = &mut self.shared.lock().pace;
-            if work > 0 && (self.left_waiting || pace.is_beaten_by(work, elapsed)) {
-                pace.record(work, elapsed);
+            let throughput = &mut self.shared.lock().throughput;
+            if work > 0 && (self.left_waiting || throughput.is_beaten_by(work, elapsed)) {
+                throughput.record(work, elapsed);
             }
         }
         Ok(())
@@ -119,7 +119,7 @@ impl<T: Translator> Worker<'_, T> {
                     drop(self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
                     continue;
                 }
-                if let Some(delay) = self.company_may_come(&state, now) {
+                if let Some(delay) = self.remaining_batch_delay(&state, now) {
                     self.sleep(state, delay);
                     continue;
                 }
@@ -140,23 +140,24 @@ impl<T: Translator> Worker<'_, T> {
         let waiting = self.shared.clear(&mut self.shared.lock(), now);
         let arriving = self.arriving.extract_if(.., |(_, job)| job.is_over(now)).map(|(_, job)| job);
         let running = self.live.extract_if(.., |live| live.job.is_over(now)).map(|live| live.job);
-        waiting.into_iter().chain(arriving).chain(running).for_each(|job| job.let_go(&self.shared.metrics));
+        waiting.into_iter().chain(arriving).chain(running).for_each(|job| job.discard(&self.shared.metrics));
     }
 
     /// Whose turn it is, and what is left to do for them: everybody that is out of the queue.
-    fn work(&self) -> impl Iterator<Item = (Turn, u64)> {
-        let arriving = self.arriving.iter().map(|(turn, job)| (*turn, self.shared.ask(&job.item).work()));
-        self.live.iter().map(Live::left).chain(arriving)
+    fn work(&self) -> impl Iterator<Item = (Priority, u64)> {
+        let arriving =
+            self.arriving.iter().map(|(priority, job)| (*priority, self.shared.cost(&job.item).work()));
+        self.live.iter().map(ActiveSentence::left).chain(arriving)
     }
 
     /// How long an idle thread still waits for more sentences before it begins with those it has.
-    fn company_may_come(&self, state: &State, now: Instant) -> Option<Duration> {
+    fn remaining_batch_delay(&self, state: &State, now: Instant) -> Option<Duration> {
         let max_delay = self.shared.options.max_delay;
         if max_delay.is_zero() || state.phase != Phase::Open {
             return None;
         }
         let window: Vec<Candidate> = state.queue.window(self.shared.options.lookahead).collect();
-        let chosen = compose(&window, self.shared.budget());
+        let chosen = plan_batch(&window, self.shared.budget());
         let rows: usize = window.iter().map(|candidate| candidate.shape.rows).sum();
         let full = chosen.len() < window.len()
             || rows >= self.shared.options.max_batch_rows
@@ -170,12 +171,12 @@ impl<T: Translator> Worker<'_, T> {
         drop(self.shared.changed.wait_timeout(state, delay).unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn pick(&self, state: &mut State) -> Vec<(Turn, Job)> {
-        let live: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
+    fn pick(&self, state: &mut State) -> Vec<(Priority, Job)> {
+        let live: Vec<Candidate> = self.live.iter().map(ActiveSentence::candidate).collect();
         let window = state.queue.window(self.shared.options.lookahead);
-        let turns = newcomers(&live, window, self.shared.budget());
-        let take = |turn| state.queue.take(turn).map(|entry| (turn, entry.payload));
-        turns.into_iter().filter_map(take).collect()
+        let priorities = select_admissions(&live, window, self.shared.budget());
+        let take = |priority| state.queue.take(priority).map(|entry| (priority, entry.payload));
+        priorities.into_iter().filter_map(take).collect()
     }
 
     /// Encodes those that arrive. Where the device has too little memory it is half as many the next time, once for
@@ -224,10 +225,10 @@ impl<T: Translator> Worker<'_, T> {
         let padded = sources.len() * sources.iter().map(|source| source.len()).max().unwrap_or(0);
         metrics.encoded(real, padded, encoded_at.duration_since(picked_at));
         let rules = self.translator.rules();
-        for ((turn, mut job), encoded) in self.arriving.drain(..count).zip(encoded) {
+        for ((priority, mut job), encoded) in self.arriving.drain(..count).zip(encoded) {
             metrics.picked_up(picked_at.duration_since(job.submitted));
             job.counted = metrics.running();
-            self.live.extend(Live::new(job, turn, encoded, &rules, picked_at, encoded_at));
+            self.live.extend(ActiveSentence::new(job, priority, encoded, &rules, picked_at, encoded_at));
         }
         Ok(())
     }
@@ -235,8 +236,8 @@ impl<T: Translator> Worker<'_, T> {
     /// One decoder pass over the batch; answers those that are done with it. Gives the work done, in
     /// tokens.
     fn pass(&mut self) -> Result<u64> {
-        let candidates: Vec<Candidate> = self.live.iter().map(Live::candidate).collect();
-        let batch = compose(&candidates, self.shared.budget());
+        let candidates: Vec<Candidate> = self.live.iter().map(ActiveSentence::candidate).collect();
+        let batch = plan_batch(&candidates, self.shared.budget());
         if batch.is_empty() {
             return Ok(0);
         }
@@ -251,7 +252,7 @@ impl<T: Translator> Worker<'_, T> {
         let shapes = || batch.iter().map(|&index| candidates[index].shape);
         self.count(shapes(), real, done.duration_since(started));
         drop(rows);
-        self.spread(&batch, shapes(), answers);
+        self.apply_predictions(&batch, shapes(), answers);
         self.answer(done);
         Ok(shapes().map(|shape| shape.tokens() as u64).sum())
     }
@@ -264,7 +265,7 @@ impl<T: Translator> Worker<'_, T> {
     }
 
     /// Hands each sentence of the batch its answers. One that they do not suit fails alone.
-    fn spread(
+    fn apply_predictions(
         &mut self,
         batch: &[usize],
         shapes: impl Iterator<Item = Shape>,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::app::App;
-use super::ask::Ask;
+use super::ask::TranslateRequest;
 use crate::engine::Outcome;
 use crate::text::{Document, Tokenizer};
 use crate::{Error, Result};
@@ -144,7 +144,7 @@ struct Token {
 /// hypothesis.
 pub fn answer(
     app: &App,
-    ask: &Ask,
+    ask: &TranslateRequest,
     documents: &[Document],
     outcomes: &[Outcome],
     stages: Stages,
@@ -210,7 +210,7 @@ fn others_than(
     best: &str,
     document: &Document,
     outcomes: &[Outcome],
-    ask: &Ask,
+    ask: &TranslateRequest,
     tokenizer: &Tokenizer,
 ) -> Result<Vec<String>> {
     let ranks = outcomes.iter().map(|outcome| outcome.hypotheses.len()).max().unwrap_or(0);
@@ -224,7 +224,7 @@ fn others_than(
     Ok(others)
 }
 
-fn sentence(outcome: &Outcome, ask: &Ask, tokenizer: &Tokenizer) -> Result<Sentence> {
+fn sentence(outcome: &Outcome, ask: &TranslateRequest, tokenizer: &Tokenizer) -> Result<Sentence> {
     let best = outcome.hypotheses.first().ok_or_else(|| Error::EngineDead("no hypothesis".into()))?;
     let token = |(&id, &log_prob): (&u32, &f32)| Token {
         text: tokenizer.token(id).unwrap_or_default(),

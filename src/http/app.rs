@@ -26,7 +26,7 @@ pub struct Model {
     pub dtype: String,
     pub device: String,
     /// Why a CPU computes where a GPU would have been preferred.
-    pub instead_of_gpu: Option<String>,
+    pub cpu_fallback_reason: Option<String>,
     /// Whether each sentence chooses among its own candidates.
     pub shortlist: bool,
     /// Whether an Imputer's slots are read with a language model.

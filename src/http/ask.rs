@@ -14,7 +14,7 @@ const EXTENSIONS: [&str; 6] = ["steps", "length_beam", "scores", "trace", "deadl
 
 /// A valid request for translation.
 #[derive(Debug)]
-pub struct Ask {
+pub struct TranslateRequest {
     pub texts: Vec<String>,
     /// `q` was an array, so the answer is one.
     pub many: bool,
@@ -30,7 +30,7 @@ pub struct Ask {
     pub extended: bool,
 }
 
-impl Ask {
+impl TranslateRequest {
     /// # Errors
     /// In LibreTranslate's words where it has any: 400 what is missing, mistyped, out of range or not
     /// served; 413 more texts or characters than the limit.

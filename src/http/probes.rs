@@ -86,7 +86,7 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
             "shortlist": model.shortlist,
             "lm": model.lm,
             "device": model.device,
-            "instead_of_gpu": model.instead_of_gpu,
+            "cpu_fallback_reason": model.cpu_fallback_reason,
             "default_steps": model.default_steps.min(settings.max_steps),
             "max_steps": model.max_steps.min(settings.max_steps),
             "max_source_tokens": limits.source_tokens,

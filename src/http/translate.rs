@@ -1,6 +1,6 @@
 //! `POST /translate`, the own dialect: LibreTranslate's body and answer, and more for those who ask.
 //!
-//! A request is read and checked ([`Ask`]), its texts are taken apart into sentences ([`Document`]),
+//! A request is read and checked ([`TranslateRequest`]), its texts are taken apart into sentences ([`Document`]),
 //! which go to the engine as items; what comes back is put together again ([`answer`](super::answer)).
 //! When the client goes away the future of this handler is dropped, and with it every pending item.
 
@@ -14,12 +14,12 @@ use tokio::time::timeout_at;
 
 use super::answer::{Answer, Stages, answer};
 use super::app::App;
-use super::ask::Ask;
+use super::ask::TranslateRequest;
 use super::error::ApiError;
 use super::params::Params;
 use super::router::SERVER_TIMING;
 use crate::decode::Limits;
-use crate::engine::{Guess, Item, Outcome};
+use crate::engine::{AdmissionEstimate, Item, Outcome};
 use crate::text::{Document, Tokenizer};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub async fn translate(State(app): State<Arc<App>>, request: Request) -> Result<
     let limit = app.settings.request_timeout;
     let reading = Params::read(request, app.settings.max_body_bytes);
     let params = timeout_at((arrived + limit).into(), reading).await.map_err(|_| ApiError::SlowBody)??;
-    let ask = Ask::read(&params, &app)?;
+    let ask = TranslateRequest::read(&params, &app)?;
     let deadline = arrived + ask.timeout;
     match timeout_at(deadline.into(), run(&app, &ask, arrived)).await {
         Ok(done) => {
@@ -51,8 +51,8 @@ pub async fn translate(State(app): State<Arc<App>>, request: Request) -> Result<
     }
 }
 
-async fn run(app: &App, ask: &Ask, arrived: Instant) -> Result<(Answer, Stages), ApiError> {
-    app.engine.expect(Guess {
+async fn run(app: &App, ask: &TranslateRequest, arrived: Instant) -> Result<(Answer, Stages), ApiError> {
+    app.engine.precheck(AdmissionEstimate {
         sentences: ask.texts.len(),
         tokens: ask.texts.iter().map(|text| text.len() / BYTES_OF_A_TOKEN).sum(),
         steps: ask.steps,

@@ -70,7 +70,7 @@ impl Bundle {
     }
 
     fn open_leaving(dir: &Path, left: Option<&str>) -> Result<Self> {
-        let (asked, standing) = (dir, files::standing(dir));
+        let (asked, standing) = (dir, files::resolve_current(dir));
         let dir = standing.as_path();
         if !dir.is_dir() {
             return Err(Error::bundle(dir, "is not a folder; a model is a folder as `train` writes it"));

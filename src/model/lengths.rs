@@ -18,7 +18,7 @@ pub enum Lengths {
 }
 
 /// How many of a slot's tokens are looked at where an Imputer's slots are read together.
-pub const CHOICES: usize = 4;
+pub const TOP_K: usize = 4;
 
 impl Lengths {
     /// Slots of an Imputer's canvas for each token of its source, bos and eos included.
@@ -50,7 +50,7 @@ impl Lengths {
 
 /// What canvases a sentence may begin with, as the network says when it has read the source.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outline {
+pub enum LengthPrediction {
     /// Log-probability of each inner target length: index `l` is a translation of `l` tokens without bos and
     /// eos; `-inf` where impossible.
     Lengths(Vec<f32>),
@@ -58,7 +58,7 @@ pub enum Outline {
     Slots { count: usize, most: usize },
 }
 
-impl Outline {
+impl LengthPrediction {
     /// Of each inner target length; nothing where there are slots.
     pub fn into_length_log_probs(self) -> Vec<f32> {
         match self {
@@ -69,39 +69,4 @@ impl Outline {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_middle_class_is_a_translation_as_long_as_its_source() {
-        let classes: Vec<f32> = (0..8).map(|c| -(c as f32)).collect();
-        let scores = Lengths::Offset.inner_scores(&classes, 6, 12); // 4 words
-        assert_eq!(scores[4], -4.0);
-        assert_eq!(scores[0], 0.0);
-        assert_eq!(scores[7], -7.0);
-        assert_eq!(scores[8], f32::NEG_INFINITY);
-        assert_eq!(scores.len(), 13);
-    }
-
-    #[test]
-    fn an_absolute_class_is_the_length_of_the_target() {
-        let classes: Vec<f32> = (0..8).map(|c| -(c as f32)).collect();
-        let scores = Lengths::Absolute.inner_scores(&classes, 100, 12);
-        assert_eq!(scores[..6], [-2.0, -3.0, -4.0, -5.0, -6.0, -7.0]);
-        assert_eq!(scores[6], f32::NEG_INFINITY);
-    }
-
-    #[test]
-    fn a_length_has_the_class_that_scores_it() {
-        for lengths in [Lengths::Offset, Lengths::Absolute] {
-            for (source, target) in [(6, 8), (9, 3), (5, 12)] {
-                let class = lengths.class(source, target, 16) as usize;
-                let mut classes = vec![-1.0; 16];
-                classes[class] = 0.0;
-                assert_eq!(lengths.inner_scores(&classes, source, 12)[target - 2], 0.0);
-            }
-            assert_eq!(lengths.class(5, 99, 16), 15);
-        }
-        assert_eq!(Lengths::Offset.class(99, 5, 16), 0);
-    }
-}
+mod tests;

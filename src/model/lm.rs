@@ -36,13 +36,13 @@ pub struct Fusion {
 
 impl Fusion {
     /// What a token counts.
-    pub fn worth(self, log_prob: f32) -> f32 {
+    pub fn token_score(self, log_prob: f32) -> f32 {
         (self.weight * log_prob + self.bonus).max(-self.penalty)
     }
 
     /// No token counts more.
-    pub fn most(self) -> f32 {
-        self.worth(0.0)
+    pub fn max_token_score(self) -> f32 {
+        self.token_score(0.0)
     }
 
     /// What it counts that a translation ends.

@@ -13,6 +13,9 @@ use rand_chacha::ChaCha8Rng;
 use super::{Network, Shape};
 use crate::{Error, Result};
 
+/// Tensors by name.
+pub type Tensors = HashMap<String, Tensor>;
+
 /// One tensor that a network needs.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -33,7 +36,7 @@ impl Spec {
 
     /// Initial values for the whole network, a pure function of shape and seed: each tensor has a
     /// stream of its own, so the order of drawing does not matter.
-    pub fn initial(shape: &Shape, seed: u64, device: &Device) -> Result<HashMap<String, Tensor>> {
+    pub fn initial(shape: &Shape, seed: u64, device: &Device) -> Result<Tensors> {
         let mut tensors = HashMap::new();
         for (stream, (name, spec)) in Self::of(shape)?.into_iter().enumerate() {
             let count = spec.shape.iter().product();

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CHOICES, Lengths, Outline};
+use super::{LengthPrediction, Lengths, TOP_K};
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -152,7 +152,7 @@ impl Shape {
 
     /// How many tokens a device finds for each wanted place: what an Imputer's slots may be asked for.
     pub fn choices(&self) -> usize {
-        if self.has_blanks() { CHOICES } else { 1 }
+        if self.has_blanks() { TOP_K } else { 1 }
     }
 
     /// Where the bias of a token's score begins in training.
@@ -171,12 +171,14 @@ impl Shape {
 
     /// What canvases a source of so many tokens may begin with. `classes` are the log-probabilities of the
     /// length classes, if there are any.
-    pub fn outline(&self, classes: &[f32], source: usize) -> Outline {
+    pub fn outline(&self, classes: &[f32], source: usize) -> LengthPrediction {
         match self.lengths {
             Lengths::Ctc => {
-                Outline::Slots { count: Lengths::SLOTS_PER_TOKEN * source, most: self.max_positions }
+                LengthPrediction::Slots { count: Lengths::SLOTS_PER_TOKEN * source, most: self.max_positions }
             }
-            lengths => Outline::Lengths(lengths.inner_scores(classes, source, self.max_positions - 2)),
+            lengths => {
+                LengthPrediction::Lengths(lengths.inner_scores(classes, source, self.max_positions - 2))
+            }
         }
     }
 
@@ -259,39 +261,4 @@ impl FromStr for Shape {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
-        let shape: Shape = "positions=65,imputer=1".parse().unwrap();
-        assert!("imputer=2".parse::<Shape>().is_err() && "positions=5,imputer=1".parse::<Shape>().is_err());
-        assert_eq!(shape.source_limit(), 32);
-        assert_eq!(shape.outline(&[], 32), Outline::Slots { count: 64, most: 65 });
-        assert_eq!(shape.forbidden(), 3);
-        assert!(Shape { length_classes: 128, ..shape.clone() }.validate().is_err());
-        assert!(Shape { refresh: Refresh::All, ..shape }.validate().is_err());
-        assert!(Shape { length_classes: 0, ..Shape::default() }.validate().is_err());
-    }
-
-    #[test]
-    fn a_plain_shape_is_written_as_it_always_was_and_a_choice_that_is_unknown_is_refused() {
-        let plain = serde_json::to_string(&Shape::default()).unwrap();
-        assert!(plain.ends_with("\"length_classes\":128}"), "{plain}");
-        assert_eq!(serde_json::from_str::<Shape>(&plain).unwrap(), Shape::default());
-
-        let shape = Shape {
-            norm: NormPlace::Post,
-            positions: Positions::Concat,
-            decoder_attention: DecoderAttention::WholeThenCausal,
-            refresh: Refresh::All,
-            lengths: Lengths::Absolute,
-            ..Shape::default()
-        };
-        let written = serde_json::to_string(&shape).unwrap();
-        assert_eq!(serde_json::from_str::<Shape>(&written).unwrap(), shape);
-        let wrong = written.replace("whole_then_causal", "sideways");
-        let error = serde_json::from_str::<Shape>(&wrong).unwrap_err().to_string();
-        assert!(error.contains("sideways") && error.contains("whole_then_causal"), "{error}");
-    }
-}
+mod tests;

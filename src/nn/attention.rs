@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::ops::Sight;
+use super::ops::AttentionMask;
 use super::{Activation, Linear, Mode, ops};
 
 /// Self-attention over the real positions of each row; queries, keys and values in one product.
@@ -24,7 +24,13 @@ impl SelfAttention {
     }
 
     /// `x [rows, len, width]`, of which row `i` has `lengths[i]` real positions in front.
-    pub fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, sight: Sight, mode: &Mode) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        sight: AttentionMask,
+        mode: &Mode,
+    ) -> Result<Tensor> {
         let mixed = ops::self_attention(&self.qkv.forward(x, mode)?, lengths, self.heads, sight)?;
         self.output.forward(&mixed, mode)
     }

@@ -109,3 +109,20 @@ fn what_the_log_shows_can_be_read_back() {
     assert_eq!(again.to_toml(), settings.to_toml());
     assert_eq!(again.log_format, LogFormat::Json);
 }
+
+#[test]
+fn an_old_name_still_works_and_is_warned_about() {
+    let old = "max_passed_over";
+    for settings in [
+        load("max_passed_over = 3", &[], &[]),
+        load("", &[("TUTTI_MAX_PASSED_OVER", "3")], &[]),
+        load("", &[], &[(old, "3")]),
+    ] {
+        let settings = settings.unwrap();
+        assert_eq!(settings.engine.max_overtakes_per_step, 3);
+        assert!(settings.warnings[0].contains("max_overtakes_per_step"), "{:?}", settings.warnings);
+    }
+    let both = load("max_passed_over = 3\nmax_overtakes_per_step = 4", &[], &[]).unwrap();
+    assert_eq!(both.engine.max_overtakes_per_step, 4);
+    assert!(load("max_steps = 4", &[], &[]).unwrap().warnings.is_empty());
+}

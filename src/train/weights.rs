@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Var};
 use candle_nn::VarBuilder;
 
-use super::checkpoint::Tensors;
 use crate::Result;
+use crate::model::Tensors;
 use crate::model::{Backend, Network, Shape, Spec};
 
 /// Variables and the network that computes with them: an update of the one moves the other.
@@ -51,23 +51,4 @@ pub fn frozen(shape: &Shape, tensors: &Tensors, backend: &Backend) -> Result<Net
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tiny() -> Weights {
-        let shape: Shape = "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=32,positions=16".parse().expect("shape");
-        Weights::initial(&shape, 3, &Backend::cpu()).expect("weights")
-    }
-
-    #[test]
-    fn a_seed_gives_the_same_weights() {
-        let (a, b) = (tiny().tensors(), tiny().tensors());
-        for (name, tensor) in a {
-            let (x, y): (Vec<f32>, Vec<f32>) = (
-                tensor.flatten_all().unwrap().to_vec1().unwrap(),
-                b[&name].flatten_all().unwrap().to_vec1().unwrap(),
-            );
-            assert_eq!(x, y, "{name}");
-        }
-    }
-}
+mod tests;

@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tutti::Error;
-use tutti::decode::Loaded;
+use tutti::decode::InferenceModel;
 use tutti::model::{Backend, Bundle, Config, Dtype, Shape, Shortlist, Spec};
 use tutti::text::Tokenizer;
-use tutti::train::lexicon::{Options, shortlist};
+use tutti::train::bundle::shortlist::{Options, shortlist};
 
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let corpus = [
@@ -156,7 +156,8 @@ fn a_shortlist_is_used_in_eight_bits_unless_it_is_not_wanted() {
     let (with, without) = (with_shortlist(), saved());
     let (bundle, plain) = (open(&with).expect("a bundle"), open(&without).expect("a bundle"));
     assert!(bundle.shortlist.is_some() && plain.shortlist.is_none());
-    let narrow = |bundle: &Bundle, backend: Backend| Loaded::open(bundle, &backend).unwrap().has_shortlist();
+    let narrow =
+        |bundle: &Bundle, backend: Backend| InferenceModel::open(bundle, &backend).unwrap().has_shortlist();
     let q8 = || Backend::cpu().with_dtype(Dtype::Q8);
     assert!(narrow(&bundle, q8()));
     assert!(!narrow(&bundle, q8().with_shortlist(false)) && !narrow(&bundle, Backend::cpu()));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tutti::decode::{DecodeOptions, Loaded, Steps};
+use tutti::decode::{DecodeOptions, InferenceModel, Steps};
 use tutti::lines::translate_lines;
 use tutti::model::{Backend, Bundle, Dtype};
 
@@ -28,7 +28,7 @@ fn folder() -> PathBuf {
 #[test]
 fn the_station_is_asked_for_in_german() {
     let bundle = Bundle::open(&folder()).unwrap();
-    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
+    let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
     let options = DecodeOptions::new(Steps::new(bundle.config.default_steps).unwrap());
     let mut german = Vec::new();
     translate_lines(
@@ -95,7 +95,7 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
     }
 
     let bundle = Bundle::open(&folder()).unwrap();
-    let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
+    let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
     for (i, answer) in answers.iter().enumerate() {
         let (text, steps) = ask(i);
         let options =

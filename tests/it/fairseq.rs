@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tutti::decode::{DecodeOptions, Loaded, Steps, Translator, translate};
+use tutti::decode::{DecodeOptions, InferenceModel, Steps, Translator, translate};
 use tutti::model::{Backend, Bundle, Dtype, Lengths, Network, NormPlace, Padded, Positions, Refresh};
 use tutti::nn::Mode;
 use tutti::nn::ops;
-use tutti::train::fairseq::{Import, import};
+use tutti::train::import::fairseq::{Import, import};
 
 /// What the reference read and said, in fairseq's ids.
 #[derive(Deserialize)]
@@ -133,7 +133,7 @@ fn a_bundle_that_was_imported_translates_in_both_number_types_as_alone() {
         let sources: Vec<Vec<u32>> =
             cases(name).iter().map(|case| bundle.tokenizer.encode(&case.text).unwrap()).collect();
         for dtype in [Dtype::F32, Dtype::Q8] {
-            let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
+            let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
             assert_eq!(network.refresh(), bundle.config.shape.refresh);
             let options = DecodeOptions::new(Steps::new(3).unwrap());
             let together = translate(&network, &sources, &options).unwrap();

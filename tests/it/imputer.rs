@@ -6,15 +6,16 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
-use tutti::decode::{Loaded, Steps};
+use tutti::decode::{InferenceModel, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Lengths};
-use tutti::train::calibrate::{Calibration, calibrate};
+use tutti::train::bundle::calibrate::{Calibration, calibrate};
 use tutti::train::config::Config;
-use tutti::train::corpus::OnBadLine;
-use tutti::train::evaluate::{TestSet, evaluate};
-use tutti::train::report::{self, Model, Way};
-use tutti::train::run::End;
-use tutti::train::{cmlm, dims};
+use tutti::train::config::OnBadLine;
+use tutti::train::data::test_set::TestSet;
+use tutti::train::measure::evaluate::evaluate;
+use tutti::train::measure::report::{self, Model, Way};
+use tutti::train::stages::{dims, parallel};
+use tutti::train::update::run::End;
 
 use crate::process::serve_with;
 use crate::report::plan;
@@ -24,7 +25,7 @@ use crate::training::{Toy, assert_resumes_exactly};
 const IMPUTER: &str = "[imputer]\nmask = \"block\"";
 
 fn train(config: &Config) -> End {
-    cmlm::run(config, &AtomicBool::new(false)).unwrap()
+    parallel::run(config, &AtomicBool::new(false)).unwrap()
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn a_pair_that_its_slots_cannot_hold_is_a_bad_line() {
     add("en", "home\n");
     add("de", "nach Hause nach Hause das Meer\n");
     let mut config = toy.config("run", &format!("updates = 1\n{IMPUTER}"));
-    let error = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    let error = parallel::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("de:31") && error.contains("14 slots"), "{error}");
     config.data.on_bad_line = OnBadLine::Skip;
     train(&config);
@@ -127,7 +128,7 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
     assert_eq!((bundle.config.shape.lengths, bundle.config.shape.source_limit()), (Lengths::Ctc, 32));
     let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
     let bleu = |bundle: &Bundle, dtype, steps, beam| {
-        let network = Loaded::open(bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
+        let network = InferenceModel::open(bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
         let steps = Steps::new(steps).unwrap();
         let done = evaluate(&network, &bundle.tokenizer, &set, steps, beam, 512).unwrap();
         (done.measured.bleu, done.texts)

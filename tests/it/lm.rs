@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use tempfile::TempDir;
-use tutti::decode::{DecodeOptions, Loaded, Steps, Translator, translate};
+use tutti::decode::{DecodeOptions, InferenceModel, Steps, Translator, translate};
 use tutti::model::{Backend, Bundle, Config, Dtype, Fusion, Lengths, Shape, Spec};
 use tutti::text::Tokenizer;
-use tutti::train::calibrate::{Calibration, calibrate};
-use tutti::train::lm::{Options, language_model};
-use tutti::train::report::{Model, Plan, Way};
+use tutti::train::bundle::calibrate::{Calibration, calibrate};
+use tutti::train::bundle::lm::{Options, language_model};
+use tutti::train::measure::report::{Model, Plan, Way};
 
 use crate::report::plan;
 
@@ -56,10 +56,10 @@ fn slots_are_read_with_it_unless_it_is_not_wanted_and_alike_in_any_batch() {
         ["Wo?", "ist dort der Bahnhof", "heute"].iter().map(|s| plain.tokenizer.encode(s).unwrap()).collect();
     for dtype in [Dtype::F32, Dtype::Q8] {
         let backend = Backend::cpu().with_dtype(dtype);
-        let network = Loaded::open(&with, &backend).unwrap();
-        let without = Loaded::open(&with, &backend.clone().with_lm(false)).unwrap();
+        let network = InferenceModel::open(&with, &backend).unwrap();
+        let without = InferenceModel::open(&with, &backend.clone().with_lm(false)).unwrap();
         assert!(network.has_lm() && network.rules().lm.is_some() && !without.has_lm());
-        let alone = Loaded::open(&plain, &backend).unwrap();
+        let alone = InferenceModel::open(&plain, &backend).unwrap();
         for steps in [1, 3] {
             let options = DecodeOptions::new(Steps::new(steps).unwrap());
             let together = translate(&network, &sources, &options).unwrap();

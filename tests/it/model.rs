@@ -10,8 +10,8 @@ use tutti::model::{Backend, DecoderAttention, Lengths, Network, NormPlace, Posit
 use tutti::nn::Mode;
 use tutti::nn::gemm::Precision;
 use tutti::text::Specials;
-use tutti::train::corpus::Pair;
-use tutti::train::masking::mask_target;
+use tutti::train::data::corpus::Pair;
+use tutti::train::data::masking::mask_target;
 use tutti::train::objective::{Batch, Losses, Pass};
 use tutti::train::rng::Rng;
 use tutti::train::weights::Weights;

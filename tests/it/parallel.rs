@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use tutti::model::Bundle;
 use tutti::train::config::Config;
-use tutti::train::run::End;
-use tutti::train::{ar, cmlm, dims};
+use tutti::train::stages::{ar, dims, parallel};
+use tutti::train::update::run::End;
 
 use crate::training::{Toy, assert_same_checkpoint, assert_same_file};
 
@@ -25,7 +25,7 @@ fn done(stage: Stage, config: &Config) {
 fn two_ranks_give_the_weights_of_one_bit_for_bit() {
     let toy = Toy::new();
     for (output, ranks) in [("one", 1), ("two", 2)] {
-        for stage in [cmlm::run as Stage, ar::run, dims::run] {
+        for stage in [parallel::run as Stage, ar::run, dims::run] {
             done(stage, &shared(&toy, output, ranks, 6));
         }
     }
@@ -41,7 +41,7 @@ fn two_ranks_give_the_weights_of_one_bit_for_bit() {
 fn the_log_of_two_ranks_counts_what_both_have_done() {
     let toy = Toy::new();
     for (output, ranks) in [("one", 1), ("two", 2)] {
-        for stage in [cmlm::run as Stage, dims::run] {
+        for stage in [parallel::run as Stage, dims::run] {
             done(stage, &shared(&toy, output, ranks, 6));
         }
     }
@@ -63,31 +63,31 @@ fn the_log_of_two_ranks_counts_what_both_have_done() {
 #[test]
 fn a_run_goes_on_with_another_number_of_ranks() {
     let toy = Toy::new();
-    done(cmlm::run, &shared(&toy, "whole", 1, 8));
-    done(cmlm::run, &shared(&toy, "changed", 2, 3));
-    done(cmlm::run, &shared(&toy, "changed", 1, 6));
-    done(cmlm::run, &shared(&toy, "changed", 2, 8));
+    done(parallel::run, &shared(&toy, "whole", 1, 8));
+    done(parallel::run, &shared(&toy, "changed", 2, 3));
+    done(parallel::run, &shared(&toy, "changed", 1, 6));
+    done(parallel::run, &shared(&toy, "changed", 2, 8));
     assert_same_checkpoint(&toy.checkpoint("whole", 8), &toy.checkpoint("changed", 8));
 }
 
 #[test]
 fn two_ranks_that_are_interrupted_save_and_go_on() {
     let toy = Toy::new();
-    done(cmlm::run, &shared(&toy, "straight", 2, 6));
-    done(cmlm::run, &shared(&toy, "run", 2, 2));
+    done(parallel::run, &shared(&toy, "straight", 2, 6));
+    done(parallel::run, &shared(&toy, "run", 2, 2));
     let more = shared(&toy, "run", 2, 6);
-    assert_eq!(cmlm::run(&more, &AtomicBool::new(true)).unwrap(), End::Interrupted);
+    assert_eq!(parallel::run(&more, &AtomicBool::new(true)).unwrap(), End::Interrupted);
     assert!(toy.checkpoint("run", 2).is_dir() && !toy.checkpoint("run", 6).exists());
-    done(cmlm::run, &more);
+    done(parallel::run, &more);
     assert_same_checkpoint(&toy.checkpoint("straight", 6), &toy.checkpoint("run", 6));
 }
 
 #[test]
 fn what_one_rank_cannot_go_on_from_ends_both() {
     let toy = Toy::new();
-    done(cmlm::run, &shared(&toy, "run", 1, 3));
+    done(parallel::run, &shared(&toy, "run", 1, 3));
     let mut other = shared(&toy, "run", 2, 6);
     other.model.ffn *= 2;
-    let refused = cmlm::run(&other, &AtomicBool::new(false)).unwrap_err().to_string();
+    let refused = parallel::run(&other, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(refused.contains("update-00000003: tensor"), "{refused}");
 }

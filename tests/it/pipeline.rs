@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tutti::model::Bundle;
-use tutti::train::checkpoint::Checkpoint;
-use tutti::train::distill::Manifest;
+use tutti::train::stages::distill::Manifest;
+use tutti::train::update::checkpoint::Checkpoint;
 
 use crate::training::{Toy, assert_same_file};
 
@@ -364,7 +364,7 @@ fn a_checkpoint_of_another_shape_is_named_and_stays_as_it_is() {
     let mut config = toy.config("run", "updates = 4");
     config.model.ffn = 128;
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let refused = tutti::train::cmlm::run(&config, &stop).unwrap_err().to_string();
+    let refused = tutti::train::stages::parallel::run(&config, &stop).unwrap_err().to_string();
     assert!(refused.contains("update-00000002") && refused.contains("shape [64"), "{refused}");
     assert!(fs::read(&file).unwrap() == before && !toy.checkpoint("run", 4).exists());
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 use tutti::model::{Backend, Bundle, Config, Dtype, Shape, Spec};
-use tutti::train::report::{Model, Plan, Report, Row, Way, run};
+use tutti::train::measure::report::{Model, Plan, Report, Row, Way, run};
 
 use crate::support::{LINES, TOKENIZER};
 
@@ -95,14 +95,21 @@ fn the_numbers_are_those_of_evaluate() {
     let folder = models();
     let report = report(&folder, &[("one", "one")]);
     let bundle = Bundle::open(&folder.path().join("one")).unwrap();
-    let network = tutti::decode::Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();
+    let network =
+        tutti::decode::InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();
     let (en, de) = (folder.path().join("en"), folder.path().join("de"));
-    let set = tutti::train::evaluate::TestSet::read(&en, &de, usize::MAX, &bundle.tokenizer).unwrap();
+    let set = tutti::train::data::test_set::TestSet::read(&en, &de, usize::MAX, &bundle.tokenizer).unwrap();
     for row in &report.rows {
         let Way::Steps { steps, length_beam } = row.way else { panic!("{:?}", row.way) };
         let steps = tutti::decode::Steps::new(steps as u8).unwrap();
-        let done =
-            tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, length_beam, 256);
+        let done = tutti::train::measure::evaluate::evaluate(
+            &network,
+            &bundle.tokenizer,
+            &set,
+            steps,
+            length_beam,
+            256,
+        );
         let measured = done.unwrap().measured;
         assert_eq!((row.bleu, row.chrf), (measured.bleu, measured.chrf), "{:?}", row.way);
         assert_eq!(row.repetition_rate, measured.repetition_rate);

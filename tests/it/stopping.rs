@@ -5,14 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 use tutti::model::Bundle;
-use tutti::train::checkpoint::{Checkpoint, Store};
-use tutti::train::cmlm;
-use tutti::train::run::End;
+use tutti::train::stages::parallel;
+use tutti::train::update::checkpoint::{Checkpoint, Store};
+use tutti::train::update::run::End;
 
 use crate::training::{Toy, assert_same_file};
 
 fn run(toy: &Toy, output: &str, settings: &str) -> End {
-    cmlm::run(&toy.config(output, settings), &AtomicBool::new(false)).unwrap()
+    parallel::run(&toy.config(output, settings), &AtomicBool::new(false)).unwrap()
 }
 
 /// A run that learns nothing, so that no validation after the first is a gain; up to `updates`.
@@ -24,7 +24,7 @@ fn stuck(toy: &Toy, output: &str, updates: u64) -> Vec<Value> {
         text.replace("learning_rate = 3e-3", "learning_rate = 1e-9").replace("_every = 4", "_every = 1");
     fs::write(&file, text).unwrap();
     let config = tutti::train::config::Config::read(&file, &[]).unwrap();
-    assert_eq!(cmlm::run(&config, &AtomicBool::new(false)).unwrap(), End::Finished);
+    assert_eq!(parallel::run(&config, &AtomicBool::new(false)).unwrap(), End::Finished);
     let log = fs::read_to_string(toy.path(output).join("log.jsonl")).unwrap();
     log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -63,7 +63,7 @@ fn the_bundle_is_the_mean_of_the_best_where_that_is_asked_for() {
     let scores =
         best.iter().map(|path| Checkpoint::load(path, &candle_core::Device::Cpu).unwrap().state.score);
     assert_eq!(scores.filter(Option::is_some).count(), 2);
-    cmlm::write_average(&config, &best, &toy.path("mean")).unwrap();
+    parallel::write_average(&config, &best, &toy.path("mean")).unwrap();
     let weights = |folder: &str| toy.path(folder).join(Bundle::WEIGHTS);
     assert_same_file(&weights("run/bundle"), &weights("mean"));
 }
@@ -91,7 +91,7 @@ fn gradients_that_are_no_numbers_are_skipped_and_counted_until_there_are_too_man
     let text = fs::read_to_string(&file).unwrap().replace("learning_rate = 3e-3", "learning_rate = 1e38");
     fs::write(&file, text).unwrap();
     let config = tutti::train::config::Config::read(&file, &[]).unwrap();
-    let error = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    let error = parallel::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("not finite") && error.contains("3 updates in a row"), "{error}");
     let log = fs::read_to_string(toy.path("wild/log.jsonl")).unwrap();
     let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -87,7 +87,7 @@ impl Server {
             shortlist: false,
             lm: false,
             device: "cpu".into(),
-            instead_of_gpu: None,
+            cpu_fallback_reason: None,
             default_steps: Steps::new(4).unwrap(),
             max_steps: Steps::new(20).unwrap(),
             scores: vec![Score { steps: 4, bleu: 20.5, chrf: 50.25 }],

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use tutti::decode::{Loaded, Search};
+use tutti::decode::{InferenceModel, Search};
 use tutti::model::{Architecture, Backend, Bundle};
 use tutti::text::Tokenizer;
 use tutti::train::config::Config;
-use tutti::train::distill::{self, Manifest, Shard};
-use tutti::train::evaluate::{TestSet, evaluate_search};
-use tutti::train::run::End;
-use tutti::train::{ar, cmlm};
+use tutti::train::data::test_set::TestSet;
+use tutti::train::measure::evaluate::evaluate_search;
+use tutti::train::stages::distill::{self, Manifest, Shard};
+use tutti::train::stages::{ar, parallel};
+use tutti::train::update::run::End;
 
 use crate::training::{Toy, assert_same_checkpoint, assert_same_file};
 
@@ -85,7 +86,7 @@ fn a_teacher_learns_the_toy_language_and_its_text_teaches_a_parallel_model() {
         config.train.init = Some(toy.path("run/ar/bundle"));
         config.train.updates = 4;
     });
-    assert_eq!(cmlm::run(&student, &GOES_ON).unwrap(), End::Finished);
+    assert_eq!(parallel::run(&student, &GOES_ON).unwrap(), End::Finished);
     assert!(Bundle::open(&toy.path("student/bundle")).is_ok());
 }
 
@@ -129,7 +130,10 @@ fn a_marian_model_translates_in_the_place_of_the_teacher() {
     assert_eq!(german[..4], german[4..8], "whatever stands in the chunk");
     let text = fs::read_to_string(toy.path("run/distilled/manifest.json")).unwrap();
     assert_eq!(text.matches("\"beam\": 4").count(), 1, "{text}");
-    assert!(text.contains(&tutti::train::marian::checksum(&folder).unwrap()), "all that decides the text");
+    assert!(
+        text.contains(&tutti::train::import::marian::checksum(&folder).unwrap()),
+        "all that decides the text"
+    );
 
     let error =
         refused(&with(&config, |c| c.distill.get_or_insert_default().marian = Some(toy.path("none"))));
@@ -172,7 +176,7 @@ fn text_that_is_not_what_was_written_is_not_trained_on_and_is_written_again() {
     });
     for spoil in [|path: &Path| fs::write(path, "Hallo.\n"), |path: &Path| fs::remove_file(path)] {
         spoil(&target).unwrap();
-        let error = cmlm::run(&student, &GOES_ON).unwrap_err().to_string();
+        let error = parallel::run(&student, &GOES_ON).unwrap_err().to_string();
         assert!(error.contains("train.de"), "{error}");
         distil(&config, "1/1");
         assert_eq!(fs::read(&target).unwrap(), text);
@@ -183,7 +187,7 @@ fn text_that_is_not_what_was_written_is_not_trained_on_and_is_written_again() {
 fn text_that_is_not_finished_is_not_trained_on() {
     let toy = Toy::new();
     let config = with(&toy.config("run", "updates = 2"), |c| c.data.distilled = Some(toy.path("nothing")));
-    let error = cmlm::run(&config, &GOES_ON).unwrap_err().to_string();
+    let error = parallel::run(&config, &GOES_ON).unwrap_err().to_string();
     assert!(error.contains("nothing") && error.contains("train distill"), "{error}");
 }
 
@@ -191,7 +195,7 @@ fn text_that_is_not_finished_is_not_trained_on() {
 fn a_parallel_model_is_no_teacher_and_a_teacher_is_not_served() {
     let (toy, config) = with_teacher(2);
     let teacher = Bundle::open(&toy.path("run/ar/bundle")).unwrap();
-    let error = Loaded::open(&teacher, &Backend::cpu()).unwrap_err().to_string();
+    let error = InferenceModel::open(&teacher, &Backend::cpu()).unwrap_err().to_string();
     assert!(error.contains("ar") && error.contains("cmlm"), "{error}");
     toy.run("run", 2);
     let parallel = toy.path("run/bundle");
@@ -210,7 +214,7 @@ fn a_run_begins_with_a_bundle_of_its_own_shape_and_tokenizer_only() {
             c.train.updates = 1;
             change(c);
         });
-        cmlm::run(&config, &GOES_ON).map_err(|e| e.to_string())
+        parallel::run(&config, &GOES_ON).map_err(|e| e.to_string())
     };
     let error = begin(|c| c.model.ffn = 128).unwrap_err();
     assert!(error.contains("ffn: 64") && error.contains("ffn: 128"), "{error}");

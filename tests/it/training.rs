@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use tutti::decode::Loaded;
+use tutti::decode::InferenceModel;
 use tutti::model::{Backend, Bundle, Dtype, Refresh};
 use tutti::text::Tokenizer;
-use tutti::train::cmlm;
 use tutti::train::config::Config;
-use tutti::train::dims;
-use tutti::train::evaluate::TestSet;
-use tutti::train::run::End;
+use tutti::train::data::test_set::TestSet;
+use tutti::train::stages::dims;
+use tutti::train::stages::parallel;
+use tutti::train::update::run::End;
 
 const SUBJECTS: [(&str, &str); 6] = [
     ("the dog", "der Hund"),
@@ -50,7 +50,7 @@ impl Toy {
         let toy = Self { folder };
         let lines: Vec<String> = ["en", "de"]
             .iter()
-            .flat_map(|f| tutti::train::corpus::read_lines(&toy.path(f)).unwrap())
+            .flat_map(|f| tutti::train::data::corpus::read_lines(&toy.path(f)).unwrap())
             .collect();
         let tokenizer = Tokenizer::train(lines.iter().map(String::as_str), 320).unwrap();
         tokenizer.save(toy.path("tokenizer.json")).unwrap();
@@ -61,7 +61,7 @@ impl Toy {
     pub fn begin(&self, output: &str, init: &str, more: &str) -> tutti::Result<End> {
         let mut config = self.config(output, &format!("updates = 1\n{more}"));
         (config.train.learning_rate, config.train.init) = (1e-12, Some(self.path(init)));
-        cmlm::run(&config, &AtomicBool::new(false))
+        parallel::run(&config, &AtomicBool::new(false))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -115,7 +115,7 @@ impl Toy {
 
     pub fn run(&self, output: &str, updates: u64) -> End {
         let config = self.config(output, &format!("updates = {updates}"));
-        cmlm::run(&config, &AtomicBool::new(false)).unwrap()
+        parallel::run(&config, &AtomicBool::new(false)).unwrap()
     }
 
     /// A teacher that has hardly learnt anything, which is enough to have its steps distilled.
@@ -169,7 +169,7 @@ pub fn assert_same_checkpoint(a: &Path, b: &Path) {
 pub fn assert_resumes_exactly(toy: &Toy, sections: &str) {
     let run = |output: &str, updates: u64| {
         let config = toy.config(output, &format!("updates = {updates}\ndropout = 0.1\n{sections}"));
-        cmlm::run(&config, &AtomicBool::new(false)).unwrap()
+        parallel::run(&config, &AtomicBool::new(false)).unwrap()
     };
     assert_eq!(run("straight", 8), End::Finished);
     run("stopped", 3);
@@ -206,7 +206,7 @@ fn a_run_that_is_interrupted_saves_before_it_ends() {
     let toy = Toy::new();
     toy.run("run", 2);
     let config = toy.config("run", "updates = 9");
-    assert_eq!(cmlm::run(&config, &AtomicBool::new(true)).unwrap(), End::Interrupted);
+    assert_eq!(parallel::run(&config, &AtomicBool::new(true)).unwrap(), End::Interrupted);
     assert!(toy.checkpoint("run", 2).is_dir());
     assert!(!toy.checkpoint("run", 9).exists());
     assert_eq!(toy.run("run", 9), End::Finished);
@@ -217,7 +217,7 @@ fn a_run_that_fails_says_why_in_its_log() {
     let toy = Toy::new();
     toy.config("run", "updates = 50\nmax_skips_in_a_row = 2");
     let config = Config::read(&toy.path("run.toml"), &["train.learning_rate=1e30".into()]).unwrap();
-    let failed = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    let failed = parallel::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
     let text = fs::read_to_string(toy.path("run/log.jsonl")).unwrap();
     let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!((last["event"].as_str(), last["reason"].as_str()), (Some("stop"), Some(failed.as_str())));
@@ -228,12 +228,12 @@ fn another_seed_gives_other_weights_and_is_refused_in_the_same_folder() {
     let toy = Toy::new();
     toy.run("one", 2);
     let other = toy.config("two", "updates = 2\nseed = 2");
-    cmlm::run(&other, &AtomicBool::new(false)).unwrap();
+    parallel::run(&other, &AtomicBool::new(false)).unwrap();
     let weights = |run| fs::read(toy.checkpoint(run, 2).join("model.safetensors")).unwrap();
     assert!(weights("one") != weights("two"));
 
     let same_folder = toy.config("one", "updates = 4\nseed = 2");
-    let refused = cmlm::run(&same_folder, &AtomicBool::new(false)).unwrap_err().to_string();
+    let refused = parallel::run(&same_folder, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(refused.contains("seed"), "{refused}");
 }
 
@@ -241,12 +241,13 @@ fn another_seed_gives_other_weights_and_is_refused_in_the_same_folder() {
 fn a_toy_language_is_learnt_and_the_bundle_translates_it() {
     let toy = Toy::new();
     let config = toy.config("learnt", "updates = 900\ndropout = 0.0");
-    cmlm::run(&config, &AtomicBool::new(false)).unwrap();
+    parallel::run(&config, &AtomicBool::new(false)).unwrap();
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     let network = bundle.network(&Backend::cpu()).unwrap();
     let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
     let steps = tutti::decode::Steps::new(4).unwrap();
-    let done = tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512).unwrap();
+    let done =
+        tutti::train::measure::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512).unwrap();
     assert!(done.measured.bleu > 85.0, "{:?}: {:?}", done.measured, done.texts);
 }
 
@@ -256,7 +257,7 @@ fn the_mean_of_checkpoints_makes_a_bundle() {
     toy.run("run", 6);
     let config = toy.config("run", "updates = 6");
     let folders = [toy.checkpoint("run", 3), toy.checkpoint("run", 6)];
-    cmlm::write_average(&config, &folders, &toy.path("mean")).unwrap();
+    parallel::write_average(&config, &folders, &toy.path("mean")).unwrap();
     let bundle = Bundle::open(&toy.path("mean")).unwrap();
     assert_ne!(bundle.checksum, Bundle::open(&toy.path("run/bundle")).unwrap().checksum);
 }
@@ -267,7 +268,7 @@ fn unequal_files_are_refused_before_anything_is_trained() {
     let text = fs::read_to_string(toy.path("de")).unwrap();
     fs::write(toy.path("de"), text.lines().skip(1).map(|l| format!("{l}\n")).collect::<String>()).unwrap();
     let config = toy.config("run", "updates = 2");
-    let refused = cmlm::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+    let refused = parallel::run(&config, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(refused.contains("29") && refused.contains("30"), "{refused}");
 }
 
@@ -373,10 +374,12 @@ fn a_cmlmc_that_begins_with_a_cmlm_says_what_it_says_and_not_the_other_way_round
     toy.run("cmlm", 60);
     let says = |run: &str| {
         let bundle = Bundle::open(&toy.path(run)).unwrap();
-        let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(Dtype::F32)).unwrap();
+        let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::F32)).unwrap();
         let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
         let one = tutti::decode::Steps::ONE;
-        tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, one, 1, 512).unwrap().texts
+        tutti::train::measure::evaluate::evaluate(&network, &bundle.tokenizer, &set, one, 1, 512)
+            .unwrap()
+            .texts
     };
     let said = says("cmlm/bundle");
     let different: std::collections::HashSet<_> = said.iter().collect();
@@ -400,15 +403,16 @@ fn a_cmlmc_that_begins_with_a_cmlm_says_what_it_says_and_not_the_other_way_round
 fn a_cmlmc_learns_the_toy_language_and_its_steps_are_distilled() {
     let toy = Toy::new();
     let train = format!("updates = 600\ndropout = 0.0\n{CMLMC}");
-    cmlm::run(&toy.config("learnt", &train), &AtomicBool::new(false)).unwrap();
+    parallel::run(&toy.config("learnt", &train), &AtomicBool::new(false)).unwrap();
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     assert_eq!(bundle.config.shape.refresh, Refresh::All);
     let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
     let steps = tutti::decode::Steps::new(4).unwrap();
     for dtype in [Dtype::F32, Dtype::Q8] {
-        let network = Loaded::open(&bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
+        let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
         let done =
-            tutti::train::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512).unwrap();
+            tutti::train::measure::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512)
+                .unwrap();
         assert!(done.measured.bleu > 85.0, "{dtype:?} {:?}: {:?}", done.measured, done.texts);
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use tutti::model::{DeviceChoice, Dtype, Shape};
 use tutti::train::config::Products;
-use tutti::train::distill::Shard;
+use tutti::train::stages::distill::Shard;
 
 #[derive(Args)]
 pub struct RunArgs {

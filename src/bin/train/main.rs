@@ -17,17 +17,20 @@ use arguments::{
 use clap::{Parser, Subcommand};
 use tutti::model::{Bundle, Fusion};
 use tutti::train::allocator;
-use tutti::train::ar;
-use tutti::train::bench::{self, Options};
-use tutti::train::calibrate::{Calibration, calibrate};
-use tutti::train::checkpoint::Store;
-use tutti::train::cmlm;
+use tutti::train::bundle::calibrate::{Calibration, calibrate};
+use tutti::train::bundle::{lm, shortlist};
 use tutti::train::config::Config;
-use tutti::train::dims;
-use tutti::train::distill::{self, Manifest};
-use tutti::train::interpolate::{Interpolate, interpolate};
-use tutti::train::run::End;
-use tutti::train::{fairseq, lexicon, lm, parallel, pipeline, vocabulary};
+use tutti::train::data::interpolate::{Interpolate, interpolate};
+use tutti::train::import::fairseq;
+use tutti::train::stages::ar;
+use tutti::train::stages::dims;
+use tutti::train::stages::distill::{self, Manifest};
+use tutti::train::stages::parallel;
+use tutti::train::stages::{pipeline, tokenizer};
+use tutti::train::update::bench::{self, Options};
+use tutti::train::update::checkpoint::Store;
+use tutti::train::update::ranks;
+use tutti::train::update::run::End;
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -50,7 +53,8 @@ enum Command {
     /// Of several translations of a text choose for each line the one nearest to what people wrote
     Interpolate(InterpolateArgs),
     /// Train a parallel model (CMLM, CMLMC or Imputer); goes on from the last checkpoint in the output folder
-    Cmlm(StageArgs),
+    #[command(alias = "cmlm")]
+    Parallel(StageArgs),
     /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
     Dims(StageArgs),
     /// Write a bundle with the mean weights of several checkpoints
@@ -75,19 +79,19 @@ enum Command {
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     allocator::keep_freed_memory();
-    let work = std::thread::Builder::new().name("train".into()).stack_size(parallel::STACK_BYTES);
+    let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
         Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
         Command::Tokenizer(run) => {
             let args = StageArgs { run, minutes: None };
-            stage(&args, vocabulary::run, |config| config.tokenizer.path.clone())
+            stage(&args, tokenizer::run, |config| config.tokenizer.path.clone())
         }
         Command::Ar(args) => {
             stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
         }
         Command::Distill(args) => distill_text(&args),
-        Command::Cmlm(args) => stage(&args, cmlm::run, |config| config.output.join("bundle")),
+        Command::Parallel(args) => stage(&args, parallel::run, |config| config.output.join("bundle")),
         Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => done(average_bundle(&args)),
         Command::Interpolate(args) => done(interpolate_texts(args)),
@@ -145,8 +149,8 @@ fn dims_output(config: &Config) -> PathBuf {
 fn learn_shortlist(args: &ShortlistArgs) -> Result<()> {
     let bundle = Bundle::open_without(&args.model, Bundle::SHORTLIST)?;
     let &ShortlistArgs { per_token, common, iterations, .. } = args;
-    let options = lexicon::Options { per_token, common, iterations };
-    let made = lexicon::shortlist(&bundle, &args.source, &args.target, options)?;
+    let options = shortlist::Options { per_token, common, iterations };
+    let made = shortlist::shortlist(&bundle, &args.source, &args.target, options)?;
     let path = args.model.join(Bundle::SHORTLIST);
     eprintln!(
         "done: {}: {} bytes from {} pairs ({} skipped); {:.0} of {} tokens for a sentence, on average",
@@ -194,7 +198,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
         bail!("no validated checkpoint under {}; name some with --checkpoints", config.output.display());
     }
     match args.stage {
-        Averaged::Cmlm => cmlm::write_average(&config, &paths, &args.output)?,
+        Averaged::Cmlm => parallel::write_average(&config, &paths, &args.output)?,
         Averaged::Dims => dims::write_average(&config, &paths, &args.output)?,
     }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();

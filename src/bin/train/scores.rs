@@ -1,10 +1,12 @@
 //! `evaluate` and `report`: how good a bundle is.
 
 use anyhow::{Context, Result, bail};
-use tutti::decode::{Limits, Loaded, Search, Steps};
+use tutti::decode::Decoding;
+use tutti::decode::{InferenceModel, Limits, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
-use tutti::train::evaluate::{Decoding, Measured, TestSet, evaluate, evaluate_search};
-use tutti::train::report;
+use tutti::train::data::test_set::TestSet;
+use tutti::train::measure::evaluate::{Measured, evaluate, evaluate_search};
+use tutti::train::measure::report;
 
 use crate::arguments::{EvaluateArgs, ReportArgs};
 use crate::print;
@@ -57,7 +59,7 @@ fn evaluate_steps(
 ) -> Result<Vec<Measured>> {
     let backend =
         Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist).with_lm(!args.no_lm);
-    let network = Loaded::open(bundle, &backend)?;
+    let network = InferenceModel::open(bundle, &backend)?;
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
         let done = evaluate(&network, &bundle.tokenizer, set, steps, length_beam, args.batch_tokens)?;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use tutti::bench::{self, Measurement};
-use tutti::decode::{Loaded, Steps};
+use tutti::decode::{InferenceModel, Steps};
 use tutti::model::{Bundle, Shape};
 
-use super::{On, compute_threads};
+use super::{BackendArgs, compute_threads};
 
 #[derive(Args)]
 pub struct Bench {
@@ -36,7 +36,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
-    on: On,
+    on: BackendArgs,
     /// For each measurement: a latency and a throughput for each length and number of steps.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -52,8 +52,8 @@ pub fn run(arguments: &Bench) -> Result<()> {
     let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
     let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
     let network = || match &bundle {
-        Some(bundle) => Loaded::open(bundle, &backend),
-        None => Loaded::random(&arguments.shape, 1, &backend),
+        Some(bundle) => InferenceModel::open(bundle, &backend),
+        None => InferenceModel::random(&arguments.shape, 1, &backend),
     };
     let mut out = io::stdout().lock();
     if !arguments.json {

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
-use tutti::decode::{DecodeOptions, Loaded, Steps, Translator};
+use tutti::decode::{DecodeOptions, InferenceModel, Steps, Translator};
 use tutti::engine::{self, Engine};
 use tutti::http::{self, App, Model, Pair};
 use tutti::lines::translate_lines;
@@ -83,7 +83,7 @@ struct Serve {
 
 /// Where a network computes, and in what.
 #[derive(Args)]
-struct On {
+struct BackendArgs {
     /// auto, cpu or cuda:0; auto is a GPU if there is one that will do.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -98,7 +98,7 @@ struct On {
     no_lm: bool,
 }
 
-impl On {
+impl BackendArgs {
     fn backend(&self) -> Result<Backend> {
         Ok(Backend::choose(self.device, self.dtype)?.with_shortlist(!self.no_shortlist).with_lm(!self.no_lm))
     }
@@ -122,7 +122,7 @@ struct Translate {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
-    on: On,
+    on: BackendArgs,
 }
 
 fn main() -> Result<()> {
@@ -165,6 +165,7 @@ fn serve(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     start_log(&settings)?;
     let http_threads = one_for_each_core().get().div_ceil(CORES_FOR_AN_HTTP_THREAD);
+    settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads, "starting");
     tracing::info!("settings\n{}", settings.to_toml());
     let runtime =
@@ -210,7 +211,7 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
     let backend = Backend::choose(settings.device, settings.dtype)?
         .with_shortlist(settings.shortlist)
         .with_lm(settings.lm);
-    match backend.instead_of_gpu() {
+    match backend.cpu_fallback_reason() {
         Some(reason) => tracing::info!(reason, "computing {backend}, not on a GPU"),
         None => tracing::info!("computing {backend}"),
     }
@@ -222,7 +223,7 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         checksum: bundle.checksum.clone(),
         dtype: backend.dtype().name().to_owned(),
         device: backend.device_name(),
-        instead_of_gpu: backend.instead_of_gpu().map(str::to_owned),
+        cpu_fallback_reason: backend.cpu_fallback_reason().map(str::to_owned),
         shortlist: false,
         lm: false,
         default_steps: steps(bundle.config.default_steps)?,
@@ -231,7 +232,7 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         tokenizer: bundle.tokenizer.clone(),
     };
     let metrics = Metrics::new();
-    let network = Loaded::open(&bundle, &backend)?;
+    let network = InferenceModel::open(&bundle, &backend)?;
     (model.shortlist, model.lm) = (network.has_shortlist(), network.has_lm());
     if let Some(gpu) = network.gpu_report() {
         tracing::info!(gpu, "warmed up");
@@ -295,7 +296,7 @@ fn translate(arguments: &Translate) -> Result<()> {
     ensure!((1..=most).contains(&steps), "--steps must be 1 to {most} for {}", bundle.name);
     ensure!(arguments.length_beam != Some(0), "--length-beam must be at least 1");
     let steps = Steps::new(steps).context("--steps must be at least 1")?;
-    let network = Loaded::open(&bundle, &arguments.on.backend()?)?;
+    let network = InferenceModel::open(&bundle, &arguments.on.backend()?)?;
     let options = DecodeOptions {
         length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().usual_beam()),
         max_batch_tokens: arguments.max_batch_tokens,

@@ -127,17 +127,17 @@ fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
     let second = [(11, 0.45f32.ln()), (12, 0.43f32.ln()), (5, -20.0), (6, -20.0)];
     let slots = || Canvas::slots(2, steps(2), Specials::default());
     let mut alone = slots();
-    assert!(!alone.wants_choices());
+    assert!(!alone.wants_top_k());
     alone.apply(&predictions(&[first[0], second[0]])).unwrap();
     assert_eq!(alone.tokens(), [10, 4]);
 
     let mut canvas = slots().read_with(Some(lm(1.0, 0.0).into()));
-    assert!(canvas.wants_choices());
+    assert!(canvas.wants_top_k());
     canvas.apply(&predictions(&[first, second].concat())).unwrap();
     assert_eq!(canvas.tokens(), [12, 4], "11 hardly ever follows 10");
     assert_eq!(canvas.wanted(), [1]);
     canvas.apply(&predictions(&second)).unwrap();
-    assert!(canvas.finished() && !canvas.wants_choices());
+    assert!(canvas.finished() && !canvas.wants_top_k());
     let hypothesis = canvas.finish(false);
     assert_eq!((hypothesis.tokens, hypothesis.token_log_probs), (vec![12], vec![0.43f32.ln()]));
 }

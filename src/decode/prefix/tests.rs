@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::slots::meant;
+use super::super::slots::ctc_collapse;
 use super::*;
 use crate::model::{Fusion, Gram};
 use crate::text::Specials;
@@ -11,11 +11,11 @@ const BLANK: u32 = 3;
 
 fn reading(filling: &[(u32, f32)]) -> Vec<u32> {
     let (tokens, log_probs): (Vec<u32>, Vec<f32>) = filling.iter().copied().unzip();
-    meant(&tokens, &log_probs, &Specials::default()).0
+    ctc_collapse(&tokens, &log_probs, &Specials::default()).0
 }
 
 /// Probabilities of all readings, by the definition.
-fn readings(slots: &[Choices]) -> BTreeMap<Vec<u32>, f64> {
+fn readings(slots: &[TopK]) -> BTreeMap<Vec<u32>, f64> {
     let mut fillings: Vec<(Vec<(u32, f32)>, f64)> = vec![(Vec::new(), 0.0)];
     for slot in slots {
         let more = fillings.iter().flat_map(|(filling, log_prob)| {
@@ -34,18 +34,18 @@ fn readings(slots: &[Choices]) -> BTreeMap<Vec<u32>, f64> {
 
 #[test]
 fn a_word_that_may_stand_in_either_slot_beats_the_blank_that_wins_in_both() {
-    let slot: Choices = vec![(BLANK, 0.55f32.ln()), (9, 0.45f32.ln())];
-    let filled = likeliest_filling(&[slot.clone(), slot.clone()], BLANK, None);
+    let slot: TopK = vec![(BLANK, 0.55f32.ln()), (9, 0.45f32.ln())];
+    let filled = prefix_beam_search(&[slot.clone(), slot.clone()], BLANK, None);
     assert_eq!(reading(&filled), [9], "0.70 against 0.30");
     assert_eq!(filled.iter().filter(|(token, _)| *token == 9).count(), 1, "the likeliest way to say it");
-    assert!(reading(&likeliest_filling(&[slot], BLANK, None)).is_empty());
+    assert!(reading(&prefix_beam_search(&[slot], BLANK, None)).is_empty());
 }
 
 #[test]
 fn what_is_meant_twice_keeps_the_blank_between() {
     let sure = |token: u32| vec![(token, 0.0f32)];
     let slots = [sure(9), vec![(BLANK, -0.1), (9, -2.0)], sure(9), sure(9)];
-    assert_eq!(reading(&likeliest_filling(&slots, BLANK, None)), [9, 9]);
+    assert_eq!(reading(&prefix_beam_search(&slots, BLANK, None)), [9, 9]);
 }
 
 /// Of tokens below 13, of which 11 hardly ever follows 10.
@@ -65,37 +65,37 @@ fn lm_of(fusion: Fusion) -> LanguageModel {
 fn halves_of_two_words_are_not_joined_where_a_language_model_knows_better() {
     let either = |a: u32, b: u32| vec![(a, 0.51f32.ln()), (b, 0.49f32.ln())];
     let slots = [either(10, 12), either(11, 12)];
-    assert_eq!(reading(&likeliest_filling(&slots, BLANK, None)), [10, 11]);
-    assert_eq!(reading(&likeliest_filling(&slots, BLANK, Some(&lm(0.0, 0.0)))), [10, 11], "of no weight");
+    assert_eq!(reading(&prefix_beam_search(&slots, BLANK, None)), [10, 11]);
+    assert_eq!(reading(&prefix_beam_search(&slots, BLANK, Some(&lm(0.0, 0.0)))), [10, 11], "of no weight");
     assert_eq!(
-        reading(&likeliest_filling(&slots, BLANK, Some(&lm(1.0, 0.0)))),
+        reading(&prefix_beam_search(&slots, BLANK, Some(&lm(1.0, 0.0)))),
         [12],
         "0.24 · 0.9 · 0.1 · 0.09"
     );
     let mild = lm_of(Fusion { weight: 1.0, bonus: 0.0, penalty: 0.0 });
-    let said = reading(&likeliest_filling(&slots, BLANK, Some(&mild)));
+    let said = reading(&prefix_beam_search(&slots, BLANK, Some(&mild)));
     assert_eq!(said, [10, 12], "no token costs anything, but one end is likelier than the other");
     let sure = [vec![(10, -0.1)], vec![(11, -0.1), (12, -3.0)]];
-    assert_eq!(reading(&likeliest_filling(&sure, BLANK, Some(&lm(1.0, 0.0)))), [10, 11], "it is not asked");
+    assert_eq!(reading(&prefix_beam_search(&sure, BLANK, Some(&lm(1.0, 0.0)))), [10, 11], "it is not asked");
 }
 
 #[test]
 fn a_bonus_makes_longer_what_each_token_costs() {
     let slots =
         [vec![(BLANK, 0.6f32.ln()), (10, 0.4f32.ln())], vec![(BLANK, 0.6f32.ln()), (12, 0.4f32.ln())]];
-    let said = |bonus| reading(&likeliest_filling(&slots, BLANK, Some(&lm(0.5, bonus)))).len();
+    let said = |bonus| reading(&prefix_beam_search(&slots, BLANK, Some(&lm(0.5, bonus)))).len();
     assert_eq!((said(0.0), said(3.0)), (0, 2));
 }
 
 #[test]
 fn nothing_and_the_impossible_are_answered_too() {
-    assert!(likeliest_filling(&[], BLANK, None).is_empty());
+    assert!(prefix_beam_search(&[], BLANK, None).is_empty());
     let impossible = vec![(9, f32::NEG_INFINITY), (BLANK, f32::NEG_INFINITY)];
-    let filled = likeliest_filling(&[vec![(8, 0.0)], impossible, Vec::new()], BLANK, None);
+    let filled = prefix_beam_search(&[vec![(8, 0.0)], impossible, Vec::new()], BLANK, None);
     assert_eq!(filled.iter().map(|&(token, _)| token).collect::<Vec<_>>(), [8, 9, BLANK]);
 }
 
-fn slots() -> impl Strategy<Value = Vec<Choices>> {
+fn slots() -> impl Strategy<Value = Vec<TopK>> {
     let choices = prop::collection::btree_map(prop_oneof![Just(BLANK), 10u32..13], -4.0f32..0.0, 1..4);
     let log_probs = choices.prop_map(|choices| {
         let all = choices.values().copied().reduce(log_add).unwrap_or(0.0);
@@ -107,7 +107,7 @@ fn slots() -> impl Strategy<Value = Vec<Choices>> {
 proptest! {
     #[test]
     fn the_filling_is_the_best_of_its_reading_and_the_reading_no_worse_than_that_of_the_best_filling(slots in slots()) {
-        let filled = likeliest_filling(&slots, BLANK, None);
+        let filled = prefix_beam_search(&slots, BLANK, None);
         let all = readings(&slots);
         let found = all[&reading(&filled)];
         let greedy: Vec<(u32, f32)> = slots.iter().map(|slot| best_of(slot).unwrap()).collect();
@@ -124,7 +124,7 @@ proptest! {
     fn among_few_readings_the_likeliest_is_found(slots in slots()) {
         let all = readings(&slots);
         prop_assume!((1..=slots.len()).all(|n| readings(&slots[..n]).len() <= WIDTH));
-        let found = all[&reading(&likeliest_filling(&slots, BLANK, None))];
+        let found = all[&reading(&prefix_beam_search(&slots, BLANK, None))];
         let most = all.values().copied().fold(0.0, f64::max);
         prop_assert!(found >= most * (1.0 - 1e-5), "{} of {}", found, most);
     }
@@ -137,21 +137,21 @@ proptest! {
         let all = readings(&slots);
         prop_assume!((1..=slots.len()).all(|n| readings(&slots[..n]).len() <= WIDTH_WITH_LM));
         let lm = lm_of(Fusion { weight, bonus, penalty });
-        let worth = |reading: &[u32]| {
-            let (mut worth, mut context) = (0.0, lm.start());
+        let token_score = |reading: &[u32]| {
+            let (mut token_score, mut context) = (0.0, lm.start());
             for &token in reading {
                 let (log_prob, next) = lm.next(context, token);
-                (worth, context) = (worth + (weight * log_prob + bonus).max(-penalty), next);
+                (token_score, context) = (token_score + (weight * log_prob + bonus).max(-penalty), next);
             }
-            all[reading].ln() + f64::from(worth + weight * lm.end(context))
+            all[reading].ln() + f64::from(token_score + weight * lm.end(context))
         };
-        let filled = likeliest_filling(&slots, BLANK, Some(&lm));
+        let filled = prefix_beam_search(&slots, BLANK, Some(&lm));
         let greedy: Vec<(u32, f32)> = slots.iter().map(|slot| best_of(slot).unwrap()).collect();
         if greedy.iter().map(|choice| choice.1).sum::<f32>() > HALF {
             prop_assert_eq!(filled, greedy);
         } else {
-            let most = all.keys().map(|reading| worth(reading)).fold(f64::NEG_INFINITY, f64::max);
-            let found = worth(&reading(&filled));
+            let most = all.keys().map(|reading| token_score(reading)).fold(f64::NEG_INFINITY, f64::max);
+            let found = token_score(&reading(&filled));
             prop_assert!(found >= most - 1e-3, "{} of {}", found, most);
         }
     }

@@ -21,10 +21,10 @@ fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
     assert!(matches!(handle.submit(vec![by(5 * pass)]), Err(Error::QueueFull { .. })));
     assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 1.0);
     assert_eq!(handle.queue_depth(), 10, "it left no trace");
-    let guess = |time| Guess { deadline: Some(Instant::now() + time), ..guess(20) };
-    assert!(matches!(handle.expect(guess(5 * pass)), Err(Error::QueueFull { .. })));
+    let guess = |time| AdmissionEstimate { deadline: Some(Instant::now() + time), ..guess(20) };
+    assert!(matches!(handle.precheck(guess(5 * pass)), Err(Error::QueueFull { .. })));
     assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 2.0);
-    handle.expect(guess(Duration::from_secs(3600))).unwrap();
+    handle.precheck(guess(Duration::from_secs(3600))).unwrap();
     assert_eq!(handle.queue_depth(), 10, "a guess is no request");
     let patient = handle.submit(vec![by(Duration::from_secs(3600))]).unwrap();
     drop((first, waiting, patient));
@@ -42,11 +42,11 @@ async fn a_full_queue_refuses_whole_requests_and_loses_nothing_it_took() {
     let Err(Error::QueueFull { retry_after }) = handle.submit(items(4..6, 10, 2)) else { panic!() };
     assert!(retry_after >= Duration::from_secs(1));
     assert_eq!(handle.queue_depth(), 3, "half of a request was admitted");
-    handle.expect(guess(10)).unwrap();
+    handle.precheck(guess(10)).unwrap();
     assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 3.0);
     assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 2.0);
     admitted.extend(handle.submit(items(6..7, 10, 2)).unwrap());
-    assert!(matches!(handle.expect(guess(10)), Err(Error::QueueFull { .. })));
+    assert!(matches!(handle.precheck(guess(10)), Err(Error::QueueFull { .. })));
     gate.open();
     assert_eq!(all(admitted).await.unwrap().len(), 5);
 }
@@ -88,9 +88,9 @@ fn those_whose_time_is_up_make_room_in_a_full_queue_even_during_a_pass() {
 #[test]
 fn a_guess_is_refused_by_an_engine_that_takes_nothing_but_never_for_its_size() {
     let Bench { engine, handle, .. } = bench(FakeTranslator::new(), rows(8));
-    handle.expect(guess(usize::MAX)).unwrap();
+    handle.precheck(guess(usize::MAX)).unwrap();
     engine.join().unwrap();
-    assert!(matches!(handle.expect(guess(10)), Err(Error::Draining)));
+    assert!(matches!(handle.precheck(guess(10)), Err(Error::Draining)));
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn bounds_that_cannot_work_are_refused_at_the_start() {
 }
 
 /// One sentence of so many words, two steps, no deadline.
-fn guess(tokens: usize) -> Guess {
-    Guess { sentences: 1, tokens, steps: Steps::new(2).unwrap(), length_beam: 1, deadline: None }
+fn guess(tokens: usize) -> AdmissionEstimate {
+    AdmissionEstimate { sentences: 1, tokens, steps: Steps::new(2).unwrap(), length_beam: 1, deadline: None }
 }
 
 #[test]

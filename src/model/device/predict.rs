@@ -24,7 +24,7 @@ impl<D: Device> DeviceNetwork<D> {
         Ok(self.predict_top(canvases)?.into_iter().step_by(self.shape.choices()).collect())
     }
 
-    /// The same with the [`CHOICES`](crate::model::CHOICES) best of each position of an Imputer, one after the other,
+    /// The same with the [`TOP_K`](crate::model::TOP_K) best of each position of an Imputer, one after the other,
     /// best first. Of another network it is the best alone.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::model::{DecoderAttention, NormPlace, Shape};
-use crate::nn::ops::Sight;
+use crate::nn::ops::AttentionMask;
 use crate::nn::{CrossAttention, FeedForward, LayerNorm, Mode, SelfAttention};
 
 /// A sublayer's norm, where the shape has it.
@@ -54,7 +54,13 @@ impl Look {
         })
     }
 
-    fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, sight: Sight, mode: &Mode) -> Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        sight: AttentionMask,
+        mode: &Mode,
+    ) -> Result<Tensor> {
         let branch = self.attention.forward(&self.norm.before(x)?, lengths, sight, mode)?;
         self.norm.after(x, &branch, mode)
     }
@@ -93,7 +99,7 @@ impl EncoderLayer {
     }
 
     pub(super) fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
-        self.feed_forward.forward(&self.attention.forward(x, lengths, Sight::Whole, mode)?, mode)
+        self.feed_forward.forward(&self.attention.forward(x, lengths, AttentionMask::Whole, mode)?, mode)
     }
 }
 
@@ -124,11 +130,11 @@ impl DecoderLayer {
         &self,
         x: &Tensor,
         lengths: &Arc<[usize]>,
-        sight: Sight,
+        sight: AttentionMask,
         source: (&Tensor, &Arc<[usize]>),
         mode: &Mode,
     ) -> Result<Tensor> {
-        let whole = self.whole.as_ref().map(|whole| whole.forward(x, lengths, Sight::Whole, mode));
+        let whole = self.whole.as_ref().map(|whole| whole.forward(x, lengths, AttentionMask::Whole, mode));
         let x = self.attention.forward(whole.transpose()?.as_ref().unwrap_or(x), lengths, sight, mode)?;
         self.after_self_attention(&x, lengths, source, mode)
     }

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::emulated::Emulated;
 use super::*;
-use crate::nn::ops::{self, Sight};
+use crate::nn::ops::{self, AttentionMask};
 
 const TYPES: [(Element, f32); 3] = [(Element::F32, 1e-5), (Element::F16, 2e-3), (Element::Bf16, 1.6e-2)];
 
@@ -204,7 +204,7 @@ fn self_attention_over_packed_rows_is_the_cpus_over_padded_ones() {
         let qkv = random(rows * 3 * d, 6);
         let real: Arc<[usize]> = lengths.into();
         let expected =
-            ops::self_attention(&padded(&qkv, &lengths, 3 * d), &real, heads, Sight::Whole).unwrap();
+            ops::self_attention(&padded(&qkv, &lengths, 3 * d), &real, heads, AttentionMask::Whole).unwrap();
         let expected = packed(&expected, &lengths);
         for (element, tolerance) in TYPES {
             let mut ends = starts(&lengths);

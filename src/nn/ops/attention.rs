@@ -10,18 +10,18 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Te
 use rayon::prelude::*;
 
 use super::cpu::{axpy, dot, exp, max, sum_by, values, with_values};
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 /// Which positions of its own sentence a position sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum AttentionMask {
     /// All real ones.
     Whole,
     /// Itself and those before it.
     Causal,
 }
 
-impl Sight {
+impl AttentionMask {
     /// Of `keys` real positions, how many position `query` sees.
     #[inline(always)]
     fn of(self, query: usize, keys: usize) -> usize {
@@ -33,21 +33,26 @@ impl Sight {
 }
 
 /// `qkv [rows, len, 3 · width]` → `[rows, len, width]`; row `i` has `lengths[i]` real positions.
-pub fn self_attention(qkv: &Tensor, lengths: &Arc<[usize]>, heads: usize, sight: Sight) -> Result<Tensor> {
+pub fn self_attention(
+    qkv: &Tensor,
+    lengths: &Arc<[usize]>,
+    heads: usize,
+    sight: AttentionMask,
+) -> Result<Tensor> {
     let (rows, len, triple) = qkv.dims3()?;
     let width = triple / 3;
     check(rows, len, width, heads, lengths)?;
     let part = |i| qkv.narrow(2, i * width, width);
-    match way(qkv) {
-        Way::Cpu => {
+    match select_path(qkv) {
+        KernelPath::Cpu => {
             let shape = Attention { rows, queries: len, keys: len, width, heads, sight };
             qkv.contiguous()?.apply_op1(SelfOp { shape, lengths: lengths.clone() })
         }
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => {
+        KernelPath::Kernels => {
             super::kernels::attention(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight)
         }
-        Way::Stock => plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight),
+        KernelPath::Stock => plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight),
     }
 }
 
@@ -66,18 +71,18 @@ pub fn cross_attention(
     }
     check(rows, len, width, heads, lengths)?;
     check(rows, source, width, heads, source_lengths)?;
-    let (part, sight) = (|i| keys_values.narrow(2, i * width, width), Sight::Whole);
-    match way(query) {
-        Way::Cpu => {
+    let (part, sight) = (|i| keys_values.narrow(2, i * width, width), AttentionMask::Whole);
+    match select_path(query) {
+        KernelPath::Cpu => {
             let shape = Attention { rows, queries: len, keys: source, width, heads, sight };
             let op = CrossOp { shape, lengths: lengths.clone(), source_lengths: source_lengths.clone() };
             query.contiguous()?.apply_op2(&keys_values.contiguous()?, op)
         }
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => {
+        KernelPath::Kernels => {
             super::kernels::attention(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, sight)
         }
-        Way::Stock => plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, sight),
+        KernelPath::Stock => plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, sight),
     }
 }
 
@@ -99,7 +104,7 @@ pub(super) fn plain(
     lengths: &[usize],
     key_lengths: &[usize],
     heads: usize,
-    sight: Sight,
+    sight: AttentionMask,
 ) -> Result<Tensor> {
     let (rows, queries, width) = q.dims3()?;
     let (keys, head) = (k.dim(1)?, width / heads);
@@ -128,7 +133,7 @@ struct Attention {
     keys: usize,
     width: usize,
     heads: usize,
-    sight: Sight,
+    sight: AttentionMask,
 }
 
 /// Where the vectors of one row lie: position `i`, head `h` starts at `offset + i · stride + h · head`.

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail}
 use rayon::prelude::*;
 
 use super::cpu::{exp, for_rows, max, sum_by, values, with_values};
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 /// Mean over rows of `(1 - ε) · nll(gold) + ε · mean over allowed classes of nll`, a scalar.
 ///
@@ -20,11 +20,13 @@ pub fn cross_entropy(logits: &Tensor, gold: &Arc<[u32]>, smoothing: f32, forbidd
     if gold.iter().any(|&g| (g as usize) < forbidden || g as usize >= classes) {
         bail!("cross entropy: a gold class lies outside {forbidden}..{classes}");
     }
-    match way(logits) {
-        Way::Cpu => logits.contiguous()?.apply_op1(CrossEntropy { gold: gold.clone(), smoothing, forbidden }),
+    match select_path(logits) {
+        KernelPath::Cpu => {
+            logits.contiguous()?.apply_op1(CrossEntropy { gold: gold.clone(), smoothing, forbidden })
+        }
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => super::kernels::cross_entropy(logits, gold, smoothing, forbidden),
-        Way::Stock => plain(logits, gold, smoothing, forbidden),
+        KernelPath::Kernels => super::kernels::cross_entropy(logits, gold, smoothing, forbidden),
+        KernelPath::Stock => plain(logits, gold, smoothing, forbidden),
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::cpu::with_values;
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 /// Stacks `[len, width]` matrices as `[rows, longest, width]`, zeros behind the shorter ones.
 pub fn pad_stack<'a>(rows: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<Tensor> {
@@ -18,7 +18,7 @@ pub fn pad_stack<'a>(rows: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<
         }
         longest = longest.max(len);
     }
-    if way(first) != Way::Cpu {
+    if select_path(first) != KernelPath::Cpu {
         let padded: Vec<Tensor> =
             rows.iter().map(|r| r.pad_with_zeros(0, 0, longest - r.dim(0)?)).collect::<Result<_>>()?;
         return Tensor::stack(&padded, 0);
@@ -37,7 +37,7 @@ pub fn append(past: &Tensor, next: &Tensor) -> Result<Tensor> {
     if next.dims() != [rows, 1, width] {
         bail!("append: {:?} behind {:?}", next.shape(), past.shape());
     }
-    if way(past) != Way::Cpu {
+    if select_path(past) != KernelPath::Cpu {
         return Tensor::cat(&[past, next], 1)?.contiguous();
     }
     // candle's cat along any dimension but the first leaves a transposed tensor.

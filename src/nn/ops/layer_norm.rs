@@ -4,15 +4,15 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{for_rows, sum_by, values, with_values};
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 /// `(x - mean) / sqrt(var + eps) · gain + bias` for each row of `x [.., width]`.
 pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    match way(x) {
-        Way::Cpu => x.contiguous()?.apply_op3(gain, bias, LayerNormOp { eps }),
+    match select_path(x) {
+        KernelPath::Cpu => x.contiguous()?.apply_op3(gain, bias, LayerNormOp { eps }),
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => super::kernels::layer_norm(x, gain, bias, eps),
-        Way::Stock => plain(x, gain, bias, eps),
+        KernelPath::Kernels => super::kernels::layer_norm(x, gain, bias, eps),
+        KernelPath::Stock => plain(x, gain, bias, eps),
     }
 }
 

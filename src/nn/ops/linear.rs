@@ -4,8 +4,8 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, b
 use rayon::prelude::*;
 
 use super::cpu::{for_rows, values, with_values};
-use super::tally;
-use super::way::{Way, way};
+use super::flop_count;
+use super::kernel_path::{KernelPath, select_path};
 use crate::nn::gemm::{Precision, gemm};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,12 @@ pub fn linear(
     activation: Activation,
     precision: Precision,
 ) -> Result<Tensor> {
-    tally::count(x, weight)?;
-    match way(x) {
-        Way::Cpu => x.contiguous()?.apply_op3(weight, bias, LinearOp { activation, precision }),
+    flop_count::count(x, weight)?;
+    match select_path(x) {
+        KernelPath::Cpu => x.contiguous()?.apply_op3(weight, bias, LinearOp { activation, precision }),
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => super::kernels::linear(x, weight, bias, activation, precision),
-        Way::Stock => plain(x, weight, bias, activation, precision),
+        KernelPath::Kernels => super::kernels::linear(x, weight, bias, activation, precision),
+        KernelPath::Stock => plain(x, weight, bias, activation, precision),
     }
 }
 

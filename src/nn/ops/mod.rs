@@ -12,7 +12,9 @@ mod attention;
 mod cpu;
 mod cross_entropy;
 mod distillation;
+mod flop_count;
 mod gather;
+mod kernel_path;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 #[cfg(any(feature = "cuda", test))]
@@ -23,25 +25,23 @@ mod residual;
 mod rows;
 mod soft_targets;
 mod squares;
-mod tally;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
-mod way;
 
-pub use attention::{Sight, cross_attention, self_attention};
+pub use attention::{AttentionMask, cross_attention, self_attention};
 pub use cpu::{all_finite, exp, with_values};
 pub use cross_entropy::cross_entropy;
 pub use distillation::{distance, divergence};
+pub use flop_count::{operations, without_gradients};
 pub use gather::{append, pad_stack};
+#[cfg(test)]
+pub use kernel_path::with_path;
+pub use kernel_path::{KernelPath, select_path};
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use residual::{dropout, residual, residual_dropout};
 pub use rows::{embed, select};
 pub use soft_targets::{Classes, log_probs_of, soft_cross_entropy};
 pub use squares::squares;
-pub use tally::{operations, without_gradients};
 pub use vocabulary::{best_tokens, log_softmax, top_tokens};
-#[cfg(test)]
-pub use way::by;
-pub use way::{Way, way};

@@ -6,18 +6,18 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::cpu::{for_rows, values, with_values};
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 const WIDTH: usize = 4096;
 
 /// `x` with a share `p` of its values zeroed and the others divided by `1 - p`.
 pub fn dropout(x: &Tensor, p: f32, seed: u64) -> Result<Tensor> {
     let mask = Mask::new(p, seed);
-    match way(x) {
-        Way::Cpu => x.contiguous()?.apply_op1(DropoutOp { mask }),
+    match select_path(x) {
+        KernelPath::Cpu => x.contiguous()?.apply_op1(DropoutOp { mask }),
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => super::kernels::dropout(x, mask),
-        Way::Stock => x * mask.tensor(x)?,
+        KernelPath::Kernels => super::kernels::dropout(x, mask),
+        KernelPath::Stock => x * mask.tensor(x)?,
     }
 }
 
@@ -29,12 +29,12 @@ pub fn residual(x: &Tensor, branch: &Tensor) -> Result<Tensor> {
 /// `x + dropout(branch)`
 pub fn residual_dropout(x: &Tensor, branch: &Tensor, p: f32, seed: u64) -> Result<Tensor> {
     let mask = Mask::new(p, seed);
-    match way(x) {
-        Way::Cpu => x.contiguous()?.apply_op2(&branch.contiguous()?, ResidualOp { mask }),
+    match select_path(x) {
+        KernelPath::Cpu => x.contiguous()?.apply_op2(&branch.contiguous()?, ResidualOp { mask }),
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => super::kernels::residual(x, branch, mask),
-        Way::Stock if p == 0.0 => x + branch,
-        Way::Stock => x + (branch * mask.tensor(branch)?)?,
+        KernelPath::Kernels => super::kernels::residual(x, branch, mask),
+        KernelPath::Stock if p == 0.0 => x + branch,
+        KernelPath::Stock => x + (branch * mask.tensor(branch)?)?,
     }
 }
 

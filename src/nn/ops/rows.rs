@@ -6,12 +6,12 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 /// Rows of an embedding `table [count, width]`: `ids [n]` → `[n, width]`. An id may stand any number of times.
 pub fn embed(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
-    match way(table) {
-        Way::Cpu => table.index_select(ids, 0),
+    match select_path(table) {
+        KernelPath::Cpu => table.index_select(ids, 0),
         _ => table.apply_op2(&ids.contiguous()?, Rows),
     }
 }
@@ -24,7 +24,7 @@ pub fn select(x: &Tensor, places: Vec<u32>) -> Result<Tensor> {
         let new = |&p: &u32| seen.get_mut(p as usize).is_some_and(|seen| !std::mem::replace(seen, true));
         Ok::<_, candle_core::Error>(places.iter().all(new))
     };
-    if way(x) == Way::Cpu || !once(&places)? {
+    if select_path(x) == KernelPath::Cpu || !once(&places)? {
         return x.index_select(&index, 0);
     }
     let inverse = Tensor::from_vec(inverse(&places, x.dim(0)?), x.dim(0)?, x.device())?;

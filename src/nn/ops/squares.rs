@@ -2,13 +2,13 @@
 
 use candle_core::{Result, Tensor};
 
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 /// Values whose sum is Σ x², `[some]`, still where `x` is.
 pub fn squares(x: &Tensor) -> Result<Tensor> {
-    match way(x) {
+    match select_path(x) {
         #[cfg(any(feature = "cuda", test))]
-        Way::Kernels => super::kernels::squares(x),
-        Way::Cpu | Way::Stock => x.sqr()?.sum_all()?.reshape(1),
+        KernelPath::Kernels => super::kernels::squares(x),
+        KernelPath::Cpu | KernelPath::Stock => x.sqr()?.sum_all()?.reshape(1),
     }
 }

@@ -4,13 +4,13 @@ use candle_core::{D, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::cpu::{exp, max, sum_by, with_values};
-use super::way::{Way, way};
+use super::kernel_path::{KernelPath, select_path};
 
 /// For each row of `logits [rows, vocabulary]`: the best token among those from `forbidden` upwards
 /// (specials are the lowest ids) and its log-probability among them. Ties go to the lower id.
 pub fn best_tokens(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>> {
     let (_, vocabulary) = logits.dims2()?;
-    if way(logits) != Way::Cpu {
+    if select_path(logits) != KernelPath::Cpu {
         return plain(logits, forbidden);
     }
     with_values(logits, |logits| {

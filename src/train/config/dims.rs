@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Train;
 use crate::model::Dtype;
-use crate::train::schedule::Schedule;
+use crate::train::update::schedule::Schedule;
 
 /// Distilling several steps into one. The defaults are the first published recipe: random masks, two
 /// teacher passes, a teacher that follows the student. The second is `mask = "full"`, `steps = 4`,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::DeviceChoice;
 use crate::nn::gemm::Precision;
-use crate::train::optimizer::AdamW;
-use crate::train::schedule::Schedule;
+use crate::train::update::optimizer::AdamW;
+use crate::train::update::schedule::Schedule;
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

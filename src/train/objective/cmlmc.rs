@@ -12,8 +12,8 @@ use crate::Result;
 use crate::model::{Memory, Network, Padded};
 use crate::nn::{Mode, ops};
 use crate::train::config::Cmlmc as Settings;
-use crate::train::corpus::Pair;
-use crate::train::masking::{Masked, mask_all, mask_source, mask_target, revealed};
+use crate::train::data::corpus::Pair;
+use crate::train::data::masking::{Masked, mask_all, mask_source, mask_target, revealed};
 use crate::train::rng::Rng;
 
 pub struct Cmlmc {

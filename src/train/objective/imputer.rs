@@ -10,14 +10,14 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::{Losses, Objective, Step, flat};
-use crate::decode::ctc::{Lattice, Slot, Sum, said, slots_needed, symbols};
+use crate::decode::ctc::{Lattice, Slot, Sum, slots_needed, symbol_at, symbols};
 use crate::model::{Memory, Network, Padded};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::train::config::SlotMask;
-use crate::train::corpus::Pair;
-use crate::train::masking::{Masked, mask_slots, slots_with_masks};
+use crate::train::data::corpus::Pair;
+use crate::train::data::masking::{Masked, mask_slots, slots_with_masks};
 use crate::{Error, Result};
 
 pub struct Imputer {
@@ -119,7 +119,7 @@ impl Spelling {
     /// What `path` says, but for the slots at `hidden`; without a path these are all slots.
     pub fn canvas(&self, path: Option<&[usize]>, hidden: Vec<u32>, specials: &Specials) -> Masked {
         let slots = match path {
-            Some(path) => path.iter().map(|&s| said(s, &self.target, specials.blank())).collect(),
+            Some(path) => path.iter().map(|&s| symbol_at(s, &self.target, specials.blank())).collect(),
             None => vec![specials.mask; self.slots],
         };
         slots_with_masks(&slots, hidden, specials.mask)

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use super::*;
 use crate::nn::gemm::Precision;
 use crate::nn::ops::{
-    Activation, Sight, append, attention, best_tokens, cross_attention, cross_entropy, distillation,
+    Activation, AttentionMask, append, attention, best_tokens, cross_attention, cross_entropy, distillation,
     divergence, dropout, embed, layer_norm, linear, log_softmax, pad_stack, residual, residual_dropout,
     select, self_attention, top_tokens, vocabulary,
 };
@@ -42,10 +42,10 @@ fn linear_in_bf16_is_linear_to_bf16() {
     let inputs = [random((9, 70), 1), random((20, 70), 2), random(20, 3)];
     let op = |way, precision| {
         let linear = |t: &[Tensor]| linear(&t[0], &t[1], &t[2], Activation::None, precision);
-        with_gradients(|t| by(way, || linear(t)), &inputs)
+        with_gradients(|t| with_path(way, || linear(t)), &inputs)
     };
-    let (want, want_grads) = op(Way::Cpu, Precision::F32);
-    for way in [Way::Cpu, Way::Kernels, Way::Stock] {
+    let (want, want_grads) = op(KernelPath::Cpu, Precision::F32);
+    for way in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
         let (got, got_grads) = op(way, Precision::Bf16);
         assert_close("bf16", &got, &want, 0.05);
         for (got, want) in got_grads.iter().zip(&want_grads) {
@@ -96,8 +96,9 @@ const SELF_SHAPES: [(&[usize], usize, usize, usize); 6] = [
 
 #[test]
 fn self_attention_is_softmax_of_the_positions_it_sees() {
-    for ((real, len, width, heads), sight) in
-        SELF_SHAPES.into_iter().flat_map(|shape| [(shape, Sight::Whole), (shape, Sight::Causal)])
+    for ((real, len, width, heads), sight) in SELF_SHAPES
+        .into_iter()
+        .flat_map(|shape| [(shape, AttentionMask::Whole), (shape, AttentionMask::Causal)])
     {
         let real = lengths(real);
         let qkv = (random((real.len(), len, 3 * width), 1) * 2.0).expect("qkv");
@@ -128,7 +129,7 @@ fn cross_attention_is_softmax_of_the_real_source() {
             |t| cross_attention(&t[0], &t[1], &real, &source, heads),
             |t| {
                 let part = |i| t[1].narrow(2, i * width, width);
-                attention::plain(&t[0], &part(0)?, &part(1)?, &real, &source, heads, Sight::Whole)
+                attention::plain(&t[0], &part(0)?, &part(1)?, &real, &source, heads, AttentionMask::Whole)
             },
         );
     }
@@ -143,8 +144,9 @@ fn what_stands_in_padding_is_not_read_and_gets_no_gradient() {
         values[2 * 3 * width..4 * 3 * width].fill(f32::NAN);
         Tensor::from_vec(values, qkv.shape(), qkv.device()).expect("qkv")
     };
-    let (clean, clean_grads) = with_gradients(|t| self_attention(&t[0], &real, 2, Sight::Whole), &[qkv]);
-    let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 2, Sight::Whole), &[poisoned]);
+    let (clean, clean_grads) =
+        with_gradients(|t| self_attention(&t[0], &real, 2, AttentionMask::Whole), &[qkv]);
+    let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 2, AttentionMask::Whole), &[poisoned]);
     assert_eq!(bits(&got), bits(&clean));
     assert_eq!(bits(&grads[0]), bits(&clean_grads[0]));
     assert!(flat(&got)[2 * width..4 * width].iter().all(|&v| v == 0.0));
@@ -155,7 +157,10 @@ fn what_stands_in_padding_is_not_read_and_gets_no_gradient() {
 fn attention_refuses_lengths_and_heads_that_do_not_fit() {
     let qkv = random((2, 4, 24), 1);
     for (real, heads) in [(&[4][..], 1), (&[4, 5], 1), (&[4, 0], 1), (&[4, 4], 0), (&[4, 4], 3)] {
-        assert!(self_attention(&qkv, &lengths(real), heads, Sight::Whole).is_err(), "{real:?} {heads}");
+        assert!(
+            self_attention(&qkv, &lengths(real), heads, AttentionMask::Whole).is_err(),
+            "{real:?} {heads}"
+        );
     }
     let query = random((2, 3, 8), 1);
     let fits = lengths(&[3, 3]);
@@ -168,7 +173,7 @@ fn scores_of_any_size_make_a_softmax_without_nan() {
     let real = lengths(&[3]);
     for scale in [1e-30, 1e3, 1e15] {
         let qkv = (random((1, 3, 24), 1) * scale).expect("qkv");
-        let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 1, Sight::Whole), &[qkv]);
+        let (got, grads) = with_gradients(|t| self_attention(&t[0], &real, 1, AttentionMask::Whole), &[qkv]);
         assert!(flat(&got).iter().chain(&flat(&grads[0])).all(|v| v.is_finite()), "scale {scale}");
     }
 }
@@ -259,19 +264,19 @@ fn selected_rows_are_those_of_their_index_also_where_one_is_selected_twice() {
 fn a_kernel_drops_the_very_places_that_the_cpu_drops() {
     let x = random((3, 700), 1);
     for seed in [0, 5, u64::MAX] {
-        let on = |way| by(way, || bits(&dropout(&x, 0.3, seed).expect("dropout")));
-        assert_eq!(on(Way::Kernels), on(Way::Cpu), "seed {seed}");
+        let on = |way| with_path(way, || bits(&dropout(&x, 0.3, seed).expect("dropout")));
+        assert_eq!(on(KernelPath::Kernels), on(KernelPath::Cpu), "seed {seed}");
     }
 }
 
 #[test]
 fn a_grown_row_and_a_stack_are_the_same_by_every_way() {
     let (past, next) = (random((3, 4, 5), 1), random((3, 1, 5), 2));
-    let of = |way| by(way, || append(&past, &next).expect("append"));
-    assert_eq!(bits(&of(Way::Cpu)), bits(&of(Way::Kernels)));
+    let of = |way| with_path(way, || append(&past, &next).expect("append"));
+    assert_eq!(bits(&of(KernelPath::Cpu)), bits(&of(KernelPath::Kernels)));
     let rows = [random((1, 6), 2), random((4, 6), 3)];
-    let of = |way| by(way, || pad_stack(rows.iter()).expect("stack"));
-    assert_eq!(bits(&of(Way::Cpu)), bits(&of(Way::Kernels)));
+    let of = |way| with_path(way, || pad_stack(rows.iter()).expect("stack"));
+    assert_eq!(bits(&of(KernelPath::Cpu)), bits(&of(KernelPath::Kernels)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::nn::gemm::Precision;
 use crate::nn::ops::{
-    Activation, Sight, cross_attention, cross_entropy, dropout, layer_norm, linear, residual_dropout,
+    Activation, AttentionMask, cross_attention, cross_entropy, dropout, layer_norm, linear, residual_dropout,
     self_attention,
 };
 
@@ -62,7 +62,7 @@ fn attention_has_the_slopes_it_claims() {
     for (real, len, heads) in [(&[1][..], 1, 1), (&[3, 1], 3, 2), (&[2, 4], 5, 1)] {
         let real = lengths(real);
         let qkv = random((real.len(), len, 24), 1);
-        for sight in [Sight::Whole, Sight::Causal] {
+        for sight in [AttentionMask::Whole, AttentionMask::Causal] {
             let qkv = std::slice::from_ref(&qkv);
             assert_slopes("self-attention", qkv, |t| self_attention(&t[0], &real, heads, sight));
         }

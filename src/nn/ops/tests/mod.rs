@@ -12,7 +12,7 @@ use candle_core::{Device, Result, Shape, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Way, by};
+use super::{KernelPath, with_path};
 
 /// Seeded values in -1..1.
 fn random(shape: impl Into<Shape>, seed: u64) -> Tensor {
@@ -67,8 +67,8 @@ fn assert_same(
     plain: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
     let (want, want_grads) = with_gradients(plain, inputs);
-    for way in [Way::Cpu, Way::Kernels, Way::Stock] {
-        let (got, got_grads) = with_gradients(|t| by(way, || fused(t)), inputs);
+    for way in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
+        let (got, got_grads) = with_gradients(|t| with_path(way, || fused(t)), inputs);
         assert_close(&format!("{what}, {way:?}"), &got, &want, 2e-5);
         for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
             assert_close(&format!("{what}, {way:?}, gradient of input {i}"), got, want, 5e-5);

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::nn::gemm::Precision;
-use crate::nn::ops::{Activation, Sight, best_tokens, cross_attention, layer_norm, linear, self_attention};
+use crate::nn::ops::{
+    Activation, AttentionMask, best_tokens, cross_attention, layer_norm, linear, self_attention,
+};
 
 const WIDTH: usize = 24;
 const HEADS: usize = 3;
@@ -40,7 +42,7 @@ proptest! {
     fn attention_of_a_row_does_not_see_its_company(
         shapes in prop::collection::vec((1usize..20, 1usize..20), 1..9), extra in 0usize..5, causal: bool,
     ) {
-        let sight = if causal { Sight::Causal } else { Sight::Whole };
+        let sight = if causal { AttentionMask::Causal } else { AttentionMask::Whole };
         let real: Vec<usize> = shapes.iter().map(|s| s.0).collect();
         let source: Vec<usize> = shapes.iter().map(|s| s.1).collect();
         let (len, source_len) = (real.iter().max().unwrap_or(&0) + extra, source.iter().max().unwrap_or(&0) + extra);
@@ -97,7 +99,7 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
                 |t| {
                     let x = layer_norm(&t[0], &t[3], &t[4], 1e-5)?;
                     let qkv = linear(&x, &t[1], &t[2], Activation::None, Precision::F32)?;
-                    self_attention(&qkv, &real, HEADS, Sight::Causal)
+                    self_attention(&qkv, &real, HEADS, AttentionMask::Causal)
                 },
                 &inputs,
             );

@@ -1,0 +1,84 @@
+use super::*;
+use crate::model::TOP_K;
+
+fn answer(places: usize, log_prob: f32) -> Vec<Prediction> {
+    (0..places).map(|p| Prediction { token: 50 + p as u32, log_prob }).collect()
+}
+
+fn beam(length_log_probs: &[f32], beam: usize, steps: Steps) -> Result<Beam> {
+    let outline = LengthPrediction::Lengths(length_log_probs.to_vec());
+    Beam::new(&outline, beam, steps, &Rules::default())
+}
+
+#[test]
+fn many_sentences_get_what_each_gets_alone_and_one_that_is_refused_spoils_no_other() {
+    let outline = LengthPrediction::Slots { count: 3, most: 4 };
+    let new = || Beam::new(&outline, 1, Steps::ONE, &Rules::default()).unwrap();
+    let answers = |sentence: u32| -> Vec<Vec<Prediction>> {
+        let of_slot = |slot: u32| {
+            (0..TOP_K as u32).map(move |choice| Prediction {
+                token: 50 + (sentence + slot * choice) % 7 + 10 * choice,
+                log_prob: -0.7 * (choice + 1) as f32,
+            })
+        };
+        vec![(0..3).flat_map(of_slot).collect()]
+    };
+    let mut all: Vec<_> = (0..40).map(answers).collect();
+    all[17][0].pop();
+    let mut beams: Vec<Beam> = all.iter().map(|_| new()).collect();
+    let outcomes = apply_all(beams.iter_mut().zip(all.iter().map(Vec::as_slice)).collect());
+    for (index, ((beam, own), outcome)) in beams.into_iter().zip(&all).zip(outcomes).enumerate() {
+        assert_eq!(outcome.is_err(), index == 17);
+        let mut alone = new();
+        assert_eq!(alone.apply(own).is_err(), index == 17);
+        assert_eq!(beam.finish(false), alone.finish(false));
+    }
+}
+
+#[test]
+fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
+    let (rules, steps) = (Rules::default(), Steps::new(2).unwrap());
+    let outline = LengthPrediction::Slots { count: 5, most: 6 };
+    let several = Beam::new(&outline, 3, steps, &rules).unwrap();
+    assert_eq!(several.canvases().iter().map(|c| c.tokens().len()).collect::<Vec<_>>(), [5, 4, 6]);
+    let mut beam = Beam::new(&outline, 1, steps, &rules).unwrap();
+    let of =
+        |pairs: &[(u32, f32)]| -> Vec<Prediction> { pairs.iter().copied().map(Prediction::from).collect() };
+    beam.apply(&[of(&[(50, -0.5), (50, -1.0), (3, -0.25), (51, -2.0), (51, -0.75)])]).unwrap();
+    let [canvas] = beam.canvases() else { panic!("one canvas") };
+    assert_eq!(canvas.tokens(), [50, 4, 3, 4, 51]);
+    assert_eq!(canvas.wanted(), [1, 3]);
+    assert_eq!(beam.rows(&()).map(|row| row.answers()).collect::<Vec<_>>(), [2 * TOP_K]);
+    assert!(beam.apply(&[of(&[(50, -1.5), (4, -1.0)])]).is_err(), "the pass that fills all gives choices");
+    // The mask says nothing, as the blank does.
+    let first = [(50, -1.5), (3, -2.0), (52, -3.0), (4, -9.0)];
+    let second = [(4, -1.0), (51, -2.0), (3, -8.0), (52, -9.0)];
+    beam.apply(&[of(&[first, second].concat())]).unwrap();
+    assert!(beam.finished());
+    let done = beam.finish(false);
+    assert_eq!(done[0].tokens, [50, 51]);
+    assert_eq!(done[0].token_log_probs, [-0.5, -0.75]);
+    assert_eq!(done[0].score, -4.0 / 5.0);
+}
+
+#[test]
+fn short_canvases_leave_and_the_best_score_wins() {
+    let steps = Steps::new(2).unwrap();
+    let mut beam = beam(&[0.0, -1.0, -3.0, -3.0, -0.5], 2, steps).unwrap();
+    let rows: Vec<_> = beam.rows(&()).map(|row| row.wanted.len()).collect();
+    assert_eq!(rows, [4, 1]);
+    beam.apply(&[answer(4, -2.0), answer(1, -1.0)]).unwrap();
+    assert_eq!(beam.live().count(), 1, "one place is done after one pass");
+    assert!(beam.apply(&[answer(2, -1.5), answer(1, -1.0)]).is_err());
+    beam.apply(&[answer(2, -1.5)]).unwrap();
+    assert!(beam.finished());
+    assert_eq!(beam.steps_used(), 2);
+    let lengths: Vec<_> = beam.finish(false).iter().map(|h| (h.tokens.len(), h.score)).collect();
+    assert_eq!(lengths, [(1, -1.0), (4, -1.75)]);
+}
+
+#[test]
+fn a_sentence_without_a_possible_length_is_an_error() {
+    let none = beam(&[0.0, f32::NEG_INFINITY], 3, Steps::ONE);
+    assert!(matches!(none, Err(Error::Model(_))));
+}

@@ -1,0 +1,110 @@
+//! A sentence in the hands of the model thread: encoded, its canvases between two passes.
+
+use std::time::{Duration, Instant};
+
+use super::plan::{Candidate, Priority, Shape};
+use super::shared::Job;
+use super::{Outcome, Timings};
+use crate::decode::{Beam, Canvas, Encoded, Row, Rules};
+
+pub struct ActiveSentence<M> {
+    pub job: Job,
+    priority: Priority,
+    memory: M,
+    beam: Beam,
+    /// For each pass, the canvases after it.
+    trace: Vec<Vec<Vec<u32>>>,
+    timings: Timings,
+    encoded_at: Instant,
+}
+
+impl<M> ActiveSentence<M> {
+    /// The encoder answered for `job`. If no canvas can be made of the answer, the job is told so.
+    pub fn new(
+        job: Job,
+        priority: Priority,
+        encoded: Encoded<M>,
+        rules: &Rules,
+        picked_at: Instant,
+        encoded_at: Instant,
+    ) -> Option<Self> {
+        let Encoded { memory, outline } = encoded;
+        match Beam::new(&outline, job.item.length_beam, job.item.steps, rules) {
+            Ok(beam) => {
+                let queue = picked_at.duration_since(job.submitted);
+                let timings =
+                    Timings { queue, encode: encoded_at.duration_since(picked_at), decode: Duration::ZERO };
+                Some(Self { job, priority, memory, beam, trace: Vec::new(), timings, encoded_at })
+            }
+            Err(error) => {
+                job.answer(Err(error));
+                None
+            }
+        }
+    }
+
+    /// What it would take of the next pass. Canvases that are done no longer count.
+    pub fn candidate(&self) -> Candidate {
+        let target = self.beam.live().map(|canvas| canvas.tokens().len()).max().unwrap_or(0);
+        let shape = Shape { rows: self.beam.live().count(), source: self.job.item.source.len(), target };
+        Candidate { priority: self.priority, shape }
+    }
+
+    /// Whose turn it is, and the work that is left: tokens times passes.
+    pub fn left(&self) -> (Priority, u64) {
+        let passes = self.job.item.steps.get().saturating_sub(self.steps_used());
+        (self.priority, (self.candidate().shape.tokens() as u64).saturating_mul(passes as u64))
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_, M>> {
+        self.beam.rows(&self.memory)
+    }
+
+    /// Target tokens of the next pass, without padding.
+    pub fn target_tokens(&self) -> usize {
+        self.beam.live().map(|canvas| canvas.tokens().len()).sum()
+    }
+
+    /// What takes the answers for [`rows`](Self::rows).
+    pub fn beam(&mut self) -> &mut Beam {
+        &mut self.beam
+    }
+
+    /// One pass is done, and the beam has taken its answers.
+    pub fn passed(&mut self) {
+        if self.job.item.trace {
+            let canvases = self.beam.canvases().iter();
+            self.trace.push(canvases.map(|canvas| canvas.tokens().to_vec()).collect());
+        }
+    }
+
+    pub fn finished(&self) -> bool {
+        self.beam.finished()
+    }
+
+    /// Decoder passes taken so far.
+    pub fn steps_used(&self) -> usize {
+        self.beam.steps_used()
+    }
+
+    /// Answers the caller.
+    pub fn finish(self, now: Instant) {
+        let Self { job, beam, trace, mut timings, encoded_at, .. } = self;
+        timings.decode = now.duration_since(encoded_at);
+        let steps_used = beam.steps_used();
+        let trace = job.item.trace.then(|| trace_of_best(beam.canvases(), trace));
+        let hypotheses = beam.finish(job.item.collapse);
+        job.answer(Ok(Outcome { hypotheses, steps_used, timings, trace }));
+    }
+}
+
+/// The canvases, pass by pass, of the candidate that [`Beam::finish`] puts first. Passes after that
+/// candidate was done repeat nothing: its trace ends with its own last pass.
+fn trace_of_best(canvases: &[Canvas], trace: Vec<Vec<Vec<u32>>>) -> Vec<Vec<u32>> {
+    let score = |index: &usize| canvases[*index].clone().finish(false).score;
+    // Of equal scores the earlier candidate is best, as `max_by` would not have it.
+    let best = (0..canvases.len()).rev().max_by(|a, b| score(a).total_cmp(&score(b)));
+    let Some(best) = best else { return Vec::new() };
+    let passes = canvases[best].steps_used();
+    trace.into_iter().take(passes).filter_map(|mut after| after.get_mut(best).map(std::mem::take)).collect()
+}

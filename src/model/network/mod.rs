@@ -1,0 +1,254 @@
+//! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head,
+//! and a decoder that sees the whole canvas. One matrix serves source embedding, target embedding and
+//! output. The same weights serve an autoregressive model, whose decoder sees only what stands before; an Imputer
+//! is one without a length head.
+//! In what else networks differ is said by their [`Shape`].
+
+mod autoregressive;
+mod input;
+mod layers;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use candle_core::{D, Device, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use self::input::Input;
+use self::layers::{DecoderLayer, EncoderLayer};
+use super::{Backend, DecoderAttention, NormPlace, Shape, Spec, TOP_K};
+use crate::nn::ops::AttentionMask;
+use crate::nn::{Activation, Embedding, LayerNorm, Linear, Mode, ops};
+use crate::text::Specials;
+
+pub use autoregressive::Past;
+
+/// A batch of sentences as the network reads it: ids padded to one length, and the real lengths.
+#[derive(Clone, Debug)]
+pub struct Padded {
+    /// `[rows, len]`, u32
+    pub ids: Tensor,
+    pub lengths: Arc<[usize]>,
+}
+
+impl Padded {
+    /// Pads to the longest row.
+    pub fn new<'a>(
+        rows: impl ExactSizeIterator<Item = &'a [u32]>,
+        pad: u32,
+        device: &Device,
+    ) -> Result<Self> {
+        let rows: Vec<&[u32]> = rows.collect();
+        let lengths: Arc<[usize]> = rows.iter().map(|r| r.len()).collect();
+        let len = lengths.iter().copied().max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(rows.len() * len);
+        for row in &rows {
+            ids.extend_from_slice(row);
+            ids.resize(ids.len() + len - row.len(), pad);
+        }
+        Ok(Self { ids: Tensor::from_vec(ids, (rows.len(), len), device)?, lengths })
+    }
+}
+
+/// What the decoder reads of the source: keys and values of every decoder layer.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// One for each decoder layer: `[rows, source, 2 · d]`
+    pub layers: Vec<Tensor>,
+    pub lengths: Arc<[usize]>,
+}
+
+/// A network with its weights. Cheap to clone: tensors are shared.
+#[derive(Clone, Debug)]
+pub struct Network {
+    shape: Shape,
+    device: Device,
+    embedding: Embedding,
+    encoder_input: Input,
+    decoder_input: Input,
+    encoder: Vec<EncoderLayer>,
+    /// After the last layer, where the layers have their norms in front.
+    encoder_norm: Option<LayerNorm>,
+    /// None of an Imputer.
+    length: Option<Linear>,
+    decoder: Vec<DecoderLayer>,
+    decoder_norm: Option<LayerNorm>,
+    output: Linear,
+}
+
+impl Network {
+    /// Takes every tensor from `vb`, which knows where they lie.
+    pub fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
+        let d = shape.d_model;
+        let embedding = Embedding::load(shape.vocab, d, vb.pp("embedding"))?;
+        let bias = vb.get_with_hints(shape.vocab, "output.bias", Init::Const(0.0))?;
+        let (encoder, decoder) = (vb.pp("encoder"), vb.pp("decoder"));
+        let last_norm = |vb: &VarBuilder| {
+            (shape.norm == NormPlace::Pre).then(|| LayerNorm::load(d, vb.pp("norm"))).transpose()
+        };
+        Ok(Self {
+            shape: shape.clone(),
+            device: vb.device().clone(),
+            encoder_input: Input::load(shape, &encoder)?,
+            decoder_input: Input::load(shape, &decoder)?,
+            encoder: (0..shape.encoder_layers)
+                .map(|i| EncoderLayer::load(shape, &encoder.pp("layers").pp(i)))
+                .collect::<Result<_>>()?,
+            encoder_norm: last_norm(&encoder)?,
+            length: (shape.length_classes > 0)
+                .then(|| Linear::load(d, shape.length_classes, Activation::None, vb.pp("length")))
+                .transpose()?,
+            decoder: (0..shape.decoder_layers)
+                .map(|i| DecoderLayer::load(shape, &decoder.pp("layers").pp(i)))
+                .collect::<Result<_>>()?,
+            decoder_norm: last_norm(&decoder)?,
+            output: Linear::tied(embedding.table().clone(), bias),
+            embedding,
+        })
+    }
+
+    /// Seeded random weights, for benches and tests.
+    pub fn random(shape: &Shape, seed: u64, backend: &Backend) -> crate::Result<Self> {
+        let tensors = Spec::initial(shape, seed, backend.device())?;
+        let vb = VarBuilder::from_tensors(tensors, candle_core::DType::F32, backend.device());
+        Ok(Self::load(shape, &vb)?)
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub fn specials(&self) -> Specials {
+        Specials::default()
+    }
+
+    /// The number of ids, from 0 up, that no prediction may be: all specials, but for an Imputer's blank.
+    pub fn forbidden(&self) -> usize {
+        self.shape.forbidden()
+    }
+
+    /// What the first layer reads of `ids [rows, len]`, which stand from position `start` on.
+    fn embed(&self, ids: &Tensor, start: usize, input: &Input, mode: &Mode) -> Result<Tensor> {
+        let len = ids.dim(1)?;
+        if start + len > self.shape.max_positions {
+            candle_core::bail!(
+                "{} tokens are more than the {} positions",
+                start + len,
+                self.shape.max_positions
+            );
+        }
+        mode.dropout(&input.forward(&self.embedding.forward(ids)?, start, mode)?)
+    }
+
+    /// Encoder states: `[rows, source, d]`.
+    pub fn encode(&self, source: &Padded, mode: &Mode) -> Result<Tensor> {
+        let mut x = self.embed(&source.ids, 0, &self.encoder_input, mode)?;
+        for layer in &self.encoder {
+            x = layer.forward(&x, &source.lengths, mode)?;
+        }
+        normed(&self.encoder_norm, x)
+    }
+
+    /// Scores of the length classes, from the mean state over the real positions:
+    /// `[rows, source, d] -> [rows, classes]`; nothing of a network without a length head.
+    pub fn length_logits(
+        &self,
+        states: &Tensor,
+        lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Option<Tensor>> {
+        let Some(head) = &self.length else { return Ok(None) };
+        let (rows, len, _) = states.dims3()?;
+        let weights: Vec<f32> = lengths
+            .iter()
+            .flat_map(|&real| (0..len).map(move |i| if i < real { 1.0 / real as f32 } else { 0.0 }))
+            .collect();
+        let weights = Tensor::from_vec(weights, (rows, len, 1), &self.device)?;
+        let mean = states.broadcast_mul(&weights)?.sum(D::Minus2)?;
+        head.forward(&mean, mode).map(Some)
+    }
+
+    /// The log-probabilities of each sentence's length classes, on the host; empty without a length head.
+    pub fn length_log_probs(
+        &self,
+        states: &Tensor,
+        lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Vec<Vec<f32>>> {
+        match self.length_logits(states, lengths, mode)? {
+            Some(logits) => ops::log_softmax(&logits),
+            None => Ok(vec![Vec::new(); lengths.len()]),
+        }
+    }
+
+    /// What every decoder pass over these sources reads.
+    pub fn memory(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Memory> {
+        let layers =
+            self.decoder.iter().map(|layer| layer.keys_values(states, mode)).collect::<Result<Vec<_>>>()?;
+        Ok(Memory { layers, lengths: lengths.clone() })
+    }
+
+    /// Last decoder states of each canvas position: `[rows, target, d]`.
+    pub fn decode(&self, canvas: &Padded, memory: &Memory, mode: &Mode) -> Result<Tensor> {
+        let sight = match self.shape.decoder_attention {
+            DecoderAttention::Whole => AttentionMask::Whole,
+            DecoderAttention::WholeThenCausal => AttentionMask::Causal,
+        };
+        self.decode_seeing(sight, canvas, memory, mode)
+    }
+
+    pub(super) fn decode_seeing(
+        &self,
+        sight: AttentionMask,
+        canvas: &Padded,
+        memory: &Memory,
+        mode: &Mode,
+    ) -> Result<Tensor> {
+        let mut x = self.embed(&canvas.ids, 0, &self.decoder_input, mode)?;
+        for (layer, keys_values) in self.decoder.iter().zip(&memory.layers) {
+            x = layer.forward(&x, &canvas.lengths, sight, (keys_values, &memory.lengths), mode)?;
+        }
+        normed(&self.decoder_norm, x)
+    }
+
+    /// The states at chosen places: flat indices `row · target + position` into `states [rows,
+    /// target, d]`; the answer is `[places, d]`.
+    pub fn select(&self, states: &Tensor, places: Vec<u32>) -> Result<Tensor> {
+        ops::select(&states.flatten_to(1)?, places)
+    }
+
+    /// Scores over the vocabulary: `[places, d] -> [places, vocab]`.
+    pub fn logits(&self, chosen: &Tensor, mode: &Mode) -> Result<Tensor> {
+        self.output.forward(chosen, mode)
+    }
+
+    /// The best token and its log-probability at chosen places.
+    pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
+        ops::best_tokens(&self.logits(&self.select(states, places)?, mode)?, self.forbidden())
+    }
+
+    /// The [`TOP_K`] best tokens at chosen places, best first, with their log-probabilities; where the vocabulary has
+    /// fewer, with minus infinity for the rest.
+    pub fn top_tokens(
+        &self,
+        states: &Tensor,
+        places: Vec<u32>,
+        mode: &Mode,
+    ) -> Result<Vec<[(u32, f32); TOP_K]>> {
+        let (logits, first) = (self.logits(&self.select(states, places)?, mode)?, self.forbidden());
+        let top = ops::top_tokens(&logits, first as u32, first + 1, TOP_K)?;
+        let filled = |top: Vec<(u32, f32)>| {
+            std::array::from_fn(|i| top.get(i).copied().unwrap_or((first as u32, f32::NEG_INFINITY)))
+        };
+        Ok(top.into_iter().map(filled).collect())
+    }
+}
+
+fn normed(norm: &Option<LayerNorm>, x: Tensor) -> Result<Tensor> {
+    norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(&x))
+}

@@ -1,0 +1,117 @@
+//! What is changed of a network's logits after it is trained, as its bundle is written.
+//!
+//! How sure a student is: it learns from sharpened distributions, so it is surer than its teacher. Its best
+//! tokens do not mind; but candidates of several lengths are compared by their log-probabilities, and there
+//! a student that is too sure chooses worse.
+//!
+//! How readily an Imputer leaves a slot blank: a token that may stand in either of two slots has half a probability
+//! in each, and the blank wins in both. Such a model says too little, and a penalty on the blank makes it say more.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::model::Tensors;
+use crate::model::{Bundle, Config as ModelConfig, NormPlace, Shape};
+use crate::{Error, Result, files};
+
+const OUTPUT_BIAS: &str = "output.bias";
+
+/// By how much.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    /// All logits are multiplied by this, above 0. 1 for no change.
+    pub scale: f64,
+    /// Then the blank's logit loses this, in nats. 0 for no change.
+    pub blank_penalty: f64,
+}
+
+impl Calibration {
+    pub const NONE: Self = Self { scale: 1.0, blank_penalty: 0.0 };
+
+    /// # Errors
+    /// [`Error::Config`] for numbers out of range, or a blank that the network does not have.
+    fn validate(&self, shape: &Shape) -> Result<()> {
+        let Self { scale, blank_penalty } = *self;
+        if !(scale.is_finite() && scale > 0.0) {
+            return Err(Error::Config(format!("an output scale of {scale}; it must be above 0")));
+        }
+        if !blank_penalty.is_finite() {
+            return Err(Error::Config(format!("a blank penalty of {blank_penalty}; it must be a number")));
+        }
+        if blank_penalty != 0.0 && !shape.has_blanks() {
+            let reason = "a blank penalty is for an Imputer; this model has no blank";
+            return Err(Error::Config(reason.into()));
+        }
+        Ok(())
+    }
+
+    /// The weights of a network whose logits are those of `weights`, changed so: the weights of the last norm and
+    /// the output's bias are; all else stays.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for numbers out of range, or a blank that the network does not have.
+    pub fn of(&self, weights: &Tensors, model: &ModelConfig) -> Result<Tensors> {
+        self.validate(&model.shape)?;
+        let mut weights = scaled(weights, &model.shape, self.scale)?;
+        if self.blank_penalty != 0.0
+            && let Some(bias) = weights.get_mut(OUTPUT_BIAS)
+        {
+            let mut penalty = vec![0f32; model.shape.vocab];
+            penalty[model.specials.blank() as usize] = self.blank_penalty as f32;
+            let penalty = Tensor::new(penalty, &Device::Cpu)?.to_device(bias.device())?;
+            *bias = (&*bias - penalty)?;
+        }
+        Ok(weights)
+    }
+}
+
+/// Writes a bundle's model, so changed, as another bundle: its scores are forgotten, shortlist, language model and card are
+/// kept, and the card says what was done.
+///
+/// # Errors
+/// What [`Calibration::of`] and [`Bundle::save`] refuse; an output folder that is the bundle's own.
+pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Result<()> {
+    let same = output.canonicalize().is_ok_and(|path| bundle.dir.canonicalize().is_ok_and(|dir| dir == path));
+    if same {
+        let reason = format!("{} is the bundle itself; choose another folder", output.display());
+        return Err(Error::Config(reason));
+    }
+    let config = ModelConfig { scores: Vec::new(), ..bundle.config.clone() };
+    let tensors = bundle.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    let read = |name: &str| {
+        let path = bundle.dir.join(name);
+        std::fs::read(&path).map_err(Error::io(&path))
+    };
+    let card = match bundle.dir.join(Bundle::CARD).exists() {
+        true => String::from_utf8_lossy(&read(Bundle::CARD)?).into_owned(),
+        false => String::new(),
+    };
+    let beside = [(Bundle::SHORTLIST, bundle.shortlist.is_some()), (Bundle::LM, bundle.lm.is_some())];
+    let there = beside.into_iter().filter(|&(_, there)| there);
+    let kept = there.map(|(name, _)| Ok((name, read(name)?))).collect::<Result<Vec<_>>>()?;
+    let Calibration { scale, blank_penalty } = calibration;
+    let card = format!("{card}\n## Calibrated\n\nOutput scale {scale}, blank penalty {blank_penalty}.\n");
+    Bundle::save(output, &config, &bundle.tokenizer, &calibration.of(&tensors, &config)?, &card)?;
+    kept.into_iter().try_for_each(|(name, bytes)| files::write(&output.join(name), &bytes))
+}
+
+/// The weights of a network whose logits are `scale` times those of `weights`: what gives the last states,
+/// the last norm, and the output's bias are scaled; all else stays. No best token changes.
+fn scaled(weights: &Tensors, shape: &Shape, scale: f64) -> Result<Tensors> {
+    let norm = match shape.norm {
+        NormPlace::Pre => "decoder.norm".to_string(),
+        NormPlace::Post => {
+            format!("decoder.layers.{}.feed_forward_norm", shape.decoder_layers.saturating_sub(1))
+        }
+    };
+    let logits = [format!("{norm}.weight"), format!("{norm}.bias"), OUTPUT_BIAS.to_string()];
+    let scale = |(name, tensor): (&String, &Tensor)| {
+        let tensor = if logits.contains(name) { (tensor * scale)? } else { tensor.clone() };
+        Ok((name.clone(), tensor))
+    };
+    weights.iter().map(scale).collect()
+}
+
+#[cfg(test)]
+mod tests;

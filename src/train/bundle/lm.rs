@@ -1,0 +1,180 @@
+//! How likely a token is behind others, learnt from text of the target language: trigrams with modified Kneser-Ney
+//! smoothing, interpolated (Chen and Goodman 1998). From it a bundle gets its [`LanguageModel`].
+//!
+//! What is counted of a shorter n-gram is not how often it stands in the text but behind how many different tokens;
+//! of one at the beginning of a sentence, how often. The same text gives the same file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use crate::model::{Bundle, Fusion, Gram, LanguageModel};
+use crate::text::Specials;
+use crate::train::config::LengthLimit;
+use crate::train::config::OnBadLine;
+use crate::train::data::corpus::Corpus;
+use crate::{Error, Result, files};
+
+/// How a language model is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub fusion: Fusion,
+    /// Trigrams that the text has no more often than this are left out; 0 leaves out none.
+    pub prune: u32,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    pub sentences: usize,
+    pub skipped: usize,
+    pub bigrams: usize,
+    pub trigrams: usize,
+    pub bytes: usize,
+}
+
+/// Learns a bundle's language model from files of its target language, plain or gzip, a sentence a line, and writes it
+/// into the bundle. Lines that are empty, not UTF-8 or too long for the model are skipped.
+///
+/// # Errors
+/// A file that cannot be read, no sentence at all, a bundle that is no Imputer's: nobody would read it.
+pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> Result<Made> {
+    let shape = &bundle.config.shape;
+    if !shape.has_blanks() {
+        let kind = bundle.config.architecture.name();
+        let reason =
+            format!("is of architecture {kind}; a language model helps to read the slots of an imputer");
+        return Err(Error::bundle(&bundle.dir, reason));
+    }
+    let encode = |text: &str| bundle.tokenizer.encode(text);
+    let mut corpus = Corpus::default();
+    for text in texts {
+        corpus.extend(Corpus::read_text(
+            text,
+            LengthLimit::tokens(shape.max_positions),
+            OnBadLine::Skip,
+            encode,
+        )?);
+    }
+    let (sentences, skipped) = (corpus.pairs.len(), corpus.skipped.total());
+    if sentences == 0 {
+        let reason = format!("no line can be used ({skipped} skipped)");
+        return Err(Error::Data { path: texts.first().cloned().unwrap_or_default(), line: 1, reason });
+    }
+    let sentences_of = corpus.pairs.iter().map(|pair| pair.source.as_slice());
+    let lm = learn(sentences_of, shape.vocab, options)?;
+    let checksums = texts.iter().map(|text| files::checksum(text)).collect::<Result<Vec<_>>>()?;
+    let metadata = BTreeMap::from([
+        ("prune".to_owned(), options.prune.to_string()),
+        ("text_checksums".to_owned(), checksums.join(" ")),
+    ]);
+    let bytes = lm.to_bytes(&metadata)?;
+    files::write(&bundle.dir.join(Bundle::LM), &bytes)?;
+    let [bigrams, trigrams] = lm.sizes();
+    Ok(Made { sentences, skipped, bigrams, trigrams, bytes: bytes.len() })
+}
+
+/// From sentences `bos x1..xn eos`, n ≥ 1, of a vocabulary of `vocab` tokens.
+fn learn<'a>(
+    sentences: impl Iterator<Item = &'a [u32]> + Clone,
+    vocab: usize,
+    options: Options,
+) -> Result<LanguageModel> {
+    let Specials { bos, eos, .. } = Specials::default();
+    let windows = |sentence: &'a [u32]| sentence.windows(3).map(|w| [w[0], w[1], w[2]]);
+    let trigrams = counted(sentences.clone().flat_map(windows).collect());
+    let first = sentences.filter_map(|sentence| Some([bos, *sentence.get(1)?]));
+    let bigrams = counted(first.chain(trigrams.iter().map(|&([_, v, w], _)| [v, w])).collect());
+    let unigrams = counted(bigrams.iter().map(|&([_, w], _)| [w]).collect());
+
+    // What may come: a word, or the end.
+    let may_come: Vec<u32> =
+        (0..vocab as u32).filter(|&t| t == eos || t >= Specials::NAMES.len() as u32).collect();
+    let by_word = smoothed(&unigrams, 0, |_| 1.0 / may_come.len() as f64);
+    let rest = by_word.backoff(&[]) / may_come.len() as f64;
+    let mut of_word = vec![0.0; vocab];
+    may_come.iter().for_each(|&token| of_word[token as usize] = rest);
+    by_word.probs.iter().for_each(|&([token], prob)| of_word[token as usize] = prob);
+
+    let by_two = smoothed(&bigrams, 0, |[_, w]| of_word[w as usize]);
+    let of_two: HashMap<[u32; 2], f64> = by_two.probs.iter().copied().collect();
+    // Behind what stands behind something, it stands alone, too.
+    let by_three =
+        smoothed(&trigrams, options.prune, |[_, v, w]| of_two.get(&[v, w]).copied().unwrap_or(0.0));
+
+    let word = |(token, &prob): (usize, &f64)| {
+        let tokens = [token as u32];
+        Gram { tokens, prob, backoff: by_two.backoff(&tokens) }
+    };
+    let two = |&(tokens, prob): &([u32; 2], f64)| Gram { tokens, prob, backoff: by_three.backoff(&tokens) };
+    let three = |&(tokens, prob): &([u32; 3], f64)| Gram { tokens, prob, backoff: 1.0 };
+    LanguageModel::new(
+        options.fusion,
+        &of_word.iter().enumerate().map(word).collect::<Vec<_>>(),
+        &by_two.probs.iter().map(two).collect::<Vec<_>>(),
+        &by_three.probs.iter().map(three).collect::<Vec<_>>(),
+    )
+}
+
+/// n-grams with how often each is there, ascending.
+fn counted<const N: usize>(mut grams: Vec<[u32; N]>) -> Vec<([u32; N], u32)> {
+    grams.sort_unstable();
+    grams.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u32)).collect()
+}
+
+/// n-grams of one length, ascending, with the probability of the last token behind those before it.
+struct Smoothed<const N: usize> {
+    probs: Vec<([u32; N], f64)>,
+    backoffs: HashMap<Vec<u32>, f64>,
+}
+
+impl<const N: usize> Smoothed<N> {
+    /// What is left for tokens that were not seen behind these: all, where none was.
+    fn backoff(&self, before: &[u32]) -> f64 {
+        self.backoffs.get(before).copied().unwrap_or(1.0)
+    }
+}
+
+/// From counts, ascending by their tokens: of each something is taken off, and all that is shared out as `shorter` says,
+/// the probability of the last token behind one fewer. n-grams counted no more than `prune` times give all they have.
+fn smoothed<const N: usize>(
+    counts: &[([u32; N], u32)],
+    prune: u32,
+    shorter: impl Fn([u32; N]) -> f64,
+) -> Smoothed<N> {
+    let discounts = Discounts::of(counts.iter().map(|&(_, count)| count));
+    let (mut probs, mut backoffs) = (Vec::new(), HashMap::new());
+    let before = |(tokens, _): &([u32; N], u32)| tokens[..N - 1].to_vec();
+    for group in counts.chunk_by(|a, b| a.0[..N - 1] == b.0[..N - 1]) {
+        let total: f64 = group.iter().map(|&(_, count)| f64::from(count)).sum();
+        let own = |count: u32| (f64::from(count) - discounts.of_count(count)) / total;
+        let kept = || group.iter().filter(|&&(_, count)| count > prune);
+        let backoff = (1.0 - kept().map(|&(_, count)| own(count)).sum::<f64>()).max(0.0);
+        backoffs.insert(before(&group[0]), backoff);
+        probs.extend(kept().map(|&(tokens, count)| (tokens, own(count) + backoff * shorter(tokens))));
+    }
+    Smoothed { probs, backoffs }
+}
+
+/// What is taken off a count of 1, of 2, and of 3 or more.
+struct Discounts([f64; 3]);
+
+impl Discounts {
+    /// Chen and Goodman's estimates from how many counts are 1, 2, 3 and 4; in a text too small for them, as in KenLM, a
+    /// half each time.
+    fn of(counts: impl Iterator<Item = u32>) -> Self {
+        let mut there = [0.0f64; 4];
+        counts.filter_map(|count| there.get_mut((count as usize).checked_sub(1)?).map(|n| *n += 1.0)).count();
+        let y = there[0] / (there[0] + 2.0 * there[1]);
+        let discount = |k: usize| k as f64 - (k + 1) as f64 * y * there[k] / there[k - 1];
+        let discounts = [discount(1), discount(2), discount(3)];
+        let usable = discounts.iter().enumerate().all(|(i, d)| *d > 0.0 && *d < (i + 1) as f64);
+        Self(if usable { discounts } else { [0.5, 1.0, 1.5] })
+    }
+
+    fn of_count(&self, count: u32) -> f64 {
+        self.0[(count as usize).clamp(1, 3) - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Which sentences go together: batches of a bounded number of padded tokens, of similar lengths.
+//!
+//! The plan of an epoch is a pure function of (lengths, budget, generator, epoch): shuffle, sort by
+//! length with a little noise, cut into batches that keep the budget, shuffle the batches. So the
+//! place in the data is two numbers, [`Position`], and that is all a resumed run has to know.
+//! Works on lengths only and knows neither tokens nor tensors.
+
+use serde::{Deserialize, Serialize};
+
+use crate::train::rng::Rng;
+use crate::{Error, Result};
+
+/// Lengths of one pair in tokens, `bos` and `eos` counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    pub source: usize,
+    pub target: usize,
+}
+
+impl Lengths {
+    fn longest(self) -> usize {
+        self.source.max(self.target)
+    }
+
+    /// Both sides as long as the longer of the two.
+    fn cover(self, other: Self) -> Self {
+        Self { source: self.source.max(other.source), target: self.target.max(other.target) }
+    }
+}
+
+/// The next batch to train on: the `index`th of epoch `epoch`, both from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    pub epoch: u64,
+    pub index: usize,
+}
+
+/// The batches of one epoch, in the order of training.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Indices of pairs; each pair stands in exactly one batch.
+    pub batches: Vec<Vec<usize>>,
+    /// Source and target tokens that are words.
+    pub real_tokens: usize,
+    /// Source and target tokens after each side is padded to the longest of its batch.
+    pub padded_tokens: usize,
+}
+
+impl Plan {
+    /// Plans epoch `epoch`: in each batch, rows × max(longest source, longest target) ≤ `max_tokens`.
+    /// `rng` is the run's root generator; only its seed matters.
+    ///
+    /// Errors: nothing to train on; a pair that is longer than a whole batch.
+    pub fn new(lengths: &[Lengths], max_tokens: usize, rng: &Rng, epoch: u64) -> Result<Self> {
+        if lengths.is_empty() {
+            return Err(Error::Config("no sentence pairs to make batches of".into()));
+        }
+        if let Some((pair, l)) = lengths.iter().enumerate().find(|(_, l)| l.longest() > max_tokens) {
+            let size = l.longest();
+            return Err(Error::Config(format!(
+                "pair {pair} (from 0) has {size} tokens, more than a whole batch ({max_tokens})"
+            )));
+        }
+        let mut rng = rng.fork("batches", epoch);
+        let mut batches = cut(lengths, &sorted_with_noise(lengths, &mut rng), max_tokens);
+        rng.shuffle(&mut batches);
+        let real_tokens = lengths.iter().map(|l| l.source + l.target).sum();
+        let padded_tokens = batches.iter().map(|batch| padded(lengths, batch)).sum();
+        Ok(Self { batches, real_tokens, padded_tokens })
+    }
+
+    /// Share of the computed tokens that are padding, 0..1.
+    pub fn padding_share(&self) -> f64 {
+        1.0 - self.real_tokens as f64 / self.padded_tokens.max(1) as f64
+    }
+}
+
+/// All pairs, by length: first the longer side, which the budget looks at and which counts as one
+/// longer for a quarter of the pairs, then each side. Noise and shuffle give every epoch other neighbours.
+fn sorted_with_noise(lengths: &[Lengths], rng: &mut Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    rng.shuffle(&mut order);
+    let mut keyed: Vec<((usize, usize, usize), usize)> = order
+        .into_iter()
+        .map(|pair| {
+            let l = lengths[pair];
+            let bucket = l.longest() + usize::from(rng.below(4) == 0);
+            ((bucket, l.source, l.target), pair)
+        })
+        .collect();
+    keyed.sort_by_key(|&(key, _)| key); // stable: equal lengths stay shuffled
+    keyed.into_iter().map(|(_, pair)| pair).collect()
+}
+
+fn cut(lengths: &[Lengths], order: &[usize], max_tokens: usize) -> Vec<Vec<usize>> {
+    let mut batches = Vec::new();
+    let mut batch: Vec<usize> = Vec::new();
+    let mut longest = 0;
+    for &pair in order {
+        let with = longest.max(lengths[pair].longest());
+        if (batch.len() + 1) * with > max_tokens {
+            batches.push(std::mem::take(&mut batch));
+            longest = lengths[pair].longest();
+        } else {
+            longest = with;
+        }
+        batch.push(pair);
+    }
+    batches.push(batch);
+    batches
+}
+
+fn padded(lengths: &[Lengths], batch: &[usize]) -> usize {
+    let none = Lengths { source: 0, target: 0 };
+    let longest = batch.iter().fold(none, |longest, &pair| longest.cover(lengths[pair]));
+    batch.len() * (longest.source + longest.target)
+}
+
+/// Batches without end: goes through epoch after epoch, from any position.
+pub struct Batches {
+    lengths: Vec<Lengths>,
+    max_tokens: usize,
+    rng: Rng,
+    plan: Plan,
+    position: Position,
+}
+
+impl Batches {
+    /// Starts at `position`, as if all batches before it had been taken.
+    ///
+    /// Errors: as [`Plan::new`]; an index past the end of its epoch (data or budget have changed).
+    pub fn new(lengths: Vec<Lengths>, max_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
+        let plan = Plan::new(&lengths, max_tokens, rng, position.epoch)?;
+        if position.index > plan.batches.len() {
+            return Err(Error::Config(format!(
+                "the run stopped at batch {} of an epoch, but an epoch has {} batches: data or batch_tokens have changed",
+                position.index,
+                plan.batches.len()
+            )));
+        }
+        Ok(Self { lengths, max_tokens, rng: rng.clone(), plan, position })
+    }
+
+    /// The next batch: indices of pairs.
+    pub fn next_batch(&mut self) -> Result<&[usize]> {
+        if self.position.index == self.plan.batches.len() {
+            let epoch = self.position.epoch + 1;
+            self.plan = Plan::new(&self.lengths, self.max_tokens, &self.rng, epoch)?;
+            self.position = Position { epoch, index: 0 };
+        }
+        let batch = &self.plan.batches[self.position.index];
+        self.position.index += 1;
+        Ok(batch)
+    }
+
+    /// Where the next batch stands; goes into the checkpoint.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The plan of the present epoch.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! `train interpolate`: of several translations of a training sentence the one that is most like what a person wrote
+//! (sequence-level interpolation, Kim and Rush 2016). Such text is as regular as that of sequence-level distillation,
+//! for a model wrote it, and nearer to the data.
+//!
+//! Whose translations they are does not matter: a model at several steps (`tutti translate`), several models, the
+//! candidates of a beam.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::eval::ChrfStats;
+use crate::train::data::corpus::{read_lines, require_equal_counts};
+use crate::{Error, Result, files};
+
+/// Texts of as many lines each, plain or gzip.
+#[derive(Clone, Debug)]
+pub struct Interpolate {
+    pub source: PathBuf,
+    /// What people made of it.
+    pub reference: PathBuf,
+    /// Translations, each of the whole source.
+    pub candidates: Vec<PathBuf>,
+    /// Where no candidate is as much like the references as this, mean chrF in percent, one of them is taken; 0 for never.
+    pub min_chrf: f64,
+    /// The folder that gets the pairs.
+    pub output: PathBuf,
+}
+
+/// What was chosen: `manifest.json` beside the pairs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Chosen {
+    pub source: Text,
+    pub reference: Text,
+    pub candidates: Vec<Candidate>,
+    pub min_chrf: f64,
+    /// Pairs written.
+    pub kept: usize,
+    /// Of these the ones with a reference in place of a candidate.
+    pub references_kept: usize,
+    /// Lines of which the source or the reference is empty, or all candidates, where no reference may take their place.
+    pub dropped: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Text {
+    pub path: PathBuf,
+    /// SHA-256.
+    pub checksum: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    #[serde(flatten)]
+    pub text: Text,
+    /// Lines that have its translation.
+    pub chosen: usize,
+}
+
+/// Within the folder: the sources, and what was chosen for each.
+pub const SOURCE: &str = "train.source";
+pub const TARGET: &str = "train.target";
+const MANIFEST: &str = "manifest.json";
+
+/// Chooses for each source the candidate of the highest sentence chrF; of equal ones the first named. A source that stands
+/// in several lines gets one translation in all of them, that of the highest mean over their references, so that the
+/// text does not tell a model two things of one sentence. The folder is written whole or not at all.
+///
+/// # Errors
+/// [`Error::Config`] without candidates, for a `min_chrf` that is none, where nothing is kept and for a folder that holds
+/// something else; [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
+pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
+    let Interpolate { source, reference, candidates, min_chrf, output } = options;
+    if !(0.0..=100.0).contains(min_chrf) {
+        return Err(Error::Config(format!("min_chrf = {min_chrf}; it must be a chrF, 0 to 100")));
+    }
+    if candidates.is_empty() {
+        return Err(Error::Config(
+            "no candidate is named; give at least one translation of the source".into(),
+        ));
+    }
+    require_own(output)?;
+    let sources = read_lines(source)?;
+    let read = |path: &PathBuf| {
+        let lines = read_lines(path)?;
+        require_equal_counts((source, sources.len()), (path, lines.len()))?;
+        Ok(lines)
+    };
+    let people = candidates.len();
+    let translations = candidates.iter().chain([reference]).map(read).collect::<Result<Vec<_>>>()?;
+    let chosen = choose(&sources, &translations, *min_chrf);
+
+    let mut texts = [String::new(), String::new()];
+    let mut counts = vec![0; translations.len()];
+    for (source, choice) in sources.iter().zip(chosen) {
+        let Some((whose, line)) = choice else { continue };
+        for (text, line) in texts.iter_mut().zip([source.trim(), translations[whose][line].trim()]) {
+            text.extend([line, "\n"]);
+        }
+        counts[whose] += 1;
+    }
+    let kept = counts.iter().sum();
+    let references_kept = counts[people];
+    if kept == 0 {
+        let reason = format!("no line of {} has a source, a reference and a candidate", source.display());
+        return Err(Error::Config(reason));
+    }
+    let text = |path: &Path| -> Result<Text> {
+        Ok(Text { path: path.to_path_buf(), checksum: files::checksum(path)? })
+    };
+    let candidates = candidates
+        .iter()
+        .zip(counts)
+        .map(|(path, chosen)| -> Result<Candidate> { Ok(Candidate { text: text(path)?, chosen }) });
+    let manifest = Chosen {
+        source: text(source)?,
+        reference: text(reference)?,
+        candidates: candidates.collect::<Result<_>>()?,
+        min_chrf: *min_chrf,
+        kept,
+        references_kept,
+        dropped: sources.len() - kept,
+    };
+    let json = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::Config(e.to_string()))?;
+    files::replace_folder(output, |folder| {
+        files::write(&folder.join(SOURCE), texts[0].as_bytes())?;
+        files::write(&folder.join(TARGET), texts[1].as_bytes())?;
+        files::write(&folder.join(MANIFEST), &json)
+    })?;
+    Ok(manifest)
+}
+
+/// For each line which of the translations, of which the last is what people wrote, and which of its lines.
+fn choose(sources: &[String], translations: &[Vec<String>], min_chrf: f64) -> Vec<Option<(usize, usize)>> {
+    let people = translations.len() - 1;
+    let references = &translations[people];
+    let mut lines_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (line, (source, reference)) in sources.iter().zip(references).enumerate() {
+        if !source.trim().is_empty() && !reference.trim().is_empty() {
+            lines_of.entry(source.trim()).or_default().push(line);
+        }
+    }
+    let likeness = |text: &str, lines: &[usize]| -> f64 {
+        let of_line = |&line: &usize| ChrfStats::of(text, references[line].trim()).score();
+        lines.iter().map(of_line).sum::<f64>() / lines.len() as f64
+    };
+    // The first of those that are most alike; a text is scored once.
+    let nearest = |whose: Range<usize>, lines: &[usize]| {
+        let said = whose.flat_map(|i| lines.iter().map(move |&line| (i, line)));
+        let mut seen = HashSet::new();
+        let texts = said.map(|(i, line)| ((i, line), translations[i][line].trim()));
+        let fresh = texts.filter(|&(_, text)| !text.is_empty() && seen.insert(text));
+        let scored = fresh.map(|(place, text)| (place, likeness(text, lines)));
+        scored.reduce(|best, other| if other.1 > best.1 { other } else { best })
+    };
+    let of_source: Vec<Vec<usize>> = lines_of.into_values().collect();
+    let choice = |lines: &Vec<usize>| {
+        let candidate = nearest(0..people, lines).filter(|&(_, likeness)| likeness >= min_chrf);
+        let reference = || nearest(people..people + 1, lines).filter(|_| min_chrf > 0.0);
+        candidate.or_else(reference).map(|(place, _)| place)
+    };
+    let choices: Vec<_> = of_source.par_iter().map(choice).collect();
+    let mut chosen = vec![None; sources.len()];
+    for (lines, choice) in of_source.iter().zip(choices) {
+        for &line in lines {
+            chosen[line] = choice;
+        }
+    }
+    chosen
+}
+
+/// Errors: a folder with anything else in it than what this command writes there; it would be lost.
+fn require_own(output: &Path) -> Result<()> {
+    if !output.exists() {
+        return Ok(());
+    }
+    let mut own = true;
+    for entry in std::fs::read_dir(output).map_err(Error::io(output))? {
+        let name = entry.map_err(Error::io(output))?.file_name();
+        own &= [SOURCE, TARGET, MANIFEST].iter().any(|file| name == *file);
+    }
+    // The folder of another command has a manifest, too.
+    if own && (output.join(TARGET).is_file() || !output.join(MANIFEST).exists()) {
+        return Ok(());
+    }
+    let reason =
+        format!("{} has something in it that this command has not written; choose another", output.display());
+    Err(Error::Config(reason))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! fairseq's vocabulary as a tokenizer: `dict.txt` names the tokens, the file of codes (subword-nmt 0.2 or
+//! fastBPE) says how words are put together.
+//!
+//! In `dict.txt` a piece that ends its word stands as it is and another has `@@` behind it; in the codes,
+//! and in our tokenizer, the one that ends a word has `</w>` behind it. Pieces that only stand on the way to
+//! others, and are no tokens, are unknown where they remain.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use crate::text::{END_OF_WORD, Specials, Tokenizer};
+use crate::{Error, Result};
+
+/// What marks a piece that does not end its word.
+const CONTINUED: &str = "@@";
+
+/// `<s> <pad> </s> <unk>`: what fairseq puts before the tokens of a dict.
+pub const FAIRSEQ_SPECIALS: usize = 4;
+
+/// The rows of fairseq's embedding that ours are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A token of fairseq's.
+    Token(usize),
+    /// No token, but may stand in a source: has the row of the unknown.
+    Unknown,
+    /// Fills the vocabulary up to a multiple of 16.
+    Unused,
+}
+
+pub struct Vocabulary {
+    pub tokenizer: Tokenizer,
+    /// Of each id.
+    pub rows: Vec<Row>,
+    /// Rows that fairseq's embedding has.
+    pub fairseq_size: usize,
+}
+
+impl Vocabulary {
+    /// # Errors
+    /// [`Error::Data`] for a line that cannot be understood, by file and line.
+    pub fn read(dict: &Path, codes: &Path) -> Result<Self> {
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::io(path));
+        let tokens = tokens(&read(dict)?, dict)?;
+        let merges = merges(&read(codes)?, codes)?;
+
+        // pad, bos, eos, unk, mask; fairseq's mask is its unknown.
+        let mut rows: Vec<Row> = [1, 0, 2, 3, 3].map(Row::Token).into();
+        let mut pieces: Vec<String> = Specials::NAMES.map(str::to_owned).into();
+        let mut known: HashMap<String, usize> = pieces.iter().cloned().zip(0..).collect();
+        for (index, token) in tokens.iter().enumerate() {
+            let piece = piece(token);
+            if known.insert(piece.clone(), index).is_some() {
+                let reason = format!("{token:?} is there twice, or has the name of a special token");
+                return Err(Error::Data { path: dict.to_path_buf(), line: index + 1, reason });
+            }
+            rows.push(Row::Token(FAIRSEQ_SPECIALS + index));
+            pieces.push(piece);
+        }
+        let mut seen: HashSet<String> = known.into_keys().collect();
+        for (left, right) in &merges {
+            for piece in [left.clone(), right.clone(), format!("{left}{right}")] {
+                if seen.insert(piece.clone()) {
+                    rows.push(Row::Unknown);
+                    pieces.push(piece);
+                }
+            }
+        }
+        while !pieces.len().is_multiple_of(Tokenizer::VOCABULARY_MULTIPLE) {
+            // Not a word that splitting at spaces could give.
+            pieces.push(format!("<unused {}>", pieces.len()));
+            rows.push(Row::Unused);
+        }
+        let fairseq_size = FAIRSEQ_SPECIALS + tokens.len();
+        Ok(Self { tokenizer: Tokenizer::of_pieces(&pieces, merges)?, rows, fairseq_size })
+    }
+}
+
+/// As the codes spell a token of the dict.
+fn piece(token: &str) -> String {
+    match token.strip_suffix(CONTINUED).filter(|start| !start.is_empty()) {
+        Some(start) => start.to_owned(),
+        None => format!("{token}{END_OF_WORD}"),
+    }
+}
+
+/// `token count` a line, in the order of the ids.
+fn tokens(text: &str, path: &Path) -> Result<Vec<String>> {
+    let token = |(index, line): (usize, &str)| {
+        let line = line.strip_suffix("#fairseq:overwrite").map_or(line, str::trim_end);
+        match line.rsplit_once(' ') {
+            Some((token, count)) if !token.is_empty() && count.parse::<u64>().is_ok() => Ok(token.to_owned()),
+            _ => {
+                let reason = format!("{line:?} is not a token and its count");
+                Err(Error::Data { path: path.to_path_buf(), line: index + 1, reason })
+            }
+        }
+    };
+    text.lines().enumerate().map(token).collect()
+}
+
+/// Pairs in the order in which they are merged, each once.
+fn merges(text: &str, path: &Path) -> Result<Vec<(String, String)>> {
+    let mut merges = Vec::new();
+    let mut seen = HashSet::new();
+    for (index, line) in text.lines().enumerate() {
+        let wrong = |reason: String| Error::Data { path: path.to_path_buf(), line: index + 1, reason };
+        if let Some(version) = line.strip_prefix("#version:") {
+            if version.trim() != "0.2" {
+                return Err(wrong(format!("codes of version {}; 0.2 is known", version.trim())));
+            }
+            continue;
+        }
+        let parts: Vec<&str> = line.split(' ').collect();
+        match parts.as_slice() {
+            [left, right] if index > 0 => {
+                if seen.insert((left.to_string(), right.to_string())) {
+                    merges.push((left.to_string(), right.to_string()));
+                }
+            }
+            [left, right, count] if count.parse::<u64>().is_ok() => {
+                if seen.insert((left.to_string(), right.to_string())) {
+                    merges.push((left.to_string(), right.to_string()));
+                }
+            }
+            _ => {
+                let reason = format!(
+                    "{line:?} is no merge: expected subword-nmt's codes with their line #version: 0.2, or fastBPE's"
+                );
+                return Err(wrong(reason));
+            }
+        }
+    }
+    Ok(merges)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Models that other programs trained.
+
+pub mod fairseq;
+pub mod marian;

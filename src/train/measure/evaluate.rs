@@ -1,0 +1,102 @@
+//! Quality of a network on parallel text, for each number of decoding steps or each width of a beam:
+//! `train evaluate`, and the validation inside a run.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::decode::{DecodeOptions, Decoding, Hypothesis, Search, Steps, Translator, search, translate};
+use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
+use crate::model::Network;
+use crate::text::Tokenizer;
+use crate::train::data::test_set::TestSet;
+
+/// What was measured at one number of steps, or one width of the beam.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    #[serde(flatten)]
+    pub decoding: Decoding,
+    /// Cased, detokenised sacreBLEU of what every user gets: equal neighbours joined, unless they are meant.
+    pub bleu: f64,
+    /// BLEU where equal neighbours are left standing in the output.
+    pub bleu_uncollapsed: f64,
+    pub chrf: f64,
+    /// Share of output tokens that equal the one before, before any are joined.
+    pub repetition_rate: f64,
+    pub sentences_per_second: f64,
+}
+
+/// Translations of a whole test set at one number of steps.
+pub struct Translated {
+    pub measured: Measured,
+    pub texts: Vec<String>,
+}
+
+/// Translates the set and scores it. Batches are bounded by `max_batch_tokens` padded tokens.
+pub fn evaluate<T: Translator>(
+    translator: &T,
+    tokenizer: &Tokenizer,
+    set: &TestSet,
+    steps: Steps,
+    length_beam: usize,
+    max_batch_tokens: usize,
+) -> Result<Translated> {
+    // Equal neighbours are left standing, so that one decoding serves both scores.
+    let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: false };
+    let begin = Instant::now();
+    let hypotheses = translate(translator, &set.ids, &options)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default()).collect();
+    let joins = !translator.limits().has_blanks;
+    measure(Decoding::Steps(steps), best, joins, seconds, tokenizer, set)
+}
+
+/// Translates the set from left to right and scores it. What a beam search says twice it means twice: its
+/// equal neighbours are not joined.
+pub fn evaluate_search(
+    network: &Network,
+    tokenizer: &Tokenizer,
+    set: &TestSet,
+    options: &Search,
+) -> Result<Translated> {
+    let begin = Instant::now();
+    let found = search(network, &set.ids, options)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let best = found.into_iter().map(|found| found.hypothesis).collect();
+    measure(Decoding::Beam(options.beam.max(1)), best, false, seconds, tokenizer, set)
+}
+
+/// Scores one translation of each sentence of the set; `joins` where equal neighbours are a mistake.
+fn measure(
+    decoding: Decoding,
+    hypotheses: Vec<Hypothesis>,
+    joins: bool,
+    seconds: f64,
+    tokenizer: &Tokenizer,
+    set: &TestSet,
+) -> Result<Translated> {
+    let mut repetition = Repetition::default();
+    let (mut plain, mut joined) = (Vec::new(), Vec::new());
+    for hypothesis in hypotheses {
+        repetition = repetition + Repetition::of(&hypothesis.tokens);
+        plain.push(tokenizer.decode(&hypothesis.tokens)?);
+        let hypothesis = if joins { hypothesis.collapsed() } else { hypothesis };
+        joined.push(tokenizer.decode(&hypothesis.tokens)?);
+    }
+    let score = |texts: &[String]| {
+        corpus_bleu(texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))).score
+    };
+    let bleu_uncollapsed = score(&plain);
+    let texts = joined;
+    let pairs = texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str));
+    let measured = Measured {
+        decoding,
+        bleu: score(&texts),
+        bleu_uncollapsed,
+        chrf: corpus_chrf(pairs),
+        repetition_rate: repetition.rate(),
+        sentences_per_second: set.len() as f64 / seconds.max(1e-9),
+    };
+    Ok(Translated { measured, texts })
+}

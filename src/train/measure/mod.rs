@@ -1,0 +1,4 @@
+//! How good a network is.
+
+pub mod evaluate;
+pub mod report;

@@ -1,0 +1,236 @@
+//! The numbers of one model decoded in one way.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Model, Plan, Way};
+use crate::eval::{BleuStats, ChrfStats, Interval, Repetition, Resamples, compare};
+use crate::train::data::corpus::{read_lines, require_equal_counts};
+use crate::{Error, Result};
+
+/// Timed for nothing before the clock counts.
+const WARM_UP: usize = 5;
+
+/// Sentences of one length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    /// Words of the source, by white space: the shortest, and the longest where there is a limit.
+    pub from: usize,
+    pub to: Option<usize>,
+    pub sentences: usize,
+}
+
+impl Bucket {
+    fn holds(&self, words: usize) -> bool {
+        words >= self.from && self.to.is_none_or(|to| words <= to)
+    }
+}
+
+/// The test set.
+pub struct Texts {
+    sources: Vec<String>,
+    references: Vec<String>,
+    buckets: Vec<Bucket>,
+}
+
+impl Texts {
+    pub fn read(plan: &Plan) -> Result<Self> {
+        let (mut sources, mut references) = (read_lines(&plan.source)?, read_lines(&plan.reference)?);
+        require_equal_counts((&plan.source, sources.len()), (&plan.reference, references.len()))?;
+        let count = plan.sentences.unwrap_or(usize::MAX);
+        sources.truncate(count);
+        references.truncate(count);
+        if sources.is_empty() {
+            return Err(Error::bundle(&plan.source, "has no lines"));
+        }
+        let mut buckets = Vec::new();
+        if !plan.buckets.is_empty() {
+            let ends = plan.buckets.iter().copied().map(Some).chain([None]);
+            let starts = std::iter::once(0).chain(plan.buckets.iter().map(|end| end + 1));
+            for (from, to) in starts.zip(ends) {
+                let mut bucket = Bucket { from, to, sentences: 0 };
+                bucket.sentences = sources.iter().filter(|text| bucket.holds(words(text))).count();
+                buckets.push(bucket);
+            }
+        }
+        Ok(Self { sources, references, buckets })
+    }
+
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// The sources as a model reads them.
+    pub fn ids(&self, model: &Model) -> Result<Vec<Vec<u32>>> {
+        self.sources.iter().map(|text| model.bundle.tokenizer.encode(text)).collect()
+    }
+
+    /// Places in the test set of a bucket's sentences.
+    fn places(&self, bucket: &Bucket) -> Vec<usize> {
+        (0..self.len()).filter(|&i| bucket.holds(words(&self.sources[i]))).collect()
+    }
+}
+
+fn words(text: &str) -> usize {
+    text.split_whitespace().count()
+}
+
+/// One line of the report. BLEU and chrF in percent, as sacreBLEU prints them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub model: String,
+    pub way: Way,
+    pub bleu: f64,
+    /// Half the width of the 95 % interval of the resampled scores.
+    pub bleu_half_width: f64,
+    pub chrf: f64,
+    /// Share of output tokens that equal the one before, before any are joined.
+    pub repetition_rate: f64,
+    /// One sentence alone, from ids to ids.
+    pub latency_p50_ms: f64,
+    pub latency_p90_ms: f64,
+    pub timed_sentences: usize,
+    /// In batches.
+    pub sentences_per_second: f64,
+    /// BLEU of each bucket that has sentences.
+    pub bucket_bleu: Vec<Option<f64>>,
+    /// Missing in the rows of the first model.
+    pub against: Option<Against>,
+}
+
+/// A comparison with the first model.
+#[derive(Clone, Debug, Serialize)]
+pub struct Against {
+    pub model: String,
+    pub way: Way,
+    /// This row minus that one.
+    pub bleu_difference: f64,
+    pub bleu_p_value: f64,
+    pub chrf_difference: f64,
+    pub chrf_p_value: f64,
+}
+
+/// What a comparison needs of a row.
+pub struct Scores {
+    model: String,
+    way: Way,
+    bleu: f64,
+    chrf: f64,
+    bleu_sets: Vec<f64>,
+    chrf_sets: Vec<f64>,
+}
+
+impl Row {
+    /// With the baseline's row that is decoded in the same way or, where it has none, with its last.
+    pub fn compare(&mut self, own: &Scores, baselines: &[Scores]) {
+        let same = baselines.iter().find(|baseline| baseline.way == own.way).or(baselines.last());
+        self.against = same.map(|baseline| {
+            let bleu = compare(baseline.bleu, own.bleu, &baseline.bleu_sets, &own.bleu_sets);
+            let chrf = compare(baseline.chrf, own.chrf, &baseline.chrf_sets, &own.chrf_sets);
+            Against {
+                model: baseline.model.clone(),
+                way: baseline.way,
+                bleu_difference: bleu.difference,
+                bleu_p_value: bleu.p_value,
+                chrf_difference: chrf.difference,
+                chrf_p_value: chrf.p_value,
+            }
+        });
+    }
+}
+
+pub fn measure(
+    plan: &Plan,
+    model: &Model,
+    way: Way,
+    texts: &Texts,
+    sources: &[Vec<u32>],
+    resamples: &Resamples,
+) -> Result<(Row, Scores)> {
+    let begin = Instant::now();
+    let translations = model.scored.translate(way, sources, plan.batch_tokens)?;
+    let seconds = begin.elapsed().as_secs_f64();
+
+    let (mut bleu, mut chrf) = (Vec::new(), Vec::new());
+    for (translation, reference) in translations.iter().zip(&texts.references) {
+        let text = model.bundle.tokenizer.decode(&translation.tokens)?;
+        bleu.push(BleuStats::of(&text, reference));
+        chrf.push(ChrfStats::of(&text, reference));
+    }
+    let bleu_of = |stats: BleuStats| stats.score().score;
+    let bucket = |bucket: &Bucket| {
+        let places = texts.places(bucket);
+        (!places.is_empty()).then(|| bleu_of(places.into_iter().map(|i| bleu[i]).sum()))
+    };
+    let scores = Scores {
+        model: model.name.clone(),
+        way,
+        bleu: bleu_of(bleu.iter().copied().sum()),
+        chrf: chrf.iter().copied().sum::<ChrfStats>().score(),
+        bleu_sets: resamples.scores(&bleu, bleu_of),
+        chrf_sets: resamples.scores(&chrf, |stats| stats.score()),
+    };
+    let latencies = latencies_ms(plan, model, way, sources)?;
+    let row = Row {
+        model: model.name.clone(),
+        way,
+        bleu: scores.bleu,
+        bleu_half_width: Interval::of(&scores.bleu_sets).map_or(0.0, |interval| interval.half_width),
+        chrf: scores.chrf,
+        repetition_rate: translations.iter().map(|t| t.repetition).sum::<Repetition>().rate(),
+        latency_p50_ms: percentile(&latencies, 50),
+        latency_p90_ms: percentile(&latencies, 90),
+        timed_sentences: latencies.len(),
+        sentences_per_second: texts.len() as f64 / seconds.max(1e-9),
+        bucket_bleu: texts.buckets.iter().map(bucket).collect(),
+        against: None,
+    };
+    Ok((row, scores))
+}
+
+/// Of single sentences, each the median of its rounds, ascending.
+fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> Result<Vec<f64>> {
+    let chosen: Vec<&Vec<u32>> = spread(sources.len(), plan.timed_sentences).map(|i| &sources[i]).collect();
+    let time = |source: &&Vec<u32>| -> Result<f64> {
+        let begin = Instant::now();
+        model.scored.translate(way, std::slice::from_ref(source), plan.batch_tokens)?;
+        Ok(begin.elapsed().as_secs_f64() * 1e3)
+    };
+    for source in chosen.iter().take(WARM_UP) {
+        time(source)?;
+    }
+    // Round by round, so that what disturbs the machine for a moment meets a sentence once.
+    let mut times = vec![Vec::with_capacity(plan.timing_rounds); chosen.len()];
+    for _ in 0..plan.timing_rounds {
+        for (times, source) in times.iter_mut().zip(&chosen) {
+            times.push(time(source)?);
+        }
+    }
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        percentile(&times, 50)
+    };
+    let mut latencies: Vec<f64> = times.into_iter().map(median).collect();
+    latencies.sort_by(f64::total_cmp);
+    Ok(latencies)
+}
+
+/// Up to `wanted` of `count` places, evenly spread.
+fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
+    let wanted = wanted.min(count);
+    (0..wanted).map(move |i| i * count / wanted.max(1))
+}
+
+/// Nearest rank; 0 of nothing.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! What is scored: something that translates, in one of the ways it has.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{About, Plan};
+use crate::Result;
+use crate::decode::{DecodeOptions, InferenceModel, Search, Steps, Translator, search, translate};
+use crate::eval::Repetition;
+use crate::model::{Architecture, Bundle, Network};
+
+/// How a translation is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// In parallel: so many passes over so many lengths.
+    Steps { steps: usize, length_beam: usize },
+    /// From left to right, with so many candidates.
+    Beam(usize),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Steps { steps: 1, length_beam: 1 } => write!(f, "1 step, 1 length"),
+            Self::Steps { steps: 1, length_beam } => write!(f, "1 step, {length_beam} lengths"),
+            Self::Steps { steps, length_beam: 1 } => write!(f, "{steps} steps, 1 length"),
+            Self::Steps { steps, length_beam } => write!(f, "{steps} steps, {length_beam} lengths"),
+            Self::Beam(1) => write!(f, "greedy"),
+            Self::Beam(beam) => write!(f, "beam {beam}"),
+        }
+    }
+}
+
+/// As a user gets it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Translation {
+    /// Without bos and eos.
+    pub tokens: Vec<u32>,
+    /// Of the tokens that the network wrote, before equal neighbours are joined.
+    pub repetition: Repetition,
+}
+
+/// A network with its ways to decode.
+pub trait Scored {
+    /// In the order of the report: from the fastest.
+    fn ways(&self) -> Vec<Way>;
+
+    /// The best translation of each of `sources` (`bos x1..xn eos`), in batches of up to `max_batch_tokens`
+    /// padded tokens.
+    fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>>;
+}
+
+/// A bundle, and how it is scored.
+pub struct Model {
+    pub name: String,
+    pub bundle: Bundle,
+    pub scored: Box<dyn Scored>,
+}
+
+impl Model {
+    /// `name`, or the end of the path that tells bundles apart.
+    ///
+    /// # Errors
+    /// What is wrong with the bundle.
+    pub fn open(name: Option<&str>, path: &Path, plan: &Plan) -> Result<Self> {
+        let bundle = Bundle::open(path)?;
+        let backend = plan.backend();
+        let scored: Box<dyn Scored> = match bundle.config.architecture {
+            Architecture::Cmlm | Architecture::Imputer => Box::new(Parallel {
+                network: InferenceModel::open(&bundle, &backend)?,
+                steps: plan.steps.iter().filter_map(|&steps| Steps::new(steps)).collect(),
+                length_beams: plan.length_beams.clone(),
+            }),
+            Architecture::Ar => {
+                Box::new(Autoregressive { network: bundle.network(&backend)?, beams: plan.beams.clone() })
+            }
+        };
+        let name = name.map_or_else(|| path.display().to_string(), str::to_owned);
+        Ok(Self { name, bundle, scored })
+    }
+
+    pub fn about(&self) -> About {
+        let Self { name, bundle, .. } = self;
+        About { name: name.clone(), path: bundle.dir.clone(), checksum: bundle.checksum.clone() }
+    }
+}
+
+/// A model that decodes in parallel.
+pub struct Parallel {
+    pub network: InferenceModel,
+    pub steps: Vec<Steps>,
+    pub length_beams: Vec<usize>,
+}
+
+impl Scored for Parallel {
+    fn ways(&self) -> Vec<Way> {
+        let ways = |&length_beam: &usize| {
+            self.steps.iter().map(move |steps| Way::Steps { steps: steps.get(), length_beam })
+        };
+        self.length_beams.iter().flat_map(ways).collect()
+    }
+
+    fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>> {
+        let found = self.steps.iter().find_map(|&own| match way {
+            Way::Steps { steps, length_beam } if own.get() == steps => Some((own, length_beam)),
+            _ => None,
+        });
+        let Some((steps, length_beam)) = found else {
+            return Err(crate::Error::Config(format!("a model in parallel has no way {way}")));
+        };
+        // Left standing, so that one decoding serves both numbers.
+        let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: false };
+        let hypotheses = translate(&self.network, sources, &options)?;
+        let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default());
+        let meant_twice = self.network.limits().has_blanks;
+        Ok(best
+            .map(|hypothesis| Translation {
+                repetition: Repetition::of(&hypothesis.tokens),
+                tokens: if meant_twice { hypothesis.tokens } else { hypothesis.collapsed().tokens },
+            })
+            .collect())
+    }
+}
+
+/// A model that decodes from left to right, in f32.
+pub struct Autoregressive {
+    pub network: Network,
+    pub beams: Vec<usize>,
+}
+
+impl Scored for Autoregressive {
+    fn ways(&self) -> Vec<Way> {
+        self.beams.iter().map(|&beam| Way::Beam(beam)).collect()
+    }
+
+    /// What it says twice it means twice: equal neighbours are not joined.
+    fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>> {
+        let Way::Beam(beam) = way else {
+            return Err(crate::Error::Config(format!("an autoregressive model has no way {way}")));
+        };
+        let found = search(&self.network, sources, &Search { max_batch_tokens, ..Search::new(beam) })?;
+        let translation = |tokens: Vec<u32>| Translation { repetition: Repetition::of(&tokens), tokens };
+        Ok(found.into_iter().map(|found| translation(found.hypothesis.tokens)).collect())
+    }
+}

@@ -1,0 +1,45 @@
+//! Of an autoregressive network: the next token at each place.
+
+use super::{Batch, Losses, Objective, Pass, Step};
+use crate::Result;
+use crate::nn::Mode;
+use crate::nn::gemm::Precision;
+use crate::text::Specials;
+use crate::train::data::corpus::Pair;
+use crate::train::data::masking::Masked;
+
+/// Cross entropy of each next token, the end of the sentence included, and of the length.
+pub struct Autoregressive {
+    pub specials: Specials,
+    pub label_smoothing: f32,
+    pub length_weight: f64,
+    pub dropout: f32,
+    pub products: Precision,
+}
+
+impl Objective for Autoregressive {
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, pairs, dropout, .. } = step;
+        let shifted: Vec<Masked> = pairs.iter().map(|pair| next_tokens(pair)).collect();
+        let batch = Batch::new(pairs, &shifted, student.shape(), &self.specials, student.device())?;
+        let mode = Mode::training(self.dropout, dropout, self.products);
+        let pass = Pass::causal(student, &batch, &mode)?;
+        // eos is a token here; what stands below it is none.
+        let forbidden = self.specials.eos as usize;
+        Losses::of(pass, &batch, self.label_smoothing, self.length_weight, forbidden)
+    }
+}
+
+/// `bos x1..xL` to read, and at each place the token that comes next: `x1..xL eos`.
+fn next_tokens(pair: &Pair) -> Masked {
+    let target = &pair.target;
+    let canvas = target[..target.len().saturating_sub(1)].to_vec();
+    Masked {
+        positions: (0..canvas.len() as u32).collect(),
+        gold: target.iter().skip(1).copied().collect(),
+        canvas,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! CMLM: predict the masked tokens of the target, and its length.
+
+use super::{Batch, Losses, Objective, Pass, Step};
+use crate::Result;
+use crate::nn::Mode;
+use crate::nn::gemm::Precision;
+use crate::text::Specials;
+use crate::train::data::masking::mask_target;
+
+/// Ghazvininejad et al. 2019: cross entropy of the masked tokens, and of the length.
+pub struct Cmlm {
+    pub specials: Specials,
+    pub label_smoothing: f32,
+    pub length_weight: f64,
+    pub dropout: f32,
+    pub products: Precision,
+}
+
+impl Objective for Cmlm {
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, pairs, mut masks, dropout } = step;
+        let masked: Vec<_> =
+            pairs.iter().map(|pair| mask_target(&pair.target, self.specials.mask, &mut masks)).collect();
+        let batch = Batch::new(pairs, &masked, student.shape(), &self.specials, student.device())?;
+        let mode = Mode::training(self.dropout, dropout, self.products);
+        let pass = Pass::of(student, &batch, &mode)?;
+        Losses::of(pass, &batch, self.label_smoothing, self.length_weight, student.forbidden())
+    }
+}

@@ -1,0 +1,142 @@
+//! What DiMS minimises (Norouzi et al. 2023, arXiv 2206.02999): the distance of one pass of the student to n passes of its
+//! teacher, at every masked place.
+
+mod teacher;
+
+use std::borrow::Cow;
+
+use super::{Batch, Losses, Objective, Pass, Spelling, Step, best_paths, with_length};
+use crate::decode::{DecodeOptions, Steps, length_beam};
+use crate::nn::gemm::Precision;
+use crate::nn::{Mode, ops};
+use crate::text::Specials;
+use crate::train::config::{Dims as Settings, Mask, SlotMask};
+use crate::train::data::corpus::Pair;
+use crate::train::data::masking::{Masked, mask_all, mask_slots, mask_target, mask_translation, masks_only};
+use crate::train::rng::Rng;
+use crate::{Error, Result};
+use teacher::Source;
+pub use teacher::Teacher;
+
+/// The losses of DiMS.
+pub struct Dims {
+    pub settings: Settings,
+    pub teacher: Teacher,
+    pub specials: Specials,
+    pub length_weight: f64,
+    pub products: Precision,
+    pub batch_tokens: usize,
+}
+
+impl Objective for Dims {
+    /// `KL(teacher after n passes ‖ student after one) + w · mean ‖h_n − h_S‖₂ + v · CE(length)`
+    fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, mut masks, dropout, .. } = step;
+        let pairs = self.with_targets(step.pairs)?;
+        let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();
+        // The same precision as the student's, so that equal weights give equal states.
+        let quiet = Mode::training(0.0, 0, self.products);
+        let source = self.teacher.read(&pairs, &quiet)?;
+        let masked: Vec<_> = if student.shape().has_blanks() {
+            self.hide_slots(&pairs, &source, &mut masks, &quiet)?
+        } else {
+            let lengths = source.length_log_probs.iter();
+            pairs.iter().zip(lengths).map(|(pair, own)| self.hide(&pair.target, own, &mut masks)).collect()
+        };
+        let batch = Batch::new(&pairs, &masked, student.shape(), &self.specials, student.device())?;
+
+        let passes = usize::from(self.settings.steps);
+        let targets = self.teacher.targets(&source, &masked, passes, &quiet)?;
+        let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
+        let pass = Pass::of(student, &batch, &mode)?;
+        let temperature = self.settings.temperature as f32;
+        let tokens = ops::divergence(&pass.logits, &targets.logits, temperature, student.forbidden())?;
+        let hidden = ops::distance(&pass.hidden, &targets.hidden)?;
+        let both = (&tokens + (&hidden * self.settings.hidden_weight)?)?;
+        Ok(Losses {
+            total: with_length(&both, pass.length_loss.as_ref(), self.length_weight)?,
+            tokens,
+            hidden: Some(hidden),
+            length: pass.length_loss,
+            masked_tokens: batch.masked_tokens(),
+            target_tokens: batch.target_tokens,
+        })
+    }
+}
+
+impl Dims {
+    /// The pairs as they are or, unsupervised, their sources with what the teacher makes of them now. Where all slots of
+    /// an Imputer are masked, nobody looks at a target.
+    fn with_targets<'a>(&self, pairs: &[&'a Pair]) -> Result<Vec<Cow<'a, Pair>>> {
+        let unread = self.teacher.network().shape().has_blanks() && self.settings.mask == Mask::Full;
+        if unread || !self.settings.unsupervised {
+            return Ok(pairs.iter().map(|&pair| Cow::Borrowed(pair)).collect());
+        }
+        let steps = Steps::new(self.settings.translation_steps)
+            .ok_or_else(|| Error::Config("dims.translation_steps must be at least 1".into()))?;
+        let options = DecodeOptions { max_batch_tokens: self.batch_tokens, ..DecodeOptions::new(steps) };
+        let sources: Vec<Vec<u32>> = pairs.iter().map(|pair| pair.source.clone()).collect();
+        let translations = self.teacher.translate(&sources, &options)?;
+        let Specials { bos, eos, .. } = self.specials;
+        let pairs = sources.into_iter().zip(translations).map(|(source, hypotheses)| {
+            let words = hypotheses.into_iter().next().unwrap_or_default().tokens;
+            Cow::Owned(Pair { source, target: [&[bos], words.as_slice(), &[eos]].concat() })
+        });
+        Ok(pairs.collect())
+    }
+
+    /// Whether the next canvas is masked as a whole.
+    fn hides_all(&self, masks: &mut Rng) -> bool {
+        match self.settings.mask {
+            Mask::Full => true,
+            Mask::Random => false,
+            Mask::Mixed => masks.uniform() < 0.5,
+        }
+    }
+
+    /// An Imputer's canvases. What is not masked shows the target as the teacher aligns it.
+    fn hide_slots(
+        &self,
+        pairs: &[&Pair],
+        source: &Source,
+        masks: &mut Rng,
+        quiet: &Mode,
+    ) -> Result<Vec<Masked>> {
+        let spellings: Vec<Spelling> = pairs.iter().map(|pair| Spelling::of(pair, &self.specials)).collect();
+        let blank: Vec<Masked> = spellings.iter().map(|s| s.masks(&self.specials)).collect();
+        let network = self.teacher.network();
+        let hidden: Vec<Option<Vec<u32>>> = spellings
+            .iter()
+            .map(|s| (!self.hides_all(masks)).then(|| mask_slots(s.slots, SlotMask::Block, masks)))
+            .collect();
+        if hidden.iter().all(Option::is_none) {
+            return Ok(blank);
+        }
+        let logits = self.teacher.targets(source, &blank, 1, quiet)?.logits;
+        let paths = best_paths(&logits, &spellings.iter().collect::<Vec<_>>(), network.forbidden())?;
+        let canvases = spellings.iter().zip(&paths).zip(blank).zip(hidden);
+        Ok(canvases
+            .map(|(((spelling, path), blank), hidden)| match hidden {
+                Some(hidden) => spelling.canvas(Some(path), hidden, &self.specials),
+                None => blank,
+            })
+            .collect())
+    }
+
+    /// `length_log_probs` are the teacher's.
+    fn hide(&self, target: &[u32], length_log_probs: &[f32], masks: &mut Rng) -> Masked {
+        let (mask, all) = (self.specials.mask, self.hides_all(masks));
+        let beam = if all { self.settings.length_beam } else { 0 };
+        let lengths = if beam > 0 { length_beam(length_log_probs, beam) } else { Vec::new() };
+        let drawn = (!lengths.is_empty()).then(|| lengths[masks.below(lengths.len())]);
+        match (drawn, all, self.settings.unsupervised) {
+            (Some(inner), ..) => masks_only(inner, &self.specials),
+            (None, true, _) => mask_all(target, mask),
+            (None, false, false) => mask_target(target, mask, masks),
+            (None, false, true) => mask_translation(target, mask, masks),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

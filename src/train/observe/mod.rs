@@ -1,0 +1,8 @@
+//! What a run reports while it trains: to programs, to TensorBoard, to people.
+
+pub mod log;
+pub mod machine;
+pub mod progress;
+pub mod tensorboard;
+
+pub use machine::Machine;

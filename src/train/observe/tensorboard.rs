@@ -1,0 +1,215 @@
+//! What a run tells TensorBoard: the events of the log as event files, `tensorboard/` beside it.
+//!
+//! A file is a row of TFRecords, each an `Event` message. The few messages that are needed are written
+//! down here as far as they are needed, with the numbers of TensorFlow's `event.proto` and
+//! `summary.proto`. Every process writes a file of its own, which begins by saying from where it goes on:
+//! TensorBoard then forgets what a killed process had written past its last checkpoint.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crc::{CRC_32_ISCSI, Crc};
+use prost::Message;
+use serde_json::Value;
+
+use crate::train::observe::log;
+use crate::{Error, Result};
+
+/// An event file, written as things happen: a reader sees each event at once.
+#[derive(Debug)]
+pub struct Events {
+    file: File,
+    path: PathBuf,
+}
+
+impl Events {
+    /// Makes a file in `folder`, which is made where it is not there.
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let (seconds, process) = (now().as_secs(), std::process::id());
+        let name = |number| format!("events.out.tfevents.{seconds:010}.tutti.{process}.{number}");
+        // The tests begin several runs in one process and one second.
+        let mut number = 0;
+        while folder.join(name(number)).exists() {
+            number += 1;
+        }
+        let path = folder.join(name(number));
+        let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(Error::io(&path))?;
+        let mut events = Self { file, path };
+        events.write(0, |e| e.file_version = Some("brain.Event:2".into()))?;
+        Ok(events)
+    }
+
+    /// Writes what there is to be seen in an event of the log.
+    pub fn tell(&mut self, event: &log::Event) -> Result<()> {
+        match event {
+            log::Event::Start(start) => {
+                let session = SessionLog { status: SESSION_START };
+                self.write(start.update + 1, |e| e.session_log = Some(session))
+            }
+            log::Event::Train(train) => self.summarise(train.update, scalars(train)?),
+            log::Event::Skip(skip) => {
+                self.summarise(skip.update, vec![scalar("train/skipped".into(), skip.skipped as f64)])
+            }
+            log::Event::Valid(valid) => {
+                let scores = valid.scores.iter().flat_map(|score| {
+                    let decoding = score.decoding.tag();
+                    let named = [("bleu", score.bleu), ("chrf", score.chrf)];
+                    named.map(|(name, value)| scalar(format!("valid/{name}@{decoding}"), value))
+                });
+                self.summarise(valid.update, scores.chain([samples(&valid.samples)]).collect())
+            }
+            log::Event::Checkpoint(_) | log::Event::Stop(_) => Ok(()),
+        }
+    }
+
+    fn summarise(&mut self, update: u64, value: Vec<SummaryValue>) -> Result<()> {
+        self.write(update, |e| e.summary = Some(Summary { value }))
+    }
+
+    fn write(&mut self, step: u64, what: impl FnOnce(&mut Event)) -> Result<()> {
+        let step = i64::try_from(step).unwrap_or(i64::MAX);
+        let mut event = Event { wall_time: now().as_secs_f64(), step, ..Event::default() };
+        what(&mut event);
+        self.file.write_all(&record(&event.encode_to_vec())).map_err(Error::io(&self.path))
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Every number of the event under its own name, as the log has it.
+fn scalars(train: &log::Train) -> Result<Vec<SummaryValue>> {
+    let event = serde_json::to_value(train).map_err(|e| Error::Config(e.to_string()))?;
+    let numbers = event.as_object().into_iter().flatten().filter(|(name, _)| *name != "update");
+    Ok(numbers
+        .filter_map(|(name, value)| match value {
+            Value::Number(number) => Some(scalar(format!("train/{name}"), number.as_f64()?)),
+            // A loss that is not a number is what somebody may be looking for.
+            Value::Null => Some(scalar(format!("train/{name}"), f64::NAN)),
+            _ => None,
+        })
+        .collect())
+}
+
+fn scalar(tag: String, value: f64) -> SummaryValue {
+    SummaryValue { tag, simple_value: Some(value as f32), ..SummaryValue::default() }
+}
+
+/// A Markdown table, which is what the text plugin shows.
+fn samples(samples: &[log::Sample]) -> SummaryValue {
+    let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
+    let mut table = String::from("| decoding | source | translation | reference |\n|---|---|---|---|\n");
+    for s in samples {
+        let (source, translation, reference) = (cell(&s.source), cell(&s.translation), cell(&s.reference));
+        table += &format!("| {} | {source} | {translation} | {reference} |\n", s.decoding);
+    }
+    let plugin = PluginData { plugin_name: "text".into() };
+    SummaryValue {
+        tag: "valid/samples".into(),
+        tensor: Some(Tensor {
+            dtype: DT_STRING,
+            shape: Some(TensorShape { dim: vec![Dimension { size: 1 }] }),
+            string_val: vec![table.into_bytes()],
+        }),
+        metadata: Some(Metadata { plugin_data: Some(plugin) }),
+        ..SummaryValue::default()
+    }
+}
+
+/// A TFRecord: length, its checksum, data, their checksum; little endian.
+fn record(data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u64).to_le_bytes();
+    let crc = |data: &[u8]| masked_crc(data).to_le_bytes();
+    [length.as_slice(), &crc(&length), data, &crc(data)].concat()
+}
+
+/// CRC-32C, rotated and moved, so that a checksum of checksums is one too (TensorFlow's `crc32c.h`).
+fn masked_crc(data: &[u8]) -> u32 {
+    const CASTAGNOLI: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+    CASTAGNOLI.checksum(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// `SessionLog.SessionStatus.START`: events of this step or a later one, from files before, do not count.
+const SESSION_START: i32 = 1;
+/// `DataType.DT_STRING`.
+const DT_STRING: i32 = 7;
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    /// Seconds since 1970.
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+    #[prost(message, optional, tag = "7")]
+    session_log: Option<SessionLog>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<SummaryValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SummaryValue {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+    #[prost(message, optional, tag = "8")]
+    tensor: Option<Tensor>,
+    #[prost(message, optional, tag = "9")]
+    metadata: Option<Metadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(message, optional, tag = "1")]
+    plugin_data: Option<PluginData>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PluginData {
+    #[prost(string, tag = "1")]
+    plugin_name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Tensor {
+    #[prost(int32, tag = "1")]
+    dtype: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<TensorShape>,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    string_val: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorShape {
+    #[prost(message, repeated, tag = "2")]
+    dim: Vec<Dimension>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Dimension {
+    #[prost(int64, tag = "1")]
+    size: i64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! `train ar`: the autoregressive teacher, whose translations a parallel model learns best from
+//! (sequence-level distillation, Kim and Rush 2016), and the quality that a user would otherwise have.
+//!
+//! It is the network of the CMLM read from left to right, with the same tokenizer; so the one can begin
+//! with the weights of the other. Its length head is trained along for that reason; search does not use it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::Result;
+use crate::decode::Decoding;
+use crate::model::Tensors;
+use crate::model::{Architecture, Backend, Bundle, Config as ModelConfig};
+use crate::text::{Specials, Tokenizer};
+use crate::train::config::{Config, Data};
+use crate::train::data::corpus::Corpus;
+use crate::train::data::texts::Texts;
+use crate::train::objective::Autoregressive;
+use crate::train::stages::outcome;
+use crate::train::stages::plain_shape;
+use crate::train::stages::trimmed;
+use crate::train::update::initial::initial;
+use crate::train::update::ranks::{RankContext, devices, run_ranks};
+use crate::train::update::run::{End, Published, Run, Stage};
+
+/// Trains, going on from the last checkpoint in the stage's folder if there is one. `stop` is looked at
+/// after each update; when it is set, everything is saved first.
+///
+/// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
+/// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
+/// Validated, and the best checkpoints chosen, by greedy search.
+pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
+    // A teacher learns from people, whatever its students learn from.
+    let data = &Data { distilled: None, ..config.data.clone() };
+    let train = config.ar.clone().unwrap_or_default().train(&config.train);
+    let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
+    let devices = devices(train.device, train.ranks)?;
+    let shape = plain_shape(config, tokenizer.vocab_size())?;
+    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
+}
+
+/// One rank's part of a run.
+fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBool) -> Result<End> {
+    let tokenizer = &texts.tokenizer;
+    let settings = config.ar.clone().unwrap_or_default();
+    let (train, output) = (settings.train(&config.train), settings.output(&config.output));
+    let backend = Backend::of_tensors(seat.device())?;
+    let shape = plain_shape(config, tokenizer.vocab_size())?;
+    let stage = Stage {
+        schedule: train.schedule(),
+        output: output.clone(),
+        config: config.to_toml()?,
+        initial: initial(settings.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,
+        shape,
+        texts,
+        published: Published::Average,
+        validated: vec![Decoding::Beam(1)],
+        scored: Decoding::Beam(1),
+        starts_validated: false,
+        train: train.clone(),
+    };
+    let objective = Autoregressive {
+        specials: Specials::default(),
+        label_smoothing: train.label_smoothing as f32,
+        length_weight: train.length_loss_weight,
+        dropout: train.dropout as f32,
+        products: train.products.into(),
+    };
+    let mut run = Run::prepare(stage, seat, backend, |_| Ok(objective))?;
+    let end = run.train(stop)?;
+    if end == End::Finished && seat.is_first() {
+        write_bundle(config, tokenizer, &outcome(&run, &train)?, &output.join("bundle"))?;
+    }
+    Ok(end)
+}
+
+fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path: &Path) -> Result<()> {
+    let data = &config.data;
+    let (shape, weights) =
+        trimmed(plain_shape(config, tokenizer.vocab_size())?, weights, data.max_tokens_per_sentence)?;
+    let model = ModelConfig {
+        architecture: Architecture::Ar,
+        ..ModelConfig::new(shape, &data.source_lang, &data.target_lang)
+    };
+    let card = crate::train::bundle::card::draft(&model, &config.to_toml()?);
+    Bundle::save(path, &model, tokenizer, &weights, &card)
+}

@@ -1,0 +1,157 @@
+//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023,
+//! arXiv 2206.02999).
+//!
+//! Student and teacher begin as copies of one bundle. In each update the teacher takes n passes over a
+//! masked target, and the student is to give in one pass what the teacher ends with: its distribution
+//! and its hidden states at every masked place. The teacher stays as it is, or follows the student as a
+//! moving average. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so
+//! source text is all that is needed. Progressive distillation is several rounds of this, the student of each
+//! being the teacher of the next.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::{require_finished, validated_steps};
+use crate::decode::{Decoding, Steps};
+use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype, Tensors};
+use crate::text::Specials;
+use crate::train::bundle::calibrate::Calibration;
+use crate::train::bundle::card::draft;
+use crate::train::config::{Config, Dims as Settings};
+use crate::train::data::corpus::Corpus;
+use crate::train::data::texts::{ReadCorpus, Texts, require_languages};
+use crate::train::objective::{Dims, Teacher};
+use crate::train::observe::progress;
+use crate::train::update::checkpoint::average;
+use crate::train::update::ranks::{RankContext, devices, run_ranks};
+use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::weights::frozen;
+use crate::{Error, Result};
+
+/// Steps whose BLEU decides which student is the best: those that it is made for.
+const SCORED_STEPS: Steps = Steps::ONE;
+
+/// Distils the bundle that `config` names, going on from the last checkpoint in the stage's folder if
+/// there is one. `stop` is looked at after each update; when it is set, everything is saved first.
+///
+/// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the student of the best one-step
+/// BLEU, or the mean of as many as `dims.average_best` says; the teacher's own weights are the first candidate. In a checkpoint `ema.safetensors` is the teacher.
+///
+/// Errors: a teacher for other languages; whatever is wrong with bundle, data or folder.
+pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
+    let settings = config.dims.clone().unwrap_or_default();
+    for number in 1..=settings.rounds {
+        progress::part(number.into(), settings.rounds.into());
+        let own = Config { dims: Some(settings.round(number, &config.output)), ..config.clone() };
+        if round(&own, stop)? == End::Interrupted {
+            return Ok(End::Interrupted);
+        }
+    }
+    Ok(End::Finished)
+}
+
+/// One of several rounds, or the only one. One that is done does nothing but write its bundle again.
+fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
+    let data = &config.data;
+    let settings = config.dims.clone().unwrap_or_default();
+    let train = settings.train(&config.train);
+    if !settings.unsupervised {
+        require_finished(data)?;
+    }
+    let devices = devices(train.device, train.ranks)?;
+    let bundle = Bundle::open(&settings.teacher(&config.output))?;
+    require_teacher(&bundle, config)?;
+    let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
+    let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
+    let texts = Texts::read(read, data, tokenizer, shape, train.valid_sentences)?;
+    run_ranks(&devices, |seat| run_rank(config, &bundle, &texts, &seat, stop))
+}
+
+/// One rank's part of a run.
+fn run_rank(
+    config: &Config,
+    bundle: &Bundle,
+    texts: &Texts,
+    seat: &RankContext,
+    stop: &AtomicBool,
+) -> Result<End> {
+    let settings = config.dims.clone().unwrap_or_default();
+    let (train, output) = (settings.train(&config.train), settings.output(&config.output));
+    let backend = Backend::of_tensors(seat.device())?;
+    require_place(config, &backend)?;
+    let stage = Stage {
+        schedule: settings.schedule(),
+        output: output.clone(),
+        config: config.to_toml()?,
+        shape: bundle.config.shape.clone(),
+        initial: bundle.tensors().clone(),
+        texts,
+        published: Published::Trained,
+        validated: validated_steps(),
+        scored: Decoding::Steps(SCORED_STEPS),
+        starts_validated: true,
+        train: train.clone(),
+    };
+    let mut run = Run::prepare(stage, seat, backend.clone(), |average| {
+        let follows = average.is_some();
+        let weights = average.unwrap_or_else(|| bundle.tensors().clone());
+        let network = frozen(&bundle.config.shape, &weights, &backend)?;
+        let teacher = match settings.teacher_dtype {
+            Dtype::Q8 => Teacher::eight_bit(network, weights, follows),
+            _ => Teacher::exact(network),
+        };
+        Ok(Dims {
+            teacher,
+            specials: Specials::default(),
+            length_weight: train.length_loss_weight,
+            products: train.products.into(),
+            batch_tokens: train.batch_tokens,
+            settings,
+        })
+    })?;
+    let end = run.train(stop)?;
+    if end == End::Finished && seat.is_first() {
+        let best = average(&run.best(train.average_best)?)?;
+        write_bundle(config, bundle, &best, &output.join("bundle"))?;
+    }
+    Ok(end)
+}
+
+/// Writes a bundle with the mean weights of some checkpoints of a student.
+pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) -> Result<()> {
+    let settings = config.dims.clone().unwrap_or_default();
+    let teacher = Bundle::open(&settings.teacher(&config.output))?;
+    write_bundle(config, &teacher, &average(checkpoints)?, output)
+}
+
+/// The student is of its teacher's shape and has its tokenizer.
+fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Path) -> Result<()> {
+    let Config { data, .. } = config;
+    let shape = teacher.config.shape.clone();
+    let student =
+        ModelConfig { default_steps: 1, ..ModelConfig::new(shape, &data.source_lang, &data.target_lang) };
+    let card = draft(&student, &config.to_toml()?);
+    let scale = config.dims.clone().unwrap_or_default().output_scale;
+    let weights = Calibration { scale, ..Calibration::NONE }.of(weights, &student)?;
+    Bundle::save(path, &student, &teacher.tokenizer, &weights, &card)
+}
+
+/// Errors: a teacher of other languages, or of a kind that the settings are not for.
+pub(crate) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
+    require_languages(bundle, &config.data)?;
+    let guesses = config.dims.as_ref().is_some_and(|dims| dims.length_beam > 0);
+    if bundle.config.shape.has_blanks() && guesses {
+        return Err(Error::Config(Settings::NO_LENGTHS.into()));
+    }
+    Ok(())
+}
+
+/// Errors: a teacher whose products cannot be computed there.
+pub(crate) fn require_place(config: &Config, backend: &Backend) -> Result<()> {
+    let eight_bit = config.dims.as_ref().is_some_and(|dims| dims.teacher_dtype == Dtype::Q8);
+    if backend.gpu().is_some() && eight_bit {
+        let reason = "dims.teacher_dtype = \"q8\" computes on the CPU; on a GPU it must be \"f32\"";
+        return Err(Error::Config(reason.into()));
+    }
+    Ok(())
+}

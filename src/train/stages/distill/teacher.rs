@@ -1,0 +1,86 @@
+//! Who translates the training text.
+
+use std::sync::Arc;
+
+use super::{Settings, require_teacher};
+use crate::decode::{Search, Searched, search};
+use crate::model::{Backend, Bundle, Network};
+use crate::text::Tokenizer;
+use crate::train::config::Config;
+use crate::train::import::marian::Marian;
+use crate::{Error, Result};
+
+pub enum Teacher {
+    /// What `train ar` wrote.
+    Own {
+        network: Box<Network>,
+        tokenizer: Arc<Tokenizer>,
+        checksum: String,
+    },
+    Marian(Box<Marian>),
+}
+
+/// A sentence's translation as it was found.
+pub struct Translated {
+    pub found: Searched,
+    /// Tokens of the source, without those of its frame.
+    pub source: usize,
+    pub text: String,
+}
+
+impl Teacher {
+    /// # Errors
+    /// A teacher of another architecture or of other languages; whatever is wrong with its folder.
+    pub fn open(config: &Config, settings: &Settings, backend: &Backend) -> Result<Self> {
+        if let Some(folder) = &settings.marian {
+            return Ok(Self::Marian(Box::new(Marian::open(folder)?)));
+        }
+        let bundle = Bundle::open(&settings.teacher(&config.output))?;
+        require_teacher(&bundle, &config.data)?;
+        Ok(Self::Own {
+            network: Box::new(bundle.network(backend)?),
+            tokenizer: bundle.tokenizer.clone(),
+            checksum: bundle.checksum.clone(),
+        })
+    }
+
+    /// SHA-256 of the weights, and of all else that a Marian model is read from, in hex.
+    pub fn checksum(&self) -> &str {
+        match self {
+            Self::Own { checksum, .. } => checksum,
+            Self::Marian(marian) => &marian.checksum,
+        }
+    }
+
+    /// Tokens of a sentence that it takes, those of the frame counted.
+    pub fn limit(&self) -> usize {
+        match self {
+            Self::Own { network, .. } => network.shape().max_positions,
+            Self::Marian(marian) => marian.limit(),
+        }
+    }
+
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match self {
+            Self::Own { tokenizer, .. } => tokenizer.encode(text),
+            Self::Marian(marian) => marian.encode(text),
+        }
+    }
+
+    pub fn translate(&self, sentences: &[String], options: &Search) -> Result<Vec<Translated>> {
+        let sources = sentences.iter().map(|s| self.encode(s)).collect::<Result<Vec<_>>>()?;
+        let (found, frame) = match self {
+            Self::Own { network, .. } => (search(network, &sources, options)?, 2),
+            Self::Marian(marian) => (marian.search(&sources, options)?, 1),
+        };
+        let translated = found.into_iter().zip(&sources).map(|(found, source)| {
+            let tokens = &found.hypothesis.tokens;
+            let text = match self {
+                Self::Own { tokenizer, .. } => tokenizer.decode(tokens)?,
+                Self::Marian(marian) => marian.decode(tokens),
+            };
+            Ok(Translated { source: source.len().saturating_sub(frame), text, found })
+        });
+        translated.collect::<Result<_, Error>>()
+    }
+}

@@ -1,0 +1,86 @@
+//! One file for each stage of training, the pipeline that runs them in order, and what several of them share.
+
+pub mod ar;
+pub mod dims;
+pub mod distill;
+pub mod parallel;
+pub mod pipeline;
+pub mod tokenizer;
+
+use std::path::PathBuf;
+
+use crate::Result;
+use crate::decode::{Decoding, Steps};
+use crate::model::{Lengths, Shape, Tensors};
+use crate::train::config::{Config, Data, Train, distilled_files};
+use crate::train::objective::Objective;
+use crate::train::update::checkpoint::average;
+use crate::train::update::initial::POSITIONS;
+use crate::train::update::run::Run;
+use distill::Manifest;
+
+/// Classes of the length head: a translation may be up to 64 tokens shorter or 63 longer.
+const LENGTH_CLASSES: usize = 128;
+
+/// The shape that a configuration asks for with so many tokens, without what `[cmlmc]` and `[imputer]` change.
+pub(crate) fn plain_shape(config: &Config, vocab: usize) -> Result<Shape> {
+    let m = &config.model;
+    let shape = Shape {
+        encoder_layers: m.encoder_layers,
+        decoder_layers: m.decoder_layers,
+        d_model: m.d_model,
+        ffn: m.ffn,
+        heads: m.heads,
+        vocab,
+        max_positions: m.max_positions,
+        length_classes: LENGTH_CLASSES,
+        norm: m.norm,
+        ..Shape::default()
+    };
+    shape.validate()?;
+    Ok(shape)
+}
+
+/// What a finished run gives: the mean of its best checkpoints where that is asked for, else what it
+/// publishes.
+pub(crate) fn outcome<O: Objective>(run: &Run<'_, O>, train: &Train) -> Result<Tensors> {
+    let best = run.best(train.average_best)?;
+    if best.is_empty() { Ok(run.published().clone()) } else { mean(&best) }
+}
+
+/// The mean weights of some checkpoints: of their moving averages, where each of them has one.
+pub(crate) fn mean(checkpoints: &[PathBuf]) -> Result<Tensors> {
+    let paths: Vec<PathBuf> = checkpoints.iter().map(|c| c.join("ema.safetensors")).collect();
+    average(if paths.iter().all(|p| p.exists()) { &paths } else { checkpoints })
+}
+
+/// Positions that no training sentence can have reached stay out of the bundle: the server then splits
+/// a longer sentence, instead of translating it with positions that were never trained.
+pub(crate) fn trimmed(
+    shape: Shape,
+    weights: &Tensors,
+    max_tokens_per_sentence: usize,
+) -> Result<(Shape, Tensors)> {
+    let slots = if shape.has_blanks() { Lengths::SLOTS_PER_TOKEN } else { 1 };
+    let max_positions = shape.max_positions.min(slots * max_tokens_per_sentence);
+    let mut weights = weights.clone();
+    for name in POSITIONS {
+        if let Some(table) = weights.get_mut(name) {
+            *table = table.narrow(0, 0, max_positions)?;
+        }
+    }
+    Ok((Shape { max_positions, ..shape }, weights))
+}
+
+/// For a stage that reads distilled text, where `data` names such: that it is finished and as it was written.
+///
+/// Errors: one that names the folder and what to do, where it is not.
+pub fn require_finished(data: &Data) -> Result<()> {
+    let Some(folder) = &data.distilled else { return Ok(()) };
+    Manifest::read(folder)?.verify(&distilled_files(folder, &data.source_lang, &data.target_lang))
+}
+
+/// How a parallel model is validated inside a run: in one step, and in four.
+pub fn validated_steps() -> Vec<Decoding> {
+    [1, 4].into_iter().filter_map(Steps::new).map(Decoding::Steps).collect()
+}

@@ -1,0 +1,115 @@
+//! `train cmlm`: from a tokenizer and parallel text to checkpoints and a bundle. With `[cmlmc]` in its
+//! configuration the model learns to correct itself besides; with `[imputer]` it is one of slots and blanks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::{mean, outcome, plain_shape, require_finished, trimmed, validated_steps};
+use crate::model::Tensors;
+use crate::model::{Backend, Bundle, Config as ModelConfig, Shape};
+use crate::text::{Specials, Tokenizer};
+use crate::train::bundle::calibrate::Calibration;
+use crate::train::config::Config;
+use crate::train::data::corpus::Corpus;
+use crate::train::data::texts::Texts;
+use crate::train::objective::{Cmlm, Cmlmc, Imputer, Objective};
+use crate::train::update::initial::initial;
+use crate::train::update::ranks::{RankContext, devices, run_ranks};
+use crate::train::update::run::{End, Published, Run, Stage};
+use crate::{Error, Result};
+
+/// The shape that a configuration asks for with so many tokens.
+pub(crate) fn shape_of(config: &Config, vocab: usize) -> Result<Shape> {
+    let plain = plain_shape(config, vocab)?;
+    Ok(match (&config.cmlmc, &config.imputer) {
+        (Some(cmlmc), _) => cmlmc.shape(plain),
+        (None, Some(imputer)) => imputer.shape(plain),
+        (None, None) => plain,
+    })
+}
+
+/// The shape that a configuration and a tokenizer ask for.
+pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
+    if config.imputer.is_some() && !tokenizer.spells_everything() {
+        let reason = "[imputer] needs a tokenizer of bytes, as `train tokenizer` makes it: its unknown token is the blank";
+        return Err(Error::Config(reason.into()));
+    }
+    shape_of(config, tokenizer.vocab_size())
+}
+
+/// Trains, going on from the last checkpoint in `config.output` if there is one. `stop` is looked at
+/// after each update; when it is set, everything is saved first.
+///
+/// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
+/// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
+pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
+    let (train, data) = (&config.train, &config.data);
+    require_finished(data)?;
+    let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
+    let devices = devices(train.device, train.ranks)?;
+    let shape = shape(config, &tokenizer)?;
+    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
+}
+
+/// One rank's part of a run.
+fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBool) -> Result<End> {
+    let tokenizer = &texts.tokenizer;
+    let train = &config.train;
+    let backend = Backend::of_tensors(seat.device())?;
+    let shape = shape(config, tokenizer)?;
+    let validated = validated_steps();
+    let stage = Stage {
+        train: train.clone(),
+        schedule: train.schedule(),
+        output: config.output.clone(),
+        config: config.to_toml()?,
+        initial: initial(train.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,
+        shape,
+        texts,
+        published: Published::Average,
+        scored: validated[validated.len() - 1],
+        validated,
+        starts_validated: false,
+    };
+    let specials = Specials::default();
+    let cmlm = Cmlm {
+        specials,
+        label_smoothing: train.label_smoothing as f32,
+        length_weight: train.length_loss_weight,
+        dropout: train.dropout as f32,
+        products: train.products.into(),
+    };
+    let objective: Box<dyn Objective> = match (config.cmlmc.clone(), &config.imputer) {
+        (Some(settings), _) => Box::new(Cmlmc { cmlm, settings }),
+        (None, Some(settings)) => {
+            let Cmlm { dropout, products, .. } = cmlm;
+            Box::new(Imputer { specials, mask: settings.mask, dropout, products })
+        }
+        (None, None) => Box::new(cmlm),
+    };
+    let mut run = Run::prepare(stage, seat, backend, |_| Ok(objective))?;
+    let end = run.train(stop)?;
+    if end == End::Finished && seat.is_first() {
+        let weights = outcome(&run, train)?;
+        write_bundle(config, tokenizer, &weights, &config.output.join("bundle"))?;
+    }
+    Ok(end)
+}
+
+/// Writes a bundle with the mean weights of some checkpoints of a run.
+pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) -> Result<()> {
+    let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
+    write_bundle(config, &tokenizer, &mean(checkpoints)?, output)
+}
+
+fn write_bundle(config: &Config, tokenizer: &Tokenizer, weights: &Tensors, path: &Path) -> Result<()> {
+    let data = &config.data;
+    let (shape, weights) = trimmed(shape(config, tokenizer)?, weights, data.max_tokens_per_sentence)?;
+    let model = ModelConfig::new(shape, &data.source_lang, &data.target_lang);
+    let card = crate::train::bundle::card::draft(&model, &config.to_toml()?);
+    let blank_penalty = config.imputer.as_ref().map_or(0.0, |imputer| imputer.blank_penalty);
+    let weights = Calibration { blank_penalty, ..Calibration::NONE }.of(&weights, &model)?;
+    Bundle::save(path, &model, tokenizer, &weights, &card)
+}

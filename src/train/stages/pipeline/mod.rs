@@ -1,0 +1,140 @@
+//! `train run`: all stages between parallel text and a student, in order, one configuration.
+//!
+//! A stage whose outputs are there and whose inputs are unchanged is skipped; one that was interrupted
+//! goes on where it was; one whose inputs have changed is made anew, and what it had made is moved aside,
+//! never deleted. [`stages`] is the table of what there is, [`record`] what is known of each,
+//! [`preflight`] what is looked at before the first begins. Knows nothing of how a stage works.
+
+mod artifact;
+mod preflight;
+pub mod record;
+mod stages;
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::HumanDuration;
+
+use crate::train::config::Config;
+use crate::train::observe::log;
+use crate::train::observe::progress::{Opened, Overall};
+use crate::train::update::run::End;
+use crate::{Error, Result, files};
+use artifact::Artifact;
+use record::{Inputs, Records, StageStatus};
+use stages::Stage;
+
+/// Runs what is left to run of `config.pipeline.stages`. `stop` is looked at after each update and
+/// between stages; when it is set, everything is saved first.
+///
+/// # Errors
+/// Whatever is wrong with configuration, text, a folder or a stage; what was done until then stays done.
+pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
+    let stages = stages::of(config)?;
+    let _lock = lock(&config.output)?;
+    preflight::check(config, &stages)?;
+    let records = Records::of(&config.output);
+    let view = Overall::open(stages.iter().map(|stage| stage.work).sum());
+    for (number, stage) in (1..).zip(&stages) {
+        view.stage(format!("stage {number} of {}, {}", stages.len(), stage.name), stage.work);
+        if stop.load(Ordering::Relaxed) || run_stage(stage, &records, &view, stop)? == End::Interrupted {
+            return Ok(End::Interrupted);
+        }
+        view.done();
+    }
+    Ok(End::Finished)
+}
+
+fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool) -> Result<End> {
+    let name = stage.name;
+    let inputs = stage.inputs()?;
+    let before = match records.judge(stage, &inputs)? {
+        StageStatus::Complete(record) => {
+            view.say(format!("{name}: is there, made in {}", time(record.seconds)));
+            return Ok(End::Finished);
+        }
+        StageStatus::InProgress { seconds } => {
+            view.say(format!("{name}: goes on"));
+            seconds
+        }
+        StageStatus::OutputModified { seconds, output } => {
+            view.say(format!("{name}: goes on, for {} is not what was made", output.display()));
+            // What it was made of is there still, so that the rest is not made again.
+            set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
+            seconds
+        }
+        StageStatus::Recalibrated { seconds, differences } => {
+            view.say(format!("{name}: is written again from what was trained: {}", differences.join("; ")));
+            set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
+            seconds
+        }
+        StageStatus::Absent => {
+            view.say(format!("{name}: begins"));
+            0.0
+        }
+        StageStatus::Outdated(differences) => {
+            view.say(format!("{name}: begins anew, for inputs have changed: {}", differences.join("; ")));
+            set_aside(stage, stage.places(), view)?;
+            records.forget(name)?;
+            0.0
+        }
+    };
+    records.begin(name, &inputs, before)?;
+    let begin = Instant::now();
+    let end = (stage.run)(&stage.config, stop)?;
+    let seconds = seconds(stage, before + begin.elapsed().as_secs_f64())?;
+    match end {
+        End::Finished => finish(stage, records, inputs, seconds, view)?,
+        End::Interrupted => records.begin(name, &inputs, seconds)?,
+    }
+    Ok(end)
+}
+
+fn finish(stage: &Stage, records: &Records, inputs: Inputs, seconds: f64, view: &Opened) -> Result<()> {
+    let record = records.complete(stage, inputs, seconds)?;
+    let paths: Vec<String> = record.outputs.keys().map(|path| path.display().to_string()).collect();
+    view.say(format!("{}: done in {}: {}", stage.name, time(seconds), paths.join(", ")));
+    Ok(())
+}
+
+/// By its log, where it has one: that knows of the times that were cut short by a kill.
+fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
+    Ok(stage.log().map(log::seconds_at_work).transpose()?.map_or(measured, |logged| logged.max(measured)))
+}
+
+/// Moves what a stage has made to `superseded/NAME-n/`, beside where it was: what was moved at one time has one n.
+fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &Opened) -> Result<()> {
+    let aside =
+        |place: &Path, n: u32| files::parent(place).join("superseded").join(format!("{}-{n}", stage.name));
+    let free = |n: &u32| !stage.places().any(|place| aside(place, *n).exists());
+    let n = (1..).find(free).unwrap_or(u32::MAX);
+    for place in places.filter(|place| place.exists()) {
+        let Some(name) = place.file_name() else { continue };
+        let folder = aside(place, n);
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        fs::rename(place, folder.join(name)).map_err(Error::io(place))?;
+        view.say(format!("{}: kept as {}", place.display(), folder.join(name).display()));
+    }
+    Ok(())
+}
+
+/// Two runs in one folder would undo each other's work. The lock goes with the process, however it ends.
+fn lock(output: &Path) -> Result<File> {
+    let folder = output.join("stages");
+    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::bundle(output, "another `train run` is at work in this folder"))
+        }
+        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+    }
+}
+
+fn time(seconds: f64) -> HumanDuration {
+    HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}

@@ -1,0 +1,55 @@
+//! What can be known to be wrong before the first stage begins, and would otherwise show after hours:
+//! a file that is not there, text that cannot be used, a teacher that does not fit.
+
+use super::artifact::Artifact;
+use super::stages::Stage;
+use crate::model::{Backend, Bundle};
+use crate::train::config::LengthLimit;
+use crate::train::config::OnBadLine;
+use crate::train::config::{Config, Data, StageName};
+use crate::train::data::corpus::{Corpus, read_lines, require_equal_counts};
+use crate::train::import::marian;
+use crate::train::stages::dims;
+use crate::{Error, Result};
+
+/// # Errors
+/// The first thing that is wrong, with its file and line.
+pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
+    training_text(&config.data)?;
+    let (source, target) = config.data.valid_files();
+    require_equal_counts((&source, read_lines(&source)?.len()), (&target, read_lines(&target)?.len()))?;
+    for (index, stage) in stages.iter().enumerate() {
+        let made = |artifact: &Artifact| stages[..index].iter().any(|s| s.outputs.contains(artifact));
+        for (_, artifact) in stage.sources.iter().filter(|(_, artifact)| !made(artifact)) {
+            match artifact {
+                Artifact::File(path) => drop(std::fs::File::open(path).map_err(Error::io(path))?),
+                Artifact::Bundle(path) => (stage.fits)(config, &Bundle::open(path)?)?,
+                Artifact::Marian(path) => drop(marian::require_files(path)?),
+            }
+        }
+        if stage.name == StageName::Dims {
+            dims::require_place(config, &Backend::of_tensors(config.train.device)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lines are looked at as they are; how many tokens one has shows when there is a tokenizer.
+fn training_text(data: &Data) -> Result<()> {
+    let mut usable = 0;
+    for (source, target) in data.original_files() {
+        let corpus =
+            Corpus::read(&source, &target, LengthLimit::tokens(usize::MAX), data.on_bad_line, |_| {
+                Ok(vec![0; 3])
+            })?;
+        usable += corpus.pairs.len();
+    }
+    if usable == 0 && !data.target.is_empty() {
+        let reason = match data.on_bad_line {
+            OnBadLine::Skip => "every line of data.source or its partner in data.target is bad",
+            OnBadLine::Error => "the files of data.source have no lines",
+        };
+        return Err(Error::Config(reason.into()));
+    }
+    Ok(())
+}

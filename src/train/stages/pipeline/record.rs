@@ -1,0 +1,212 @@
+//! What is known of a stage: what it was made from, what came of it, on what machine and how long.
+//!
+//! `stages/NAME.begun.json` is there from before a stage writes anything until it is complete,
+//! `stages/NAME.json` from then on. Both are written whole or not at all, so what they say holds at
+//! whatever moment the machine dies.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::artifact::Artifact;
+use super::stages::Stage;
+use crate::train::config::StageName;
+use crate::train::observe::Machine;
+use crate::{Error, Result, files};
+
+/// What decides the outcome of a stage: settings by their dotted key, checksums of files and bundles by
+/// their role.
+pub type Inputs = BTreeMap<String, String>;
+
+/// SHA-256 over all inputs, in hex.
+pub fn digest(inputs: &Inputs) -> String {
+    let text: String = inputs.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    files::digest(text.as_bytes())
+}
+
+/// A stage that is complete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub stage: StageName,
+    /// Of `inputs`.
+    pub digest: String,
+    pub inputs: Inputs,
+    /// Checksums by path.
+    pub outputs: BTreeMap<PathBuf, String>,
+    /// At work, over all the times that it was run.
+    pub seconds: f64,
+    pub machine: Machine,
+    /// Of tutti.
+    pub version: String,
+}
+
+/// A stage that was begun.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begun {
+    pub stage: StageName,
+    pub digest: String,
+    pub inputs: Inputs,
+    /// At work in the times before, as far as is known.
+    pub seconds: f64,
+}
+
+/// What stands there of a stage.
+#[derive(Debug, PartialEq)]
+pub enum StageStatus {
+    /// Nothing.
+    Absent,
+    /// Complete, from the same inputs.
+    Complete(Record),
+    /// Begun from the same inputs.
+    InProgress { seconds: f64 },
+    /// Complete from the same inputs, but this output is no longer what it was.
+    OutputModified { seconds: f64, output: PathBuf },
+    /// Trained from the same inputs, but its outputs are to be written otherwise; what differs, for people.
+    Recalibrated { seconds: f64, differences: Vec<String> },
+    /// From other inputs; what differs, for people.
+    Outdated(Vec<String>),
+}
+
+/// The records of one run.
+pub struct Records {
+    folder: PathBuf,
+}
+
+impl Records {
+    pub fn of(output: &Path) -> Self {
+        Self { folder: output.join("stages") }
+    }
+
+    /// Compares what stands there with what the stage would be made from now.
+    ///
+    /// # Errors
+    /// A record that cannot be understood; outputs that no record tells of, which may be anything.
+    pub fn judge(&self, stage: &Stage, inputs: &Inputs) -> Result<StageStatus> {
+        let begun: Option<Begun> = read(&self.begun(stage.name))?;
+        let record: Option<Record> = read(&self.record(stage.name))?;
+        let Some(known) = record.as_ref().map(|r| &r.inputs).or(begun.as_ref().map(|b| &b.inputs)) else {
+            return match stage.places().find(|path| path.exists()) {
+                None => Ok(StageStatus::Absent),
+                Some(path) => Err(unknown(stage.name, path)),
+            };
+        };
+        let keys = differing(known, inputs);
+        let differences: Vec<String> = keys.iter().map(|key| difference(key, known, inputs)).collect();
+        let trained_alike = keys.iter().all(|key| AT_THE_END.contains(&key.as_str()));
+        Ok(match (record, begun) {
+            _ if !trained_alike => StageStatus::Outdated(differences),
+            (Some(Record { seconds, .. }), _) if !differences.is_empty() => {
+                StageStatus::Recalibrated { seconds, differences }
+            }
+            (Some(record), _) => match spoilt(&record, stage) {
+                None => StageStatus::Complete(record),
+                Some(output) => StageStatus::OutputModified { seconds: record.seconds, output },
+            },
+            (None, begun) => StageStatus::InProgress { seconds: begun.map_or(0.0, |begun| begun.seconds) },
+        })
+    }
+
+    /// From here on the stage may write.
+    pub fn begin(&self, stage: StageName, inputs: &Inputs, seconds: f64) -> Result<()> {
+        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
+        let begun = Begun { stage, digest: digest(inputs), inputs: inputs.clone(), seconds };
+        write(&self.begun(stage), &begun)?;
+        remove(&self.record(stage))
+    }
+
+    /// The stage's outputs are there.
+    ///
+    /// # Errors
+    /// One that is not.
+    pub fn complete(&self, stage: &Stage, inputs: Inputs, seconds: f64) -> Result<Record> {
+        let checksum = |output: &Artifact| Ok((output.path().to_path_buf(), output.checksum()?));
+        let record = Record {
+            stage: stage.name,
+            digest: digest(&inputs),
+            inputs,
+            outputs: stage.outputs.iter().map(checksum).collect::<Result<_>>()?,
+            seconds: (seconds * 10.0).round() / 10.0,
+            machine: Machine::this(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        write(&self.record(stage.name), &record)?;
+        remove(&self.begun(stage.name))?;
+        Ok(record)
+    }
+
+    /// Nothing is known of the stage any more.
+    pub fn forget(&self, stage: StageName) -> Result<()> {
+        remove(&self.record(stage))?;
+        remove(&self.begun(stage))
+    }
+
+    fn record(&self, stage: StageName) -> PathBuf {
+        self.folder.join(format!("{stage}.json"))
+    }
+
+    fn begun(&self, stage: StageName) -> PathBuf {
+        self.folder.join(format!("{stage}.begun.json"))
+    }
+}
+
+/// Inputs that are looked at when a bundle is written, and by nothing that is trained.
+const AT_THE_END: [&str; 2] = ["dims.output_scale", "imputer.blank_penalty"];
+
+fn differing<'a>(known: &'a Inputs, inputs: &'a Inputs) -> Vec<&'a String> {
+    let keys: std::collections::BTreeSet<&String> = known.keys().chain(inputs.keys()).collect();
+    keys.into_iter().filter(|key| known.get(*key) != inputs.get(*key)).collect()
+}
+
+/// `key: 1 → 2`; a checksum is not worth a reader's time.
+fn difference(key: &str, known: &Inputs, inputs: &Inputs) -> String {
+    let checksum = |value: &String| value.starts_with(Artifact::CHECKSUM);
+    match (known.get(key), inputs.get(key)) {
+        (Some(before), Some(_)) if checksum(before) => format!("{key} has another content"),
+        (before, now) => {
+            let text = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
+            format!("{key}: {} → {}", text(before), text(now))
+        }
+    }
+}
+
+/// The first output that is not what the record says, or of which it says nothing.
+fn spoilt(record: &Record, stage: &Stage) -> Option<PathBuf> {
+    let differs = |output: &&Artifact| match (record.outputs.get(output.path()), output.checksum()) {
+        (Some(before), Ok(now)) => *before != now,
+        _ => true,
+    };
+    stage.outputs.iter().find(differs).map(|output| output.path().to_path_buf())
+}
+
+fn unknown(stage: StageName, path: &Path) -> Error {
+    let reason = format!(
+        "is there, but no record says what it was made from; move it away to have stage {stage} make it, \
+         or take {stage} out of pipeline.stages to use it as it is"
+    );
+    Error::bundle(path, reason)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::bundle(path, e.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path)(error)),
+    }
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_vec_pretty(value).map_err(|e| Error::bundle(path, e.to_string()))?;
+    files::write(path, &json)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
+        _ => Ok(()),
+    }
+}

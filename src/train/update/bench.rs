@@ -1,0 +1,204 @@
+//! `train bench`: how fast an update is, for each kind of stage, on random text and weights. The stages
+//! take turns, update by update, so that what else the machine does falls on all of them.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::model::{Backend, DeviceChoice, Shape, Spec};
+use crate::nn::ops::operations;
+use crate::text::Specials;
+use crate::train::config::LengthLimit;
+use crate::train::config::{
+    Dims as DimsSettings, Following, Imputer as ImputerSettings, Mask, Products, SlotMask,
+};
+use crate::train::data::batches::{Batches, Position};
+use crate::train::data::corpus::{Corpus, Pair};
+use crate::train::objective::Autoregressive;
+use crate::train::objective::Dims;
+use crate::train::objective::Teacher;
+use crate::train::objective::{Cmlm, Imputer, Objective, Step};
+use crate::train::rng::Rng;
+use crate::train::update::optimizer::{AdamW, Optimizer};
+use crate::train::update::rate::matrix_rate;
+use crate::train::weights::{Weights, frozen};
+use crate::{Error, Result};
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub shape: Shape,
+    pub products: Products,
+    /// Padded tokens of the longer side in a batch.
+    pub batch_tokens: usize,
+    /// Tokens of a sentence on either side, bos and eos included: drawn from half to one and a half of this.
+    pub sentence_tokens: usize,
+    pub dropout: f32,
+    pub device: DeviceChoice,
+    /// Measured updates of each stage; one more goes before them.
+    pub updates: usize,
+    pub seed: u64,
+}
+
+/// One stage's updates.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub stage: &'static str,
+    /// Medians over the updates. Target tokens, bos and eos counted, padding not.
+    pub tokens_per_second: f64,
+    pub seconds_per_update: f64,
+    /// Of the fastest update.
+    pub best_tokens_per_second: f64,
+    /// Floating-point operations of products with weights, padding and gradients included; see
+    /// [`operations`](crate::nn::ops::operations).
+    pub operations_per_token: f64,
+    /// The median update's, of the rate that a large product has on this device.
+    pub matrix_share: f64,
+}
+
+struct Update {
+    seconds: f64,
+    target_tokens: usize,
+    operations: u64,
+}
+
+struct Lane {
+    stage: &'static str,
+    weights: Weights,
+    optimizer: Optimizer,
+    objective: Box<dyn Objective>,
+    updates: Vec<Update>,
+}
+
+/// Measures AR, CMLM, Imputer and DiMS (of a CMLM: random masks, two teacher passes; full masks, four, on the CPU also in eight bits).
+///
+/// Errors: no updates; a batch too small for a sentence; whatever the network answers.
+pub fn run(options: &Options) -> Result<Vec<Measured>> {
+    if options.updates == 0 {
+        return Err(Error::Config("updates is 0; it must be at least 1".into()));
+    }
+    if options.shape.has_blanks() {
+        return Err(Error::Config(
+            "the imputer is one of the stages measured: leave imputer out of the shape".into(),
+        ));
+    }
+    let rng = Rng::from_seed(options.seed);
+    let corpus = random_corpus(options, &rng);
+    let mut batches = Batches::new(corpus.lengths(), options.batch_tokens, &rng, Position::default())?;
+    let backend = Backend::of_tensors(options.device)?;
+    let mut lanes = lanes(options, &backend)?;
+    for update in 0..=options.updates as u64 {
+        let pairs: Vec<&Pair> = batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
+        for lane in &mut lanes {
+            let (begin, before) = (Instant::now(), operations());
+            let losses = lane.objective.losses(Step {
+                student: &lane.weights.network,
+                pairs: &pairs,
+                masks: rng.fork("masks", update),
+                dropout: rng.fork("dropout", update).next_u64(),
+            })?;
+            let gradients = losses.total.backward()?;
+            lane.optimizer.step(&gradients, 1.0, 1e-4)?;
+            backend.device().synchronize()?;
+            lane.updates.push(Update {
+                seconds: begin.elapsed().as_secs_f64(),
+                target_tokens: losses.target_tokens,
+                operations: operations() - before,
+            });
+        }
+    }
+    let matrix_rate = matrix_rate(backend.device(), options.products.into())?;
+    Ok(lanes.into_iter().map(|lane| lane.measured(matrix_rate)).collect())
+}
+
+impl Lane {
+    fn measured(self, matrix_rate: f64) -> Measured {
+        let measured = &self.updates[1..];
+        let rates = sorted(measured.iter().map(|update| update.target_tokens as f64 / update.seconds));
+        let seconds = sorted(measured.iter().map(|update| update.seconds));
+        let shares = sorted(measured.iter().map(|update| update.operations as f64 / update.seconds));
+        let tokens: usize = measured.iter().map(|update| update.target_tokens).sum();
+        let operations: u64 = measured.iter().map(|update| update.operations).sum();
+        Measured {
+            stage: self.stage,
+            tokens_per_second: rates[rates.len() / 2],
+            seconds_per_update: seconds[seconds.len() / 2],
+            best_tokens_per_second: rates[rates.len() - 1],
+            operations_per_token: operations as f64 / tokens.max(1) as f64,
+            matrix_share: shares[shares.len() / 2] / matrix_rate,
+        }
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn random_corpus(options: &Options, rng: &Rng) -> Corpus {
+    let mut rng = rng.fork("bench corpus", 0);
+    let first = Specials::NAMES.len();
+    let most = options.shape.max_positions;
+    let mut sentence = || {
+        let length = (options.sentence_tokens / 2 + rng.below(options.sentence_tokens + 1)).clamp(3, most);
+        let inner = (2..length).map(|_| (first + rng.below(options.shape.vocab - first)) as u32);
+        let Specials { bos, eos, .. } = Specials::default();
+        [bos].into_iter().chain(inner).chain([eos]).collect::<Vec<u32>>()
+    };
+    let count = (options.updates + 2) * options.batch_tokens / 3;
+    let pairs = (0..count.min(20_000)).map(|_| Pair { source: sentence(), target: sentence() });
+    // What an Imputer could not learn, nobody is measured with.
+    let room = LengthLimit { tokens: most, in_slots: true };
+    Corpus { pairs: pairs.filter(|pair| pair.fits(room)).collect(), ..Corpus::default() }
+}
+
+/// A stage, the shape of its network, and what it minimises.
+type Planned = (&'static str, Shape, Box<dyn Objective>);
+
+fn lanes(options: &Options, backend: &Backend) -> Result<Vec<Lane>> {
+    let specials = Specials::default();
+    let products = options.products.into();
+    let dims = |mask, steps, teacher| -> Result<Box<dyn Objective>> {
+        let settings = DimsSettings { mask, steps, ema: Following::Switch(false), ..DimsSettings::default() };
+        Ok(Box::new(Dims {
+            settings,
+            teacher,
+            specials,
+            length_weight: 0.1,
+            products,
+            batch_tokens: options.batch_tokens,
+        }))
+    };
+    let (label_smoothing, length_weight, dropout) = (0.1, 0.1, options.dropout);
+    let tensors = Spec::initial(&options.shape, options.seed, backend.device())?;
+    let exact = || Ok::<_, Error>(Teacher::exact(frozen(&options.shape, &tensors, backend)?));
+    let eight_bit = Teacher::eight_bit(frozen(&options.shape, &tensors, backend)?, tensors.clone(), true);
+    let slots = Imputer { specials, mask: SlotMask::Block, dropout, products };
+    let plain = || options.shape.clone();
+    let with_slots = ImputerSettings::default().shape(plain());
+    let mut stages: Vec<Planned> = vec![
+        (
+            "ar",
+            plain(),
+            Box::new(Autoregressive { specials, label_smoothing, length_weight, dropout, products }),
+        ),
+        ("cmlm", plain(), Box::new(Cmlm { specials, label_smoothing, length_weight, dropout, products })),
+        ("imputer", with_slots, Box::new(slots)),
+        ("dims, random masks, 2 passes", plain(), dims(Mask::Random, 2, exact()?)?),
+        ("dims, full masks, 4 passes", plain(), dims(Mask::Full, 4, exact()?)?),
+    ];
+    if backend.gpu().is_none() {
+        stages.push(("dims, full masks, 4 passes, teacher in q8", plain(), dims(Mask::Full, 4, eight_bit)?));
+    }
+    let lane = |(stage, shape, objective): Planned| {
+        let weights = Weights::initial(&shape, options.seed, backend)?;
+        let named = weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
+        let optimizer = Optimizer::new(named, AdamW::default())?;
+        Ok(Lane { stage, weights, optimizer, objective, updates: Vec::new() })
+    };
+    stages.into_iter().map(lane).collect()
+}
+
+#[cfg(test)]
+mod tests;

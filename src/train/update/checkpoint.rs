@@ -1,0 +1,294 @@
+//! What a run leaves behind so that it can go on exactly: one directory for each saved update.
+//!
+//! `update-00001234/` holds `model.safetensors` (f32), `optimizer.safetensors`, with an EMA
+//! `ema.safetensors`, and `state.json`. A directory under that name is always whole: it is written under
+//! another name, flushed to the disk, and renamed. The last n and the best k by score are kept.
+//! Knows tensors by name only, not what network they are of.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor, Var, safetensors};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, sync};
+use crate::model::Tensors;
+use crate::train::data::batches::Position;
+use crate::{Error, Result};
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const EMA: &str = "ema.safetensors";
+const STATE: &str = "state.json";
+const PREFIX: &str = "update-";
+const UNFINISHED: &str = ".unfinished-";
+/// A checkpoint while another takes its name.
+const REPLACED: &str = ".replaced-";
+
+/// Everything of a run that is not a tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Updates done.
+    pub update: u64,
+    /// The batch to go on with.
+    pub position: Position,
+    pub seed: u64,
+    /// Updates dropped because their gradient was not finite.
+    pub skipped: u64,
+    /// What decides whether this checkpoint is kept as one of the best; higher is better.
+    pub score: Option<f64>,
+    /// The best of each score so far in the run.
+    pub best: BTreeMap<String, f64>,
+    /// Since the BLEU of the first validated decoding, one step or greedy search, last rose.
+    #[serde(default)]
+    pub validations_without_gain: u64,
+    /// The run's configuration, word for word.
+    pub config: String,
+}
+
+impl State {
+    /// SHA-256 of the configuration, in hex: equal for equal runs.
+    pub fn config_digest(&self) -> String {
+        files::digest(self.config.as_bytes())
+    }
+}
+
+/// What one directory holds.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub model: Tensors,
+    /// The moving average of the weights, where the run keeps one.
+    pub ema: Option<Tensors>,
+    /// As [`Optimizer::state`](crate::train::update::optimizer::Optimizer::state) gives it.
+    pub optimizer: Tensors,
+    pub state: State,
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint onto `device`.
+    ///
+    /// Errors name the file: one that is missing or cut, a state that cannot be understood.
+    pub fn load(directory: &Path, device: &Device) -> Result<Self> {
+        let ema = directory.join(EMA);
+        Ok(Self {
+            model: read_tensors(&directory.join(MODEL), device)?,
+            ema: if ema.exists() { Some(read_tensors(&ema, device)?) } else { None },
+            optimizer: read_tensors(&directory.join(OPTIMIZER), device)?,
+            state: read_state(directory)?,
+        })
+    }
+}
+
+/// Sets each variable to the tensor of its name; `file` is where the tensors came from.
+///
+/// Errors: a tensor that is missing, unknown, or of another shape; no variable has changed then.
+pub fn restore(vars: &BTreeMap<String, Var>, tensors: &Tensors, file: &Path) -> Result<()> {
+    let mut found = Vec::with_capacity(vars.len());
+    for (name, var) in vars {
+        let tensor = tensors.get(name).ok_or_else(|| Error::bundle(file, format!("no tensor {name}")))?;
+        require_shape(file, name, tensor, var)?;
+        found.push((var, tensor.to_dtype(var.dtype())?.to_device(var.device())?));
+    }
+    if let Some(name) = tensors.keys().filter(|name| !vars.contains_key(*name)).min() {
+        return Err(Error::bundle(file, format!("tensor {name} belongs to no parameter of this network")));
+    }
+    for (var, tensor) in found {
+        var.set(&tensor)?;
+    }
+    Ok(())
+}
+
+/// The checkpoints of one run, in one directory that nobody else writes to.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+    keep_last: usize,
+    keep_best: usize,
+}
+
+impl Store {
+    /// Opens (and makes) `directory`, and puts right what an interrupted save has left there.
+    /// At least one checkpoint, the last, is always kept.
+    pub fn open(directory: &Path, keep_last: usize, keep_best: usize) -> Result<Self> {
+        fs::create_dir_all(directory).map_err(Error::io(directory))?;
+        let store = Self { directory: directory.to_path_buf(), keep_last: keep_last.max(1), keep_best };
+        for path in store.entries()? {
+            let kept = file_name(&path).strip_prefix(REPLACED).map(|name| directory.join(name));
+            match kept {
+                Some(finished) if !finished.exists() => {
+                    fs::rename(&path, &finished).map_err(Error::io(&path))?;
+                }
+                None if !file_name(&path).starts_with(UNFINISHED) => {}
+                _ => fs::remove_dir_all(&path).map_err(Error::io(&path))?,
+            }
+        }
+        Ok(store)
+    }
+
+    /// Saves under the name of its update, replacing one of the same name, then drops those that are
+    /// neither among the last nor among the best. Gives the directory.
+    pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
+        let name = format!("{PREFIX}{:08}", checkpoint.state.update);
+        let unfinished = self.directory.join(format!("{UNFINISHED}{name}"));
+        let replaced = self.directory.join(format!("{REPLACED}{name}"));
+        let finished = self.directory.join(name);
+        fs::create_dir_all(&unfinished).map_err(Error::io(&unfinished))?;
+        write_files(&unfinished, checkpoint)?;
+        if finished.exists() {
+            fs::rename(&finished, &replaced).map_err(Error::io(&finished))?;
+        }
+        fs::rename(&unfinished, &finished).map_err(Error::io(&finished))?;
+        sync(&self.directory)?;
+        if replaced.exists() {
+            fs::remove_dir_all(&replaced).map_err(Error::io(&replaced))?;
+        }
+        self.prune()?;
+        Ok(finished)
+    }
+
+    /// Makes sure that there is room for all checkpoints that will stand here at once, of `bytes` each.
+    ///
+    /// # Errors
+    /// What is free, and what is needed.
+    pub fn require_room(&self, bytes: u64) -> Result<()> {
+        // One more while it is written, before an old one goes.
+        let most = (self.keep_last + self.keep_best + 1) as u64;
+        let missing = most.saturating_sub(self.list()?.len() as u64).saturating_mul(bytes);
+        match files::free_bytes(&self.directory) {
+            Some(free) if free < missing => Err(no_room(&self.directory, free, missing, most, bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All checkpoints by their update, ascending.
+    pub fn list(&self) -> Result<BTreeMap<u64, PathBuf>> {
+        let update = |path: &Path| file_name(path).strip_prefix(PREFIX)?.parse().ok();
+        Ok(self.entries()?.into_iter().filter_map(|path| Some((update(&path)?, path))).collect())
+    }
+
+    /// The checkpoint of the highest update; `None` for a run that has not saved yet.
+    pub fn last(&self) -> Result<Option<PathBuf>> {
+        Ok(self.list()?.pop_last().map(|(_, path)| path))
+    }
+
+    /// Those with the highest scores, best first; the earlier one where scores are equal.
+    pub fn best(&self, count: usize) -> Result<Vec<PathBuf>> {
+        let mut scored = Vec::new();
+        for path in self.list()?.into_values() {
+            if let Some(score) = read_state(&path)?.score {
+                scored.push((score, path));
+            }
+        }
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0)); // stable, so earlier updates stay in front
+        Ok(scored.into_iter().take(count).map(|(_, path)| path).collect())
+    }
+
+    fn prune(&self) -> Result<()> {
+        let best = self.best(self.keep_best)?;
+        for path in self.list()?.into_values().rev().skip(self.keep_last) {
+            if !best.contains(&path) {
+                // Under the name of what is not whole first: removing takes a while, and the machine may stop.
+                let going = self.directory.join(format!("{UNFINISHED}{}", file_name(&path)));
+                fs::rename(&path, &going).map_err(Error::io(&path))?;
+                fs::remove_dir_all(&going).map_err(Error::io(&going))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.directory).map_err(Error::io(&self.directory))?;
+        entries.map(|entry| Ok(entry.map_err(Error::io(&self.directory))?.path())).collect()
+    }
+}
+
+/// The mean of the weights of several checkpoints (their directories, or safetensors files), summed in
+/// f64, as f32 on the CPU.
+///
+/// Errors: no path; files that do not hold the same tensors in the same shapes.
+pub fn average(paths: &[PathBuf]) -> Result<Tensors> {
+    let file = |path: &PathBuf| if path.is_dir() { path.join(MODEL) } else { path.clone() };
+    let Some((first, others)) = paths.split_first() else {
+        return Err(Error::Config("no checkpoints to average".into()));
+    };
+    let mut sums = read_tensors(&file(first), &Device::Cpu)?;
+    for tensor in sums.values_mut() {
+        *tensor = tensor.to_dtype(candle_core::DType::F64)?;
+    }
+    for path in others.iter().map(file) {
+        let tensors = read_tensors(&path, &Device::Cpu)?;
+        if let Some(name) = tensors.keys().filter(|name| !sums.contains_key(*name)).min() {
+            return Err(Error::bundle(&path, format!("tensor {name} is not in {}", first.display())));
+        }
+        for (name, sum) in &mut sums {
+            let tensor =
+                tensors.get(name).ok_or_else(|| Error::bundle(&path, format!("no tensor {name}")))?;
+            require_shape(&path, name, tensor, sum)?;
+            *sum = (&*sum + tensor.to_dtype(candle_core::DType::F64)?)?;
+        }
+    }
+    let mean = |sum: Tensor| (sum / paths.len() as f64)?.to_dtype(candle_core::DType::F32);
+    sums.into_iter().map(|(name, sum)| Ok((name, mean(sum)?))).collect()
+}
+
+fn no_room(directory: &Path, free: u64, missing: u64, most: u64, bytes: u64) -> Error {
+    let size = indicatif::BinaryBytes;
+    let reason = format!(
+        "{} are free, but {} more are needed for up to {most} checkpoints of {} (train.keep_last, train.keep_best)",
+        size(free),
+        size(missing),
+        size(bytes)
+    );
+    Error::bundle(directory, reason)
+}
+
+fn write_files(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let sets = [
+        (MODEL, Some(&checkpoint.model)),
+        (EMA, checkpoint.ema.as_ref()),
+        (OPTIMIZER, Some(&checkpoint.optimizer)),
+    ];
+    for (name, tensors) in sets {
+        if let Some(tensors) = tensors {
+            let path = directory.join(name);
+            safetensors::save(tensors, &path).map_err(|e| Error::bundle(&path, e.to_string()))?;
+            sync(&path)?;
+        }
+    }
+    let path = directory.join(STATE);
+    let json =
+        serde_json::to_vec_pretty(&checkpoint.state).map_err(|e| Error::bundle(&path, e.to_string()))?;
+    fs::write(&path, json).map_err(Error::io(&path))?;
+    sync(&path)?;
+    sync(directory)
+}
+
+fn read_tensors(path: &Path, device: &Device) -> Result<Tensors> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    safetensors::load_buffer(&bytes, device)
+        .map_err(|e| Error::bundle(path, format!("not a whole safetensors file: {e}")))
+}
+
+fn read_state(directory: &Path) -> Result<State> {
+    let path = directory.join(STATE);
+    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::bundle(&path, e.to_string()))
+}
+
+fn require_shape(file: &Path, name: &str, tensor: &Tensor, expected: &Tensor) -> Result<()> {
+    if tensor.dims() == expected.dims() {
+        return Ok(());
+    }
+    let (has, wants) = (tensor.dims(), expected.dims());
+    Err(Error::bundle(file, format!("tensor {name} has shape {has:?}, expected {wants:?}")))
+}
+
+/// Empty for a name that is not UTF-8, which is none of ours.
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

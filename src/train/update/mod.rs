@@ -1,0 +1,12 @@
+//! How weights move: the training loop and what it is made of.
+
+pub mod bench;
+pub mod checkpoint;
+pub mod ema;
+pub mod initial;
+pub mod memory;
+pub mod optimizer;
+pub mod ranks;
+pub mod rate;
+pub mod run;
+pub mod schedule;

@@ -1,0 +1,308 @@
+//! AdamW by name (Loshchilov & Hutter, arXiv 1711.05101), with what candle's own lacks: moments that are
+//! saved and loaded, no decay on biases and norms, clipping by the global norm, and a guard against
+//! gradients that are not finite.
+//!
+//! On the CPU, and on a GPU by a kernel, an update is one pass over parameters, gradients and moments, in
+//! place; another device runs the same equations as tensor operations. Parameters are visited in the order of their names, and
+//! sums have a fixed shape, so an update does not depend on the number of threads.
+//! Knows no network: parameters are named variables.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::nn::ops::{KernelPath, select_path};
+use crate::{Error, Result};
+
+mod device;
+mod host;
+
+/// The settings of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Decay of the first and of the second moment.
+    pub betas: (f64, f64),
+    pub eps: f64,
+    /// Decoupled decay of every parameter of two or more dimensions; biases and norms have one.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+    /// So many updates in a row without a finite gradient end the run.
+    pub max_skips_in_a_row: u32,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { betas: (0.9, 0.98), eps: 1e-8, weight_decay: 0.01, clip: 1.0, max_skips_in_a_row: 5 }
+    }
+}
+
+/// What came of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// The global norm of the gradient, scaled but not yet clipped.
+    pub norm: f64,
+    /// False where the norm was not finite: the gradient was dropped and nothing has changed.
+    pub applied: bool,
+}
+
+pub struct Optimizer {
+    settings: AdamW,
+    slots: BTreeMap<String, Slot>,
+    counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counters {
+    /// Updates applied; Adam's t.
+    applied: u64,
+    skipped: u64,
+    skipped_in_a_row: u32,
+}
+
+/// A parameter and its two moments.
+struct Slot {
+    var: Var,
+    decays: bool,
+    moments: Moments,
+}
+
+enum Moments {
+    Host { first: Vec<f32>, second: Vec<f32> },
+    Device { first: Tensor, second: Tensor },
+}
+
+/// The numbers of one update that are the same for all parameters.
+#[derive(Clone, Copy)]
+struct Coefficients {
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    /// Learning rate over the bias correction of the first moment.
+    rate: f32,
+    /// 1/√ of the bias correction of the second moment.
+    second_scale: f32,
+    /// Factor on the gradient: scale and clipping.
+    gradient: f32,
+    /// 1 − learning rate · decay, for the parameters that decay.
+    keep: f32,
+}
+
+impl Optimizer {
+    /// Fresh moments for `vars`, which must be f32 and on one device.
+    pub fn new(vars: impl IntoIterator<Item = (String, Var)>, settings: AdamW) -> Result<Self> {
+        let slot = |(name, var): (String, Var)| {
+            if var.dtype() != DType::F32 {
+                return Err(Error::Config(format!(
+                    "parameter {name} is {:?}; training wants f32",
+                    var.dtype()
+                )));
+            }
+            Ok((name, Slot { decays: var.rank() > 1, moments: Moments::zeros(&var)?, var }))
+        };
+        let slots = vars.into_iter().map(slot).collect::<Result<_>>()?;
+        Ok(Self { settings, slots, counters: Counters::default() })
+    }
+
+    /// One update with `scale` · gradient (of micro-batches that [`GradStore::extend`] has summed, say,
+    /// over the number of their tokens).
+    ///
+    /// Errors: a parameter without a gradient, which means that a layer cuts the backward pass;
+    /// too many updates in a row whose gradient is not finite.
+    pub fn step(&mut self, gradients: &GradStore, scale: f64, learning_rate: f64) -> Result<Outcome> {
+        let gradients = self.gradients(gradients)?;
+        self.apply(&gradients, scale, learning_rate, &[]).map(|(outcome, _)| outcome)
+    }
+
+    /// One update with gradients in the order of [`Self::gradients`], and the values of f32 `scalars`, which a GPU
+    /// sends with the norm: the host waits once.
+    ///
+    /// Errors: too many updates in a row whose gradient is not finite.
+    pub fn apply(
+        &mut self,
+        gradients: &[Tensor],
+        scale: f64,
+        learning_rate: f64,
+        scalars: &[Tensor],
+    ) -> Result<(Outcome, Vec<f32>)> {
+        let (squares, values) = read(gradients, scalars)?;
+        let norm = scale.abs() * squares.sqrt();
+        if !norm.is_finite() {
+            self.skip(norm)?;
+            return Ok((Outcome { norm, applied: false }, values));
+        }
+        self.counters.applied += 1;
+        self.counters.skipped_in_a_row = 0;
+        let coefficients = self.coefficients(scale, norm, learning_rate);
+        for (slot, gradient) in self.slots.values_mut().zip(gradients) {
+            slot.update(gradient, coefficients)?;
+        }
+        Ok((Outcome { norm, applied: true }, values))
+    }
+
+    /// Updates applied so far.
+    pub fn applied(&self) -> u64 {
+        self.counters.applied
+    }
+
+    /// Updates dropped so far because their gradient was not finite.
+    pub fn skipped(&self) -> u64 {
+        self.counters.skipped
+    }
+
+    /// Moments and counters as tensors: `first.<name>`, `second.<name>`, `counters`.
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut tensors = HashMap::with_capacity(2 * self.slots.len() + 1);
+        for (name, slot) in &self.slots {
+            let (first, second) = slot.moments.tensors(&slot.var)?;
+            tensors.insert(format!("first.{name}"), first);
+            tensors.insert(format!("second.{name}"), second);
+        }
+        let Counters { applied, skipped, skipped_in_a_row } = self.counters;
+        let counters = [applied as i64, skipped as i64, i64::from(skipped_in_a_row)];
+        tensors.insert("counters".into(), Tensor::new(&counters, &Device::Cpu)?);
+        Ok(tensors)
+    }
+
+    /// Goes on from a [`state`](Self::state), exactly.
+    ///
+    /// Errors: a moment that is missing, too many, or of another shape than its parameter; nothing
+    /// has changed then.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let expected = 2 * self.slots.len() + 1;
+        if state.len() != expected {
+            let (has, wants) = (state.len(), self.slots.len());
+            let reason = format!("optimizer state has {has} tensors, {wants} parameters want {expected}");
+            return Err(Error::Config(reason));
+        }
+        let counters = find(state, "counters", &[3])?.to_vec1::<i64>()?;
+        let moments = self.slots.iter().map(|(name, slot)| {
+            let first = find(state, &format!("first.{name}"), slot.var.dims())?;
+            let second = find(state, &format!("second.{name}"), slot.var.dims())?;
+            Moments::from_tensors(first, second, slot.var.device())
+        });
+        let moments = moments.collect::<Result<Vec<_>>>()?;
+        for (slot, moments) in self.slots.values_mut().zip(moments) {
+            slot.moments = moments;
+        }
+        self.counters = Counters {
+            applied: counters[0] as u64,
+            skipped: counters[1] as u64,
+            skipped_in_a_row: counters[2] as u32,
+        };
+        Ok(())
+    }
+
+    /// That of each parameter, in the order of their names: f32, contiguous.
+    ///
+    /// Errors: a parameter without one, or with one of another shape.
+    pub fn gradients(&self, gradients: &GradStore) -> Result<Vec<Tensor>> {
+        let gradient = |(name, slot): (&String, &Slot)| match gradients.get(slot.var.as_tensor()) {
+            Some(gradient) if gradient.shape() == slot.var.shape() => {
+                Ok(gradient.to_dtype(DType::F32)?.contiguous()?)
+            }
+            Some(gradient) => {
+                let (has, wants) = (gradient.dims(), slot.var.dims());
+                Err(message(format!("the gradient of {name} has shape {has:?}, expected {wants:?}")))
+            }
+            None => Err(message(format!("no gradient reaches {name}: a layer cuts the backward pass"))),
+        };
+        self.slots.iter().map(gradient).collect()
+    }
+
+    fn skip(&mut self, norm: f64) -> Result<()> {
+        self.counters.skipped += 1;
+        self.counters.skipped_in_a_row += 1;
+        if self.counters.skipped_in_a_row < self.settings.max_skips_in_a_row {
+            return Ok(());
+        }
+        let times = self.counters.skipped_in_a_row;
+        Err(message(format!(
+            "the gradient was not finite (norm {norm}) in {times} updates in a row; \
+             go on from an earlier checkpoint with a lower learning rate or a longer warm-up"
+        )))
+    }
+
+    fn coefficients(&self, scale: f64, norm: f64, learning_rate: f64) -> Coefficients {
+        let AdamW { betas: (beta1, beta2), eps, weight_decay, clip, .. } = self.settings;
+        let t = self.counters.applied as f64;
+        let clipping = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
+        Coefficients {
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            eps: eps as f32,
+            rate: (learning_rate / (1.0 - beta1.powf(t))) as f32,
+            second_scale: (1.0 / (1.0 - beta2.powf(t)).sqrt()) as f32,
+            gradient: (scale * clipping) as f32,
+            keep: (1.0 - learning_rate * weight_decay) as f32,
+        }
+    }
+}
+
+impl Slot {
+    fn update(&mut self, gradient: &Tensor, c: Coefficients) -> Result<()> {
+        let c = if self.decays { c } else { Coefficients { keep: 1.0, ..c } };
+        match &mut self.moments {
+            Moments::Host { first, second } => host::update(&self.var, gradient, first, second, c)?,
+            Moments::Device { first, second } => device::update(&self.var, gradient, first, second, c)?,
+        }
+        Ok(())
+    }
+}
+
+impl Moments {
+    fn zeros(var: &Var) -> Result<Self> {
+        let zeros = || var.as_detached_tensor().zeros_like();
+        Self::from_tensors(&zeros()?, &zeros()?, var.device())
+    }
+
+    fn from_tensors(first: &Tensor, second: &Tensor, device: &Device) -> Result<Self> {
+        if select_path(first) == KernelPath::Cpu && device.is_cpu() {
+            let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+            return Ok(Self::Host { first: flat(first)?, second: flat(second)? });
+        }
+        // Memory of their own: a GPU changes them in place.
+        Ok(Self::Device {
+            first: first.to_device(device)?.copy()?,
+            second: second.to_device(device)?.copy()?,
+        })
+    }
+
+    fn tensors(&self, var: &Var) -> Result<(Tensor, Tensor)> {
+        let shaped = |values: &[f32]| Tensor::from_slice(values, var.shape(), &Device::Cpu);
+        Ok(match self {
+            Self::Host { first, second } => (shaped(first)?, shaped(second)?),
+            Self::Device { first, second } => (first.clone(), second.clone()),
+        })
+    }
+}
+
+/// Σ g² over all gradients, and the values of `scalars`.
+fn read(gradients: &[Tensor], scalars: &[Tensor]) -> Result<(f64, Vec<f32>)> {
+    if gradients.iter().any(|gradient| select_path(gradient) != KernelPath::Cpu) {
+        return device::read(gradients, scalars);
+    }
+    let mut squares = 0.0;
+    for gradient in gradients {
+        squares += host::sum_of_squares(gradient)?;
+    }
+    let values = scalars.iter().map(Tensor::to_scalar).collect::<candle_core::Result<_>>()?;
+    Ok((squares, values))
+}
+
+fn find<'a>(state: &'a HashMap<String, Tensor>, name: &str, dims: &[usize]) -> Result<&'a Tensor> {
+    let reason = match state.get(name) {
+        Some(tensor) if tensor.dims() == dims => return Ok(tensor),
+        Some(tensor) => format!("has shape {:?}, expected {dims:?}", tensor.dims()),
+        None => "is missing".into(),
+    };
+    Err(Error::Config(format!("optimizer state: tensor {name} {reason}")))
+}
+
+fn message(text: String) -> Error {
+    candle_core::Error::Msg(text).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! Several ranks train one model: each takes its share of an update's micro-batches, on a GPU of its own, and all
+//! apply the sum of their gradients. Data parallel training with one process and a thread for each rank.
+//!
+//! Everything that decides what an update does, its batches, masks and dropout, is named by the number of the
+//! micro-batch. So N ranks compute what one rank computes that takes all of them (`train.accumulate`), up to the
+//! order of sums; and a checkpoint, which only the first rank writes, knows nothing of ranks: a run may go on with
+//! more or fewer of them.
+//!
+//! Ranks tell each other numbers through [`group`], the host's memory. Gradients go the same way or, between GPUs
+//! in a build with the feature `nccl`, by NCCL, where ranks meet before each sum is queued: one that has failed ends
+//! the others instead of leaving them waiting.
+
+mod group;
+
+use std::sync::Arc;
+use std::thread;
+
+use candle_core::Tensor;
+
+use crate::model::{Backend, DeviceChoice, Dtype, DtypeChoice};
+use crate::{Error, Result};
+use group::{Group, Message};
+
+/// candle's backward pass recurses once for each op of the tape, so each thread that trains needs this much.
+pub const STACK_BYTES: usize = 256 << 20;
+
+/// The place of one rank among all.
+pub struct RankContext {
+    rank: usize,
+    device: DeviceChoice,
+    /// None for a rank that is alone.
+    group: Option<Arc<Group>>,
+}
+
+impl RankContext {
+    /// The only rank.
+    pub fn alone(device: DeviceChoice) -> Self {
+        Self { rank: 0, device, group: None }
+    }
+
+    /// From 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    pub fn ranks(&self) -> usize {
+        self.group.as_ref().map_or(1, |group| group.ranks())
+    }
+
+    /// Whether this is the one that validates, writes and tells.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Where this rank computes.
+    pub fn device(&self) -> DeviceChoice {
+        self.device
+    }
+
+    /// Whether micro-batch `index` of an update is this rank's.
+    pub fn takes(&self, index: u64) -> bool {
+        index % self.ranks() as u64 == self.rank as u64
+    }
+
+    /// The sums of what each rank gives, added up in the order of ranks: the same bits for all. Waits for all.
+    ///
+    /// # Errors
+    /// Another rank has failed.
+    pub fn sum(&self, values: &[f64]) -> Result<Vec<f64>> {
+        let Some(group) = &self.group else { return Ok(values.to_vec()) };
+        let mut sums = vec![0.0; values.len()];
+        for message in group.exchange(self.rank, Message::Numbers(values.to_vec()))?.iter() {
+            let Message::Numbers(theirs) = message else { return Err(out_of_step()) };
+            if theirs.len() != sums.len() {
+                return Err(out_of_step());
+            }
+            sums.iter_mut().zip(theirs).for_each(|(sum, value)| *sum += value);
+        }
+        Ok(sums)
+    }
+
+    /// What the first rank gives, to all. Waits for all.
+    ///
+    /// # Errors
+    /// As [`Self::sum`].
+    pub fn decided(&self, number: u32) -> Result<u32> {
+        let own = if self.is_first() { f64::from(number) } else { 0.0 };
+        Ok(self.sum(&[own])?[0] as u32)
+    }
+
+    /// Waits for all.
+    ///
+    /// # Errors
+    /// As [`Self::sum`].
+    pub fn barrier(&self) -> Result<()> {
+        self.sum(&[]).map(drop)
+    }
+
+    /// The way for this rank's gradients, which are on the device of `backend`. Waits for all.
+    ///
+    /// # Errors
+    /// What NCCL says, where it is used.
+    pub fn reducer(&self, backend: &Backend) -> Result<Reducer> {
+        let Some(group) = &self.group else { return Ok(Reducer(KernelPath::Alone)) };
+        #[cfg(feature = "nccl")]
+        if backend.gpu().is_some() {
+            use crate::nn::device::cuda::collective::{Collective, key};
+            let own = if self.is_first() { key()? } else { Default::default() };
+            let keys = group.exchange(self.rank, Message::Key(own))?;
+            let Some(Message::Key(key)) = keys.first() else { return Err(out_of_step()) };
+            let collective = Collective::join(backend.device(), self.rank, self.ranks(), key)?;
+            return Ok(Reducer(KernelPath::Nccl { collective, rank: self.rank, group: Arc::clone(group) }));
+        }
+        let _ = backend;
+        Ok(Reducer(KernelPath::Host { rank: self.rank, group: Arc::clone(group) }))
+    }
+}
+
+/// Adds up gradients over all ranks.
+pub struct Reducer(KernelPath);
+
+enum KernelPath {
+    /// There is nothing to add.
+    Alone,
+    /// Through the host's memory.
+    Host { rank: usize, group: Arc<Group> },
+    #[cfg(feature = "nccl")]
+    Nccl { collective: crate::nn::device::cuda::collective::Collective, rank: usize, group: Arc<Group> },
+}
+
+impl Reducer {
+    /// The sum of each gradient over all ranks, which give theirs in the same order: f32, contiguous, on their own
+    /// device. All ranks get the same bits.
+    ///
+    /// # Errors
+    /// Another rank has failed, or the device has.
+    pub fn sum(&self, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        match &self.0 {
+            KernelPath::Alone => Ok(gradients),
+            KernelPath::Host { rank, group } => {
+                let own = flat(&gradients)?;
+                let message = Message::Gradients(own.to_device(&candle_core::Device::Cpu)?);
+                let mut sum: Option<Tensor> = None;
+                for message in group.exchange(*rank, message)?.iter() {
+                    let Message::Gradients(theirs) = message else { return Err(out_of_step()) };
+                    sum = Some(sum.map_or_else(|| Ok(theirs.clone()), |sum| sum + theirs)?);
+                }
+                apart(&sum.ok_or_else(out_of_step)?.to_device(own.device())?, &gradients)
+            }
+            #[cfg(feature = "nccl")]
+            KernelPath::Nccl { collective, rank, group } => {
+                let sum = flat(&gradients)?;
+                // Nobody can be called back from a sum that one of the ranks never asks for.
+                group.exchange(*rank, Message::Numbers(Vec::new()))?;
+                collective.sum_in_place(&sum)?;
+                apart(&sum, &gradients)
+            }
+        }
+    }
+}
+
+/// One after another, in memory of their own.
+fn flat(tensors: &[Tensor]) -> Result<Tensor> {
+    let parts = tensors.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
+    // `cat` gives a single tensor back as it is.
+    Ok(if let [one] = parts.as_slice() { one.copy()? } else { Tensor::cat(&parts, 0)? })
+}
+
+/// What [`flat`] has put together, in the shapes of `like`.
+fn apart(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut at = 0;
+    let part = |tensor: &Tensor| {
+        let count = tensor.elem_count();
+        at += count;
+        Ok(flat.narrow(0, at - count, count)?.reshape(tensor.shape())?)
+    };
+    like.iter().map(part).collect()
+}
+
+/// Where `ranks` ranks compute: on `first` and the GPUs behind it, or all on the CPU.
+///
+/// # Errors
+/// A GPU that is not there or will not do.
+pub fn devices(first: DeviceChoice, ranks: usize) -> Result<Vec<DeviceChoice>> {
+    let checked = |device| Backend::choose(device, DtypeChoice::Of(Dtype::F32));
+    let from = match first {
+        DeviceChoice::Cuda(number) => Some(number),
+        DeviceChoice::Auto if ranks > 1 => checked(first)?.gpu(),
+        DeviceChoice::Auto | DeviceChoice::Cpu => None,
+    };
+    (0..ranks)
+        .map(|rank| {
+            let device = from.map_or(first, |number| DeviceChoice::Cuda(number + rank));
+            checked(device).map(|_| device)
+        })
+        .collect()
+}
+
+/// Runs `work` once for each device, each rank on a thread of its own but the first, which has the caller's, and
+/// gives what the first one answers.
+///
+/// # Errors
+/// That of the rank that failed first; the others end at the next thing that they would do together.
+pub fn run_ranks<T: Send>(
+    devices: &[DeviceChoice],
+    work: impl Fn(RankContext) -> Result<T> + Sync,
+) -> Result<T> {
+    let (first, others) = match devices {
+        [] => return Err(Error::Config("train.ranks is 0; it must be at least 1".into())),
+        [only] => return work(RankContext::alone(*only)),
+        [first, others @ ..] => (*first, others),
+    };
+    let group = Arc::new(Group::new(devices.len()));
+    let take = |rank: usize, device: DeviceChoice| {
+        let place = group.place(rank);
+        let done = work(RankContext { rank, device, group: Some(Arc::clone(&group)) });
+        if done.is_ok() {
+            place.leave();
+        }
+        done
+    };
+    thread::scope(|scope| {
+        let take = &take;
+        let start = |(index, &device): (usize, &DeviceChoice)| {
+            let thread = thread::Builder::new().name(format!("rank {}", index + 1)).stack_size(STACK_BYTES);
+            thread.spawn_scoped(scope, move || take(index + 1, device))
+        };
+        let threads: std::io::Result<Vec<_>> = others.iter().enumerate().map(start).collect();
+        let threads = match threads {
+            Ok(threads) => threads,
+            Err(error) => {
+                // Those that have begun must not wait for the rest.
+                drop(group.place(0));
+                return Err(Error::Config(format!("no thread for each of {} ranks: {error}", devices.len())));
+            }
+        };
+        let mut answers = vec![take(0, first)];
+        answers.extend(threads.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::Config("a rank panicked; its message stands above".into())))
+        }));
+        if let Some(failed) = group.failed()
+            && let Err(error) = answers.swap_remove(failed)
+        {
+            return Err(error);
+        }
+        answers.swap_remove(0)
+    })
+}
+
+/// Ranks that run the same code cannot come to this.
+fn out_of_step() -> Error {
+    Error::Config("the ranks of a run are out of step; this is a fault of the program".into())
+}
+
+#[cfg(test)]
+mod tests;

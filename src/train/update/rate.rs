@@ -1,0 +1,71 @@
+//! What the device makes of a large matrix product: the measure that an update is held against.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+use crate::nn::gemm::Precision;
+use crate::nn::ops::{self, Activation, operations};
+
+/// Repetitions, of which the fastest counts; one more goes before them.
+const TIMES: usize = 5;
+
+/// Floating-point operations a second of one large product as training's own are computed, a multiply-add being
+/// two: the best of some. Takes milliseconds on a GPU, and a tenth of a second on a CPU core.
+pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
+    // Large enough that neither launching nor adding the bias counts.
+    let (rows, input, out) = if device.is_cpu() { (512, 512, 1024) } else { (4096, 4096, 4096) };
+    // Not all alike: a GPU that meets its power limit is faster on such.
+    let values = |shape: (usize, usize)| Tensor::rand(-1f32, 1f32, shape, device);
+    let (x, weight) = (values((rows, input))?, values((out, input))?);
+    let bias = Tensor::zeros(out, DType::F32, device)?;
+    let mut best = f64::INFINITY;
+    for time in 0..=TIMES {
+        device.synchronize()?;
+        let begin = Instant::now();
+        ops::linear(&x, &weight, &bias, Activation::None, precision)?;
+        device.synchronize()?;
+        if time > 0 {
+            best = best.min(begin.elapsed().as_secs_f64());
+        }
+    }
+    Ok(2.0 * (rows * input * out) as f64 / best.max(1e-9))
+}
+
+/// Tokens a second since it was last asked.
+#[derive(Debug)]
+pub struct Throughput {
+    since: Instant,
+    tokens: usize,
+    /// Asked for before.
+    operations: u64,
+}
+
+/// Each a second.
+pub struct Rates {
+    pub tokens: f64,
+    /// In floating point, of products that this thread asked for.
+    pub operations: f64,
+}
+
+impl Throughput {
+    pub fn start() -> Self {
+        Self { since: Instant::now(), tokens: 0, operations: operations() }
+    }
+
+    pub fn add(&mut self, tokens: usize) {
+        self.tokens += tokens;
+    }
+
+    /// The rates, and a new beginning; start afresh after a pause that should not count.
+    pub fn take(&mut self) -> Rates {
+        let finished = std::mem::replace(self, Self::start());
+        let seconds = finished.since.elapsed().as_secs_f64().max(1e-9);
+        let operations = self.operations - finished.operations;
+        Rates { tokens: finished.tokens as f64 / seconds, operations: operations as f64 / seconds }
+    }
+}
+
+#[cfg(test)]
+mod tests;

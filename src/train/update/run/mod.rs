@@ -1,0 +1,407 @@
+//! The loop that all stages of training share: updates, validation, checkpoints, the log.
+//!
+//! A stage brings its settings, data and first weights as a [`Stage`], and its losses as an
+//! [`Objective`]. Everything that happens in update n is a pure function of the seed, the data and the
+//! weights before it: batches, masks and dropout are drawn from streams named by n. So a run that was
+//! stopped goes on exactly as if it had not been. Several ranks may share the micro-batches of each update
+//! ([`crate::train::update::ranks`]): all do the same updates, the first one does everything else.
+
+mod sums;
+mod validation;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::backprop::GradStore;
+
+use crate::decode::Decoding;
+use crate::model::Tensors;
+use crate::model::{Backend, Network, Shape};
+use crate::train::config::Train;
+use crate::train::data::batches::{Batches, Position};
+use crate::train::data::corpus::Pair;
+use crate::train::data::texts::Texts;
+use crate::train::objective::{Losses, Objective, Step};
+use crate::train::observe::log::{self, Event, Log};
+use crate::train::observe::progress::Progress;
+use crate::train::observe::tensorboard::Events;
+use crate::train::rng::Rng;
+use crate::train::update::checkpoint::{Checkpoint, State, Store, restore};
+use crate::train::update::ema::Ema;
+use crate::train::update::optimizer::Optimizer;
+use crate::train::update::ranks::{RankContext, Reducer};
+use crate::train::update::rate::Throughput;
+use crate::train::update::rate::matrix_rate;
+use crate::train::update::schedule::Schedule;
+use crate::train::weights::{Weights, frozen};
+use crate::{Error, Result};
+use sums::{Means, Pending, Update};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Finished,
+    /// Stopped by the flag; the last checkpoint holds everything.
+    Interrupted,
+}
+
+/// Which weights a user would get, and so which are validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The moving average, where the run keeps one.
+    Average,
+    /// Those that are trained; an average has another purpose.
+    Trained,
+}
+
+/// What a stage asks of the loop.
+pub struct Stage<'a> {
+    pub train: Train,
+    pub schedule: Schedule,
+    /// Gets `checkpoints/` and `log.jsonl`.
+    pub output: PathBuf,
+    /// The run's configuration, for its checkpoints.
+    pub config: String,
+    pub shape: Shape,
+    pub texts: &'a Texts,
+    /// Where a new run begins.
+    pub initial: Tensors,
+    pub published: Published,
+    /// How the weights are made to translate at each validation.
+    pub validated: Vec<Decoding>,
+    /// The one of these whose BLEU decides which checkpoints are the best.
+    pub scored: Decoding,
+    /// Validate before the first update too: the first weights are a model already.
+    pub starts_validated: bool,
+}
+
+pub struct Run<'a, O> {
+    stage: Stage<'a>,
+    seat: &'a RankContext,
+    reducer: Reducer,
+    objective: O,
+    backend: Backend,
+    weights: Weights,
+    ema: Option<Ema>,
+    /// What is validated: tensors off the tape that follow every update, and the network over them.
+    published: Tensors,
+    validated: Network,
+    optimizer: Optimizer,
+    batches: Batches,
+    rng: Rng,
+    store: Store,
+    /// The first rank's.
+    log: Option<Log>,
+    state: State,
+}
+
+/// Why the first rank ends the updates of all.
+#[derive(Clone, Copy)]
+enum Halt {
+    Finished = 1,
+    NoGain,
+    Interrupted,
+}
+
+impl Halt {
+    const ALL: [Self; 3] = [Self::Finished, Self::NoGain, Self::Interrupted];
+
+    fn outcome(self) -> (End, &'static str) {
+        match self {
+            Self::Finished => (End::Finished, "finished"),
+            Self::NoGain => (End::Finished, "no gain"),
+            Self::Interrupted => (End::Interrupted, "interrupted"),
+        }
+    }
+}
+
+impl<'a, O: Objective> Run<'a, O> {
+    /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given the moving
+    /// average, where the run keeps one: tensors off the tape, whose memory follows every update.
+    ///
+    /// Errors: what the checkpoint, the folder or another rank has to say.
+    pub fn prepare(
+        stage: Stage<'a>,
+        seat: &'a RankContext,
+        backend: Backend,
+        objective: impl FnOnce(Option<Tensors>) -> Result<O>,
+    ) -> Result<Self> {
+        let Stage { train, shape, .. } = &stage;
+        let weights = Weights::of(shape, &stage.initial, &backend)?;
+        let named = || weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
+        let mut optimizer = Optimizer::new(named(), train.adamw())?;
+        let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
+        // The first rank puts right what an interrupted save has left; the others find it so.
+        if !seat.is_first() {
+            seat.barrier()?;
+        }
+        let store = Store::open(&stage.output.join("checkpoints"), train.keep_last, train.keep_best)?;
+        if seat.is_first() {
+            seat.barrier()?;
+        }
+        // Weights and two moments, in f32.
+        let copies = 3 + u64::from(ema.is_some());
+        store.require_room(4 * weights.count() as u64 * copies)?;
+        let state = match store.last()? {
+            None => State {
+                update: 0,
+                position: Position::default(),
+                seed: train.seed,
+                skipped: 0,
+                score: None,
+                best: Default::default(),
+                validations_without_gain: 0,
+                config: stage.config.clone(),
+            },
+            Some(path) => {
+                let saved = Checkpoint::load(&path, backend.device())?;
+                if saved.state.seed != train.seed {
+                    return Err(Error::Config(format!(
+                        "train.seed = {} but {} was made with seed {}; choose another output folder",
+                        train.seed,
+                        path.display(),
+                        saved.state.seed
+                    )));
+                }
+                restore(&weights.vars, &saved.model, &path)?;
+                optimizer.load_state(&saved.optimizer)?;
+                if let Some(ema) = &ema {
+                    // A run that begins to average later begins with the weights it has.
+                    restore(&ema.vars(), saved.ema.as_ref().unwrap_or(&saved.model), &path)?;
+                }
+                State { config: stage.config.clone(), ..saved.state }
+            }
+        };
+        let averaged = ema.as_ref().map(Ema::tensors);
+        let published = match (&ema, stage.published) {
+            (Some(ema), Published::Average) => ema.tensors(),
+            _ => weights.tensors(),
+        };
+        let validated = frozen(shape, &published, &backend)?;
+        let rng = Rng::from_seed(train.seed);
+        let batches = Batches::new(stage.texts.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
+        let log = if seat.is_first() { Some(open_log(&stage)?) } else { None };
+        let objective = objective(averaged)?;
+        // From here on there may be newer checkpoints.
+        seat.barrier()?;
+        Ok(Self {
+            objective,
+            reducer: seat.reducer(&backend)?,
+            seat,
+            stage,
+            backend,
+            weights,
+            ema,
+            published,
+            validated,
+            optimizer,
+            batches,
+            rng,
+            store,
+            log,
+            state,
+        })
+    }
+
+    /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
+    pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
+        let corpus = &self.stage.texts.corpus;
+        let matrix_rate = matrix_rate(self.backend.device(), self.stage.train.products.into())?;
+        self.tell(&Event::Start(log::Start {
+            update: self.state.update,
+            config_digest: self.state.config_digest(),
+            parameters: self.weights.count(),
+            pairs: corpus.pairs.len(),
+            skipped: corpus.skipped,
+            device: self.backend.device_name(),
+            matrix_rate,
+        }))?;
+        let progress = if self.seat.is_first() {
+            Progress::new("updates", self.stage.train.updates, self.state.update)
+        } else {
+            Progress::silent()
+        };
+        if self.seat.is_first()
+            && let Some(reason) = self.backend.cpu_fallback_reason()
+        {
+            progress.announce(format!("computing on the CPU: {reason}"));
+        }
+        let done = self.training_loop(stop, &progress, matrix_rate);
+        progress.finish();
+        let reason = match &done {
+            Ok((_, reason)) => (*reason).to_string(),
+            Err(error) => error.to_string(),
+        };
+        let told = self.tell(&Event::Stop(log::Stop { update: self.state.update, reason }));
+        let (end, _) = done?;
+        told.map(|()| end)
+    }
+
+    /// How it ended, and why.
+    fn training_loop(
+        &mut self,
+        stop: &AtomicBool,
+        progress: &Progress,
+        matrix_rate: f64,
+    ) -> Result<(End, &'static str)> {
+        let train = self.stage.train.clone();
+        if self.stage.starts_validated && self.state.update == 0 && self.state.score.is_none() {
+            self.validate(progress)?;
+            self.save()?;
+        }
+        let mut throughput = Throughput::start();
+        let mut means = Means::default();
+
+        let (end, reason) = loop {
+            let halt = self.seat.decided(self.halt(stop).map_or(0, |halt| halt as u32))?;
+            if let Some(halt) = Halt::ALL.into_iter().find(|&known| known as u32 == halt) {
+                break halt.outcome();
+            }
+            let update = self.state.update + 1;
+            let rate = self.stage.schedule.rate(update);
+            let result = self.update(update, rate)?;
+            throughput.add(result.target_tokens);
+            means.add(&result);
+            self.state.update = update;
+            self.state.position = self.batches.position();
+            self.state.score = None;
+            progress.advance();
+            if !result.applied {
+                self.state.skipped += 1;
+                self.tell(&Event::Skip(log::Skip { update, skipped: self.state.skipped }))?;
+            }
+            if update.is_multiple_of(train.log_every) {
+                let rates = throughput.take();
+                let event = log::Train {
+                    update,
+                    epoch: self.state.position.epoch,
+                    loss: means.per_token(means.loss),
+                    hidden_loss: means.hidden_loss.map(|sum| means.per_token(sum)),
+                    length_loss: means.length_loss.map(|sum| means.per_token(sum)),
+                    gradient_norm: means.norm(),
+                    learning_rate: rate,
+                    tokens_per_second: rates.tokens,
+                    matrix_share: rates.operations / matrix_rate,
+                    padding_share: self.batches.plan().padding_share(),
+                };
+                progress.show(&event);
+                self.tell(&Event::Train(event))?;
+                means = Means::default();
+            }
+            let last = update == train.updates;
+            let validates = last || update.is_multiple_of(train.validate_every);
+            if validates {
+                self.validate(progress)?;
+            }
+            // A score without its weights would be of no use.
+            if validates || update.is_multiple_of(train.checkpoint_every) {
+                self.save()?;
+                throughput = Throughput::start();
+            }
+        };
+        if end == End::Interrupted {
+            self.save()?;
+        }
+        Ok((end, reason))
+    }
+
+    /// Whether there is a reason to end before the next update, and which.
+    fn halt(&self, stop: &AtomicBool) -> Option<Halt> {
+        let Train { updates, patience, .. } = self.stage.train;
+        if self.state.update >= updates {
+            Some(Halt::Finished)
+        } else if patience > 0 && self.state.validations_without_gain >= patience {
+            Some(Halt::NoGain)
+        } else {
+            stop.load(Ordering::Relaxed).then_some(Halt::Interrupted)
+        }
+    }
+
+    /// One optimiser update over `accumulate` micro-batches, each weighted by its masked tokens, of which this rank
+    /// computes its share.
+    fn update(&mut self, update: u64, rate: f64) -> Result<Update> {
+        let accumulate = self.stage.train.accumulate as u64;
+        let mut gradients: Option<GradStore> = None;
+        let (mut result, mut pending) = (Update::default(), Pending::default());
+        for micro in 0..accumulate {
+            if !self.seat.takes(micro) {
+                self.batches.next_batch()?;
+                continue;
+            }
+            let losses = self.losses((update - 1) * accumulate + micro)?;
+            let fresh = (&losses.total * losses.masked_tokens as f64)?.backward()?;
+            match &mut gradients {
+                None => gradients = Some(fresh),
+                Some(sum) => sum.extend(fresh)?,
+            }
+            result.count(&losses);
+            pending.add(&losses);
+        }
+        let Some(gradients) = gradients else {
+            return Err(Error::Config(
+                "train.accumulate must be at least 1, and a multiple of train.ranks".into(),
+            ));
+        };
+        let gradients = self.optimizer.gradients(&gradients)?;
+        result.count_all(self.seat)?;
+        let gradients = self.reducer.sum(gradients)?;
+        let scale = 1.0 / result.masked_tokens as f64;
+        let (outcome, values) = self.optimizer.apply(&gradients, scale, rate, &pending.scalars)?;
+        result.read(&pending, &values);
+        result.add_all(self.seat)?;
+        if let (true, Some(ema)) = (outcome.applied, &mut self.ema) {
+            ema.update()?;
+        }
+        Ok(Update { norm: outcome.norm, applied: outcome.applied, ..result })
+    }
+
+    /// Micro-batch `index` of the run, counted from 0.
+    fn losses(&mut self, index: u64) -> Result<Losses> {
+        let corpus = &self.stage.texts.corpus;
+        let pairs: Vec<&Pair> = self.batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
+        self.objective.losses(Step {
+            student: &self.weights.network,
+            pairs: &pairs,
+            masks: self.rng.fork("masks", index),
+            dropout: self.rng.fork("dropout", index).next_u64(),
+        })
+    }
+
+    /// The weights that a user would get now.
+    pub fn published(&self) -> &Tensors {
+        &self.published
+    }
+
+    /// The checkpoints with the best scores, best first; fewer than `count` where fewer were kept.
+    pub fn best(&self, count: usize) -> Result<Vec<PathBuf>> {
+        self.store.best(count)
+    }
+
+    /// The first rank's; the weights of all are the same.
+    fn save(&mut self) -> Result<()> {
+        if !self.seat.is_first() {
+            return Ok(());
+        }
+        let checkpoint = Checkpoint {
+            model: self.weights.tensors(),
+            ema: self.ema.as_ref().map(Ema::tensors),
+            optimizer: self.optimizer.state()?,
+            state: self.state.clone(),
+        };
+        let path = self.store.save(&checkpoint)?;
+        let (update, score) = (self.state.update, self.state.score);
+        self.tell(&Event::Checkpoint(log::Saved { update, path, score }))
+    }
+
+    fn tell(&mut self, event: &Event) -> Result<()> {
+        self.log.as_mut().map_or(Ok(()), |log| log.write(event))
+    }
+}
+
+fn open_log(stage: &Stage<'_>) -> Result<Log> {
+    let log = Log::open(&stage.output.join("log.jsonl"))?;
+    if stage.train.tensorboard {
+        return Ok(log.mirrored(Events::open(&stage.output.join("tensorboard"))?));
+    }
+    Ok(log)
+}

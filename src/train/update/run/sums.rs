@@ -1,0 +1,119 @@
+//! What the log says of some updates: sums over all ranks, and means over their masked tokens.
+
+use candle_core::Tensor;
+
+use crate::Result;
+use crate::train::objective::Losses;
+use crate::train::update::ranks::RankContext;
+
+/// Sums over the masked tokens of one update.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Update {
+    pub(super) masked_tokens: usize,
+    pub(super) target_tokens: usize,
+    pub(super) loss: f64,
+    pub(super) hidden_loss: Option<f64>,
+    pub(super) length_loss: Option<f64>,
+    pub(super) norm: f64,
+    pub(super) applied: bool,
+}
+
+/// Losses of an update that are still where they were computed.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) scalars: Vec<Tensor>,
+    /// What each of them is, and the masked tokens that it is a mean over.
+    meanings: Vec<(Meaning, usize)>,
+}
+
+#[derive(Clone, Copy)]
+enum Meaning {
+    Tokens,
+    Length,
+    Hidden,
+}
+
+impl Pending {
+    /// Without the tape that they hang on.
+    pub(super) fn add(&mut self, losses: &Losses) {
+        let known = [(Meaning::Tokens, Some(&losses.tokens)), (Meaning::Length, losses.length.as_ref())];
+        for (meaning, scalar) in known.into_iter().chain([(Meaning::Hidden, losses.hidden.as_ref())]) {
+            if let Some(scalar) = scalar {
+                self.scalars.push(scalar.detach());
+                self.meanings.push((meaning, losses.masked_tokens));
+            }
+        }
+    }
+}
+
+impl Update {
+    pub(super) fn count(&mut self, losses: &Losses) {
+        self.masked_tokens += losses.masked_tokens;
+        self.target_tokens += losses.target_tokens;
+    }
+
+    /// Takes in what the other ranks have counted.
+    pub(super) fn count_all(&mut self, seat: &RankContext) -> Result<()> {
+        if let [masked, target] = seat.sum(&[self.masked_tokens as f64, self.target_tokens as f64])?[..] {
+            (self.masked_tokens, self.target_tokens) = (masked as usize, target as usize);
+        }
+        Ok(())
+    }
+
+    /// Takes in what the other ranks have read.
+    pub(super) fn add_all(&mut self, seat: &RankContext) -> Result<()> {
+        let own = [self.loss, self.length_loss.unwrap_or_default(), self.hidden_loss.unwrap_or_default()];
+        if let [loss, length, hidden] = seat.sum(&own)?[..] {
+            self.loss = loss;
+            self.length_loss = self.length_loss.map(|_| length);
+            self.hidden_loss = self.hidden_loss.map(|_| hidden);
+        }
+        Ok(())
+    }
+
+    /// `values` are those of the pending scalars.
+    pub(super) fn read(&mut self, pending: &Pending, values: &[f32]) {
+        for (&(meaning, masked_tokens), &mean) in pending.meanings.iter().zip(values) {
+            let sum = f64::from(mean) * masked_tokens as f64;
+            match meaning {
+                Meaning::Tokens => self.loss += sum,
+                Meaning::Length => *self.length_loss.get_or_insert(0.0) += sum,
+                Meaning::Hidden => *self.hidden_loss.get_or_insert(0.0) += sum,
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Means {
+    pub(super) updates: usize,
+    pub(super) masked_tokens: usize,
+    pub(super) loss: f64,
+    pub(super) hidden_loss: Option<f64>,
+    pub(super) length_loss: Option<f64>,
+    pub(super) norm: f64,
+}
+
+impl Means {
+    pub(super) fn add(&mut self, update: &Update) {
+        self.updates += 1;
+        self.masked_tokens += update.masked_tokens;
+        self.loss += update.loss;
+        self.norm += update.norm;
+        for (sum, own) in
+            [(&mut self.length_loss, update.length_loss), (&mut self.hidden_loss, update.hidden_loss)]
+        {
+            if let Some(own) = own {
+                *sum.get_or_insert(0.0) += own;
+            }
+        }
+    }
+
+    pub(super) fn per_token(&self, sum: f64) -> f64 {
+        sum / self.masked_tokens.max(1) as f64
+    }
+
+    pub(super) fn norm(&self) -> f64 {
+        self.norm / self.updates.max(1) as f64
+    }
+}

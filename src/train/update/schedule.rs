@@ -1,0 +1,44 @@
+//! The learning rate as a pure function of the update's number.
+
+/// Linear warm-up, then inverse square root, never above the cap, then (optionally) a straight line
+/// down to zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Schedule {
+    /// The rate at the end of the warm-up.
+    pub peak: f64,
+    /// Updates until the peak; 0 counts as 1.
+    pub warmup: u64,
+    /// No rate is higher; infinite for none. With a warm-up of 1 it makes a short stage's schedule:
+    /// constant, and from where peak/√n falls below it, that.
+    pub cap: f64,
+    /// Over the first so many updates what all this gives is reached in a straight line; 0 for none.
+    pub ramp: u64,
+    /// Updates of the whole run; only a cooldown looks at it.
+    pub updates: u64,
+    /// The last so many updates fall linearly; 0 for none.
+    pub cooldown: u64,
+}
+
+impl Schedule {
+    /// The rate of update `n`, counted from 1:
+    /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the
+    /// value reached, falling by equal amounts, so that the update after the last one would have rate 0.
+    pub fn rate(&self, n: u64) -> f64 {
+        let falls_after = self.updates.saturating_sub(self.cooldown);
+        if self.cooldown == 0 || n <= falls_after {
+            return self.without_cooldown(n);
+        }
+        let left = (self.updates + 1).saturating_sub(n) as f64;
+        let whole = (self.updates + 1 - falls_after) as f64;
+        self.without_cooldown(falls_after.max(1)) * left / whole
+    }
+
+    fn without_cooldown(&self, n: u64) -> f64 {
+        let (n, warmup) = (n as f64, self.warmup.max(1) as f64);
+        let reached = (n / self.ramp.max(1) as f64).min(1.0);
+        reached * (self.peak * (n / warmup).min((warmup / n.max(1.0)).sqrt())).min(self.cap)
+    }
+}
+
+#[cfg(test)]
+mod tests;
