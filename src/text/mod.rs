@@ -1,17 +1,27 @@
-//! Words to ids and back: the [`Tokenizer`], and [`split`] for texts longer than a sentence. Knows
-//! nothing of networks.
+//! Words to ids and back: the [`Tokenizer`], and [`Passage`] for whole texts. Knows nothing of networks.
 
 mod ascii;
+mod case;
+mod characters;
 mod document;
+mod fit;
+mod layout;
+mod passage;
 mod pieces;
+mod reader;
+mod render;
 pub mod spans;
 mod specials;
 mod spelling;
 mod split;
 mod tokenizer;
+mod unit;
 
 pub use document::Document;
+pub use passage::{Passage, ReadOptions};
 pub use pieces::END_OF_WORD;
+pub use reader::Reader;
 pub use specials::Specials;
 pub use split::{Piece, rejoin, split, split_to_fit};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{DecodedPart, Part, Tokenizer};
+pub use unit::{Candidate, Effort, Request, Warning};

@@ -125,22 +125,28 @@ fn push<'a>(pieces: &mut Vec<Piece<'a>>, part: &'a str) {
     pieces.extend(parts.into_iter().filter(|piece| !piece.text().is_empty()));
 }
 
-fn is_line_break(c: char) -> bool {
+pub(super) fn is_line_break(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 /// The sentences of a line, white space included, in order and without loss.
 fn sentences(line: &str) -> Vec<&str> {
+    let mut start = 0;
+    sentence_ends(line).into_iter().map(|end| &line[std::mem::replace(&mut start, end)..end]).collect()
+}
+
+/// Where the sentences of a line end, white space included, ascending; the last is the end of the line.
+pub(super) fn sentence_ends(line: &str) -> Vec<usize> {
     let segmenter = SentenceSegmenter::new(SentenceBreakInvariantOptions::default());
-    let mut sentences = Vec::new();
+    let mut ends = Vec::new();
     let mut start = 0;
     for end in segmenter.segment_str(line).filter(|&end| end > 0) {
         if end == line.len() || !is_false_end(&line[start..end], &line[end..]) {
-            sentences.push(&line[start..end]);
+            ends.push(end);
             start = end;
         }
     }
-    sentences
+    ends
 }
 
 /// After these a sentence goes on, whatever comes. Without the final point, in lower case.
@@ -192,7 +198,7 @@ fn is_false_end(before: &str, after: &str) -> bool {
 
 /// Where a clause may end, ascending; the last is the end of `sentence`. Points inside numbers and
 /// times ("3,5", "12:30") are none, since only white space after ASCII punctuation makes a boundary.
-fn clause_ends(sentence: &str) -> impl Iterator<Item = usize> {
+pub(super) fn clause_ends(sentence: &str) -> impl Iterator<Item = usize> {
     let ends = sentence.char_indices().filter_map(move |(at, c)| {
         let end = at + c.len_utf8();
         let spaced = || sentence[end..].starts_with(char::is_whitespace);

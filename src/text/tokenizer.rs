@@ -33,6 +33,22 @@ const MIN_VOCABULARY: usize = (5usize + 256).next_multiple_of(VOCABULARY_MULTIPL
 /// as long as a server meets new words; most of a text is words of the first thousands.
 const CACHED_WORDS: usize = 2048;
 
+/// A piece of a sentence for [`Tokenizer::encode_parts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    Text(&'a str),
+    /// A token that no text spells, such as a reserved one.
+    Token(u32),
+}
+
+/// A piece of a sentence that was decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecodedPart {
+    Text(String),
+    /// The reserved token of this index.
+    Reserved(usize),
+}
+
 /// Cheap to clone and to share between threads.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
@@ -169,6 +185,79 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// `bos x1..xn eos` of a sentence in which tokens stand in the place of some of its text. Text next to a token is
+    /// encoded as it is: a space before it or behind it stays, and none is added, so that the text of the ids is
+    /// the parts, one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_parts(&self, parts: &[Part<'_>]) -> Result<Vec<u32>> {
+        let specials = self.specials();
+        let mut ids = vec![specials.bos];
+        let ModelWrapper::BPE(bpe) = self.inner.get_model() else {
+            return Err(Error::Tokenizer("the model is not BPE".into()));
+        };
+        for (index, part) in parts.iter().enumerate() {
+            match *part {
+                Part::Token(id) => ids.push(id),
+                Part::Text("") => {}
+                Part::Text(text) => {
+                    let add_prefix_space = index == 0;
+                    for word in words_of(text, add_prefix_space).map_err(wrong)? {
+                        ids.extend(bpe.tokenize(&word).map_err(wrong)?.iter().map(|token| token.id));
+                    }
+                }
+            }
+        }
+        ids.push(specials.eos);
+        Ok(ids)
+    }
+
+    /// The text of `ids` with its reserved tokens, and whether all of it is whole characters. Bytes that are not are
+    /// left out, as is U+FFFD.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for an id outside the vocabulary.
+    pub fn decode_parts(&self, ids: &[u32]) -> Result<(Vec<DecodedPart>, bool)> {
+        let mut parts = Vec::new();
+        let mut whole = true;
+        for run in ids.chunk_by(|&a, &b| self.reserved_index(a).is_none() && self.reserved_index(b).is_none())
+        {
+            if let Some(index) = run.first().and_then(|&id| self.reserved_index(id)) {
+                parts.push(DecodedPart::Reserved(index));
+                continue;
+            }
+            let text = match &self.spellings {
+                Some(spellings) => {
+                    let mut bytes = Vec::with_capacity(8 * run.len());
+                    for &id in run {
+                        bytes.extend_from_slice(spellings.of(id).ok_or_else(|| self.unknown(id))?);
+                    }
+                    String::from_utf8(bytes)
+                        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+                }
+                None => self.decode_pieces(run)?,
+            };
+            let broken = text.contains(char::REPLACEMENT_CHARACTER);
+            whole &= !broken;
+            parts.push(DecodedPart::Text(if broken {
+                text.replace(char::REPLACEMENT_CHARACTER, "")
+            } else {
+                text
+            }));
+        }
+        if let Some(DecodedPart::Text(first)) = parts.first_mut()
+            && first.starts_with(' ')
+        {
+            first.remove(0);
+        }
+        Ok((parts, whole))
+    }
+
+    fn unknown(&self, id: u32) -> Error {
+        Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size))
+    }
+
     /// The text of `ids`, without special and reserved tokens and without the space before the first word. Bytes
     /// that are no UTF-8, which a network may put together, become U+FFFD.
     ///
@@ -178,8 +267,7 @@ impl Tokenizer {
         let Some(spellings) = &self.spellings else { return self.decode_pieces(ids) };
         let mut bytes = Vec::with_capacity(8 * ids.len());
         for &id in ids {
-            let unknown = || Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size));
-            bytes.extend_from_slice(spellings.of(id).ok_or_else(unknown)?);
+            bytes.extend_from_slice(spellings.of(id).ok_or_else(|| self.unknown(id))?);
         }
         let text = String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
@@ -189,7 +277,7 @@ impl Tokenizer {
     /// [`Self::decode`] for a vocabulary of pieces, as the library does it.
     fn decode_pieces(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
-            return Err(Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size)));
+            return Err(self.unknown(*id));
         }
         if ids.iter().all(|&id| (id as usize) < Specials::NAMES.len()) {
             return Ok(String::new()); // which the library's decoder of pieces does not expect
@@ -330,16 +418,40 @@ pub(super) fn special_tokens(reserved: usize) -> Vec<AddedToken> {
     names.chain(reserved).map(|name| AddedToken::from(name, true)).collect()
 }
 
-fn byte_level() -> ByteLevel {
-    ByteLevel::default().add_prefix_space(true).use_regex(true)
+fn byte_level(add_prefix_space: bool) -> ByteLevel {
+    ByteLevel::default().add_prefix_space(add_prefix_space).use_regex(true)
 }
+
+/// Words of more bytes are cut when a vocabulary is trained: a run of one character costs its square, and no word of
+/// a language is that long.
+const LONGEST_WORD: usize = 1000;
 
 /// A line as the words that BPE merges in, spelt in the byte alphabet: the first half of encoding.
 fn words(line: &str) -> tokenizers::Result<Vec<String>> {
+    let words = words_of(line, true)?;
+    if words.iter().all(|word| word.len() <= LONGEST_WORD) {
+        return Ok(words);
+    }
+    let mut short = Vec::with_capacity(words.len());
+    for word in words {
+        let mut rest = word.as_str();
+        while !rest.is_empty() {
+            let longest = LONGEST_WORD.min(rest.len());
+            let end = (1..=longest).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(rest.len());
+            let (part, others) = rest.split_at(end);
+            short.push(part.to_owned());
+            rest = others;
+        }
+    }
+    Ok(short)
+}
+
+/// The same with or without a space before the first word.
+fn words_of(line: &str, add_prefix_space: bool) -> tokenizers::Result<Vec<String>> {
     let mut text = NormalizedString::from(line);
     NFC.normalize(&mut text)?;
     let mut text = PreTokenizedString::from(text);
-    byte_level().pre_tokenize(&mut text)?;
+    byte_level(add_prefix_space).pre_tokenize(&mut text)?;
     let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
     Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
 }
@@ -347,7 +459,7 @@ fn words(line: &str) -> tokenizers::Result<Vec<String>> {
 fn assemble(model: BPE, reserved: usize) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_normalizer(Some(NFC))?;
-    tokenizer.with_pre_tokenizer(Some(byte_level()));
+    tokenizer.with_pre_tokenizer(Some(byte_level(true)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     tokenizer.add_special_tokens(special_tokens(reserved))?;
     Ok(tokenizer)

@@ -71,6 +71,33 @@ fn reserved_tokens_follow_the_special_ones_and_no_text_spells_them() {
 }
 
 #[test]
+fn decoded_parts_are_those_that_were_encoded() {
+    let tokenizer = Tokenizer::train_with_reserved(CORPUS.iter(), 352, 32).unwrap();
+    let parts = [Part::Text("a "), Part::Token(5), Part::Text(", bü"), Part::Token(6), Part::Token(9)];
+    let ids = tokenizer.encode_parts(&parts).unwrap();
+    let text = |text: &str| DecodedPart::Text(text.into());
+    let reserved = DecodedPart::Reserved;
+    let expected = vec![text("a "), reserved(0), text(", bü"), reserved(1), reserved(4)];
+    assert_eq!(tokenizer.decode_parts(&ids[1..ids.len() - 1]).unwrap(), (expected, true));
+}
+
+#[test]
+fn half_a_character_is_left_out_and_reported() {
+    let ids = TOKENIZER.encode("aß").unwrap();
+    let (parts, whole) = TOKENIZER.decode_parts(&ids[..ids.len() - 2]).unwrap();
+    assert_eq!((parts, whole), (vec![DecodedPart::Text("a".into())], false));
+    assert!(TOKENIZER.decode_parts(&[320]).is_err());
+}
+
+#[test]
+fn a_word_without_end_is_cut_in_training() {
+    let endless = "x".repeat(160_000);
+    let lines = CORPUS.iter().copied().chain([endless.as_str()]);
+    assert!(Tokenizer::train(lines, 320).is_ok());
+    assert!(words(&endless).unwrap().iter().all(|word| word.len() <= LONGEST_WORD));
+}
+
+#[test]
 fn training_does_not_depend_on_order_or_chance() {
     let backwards = Tokenizer::train(CORPUS.iter().rev(), 320).unwrap();
     assert_eq!(backwards.inner.to_string(false).unwrap(), TOKENIZER.inner.to_string(false).unwrap());
@@ -189,4 +216,21 @@ proptest! {
         let expected = nfc(&text);
         prop_assert_eq!(decoded.trim(), expected.trim());
     }
+}
+
+#[test]
+fn a_token_may_stand_in_the_place_of_text_and_the_rest_is_encoded_as_it_is() {
+    let tokenizer = Tokenizer::train_with_reserved(CORPUS.iter(), 352, 32).unwrap();
+    let parts = [Part::Text("a "), Part::Token(5), Part::Text(", b"), Part::Token(6), Part::Text("c")];
+    let ids = tokenizer.encode_parts(&parts).unwrap();
+    let texts: Vec<String> = ids
+        .split(|&id| tokenizer.reserved_index(id).is_some())
+        .map(|ids| tokenizer.decode(ids).unwrap())
+        .collect();
+    assert_eq!(texts, ["a ", ", b", "c"]);
+    let text = "a b, c";
+    assert_eq!(tokenizer.encode_parts(&[Part::Text(text)]).unwrap(), tokenizer.encode(text).unwrap());
+    let first = tokenizer.encode_parts(&[Part::Text(""), Part::Token(5), Part::Text(" c")]).unwrap();
+    assert_eq!(first[..2], [1, 5]);
+    assert_eq!(tokenizer.decode(&first[2..]).unwrap(), "c");
 }

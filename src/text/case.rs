@@ -1,0 +1,128 @@
+//! Capitals: what is typed in capitals is translated as ordinary text and given back in capitals; a title whose
+//! words all begin with one is translated as a phrase.
+
+use super::Tokenizer;
+
+/// How the letters of a sentence were typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    Ordinary,
+    Capitals,
+    Title,
+}
+
+/// Words that do not start with a capital in a title.
+const SMALL: [&str; 18] = [
+    "a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "up", "via",
+    "with", "your",
+];
+
+/// An acronym has at most so many letters.
+const ACRONYM: usize = 4;
+
+impl Case {
+    pub fn of(text: &str) -> Self {
+        let mut letters = text.chars().filter(|c| c.is_alphabetic());
+        let (mut upper, mut lower) = (0, 0);
+        letters.by_ref().for_each(|c| match c {
+            c if c.is_uppercase() => upper += 1,
+            c if c.is_lowercase() => lower += 1,
+            _ => {}
+        });
+        if upper >= 2 && lower == 0 {
+            return Self::Capitals;
+        }
+        let mut words =
+            text.split(|c: char| c.is_whitespace()).filter(|word| word.contains(char::is_alphabetic));
+        let mut titles = 0;
+        let title = words.all(|word| {
+            let first = word.chars().find(|c| c.is_alphabetic());
+            let capital = first.is_some_and(char::is_uppercase);
+            titles += usize::from(capital && word.chars().filter(|c| c.is_lowercase()).count() > 1);
+            capital || SMALL.contains(&word)
+        });
+        if title && titles >= 2 && !text.ends_with(['.', '!', '?']) { Self::Title } else { Self::Ordinary }
+    }
+
+    /// The text in the letters that a network knows best; `first` where a sentence begins with it.
+    pub fn lowered(self, text: &str, first: bool, tokenizer: &Tokenizer) -> String {
+        match self {
+            Self::Ordinary => text.to_owned(),
+            Self::Capitals => {
+                let lower = |word: &str| {
+                    let lower = word.to_lowercase();
+                    let letters = word.chars().filter(|c| c.is_alphabetic()).count();
+                    let acronym = (2..=ACRONYM).contains(&letters) && tokens(&lower, tokenizer) > 1;
+                    if acronym { word.to_owned() } else { lower }
+                };
+                let text = each_word(text, lower);
+                if first { capitalised(&text) } else { text }
+            }
+            Self::Title => {
+                let mut first = first;
+                each_word(text, |word| {
+                    let lower = word.to_lowercase();
+                    // A name has no use for small letters: its tokens are those of the capital form.
+                    let name = tokens(&lower, tokenizer) > tokens(word, tokenizer);
+                    let acronym = word.chars().skip(1).any(char::is_uppercase);
+                    let has_letters = word.contains(char::is_alphabetic);
+                    let starts = first && has_letters;
+                    first &= !has_letters;
+                    let keep = starts || name || acronym || word == "I";
+                    if keep { word.to_owned() } else { lower }
+                })
+            }
+        }
+    }
+
+    /// A translation in the letters of its source.
+    pub fn restored(self, text: String) -> String {
+        match self {
+            // A capital of ß is rare in print; SS is not.
+            Self::Capitals => text.to_uppercase(),
+            Self::Ordinary | Self::Title => text,
+        }
+    }
+}
+
+/// Whether a text is one word in capitals that is no ordinary word: an acronym, an error code.
+pub fn is_acronym(text: &str, tokenizer: &Tokenizer) -> bool {
+    let word = text.len() >= 2 && text.bytes().all(|b| b.is_ascii_uppercase());
+    word && (text == "OK" || tokens(&text.to_lowercase(), tokenizer) > 1)
+}
+
+/// The translation of a part of a sentence begins with a small letter where that is the more common form of its first
+/// word: parts are translated as if they were sentences.
+pub fn as_inner_part(text: String, tokenizer: &Tokenizer) -> String {
+    let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
+    let word = &text[..end];
+    let mut letters = word.chars();
+    if !letters.next().is_some_and(char::is_uppercase) || letters.any(char::is_uppercase) {
+        return text;
+    }
+    let lower = word.to_lowercase();
+    // Merges come in the order of their frequency, and so do ids.
+    let cost = |word: &str| tokenizer.encode(word).map(|ids| (ids.len(), ids.get(1).copied().unwrap_or(0)));
+    match (cost(&lower), cost(word)) {
+        (Ok(small), Ok(capital)) if small < capital => lower + &text[end..],
+        _ => text,
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let Some(at) = text.find(char::is_alphabetic) else { return text.to_owned() };
+    let (before, rest) = text.split_at(at);
+    let mut letters = rest.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    [before, &first, letters.as_str()].concat()
+}
+
+fn each_word(text: &str, mut change: impl FnMut(&str) -> String) -> String {
+    let words = text.split_inclusive(char::is_whitespace);
+    words.map(|word| change(word.trim_end()) + &word[word.trim_end().len()..]).collect()
+}
+
+/// How many tokens spell a text, without its frame.
+fn tokens(text: &str, tokenizer: &Tokenizer) -> usize {
+    tokenizer.encode(text).map_or(0, |ids| ids.len().saturating_sub(2))
+}

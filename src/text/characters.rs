@@ -1,0 +1,117 @@
+//! Characters that carry no words: taken out, or made plain, before the network reads a text, and put back in
+//! the target language's form afterwards.
+
+/// How a sentence was typed, as far as its translation should follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Typography {
+    curly_quotes: bool,
+    curly_apostrophes: bool,
+    long_dashes: bool,
+}
+
+impl Typography {
+    pub fn of(text: &str) -> Self {
+        if text.is_ascii() {
+            return Self::default();
+        }
+        Self {
+            curly_quotes: text.contains(['“', '”', '„', '«', '»']),
+            curly_apostrophes: text.contains(['’', '‘']),
+            long_dashes: text.contains(['–', '—']),
+        }
+    }
+
+    /// A translation as a printer of the language would set it, where its source was set so.
+    pub fn apply(self, text: String, language: &str) -> String {
+        if self == Self::default() {
+            return text;
+        }
+        let (open, close) = match language.split('-').next().unwrap_or(language) {
+            "de" | "cs" | "sk" | "bg" | "is" => ('„', '“'),
+            "pl" | "ro" | "hu" | "hr" => ('„', '”'),
+            "fr" | "it" | "ru" | "uk" | "el" | "no" | "nb" => ('«', '»'),
+            "sv" | "fi" => ('”', '”'),
+            _ => ('“', '”'),
+        };
+        let text = if self.long_dashes { text.replace(" - ", " – ") } else { text };
+        let mut opened = false;
+        let set = |c: char| match c {
+            '"' if self.curly_quotes => {
+                opened = !opened;
+                if opened { open } else { close }
+            }
+            '\'' if self.curly_apostrophes => '’',
+            c => c,
+        };
+        text.chars().map(set).collect()
+    }
+}
+
+/// The text as the network reads it: without invisible characters, with plain spaces, quotation marks and dashes,
+/// and with full-width letters and ligatures as ordinary ones.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{20}'..='\u{7e}' => out.push(c),
+            _ if is_invisible(c) => {}
+            _ if c.is_whitespace() => out.push(' '),
+            '“' | '”' | '„' | '‟' | '«' | '»' => out.push('"'),
+            '‘' | '’' | '‚' | '‛' | '´' => out.push('\''),
+            '–' | '—' | '―' => {
+                let spaced = out.is_empty() || out.ends_with(' ');
+                out.push_str(if spaced { "-" } else { " - " });
+            }
+            '‐' | '‑' | '−' => out.push('-'),
+            '\u{ff01}'..='\u{ff5e}' => out.extend(char::from_u32(u32::from(c) - 0xfee0)),
+            'ﬀ' => out.push_str("ff"),
+            'ﬁ' => out.push_str("fi"),
+            'ﬂ' => out.push_str("fl"),
+            'ﬃ' => out.push_str("ffi"),
+            'ﬄ' => out.push_str("ffl"),
+            c => out.push(c),
+        }
+    }
+    // One space where there were several, or one beside a dash.
+    while out.contains("  ") {
+        out = out.replace("  ", " ");
+    }
+    out
+}
+
+/// Whether a character is neither seen nor takes room: controls, zero-width characters, marks of direction, soft
+/// hyphens. What the replacement character stood for is lost already.
+pub fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{0}'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{ad}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffd}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_reads_plain_characters() {
+        for (text, expected) in [
+            ("\u{feff}so\u{ad}ft\u{200b} \u{0}x", "soft x"),
+            ("3\u{a0}of\u{202f}12", "3 of 12"),
+            ("“We can’t,” he said — “no.”", "\"We can't,\" he said - \"no.\""),
+            ("yes—no", "yes - no"),
+            ("Ｏｐｅｎ ﬁle", "Open file"),
+            ("a  b", "a b"),
+            ("Größe 日本", "Größe 日本"),
+        ] {
+            assert_eq!(plain(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_translation_is_set_as_its_source() {
+        let german = |source: &str, text: &str| Typography::of(source).apply(text.into(), "de");
+        assert_eq!(german("“a” — b’s", "\"a\" - b's"), "„a“ – b’s");
+        assert_eq!(german("\"a\" - b's", "\"a\" - b's"), "\"a\" - b's");
+    }
+}

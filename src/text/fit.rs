@@ -1,0 +1,110 @@
+//! Sentences above a network's limit, cut near their middle until they fit: behind a clause, else at white space or
+//! beside a span, else between characters.
+
+use super::characters::plain;
+use super::reader::Reader;
+use super::split::clause_ends;
+use super::unit::{Atom, Unit, texts};
+
+/// A part of a sentence, or the white space between two.
+#[derive(Debug)]
+pub(super) enum Fitted {
+    Unit(Unit),
+    Gap(String),
+}
+
+/// Appends the parts of a sentence that fit.
+pub(super) fn fit(atoms: Vec<Atom>, reader: &Reader, out: &mut Vec<Fitted>) {
+    let bytes: usize = atoms.iter().map(Atom::len).sum();
+    let cut = if takes(&atoms, bytes, reader) { None } else { cut(&atoms, bytes) };
+    let Some((mut left, mut right)) = cut else {
+        out.push(Fitted::Unit(Unit::new(atoms, reader)));
+        return;
+    };
+    let mut gap = String::new();
+    if let Some(Atom::Text(text)) = left.last_mut() {
+        let end = text.trim_end().len();
+        gap = text.split_off(end);
+    }
+    if let Some(Atom::Text(text)) = right.first_mut() {
+        let start = text.len() - text.trim_start().len();
+        gap.extend(text.drain(..start));
+    }
+    let empty = |atom: &Atom| atom.len() == 0;
+    left.retain(|atom| !empty(atom));
+    right.retain(|atom| !empty(atom));
+    if !left.is_empty() {
+        fit(left, reader, out);
+    }
+    if !gap.is_empty() {
+        out.push(Fitted::Gap(gap));
+    }
+    if !right.is_empty() {
+        fit(right, reader, out);
+    }
+}
+
+/// Whether the network takes these words; what spans add is seen when their unit is made.
+fn takes(atoms: &[Atom], bytes: usize, reader: &Reader) -> bool {
+    // Four bytes may be a token each, and the shortest text cannot be cut.
+    if bytes + 2 <= reader.limit {
+        return true;
+    }
+    let words: String = texts(atoms).collect();
+    let spans = atoms.len();
+    reader.fits_bytes(&words) && reader.count(&plain(&words)).saturating_add(spans) <= reader.limit
+}
+
+/// Kinds of places where a sentence may be cut, the best first.
+const CLAUSE: usize = 0;
+const SPACE: usize = 1;
+const CHARACTER: usize = 2;
+
+/// Two parts that are not empty; none where nothing but spans is left.
+fn cut(atoms: &[Atom], bytes: usize) -> Option<(Vec<Atom>, Vec<Atom>)> {
+    let middle = bytes / 2;
+    // Of each kind the place nearest to the middle: atom, offset in it, distance.
+    let mut best: [Option<(usize, usize, usize)>; 3] = [None; 3];
+    let mut meet = |kind: usize, atom: usize, offset: usize, place: usize| {
+        let distance = place.abs_diff(middle);
+        let far = kind != CHARACTER && distance > bytes / 4;
+        let nearer = best[kind].is_none_or(|(.., other)| distance < other);
+        if place > 0 && place < bytes && nearer && !far {
+            best[kind] = Some((atom, offset, distance));
+        }
+    };
+    let mut start = 0;
+    for (i, atom) in atoms.iter().enumerate() {
+        if i > 0 {
+            meet(SPACE, i, 0, start);
+        }
+        if let Atom::Text(text) = atom {
+            clause_ends(text)
+                .filter(|&end| end < text.len())
+                .for_each(|end| meet(CLAUSE, i, end, start + end));
+            for (at, c) in text.char_indices().filter(|&(at, _)| at > 0) {
+                if c.is_whitespace() {
+                    meet(SPACE, i, at, start + at);
+                } else if !is_joined(c) {
+                    meet(CHARACTER, i, at, start + at);
+                }
+            }
+        }
+        start += atom.len();
+    }
+    let (at, offset, _) = best.into_iter().flatten().next().or_else(|| {
+        // Spans alone: between two of them, wherever that is.
+        (atoms.len() > 1).then_some((atoms.len() / 2, 0, 0))
+    })?;
+    let (mut left, mut right) = (atoms[..at].to_vec(), atoms[at..].to_vec());
+    if let (Some(Atom::Text(text)), true) = (right.first_mut(), offset > 0) {
+        let behind = text.split_off(offset);
+        left.push(Atom::Text(std::mem::replace(text, behind)));
+    }
+    Some((left, right))
+}
+
+/// Whether a character belongs to the one before it.
+fn is_joined(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{20d0}'..='\u{20ff}')
+}

@@ -1,0 +1,92 @@
+//! A line as its head (indentation, bullet, numbering, marks of headings and quotations), its body, and its tail
+//! (a colon, an ellipsis, white space). Only the body is translated.
+
+/// The three parts of a line. One after the other they are the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout<'a> {
+    pub head: &'a str,
+    pub body: &'a str,
+    pub tail: &'a str,
+}
+
+impl<'a> Layout<'a> {
+    pub fn of(line: &'a str) -> Self {
+        let mut start = line.len() - line.trim_start().len();
+        while let Some(mark) = mark(&line[start..]) {
+            start += mark;
+        }
+        let (head, rest) = line.split_at(start);
+        let mut end = rest.trim_end().len();
+        for tail in ["...", "…", ":"] {
+            let body = rest[..end].strip_suffix(tail).map(str::trim_end);
+            // Three points are a body of their own where nothing stands before them.
+            if let Some(body) = body.filter(|body| body.ends_with(char::is_alphanumeric)) {
+                end = body.len();
+                break;
+            }
+        }
+        let (body, tail) = rest.split_at(end);
+        Self { head, body, tail }
+    }
+}
+
+/// The length of a bullet, a number or a mark with the white space behind it.
+fn mark(text: &str) -> Option<usize> {
+    let end = text.find(char::is_whitespace)?;
+    let inner = &text[..end];
+    let hashes = || (1..=6).contains(&inner.len()) && inner.bytes().all(|b| b == b'#');
+    let bullet = matches!(inner, "-" | "*" | "+" | "•" | "‣" | "▪" | "◦" | "·" | "–" | "—" | "[x]" | "[X]");
+    if text.starts_with("[ ] ") {
+        return Some("[ ] ".len());
+    }
+    let quoted = || !inner.is_empty() && inner.bytes().all(|b| b == b'>');
+    if !(bullet || hashes() || quoted() || is_number(inner)) {
+        return None;
+    }
+    let space = text[end..].len() - text[end..].trim_start().len();
+    Some(end + space)
+}
+
+/// `1.`, `12)`, `(3)`, `a)`, `1.2.`
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| {
+        let mut parts = text.split('.');
+        parts.all(|part| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let letter = |text: &str| text.len() == 1 && text.bytes().all(|b| b.is_ascii_lowercase());
+    match (text.strip_prefix('('), text.strip_suffix(')'), text.strip_suffix('.')) {
+        (Some(open), Some(_), _) => {
+            open.strip_suffix(')').is_some_and(|inner| digits(inner) || letter(inner))
+        }
+        (None, Some(inner), _) => digits(inner) || letter(inner),
+        (None, None, Some(inner)) => digits(inner),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_and_tails_are_taken_off() {
+        for (line, head, body, tail) in [
+            ("Text", "", "Text", ""),
+            ("  - Milk ", "  - ", "Milk", " "),
+            ("## Before you begin", "## ", "Before you begin", ""),
+            ("1. One", "1. ", "One", ""),
+            ("(a) One", "(a) ", "One", ""),
+            ("> > - [ ] Do it", "> > - [ ] ", "Do it", ""),
+            ("Name:", "", "Name", ":"),
+            ("Loading… ", "", "Loading", "… "),
+            ("Loading...", "", "Loading", "..."),
+            ("...", "", "...", ""),
+            ("#tag first", "", "#tag first", ""),
+            ("-5 degrees", "", "-5 degrees", ""),
+            ("2026. It was", "", "2026. It was", ""),
+            ("\t\u{a0}", "\t\u{a0}", "", ""),
+        ] {
+            assert_eq!(Layout::of(line), Layout { head, body, tail }, "{line:?}");
+        }
+    }
+}

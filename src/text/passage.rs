@@ -1,0 +1,328 @@
+//! A whole text on its way through translation. All callers go this one way: the server, `tutti translate`, and
+//! evaluation.
+//!
+//! ```text
+//! document → lines → (head, body, tail) → sentences → spans out → case → parts that fit → tokens → network → …
+//! ```
+//!
+//! A passage asks for translations ([`Passage::requests`]) until it needs no more: a sentence whose translation
+//! lost a span, or is too short, is asked for again with more effort, and at last in pieces.
+
+use super::fit::{Fitted, fit};
+use super::layout::Layout;
+use super::reader::Reader;
+use super::render::Spacing;
+use super::spans::{self, Span, localise};
+use super::split::{is_line_break, sentence_ends};
+use super::unit::{Atom, Candidate, Request, SpanAtom, Unit, Warning};
+use crate::Result;
+
+/// How a text is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Whether a sentence may go on in the next line.
+    pub join_lines: bool,
+}
+
+/// A text of any length, read once.
+#[derive(Debug)]
+pub struct Passage {
+    reader: Reader,
+    parts: Vec<Fitted>,
+    /// Requests that were answered.
+    answered: usize,
+    /// Units that wait for answers, and how many each.
+    waiting: Vec<(usize, usize)>,
+}
+
+impl Reader {
+    /// A text, with the spans that [`spans::find`] finds in it.
+    pub fn read(&self, text: &str) -> Passage {
+        self.read_with(text, &[], ReadOptions::default())
+    }
+
+    /// A text with further spans of the caller: each comes back byte for byte, once. They are ascending and
+    /// disjoint, at character boundaries; one that is not is ignored.
+    pub fn read_with(&self, text: &str, given: &[Span], options: ReadOptions) -> Passage {
+        let mut end = 0;
+        let valid = |span: &&Span| {
+            let valid =
+                span.range.start >= end && text.get(span.range.clone()).is_some_and(|t| !t.is_empty());
+            end = if valid { span.range.end } else { end };
+            valid
+        };
+        let given: Vec<Span> = given.iter().filter(valid).cloned().collect();
+        let joined = if options.join_lines && given.is_empty() { Some(join_lines(text)) } else { None };
+        let mut builder = Builder { reader: self, given: &given, parts: Vec::new() };
+        builder.text(joined.as_deref().unwrap_or(text));
+        Passage { reader: self.clone(), parts: builder.parts, answered: 0, waiting: Vec::new() }
+    }
+}
+
+struct Builder<'a> {
+    reader: &'a Reader,
+    given: &'a [Span],
+    parts: Vec<Fitted>,
+}
+
+impl Builder<'_> {
+    fn text(&mut self, text: &str) {
+        let mut in_code = false;
+        let mut start = 0;
+        let ends: Vec<(usize, usize)> = text
+            .char_indices()
+            .filter(|&(at, c)| (is_line_break(c) || c == '\t') && is_free(self.given, at))
+            .map(|(at, c)| (at, at + c.len_utf8()))
+            .chain([(text.len(), text.len())])
+            .collect();
+        for (end, next) in ends {
+            let line = &text[start..end];
+            let fence = line.trim_start().starts_with("```");
+            if in_code || fence {
+                self.gap(line);
+                in_code ^= fence;
+            } else {
+                self.line(line, start);
+            }
+            self.gap(&text[end..next]);
+            start = next;
+        }
+    }
+
+    /// A line, or a cell of one; `offset` is its place in the text.
+    fn line(&mut self, line: &str, offset: usize) {
+        if line.starts_with('|') && line.len() > 1 {
+            let mut start = 0;
+            for cell in line.split_inclusive('|') {
+                let inner = cell.strip_suffix('|').unwrap_or(cell);
+                self.body(inner, offset + start);
+                self.gap(&cell[inner.len()..]);
+                start += cell.len();
+            }
+            return;
+        }
+        self.body(line, offset);
+    }
+
+    fn body(&mut self, line: &str, offset: usize) {
+        let Layout { head, body, tail } = Layout::of(line);
+        let touched = |from: usize, to: usize| {
+            self.given.iter().any(|span| span.range.start < offset + to && span.range.end > offset + from)
+        };
+        // What the caller protects is no layout.
+        let (head, body, tail) = if touched(0, head.len()) || touched(head.len() + body.len(), line.len()) {
+            ("", line, "")
+        } else {
+            (head, body, tail)
+        };
+        let offset = offset + head.len();
+        self.gap(head);
+        let spans = self.spans(body, offset);
+        let inside = |at: usize| spans.iter().any(|(span, _)| span.range.start < at && at < span.range.end);
+        let mut start = 0;
+        for end in sentence_ends(body).into_iter().filter(|&end| !inside(end)).collect::<Vec<_>>() {
+            self.sentence(body, start, end, &spans);
+            start = end;
+        }
+        self.gap(tail);
+    }
+
+    /// The caller's spans and those that are found between them; whether each is the caller's.
+    fn spans(&self, body: &str, offset: usize) -> Vec<(Span, bool)> {
+        let inside = self
+            .given
+            .iter()
+            .filter(|span| span.range.start >= offset && span.range.end <= offset + body.len());
+        let mut all: Vec<(Span, bool)> = inside
+            .map(|span| {
+                let range = span.range.start - offset..span.range.end - offset;
+                (Span { range, kind: span.kind }, true)
+            })
+            .collect();
+        let given = all.len();
+        for span in spans::find(body) {
+            let free = all[..given]
+                .iter()
+                .all(|(other, _)| span.range.end <= other.range.start || span.range.start >= other.range.end);
+            if free {
+                all.push((span, false));
+            }
+        }
+        all.sort_by_key(|(span, _)| span.range.start);
+        all
+    }
+
+    fn sentence(&mut self, body: &str, start: usize, end: usize, spans: &[(Span, bool)]) {
+        let text = &body[start..end];
+        let first = start + (text.len() - text.trim_start().len());
+        let last = (start + text.trim_end().len()).max(first);
+        self.gap(&body[start..first]);
+        let mut atoms = Vec::new();
+        let mut at = first;
+        let white = |c: Option<char>| c.is_none_or(char::is_whitespace);
+        for (span, given) in
+            spans.iter().filter(|(span, _)| span.range.start >= first && span.range.end <= last)
+        {
+            let range = span.range.clone();
+            if at < range.start {
+                atoms.push(Atom::Text(body[at..range.start].to_owned()));
+            }
+            let text = &body[range.clone()];
+            let local = if *given { text.into() } else { localise(text, span.kind, &self.reader.languages) };
+            atoms.push(Atom::Span(SpanAtom {
+                text: text.to_owned(),
+                local: local.into_owned(),
+                kind: span.kind,
+                spacing: Spacing {
+                    before: white(body[..range.start].chars().next_back()),
+                    behind: white(body[range.end..].chars().next()),
+                },
+            }));
+            at = range.end;
+        }
+        if at < last {
+            atoms.push(Atom::Text(body[at..last].to_owned()));
+        }
+        if !atoms.is_empty() {
+            fit(atoms, self.reader, &mut self.parts);
+        }
+        self.gap(&body[last..end]);
+    }
+
+    fn gap(&mut self, gap: &str) {
+        if !gap.is_empty() {
+            self.parts.push(Fitted::Gap(gap.to_owned()));
+        }
+    }
+}
+
+/// Whether no span of the caller covers a place.
+fn is_free(given: &[Span], at: usize) -> bool {
+    let next = given.partition_point(|span| span.range.end <= at);
+    given.get(next).is_none_or(|span| span.range.start > at)
+}
+
+/// Puts a sentence that goes on in the next line into one: a long line without a final mark, and behind it one that
+/// starts with a letter.
+fn join_lines(text: &str) -> String {
+    const LONG: usize = 40;
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        let content = line.trim_end();
+        let open = content.len() >= LONG && !content.ends_with(['.', '!', '?', ':', '…', '|']);
+        let goes_on = lines
+            .peek()
+            .is_some_and(|next| next.starts_with(char::is_alphanumeric) && Layout::of(next).head.is_empty());
+        if open && goes_on {
+            out.push_str(content);
+            out.push(' ');
+        } else {
+            out.push_str(line);
+        }
+    }
+    out
+}
+
+impl Passage {
+    /// What is to be translated next, in order; empty once all is done. Asked for again only after
+    /// [`answer`](Self::answer).
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) where the tokenizer's library refuses a text.
+    pub fn requests(&mut self) -> Result<Vec<Request>> {
+        let mut all = Vec::new();
+        self.waiting.clear();
+        for (i, part) in self.parts.iter().enumerate() {
+            let Fitted::Unit(unit) = part else { continue };
+            if unit.is_done() {
+                continue;
+            }
+            let requests = unit.requests(&self.reader)?;
+            self.waiting.push((i, requests.len()));
+            all.extend(requests);
+        }
+        Ok(all)
+    }
+
+    /// Takes the candidates for each of the last [`requests`](Self::requests), in order, best first. A missing answer
+    /// counts as one without candidates.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for ids outside the vocabulary.
+    pub fn answer(&mut self, answers: Vec<Vec<Candidate>>) -> Result<()> {
+        let mut answers = answers.into_iter();
+        for (place, count) in std::mem::take(&mut self.waiting) {
+            let own: Vec<(usize, Vec<Candidate>)> =
+                (self.answered..).zip(answers.by_ref().take(count)).collect();
+            self.answered += count;
+            if let Some(Fitted::Unit(unit)) = self.parts.get_mut(place) {
+                unit.answer(own, &self.reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The translation. White space, line breaks and what has no words are as they were.
+    pub fn text(&self) -> String {
+        self.ranked(0)
+    }
+
+    /// Up to `count` further translations, which differ from the best one and from each other.
+    pub fn alternatives(&self, count: usize) -> Vec<String> {
+        let best = self.text();
+        let ranks = self.units().map(|unit| unit.translations.len()).max().unwrap_or(0);
+        let mut others: Vec<String> = Vec::new();
+        for rank in 1..ranks {
+            let other = self.ranked(rank);
+            if others.len() < count && other != best && !others.contains(&other) {
+                others.push(other);
+            }
+        }
+        others
+    }
+
+    /// What a reader of the translation should know, each once.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut all: Vec<Warning> = self.units().flat_map(|unit| unit.warnings.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The requests whose answers stand in the translation, by their numbers in the order in which they were asked.
+    pub fn used(&self) -> Vec<usize> {
+        self.units().flat_map(|unit| unit.used.iter().copied()).collect()
+    }
+
+    /// Sentences that were asked for a second time.
+    pub fn retried(&self) -> usize {
+        self.units().filter(|unit| unit.retried).count()
+    }
+
+    fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.parts.iter().filter_map(|part| match part {
+            Fitted::Unit(unit) => Some(unit),
+            Fitted::Gap(_) => None,
+        })
+    }
+
+    fn ranked(&self, rank: usize) -> String {
+        let text = |part: &Fitted| match part {
+            Fitted::Gap(gap) => gap.clone(),
+            Fitted::Unit(unit) => {
+                let last = unit.translations.len().saturating_sub(1);
+                unit.translations.get(rank.min(last)).cloned().unwrap_or_default()
+            }
+        };
+        let text: String = self.parts.iter().map(text).collect();
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            text.replace(char::REPLACEMENT_CHARACTER, "")
+        } else {
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,419 @@
+//! A sentence, or a part of one that the network can read, on its way: as one source with its spans in it, and where
+//! no translation of that has all spans, as the pieces between them.
+
+use super::case::{Case, as_inner_part, is_acronym};
+use super::characters::{Typography, plain};
+use super::reader::Reader;
+use super::render::{self, Check, Spacing};
+use super::spans::Kind;
+use super::split::clause_ends;
+use super::tokenizer::Part;
+use crate::Result;
+
+/// What a sentence is made of.
+#[derive(Clone, Debug)]
+pub(super) enum Atom {
+    Text(String),
+    Span(SpanAtom),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct SpanAtom {
+    pub text: String,
+    /// What stands in the translation.
+    pub local: String,
+    pub kind: Kind,
+    pub spacing: Spacing,
+}
+
+/// How hard the network should try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    Usual,
+    /// More steps, and more lengths: the first answer was not good enough.
+    More,
+}
+
+/// A source for the network: `bos x1..xn eos`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub source: Vec<u32>,
+    pub effort: Effort,
+}
+
+/// One of the network's answers, without bos and eos.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidate {
+    pub tokens: Vec<u32>,
+    /// Mean log-probability of its tokens.
+    pub score: f32,
+}
+
+/// What a caller should know about a translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Warning {
+    /// Much shorter than its source, after all attempts.
+    Short,
+    /// Much longer.
+    Long,
+    /// Translated in pieces between its protected spans.
+    Split,
+    /// The network gives its tokens little probability.
+    Uncertain,
+}
+
+impl Warning {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Long => "long",
+            Self::Split => "split",
+            Self::Uncertain => "uncertain",
+        }
+    }
+}
+
+/// Mean log-probability of a token below which a translation is uncertain: a probability of 0.3.
+const UNCERTAIN: f32 = -1.2;
+
+#[derive(Debug)]
+pub(super) struct Unit {
+    atoms: Vec<Atom>,
+    case: Case,
+    typography: Typography,
+    mark: Option<char>,
+    state: State,
+    /// Valid translations, best first.
+    pub translations: Vec<String>,
+    /// The best of the invalid ones that lost nothing.
+    fallback: Option<(String, Warning)>,
+    pub warnings: Vec<Warning>,
+    /// The requests, by their number in the document, whose answers were taken.
+    pub used: Vec<usize>,
+    pub retried: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Whole(Effort),
+    Pieces(Vec<Piece>),
+    Done,
+}
+
+/// A part of a sentence in pieces.
+#[derive(Debug)]
+enum Piece {
+    Fixed(String),
+    Source { before: String, core: String, after: String },
+}
+
+impl Unit {
+    pub fn new(atoms: Vec<Atom>, reader: &Reader) -> Self {
+        let text: String = texts(&atoms).collect();
+        let core = text.trim_matches(|c: char| !c.is_alphanumeric());
+        let mut unit = Self {
+            case: Case::of(&text),
+            typography: Typography::of(&text),
+            mark: render::final_mark(&atoms),
+            state: State::Whole(Effort::Usual),
+            translations: Vec::new(),
+            fallback: None,
+            warnings: Vec::new(),
+            used: Vec::new(),
+            retried: false,
+            atoms,
+        };
+        let one_letter = core.chars().count() == 1 && !matches!(core, "I" | "a" | "A");
+        if !text.contains(char::is_alphabetic) || one_letter || is_acronym(core, &reader.tokenizer) {
+            let copy: String = unit.atoms.iter().map(Atom::given_back).collect();
+            unit.accept(copy);
+        } else if !unit.fits_whole(reader) {
+            unit.take_apart(reader);
+        }
+        unit
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// What is to be translated next, in order.
+    pub fn requests(&self, reader: &Reader) -> Result<Vec<Request>> {
+        match &self.state {
+            State::Done => Ok(Vec::new()),
+            &State::Whole(effort) => Ok(vec![Request { source: self.whole_source(reader)?, effort }]),
+            State::Pieces(pieces) => pieces
+                .iter()
+                .filter_map(|piece| match piece {
+                    Piece::Fixed(_) => None,
+                    Piece::Source { core, .. } => Some(core),
+                })
+                .map(|core| Ok(Request { source: reader.tokenizer.encode(core)?, effort: Effort::Usual }))
+                .collect(),
+        }
+    }
+
+    /// Takes the answers to [`requests`](Self::requests), each with its number in the document.
+    pub fn answer(&mut self, answers: Vec<(usize, Vec<Candidate>)>, reader: &Reader) -> Result<()> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Done => Ok(()),
+            State::Whole(effort) => {
+                let Some((number, candidates)) = answers.into_iter().next() else { return Ok(()) };
+                self.judge(effort, number, &candidates, reader)
+            }
+            State::Pieces(pieces) => self.join(&pieces, &answers, reader),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        effort: Effort,
+        number: usize,
+        candidates: &[Candidate],
+        reader: &Reader,
+    ) -> Result<()> {
+        let source = self.source_tokens(reader)?;
+        let check = Check { reserved: self.uses_reserved(reader), source, case: self.case };
+        let mut lost = false;
+        for candidate in candidates {
+            let checked = render::check(&self.atoms, candidate, check, reader)?;
+            let Some(text) = checked.text else {
+                lost = true;
+                continue;
+            };
+            let text = self.finished(text, reader);
+            match checked.warning {
+                None if checked.whole => {
+                    if self.translations.is_empty() && candidate.score < UNCERTAIN {
+                        self.warnings.push(Warning::Uncertain);
+                    }
+                    self.translations.push(text);
+                }
+                warning if self.fallback.is_none() => {
+                    self.fallback = Some((text, warning.unwrap_or(Warning::Uncertain)));
+                }
+                _ => {}
+            }
+        }
+        self.used = vec![number];
+        if !self.translations.is_empty() {
+            self.translations.dedup();
+            return Ok(());
+        }
+        let spans = self.atoms.iter().any(|atom| matches!(atom, Atom::Span(_)));
+        match effort {
+            // Without reserved tokens another attempt rarely keeps what the first one lost.
+            Effort::Usual if !lost || check.reserved => {
+                self.retried = true;
+                self.state = State::Whole(Effort::More);
+            }
+            _ if lost || self.fallback.is_none() => self.take_apart(reader),
+            _ if !spans && self.is_short() && self.clauses() > 1 => self.take_apart(reader),
+            _ => self.accept_fallback(),
+        }
+        Ok(())
+    }
+
+    fn is_short(&self) -> bool {
+        self.fallback.as_ref().is_some_and(|(_, warning)| *warning == Warning::Short)
+    }
+
+    fn clauses(&self) -> usize {
+        texts(&self.atoms).map(|text| clause_ends(text).count()).sum()
+    }
+
+    fn accept_fallback(&mut self) {
+        if let Some((text, warning)) = self.fallback.take() {
+            self.warnings.push(warning);
+            self.accept(text);
+        }
+    }
+
+    fn accept(&mut self, text: String) {
+        self.translations.push(text);
+        self.state = State::Done;
+    }
+
+    /// Goes over to pieces: what stands between spans or, without any, the clauses.
+    fn take_apart(&mut self, reader: &Reader) {
+        let spans = self.atoms.iter().any(|atom| matches!(atom, Atom::Span(_)));
+        let mut pieces = Vec::new();
+        let mut first = true;
+        for atom in &self.atoms {
+            let text = match atom {
+                Atom::Span(span) => {
+                    pieces.push(Piece::Fixed(span.local.clone()));
+                    continue;
+                }
+                Atom::Text(text) => text,
+            };
+            let ends: Vec<usize> = if spans { vec![text.len()] } else { clause_ends(text).collect() };
+            let mut start = 0;
+            for end in ends {
+                pieces.push(self.piece(&text[start..end], &mut first, reader));
+                start = end;
+            }
+        }
+        if spans {
+            self.warnings.push(Warning::Split);
+        }
+        self.used.clear();
+        self.state = State::Pieces(pieces);
+        if self.requests(reader).is_ok_and(|requests| requests.is_empty()) {
+            // Nothing to translate: all is fixed.
+            let copy = self.atoms.iter().map(Atom::given_back).collect();
+            self.accept(copy);
+        }
+    }
+
+    fn piece(&self, text: &str, first: &mut bool, reader: &Reader) -> Piece {
+        let core = text.trim_matches(|c: char| !c.is_alphanumeric());
+        let fits = |core: &str| reader.fits_bytes(core) && reader.count(core) <= reader.limit;
+        if !core.contains(char::is_alphabetic) {
+            return Piece::Fixed(text.to_owned());
+        }
+        let source = self.case.lowered(&plain(core), *first, &reader.tokenizer);
+        *first = false;
+        if !fits(&source) {
+            return Piece::Fixed(text.to_owned());
+        }
+        let start = text.len() - text.trim_start_matches(|c: char| !c.is_alphanumeric()).len();
+        let (before, after) = (&text[..start], &text[start + core.len()..]);
+        Piece::Source { before: before.to_owned(), core: source, after: after.to_owned() }
+    }
+
+    fn join(&mut self, pieces: &[Piece], answers: &[(usize, Vec<Candidate>)], reader: &Reader) -> Result<()> {
+        let mut answers = answers.iter();
+        let mut text = String::new();
+        let mut first = true;
+        for piece in pieces {
+            let (before, core, after) = match piece {
+                Piece::Fixed(fixed) => {
+                    text.push_str(fixed);
+                    continue;
+                }
+                Piece::Source { before, core, after } => (before, core, after),
+            };
+            let mut best = None;
+            if let Some((number, candidates)) = answers.next() {
+                self.used.push(*number);
+                for candidate in candidates {
+                    let (words, whole) = render::words(candidate, reader)?;
+                    if whole || best.is_none() {
+                        best = Some(words);
+                    }
+                    if whole {
+                        break;
+                    }
+                }
+            }
+            let words = best.unwrap_or_default();
+            let words = render::with_final_mark(words, None);
+            let inner = !first && core.starts_with(char::is_lowercase);
+            let words = if inner { as_inner_part(words, &reader.tokenizer) } else { words };
+            let words = self.typography.apply(self.case.restored(words), &reader.target);
+            // A piece that the network has no word for stays as it is.
+            let words = if words.trim().is_empty() { core.clone() } else { words };
+            text.extend([before.as_str(), words.trim(), after.as_str()]);
+            first = false;
+        }
+        self.accept(text);
+        Ok(())
+    }
+
+    /// Whether all of it can be one source.
+    fn fits_whole(&self, reader: &Reader) -> bool {
+        self.carries_spans(reader)
+            && texts(&self.atoms).map(str::len).sum::<usize>() <= reader.most_bytes()
+            && self.whole_source(reader).is_ok_and(|source| source.len() <= reader.limit)
+    }
+
+    fn uses_reserved(&self, reader: &Reader) -> bool {
+        let spans = self.spans().count();
+        spans > 0 && spans <= reader.tokenizer.reserved()
+    }
+
+    /// Whether its spans can go through the network: as reserved tokens, or as the digits that they are.
+    fn carries_spans(&self, reader: &Reader) -> bool {
+        let digits = |span: &SpanAtom| matches!(span.kind, Kind::Number | Kind::Time) && span.text.len() < 24;
+        self.uses_reserved(reader) || self.spans().all(digits)
+    }
+
+    fn spans(&self) -> impl Iterator<Item = &SpanAtom> {
+        self.atoms.iter().filter_map(|atom| match atom {
+            Atom::Span(span) => Some(span),
+            Atom::Text(_) => None,
+        })
+    }
+
+    fn whole_source(&self, reader: &Reader) -> Result<Vec<u32>> {
+        let mut first = true;
+        let texts: Vec<Option<String>> = self
+            .atoms
+            .iter()
+            .map(|atom| match atom {
+                Atom::Span(_) => None,
+                Atom::Text(text) => {
+                    let lowered = self.case.lowered(&plain(text), first, &reader.tokenizer);
+                    first &= !text.contains(char::is_alphabetic);
+                    Some(lowered)
+                }
+            })
+            .collect();
+        if self.uses_reserved(reader) {
+            let mut index = 0;
+            let parts = texts.iter().map(|text| match text {
+                Some(text) => Part::Text(text.as_str()),
+                None => {
+                    index += 1;
+                    reader.tokenizer.reserved_id(index - 1).map_or(Part::Text(""), Part::Token)
+                }
+            });
+            return reader.tokenizer.encode_parts(&parts.collect::<Vec<_>>());
+        }
+        let whole = self.atoms.iter().zip(&texts).map(|(atom, text)| match (atom, text) {
+            (Atom::Span(span), _) => span.text.as_str(),
+            (Atom::Text(_), Some(text)) => text,
+            (Atom::Text(text), None) => text,
+        });
+        reader.tokenizer.encode(whole.collect::<String>().trim())
+    }
+
+    /// Tokens of its words.
+    fn source_tokens(&self, reader: &Reader) -> Result<usize> {
+        let spans = if self.uses_reserved(reader) { self.spans().count() } else { 0 };
+        Ok(self.whole_source(reader)?.len().saturating_sub(2 + spans))
+    }
+
+    fn finished(&self, text: String, reader: &Reader) -> String {
+        let text = if self.ends_in_text() { render::with_final_mark(text, self.mark) } else { text };
+        self.typography.apply(text, &reader.target)
+    }
+
+    fn ends_in_text(&self) -> bool {
+        matches!(self.atoms.last(), Some(Atom::Text(_)))
+    }
+}
+
+impl Atom {
+    pub fn given_back(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Span(span) => &span.local,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Span(span) => span.text.len(),
+        }
+    }
+}
+
+pub(super) fn texts(atoms: &[Atom]) -> impl Iterator<Item = &str> {
+    atoms.iter().filter_map(|atom| match atom {
+        Atom::Text(text) => Some(text.as_str()),
+        Atom::Span(_) => None,
+    })
+}
