@@ -9,7 +9,7 @@ pub fn find(text: &str) -> Vec<Span> {
         from = middle + 2;
         let line = text[..middle].rfind('\n').map_or(0, |at| at + 1);
         let Some(open) = text[line..middle].rfind('[').map(|at| line + at) else { continue };
-        let Some(close) = text[from..].find(|c: char| c == ')' || c == '\n').map(|at| from + at) else {
+        let Some(close) = text[from..].find([')', '\n']).map(|at| from + at) else {
             continue;
         };
         if text.as_bytes()[close] != b')' || text[from..close].contains('(') {
