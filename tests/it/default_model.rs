@@ -50,7 +50,7 @@ fn the_card_and_the_scores_are_there_and_the_bundle_is_small() {
     let scores = &bundle.config.scores;
     assert_eq!(scores.iter().map(|score| score.steps).collect::<Vec<_>>(), [1, 2, 4, 10]);
     let card = std::fs::read_to_string(folder().join(Bundle::CARD)).unwrap();
-    for said in ["CC BY 2.0 FR", "tatoeba.org", "manythings.org", "train cmlm", "train lm", "BLEU"] {
+    for said in ["CC BY 2.0 FR", "tatoeba.org", "manythings.org", "train parallel", "train lm", "BLEU"] {
         assert!(card.contains(said), "the model card must say {said:?}");
     }
     for score in scores {
