@@ -18,7 +18,7 @@ mod tokenizer;
 mod unit;
 
 pub use document::Document;
-pub use passage::{Passage, ReadOptions};
+pub use passage::{GivenSpan, Passage, ReadOptions};
 pub use pieces::END_OF_WORD;
 pub use reader::Reader;
 pub use specials::Specials;

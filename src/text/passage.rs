@@ -8,6 +8,9 @@
 //! A passage asks for translations ([`Passage::requests`]) until it needs no more: a sentence whose translation
 //! lost a span, or is too short, is asked for again with more effort, and at last in pieces.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use super::fit::{Fitted, fit};
 use super::layout::Layout;
 use super::reader::Reader;
@@ -22,6 +25,14 @@ use crate::Result;
 pub struct ReadOptions {
     /// Whether a sentence may go on in the next line.
     pub join_lines: bool,
+}
+
+/// A span of the caller: a tag, a term of a glossary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenSpan<'a> {
+    pub span: Span,
+    /// What stands in the translation.
+    pub replacement: &'a str,
 }
 
 /// A text of any length, read once.
@@ -41,17 +52,18 @@ impl Reader {
         self.read_with(text, &[], ReadOptions::default())
     }
 
-    /// A text with further spans of the caller: each comes back byte for byte, once. They are ascending and
-    /// disjoint, at character boundaries; one that is not is ignored.
-    pub fn read_with(&self, text: &str, given: &[Span], options: ReadOptions) -> Passage {
+    /// A text with further spans of the caller: the replacement of each stands in the translation once. They are
+    /// ascending and disjoint, at character boundaries; one that is not is ignored. Spans of
+    /// [`Kind::Markup`](spans::Kind) keep their order.
+    pub fn read_with(&self, text: &str, given: &[GivenSpan<'_>], options: ReadOptions) -> Passage {
         let mut end = 0;
-        let valid = |span: &&Span| {
-            let valid =
-                span.range.start >= end && text.get(span.range.clone()).is_some_and(|t| !t.is_empty());
-            end = if valid { span.range.end } else { end };
+        let valid = |given: &&GivenSpan<'_>| {
+            let range = &given.span.range;
+            let valid = range.start >= end && text.get(range.clone()).is_some_and(|t| !t.is_empty());
+            end = if valid { range.end } else { end };
             valid
         };
-        let given: Vec<Span> = given.iter().filter(valid).cloned().collect();
+        let given: Vec<GivenSpan<'_>> = given.iter().filter(valid).cloned().collect();
         let joined = if options.join_lines && given.is_empty() { Some(join_lines(text)) } else { None };
         let mut builder = Builder { reader: self, given: &given, parts: Vec::new() };
         builder.text(joined.as_deref().unwrap_or(text));
@@ -61,11 +73,11 @@ impl Reader {
 
 struct Builder<'a> {
     reader: &'a Reader,
-    given: &'a [Span],
+    given: &'a [GivenSpan<'a>],
     parts: Vec<Fitted>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     fn text(&mut self, text: &str) {
         let mut in_code = false;
         let mut start = 0;
@@ -107,7 +119,8 @@ impl Builder<'_> {
     fn body(&mut self, line: &str, offset: usize) {
         let Layout { head, body, tail } = Layout::of(line);
         let touched = |from: usize, to: usize| {
-            self.given.iter().any(|span| span.range.start < offset + to && span.range.end > offset + from)
+            let touches = |range: &Range<usize>| range.start < offset + to && range.end > offset + from;
+            self.given.iter().any(|given| touches(&given.span.range))
         };
         // What the caller protects is no layout.
         let (head, body, tail) = if touched(0, head.len()) || touched(head.len() + body.len(), line.len()) {
@@ -127,32 +140,33 @@ impl Builder<'_> {
         self.gap(tail);
     }
 
-    /// The caller's spans and those that are found between them; whether each is the caller's.
-    fn spans(&self, body: &str, offset: usize) -> Vec<(Span, bool)> {
-        let inside = self
-            .given
-            .iter()
-            .filter(|span| span.range.start >= offset && span.range.end <= offset + body.len());
-        let mut all: Vec<(Span, bool)> = inside
-            .map(|span| {
-                let range = span.range.start - offset..span.range.end - offset;
-                (Span { range, kind: span.kind }, true)
-            })
-            .collect();
+    /// The caller's spans, with their replacements, and those that are found between them.
+    fn spans(&self, body: &str, offset: usize) -> Vec<(Span, Option<&'a str>)> {
+        let place = |range: &Range<usize>| {
+            let inside = range.start >= offset && range.end <= offset + body.len();
+            inside.then(|| range.start - offset..range.end - offset)
+        };
+        let given = self.given.iter().filter_map(|given| {
+            let range = place(&given.span.range)?;
+            Some((Span { range, kind: given.span.kind }, Some(given.replacement)))
+        });
+        let mut all: Vec<(Span, Option<&'a str>)> = given.collect();
+        // Text for a vocabulary of pieces was prepared by others, with entities of its own.
+        if !self.reader.tokenizer.spells_everything() {
+            return all;
+        }
         let given = all.len();
         for span in spans::find(body) {
-            let free = all[..given]
-                .iter()
-                .all(|(other, _)| span.range.end <= other.range.start || span.range.start >= other.range.end);
-            if free {
-                all.push((span, false));
+            let apart = |other: &Range<usize>| span.range.end <= other.start || span.range.start >= other.end;
+            if all[..given].iter().all(|(other, _)| apart(&other.range)) {
+                all.push((span, None));
             }
         }
         all.sort_by_key(|(span, _)| span.range.start);
         all
     }
 
-    fn sentence(&mut self, body: &str, start: usize, end: usize, spans: &[(Span, bool)]) {
+    fn sentence(&mut self, body: &str, start: usize, end: usize, spans: &[(Span, Option<&str>)]) {
         let text = &body[start..end];
         let first = start + (text.len() - text.trim_start().len());
         let last = (start + text.trim_end().len()).max(first);
@@ -160,7 +174,7 @@ impl Builder<'_> {
         let mut atoms = Vec::new();
         let mut at = first;
         let white = |c: Option<char>| c.is_none_or(char::is_whitespace);
-        for (span, given) in
+        for (span, replacement) in
             spans.iter().filter(|(span, _)| span.range.start >= first && span.range.end <= last)
         {
             let range = span.range.clone();
@@ -168,7 +182,10 @@ impl Builder<'_> {
                 atoms.push(Atom::Text(body[at..range.start].to_owned()));
             }
             let text = &body[range.clone()];
-            let local = if *given { text.into() } else { localise(text, span.kind, &self.reader.languages) };
+            let local = match replacement {
+                Some(replacement) => Cow::Borrowed(*replacement),
+                None => localise(text, span.kind, &self.reader.languages),
+            };
             atoms.push(Atom::Span(SpanAtom {
                 text: text.to_owned(),
                 local: local.into_owned(),
@@ -197,9 +214,9 @@ impl Builder<'_> {
 }
 
 /// Whether no span of the caller covers a place.
-fn is_free(given: &[Span], at: usize) -> bool {
-    let next = given.partition_point(|span| span.range.end <= at);
-    given.get(next).is_none_or(|span| span.range.start > at)
+fn is_free(given: &[GivenSpan<'_>], at: usize) -> bool {
+    let next = given.partition_point(|given| given.span.range.end <= at);
+    given.get(next).is_none_or(|given| given.span.range.start > at)
 }
 
 /// Puts a sentence that goes on in the next line into one: a long line without a final mark, and behind it one that

@@ -188,11 +188,24 @@ fn the_callers_spans_come_back_in_their_place() {
     let at = |c: char| text.find(c).unwrap();
     let span = |c: char| Span { range: at(c)..at(c) + c.len_utf8(), kind: spans::Kind::Markup };
     let number = Span { range: text.len() - 3..text.len(), kind: spans::Kind::Identifier };
-    let given = [span('\u{e000}'), span('\u{e001}'), number];
+    let given = |span: Span| GivenSpan { replacement: &text[span.range.clone()], span };
+    let given = [span('\u{e000}'), span('\u{e001}'), number].map(given);
     for reader in [&*BARE, &*RESERVED] {
         let mut document = reader.read_with(text, &given, ReadOptions::default());
         run(&mut document, |source, _| source.to_vec());
         assert_eq!(document.text(), text);
+    }
+}
+
+#[test]
+fn a_term_is_replaced_whatever_the_network_makes_of_the_rest() {
+    let text = "open the train station now";
+    let span = Span { range: 9..22, kind: spans::Kind::Identifier };
+    for reader in [&*BARE, &*RESERVED] {
+        let given = [GivenSpan { span: span.clone(), replacement: "Bahnhof" }];
+        let mut passage = reader.read_with(text, &given, ReadOptions::default());
+        run(&mut passage, |source, _| source.to_vec());
+        assert_eq!(passage.text(), "open the Bahnhof now");
     }
 }
 
