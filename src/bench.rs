@@ -151,6 +151,7 @@ impl<'a> Load<'a> {
             collapse: false,
             trace: false,
             deadline: None,
+            watch: None,
         };
         let pending = self.handle.submit(vec![item])?;
         pending.into_iter().next().ok_or_else(|| Error::EngineDead("no answer to wait for".into()))

@@ -23,6 +23,8 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod files;
+pub mod formats;
+pub mod glossary;
 pub mod http;
 pub mod lines;
 pub mod metrics;

@@ -45,6 +45,8 @@ struct Raw {
     log: String,
     log_format: LogFormat,
     max_body_bytes: usize,
+    url_prefix: String,
+    keep_other_languages: bool,
     max_texts: usize,
     max_text_chars: usize,
     max_concurrent_requests: usize,
@@ -77,7 +79,9 @@ impl Default for Raw {
             lm: true,
             log: "info".into(),
             log_format: LogFormat::Text,
-            max_body_bytes: 1 << 20,
+            max_body_bytes: 4 << 20,
+            url_prefix: String::new(),
+            keep_other_languages: true,
             max_texts: 256,
             max_text_chars: 100_000,
             max_concurrent_requests: 1024,
@@ -132,6 +136,11 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     pub max_body_bytes: usize,
+    /// Before every path, such as `/translator`; empty for none. No slash at its end.
+    pub url_prefix: String,
+    /// A text that is detected to be in another language than the model's source, or is in another
+    /// script, is given back as it is.
+    pub keep_other_languages: bool,
     /// Texts in one request.
     pub max_texts: usize,
     /// Characters over all texts of one request.
@@ -216,6 +225,12 @@ impl Settings {
                 format!("default_length_beam must be 1 to max_length_beam ({most}), or 0 for the model's");
             return Err(Error::Config(reason));
         }
+        let prefix = raw.url_prefix.trim_end_matches('/');
+        let in_a_path = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+        if !(prefix.is_empty() || prefix.starts_with('/')) || !prefix.chars().all(in_a_path) {
+            let reason = format!("url_prefix: {prefix:?} is not a path such as /translator");
+            return Err(Error::Config(reason));
+        }
         let listen = raw
             .listen
             .to_socket_addrs()
@@ -268,6 +283,8 @@ impl HttpSettings {
     fn from_raw(raw: &Raw) -> Self {
         Self {
             max_body_bytes: raw.max_body_bytes,
+            url_prefix: raw.url_prefix.trim_end_matches('/').to_owned(),
+            keep_other_languages: raw.keep_other_languages,
             max_texts: raw.max_texts,
             max_text_chars: raw.max_text_chars,
             max_concurrent_requests: raw.max_concurrent_requests,

@@ -18,6 +18,7 @@ fn item(seed: usize) -> Item {
         collapse: true,
         trace: false,
         deadline: None,
+        watch: None,
     }
 }
 

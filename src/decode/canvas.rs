@@ -132,6 +132,11 @@ impl Canvas {
         &self.tokens
     }
 
+    /// Log-probability of the token at each place of [`tokens`](Self::tokens).
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
     /// The places of [`tokens`](Self::tokens), ascending, that the next pass must predict.
     /// Empty exactly when [`finished`](Self::finished).
     pub fn wanted(&self) -> &[usize] {

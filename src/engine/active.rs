@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{Candidate, Priority, Shape};
 use super::shared::Job;
-use super::{Outcome, Timings};
+use super::{Glimpse, Outcome, Timings};
 use crate::decode::{Beam, Canvas, Encoded, Row, Rules};
 
 pub struct ActiveSentence<M> {
@@ -75,6 +75,16 @@ impl<M> ActiveSentence<M> {
         if self.job.item.trace {
             let canvases = self.beam.canvases().iter();
             self.trace.push(canvases.map(|canvas| canvas.tokens().to_vec()).collect());
+        }
+        if let (Some(watch), Some(canvas)) = (&self.job.item.watch, self.beam.canvases().first()) {
+            // Whoever looked on has left if this fails.
+            let _ = watch.sender.send(Glimpse {
+                index: watch.index,
+                step: canvas.steps_used(),
+                canvas: canvas.tokens().to_vec(),
+                log_probs: canvas.scores().to_vec(),
+                at: Instant::now(),
+            });
         }
     }
 

@@ -40,6 +40,8 @@ mod tests;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use crate::decode::{Hypothesis, Steps};
 
 pub use handle::{Engine, Handle, Pending, start};
@@ -125,6 +127,30 @@ pub struct Item {
     pub trace: bool,
     /// The answer is worthless after this.
     pub deadline: Option<Instant>,
+    /// Gets the canvas after each pass, while the sentence is on its way.
+    pub watch: Option<Watch>,
+}
+
+/// Somebody who looks on while a sentence is translated.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Tells the sentences of one watcher apart.
+    pub index: usize,
+    pub sender: UnboundedSender<Glimpse>,
+}
+
+/// The first canvas of a sentence (of the most probable length) after a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Glimpse {
+    /// As in [`Watch::index`].
+    pub index: usize,
+    /// Passes so far.
+    pub step: usize,
+    /// With bos and eos, or slots alone.
+    pub canvas: Vec<u32>,
+    /// Of each place of the canvas.
+    pub log_probs: Vec<f32>,
+    pub at: Instant,
 }
 
 /// What can be said of a request before its texts are taken apart.

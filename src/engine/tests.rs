@@ -42,7 +42,7 @@ fn item(seed: u32, words: usize, steps: u8) -> Item {
     let inner = (0..words as u32).map(|place| 5 + (seed * 31 + place * 7) % 900);
     let source = std::iter::once(1).chain(inner).chain([2]).collect();
     let steps = Steps::new(steps).unwrap();
-    Item { source, steps, length_beam: 1, collapse: true, trace: false, deadline: None }
+    Item { source, steps, length_beam: 1, collapse: true, trace: false, deadline: None, watch: None }
 }
 
 fn items(seeds: std::ops::Range<u32>, words: usize, steps: u8) -> Vec<Item> {

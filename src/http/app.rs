@@ -2,13 +2,21 @@
 //! and where the server stands in its life.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
+use axum::extract::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout_at;
 
+use super::detect::Detector;
 use super::error::ApiError;
+use super::files::Files;
+use super::glossary_store::Glossaries;
 use super::languages::Pair;
-use super::router::ROUTES;
+use super::params::Params;
+use super::request::Abilities;
+use super::routes::ROUTES;
+use super::usage::Usage;
 use crate::decode::Steps;
 use crate::engine::Handle;
 use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
@@ -55,6 +63,11 @@ pub struct App {
     pub metrics: Metrics,
     pub http_metrics: HttpMetrics,
     pub engine_metrics: EngineMetrics,
+    pub detector: Arc<Detector>,
+    pub glossaries: Glossaries,
+    /// Translated ones, until they are fetched.
+    pub files: Files,
+    pub deepl_usage: Usage,
     phase: watch::Sender<Phase>,
     admission: Arc<Semaphore>,
 }
@@ -67,6 +80,10 @@ impl App {
         Self {
             http_metrics: metrics.http(&ROUTES),
             engine_metrics,
+            detector: Arc::new(Detector::new(model.pair.clone())),
+            glossaries: Glossaries::default(),
+            files: Files::default(),
+            deepl_usage: Usage::default(),
             phase: watch::Sender::new(Phase::Starting),
             admission: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
             model,
@@ -82,6 +99,30 @@ impl App {
             0 => self.engine.limits().usual_beam().min(self.settings.max_length_beam),
             set => set,
         }
+    }
+
+    /// What requests are checked against.
+    pub fn abilities(&self) -> Abilities<'_> {
+        Abilities {
+            limits: &self.settings,
+            model: &self.model.name,
+            pair: &self.model.pair,
+            default_steps: self.model.default_steps,
+            max_steps: self.model.max_steps,
+            default_length_beam: self.default_length_beam(),
+        }
+    }
+
+    /// The parameters of a request whose head `arrived` then.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] where the body is not there in the time of a request, and what
+    /// [`Params::read`] fails with.
+    pub(super) async fn read(&self, request: Request, arrived: Instant) -> Result<Params, ApiError> {
+        self.open()?;
+        let reading = Params::read(request, self.settings.max_body_bytes);
+        let limit = self.settings.request_timeout;
+        timeout_at((arrived + limit).into(), reading).await.map_err(|_| ApiError::SlowBody { limit })?
     }
 
     pub fn phase(&self) -> Phase {
@@ -100,18 +141,26 @@ impl App {
         }
     }
 
-    /// Leave to work on a translation, held until it is answered.
+    /// Whether requests are taken at all.
     ///
     /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done, [`Error::QueueFull`] when too many requests are
-    /// in progress. While draining, requests that still get in are served: they were accepted.
-    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        if self.phase() == Phase::Starting {
-            return Err(Error::NotReady.into());
+    /// [`Error::NotReady`] before the warm-up is done. While draining, requests that still get in are served:
+    /// they were accepted.
+    pub(super) fn open(&self) -> Result<(), ApiError> {
+        match self.phase() {
+            Phase::Starting => Err(Error::NotReady.into()),
+            Phase::Ready | Phase::Draining => Ok(()),
         }
+    }
+
+    /// Leave to work on a translation, held until it is answered. For requests that have arrived whole.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyRequests`] when as many are in progress as may be.
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.admission.clone().try_acquire_owned().map_err(|_| {
             self.http_metrics.rejected(Rejected::QueueFull, 1);
-            Error::QueueFull { retry_after: Duration::from_secs(1) }.into()
+            ApiError::TooManyRequests { limit: self.settings.max_concurrent_requests }
         })
     }
 }

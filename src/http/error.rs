@@ -1,12 +1,12 @@
-//! Every answer that is no success, as JSON with the right status. The one place where an error
-//! meets HTTP; nothing else in this crate may write an error body.
+//! Every answer that is not a success, as JSON with the right status. The one place where an error
+//! meets HTTP. LibreTranslate's shape is the default; other dialects wrap [`ApiError`].
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::Error;
 
@@ -20,14 +20,27 @@ pub enum ApiError {
     TextLimit { size: usize, limit: usize },
     #[error("Invalid request: the body exceeds the limit of {limit} bytes")]
     BodyLimit { limit: usize },
-    #[error("the request did not arrive in time")]
-    SlowBody,
+    #[error("the body of the request did not arrive within {} ms", limit.as_millis())]
+    SlowBody { limit: Duration },
+    #[error("Slowdown: {limit} requests are in progress, try again in 1 s")]
+    TooManyRequests { limit: usize },
     #[error("Invalid request: content type {0:?} is not understood, send application/json")]
     MediaType(String),
+    #[error("Invalid request: content encoding {0:?} is not understood, send gzip, deflate or none")]
+    ContentEncoding(String),
     #[error("there is nothing at {0}")]
     NotFound(String),
+    /// A stored thing, by its kind and id.
+    #[error("{kind} {id} does not exist")]
+    Unknown { kind: &'static str, id: String },
     #[error("{0} is not allowed here")]
     MethodNotAllowed(String),
+    /// The server is set up not to do this.
+    #[error("{0}")]
+    Disabled(&'static str),
+    /// A store is full; the text says of what.
+    #[error("{what} ({size}) exceed the limit ({limit})")]
+    Quota { what: &'static str, size: usize, limit: usize },
     #[error("internal error")]
     Panic,
 }
@@ -37,69 +50,95 @@ impl ApiError {
         Self::Domain(Error::InvalidRequest(message.into()))
     }
 
-    fn status(&self) -> StatusCode {
+    pub fn missing(parameter: &str) -> Self {
+        Self::invalid(format!("missing {parameter} parameter"))
+    }
+
+    pub fn status(&self) -> StatusCode {
         match self {
-            Self::Domain(error) => {
-                StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Self::Domain(error) => status_of(error),
             Self::TextLimit { .. } | Self::BodyLimit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::MediaType(_) | Self::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotFound(_) | Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Disabled(_) | Self::Quota { .. } => StatusCode::FORBIDDEN,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
-    fn code(&self) -> &'static str {
+    /// A short stable name, for clients that branch on it.
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Domain(error) => error.code(),
             Self::TextLimit { .. } | Self::BodyLimit { .. } => "too_large",
-            Self::SlowBody => "request_timeout",
+            Self::SlowBody { .. } => "request_timeout",
+            Self::TooManyRequests { .. } => "too_many_requests",
             Self::MediaType(_) => "media_type",
-            Self::NotFound(_) => "not_found",
+            Self::ContentEncoding(_) => "content_encoding",
+            Self::NotFound(_) | Self::Unknown { .. } => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::Disabled(_) => "disabled",
+            Self::Quota { .. } => "quota",
             Self::Panic => "internal",
         }
     }
-}
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: &'a str,
-    code: &'static str,
-}
+    /// What the client reads. What broke inside is for the log: paths and tensor shapes are not for clients.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Domain(error @ Error::DeviceMemory { .. }) => {
+                tracing::error!(%error, "a request failed");
+                "there is no memory for this sentence at present; try again later".to_owned()
+            }
+            error if error.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+                tracing::error!(%error, "a request failed");
+                "internal error".to_owned()
+            }
+            error => error.to_string(),
+        }
+    }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        // What broke inside is for the log: paths and tensor shapes are nobody's business outside.
-        let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(error = %self, "a request failed");
-            "internal error".to_owned()
-        } else if let ApiError::Domain(Error::DeviceMemory { .. }) = self {
-            tracing::error!(error = %self, "a request failed");
-            "there is no memory for this sentence at present; try again later".to_owned()
-        } else {
-            self.to_string()
-        };
-        let mut response = (status, Json(Body { error: &message, code: self.code() })).into_response();
-        if let Some(wait) = retry_after(&self) {
+    /// An answer with this error's status and headers around the `body` of a dialect.
+    pub fn response(&self, status: StatusCode, body: &serde_json::Value) -> Response {
+        let mut response = (status, Json(body)).into_response();
+        if let Some(wait) = self.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(wait));
         }
         response
     }
+
+    /// How long a client should wait where waiting helps: 429 and 503.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Domain(Error::QueueFull { retry_after }) => Some(*retry_after),
+            // Another replica takes over, or this one is about to be ready or has room again.
+            Self::Domain(
+                Error::Draining | Error::NotReady | Error::EngineDead(_) | Error::DeviceMemory { .. },
+            )
+            | Self::TooManyRequests { .. } => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
 }
 
-/// How long a client should wait where waiting helps: 429 and 503.
-fn retry_after(error: &ApiError) -> Option<Duration> {
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.response(self.status(), &json!({ "error": self.message(), "code": self.code() }))
+    }
+}
+
+fn status_of(error: &Error) -> StatusCode {
     match error {
-        ApiError::Domain(Error::QueueFull { retry_after }) => Some(*retry_after),
-        // Another replica takes over, or this one is about to be ready or has room again.
-        ApiError::Domain(
-            Error::Draining | Error::NotReady | Error::EngineDead(_) | Error::DeviceMemory { .. },
-        ) => Some(Duration::from_secs(1)),
-        _ => None,
+        Error::InvalidRequest(_) | Error::UnsupportedLanguage(_) => StatusCode::BAD_REQUEST,
+        Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::Draining | Error::NotReady | Error::EngineDead(_) | Error::DeviceMemory { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Error::DeadlineExceeded(_) => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -1,53 +1,55 @@
-//! Language codes and their English names, and LibreTranslate's words for what is not served.
+//! Language tags and their English names, and LibreTranslate's words for what is not served.
+
+use icu_locale::fallback::LocaleFallbacker;
+use icu_locale::{DataLocale, LanguageIdentifier, Locale, LocaleCanonicalizer};
 
 use crate::{Error, Result};
 
-/// Names of the languages that bundles are likely to have; any other is shown by its code.
-const NAMES: [(&str, &str); 36] = [
-    ("ar", "Arabic"),
-    ("bg", "Bulgarian"),
-    ("ca", "Catalan"),
-    ("cs", "Czech"),
-    ("da", "Danish"),
-    ("de", "German"),
-    ("el", "Greek"),
-    ("en", "English"),
-    ("eo", "Esperanto"),
-    ("es", "Spanish"),
-    ("et", "Estonian"),
-    ("fa", "Persian"),
-    ("fi", "Finnish"),
-    ("fr", "French"),
-    ("he", "Hebrew"),
-    ("hi", "Hindi"),
-    ("hu", "Hungarian"),
-    ("id", "Indonesian"),
-    ("it", "Italian"),
-    ("ja", "Japanese"),
-    ("ko", "Korean"),
-    ("lt", "Lithuanian"),
-    ("lv", "Latvian"),
-    ("nb", "Norwegian"),
-    ("nl", "Dutch"),
-    ("pl", "Polish"),
-    ("pt", "Portuguese"),
-    ("ro", "Romanian"),
-    ("ru", "Russian"),
-    ("sk", "Slovak"),
-    ("sl", "Slovenian"),
-    ("sv", "Swedish"),
-    ("tr", "Turkish"),
-    ("uk", "Ukrainian"),
-    ("vi", "Vietnamese"),
-    ("zh", "Chinese"),
-];
-
 /// The English name of a language, or its code.
 pub fn name(code: &str) -> &str {
-    NAMES.iter().find(|(known, _)| *known == code).map_or(code, |(_, name)| name)
+    let language = code.split(['-', '_']).next().unwrap_or(code);
+    let known = match language.len() {
+        2 => isolang::Language::from_639_1(language),
+        _ => isolang::Language::from_639_3(language),
+    };
+    known.map_or(code, |known| plain_name(known.to_name()))
 }
 
-/// One direction of translation, in lower-case codes.
+/// ISO 639 adds a remark to some names: `Modern Greek (1453-)`.
+fn plain_name(name: &'static str) -> &'static str {
+    let name = name.split(" (").next().unwrap_or(name);
+    name.strip_prefix("Modern ").unwrap_or(name)
+}
+
+/// The served code that a client's tag means: the same tag in any spelling, or what CLDR falls back to
+/// (`en-US`, `en_us` and `eng` are `en`).
+pub fn resolve<'a>(tag: &str, served: impl IntoIterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    if let Some(same) = served.clone().into_iter().find(|code| code.eq_ignore_ascii_case(tag)) {
+        return Some(same);
+    }
+    let asked = canonical(tag)?;
+    let served: Vec<(LanguageIdentifier, &str)> =
+        served.into_iter().filter_map(|code| Some((canonical(code)?, code))).collect();
+    let mut candidates = LocaleFallbacker::new().for_config(Default::default()).fallback_for(DataLocale::from(&asked));
+    while !candidates.get().is_unknown() {
+        let candidate = candidates.get().into_locale().id;
+        if let Some((_, code)) = served.iter().find(|(tag, _)| *tag == candidate) {
+            return Some(code);
+        }
+        candidates.step();
+    }
+    // A region that nobody asked for is better than no translation: `pt` where only `pt-BR` is served.
+    served.iter().find(|(tag, _)| tag.language == asked.language).map(|(_, code)| *code)
+}
+
+/// `None` for what is no language tag.
+pub fn canonical(tag: &str) -> Option<LanguageIdentifier> {
+    let mut locale = Locale::try_from_str(&tag.replace('_', "-")).ok()?;
+    LocaleCanonicalizer::new_extended().canonicalize(&mut locale);
+    (!locale.id.language.is_unknown()).then_some(locale.id)
+}
+
+/// One direction of translation, by the bundle's codes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     pub source: String,
@@ -55,20 +57,31 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Whether this pair serves what a client asks for; codes in any case. `auto` is refused like any
-    /// other unknown code: nothing here detects languages.
+    /// Both codes.
+    pub fn codes(&self) -> [&str; 2] {
+        [&self.source, &self.target]
+    }
+
+    /// The served code that `tag` means.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedLanguage`] with the tag as it came, in lower case.
+    pub fn resolve(&self, tag: &str) -> Result<&str> {
+        resolve(tag, self.codes())
+            .ok_or_else(|| Error::UnsupportedLanguage(format!("{} is not supported", tag.to_lowercase())))
+    }
+
+    /// Whether this pair serves what a client asks for; tags in any spelling.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedLanguage`] in LibreTranslate's words.
     pub fn check(&self, source: &str, target: &str) -> Result<()> {
-        let (source, target) = (source.to_lowercase(), target.to_lowercase());
-        for code in [&source, &target] {
-            if *code != self.source && *code != self.target {
-                return Err(Error::UnsupportedLanguage(format!("{code} is not supported")));
-            }
-        }
+        let (source, target) = (self.resolve(source)?, self.resolve(target)?);
         if source != self.source || target != self.target {
             return Err(Error::UnsupportedLanguage(format!(
                 "{} ({target}) is not available as a target language from {} ({source})",
-                name(&target),
-                name(&source)
+                name(target),
+                name(source)
             )));
         }
         Ok(())
@@ -76,4 +89,49 @@ impl Pair {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_use_the_words_that_clients_look_for() {
+        let pair = Pair { source: "en".into(), target: "de".into() };
+        assert!(pair.check("EN", "De").is_ok());
+        let refused = |source, target| pair.check(source, target).unwrap_err().to_string();
+        assert_eq!(refused("zz", "de"), "zz is not supported");
+        assert_eq!(refused("en", "ZZ"), "zz is not supported");
+        assert_eq!(refused("not a tag", "de"), "not a tag is not supported");
+        assert_eq!(
+            refused("de", "en"),
+            "English (en) is not available as a target language from German (de)"
+        );
+    }
+
+    #[test]
+    fn regions_and_three_letters_fall_back_to_what_is_served() {
+        let served = ["en", "de", "pt-BR"];
+        for (tag, code) in [
+            ("en-US", Some("en")),
+            ("en_us", Some("en")),
+            ("eng", Some("en")),
+            ("de_AT", Some("de")),
+            ("deu", Some("de")),
+            ("DE-Latn-CH", Some("de")),
+            ("pt", Some("pt-BR")),
+            ("PT-br", Some("pt-BR")),
+            ("fr", None),
+            ("", None),
+            ("auto", None),
+        ] {
+            assert_eq!(resolve(tag, served), code, "{tag}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_that_people_use() {
+        for (code, expected) in
+            [("en", "English"), ("de", "German"), ("pt-BR", "Portuguese"), ("el", "Greek"), ("zz", "zz")]
+        {
+            assert_eq!(name(code), expected);
+        }
+    }
+}

@@ -5,48 +5,59 @@
 //! LibreTranslate send more than this server knows.
 
 use axum::body::Bytes;
-use axum::extract::{Form, FromRequest, Query, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Query, Request};
 use serde_json::{Map, Value};
 
+use super::body::{Body, Kind};
 use super::error::ApiError;
 
-pub struct Params(Map<String, Value>);
+#[derive(Debug, Default)]
+pub struct Params {
+    values: Map<String, Value>,
+    files: Vec<Upload>,
+}
+
+/// A file of a multipart form.
+#[derive(Debug)]
+pub struct Upload {
+    /// The field that it came in.
+    pub field: String,
+    pub name: String,
+    pub bytes: Bytes,
+}
 
 impl Params {
     /// Reads query and body.
     ///
     /// # Errors
-    /// 400 what cannot be parsed, 413 a body above `max_body_bytes` (the router's limit, told to the
-    /// client), 415 a body that is neither JSON nor a form.
+    /// 400 what cannot be parsed, 413 a body above `max_body_bytes`, 415 a body that is neither JSON nor
+    /// a form.
     pub async fn read(request: Request, max_body_bytes: usize) -> Result<Self, ApiError> {
         let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri())
             .map_err(|_| ApiError::invalid("the query is not valid percent-encoded UTF-8"))?;
-        let media_type = media_type(request.headers())?;
-        let unreadable = |status: StatusCode| match status {
-            StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyLimit { limit: max_body_bytes },
-            _ => ApiError::invalid("the body could not be read"),
+        let body = Body::read(request, max_body_bytes).await?;
+        let mut params = match &body.kind {
+            Kind::Empty => Self::default(),
+            Kind::Json => Self { values: json(body.json())?, files: Vec::new() },
+            Kind::Form => Self { values: group(form(&body.bytes)?), files: Vec::new() },
+            Kind::Multipart(boundary) => multipart(body.bytes.clone(), boundary).await?,
         };
-        let mut map = if media_type.as_deref() == Some("application/x-www-form-urlencoded") {
-            let form = Form::<Vec<(String, String)>>::from_request(request, &()).await;
-            group(form.map_err(|rejection| unreadable(rejection.status()))?.0)
-        } else {
-            let body = Bytes::from_request(request, &()).await;
-            let body = body.map_err(|rejection| unreadable(rejection.status()))?;
-            match media_type.as_deref() {
-                _ if body.is_empty() => Map::new(),
-                Some("application/json") => json(&body)?,
-                Some(other) if other.ends_with("+json") => json(&body)?,
-                other => return Err(ApiError::MediaType(other.unwrap_or_default().to_owned())),
-            }
-        };
-        map.extend(group(query.0));
-        Ok(Self(map))
+        params.values.extend(group(query.0));
+        Ok(params)
     }
 
     /// The value of a key; `null` counts as missing.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|value| !value.is_null())
+        self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The file in the field `field`.
+    pub fn file(&self, field: &str) -> Option<&Upload> {
+        self.files.iter().find(|file| file.field == field)
     }
 
     pub fn text(&self, key: &str) -> Result<Option<&str>, ApiError> {
@@ -55,6 +66,11 @@ impl Params {
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(ApiError::invalid(format!("{key} parameter is not a string"))),
         }
+    }
+
+    /// A text that must be there and not empty.
+    pub fn required(&self, key: &str) -> Result<&str, ApiError> {
+        self.text(key)?.filter(|text| !text.is_empty()).ok_or_else(|| ApiError::missing(key))
     }
 
     /// A string or an array of strings; whether it was an array.
@@ -79,7 +95,7 @@ impl Params {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = match value {
             Value::Number(number) => number.as_u64(),
-            Value::String(text) => text.parse().ok(),
+            Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
         match number {
@@ -92,22 +108,21 @@ impl Params {
 
     /// `true`, `1` and the empty text of `?scores` are yes.
     pub fn flag(&self, key: &str) -> Result<bool, ApiError> {
+        Ok(self.optional_flag(key)?.unwrap_or(false))
+    }
+
+    /// As [`flag`](Self::flag), and whether it was given at all.
+    pub fn optional_flag(&self, key: &str) -> Result<Option<bool>, ApiError> {
         match self.get(key) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(Value::String(text)) if matches!(text.as_str(), "" | "1" | "true") => Ok(true),
-            Some(Value::String(text)) if matches!(text.as_str(), "0" | "false") => Ok(false),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(Value::Number(number)) if number.as_u64() == Some(1) => Ok(Some(true)),
+            Some(Value::Number(number)) if number.as_u64() == Some(0) => Ok(Some(false)),
+            Some(Value::String(text)) if matches!(text.as_str(), "" | "1" | "true") => Ok(Some(true)),
+            Some(Value::String(text)) if matches!(text.as_str(), "0" | "false") => Ok(Some(false)),
             Some(_) => Err(ApiError::invalid(format!("{key} parameter is neither true nor false"))),
         }
     }
-}
-
-/// The type without its parameters, in lower case; `None` where none is given.
-fn media_type(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
-    let value =
-        value.to_str().map_err(|_| ApiError::MediaType(String::from_utf8_lossy(value.as_bytes()).into()))?;
-    Ok(Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()))
 }
 
 fn json(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
@@ -118,11 +133,47 @@ fn json(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     }
 }
 
-/// A key that stands several times becomes an array: no text is dropped silently.
+fn form(body: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
+    serde_urlencoded::from_bytes(body)
+        .map_err(|_| ApiError::invalid("the form is not valid percent-encoded UTF-8"))
+}
+
+async fn multipart(body: Bytes, boundary: &str) -> Result<Params, ApiError> {
+    let unreadable = |error: multer::Error| ApiError::invalid(format!("the multipart form: {error}"));
+    let whole = futures_util::stream::once(std::future::ready(Ok::<_, std::io::Error>(body)));
+    let mut form = multer::Multipart::new(whole, boundary);
+    let (mut texts, mut files) = (Vec::new(), Vec::new());
+    while let Some(field) = form.next_field().await.map_err(unreadable)? {
+        let name = field.name().unwrap_or_default().to_owned();
+        match field.file_name().map(str::to_owned) {
+            Some(file_name) => {
+                let bytes = field.bytes().await.map_err(unreadable)?;
+                files.push(Upload { field: name, name: file_name, bytes });
+            }
+            None => {
+                let bytes = field.bytes().await.map_err(unreadable)?;
+                let text = String::from_utf8(bytes.into())
+                    .map_err(|_| ApiError::invalid(format!("{name} parameter is not valid UTF-8")))?;
+                texts.push((name, text));
+            }
+        }
+    }
+    Ok(Params { values: group(texts), files })
+}
+
+/// A key that occurs several times becomes an array, as does one that PHP clients write as `q[]` or
+/// `q[0]`: no text is dropped.
 fn group(pairs: Vec<(String, String)>) -> Map<String, Value> {
     let mut map = Map::new();
     for (key, text) in pairs {
+        let (key, listed) = match key.split_once('[') {
+            Some((name, index)) if is_index(index) => (name.to_owned(), true),
+            _ => (key, false),
+        };
         match map.get_mut(&key) {
+            None if listed => {
+                map.insert(key, Value::Array(vec![Value::String(text)]));
+            }
             None => {
                 map.insert(key, Value::String(text));
             }
@@ -131,4 +182,9 @@ fn group(pairs: Vec<(String, String)>) -> Map<String, Value> {
         }
     }
     map
+}
+
+/// The rest of `q[]` and `q[12]` after the bracket.
+fn is_index(rest: &str) -> bool {
+    rest.strip_suffix(']').is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
 }

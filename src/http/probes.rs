@@ -8,24 +8,24 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::app::{App, Phase};
+use super::shapes::Failures;
 use super::error::ApiError;
-use super::languages;
 use crate::Error;
 
 /// A model thread that has not come round its loop for so long is stuck: the slowest pass of a full
 /// batch on one core takes a fraction of it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// LibreTranslate's: exactly this body.
-pub async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
-}
-
 /// The model thread comes round its loop.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "operations",
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
 pub async fn livez(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     if !app.engine.is_alive() {
         return Err(Error::EngineDead("the model thread has ended".into()).into());
@@ -38,6 +38,12 @@ pub async fn livez(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError>
 }
 
 /// Requests are welcome: warmed up, not draining, engine alive.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     match app.phase() {
         Phase::Starting => Err(Error::NotReady.into()),
@@ -47,6 +53,12 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError
 }
 
 /// The warm-up is done; stays true while draining.
+#[utoipa::path(
+    get,
+    path = "/startupz",
+    tag = "operations",
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
 pub async fn startupz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     match app.phase() {
         Phase::Starting => Err(Error::NotReady.into()),
@@ -54,25 +66,24 @@ pub async fn startupz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiErr
     }
 }
 
+/// All series, in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    responses((status = 200, description = "OK", content_type = "text/plain", body = String), Failures)
+)]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }
 
-#[derive(Serialize)]
-pub struct Language<'a> {
-    code: &'a str,
-    name: &'a str,
-    targets: Vec<&'a str>,
-}
-
-/// LibreTranslate's list: every language with what it can be translated into.
-pub async fn languages(State(app): State<Arc<App>>) -> Json<Value> {
-    let pair = &app.model.pair;
-    let language = |code, targets| Language { code, name: languages::name(code), targets };
-    Json(json!([language(&pair.source, vec![&pair.target]), language(&pair.target, vec![])]))
-}
-
 /// What is served, with what limits, how good.
+#[utoipa::path(
+    get,
+    path = "/info",
+    tag = "operations",
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
 pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
     let (model, settings, limits) = (&app.model, &app.settings, app.engine.limits());
     Json(json!({

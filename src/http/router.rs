@@ -6,34 +6,29 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::HeaderMap};
-use tower::ServiceBuilder;
+use tower::{Layer, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any as Anyone, CorsLayer};
+use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 use super::app::{App, Phase};
 use super::error::ApiError;
-use super::{probes, translate};
-
-/// Every path of [`router`], for the series of the metrics.
-pub const ROUTES: [&str; 8] =
-    ["/translate", "/languages", "/health", "/livez", "/readyz", "/startupz", "/info", "/metrics"];
+use super::headers::{REQUEST_ID, SERVER_TIMING};
+use super::{deepl, docs, glossaries, libretranslate, mtran, probes, stream};
 
 /// The label of requests for anything else.
 const OTHER: &str = "other";
 
-pub static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 pub fn router(app: Arc<App>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Anyone)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID.clone()])
         .expose_headers([SERVER_TIMING.clone(), REQUEST_ID.clone(), header::RETRY_AFTER]);
     let on_the_way = ServiceBuilder::new()
@@ -43,27 +38,73 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(app.clone(), observe))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(DefaultBodyLimit::max(app.settings.max_body_bytes));
+    let routes = own_routes().merge(deepl::routes()).merge(mtran_routes()).merge(for_machines());
+    let prefix = app.settings.url_prefix.clone();
+    let routes = if prefix.is_empty() {
+        routes
+    } else {
+        // Those who watch the server reach it past the proxy that adds the prefix.
+        Router::new().nest(&prefix, routes).merge(for_machines())
+    };
+    let routes = routes
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(on_the_way)
+        .with_state(app);
+    // Before routing, hence around the router: `/translate/` is `/translate`.
+    Router::new().fallback_service(NormalizePathLayer::trim_trailing_slash().layer(routes))
+}
+
+fn own_routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/translate", post(translate::translate))
-        .route("/languages", get(probes::languages))
-        .route("/health", get(probes::health))
+        .route("/translate", post(libretranslate::post_translate))
+        .route("/translate/stream", post(stream::translate_stream))
+        .route("/languages", get(libretranslate::languages))
+        .route("/detect", post(libretranslate::detect))
+        .route("/frontend/settings", get(libretranslate::frontend_settings))
+        .route("/suggest", post(libretranslate::suggest))
+        .route("/translate_file", post(libretranslate::translate_file))
+        .route("/download_file/{name}", get(libretranslate::download_file))
+        .route("/spec", get(docs::openapi))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::index))
+        .route("/docs/{*file}", get(docs::file))
+        .route("/glossaries", post(glossaries::create).get(glossaries::list))
+        .route("/glossaries/{id}", get(glossaries::get).delete(glossaries::delete))
+}
+
+fn mtran_routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/translate/batch", post(mtran::translate_batch))
+        .route("/imme", post(mtran::imme))
+        .route("/kiss", post(mtran::kiss))
+        .route("/deeplx", post(mtran::deeplx))
+        .route("/models", get(mtran::models))
+        .route("/version", get(mtran::version))
+        .route("/__heartbeat__", get(mtran::heartbeat))
+        .route("/__lbheartbeat__", get(mtran::heartbeat))
+}
+
+fn for_machines() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(libretranslate::health))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/startupz", get(probes::startupz))
         .route("/info", get(probes::info))
         .route("/metrics", get(probes::metrics))
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(on_the_way)
-        .with_state(app)
 }
 
-async fn not_found(uri: Uri) -> ApiError {
-    ApiError::NotFound(uri.path().to_owned())
+async fn not_found(uri: Uri) -> Response {
+    in_dialect(&uri, ApiError::NotFound(uri.path().to_owned()))
 }
 
-async fn method_not_allowed(method: Method) -> ApiError {
-    ApiError::MethodNotAllowed(method.to_string())
+async fn method_not_allowed(uri: Uri, method: Method) -> Response {
+    in_dialect(&uri, ApiError::MethodNotAllowed(method.to_string()))
+}
+
+fn in_dialect(uri: &Uri, error: ApiError) -> Response {
+    if uri.path().contains("/v2/") { deepl::Failure(error).into_response() } else { error.into_response() }
 }
 
 /// The default hook has logged where; the connection lives on.
@@ -81,6 +122,7 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let status = response.status().as_u16();
     let seconds = arrived.elapsed();
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
+    let route = route.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(route);
     app.http_metrics.request(route, status, seconds);
     tracing::debug!(%method, route, status, seconds = seconds.as_secs_f64(), id, "answered");
     if app.phase() == Phase::Draining {

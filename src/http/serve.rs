@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::app::{App, Phase};
 use super::router::router;
-use super::translate;
+use super::warm_up::warm_up as warm;
 use crate::{Error, Result};
 
 /// After an accept fails (too many open files, say), before it is tried again.
@@ -96,7 +96,7 @@ async fn until_draining_is_over(app: &App, shutdown: impl Future<Output = ()>) {
 /// by the first caller. A failure is no reason to stay unready: the engine reports its own death.
 async fn warm_up(app: Arc<App>) {
     let begun = Instant::now();
-    if let Err(error) = translate::warm_up(&app).await {
+    if let Err(error) = warm(&app).await {
         tracing::warn!(%error, "the warm-up failed");
     }
     app.engine_metrics.warmed_up(begun.elapsed());

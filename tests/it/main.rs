@@ -3,9 +3,11 @@
 //! One binary; a file for each subject. `process` runs the built program itself.
 
 mod bundle;
+mod clients;
 mod default_model;
 mod errors;
 mod fairseq;
+mod html;
 mod imputer;
 mod lm;
 mod memory;

@@ -1,0 +1,191 @@
+//! Catalogs of translators: gettext's PO and XLIFF. What is translated already stays; what is not gets
+//! the translation in its place.
+//!
+//! PO is read here, line by line: the crates for it panic on an unbalanced quote or drop obsolete entries.
+
+use std::ops::Range;
+
+use quick_xml::events::Event;
+
+use super::edits::{Edits, Escape};
+use super::{Document, has_words};
+use crate::{Error, Result};
+
+/// A keyword's strings: what they say and where they are, quotes included.
+#[derive(Debug, Default)]
+struct Field {
+    text: String,
+    place: Range<usize>,
+}
+
+/// One message of a PO file, as far as it was read.
+#[derive(Debug, Default)]
+struct Message {
+    context: Option<Field>,
+    id: Option<Field>,
+    plural_id: Option<Field>,
+    translations: Vec<Field>,
+}
+
+impl Message {
+    /// Each empty translation gets one of the singular, or of the plural from the second form on.
+    fn finish(self, edits: &mut Edits) {
+        let Some(id) = self.id.filter(|id| has_words(&id.text)) else { return };
+        for (form, translation) in self.translations.into_iter().enumerate() {
+            let source = if form == 0 { &id } else { self.plural_id.as_ref().unwrap_or(&id) };
+            if translation.text.is_empty() {
+                edits.push(translation.place, source.text.clone(), Escape::Quoted);
+            }
+        }
+    }
+}
+
+/// # Errors
+/// [`Error::InvalidRequest`] with the line of a string without its quotes or before any keyword.
+pub fn read_po(source: &str) -> Result<Document> {
+    let mut edits = Edits::default();
+    let mut message = Message::default();
+    let mut start = 0;
+    for (number, line) in (1..).zip(source.split_inclusive('\n')) {
+        let content = line.trim();
+        let offset = start + (line.len() - line.trim_start().len());
+        start += line.len();
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        let bad = || Error::InvalidRequest(format!("the file is not a PO catalog: line {number}"));
+        let quote = content.find('"').ok_or_else(bad)?;
+        let (keyword, string) = (content[..quote].trim_end(), &content[quote..]);
+        let text = unquote(string).ok_or_else(bad)?;
+        let place = offset + quote..offset + content.len();
+        let field = Field { text, place };
+        match keyword {
+            "" => {
+                let last = message.translations.last_mut();
+                let last = last.or(message.plural_id.as_mut()).or(message.id.as_mut());
+                let last = last.or(message.context.as_mut()).ok_or_else(bad)?;
+                last.text.push_str(&field.text);
+                last.place.end = field.place.end;
+            }
+            "msgctxt" => {
+                std::mem::take(&mut message).finish(&mut edits);
+                message.context = Some(field);
+            }
+            "msgid" => {
+                if message.id.is_some() {
+                    std::mem::take(&mut message).finish(&mut edits);
+                }
+                message.id = Some(field);
+            }
+            "msgid_plural" => message.plural_id = Some(field),
+            keyword if keyword.starts_with("msgstr") => message.translations.push(field),
+            _ => return Err(bad()),
+        }
+    }
+    message.finish(&mut edits);
+    Ok(edits.into_document(source))
+}
+
+/// The content of a string in C's notation; `None` without its quotes.
+fn unquote(string: &str) -> Option<String> {
+    let inner = string.strip_prefix('"')?.strip_suffix('"')?;
+    let mut text = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return None,
+            '\\' => match characters.next()? {
+                'n' => text.push('\n'),
+                't' => text.push('\t'),
+                'r' => text.push('\r'),
+                other => text.push(other),
+            },
+            other => text.push(other),
+        }
+    }
+    Some(text)
+}
+
+/// A `<source>` and where its translation goes.
+#[derive(Default)]
+struct Unit {
+    /// The content of `<source>` without tags.
+    text: Option<String>,
+    /// After `</source>`.
+    after_source: usize,
+    /// The whole element, where it has no content.
+    empty_target: Option<Range<usize>>,
+    translated: bool,
+}
+
+/// XLIFF 1.2 (`trans-unit`) and 2 (`segment`). The translation of a source with inline elements has its
+/// text without them.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] for what is not well-formed XML or has no `<xliff>`.
+pub fn read_xliff(source: &str) -> Result<Document> {
+    let mut reader = quick_xml::Reader::from_str(source);
+    let mut edits = Edits::default();
+    let (mut unit, mut in_source, mut target, mut is_xliff) = (Unit::default(), false, None::<usize>, false);
+    loop {
+        let begin = reader.buffer_position() as usize;
+        let event = reader.read_event().map_err(|error| bad_xml(&error))?;
+        let end = reader.buffer_position() as usize;
+        match event {
+            Event::Eof => break,
+            Event::Start(tag) => match tag.local_name().as_ref() {
+                "xliff" => is_xliff = true,
+                "trans-unit" | "segment" => unit = Unit::default(),
+                "source" => {
+                    in_source = true;
+                    unit.text = Some(String::new());
+                }
+                "target" => target = Some(begin),
+                _ => {}
+            },
+            Event::Empty(tag) if tag.local_name().as_ref() == "target" => unit.empty_target = Some(begin..end),
+            Event::Text(text) => append(&mut unit, in_source, target.is_some(), &text),
+            Event::GeneralRef(reference) => {
+                let escaped = format!("&{};", &*reference);
+                let text = quick_xml::escape::unescape(&escaped).map_err(|error| bad_xml(&error))?;
+                append(&mut unit, in_source, target.is_some(), &text);
+            }
+            Event::CData(text) => append(&mut unit, in_source, target.is_some(), &text),
+            Event::End(tag) => match tag.local_name().as_ref() {
+                "source" => (in_source, unit.after_source) = (false, end),
+                "target" => {
+                    if let Some(begin) = target.take().filter(|_| !unit.translated) {
+                        unit.empty_target = Some(begin..end);
+                    }
+                }
+                "trans-unit" | "segment" => finish_unit(std::mem::take(&mut unit), &mut edits),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    if is_xliff {
+        Ok(edits.into_document(source))
+    } else {
+        Err(Error::InvalidRequest("the file is not XLIFF: it has no <xliff>".into()))
+    }
+}
+
+fn append(unit: &mut Unit, in_source: bool, in_target: bool, text: &str) {
+    if in_target {
+        unit.translated |= !text.trim().is_empty();
+    } else if let Some(source) = unit.text.as_mut().filter(|_| in_source) {
+        source.push_str(text);
+    }
+}
+
+fn finish_unit(unit: Unit, edits: &mut Edits) {
+    let Some(text) = unit.text.filter(|text| has_words(text) && !unit.translated) else { return };
+    let place = unit.empty_target.unwrap_or(unit.after_source..unit.after_source);
+    let escape = Escape::Element { before: "<target>".into(), after: "</target>".into() };
+    edits.push(place, text, escape);
+}
+
+fn bad_xml(error: &impl std::fmt::Display) -> Error {
+    Error::InvalidRequest(format!("the file is not well-formed XML: {error}"))
+}

@@ -1,0 +1,101 @@
+//! Replacements of places in a source: how most formats are put together again.
+
+use std::ops::Range;
+
+use super::Document;
+
+/// Texts found in a source, each with its place and how it is written there.
+#[derive(Debug, Default)]
+pub struct Edits {
+    places: Vec<(Range<usize>, Escape)>,
+    texts: Vec<String>,
+}
+
+/// How a text is written in its format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Escape {
+    None,
+    /// Between tags.
+    Markup,
+    /// In an attribute, quotes included.
+    Attribute,
+    /// Between tags, after `before` and in front of `after`.
+    Element { before: String, after: String },
+    /// A string of C and PO, quotes included.
+    Quoted,
+    /// A string of JSON, quotes included.
+    Json,
+}
+
+impl Edits {
+    /// Places must come in the order of the source and not overlap.
+    pub fn push(&mut self, place: Range<usize>, text: String, escape: Escape) {
+        debug_assert!(self.places.last().is_none_or(|(last, _)| last.end <= place.start));
+        self.places.push((place, escape));
+        self.texts.push(text);
+    }
+
+    pub fn into_document(self, source: &str) -> Document {
+        let Self { places, texts } = self;
+        let source = source.to_owned();
+        Document::new(texts, move |translations| {
+            let mut out = String::with_capacity(source.len() * 5 / 4);
+            let mut done = 0;
+            for ((place, escape), text) in places.iter().zip(translations) {
+                out.push_str(&source[done..place.start]);
+                escape.write(text, &mut out);
+                done = place.end;
+            }
+            out.push_str(&source[done..]);
+            out
+        })
+    }
+}
+
+impl Escape {
+    fn write(&self, text: &str, out: &mut String) {
+        match self {
+            Self::None => out.push_str(text),
+            Self::Markup => escape(text, false, out),
+            Self::Attribute => {
+                out.push('"');
+                escape(text, true, out);
+                out.push('"');
+            }
+            Self::Json => out.push_str(&serde_json::Value::from(text).to_string()),
+            Self::Quoted => {
+                out.push('"');
+                for character in text.chars() {
+                    match character {
+                        '\n' => out.push_str("\\n"),
+                        '\r' => out.push_str("\\r"),
+                        '\t' => out.push_str("\\t"),
+                        '"' => out.push_str("\\\""),
+                        '\\' => out.push_str("\\\\"),
+                        other => out.push(other),
+                    }
+                }
+                out.push('"');
+            }
+            Self::Element { before, after } => {
+                out.push_str(before);
+                escape(text, false, out);
+                out.push_str(after);
+            }
+        }
+    }
+}
+
+/// The characters that HTML's serialization escapes; `&#160;`, unlike `&nbsp;`, is also XML.
+fn escape(text: &str, in_attribute: bool, out: &mut String) {
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' if in_attribute => out.push_str("&quot;"),
+            '\u{a0}' => out.push_str("&#160;"),
+            other => out.push(other),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Each text in capitals, so that it is seen what was translated.
+fn shouted(format: &Format, source: &str) -> String {
+    let document = format.read(source).unwrap();
+    let translations: Vec<String> = document.texts().iter().map(|text| text.to_uppercase()).collect();
+    document.rebuild(&translations)
+}
+
+fn html(source: &str) -> String {
+    shouted(&Format::Markup(Markup::html()), source)
+}
+
+#[test]
+fn html_is_translated_between_tags_and_in_attributes_that_people_read() {
+    for (source, expected) in [
+        ("plain", "PLAIN"),
+        ("<p>one <b>two</b> three</p>", "<p>ONE <b>TWO</b> THREE</p>"),
+        ("<p\nclass='x'  id=y>one\n   two</p>", "<p\nclass='x'  id=y>ONE TWO</p>"),
+        ("a &amp; b &lt;c&gt; &copy; 2027&nbsp;d", "A &amp; B &lt;C&gt; © 2027&#160;D"),
+        ("<img src=a.png alt='a &quot;cat&quot;' title=word>", "<img src=a.png alt=\"A &quot;CAT&quot;\" title=\"WORD\">"),
+        ("<input placeholder = \"say it\" value=\"kept\"/>", "<input placeholder = \"SAY IT\" value=\"kept\"/>"),
+        ("<code>x = y</code> is <pre>a\n b</pre> good", "<code>x = y</code> IS <pre>a\n b</pre> GOOD"),
+        ("<script>if (a < b) say('no');</script><style>p { color: red }</style>yes", "<script>if (a < b) say('no');</script><style>p { color: red }</style>YES"),
+        ("<!-- a comment --><!doctype html>text", "<!-- a comment --><!doctype html>TEXT"),
+        ("<p translate=no>kept <i>kept</i></p>gone", "<p translate=no>kept <i>kept</i></p>GONE"),
+        ("<span class=\"a notranslate\" title=kept>kept</span> gone", "<span class=\"a notranslate\" title=kept>kept</span> GONE"),
+        ("<ul><li translate=\"no\">kept<li>kept too</ul>gone", "<ul><li translate=\"no\">kept<li>kept too</ul>GONE"),
+        ("12 &gt; 3 <b>…</b>", "12 &gt; 3 <b>…</b>"),
+        ("one<br />two<br>three", "ONE<br />TWO<br>THREE"),
+        ("<p>never closed <b>nor this", "<p>NEVER CLOSED <b>NOR THIS"),
+        ("wrong </i> order </p", "WRONG </i> ORDER </p"),
+        ("", ""),
+    ] {
+        assert_eq!(html(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn xml_keeps_attributes_and_what_is_to_be_ignored() {
+    let markup = Markup::xml().ignoring(["Keep".to_owned()]);
+    let source = "<?xml version=\"1.0\"?><a title=\"kept\">go <Keep>kept <x/> kept</Keep> <script>go</script></a>";
+    let expected = "<?xml version=\"1.0\"?><a title=\"kept\">GO <Keep>kept <x/> kept</Keep> <script>GO</script></a>";
+    assert_eq!(shouted(&Format::Markup(markup), source), expected);
+}
+
+#[test]
+fn markdown_keeps_its_marks_and_its_code() {
+    let source = "---\ntitle: kept\n---\n# Head *line*\n\n> quoted\n> twice\n\n- item `kept?`\n\n```sh\nkept\n```\n\n| a | b |\n|---|---|\n| c | 1 |\n\n<div>kept</div>\n";
+    let expected = "---\ntitle: kept\n---\n# HEAD *LINE*\n\n> QUOTED\n> TWICE\n\n- ITEM `KEPT?`\n\n```sh\nkept\n```\n\n| A | B |\n|---|---|\n| C | 1 |\n\n<div>kept</div>\n";
+    assert_eq!(shouted(&Format::Markdown, source), expected);
+}
+
+#[test]
+fn subtitles_keep_numbers_and_times() {
+    let source = "1\r\n00:00:01,000 --> 00:00:02,000\r\n- Hello.\r\n- Goodbye.\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\n1984\r\n\r\nnot a cue\r\n";
+    let expected = "1\r\n00:00:01,000 --> 00:00:02,000\r\n- HELLO.\n- GOODBYE.\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\n1984\r\n\r\nnot a cue\r\n";
+    assert_eq!(shouted(&Format::Srt, source), expected);
+}
+
+#[test]
+fn json_changes_values_only() {
+    let source = "\u{feff}{\"z\": \"say \\\"hi\\\"\",  \"a\" : [\"two\", 3, null, {\"k\": \"four\"}], \"n\": \"5\"}\n";
+    let expected = "\u{feff}{\"z\": \"SAY \\\"HI\\\"\",  \"a\" : [\"TWO\", 3, null, {\"k\": \"FOUR\"}], \"n\": \"5\"}\n";
+    assert_eq!(shouted(&Format::Json, source), expected);
+    assert!(Format::Json.read("{").is_err());
+}
+
+#[test]
+fn po_fills_what_is_empty_and_keeps_the_rest() {
+    let source = "# by nobody\nmsgid \"\"\nmsgstr \"Language: de\\n\"\n\n#: a.c:1\nmsgctxt \"menu\"\nmsgid \"say \\\"hi\\\"\\n\"\nmsgstr \"\"\n\nmsgid \"done\"\nmsgstr \"fertig\"\n\nmsgid \"\"\n\"a long \"\n\"line\"\nmsgstr \"\"\n\"\"\n\nmsgid \"one file\"\nmsgid_plural \"%d files\"\nmsgstr[0] \"\"\nmsgstr[1] \"\"\n\n#~ msgid \"old\"\n#~ msgstr \"alt\"\n";
+    let expected = "# by nobody\nmsgid \"\"\nmsgstr \"Language: de\\n\"\n\n#: a.c:1\nmsgctxt \"menu\"\nmsgid \"say \\\"hi\\\"\\n\"\nmsgstr \"SAY \\\"HI\\\"\\n\"\n\nmsgid \"done\"\nmsgstr \"fertig\"\n\nmsgid \"\"\n\"a long \"\n\"line\"\nmsgstr \"A LONG LINE\"\n\nmsgid \"one file\"\nmsgid_plural \"%d files\"\nmsgstr[0] \"ONE FILE\"\nmsgstr[1] \"%D FILES\"\n\n#~ msgid \"old\"\n#~ msgstr \"alt\"\n";
+    assert_eq!(shouted(&Format::Po, source), expected);
+    for bad in ["\"lost\"", "msgid \"", "msgid é\"", "hello", "msgid \"a\\\""] {
+        assert!(Format::Po.read(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn xliff_gets_a_target_where_there_is_none() {
+    let source = "<xliff version=\"1.2\"><file><body><trans-unit id=\"1\"><source>a &amp; <g id=\"1\">b</g></source></trans-unit><trans-unit id=\"2\"><source>done</source><target>fertig</target></trans-unit><trans-unit id=\"3\"><source>empty</source><target/></trans-unit></body></file></xliff>";
+    let expected = "<xliff version=\"1.2\"><file><body><trans-unit id=\"1\"><source>a &amp; <g id=\"1\">b</g></source><target>A &amp; B</target></trans-unit><trans-unit id=\"2\"><source>done</source><target>fertig</target></trans-unit><trans-unit id=\"3\"><source>empty</source><target>EMPTY</target></trans-unit></body></file></xliff>";
+    assert_eq!(shouted(&Format::Xliff, source), expected);
+    for bad in ["", "<a></b>", "<html></html>", "<xliff><source>&nope;</source></xliff>"] {
+        assert!(Format::Xliff.read(bad).is_err(), "{bad}");
+    }
+}
+
+/// Start and end tags with their attributes' names, sorted.
+fn tags(source: &str) -> Vec<String> {
+    let mut emitter = html5gum::DefaultEmitter::<()>::new_with_span();
+    emitter.naively_switch_states(true);
+    let mut tags: Vec<String> = html5gum::Tokenizer::new_with_emitter(source, emitter)
+        .filter_map(|token| match token.unwrap() {
+            html5gum::Token::StartTag(tag) => Some(format!("<{:?} {:?}", tag.name, tag.attributes.keys())),
+            html5gum::Token::EndTag(tag) => Some(format!("</{:?}", tag.name)),
+            html5gum::Token::Comment(comment) => Some(format!("{:?}", comment.value)),
+            _ => None,
+        })
+        .collect();
+    tags.sort_unstable();
+    tags
+}
+
+fn fragments() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        "[a-zé &<>\"'=/\n]{0,12}",
+        Just("<p translate=no>".to_owned()),
+        Just("<b title=\"a b\">".to_owned()),
+        Just("<img alt=x title='y'/>".to_owned()),
+        Just("</p></b>".to_owned()),
+        Just("<script>a<b</script>".to_owned()),
+        Just("<!-- c -->".to_owned()),
+        Just("&amp;&nbsp;&copy".to_owned()),
+        Just("<textarea>".to_owned()),
+        Just("<![CDATA[ x ]]>".to_owned()),
+    ];
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_markup_keeps_its_tags(source in fragments()) {
+        for markup in [Markup::html(), Markup::xml()] {
+            let document = Format::Markup(markup.clone()).read(&source).unwrap();
+            let translations: Vec<String> = document.texts().iter().map(|text| format!("x<{text}&")).collect();
+            if !markup.is_xml() {
+                prop_assert_eq!(tags(&document.rebuild(&translations)), tags(&source));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_file_can_hold_panics(source in "[a-zé \"\\\\<>&;/#:,0-9\n>-]{0,60}") {
+        for format in [Format::Markdown, Format::Po, Format::Srt, Format::Json, Format::Xliff] {
+            if let Ok(document) = format.read(&source) {
+                document.rebuild(document.texts());
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Terms with the translations that somebody wants for them. A term is found at word borders, in any
+//! case, and its translation is put in as it was given.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::{Error, Result};
+
+/// More terms are refused: each request would pay for them.
+pub const MAX_TERMS: usize = 10_000;
+
+/// Bytes of the compiled search.
+const MAX_COMPILED: usize = 64 << 20;
+
+#[derive(Debug)]
+pub struct Glossary {
+    terms: Vec<(String, String)>,
+    /// Translations by the lower-case term.
+    translations: HashMap<String, String>,
+    /// None without terms.
+    search: Option<Regex>,
+}
+
+impl Glossary {
+    /// White space around terms and translations does not count. A later translation of the same term
+    /// replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for an empty term or translation, one that holds a line break, or more
+    /// terms than [`MAX_TERMS`].
+    pub fn new(terms: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let mut glossary = Self { terms: Vec::new(), translations: HashMap::new(), search: None };
+        for (term, translation) in terms {
+            let (term, translation) = (term.trim().to_owned(), translation.trim().to_owned());
+            for text in [&term, &translation] {
+                if text.is_empty() || text.chars().any(char::is_control) {
+                    let reason = format!("glossary: {term:?} to {translation:?} has an empty side or a line break");
+                    return Err(Error::InvalidRequest(reason));
+                }
+            }
+            if glossary.terms.len() == MAX_TERMS {
+                return Err(Error::InvalidRequest(format!("glossary: more than {MAX_TERMS} terms")));
+            }
+            if glossary.translations.insert(term.to_lowercase(), translation.clone()).is_some() {
+                let lower = term.to_lowercase();
+                glossary.terms.retain(|(known, _)| known.to_lowercase() != lower);
+            }
+            glossary.terms.push((term, translation));
+        }
+        glossary.search = search(&glossary.terms)?;
+        Ok(glossary)
+    }
+
+    /// In the order in which they were given.
+    pub fn terms(&self) -> &[(String, String)] {
+        &self.terms
+    }
+
+    /// Where terms are in the text, and their translations. Of terms that overlap the first one counts,
+    /// of those with one beginning the longest.
+    pub fn find(&self, text: &str) -> Vec<(Range<usize>, &str)> {
+        let Some(search) = &self.search else { return Vec::new() };
+        let translation = |found: &str| self.translations.get(&found.to_lowercase()).map(String::as_str);
+        search.find_iter(text).filter_map(|found| Some((found.range(), translation(found.as_str())?))).collect()
+    }
+}
+
+fn search(terms: &[(String, String)]) -> Result<Option<Regex>> {
+    if terms.is_empty() {
+        return Ok(None);
+    }
+    let mut longest_first: Vec<&str> = terms.iter().map(|(term, _)| term.as_str()).collect();
+    longest_first.sort_by_key(|term| std::cmp::Reverse(term.len()));
+    let is_word = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let border = |at_word: bool| if at_word { r"\b" } else { "" };
+    let pattern = |term: &&str| {
+        let (start, end) = (border(is_word(term.chars().next())), border(is_word(term.chars().next_back())));
+        format!("{start}{}{end}", regex::escape(term))
+    };
+    let pattern = longest_first.iter().map(pattern).collect::<Vec<_>>().join("|");
+    let built = RegexBuilder::new(&pattern).case_insensitive(true).size_limit(MAX_COMPILED).build();
+    built.map(Some).map_err(|_| Error::InvalidRequest("glossary: its terms are too long together".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn glossary(terms: &[(&str, &str)]) -> Result<Glossary> {
+        Glossary::new(terms.iter().map(|(term, translation)| ((*term).to_owned(), (*translation).to_owned())))
+    }
+
+    fn found(terms: &[(&str, &str)], text: &str) -> Vec<(String, String)> {
+        let glossary = glossary(terms).unwrap();
+        let found = glossary.find(text).into_iter();
+        found.map(|(place, translation)| (text[place].to_owned(), translation.to_owned())).collect()
+    }
+
+    #[test]
+    fn terms_are_found_in_any_case_and_at_word_borders_only() {
+        let terms = [("tutti", "Tutti"), ("tutti frutti", "Eis"), ("C++", "C plus plus"), ("Größe", "size")];
+        let expected = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        };
+        assert_eq!(found(&terms, "TUTTI and tuttis"), expected(&[("TUTTI", "Tutti")]));
+        assert_eq!(found(&terms, "a Tutti Frutti, tutti."), expected(&[("Tutti Frutti", "Eis"), ("tutti", "Tutti")]));
+        assert_eq!(found(&terms, "in c++: (C++)"), expected(&[("c++", "C plus plus"), ("C++", "C plus plus")]));
+        assert_eq!(found(&terms, "die GRÖSSE, die GRÖßE"), expected(&[("GRÖßE", "size")]));
+        assert!(found(&[], "tutti").is_empty());
+    }
+
+    #[test]
+    fn a_term_without_a_side_is_refused_and_the_last_of_equal_terms_counts() {
+        for bad in [[("", "a")], [("a", " ")], [("a\nb", "c")]] {
+            assert!(glossary(&bad).is_err(), "{bad:?}");
+        }
+        let glossary = glossary(&[("Tea", "Kaffee"), ("tea", "Tee")]).unwrap();
+        assert_eq!(glossary.terms(), [("tea".to_owned(), "Tee".to_owned())]);
+        assert_eq!(glossary.find("TEA")[0].1, "Tee");
+    }
+}

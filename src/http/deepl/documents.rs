@@ -1,0 +1,86 @@
+//! `/v2/document`: upload, ask whether it is done, fetch. The translation is made during the upload, so
+//! that the first question finds it done.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Failure, glossaries, read_common};
+use crate::http::app::App;
+use crate::http::shapes::{DeeplDocumentBody, DeeplFailures, DocumentKeyBody};
+use crate::http::error::ApiError;
+use crate::http::files::StoredFile;
+use crate::http::libretranslate::translate_upload;
+
+/// Translates a document.
+#[utoipa::path(
+    post,
+    path = "/v2/document",
+    tag = "DeepL",
+    request_body(content = DeeplDocumentBody, content_type = "multipart/form-data"),
+    responses((status = 200, description = "OK", body = Value), DeeplFailures)
+)]
+pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Failure> {
+    let arrived = Instant::now();
+    let params = app.read(request, arrived).await?;
+    let _permit = app.admit()?;
+    let file = params.file("file").ok_or_else(|| ApiError::missing("file"))?;
+    let (detect, effort) = read_common(&app, &params)?;
+    let glossary = glossaries::of_request(&params, &app)?;
+    let stored = translate_upload(&app, file, detect, effort, glossary, arrived).await?;
+    app.deepl_usage.add(stored.characters);
+    let (id, key) = (Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string());
+    app.files.put_as(name_of(&id, &key), stored);
+    Ok(Json(json!({ "document_id": id, "document_key": key })))
+}
+
+/// Whoever has no key does not learn whether there is such a document.
+fn name_of(id: &str, key: &str) -> String {
+    format!("document {id} {key}")
+}
+
+async fn find(app: &App, id: String, request: Request) -> Result<StoredFile, ApiError> {
+    let params = app.read(request, Instant::now()).await?;
+    let key = params.required("document_key")?;
+    app.files.get(&name_of(&id, key)).ok_or(ApiError::Unknown { kind: "document", id })
+}
+
+/// Whether a document is done.
+#[utoipa::path(
+    post,
+    path = "/v2/document/{id}",
+    tag = "DeepL",
+    request_body = DocumentKeyBody,
+    params(("id" = String, Path)),
+    responses((status = 200, description = "OK", body = Value), DeeplFailures)
+)]
+pub async fn status(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Failure> {
+    let file = find(&app, id.clone(), request).await?;
+    Ok(Json(json!({ "document_id": id, "status": "done", "billed_characters": file.characters })))
+}
+
+/// The translated document.
+#[utoipa::path(
+    post,
+    path = "/v2/document/{id}/result",
+    tag = "DeepL",
+    request_body = DocumentKeyBody,
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The file", content_type = "application/octet-stream", body = [u8]), DeeplFailures)
+)]
+pub async fn result(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    Ok(find(&app, id, request).await?.into_response())
+}

@@ -1,0 +1,93 @@
+//! Stored glossaries, for every dialect, and how a request names one. In memory and bounded: a server that
+//! restarts has none.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::error::ApiError;
+use super::params::Params;
+use crate::glossary::Glossary;
+
+const MAX_GLOSSARIES: usize = 100;
+
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub name: String,
+    pub created: SystemTime,
+    /// The pair that it is for, in the caller's spelling.
+    pub source: String,
+    pub target: String,
+    pub glossary: Arc<Glossary>,
+}
+
+#[derive(Debug, Default)]
+pub struct Glossaries(RwLock<BTreeMap<String, Stored>>);
+
+impl Glossaries {
+    /// # Errors
+    /// [`ApiError::Quota`] where there are enough already.
+    pub fn put(&self, stored: Stored) -> Result<String, ApiError> {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_GLOSSARIES {
+            return Err(ApiError::Quota { what: "glossaries", size: all.len() + 1, limit: MAX_GLOSSARIES });
+        }
+        let id = Uuid::new_v4().to_string();
+        all.insert(id.clone(), stored);
+        Ok(id)
+    }
+
+    /// # Errors
+    /// [`ApiError::Unknown`]
+    pub fn get(&self, id: &str) -> Result<Stored, ApiError> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(id).cloned().ok_or_else(|| unknown(id))
+    }
+
+    /// # Errors
+    /// [`ApiError::Unknown`]
+    pub fn remove(&self, id: &str) -> Result<(), ApiError> {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.remove(id).map(drop).ok_or_else(|| unknown(id))
+    }
+
+    pub fn all(&self) -> Vec<(String, Stored)> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(id, stored)| (id.clone(), stored.clone())).collect()
+    }
+}
+
+fn unknown(id: &str) -> ApiError {
+    ApiError::Unknown { kind: "glossary", id: id.to_owned() }
+}
+
+/// The `glossary` of a request: terms with their translations, or the id of a stored one.
+///
+/// # Errors
+/// 400 for anything else and for terms that [`Glossary::new`] refuses, 404 for an unknown id.
+pub fn of_request(params: &Params, stored: &Glossaries) -> Result<Option<Arc<Glossary>>, ApiError> {
+    match params.get("glossary") {
+        None => Ok(None),
+        // In a form or a query a map is JSON.
+        Some(Value::String(text)) if text.trim_start().starts_with('{') => match serde_json::from_str(text) {
+            Ok(Value::Object(map)) => of_map(&map).map(Some),
+            _ => Err(ApiError::invalid("glossary parameter is not valid JSON")),
+        },
+        Some(Value::String(id)) => Ok(Some(stored.get(id)?.glossary)),
+        Some(Value::Object(map)) => of_map(map).map(Some),
+        Some(_) => Err(ApiError::invalid("glossary parameter is neither a map of terms nor an id")),
+    }
+}
+
+/// # Errors
+/// 400 for a translation that is not a string and for terms that [`Glossary::new`] refuses.
+pub fn of_map(map: &serde_json::Map<String, Value>) -> Result<Arc<Glossary>, ApiError> {
+    let terms = map.iter().map(|(term, translation)| match translation {
+        Value::String(translation) => Ok((term.clone(), translation.clone())),
+        _ => Err(ApiError::invalid(format!("glossary: the translation of {term:?} is not a string"))),
+    });
+    Ok(Arc::new(Glossary::new(terms.collect::<Result<Vec<_>, _>>()?)?))
+}

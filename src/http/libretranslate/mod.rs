@@ -1,0 +1,103 @@
+//! LibreTranslate's dialect, which is also the own one: its bodies and answers, and more for those who
+//! ask for it (`meta`).
+
+mod answer;
+mod files;
+mod languages;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::app::App;
+use super::shapes::{Failures, TranslateAnswer, TranslateBody};
+use super::error::ApiError;
+use super::glossary_store;
+use super::headers::SERVER_TIMING;
+use super::mtran;
+use super::params::Params;
+use super::request::{Abilities, Effort, TranslateRequest, check_languages, check_count};
+use super::translation::translate;
+use crate::formats::{Format, Markup};
+
+pub use answer::{Answer, Shape, slot_text};
+pub use files::{download_file, translate_file, translate_upload};
+pub use languages::{detect, frontend_settings, languages};
+
+/// Parameters beyond LibreTranslate's; using one of them brings `meta` into the answer.
+const EXTENSIONS: [&str; 7] =
+    ["steps", "length_beam", "scores", "trace", "deadline_ms", "model", "glossary"];
+
+/// `POST /translate`. MTranServer has the same path with other fields.
+#[utoipa::path(
+    post,
+    path = "/translate",
+    tag = "translate",
+    request_body(content((TranslateBody = "application/json"), (TranslateBody = "application/x-www-form-urlencoded"), (TranslateBody = "multipart/form-data"))),
+    responses((status = 200, description = "The translation; MTranServer's `{\"result\"}` for its fields", body = TranslateAnswer), Failures)
+)]
+pub async fn post_translate(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let arrived = Instant::now();
+    let params = app.read(request, arrived).await?;
+    let _permit = app.admit()?;
+    if mtran::is_meant(&params) {
+        return mtran::translate_one(&app, &params, arrived).await;
+    }
+    let (request, shape) = read(&app, &params)?;
+    let translated = translate(&app, &request, arrived).await?;
+    let header = translated.stages.header();
+    let answer = Answer::new(translated, &request, &shape, &app.model.name, &app.model.tokenizer)?;
+    let mut response = Json(answer).into_response();
+    if let Some(timing) = header {
+        response.headers_mut().insert(SERVER_TIMING.clone(), timing);
+    }
+    Ok(response)
+}
+
+/// A request of this dialect and the shape of its answer.
+///
+/// # Errors
+/// In LibreTranslate's words where it has any: 400 what is missing, mistyped, out of range or not
+/// served; 413 more texts or characters than the limit.
+pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, Shape), ApiError> {
+    let abilities: Abilities = app.abilities();
+    let (texts, many) = match params.texts("q")? {
+        Some((texts, many)) if many && !texts.is_empty() => (texts, many),
+        Some((texts, many)) if texts.iter().any(|text| !text.is_empty()) => (texts, many),
+        _ => return Err(ApiError::missing("q")),
+    };
+    let (source, target) = (params.required("source")?, params.required("target")?);
+    let detect = check_languages(Some(source), target, abilities.pair)?;
+    let format = match params.text("format")?.unwrap_or_default() {
+        "" | "text" => Format::Text,
+        "html" => Format::Markup(Markup::html()),
+        "markdown" => Format::Markdown,
+        other => return Err(ApiError::invalid(format!("{other} format is not supported"))),
+    };
+    check_count(&texts, abilities.limits)?;
+    let effort = Effort::read(params, &abilities)?;
+    let glossary = glossary_store::of_request(params, &app.glossaries)?;
+    let extended = EXTENSIONS.iter().any(|key| params.has(key));
+    Ok((TranslateRequest { texts, format, detect, glossary, effort, watch: None }, Shape { many, extended }))
+}
+
+/// LibreTranslate's answer where suggestions are not collected, as here.
+#[utoipa::path(post, path = "/suggest", tag = "translate", responses(Failures))]
+pub async fn suggest() -> ApiError {
+    ApiError::Disabled("Suggestions are disabled on this server.")
+}
+
+/// LibreTranslate's: exactly this body.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "operations",
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
+pub async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}

@@ -1,0 +1,196 @@
+//! The dialect of MTranServer, which browser extensions speak: Immersive Translate (`/imme`), Kiss
+//! Translator (`/kiss`), and its own `/translate`, told from LibreTranslate's by its fields.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::app::App;
+use super::shapes::{BatchBody, DeeplxBody, Failures, ImmeBody, KissBody};
+use super::error::ApiError;
+use super::headers::SERVER_TIMING;
+use super::params::Params;
+use super::request::{Effort, TranslateRequest, check_languages, check_count};
+use super::timings::Stages;
+use super::translation::translate;
+use crate::formats::{Format, Markup};
+
+/// Whether a body for `/translate` is of this dialect.
+pub fn is_meant(params: &Params) -> bool {
+    !params.has("q") && !params.has("source") && (params.has("from") || params.has("to")) && params.has("text")
+}
+
+struct Done {
+    texts: Vec<String>,
+    stages: Stages,
+}
+
+async fn run(
+    app: &App,
+    params: &Params,
+    texts: Vec<String>,
+    languages: (Option<&str>, &str),
+    arrived: Instant,
+) -> Result<Done, ApiError> {
+    let abilities = app.abilities();
+    let detect = check_languages(languages.0.filter(|source| !source.is_empty()), languages.1, abilities.pair)?;
+    check_count(&texts, abilities.limits)?;
+    let html = params.flag("html")?;
+    let format = if html { Format::Markup(Markup::html()) } else { Format::Text };
+    let effort = Effort::read(params, &abilities)?;
+    let request = TranslateRequest { texts, format, detect, glossary: None, effort, watch: None };
+    let translated = translate(app, &request, arrived).await?;
+    Ok(Done {
+        texts: translated.texts.into_iter().map(|text| text.text).collect(),
+        stages: translated.stages,
+    })
+}
+
+fn answer(body: &Value, stages: &Stages) -> Response {
+    let mut response = Json(body).into_response();
+    if let Some(timing) = stages.header() {
+        response.headers_mut().insert(SERVER_TIMING.clone(), timing);
+    }
+    response
+}
+
+fn list(params: &Params, key: &str) -> Result<Vec<String>, ApiError> {
+    let (texts, _) = params.texts(key)?.ok_or_else(|| ApiError::missing(key))?;
+    if texts.is_empty() { Err(ApiError::missing(key)) } else { Ok(texts) }
+}
+
+/// `POST /translate {"from", "to", "text", "html"}`
+pub async fn translate_one(app: &App, params: &Params, arrived: Instant) -> Result<Response, ApiError> {
+    let text = params.text("text")?.unwrap_or_default().to_owned();
+    let languages = (Some(params.required("from")?), params.required("to")?);
+    let mut done = run(app, params, vec![text], languages, arrived).await?;
+    Ok(answer(&json!({ "result": done.texts.pop() }), &done.stages))
+}
+
+/// `POST /translate/batch {"from", "to", "texts", "html"}`
+#[utoipa::path(
+    post,
+    path = "/translate/batch",
+    tag = "browser extensions",
+    request_body = BatchBody,
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
+pub async fn translate_batch(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let arrived = Instant::now();
+    let params = app.read(request, arrived).await?;
+    let _permit = app.admit()?;
+    let texts = list(&params, "texts")?;
+    let languages = (Some(params.required("from")?), params.required("to")?);
+    let done = run(&app, &params, texts, languages, arrived).await?;
+    Ok(answer(&json!({ "results": done.texts }), &done.stages))
+}
+
+/// `POST /imme {"source_lang", "target_lang", "text_list"}`: Immersive Translate's custom API.
+#[utoipa::path(
+    post,
+    path = "/imme",
+    tag = "browser extensions",
+    request_body = ImmeBody,
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
+pub async fn imme(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let arrived = Instant::now();
+    let params = app.read(request, arrived).await?;
+    let _permit = app.admit()?;
+    let texts = list(&params, "text_list")?;
+    let source = params.text("source_lang")?;
+    let languages = (source, params.required("target_lang")?);
+    let done = run(&app, &params, texts, languages, arrived).await?;
+    let source = source.filter(|source| !source.is_empty() && *source != "auto");
+    let source = source.unwrap_or(&app.model.pair.source);
+    let translation = |text: &String| json!({ "detected_source_lang": source, "text": text });
+    let translations: Vec<Value> = done.texts.iter().map(translation).collect();
+    Ok(answer(&json!({ "translations": translations }), &done.stages))
+}
+
+/// `POST /kiss {"from", "to", "text"}`, or `texts` for several: Kiss Translator's custom API. Older
+/// versions read `from` and `to` of the answer, newer ones `src`.
+#[utoipa::path(
+    post,
+    path = "/kiss",
+    tag = "browser extensions",
+    request_body = KissBody,
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
+pub async fn kiss(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let arrived = Instant::now();
+    let params = app.read(request, arrived).await?;
+    let _permit = app.admit()?;
+    let (from, to) = (params.required("from")?, params.required("to")?);
+    let source = if from == "auto" { app.model.pair.source.as_str() } else { from };
+    if params.has("texts") {
+        let done = run(&app, &params, list(&params, "texts")?, (Some(from), to), arrived).await?;
+        let translation = |text: &String| json!({ "text": text, "src": source });
+        let translations: Vec<Value> = done.texts.iter().map(translation).collect();
+        return Ok(answer(&json!({ "translations": translations }), &done.stages));
+    }
+    let text = params.required("text")?.to_owned();
+    let mut done = run(&app, &params, vec![text], (Some(from), to), arrived).await?;
+    let body = json!({ "text": done.texts.pop(), "src": source, "from": source, "to": to });
+    Ok(answer(&body, &done.stages))
+}
+
+/// `POST /deeplx {"source_lang", "target_lang", "text"}`: the shape of the unofficial DeepLX.
+#[utoipa::path(
+    post,
+    path = "/deeplx",
+    tag = "browser extensions",
+    request_body = DeeplxBody,
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
+pub async fn deeplx(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let arrived = Instant::now();
+    let params = app.read(request, arrived).await?;
+    let _permit = app.admit()?;
+    let text = params.required("text")?.to_owned();
+    let target = params.required("target_lang")?;
+    let mut done = run(&app, &params, vec![text], (params.text("source_lang")?, target), arrived).await?;
+    let body = json!({
+        "alternatives": [],
+        "code": 200,
+        "data": done.texts.pop(),
+        "id": 0,
+        "method": "Free",
+        "source_lang": app.model.pair.source.to_uppercase(),
+        "target_lang": target.to_uppercase(),
+    });
+    Ok(answer(&body, &done.stages))
+}
+
+/// `GET /models`: the pairs that are served.
+#[utoipa::path(
+    get,
+    path = "/models",
+    tag = "browser extensions",
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
+pub async fn models(State(app): State<Arc<App>>) -> Json<Value> {
+    let pair = &app.model.pair;
+    Json(json!({ "models": [{ "name": app.model.name, "from": pair.source, "to": pair.target }] }))
+}
+
+/// `GET /version`
+#[utoipa::path(
+    get,
+    path = "/version",
+    tag = "browser extensions",
+    responses((status = 200, description = "OK", body = Value), Failures)
+)]
+pub async fn version() -> Json<Value> {
+    Json(json!({ "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// `GET /__heartbeat__` and `GET /__lbheartbeat__`: that the server answers.
+pub async fn heartbeat() -> StatusCode {
+    StatusCode::OK
+}

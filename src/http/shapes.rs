@@ -1,0 +1,223 @@
+//! Bodies and answers as the description shows them. Requests are read more tolerantly than this.
+
+#![allow(dead_code, reason = "these describe what is read from and written to maps")]
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
+
+/// One text or several.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A map of terms, or the id of a stored glossary.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum GlossaryOrId {
+    Terms(BTreeMap<String, String>),
+    Id(String),
+}
+
+/// JSON, a form, multipart or the query; the query wins.
+#[derive(Serialize, ToSchema)]
+pub struct TranslateBody {
+    pub q: OneOrMany,
+    /// A language tag, or `auto`.
+    #[schema(example = "en")]
+    pub source: String,
+    #[schema(example = "de")]
+    pub target: String,
+    /// `text`, `html` or `markdown`.
+    #[schema(example = "text", default = "text")]
+    pub format: Option<String>,
+    /// Further translations of each text.
+    #[schema(minimum = 0, maximum = 10)]
+    pub alternatives: Option<u8>,
+    pub api_key: Option<String>,
+    /// Refinement steps; the model's default if not given.
+    #[schema(minimum = 1, example = 1)]
+    pub steps: Option<u8>,
+    /// How many target lengths are tried.
+    #[schema(minimum = 1)]
+    pub length_beam: Option<u8>,
+    /// Milliseconds from the head of the request to its answer.
+    #[schema(minimum = 1)]
+    pub deadline_ms: Option<u64>,
+    /// The probability of each token in `meta`.
+    pub scores: Option<bool>,
+    /// The canvas after each step in `meta`.
+    pub trace: Option<bool>,
+    pub glossary: Option<GlossaryOrId>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TranslateAnswer {
+    pub translated_text: OneOrMany,
+    /// If `source` was `auto`; an array if `q` was one.
+    pub detected_language: Option<Value>,
+    /// If asked for; an array for each text if `q` was an array.
+    pub alternatives: Option<Value>,
+    /// If an extension was used: model, steps, timings, warnings, scores, trace.
+    pub meta: Option<Value>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DetectBody {
+    pub q: OneOrMany,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct FileBody {
+    /// txt, html, md, po, srt, json or xliff.
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    pub file: String,
+    pub source: String,
+    pub target: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileAnswer {
+    pub translated_file_url: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct GlossaryBody {
+    pub name: String,
+    pub terms: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DeeplBody {
+    pub text: Vec<String>,
+    #[schema(example = "DE")]
+    pub target_lang: String,
+    #[schema(example = "EN")]
+    pub source_lang: Option<String>,
+    /// `html` or `xml`.
+    pub tag_handling: Option<String>,
+    pub ignore_tags: Option<OneOrMany>,
+    pub glossary_id: Option<String>,
+    /// `latency_optimized` takes one step, `quality_optimized` those with the best score.
+    pub model_type: Option<String>,
+    #[schema(minimum = 1)]
+    pub steps: Option<u8>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DeeplGlossaryBody {
+    pub name: String,
+    pub source_lang: String,
+    pub target_lang: String,
+    pub entries: String,
+    /// `tsv` or `csv`.
+    pub entries_format: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DeeplDocumentBody {
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    pub file: String,
+    pub target_lang: String,
+    pub source_lang: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DocumentKeyBody {
+    pub document_key: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct BatchBody {
+    pub from: String,
+    pub to: String,
+    pub texts: Vec<String>,
+    pub html: Option<bool>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ImmeBody {
+    pub source_lang: String,
+    pub target_lang: String,
+    pub text_list: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct KissBody {
+    pub from: String,
+    pub to: String,
+    pub text: Option<String>,
+    pub texts: Option<Vec<String>>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DeeplxBody {
+    pub source_lang: Option<String>,
+    pub target_lang: String,
+    pub text: String,
+}
+
+/// Every error but DeepL's.
+#[derive(Serialize, ToSchema)]
+pub struct ErrorBody {
+    pub error: String,
+    pub code: String,
+}
+
+/// DeepL's errors.
+#[derive(Serialize, ToSchema)]
+pub struct MessageBody {
+    pub message: String,
+}
+
+/// The statuses that any request can be answered with.
+const FAILURES: [(&str, &str); 10] = [
+    ("400", "The request cannot be understood; the text says what to change."),
+    ("403", "Not for this key, or not on this server."),
+    ("404", "There is no such thing."),
+    ("408", "The body did not arrive in time."),
+    ("413", "A text, a body or a list above its limit."),
+    ("415", "Neither JSON nor a form."),
+    ("429", "The queue is full: see `Retry-After`."),
+    ("500", "A fault of the server."),
+    ("503", "Not ready, or shutting down: see `Retry-After`."),
+    ("504", "The deadline passed."),
+];
+
+fn failures(schema: &str, more: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    let content = || Content::new(Some(RefOr::Ref(Ref::from_schema_name(schema))));
+    FAILURES
+        .iter()
+        .chain(more)
+        .map(|&(status, description)| {
+            let response = ResponseBuilder::new().description(description);
+            let response = response.content("application/json", content()).build();
+            (status.to_owned(), RefOr::T(response))
+        })
+        .collect()
+}
+
+/// Errors of all dialects but DeepL's.
+pub struct Failures;
+
+impl IntoResponses for Failures {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        failures("ErrorBody", &[])
+    }
+}
+
+pub struct DeeplFailures;
+
+impl IntoResponses for DeeplFailures {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        failures("MessageBody", &[("456", "A quota is used up.")])
+    }
+}
