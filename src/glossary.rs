@@ -28,15 +28,16 @@ impl Glossary {
     /// replaces an earlier one.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for an empty term or translation, one that holds a line break, or more
-    /// terms than [`MAX_TERMS`].
+    /// [`Error::InvalidRequest`] for an empty term or translation, one with a line break or a character of
+    /// private use, or more terms than [`MAX_TERMS`].
     pub fn new(terms: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         let mut glossary = Self { terms: Vec::new(), translations: HashMap::new(), search: None };
         for (term, translation) in terms {
             let (term, translation) = (term.trim().to_owned(), translation.trim().to_owned());
             for text in [&term, &translation] {
-                if text.is_empty() || text.chars().any(char::is_control) {
-                    let reason = format!("glossary: {term:?} to {translation:?} has an empty side or a line break");
+                if text.is_empty() || text.chars().any(is_unprintable) {
+                    let reason =
+                        format!("glossary: {term:?} to {translation:?} has an empty side or a control character");
                     return Err(Error::InvalidRequest(reason));
                 }
             }
@@ -65,6 +66,11 @@ impl Glossary {
         let translation = |found: &str| self.translations.get(&found.to_lowercase()).map(String::as_str);
         search.find_iter(text).filter_map(|found| Some((found.range(), translation(found.as_str())?))).collect()
     }
+}
+
+/// Characters of private use stand for tags while a text is translated.
+fn is_unprintable(character: char) -> bool {
+    character.is_control() || ('\u{e000}'..='\u{f8ff}').contains(&character)
 }
 
 fn search(terms: &[(String, String)]) -> Result<Option<Regex>> {
@@ -113,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_term_without_a_side_is_refused_and_the_last_of_equal_terms_counts() {
-        for bad in [[("", "a")], [("a", " ")], [("a\nb", "c")]] {
+        for bad in [[("", "a")], [("a", " ")], [("a\nb", "c")], [("a", "\u{e000}")]] {
             assert!(glossary(&bad).is_err(), "{bad:?}");
         }
         let glossary = glossary(&[("Tea", "Kaffee"), ("tea", "Tee")]).unwrap();

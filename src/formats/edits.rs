@@ -2,21 +2,19 @@
 
 use std::ops::Range;
 
-use super::Document;
+use super::{Document, Text};
 
 /// Texts found in a source, each with its place and how it is written there.
 #[derive(Debug, Default)]
 pub struct Edits {
     places: Vec<(Range<usize>, Escape)>,
-    texts: Vec<String>,
+    texts: Vec<Text>,
 }
 
 /// How a text is written in its format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Escape {
     None,
-    /// Between tags.
-    Markup,
     /// In an attribute, quotes included.
     Attribute,
     /// Between tags, after `before` and in front of `after`.
@@ -32,7 +30,7 @@ impl Edits {
     pub fn push(&mut self, place: Range<usize>, text: String, escape: Escape) {
         debug_assert!(self.places.last().is_none_or(|(last, _)| last.end <= place.start));
         self.places.push((place, escape));
-        self.texts.push(text);
+        self.texts.push(text.into());
     }
 
     pub fn into_document(self, source: &str) -> Document {
@@ -53,13 +51,12 @@ impl Edits {
 }
 
 impl Escape {
-    fn write(&self, text: &str, out: &mut String) {
+    pub fn write(&self, text: &str, out: &mut String) {
         match self {
             Self::None => out.push_str(text),
-            Self::Markup => escape(text, false, out),
             Self::Attribute => {
                 out.push('"');
-                escape(text, true, out);
+                text.chars().for_each(|character| escape(character, true, out));
                 out.push('"');
             }
             Self::Json => out.push_str(&serde_json::Value::from(text).to_string()),
@@ -79,7 +76,7 @@ impl Escape {
             }
             Self::Element { before, after } => {
                 out.push_str(before);
-                escape(text, false, out);
+                text.chars().for_each(|character| escape(character, false, out));
                 out.push_str(after);
             }
         }
@@ -87,15 +84,13 @@ impl Escape {
 }
 
 /// The characters that HTML's serialization escapes; `&#160;`, unlike `&nbsp;`, is also XML.
-fn escape(text: &str, in_attribute: bool, out: &mut String) {
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' if in_attribute => out.push_str("&quot;"),
-            '\u{a0}' => out.push_str("&#160;"),
-            other => out.push(other),
-        }
+pub fn escape(character: char, in_attribute: bool, out: &mut String) {
+    match character {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '"' if in_attribute => out.push_str("&quot;"),
+        '\u{a0}' => out.push_str("&#160;"),
+        other => out.push(other),
     }
 }

@@ -1,30 +1,22 @@
 //! HTML as browsers read it, and XML: text between tags and in some attributes is to be translated.
 //!
 //! The tokenizer is the WHATWG's, so that broken markup is read as browsers read it, and every token has
-//! its place in the source: only those places change, so that tags, comments, scripts and white space
-//! come back byte for byte.
+//! its place in the source: only texts change, so that tags, comments, scripts and white space come back
+//! byte for byte. A block's text is one text; each tag in it is one character of the private use area, which
+//! a translation must give back exactly once.
+
+mod elements;
+mod passage;
 
 use std::ops::Range;
 
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 
-use super::edits::{Edits, Escape};
-use super::{Document, has_words};
+use super::{Document, Text, has_words};
+use passage::{Element, Part, Passage};
 
 /// Attributes that people read.
 const READ_ATTRIBUTES: [&[u8]; 3] = [b"title", b"alt", b"placeholder"];
-
-/// Elements whose content is not prose.
-const KEPT_ELEMENTS: [&[u8]; 15] = [
-    b"code", b"kbd", b"samp", b"var", b"tt", b"pre", b"script", b"style", b"textarea", b"svg", b"math",
-    b"template", b"noscript", b"iframe", b"object",
-];
-
-/// Elements without content or end tag.
-const VOID_ELEMENTS: [&[u8]; 14] = [
-    b"area", b"base", b"br", b"col", b"embed", b"hr", b"img", b"input", b"link", b"meta", b"param",
-    b"source", b"track", b"wbr",
-];
 
 /// Which rules markup follows.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -56,47 +48,63 @@ impl Markup {
 
     /// The content of the element that `tag` opens stays as it is.
     fn keeps(&self, tag: &StartTag<usize>) -> bool {
-        if self.ignored.iter().any(|name| name.as_bytes() == &**tag.name) {
+        if self.ignored.iter().any(|name| name.as_bytes() == tag.name.as_slice()) {
             return true;
         }
-        let says_no = tag.attributes.get(b"translate".as_slice()).is_some_and(|value| **value.value == *b"no");
+        let value = |name: &[u8]| tag.attributes.get(name).map(|value| value.value.as_slice());
+        let says_no = value(b"translate").is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
         if self.xml {
             return says_no;
         }
-        let classes = tag.attributes.get(b"class".as_slice()).map(|value| value.value.as_slice());
-        let notranslate = classes
-            .unwrap_or_default()
-            .split(u8::is_ascii_whitespace)
-            .any(|class| class.eq_ignore_ascii_case(b"notranslate"));
-        says_no || notranslate || KEPT_ELEMENTS.contains(&tag.name.as_slice())
+        let mut classes = value(b"class").unwrap_or_default().split(u8::is_ascii_whitespace);
+        says_no
+            || classes.any(|class| class.eq_ignore_ascii_case(b"notranslate"))
+            || elements::is_kept(&tag.name)
     }
 
     fn opens(&self, tag: &StartTag<usize>) -> bool {
-        if self.xml { !tag.self_closing } else { !VOID_ELEMENTS.contains(&tag.name.as_slice()) }
+        if self.xml { !tag.self_closing } else { !elements::is_void(&tag.name) }
+    }
+
+    /// Texts do not run over this tag.
+    fn cuts(&self, name: &[u8]) -> bool {
+        !self.xml && elements::is_block(name)
     }
 }
 
 /// Takes markup apart; nothing is refused.
 pub fn read(source: &str, markup: &Markup) -> Document {
-    let mut reader = Reader { source, markup, edits: Edits::default(), text: None, kept: Vec::new() };
+    let mut reader = Reader {
+        source,
+        markup,
+        texts: Vec::new(),
+        parts: Vec::new(),
+        done: 0,
+        passage: Vec::new(),
+        kept: Vec::new(),
+        kept_from: 0,
+    };
     let mut emitter = DefaultEmitter::<usize>::new_with_span();
     emitter.naively_switch_states(!markup.xml);
     for token in Tokenizer::new_with_emitter(source, emitter) {
         let Ok(token) = token;
         reader.take(token);
     }
-    reader.end_text();
-    reader.edits.into_document(source)
+    reader.end()
 }
 
 struct Reader<'a> {
     source: &'a str,
     markup: &'a Markup,
-    edits: Edits,
-    /// The text since the last tag: its place and its content without character references.
-    text: Option<(Range<usize>, String)>,
+    texts: Vec<Text>,
+    parts: Vec<Part>,
+    /// The source up to here is in `parts`.
+    done: usize,
+    /// Since the last block.
+    passage: Vec<Element>,
     /// Open elements from the outermost kept one on; empty outside of kept elements.
     kept: Vec<Vec<u8>>,
+    kept_from: usize,
 }
 
 impl Reader<'_> {
@@ -104,104 +112,143 @@ impl Reader<'_> {
         match token {
             // A message about the token that follows, which is the text or tag to look at.
             Token::Error(_) => {}
+            Token::StartTag(tag) => self.start(&tag),
+            Token::EndTag(tag) => self.end_tag(&tag.name, tag.span.start..tag.span.end),
+            _ if !self.kept.is_empty() => {}
             Token::String(string) => {
-                let content = String::from_utf8_lossy(&string.value);
-                let place = string.span.start..string.span.end;
-                match &mut self.text {
-                    Some((begun, text)) => {
-                        begun.end = place.end;
-                        text.push_str(&content);
-                    }
-                    None => self.text = Some((place, content.into_owned())),
-                }
+                let content = String::from_utf8_lossy(&string.value).into_owned();
+                self.passage.push(Element::Text(string.span.start..string.span.end, content));
             }
-            Token::StartTag(tag) => {
-                self.end_text();
-                self.start(&tag);
-            }
-            Token::EndTag(tag) => {
-                self.end_text();
-                self.end(&tag.name);
-            }
-            Token::Comment(_) | Token::Doctype(_) => self.end_text(),
+            Token::Comment(comment) => self.keep(comment.span.start..comment.span.end),
+            Token::Doctype(_) => self.end_passage(),
         }
+    }
+
+    /// A part of the source without text, in the middle of a text.
+    fn keep(&mut self, place: Range<usize>) {
+        self.passage.push(Element::Kept(place.clone(), vec![Part::Source(place)]));
     }
 
     fn start(&mut self, tag: &StartTag<usize>) {
-        if self.kept.is_empty() {
-            if !self.markup.xml && !self.markup.keeps(tag) {
-                self.attributes(tag);
-            }
-            if self.markup.keeps(tag) && self.markup.opens(tag) {
+        let (place, opens) = (tag.span.start..tag.span.end, self.markup.opens(tag));
+        if !self.kept.is_empty() {
+            if opens {
                 self.kept.push(tag.name.to_vec());
             }
-        } else if self.markup.opens(tag) {
+            return;
+        }
+        if self.markup.cuts(&tag.name) {
+            self.end_passage();
+        }
+        if self.markup.keeps(tag) && opens {
             self.kept.push(tag.name.to_vec());
+            self.kept_from = place.start;
+        } else if self.markup.keeps(tag) || self.markup.xml {
+            self.keep(place);
+        } else {
+            let parts = self.parts_of(tag);
+            self.passage.push(Element::Kept(place, parts));
+            if self.markup.cuts(&tag.name) {
+                self.end_passage();
+            }
         }
     }
 
-    /// An end tag that nothing inside a kept element opened ends that element, as for a `<p>` without
-    /// `</p>`.
-    fn end(&mut self, name: &[u8]) {
+    fn end_tag(&mut self, name: &[u8], place: Range<usize>) {
         match self.kept.iter().rposition(|open| open == name) {
+            Some(0) => {
+                self.kept.clear();
+                self.keep(self.kept_from..place.end);
+            }
             Some(index) => self.kept.truncate(index),
-            None if self.kept.first().is_some_and(|open| has_optional_end(open)) => self.kept.clear(),
-            None => {}
+            // Nothing inside opened it: it ends a `<p>` without `</p>`, say, and is itself the next tag.
+            None if self.kept.first().is_some_and(|open| elements::has_optional_end(open)) => {
+                self.kept.clear();
+                self.keep(self.kept_from..place.start);
+                self.keep(place);
+            }
+            None if !self.kept.is_empty() => return,
+            None => self.keep(place),
+        }
+        if self.kept.is_empty() && self.markup.cuts(name) {
+            self.end_passage();
         }
     }
 
-    fn attributes(&mut self, tag: &StartTag<usize>) {
+    /// A start tag around the texts of its attributes.
+    fn parts_of(&mut self, tag: &StartTag<usize>) -> Vec<Part> {
         let mut found: Vec<(Range<usize>, String)> = Vec::new();
         for (name, value) in &tag.attributes {
-            if !READ_ATTRIBUTES.contains(&name.as_slice()) {
+            let text = String::from_utf8_lossy(&value.value);
+            if !READ_ATTRIBUTES.contains(&name.as_slice()) || !has_words(&text) {
                 continue;
             }
-            let text = String::from_utf8_lossy(&value.value).into_owned();
-            let end = value.span.end.min(tag.span.end);
-            let Some(place) = self.source.get(value.span.start..end).and_then(place_of_value) else { continue };
-            if has_words(&text) {
-                found.push((value.span.start + place.start..value.span.start + place.end, text));
+            let start = value.span.start;
+            let attribute = self.source.get(start..value.span.end.min(tag.span.end));
+            if let Some(place) = attribute.and_then(place_of_value) {
+                found.push((start + place.start..start + place.end, text.into_owned()));
             }
         }
         found.sort_by_key(|(place, _)| place.start);
+        let mut parts = Vec::with_capacity(2 * found.len() + 1);
+        let mut done = tag.span.start;
         for (place, text) in found {
-            self.edits.push(place, text, Escape::Attribute);
+            parts.push(Part::Source(done..place.start));
+            parts.push(Part::Attribute(self.texts.len()));
+            self.texts.push(text.into());
+            done = place.end;
+        }
+        parts.push(Part::Source(done..tag.span.end));
+        parts
+    }
+
+    fn end_passage(&mut self) {
+        let elements = std::mem::take(&mut self.passage);
+        for piece in passage::pieces(elements, self.source) {
+            let (place, part) = match piece {
+                passage::Piece::Kept(place, parts) => {
+                    self.copy_to(place.start);
+                    self.done = place.end;
+                    self.parts.extend(parts);
+                    continue;
+                }
+                passage::Piece::Passage(Passage { place, text, tags }) => {
+                    let part = Part::Passage { text: self.texts.len(), tags };
+                    self.texts.push(text);
+                    (place, part)
+                }
+            };
+            self.copy_to(place.start);
+            self.parts.push(part);
+            self.done = place.end;
         }
     }
 
-    fn end_text(&mut self) {
-        let Some((place, text)) = self.text.take() else { return };
-        if !self.kept.is_empty() || !has_words(&text) {
-            return;
+    fn copy_to(&mut self, place: usize) {
+        if self.done < place {
+            self.parts.push(Part::Source(self.done..place));
+            self.done = place;
         }
-        let Some(raw) = self.source.get(place.clone()) else { return };
-        let start = place.start + (raw.len() - raw.trim_ascii_start().len());
-        let end = start + raw.trim_ascii().len();
-        // A text that ends in the middle of a tag (`</p` without `>`) is kept.
-        self.edits.push(start..end, one_line(&text), Escape::Markup);
     }
-}
 
-/// Line breaks and indentation mean no more than a space in markup.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_ascii_whitespace()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// HTML closes these by what follows.
-fn has_optional_end(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"p" | b"li" | b"dt" | b"dd" | b"tr" | b"td" | b"th" | b"option" | b"optgroup" | b"thead" | b"tbody"
-            | b"tfoot" | b"colgroup" | b"rt" | b"rp"
-    )
+    fn end(mut self) -> Document {
+        self.end_passage();
+        self.copy_to(self.source.len());
+        let Self { source, texts, parts, .. } = self;
+        let source = source.to_owned();
+        Document::new(texts, move |translations| {
+            let mut out = String::with_capacity(source.len() * 5 / 4);
+            parts.iter().for_each(|part| part.write(&source, translations, &mut out));
+            out
+        })
+    }
 }
 
 /// The value with its quotes in `name = "value"`.
 fn place_of_value(attribute: &str) -> Option<Range<usize>> {
     let after_equals = attribute.find('=')? + 1;
-    let start = after_equals + (attribute[after_equals..].len() - attribute[after_equals..].trim_ascii_start().len());
-    let value = &attribute[start..];
+    let value = attribute[after_equals..].trim_ascii_start();
+    let start = attribute.len() - value.len();
     let quote = value.chars().next()?;
     let length = if matches!(quote, '"' | '\'') {
         value[1..].find(quote)? + 2

@@ -16,6 +16,8 @@ mod tests;
 
 pub use html::Markup;
 
+use std::ops::Range;
+
 use crate::Result;
 
 /// How a document is written.
@@ -75,7 +77,7 @@ impl Format {
     /// Text, HTML and Markdown are never refused.
     pub fn read(&self, source: &str) -> Result<Document> {
         match self {
-            Self::Text => Ok(Document::new(vec![source.to_owned()], <[String]>::concat)),
+            Self::Text => Ok(Document::new(vec![source.to_owned().into()], <[String]>::concat)),
             Self::Markup(markup) => Ok(html::read(source, markup)),
             Self::Markdown => Ok(markdown::read(source)),
             Self::Po => catalogs::read_po(source),
@@ -86,11 +88,25 @@ impl Format {
     }
 }
 
+/// A text of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    pub text: String,
+    /// Places of characters that stand for tags: a translation has each of them once, as it is.
+    pub tags: Vec<Range<usize>>,
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self { text, tags: Vec::new() }
+    }
+}
+
 type Rebuild = Box<dyn Fn(&[String]) -> String + Send + Sync>;
 
 /// A document taken apart.
 pub struct Document {
-    texts: Vec<String>,
+    texts: Vec<Text>,
     rebuild: Rebuild,
 }
 
@@ -101,12 +117,12 @@ impl std::fmt::Debug for Document {
 }
 
 impl Document {
-    fn new(texts: Vec<String>, rebuild: impl Fn(&[String]) -> String + Send + Sync + 'static) -> Self {
+    fn new(texts: Vec<Text>, rebuild: impl Fn(&[String]) -> String + Send + Sync + 'static) -> Self {
         Self { texts, rebuild: Box::new(rebuild) }
     }
 
     /// What is to be translated, in order.
-    pub fn texts(&self) -> &[String] {
+    pub fn texts(&self) -> &[Text] {
         &self.texts
     }
 

@@ -5,7 +5,7 @@ use super::*;
 /// Each text in capitals, so that it is seen what was translated.
 fn shouted(format: &Format, source: &str) -> String {
     let document = format.read(source).unwrap();
-    let translations: Vec<String> = document.texts().iter().map(|text| text.to_uppercase()).collect();
+    let translations: Vec<String> = document.texts().iter().map(|text| text.text.to_uppercase()).collect();
     document.rebuild(&translations)
 }
 
@@ -36,6 +36,25 @@ fn html_is_translated_between_tags_and_in_attributes_that_people_read() {
     ] {
         assert_eq!(html(source), expected, "{source}");
     }
+}
+
+#[test]
+fn a_block_is_one_text_with_a_character_for_each_tag() {
+    let source = "<p>  <i>Go</i>\n <a href=x title='A link'>home</a><!-- c --> <code>x</code>! </p><p>Two<br>lines</p>";
+    let document = Format::Markup(Markup::html()).read(source).unwrap();
+    let texts: Vec<&str> = document.texts().iter().map(|text| text.text.as_str()).collect();
+    let first = "Go\u{e000} \u{e001}home\u{e002}\u{e003} \u{e004}!";
+    assert_eq!(texts, ["A link", first, "Two\u{e000}lines"]);
+    let tags: Vec<&str> = document.texts()[1].tags.iter().map(|tag| &first[tag.clone()]).collect();
+    assert_eq!(tags, ["\u{e000}", "\u{e001}", "\u{e002}", "\u{e003}", "\u{e004}"]);
+    let moved = ["B".to_owned(), "\u{e001}zu \u{e000}Haus\u{e002}\u{e003}, \u{e004}!".to_owned(), "2\u{e000}".to_owned()];
+    let expected = "<p>  <i><a href=x title=\"B\">zu </i>Haus</a><!-- c -->, <code>x</code>! </p><p>2<br></p>";
+    assert_eq!(document.rebuild(&moved), expected);
+}
+
+#[test]
+fn characters_of_private_use_in_a_text_are_only_themselves() {
+    assert_eq!(html("<b>a \u{e000} b</b> <i>c</i>"), "<b>A \u{e000} B</b> <i>C</i>");
 }
 
 #[test]
@@ -125,7 +144,7 @@ proptest! {
     fn any_markup_keeps_its_tags(source in fragments()) {
         for markup in [Markup::html(), Markup::xml()] {
             let document = Format::Markup(markup.clone()).read(&source).unwrap();
-            let translations: Vec<String> = document.texts().iter().map(|text| format!("x<{text}&")).collect();
+            let translations: Vec<String> = document.texts().iter().map(|text| format!("x<{}&", text.text)).collect();
             if !markup.is_xml() {
                 prop_assert_eq!(tags(&document.rebuild(&translations)), tags(&source));
             }
@@ -136,7 +155,8 @@ proptest! {
     fn nothing_that_a_file_can_hold_panics(source in "[a-zé \"\\\\<>&;/#:,0-9\n>-]{0,60}") {
         for format in [Format::Markdown, Format::Po, Format::Srt, Format::Json, Format::Xliff] {
             if let Ok(document) = format.read(&source) {
-                document.rebuild(document.texts());
+                let same: Vec<String> = document.texts().iter().map(|text| text.text.clone()).collect();
+                document.rebuild(&same);
             }
         }
     }

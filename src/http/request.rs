@@ -110,7 +110,7 @@ pub fn check_count(texts: &[String], limits: &HttpSettings) -> Result<(), ApiErr
 ///
 /// # Errors
 /// 413 more characters than the limit.
-pub fn check_chars<'a>(texts: impl Iterator<Item = &'a String>, limit: usize) -> Result<(), ApiError> {
+pub fn check_chars<'a>(texts: impl Iterator<Item = &'a str>, limit: usize) -> Result<(), ApiError> {
     at_most(texts.map(|text| text.chars().count()).sum(), limit)
 }
 

@@ -155,14 +155,18 @@ struct Preparing {
 impl Preparing {
     fn all(&self, request: &TranslateRequest) -> Result<Vec<Prepared>, ApiError> {
         let contents = request.texts.iter().map(|text| request.format.read(text)).collect::<Result<Vec<_>>>()?;
-        check_chars(contents.iter().flat_map(formats::Document::texts), self.max_text_chars)?;
+        let texts = contents.iter().flat_map(formats::Document::texts);
+        check_chars(texts.map(|text| text.text.as_str()), self.max_text_chars)?;
         Ok(contents.into_iter().map(|content| self.text(content, request)).collect::<Result<_>>()?)
     }
 
     fn text(&self, content: formats::Document, request: &TranslateRequest) -> Result<Prepared> {
-        let detected = request.detect.then(|| self.detector.decide(&content.texts().join("\n")));
+        let detected = request.detect.then(|| {
+            let texts: Vec<&str> = content.texts().iter().map(|text| text.text.as_str()).collect();
+            self.detector.decide(&texts.join("\n"))
+        });
         let other_language = detected.as_ref().is_some_and(|detection| !self.detector.is_source(detection));
-        let foreign = other_language || content.texts().iter().any(|text| self.detector.in_other_script(text));
+        let foreign = other_language || content.texts().iter().any(|text| self.detector.in_other_script(&text.text));
         if foreign && self.keep_other_languages {
             return Ok(Prepared { content: None, detected, warnings: vec![NOT_SOURCE_LANGUAGE] });
         }
@@ -172,15 +176,20 @@ impl Preparing {
         Ok(Prepared { content: Some((content, chunks)), detected, warnings })
     }
 
-    /// Around the terms of a glossary.
-    fn chunks(&self, text: &str, glossary: Option<&Glossary>) -> Result<Vec<Chunk>> {
+    /// Around the terms of a glossary and the tags.
+    fn chunks(&self, text: &formats::Text, glossary: Option<&Glossary>) -> Result<Vec<Chunk>> {
+        let formats::Text { text, tags } = text;
         let read = |text: &str| Document::read(text, &self.tokenizer, self.limit).map(Chunk::Text);
-        let terms = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
-        let mut chunks = Vec::with_capacity(2 * terms.len() + 1);
+        let mut kept = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
+        // A term never reaches over a tag, whose character is in no term.
+        kept.extend(tags.iter().map(|tag| (tag.clone(), &text[tag.clone()])));
+        kept.sort_by_key(|(place, _)| place.start);
+        let mut chunks = Vec::with_capacity(2 * kept.len() + 1);
         let mut done = 0;
-        for (place, translation) in terms {
-            chunks.push(read(&text[done..place.start])?);
-            chunks.push(Chunk::Kept(translation.to_owned()));
+        for (place, replacement) in kept {
+            let Some(between) = text.get(done..place.start) else { continue };
+            chunks.push(read(between)?);
+            chunks.push(Chunk::Kept(replacement.to_owned()));
             done = place.end;
         }
         chunks.push(read(&text[done..])?);

@@ -86,6 +86,9 @@ fn what_containers_and_kubernetes_set_changes_nothing() {
 fn a_value_that_does_not_hold_is_refused_with_its_key() {
     for (key, value) in [
         ("listen", "nowhere"),
+        ("url_prefix", "translator"),
+        ("url_prefix", "/a b"),
+        ("keep_other_languages", "perhaps"),
         ("max_texts", "0"),
         ("max_texts", "many"),
         ("max_steps", "0"),

@@ -51,7 +51,7 @@ pub async fn detect(State(app): State<Arc<App>>, request: Request) -> Result<Jso
     if texts.iter().all(String::is_empty) {
         return Err(ApiError::missing("q"));
     }
-    check_chars(texts.iter(), app.settings.max_text_chars)?;
+    check_chars(texts.iter().map(String::as_str), app.settings.max_text_chars)?;
     let detector = app.detector.clone();
     let detections = tokio::task::spawn_blocking(move || detector.detect(&texts.join("\n")));
     Ok(Json(detections.await.map_err(|error| Error::Tokenizer(format!("the detector's thread: {error}")))?))

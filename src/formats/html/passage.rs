@@ -1,0 +1,153 @@
+//! The text of a block with its inline tags: which of it is one text, and how it is written back.
+
+use std::ops::Range;
+
+use crate::formats::edits::{Escape, escape};
+use crate::formats::{Text, has_words};
+
+/// Stand for the tags of a text, in order. A text in which one of them occurs by itself has no tags.
+const FIRST_TAG: char = '\u{e000}';
+const LAST_TAG: char = '\u{f8ff}';
+const MAX_TAGS: usize = LAST_TAG as usize - FIRST_TAG as usize + 1;
+
+/// What is between two blocks, in order.
+#[derive(Debug)]
+pub enum Element {
+    /// Its place, and what it says without character references.
+    Text(Range<usize>, String),
+    /// A tag, a comment or a kept element.
+    Kept(Range<usize>, Vec<Part>),
+}
+
+impl Element {
+    fn place(&self) -> &Range<usize> {
+        match self {
+            Self::Text(place, _) | Self::Kept(place, _) => place,
+        }
+    }
+
+    fn is_visible_text(&self) -> bool {
+        matches!(self, Self::Text(_, text) if !text.trim().is_empty())
+    }
+}
+
+/// What markup is made of again.
+#[derive(Debug)]
+pub enum Part {
+    Source(Range<usize>),
+    /// The translation of this text, with quotes.
+    Attribute(usize),
+    /// The translation of this text, with each tag in the place of its character.
+    Passage { text: usize, tags: Vec<Vec<Part>> },
+}
+
+impl Part {
+    pub fn write(&self, source: &str, translations: &[String], out: &mut String) {
+        match self {
+            Self::Source(place) => out.push_str(&source[place.clone()]),
+            Self::Attribute(text) => Escape::Attribute.write(&translations[*text], out),
+            Self::Passage { text, tags } => {
+                for character in translations[*text].chars() {
+                    let index = (character as usize).checked_sub(FIRST_TAG as usize);
+                    match index.and_then(|index| tags.get(index)) {
+                        Some(tag) => tag.iter().for_each(|part| part.write(source, translations, out)),
+                        None => escape(character, false, out),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A text with its tags.
+#[derive(Debug)]
+pub struct Passage {
+    pub place: Range<usize>,
+    pub text: Text,
+    pub tags: Vec<Vec<Part>>,
+}
+
+#[derive(Debug)]
+pub enum Piece {
+    Kept(Range<usize>, Vec<Part>),
+    Passage(Passage),
+}
+
+/// Texts reach from the first to the last visible text; tags and white space around them are not in them.
+/// White space that comes to nobody is left out: it is copied from the source.
+pub fn pieces(elements: Vec<Element>, source: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut run = Vec::new();
+    for element in elements {
+        let full = run.iter().filter(|element| matches!(element, Element::Kept(..))).count() == MAX_TAGS;
+        match &element {
+            Element::Text(_, text) if text.contains(|c| (FIRST_TAG..=LAST_TAG).contains(&c)) => {
+                end_run(std::mem::take(&mut run), source, &mut pieces);
+                end_run(vec![element], source, &mut pieces);
+            }
+            _ => {
+                if full {
+                    end_run(std::mem::take(&mut run), source, &mut pieces);
+                }
+                run.push(element);
+            }
+        }
+    }
+    end_run(run, source, &mut pieces);
+    pieces
+}
+
+fn end_run(mut run: Vec<Element>, source: &str, pieces: &mut Vec<Piece>) {
+    let words = run.iter().any(|element| matches!(element, Element::Text(_, text) if has_words(text)));
+    let first = run.iter().position(Element::is_visible_text).filter(|_| words);
+    let last = run.iter().rposition(Element::is_visible_text);
+    let (Some(first), Some(last)) = (first, last) else {
+        pieces.extend(run.into_iter().filter_map(kept));
+        return;
+    };
+    let after = run.split_off(last + 1);
+    let inner = run.split_off(first);
+    pieces.extend(run.into_iter().filter_map(kept));
+    pieces.extend(passage(inner, source).map(Piece::Passage));
+    pieces.extend(after.into_iter().filter_map(kept));
+}
+
+fn kept(element: Element) -> Option<Piece> {
+    match element {
+        Element::Text(..) => None,
+        Element::Kept(place, parts) => Some(Piece::Kept(place, parts)),
+    }
+}
+
+/// Of elements that begin and end with a visible text.
+fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
+    let (start, end) = (elements.first()?.place().clone(), elements.last()?.place().clone());
+    let (raw_start, raw_end) = (source.get(start.clone())?, source.get(end.clone())?);
+    let place = start.start + (raw_start.len() - raw_start.trim_ascii_start().len())
+        ..end.start + raw_end.trim_ascii_end().len();
+    let (mut text, mut spans, mut tags) = (String::new(), Vec::new(), Vec::new());
+    for element in elements {
+        match element {
+            Element::Text(_, content) => one_space(&content, &mut text),
+            Element::Kept(_, parts) => {
+                let character = char::from_u32(FIRST_TAG as u32 + tags.len() as u32)?;
+                spans.push(text.len()..text.len() + character.len_utf8());
+                text.push(character);
+                tags.push(parts);
+            }
+        }
+    }
+    text.truncate(text.trim_ascii_end().len());
+    Some(Passage { place, text: Text { text, tags: spans }, tags })
+}
+
+/// Line breaks and indentation mean no more than a space in markup, and none at the beginning.
+fn one_space(content: &str, text: &mut String) {
+    for character in content.chars() {
+        if !character.is_ascii_whitespace() {
+            text.push(character);
+        } else if !text.is_empty() && !text.ends_with(' ') {
+            text.push(' ');
+        }
+    }
+}
