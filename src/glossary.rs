@@ -36,8 +36,9 @@ impl Glossary {
             let (term, translation) = (term.trim().to_owned(), translation.trim().to_owned());
             for text in [&term, &translation] {
                 if text.is_empty() || text.chars().any(is_unprintable) {
-                    let reason =
-                        format!("glossary: {term:?} to {translation:?} has an empty side or a control character");
+                    let reason = format!(
+                        "glossary: {term:?} to {translation:?} has an empty side or a control character"
+                    );
                     return Err(Error::InvalidRequest(reason));
                 }
             }
@@ -64,7 +65,10 @@ impl Glossary {
     pub fn find(&self, text: &str) -> Vec<(Range<usize>, &str)> {
         let Some(search) = &self.search else { return Vec::new() };
         let translation = |found: &str| self.translations.get(&found.to_lowercase()).map(String::as_str);
-        search.find_iter(text).filter_map(|found| Some((found.range(), translation(found.as_str())?))).collect()
+        search
+            .find_iter(text)
+            .filter_map(|found| Some((found.range(), translation(found.as_str())?)))
+            .collect()
     }
 }
 
@@ -91,39 +95,4 @@ fn search(terms: &[(String, String)]) -> Result<Option<Regex>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn glossary(terms: &[(&str, &str)]) -> Result<Glossary> {
-        Glossary::new(terms.iter().map(|(term, translation)| ((*term).to_owned(), (*translation).to_owned())))
-    }
-
-    fn found(terms: &[(&str, &str)], text: &str) -> Vec<(String, String)> {
-        let glossary = glossary(terms).unwrap();
-        let found = glossary.find(text).into_iter();
-        found.map(|(place, translation)| (text[place].to_owned(), translation.to_owned())).collect()
-    }
-
-    #[test]
-    fn terms_are_found_in_any_case_and_at_word_borders_only() {
-        let terms = [("tutti", "Tutti"), ("tutti frutti", "Eis"), ("C++", "C plus plus"), ("Größe", "size")];
-        let expected = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
-        };
-        assert_eq!(found(&terms, "TUTTI and tuttis"), expected(&[("TUTTI", "Tutti")]));
-        assert_eq!(found(&terms, "a Tutti Frutti, tutti."), expected(&[("Tutti Frutti", "Eis"), ("tutti", "Tutti")]));
-        assert_eq!(found(&terms, "in c++: (C++)"), expected(&[("c++", "C plus plus"), ("C++", "C plus plus")]));
-        assert_eq!(found(&terms, "die GRÖSSE, die GRÖßE"), expected(&[("GRÖßE", "size")]));
-        assert!(found(&[], "tutti").is_empty());
-    }
-
-    #[test]
-    fn a_term_without_a_side_is_refused_and_the_last_of_equal_terms_counts() {
-        for bad in [[("", "a")], [("a", " ")], [("a\nb", "c")], [("a", "\u{e000}")]] {
-            assert!(glossary(&bad).is_err(), "{bad:?}");
-        }
-        let glossary = glossary(&[("Tea", "Kaffee"), ("tea", "Tee")]).unwrap();
-        assert_eq!(glossary.terms(), [("tea".to_owned(), "Tee".to_owned())]);
-        assert_eq!(glossary.find("TEA")[0].1, "Tee");
-    }
-}
+mod tests;

@@ -143,7 +143,9 @@ pub fn read_xliff(source: &str) -> Result<Document> {
                 "target" => target = Some(begin),
                 _ => {}
             },
-            Event::Empty(tag) if tag.local_name().as_ref() == "target" => unit.empty_target = Some(begin..end),
+            Event::Empty(tag) if tag.local_name().as_ref() == "target" => {
+                unit.empty_target = Some(begin..end)
+            }
             Event::Text(text) => append(&mut unit, in_source, target.is_some(), &text),
             Event::GeneralRef(reference) => {
                 let escaped = format!("&{};", &*reference);

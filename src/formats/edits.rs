@@ -18,7 +18,10 @@ pub enum Escape {
     /// In an attribute, quotes included.
     Attribute,
     /// Between tags, after `before` and in front of `after`.
-    Element { before: String, after: String },
+    Element {
+        before: String,
+        after: String,
+    },
     /// A string of C and PO, quotes included.
     Quoted,
     /// A string of JSON, quotes included.

@@ -10,7 +10,8 @@ use crate::{Error, Result};
 /// [`Error::InvalidRequest`] for what is not JSON.
 pub fn read(source: &str) -> Result<Document> {
     let json = source.trim_start_matches('\u{feff}');
-    let bad = |error: serde_json::Error| Error::InvalidRequest(format!("the file is not valid JSON: {error}"));
+    let bad =
+        |error: serde_json::Error| Error::InvalidRequest(format!("the file is not valid JSON: {error}"));
     let _: IgnoredAny = serde_json::from_str(json).map_err(bad)?;
     // The grammar holds, so that a quote outside of a string begins one.
     let mut edits = Edits::default();

@@ -20,14 +20,29 @@ fn html_is_translated_between_tags_and_in_attributes_that_people_read() {
         ("<p>one <b>two</b> three</p>", "<p>ONE <b>TWO</b> THREE</p>"),
         ("<p\nclass='x'  id=y>one\n   two</p>", "<p\nclass='x'  id=y>ONE TWO</p>"),
         ("a &amp; b &lt;c&gt; &copy; 2027&nbsp;d", "A &amp; B &lt;C&gt; © 2027&#160;D"),
-        ("<img src=a.png alt='a &quot;cat&quot;' title=word>", "<img src=a.png alt=\"A &quot;CAT&quot;\" title=\"WORD\">"),
-        ("<input placeholder = \"say it\" value=\"kept\"/>", "<input placeholder = \"SAY IT\" value=\"kept\"/>"),
+        (
+            "<img src=a.png alt='a &quot;cat&quot;' title=word>",
+            "<img src=a.png alt=\"A &quot;CAT&quot;\" title=\"WORD\">",
+        ),
+        (
+            "<input placeholder = \"say it\" value=\"kept\"/>",
+            "<input placeholder = \"SAY IT\" value=\"kept\"/>",
+        ),
         ("<code>x = y</code> is <pre>a\n b</pre> good", "<code>x = y</code> IS <pre>a\n b</pre> GOOD"),
-        ("<script>if (a < b) say('no');</script><style>p { color: red }</style>yes", "<script>if (a < b) say('no');</script><style>p { color: red }</style>YES"),
+        (
+            "<script>if (a < b) say('no');</script><style>p { color: red }</style>yes",
+            "<script>if (a < b) say('no');</script><style>p { color: red }</style>YES",
+        ),
         ("<!-- a comment --><!doctype html>text", "<!-- a comment --><!doctype html>TEXT"),
         ("<p translate=no>kept <i>kept</i></p>gone", "<p translate=no>kept <i>kept</i></p>GONE"),
-        ("<span class=\"a notranslate\" title=kept>kept</span> gone", "<span class=\"a notranslate\" title=kept>kept</span> GONE"),
-        ("<ul><li translate=\"no\">kept<li>kept too</ul>gone", "<ul><li translate=\"no\">kept<li>kept too</ul>GONE"),
+        (
+            "<span class=\"a notranslate\" title=kept>kept</span> gone",
+            "<span class=\"a notranslate\" title=kept>kept</span> GONE",
+        ),
+        (
+            "<ul><li translate=\"no\">kept<li>kept too</ul>gone",
+            "<ul><li translate=\"no\">kept<li>kept too</ul>GONE",
+        ),
         ("12 &gt; 3 <b>…</b>", "12 &gt; 3 <b>…</b>"),
         ("one<br />two<br>three", "ONE<br />TWO<br>THREE"),
         ("<p>never closed <b>nor this", "<p>NEVER CLOSED <b>NOR THIS"),
@@ -47,8 +62,13 @@ fn a_block_is_one_text_with_a_character_for_each_tag() {
     assert_eq!(texts, ["A link", first, "Two\u{e000}lines"]);
     let tags: Vec<&str> = document.texts()[1].tags.iter().map(|tag| &first[tag.clone()]).collect();
     assert_eq!(tags, ["\u{e000}", "\u{e001}", "\u{e002}", "\u{e003}", "\u{e004}"]);
-    let moved = ["B".to_owned(), "\u{e001}zu \u{e000}Haus\u{e002}\u{e003}, \u{e004}!".to_owned(), "2\u{e000}".to_owned()];
-    let expected = "<p>  <i><a href=x title=\"B\">zu </i>Haus</a><!-- c -->, <code>x</code>! </p><p>2<br></p>";
+    let moved = [
+        "B".to_owned(),
+        "\u{e001}zu \u{e000}Haus\u{e002}\u{e003}, \u{e004}!".to_owned(),
+        "2\u{e000}".to_owned(),
+    ];
+    let expected =
+        "<p>  <i><a href=x title=\"B\">zu </i>Haus</a><!-- c -->, <code>x</code>! </p><p>2<br></p>";
     assert_eq!(document.rebuild(&moved), expected);
 }
 
@@ -60,8 +80,10 @@ fn characters_of_private_use_in_a_text_are_only_themselves() {
 #[test]
 fn xml_keeps_attributes_and_what_is_to_be_ignored() {
     let markup = Markup::xml().ignoring(["Keep".to_owned()]);
-    let source = "<?xml version=\"1.0\"?><a title=\"kept\">go <Keep>kept <x/> kept</Keep> <script>go</script></a>";
-    let expected = "<?xml version=\"1.0\"?><a title=\"kept\">GO <Keep>kept <x/> kept</Keep> <script>GO</script></a>";
+    let source =
+        "<?xml version=\"1.0\"?><a title=\"kept\">go <Keep>kept <x/> kept</Keep> <script>go</script></a>";
+    let expected =
+        "<?xml version=\"1.0\"?><a title=\"kept\">GO <Keep>kept <x/> kept</Keep> <script>GO</script></a>";
     assert_eq!(shouted(&Format::Markup(markup), source), expected);
 }
 
@@ -81,8 +103,10 @@ fn subtitles_keep_numbers_and_times() {
 
 #[test]
 fn json_changes_values_only() {
-    let source = "\u{feff}{\"z\": \"say \\\"hi\\\"\",  \"a\" : [\"two\", 3, null, {\"k\": \"four\"}], \"n\": \"5\"}\n";
-    let expected = "\u{feff}{\"z\": \"SAY \\\"HI\\\"\",  \"a\" : [\"TWO\", 3, null, {\"k\": \"FOUR\"}], \"n\": \"5\"}\n";
+    let source =
+        "\u{feff}{\"z\": \"say \\\"hi\\\"\",  \"a\" : [\"two\", 3, null, {\"k\": \"four\"}], \"n\": \"5\"}\n";
+    let expected =
+        "\u{feff}{\"z\": \"SAY \\\"HI\\\"\",  \"a\" : [\"TWO\", 3, null, {\"k\": \"FOUR\"}], \"n\": \"5\"}\n";
     assert_eq!(shouted(&Format::Json, source), expected);
     assert!(Format::Json.read("{").is_err());
 }

@@ -86,7 +86,8 @@ fn kind(headers: &HeaderMap, bytes: &[u8]) -> Result<Kind, ApiError> {
     let label = label.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
     let media_type = label.as_deref().and_then(|label| label.split(';').next());
     let media_type = media_type.unwrap_or_default().trim().to_ascii_lowercase();
-    let looks_like_json = || matches!(without_mark(bytes).trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
+    let looks_like_json =
+        || matches!(without_mark(bytes).trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
     match media_type.as_str() {
         _ if bytes.is_empty() => Ok(Kind::Empty),
         "multipart/form-data" => match multer::parse_boundary(label.unwrap_or_default()) {

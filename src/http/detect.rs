@@ -63,7 +63,8 @@ impl Detector {
     pub fn decide(&self, text: &str) -> Detection {
         let detections = self.detect(text);
         let source = detections.iter().find(|detection| detection.language == self.pair.source);
-        let source = source.cloned().unwrap_or(Detection { confidence: 0.0, language: self.pair.source.clone() });
+        let source =
+            source.cloned().unwrap_or(Detection { confidence: 0.0, language: self.pair.source.clone() });
         let best = detections.into_iter().next();
         best.filter(|best| best.confidence >= PROBABLE && source.confidence < IMPROBABLE).unwrap_or(source)
     }
@@ -92,9 +93,11 @@ impl Detector {
     /// The served code where the language is served, otherwise ISO 639-1's.
     fn code(&self, language: Language) -> String {
         let code = language.iso_code_639_1().to_string();
-        let served = self.pair.codes().into_iter().find(|served| {
-            canonical(served).is_some_and(|tag| tag.language.as_str() == code)
-        });
+        let served = self
+            .pair
+            .codes()
+            .into_iter()
+            .find(|served| canonical(served).is_some_and(|tag| tag.language.as_str() == code));
         served.map_or(code.clone(), str::to_owned)
     }
 }

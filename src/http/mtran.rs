@@ -11,18 +11,21 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::shapes::{BatchBody, DeeplxBody, Failures, ImmeBody, KissBody};
 use super::error::ApiError;
 use super::headers::SERVER_TIMING;
 use super::params::Params;
-use super::request::{Effort, TranslateRequest, check_languages, check_count};
+use super::request::{Effort, TranslateRequest, check_count, check_languages};
+use super::shapes::{BatchBody, DeeplxBody, Failures, ImmeBody, KissBody};
 use super::timings::Stages;
 use super::translation::translate;
 use crate::formats::{Format, Markup};
 
 /// Whether a body for `/translate` is of this dialect.
 pub fn is_meant(params: &Params) -> bool {
-    !params.has("q") && !params.has("source") && (params.has("from") || params.has("to")) && params.has("text")
+    !params.has("q")
+        && !params.has("source")
+        && (params.has("from") || params.has("to"))
+        && params.has("text")
 }
 
 struct Done {
@@ -38,7 +41,8 @@ async fn run(
     arrived: Instant,
 ) -> Result<Done, ApiError> {
     let abilities = app.abilities();
-    let detect = check_languages(languages.0.filter(|source| !source.is_empty()), languages.1, abilities.pair)?;
+    let detect =
+        check_languages(languages.0.filter(|source| !source.is_empty()), languages.1, abilities.pair)?;
     check_count(&texts, abilities.limits)?;
     let html = params.flag("html")?;
     let format = if html { Format::Markup(Markup::html()) } else { Format::Text };

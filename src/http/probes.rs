@@ -11,8 +11,8 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::app::{App, Phase};
-use super::shapes::Failures;
 use super::error::ApiError;
+use super::shapes::Failures;
 use crate::Error;
 
 /// A model thread that has not come round its loop for so long is stuck: the slowest pass of a full

@@ -67,9 +67,8 @@ impl Effort {
         }
         let max_steps = abilities.max_steps.min(limits.max_steps);
         let steps = params.number("steps", 1, max_steps.get() as u64)?;
-        let steps = steps
-            .and_then(|steps| Steps::new(steps as u8))
-            .unwrap_or(abilities.default_steps.min(max_steps));
+        let steps =
+            steps.and_then(|steps| Steps::new(steps as u8)).unwrap_or(abilities.default_steps.min(max_steps));
         let length_beam = params.number("length_beam", 1, limits.max_length_beam as u64)?;
         let alternatives = params.number("alternatives", 0, MAX_ALTERNATIVES)?.unwrap_or(0) as usize;
         let timeout = params.number("deadline_ms", 1, u64::MAX)?.map(Duration::from_millis);
@@ -117,4 +116,3 @@ pub fn check_chars<'a>(texts: impl Iterator<Item = &'a str>, limit: usize) -> Re
 fn at_most(size: usize, limit: usize) -> Result<(), ApiError> {
     if size > limit { Err(ApiError::TextLimit { size, limit }) } else { Ok(()) }
 }
-

@@ -16,9 +16,9 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::app::App;
-use super::shapes::{Failures, TranslateBody};
 use super::error::ApiError;
 use super::libretranslate::{self, Answer, slot_text};
+use super::shapes::{Failures, TranslateBody};
 use super::translation::translate;
 use crate::engine::Glimpse;
 

@@ -13,7 +13,7 @@ use super::detect::{Detection, Detector};
 use super::error::ApiError;
 use super::request::{TranslateRequest, check_chars};
 use super::timings::Stages;
-use crate::engine::{Guess, Item, Outcome, Watch};
+use crate::engine::{AdmissionEstimate, Item, Outcome, Watch};
 use crate::formats;
 use crate::glossary::Glossary;
 use crate::text::{Document, Tokenizer};
@@ -91,7 +91,7 @@ pub async fn translate(
 
 async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<Translated, ApiError> {
     let deadline = arrived + request.effort.timeout;
-    app.engine.expect(Guess {
+    app.engine.precheck(AdmissionEstimate {
         sentences: request.texts.len(),
         tokens: request.texts.iter().map(|text| text.len() / BYTES_OF_A_TOKEN).sum(),
         steps: request.effort.steps,
@@ -154,7 +154,8 @@ struct Preparing {
 
 impl Preparing {
     fn all(&self, request: &TranslateRequest) -> Result<Vec<Prepared>, ApiError> {
-        let contents = request.texts.iter().map(|text| request.format.read(text)).collect::<Result<Vec<_>>>()?;
+        let contents =
+            request.texts.iter().map(|text| request.format.read(text)).collect::<Result<Vec<_>>>()?;
         let texts = contents.iter().flat_map(formats::Document::texts);
         check_chars(texts.map(|text| text.text.as_str()), self.max_text_chars)?;
         Ok(contents.into_iter().map(|content| self.text(content, request)).collect::<Result<_>>()?)
@@ -166,7 +167,8 @@ impl Preparing {
             self.detector.decide(&texts.join("\n"))
         });
         let other_language = detected.as_ref().is_some_and(|detection| !self.detector.is_source(detection));
-        let foreign = other_language || content.texts().iter().any(|text| self.detector.in_other_script(&text.text));
+        let foreign =
+            other_language || content.texts().iter().any(|text| self.detector.in_other_script(&text.text));
         if foreign && self.keep_other_languages {
             return Ok(Prepared { content: None, detected, warnings: vec![NOT_SOURCE_LANGUAGE] });
         }
@@ -232,7 +234,13 @@ impl Prepared {
     }
 
     /// The text in the words of each sentence's `rank`-th hypothesis, or of its last.
-    fn of_rank(&self, text: &str, outcomes: &[Outcome], rank: usize, tokenizer: &Tokenizer) -> Result<String> {
+    fn of_rank(
+        &self,
+        text: &str,
+        outcomes: &[Outcome],
+        rank: usize,
+        tokenizer: &Tokenizer,
+    ) -> Result<String> {
         let Some((content, chunks)) = &self.content else { return Ok(text.to_owned()) };
         let mut outcomes = outcomes.iter();
         let mut chunk_text = |chunk: &Chunk| match chunk {

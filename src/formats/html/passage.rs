@@ -38,7 +38,10 @@ pub enum Part {
     /// The translation of this text, with quotes.
     Attribute(usize),
     /// The translation of this text, with each tag in the place of its character.
-    Passage { text: usize, tags: Vec<Vec<Part>> },
+    Passage {
+        text: usize,
+        tags: Vec<Vec<Part>>,
+    },
 }
 
 impl Part {

@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::{Failure, glossaries, read_common};
 use crate::http::app::App;
-use crate::http::shapes::{DeeplDocumentBody, DeeplFailures, DocumentKeyBody};
 use crate::http::error::ApiError;
 use crate::http::files::StoredFile;
 use crate::http::libretranslate::translate_upload;
+use crate::http::shapes::{DeeplDocumentBody, DeeplFailures, DocumentKeyBody};
 
 /// Translates a document.
 #[utoipa::path(

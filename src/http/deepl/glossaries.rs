@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::glossary::Glossary;
 use crate::http::app::App;
-use crate::http::shapes::{DeeplFailures, DeeplGlossaryBody};
 use crate::http::error::ApiError;
 use crate::http::glossary_store::Stored;
 use crate::http::params::Params;
+use crate::http::shapes::{DeeplFailures, DeeplGlossaryBody};
 
 /// The stored glossary of `glossary_id`.
 ///

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use crate::http::app::App;
-use crate::http::shapes::DeeplFailures;
 use crate::http::error::ApiError;
 use crate::http::languages::name;
+use crate::http::shapes::DeeplFailures;
 
 /// `EN`, `PT-BR`
 pub fn upper(code: &str) -> String {
@@ -40,7 +40,9 @@ pub async fn languages(State(app): State<Arc<App>>, request: Request) -> Result<
             Ok(Json(json!([{ "language": without_region(source), "name": name(source) }])))
         }
         "target" => Ok(Json(targets(&pair.target))),
-        other => Err(ApiError::invalid(format!("type {other} is not supported, send source or target")).into()),
+        other => {
+            Err(ApiError::invalid(format!("type {other} is not supported, send source or target")).into())
+        }
     }
 }
 

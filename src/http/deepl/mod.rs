@@ -18,11 +18,11 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::shapes::{DeeplBody, DeeplFailures};
 use super::error::ApiError;
 use super::headers::SERVER_TIMING;
 use super::params::Params;
-use super::request::{Effort, TranslateRequest, check_languages, check_count};
+use super::request::{Effort, TranslateRequest, check_count, check_languages};
+use super::shapes::{DeeplBody, DeeplFailures};
 use super::translation::{TranslatedText, translate};
 use crate::decode::Steps;
 use crate::formats::{Format, Markup};

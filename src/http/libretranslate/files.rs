@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use crate::formats::{EXTENSIONS, Format};
 use crate::glossary::Glossary;
 use crate::http::app::App;
-use crate::http::shapes::{Failures, FileAnswer, FileBody};
 use crate::http::error::ApiError;
 use crate::http::files::StoredFile;
 use crate::http::glossary_store;
 use crate::http::params::Upload;
 use crate::http::request::{Effort, TranslateRequest, check_languages};
+use crate::http::shapes::{Failures, FileAnswer, FileBody};
 use crate::http::translation::translate;
 
 /// `POST /translate_file`: the address of the translated file.
@@ -67,7 +67,8 @@ pub async fn translate_upload(
         .map_err(|error| ApiError::invalid(format!("the file is not valid UTF-8: {error}")))?;
     let media_type = format.media_type();
     let characters = text.chars().count();
-    let request = TranslateRequest { texts: vec![text.to_owned()], format, detect, glossary, effort, watch: None };
+    let request =
+        TranslateRequest { texts: vec![text.to_owned()], format, detect, glossary, effort, watch: None };
     let mut translated = translate(app, &request, arrived).await?;
     let text = translated.texts.first_mut().map(|text| std::mem::take(&mut text.text)).unwrap_or_default();
     Ok(StoredFile { name: safe_name(&file.name), media_type, bytes: text.into(), characters })
@@ -81,7 +82,10 @@ pub async fn translate_upload(
     params(("name" = String, Path)),
     responses((status = 200, description = "The file", content_type = "application/octet-stream", body = [u8]), Failures)
 )]
-pub async fn download_file(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub async fn download_file(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
     let file = app.files.get(&id).ok_or(ApiError::Unknown { kind: "file", id })?;
     Ok(file.into_response())
 }

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::formats::EXTENSIONS;
 use crate::http::app::App;
 use crate::http::detect::Detection;
-use crate::http::shapes::{DetectBody, Failures};
 use crate::http::error::ApiError;
 use crate::http::languages::name;
 use crate::http::request::check_chars;
+use crate::http::shapes::{DetectBody, Failures};
 use crate::{Error, Result};
 
 #[derive(Serialize)]

@@ -14,13 +14,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::shapes::{Failures, TranslateAnswer, TranslateBody};
 use super::error::ApiError;
 use super::glossary_store;
 use super::headers::SERVER_TIMING;
 use super::mtran;
 use super::params::Params;
-use super::request::{Abilities, Effort, TranslateRequest, check_languages, check_count};
+use super::request::{Abilities, Effort, TranslateRequest, check_count, check_languages};
+use super::shapes::{Failures, TranslateAnswer, TranslateBody};
 use super::translation::translate;
 use crate::formats::{Format, Markup};
 
@@ -29,8 +29,7 @@ pub use files::{download_file, translate_file, translate_upload};
 pub use languages::{detect, frontend_settings, languages};
 
 /// Parameters beyond LibreTranslate's; using one of them brings `meta` into the answer.
-const EXTENSIONS: [&str; 7] =
-    ["steps", "length_beam", "scores", "trace", "deadline_ms", "model", "glossary"];
+const EXTENSIONS: [&str; 7] = ["steps", "length_beam", "scores", "trace", "deadline_ms", "model", "glossary"];
 
 /// `POST /translate`. MTranServer has the same path with other fields.
 #[utoipa::path(

@@ -31,7 +31,10 @@ async fn python_sends_lists_as_json() {
     };
     let expected = [translation(&best(LINES[0]), LINES[0].len()), translation("", 0)];
     assert_eq!(answer, json!({ "translations": expected }));
-    assert_eq!(replay_json(&server, &format!("GET /v2/usage HTTP/1.1\n{KEY}"), "").await["character_count"], LINES[0].len());
+    assert_eq!(
+        replay_json(&server, &format!("GET /v2/usage HTTP/1.1\n{KEY}"), "").await["character_count"],
+        LINES[0].len()
+    );
 }
 
 #[tokio::test]
@@ -67,7 +70,11 @@ async fn tags_are_handled() {
     let head = format!("POST /v2/translate HTTP/1.1\n{KEY}\n{JSON}");
     for (handling, text, expected) in [
         ("html", format!("<p title=kept>{}</p>", LINES[0]), None),
-        ("xml", format!("<a><keep>{}</keep>{}</a>", LINES[4], LINES[0]), Some(format!("<a><keep>{}</keep>{}</a>", LINES[4], best(LINES[0])))),
+        (
+            "xml",
+            format!("<a><keep>{}</keep>{}</a>", LINES[4], LINES[0]),
+            Some(format!("<a><keep>{}</keep>{}</a>", LINES[4], best(LINES[0]))),
+        ),
     ] {
         let body = json!({ "text": text, "target_lang": "DE", "source_lang": "EN", "tag_handling": handling, "ignore_tags": ["keep"] });
         let answer = replay_json(&server, &head, body.to_string()).await;
@@ -107,11 +114,13 @@ async fn glossaries_are_made_listed_used_and_deleted() {
     assert_eq!(replay_json(&server, &format!("GET {one}"), "").await, made);
     let all = replay_json(&server, &format!("GET /v2/glossaries HTTP/1.1\n{KEY}"), "").await;
     assert_eq!(all, json!({ "glossaries": [made] }));
-    let entries = format!("GET /v2/glossaries/{id}/entries HTTP/1.1\n{KEY}\nAccept: text/tab-separated-values");
+    let entries =
+        format!("GET /v2/glossaries/{id}/entries HTTP/1.1\n{KEY}\nAccept: text/tab-separated-values");
     assert_eq!(replay(&server, &entries, b"").await.2, b"train\tZug\nstation\tHalt");
 
     let head = format!("POST /v2/translate HTTP/1.1\n{KEY}\n{JSON}");
-    let mut body = json!({ "text": ["Train station"], "target_lang": "DE", "source_lang": "EN", "glossary_id": id });
+    let mut body =
+        json!({ "text": ["Train station"], "target_lang": "DE", "source_lang": "EN", "glossary_id": id });
     assert_eq!(replay_json(&server, &head, body.to_string()).await["translations"][0]["text"], "Zug Halt");
     assert_eq!(replay(&server, &format!("DELETE {one}"), b"").await.0, 204);
     assert_eq!(replay(&server, &head, body.to_string().as_bytes()).await.0, 404);
@@ -131,7 +140,10 @@ async fn documents_are_uploaded_asked_for_and_fetched() {
     let server = Server::start(Setup::default()).await;
     let head = format!("POST /v2/document HTTP/1.1\n{KEY}\nContent-Type: multipart/form-data; boundary=b");
     let upload = |name: &str| {
-        format!("--b\r\nContent-Disposition: form-data; name=\"target_lang\"\r\n\r\nDE\r\n--b\r\nContent-Disposition: form-data; name=\"source_lang\"\r\n\r\nEN\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n{}\r\n--b--\r\n", LINES[0])
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=\"target_lang\"\r\n\r\nDE\r\n--b\r\nContent-Disposition: form-data; name=\"source_lang\"\r\n\r\nEN\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n{}\r\n--b--\r\n",
+            LINES[0]
+        )
     };
     let handle = replay_json(&server, &head, upload("a.txt")).await;
     let id = handle["document_id"].as_str().unwrap();

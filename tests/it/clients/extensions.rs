@@ -30,7 +30,9 @@ async fn mtranserver_fields_are_told_from_libretranslates() {
 #[tokio::test]
 async fn immersive_translate_sends_a_list() {
     let server = Server::start(Setup::default()).await;
-    let head = format!("POST /imme?token=key HTTP/1.1\nOrigin: chrome-extension://bpoadfkcbjbfhfodiogcnhhhpibjhbnh\n{JSON}");
+    let head = format!(
+        "POST /imme?token=key HTTP/1.1\nOrigin: chrome-extension://bpoadfkcbjbfhfodiogcnhhhpibjhbnh\n{JSON}"
+    );
     let body = json!({ "source_lang": "en", "target_lang": "de", "text_list": [LINES[0], LINES[4]] });
     let expected = json!({ "translations": [
         { "detected_source_lang": "en", "text": best(LINES[0]) },
@@ -98,7 +100,9 @@ async fn a_stream_has_an_event_a_step_and_then_the_answer() {
     let steps: Vec<&Value> = events.iter().filter(|(name, _)| name == "step").map(|(_, data)| data).collect();
     assert_eq!(steps.iter().map(|step| step["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
     let slots = steps[0]["slots"].as_array().unwrap();
-    assert!(slots.iter().any(|slot| slot["changed"] == true) && slots.iter().any(|slot| slot["text"] == " _"));
+    assert!(
+        slots.iter().any(|slot| slot["changed"] == true) && slots.iter().any(|slot| slot["text"] == " _")
+    );
     let times: Vec<f64> = steps.iter().map(|step| step["elapsed_ms"].as_f64().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
     let (name, answer) = events.last().unwrap();

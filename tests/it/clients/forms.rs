@@ -28,7 +28,10 @@ async fn discourse_detects_and_then_translates_html_by_forms() {
 async fn crow_detects_by_a_form_and_sends_an_empty_key() {
     let server = Server::start(Setup::default()).await;
     let head = format!("POST /detect HTTP/1.1\n{FORM}");
-    assert_eq!(replay_json(&server, &head, "&q=Thank%20you%20very%20much&api_key=").await[0]["language"], "en");
+    assert_eq!(
+        replay_json(&server, &head, "&q=Thank%20you%20very%20much&api_key=").await[0]["language"],
+        "en"
+    );
     let head = format!("POST /translate HTTP/1.1\n{FORM}");
     let body = "&q=Thank%20you%20very%20much%20for%20your%20help.&source=en&target=de&api_key=";
     assert_eq!(replay_json(&server, &head, body).await["translatedText"], best(LINES[4]));

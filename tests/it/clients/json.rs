@@ -56,7 +56,8 @@ async fn searxng_wants_three_alternatives() {
 #[tokio::test]
 async fn subtitle_edit_sends_json_with_tags_in_the_text_and_a_byte_order_mark() {
     let server = Server::start(Setup::default()).await;
-    let head = "POST /translate HTTP/1.1\nAccept: application/json\nContent-Type: application/json; charset=utf-8";
+    let head =
+        "POST /translate HTTP/1.1\nAccept: application/json\nContent-Type: application/json; charset=utf-8";
     let body = json!({ "q": format!("{}\n{}", LINES[0], LINES[4]), "source": "en", "target": "de" });
     let marked = [b"\xEF\xBB\xBF".as_slice(), body.to_string().as_bytes()].concat();
     let answer = replay_json(&server, head, marked).await;
@@ -108,9 +109,8 @@ async fn compressed_bodies_are_read() {
         ("deflate", zlib.finish().unwrap()),
         ("deflate", bare.finish().unwrap()),
     ] {
-        let head = format!(
-            "POST /translate HTTP/1.1\nContent-Type: application/json\nContent-Encoding: {encoding}"
-        );
+        let head =
+            format!("POST /translate HTTP/1.1\nContent-Type: application/json\nContent-Encoding: {encoding}");
         assert_eq!(replay_json(&server, &head, &bytes).await["translatedText"], best(LINES[0]));
     }
     let head = "POST /translate HTTP/1.1\nContent-Type: application/json\nContent-Encoding: br";

@@ -37,7 +37,8 @@ async fn detection_answers_a_list_and_needs_a_text() {
 async fn a_text_that_is_not_in_the_source_language_comes_back_with_a_warning() {
     let server = Server::start(Setup::default()).await;
     let german = "Das Wetter ist heute schön, und wir gehen spazieren.";
-    let body = json!({ "q": [german, LINES[0], "Здравствуйте, мир"], "source": "auto", "target": "de", "steps": 4 });
+    let body =
+        json!({ "q": [german, LINES[0], "Здравствуйте, мир"], "source": "auto", "target": "de", "steps": 4 });
     let answer = server.translate("/translate", body).await;
     assert_eq!(answer["translatedText"], json!([german, best(LINES[0]), "Здравствуйте, мир"]));
     assert_eq!(answer["detectedLanguage"][0]["language"], "de");
@@ -102,9 +103,17 @@ async fn files_are_translated_and_fetched() {
         ("a.txt", format!("{line}\n"), format!("{translated}\n")),
         ("a.html", format!("<p>{line}</p>"), format!("<p>{translated}</p>")),
         ("a.MD", format!("# {line}\n"), format!("# {translated}\n")),
-        ("a.srt", format!("1\n00:00:01,000 --> 00:00:02,000\n{line}\n"), format!("1\n00:00:01,000 --> 00:00:02,000\n{translated}\n")),
+        (
+            "a.srt",
+            format!("1\n00:00:01,000 --> 00:00:02,000\n{line}\n"),
+            format!("1\n00:00:01,000 --> 00:00:02,000\n{translated}\n"),
+        ),
         ("a.json", json!({ "k": line }).to_string(), json!({ "k": translated }).to_string()),
-        ("a.po", format!("msgid \"{line}\"\nmsgstr \"\"\n"), format!("msgid \"{line}\"\nmsgstr \"{translated}\"\n")),
+        (
+            "a.po",
+            format!("msgid \"{line}\"\nmsgstr \"\"\n"),
+            format!("msgid \"{line}\"\nmsgstr \"{translated}\"\n"),
+        ),
     ] {
         let answer = replay_json(&server, head, upload(name, &content)).await;
         let url = answer["translatedFileUrl"].as_str().unwrap();
@@ -137,15 +146,22 @@ async fn a_prefix_is_before_every_path_and_probes_answer_without_it_too() {
     assert_eq!(server.get("/translator/languages/").await.status(), 200);
     assert_eq!(server.get("/translator/livez").await.status(), 200);
     assert_eq!(server.get("/languages").await.status(), 404);
-    assert!(server.metric("tutti_http_requests_total", &[("route", "/translate"), ("code", "200")]).await > 0.0);
+    assert!(
+        server.metric("tutti_http_requests_total", &[("route", "/translate"), ("code", "200")]).await > 0.0
+    );
 }
 
 #[tokio::test]
 async fn a_large_page_of_html_is_translated_within_its_time() {
     let server = Server::start(Setup::default()).await;
     // Below the default limit of characters, which counts what is translated.
-    let item = format!("<li class=\"entry odd\" data-id=\"12345\"><a href=\"https://a.example/a/b?c=d&amp;e=f\">{}</a><script>if (a < b) track('entry', 12345, {{ padding: '{}' }});</script></li>\n", LINES[0], "x".repeat(200));
-    let page = format!("<!doctype html><html><body><ul>{}</ul></body></html>", item.repeat(1_000_000 / item.len()));
+    let item = format!(
+        "<li class=\"entry odd\" data-id=\"12345\"><a href=\"https://a.example/a/b?c=d&amp;e=f\">{}</a><script>if (a < b) track('entry', 12345, {{ padding: '{}' }});</script></li>\n",
+        LINES[0],
+        "x".repeat(200)
+    );
+    let page =
+        format!("<!doctype html><html><body><ul>{}</ul></body></html>", item.repeat(1_000_000 / item.len()));
     assert!(page.len() > 990_000);
     let mut body = en_de(page.clone());
     body["format"] = json!("html");
