@@ -26,12 +26,12 @@ use crate::Error;
     paths(
         libretranslate::post_translate,
         stream::translate_stream,
-        libretranslate::languages,
-        libretranslate::detect,
-        libretranslate::frontend_settings,
+        libretranslate::languages::languages,
+        libretranslate::languages::detect,
+        libretranslate::languages::frontend_settings,
         libretranslate::suggest,
-        libretranslate::translate_file,
-        libretranslate::download_file,
+        libretranslate::files::translate_file,
+        libretranslate::files::download_file,
         glossaries::create,
         glossaries::list,
         glossaries::get,
@@ -93,7 +93,7 @@ pub async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
         LazyLock::new(|| Arc::new(Config::from("../openapi.json").validator_url("none")));
     let not_found = || ApiError::NotFound(format!("/docs/{name}"));
     let file = utoipa_swagger_ui::serve(&name, Arc::clone(&CONFIG)).map_err(|_| not_found())?;
-    let SwaggerFile { bytes, content_type, gzpipped } = file.ok_or_else(not_found)?;
+    let SwaggerFile { bytes, content_type, gzpipped, .. } = file.ok_or_else(not_found)?;
     let mut response = bytes.into_owned().into_response();
     let headers = response.headers_mut();
     if let Ok(content_type) = HeaderValue::try_from(content_type) {

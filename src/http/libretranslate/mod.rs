@@ -2,8 +2,8 @@
 //! ask for it (`meta`).
 
 mod answer;
-mod files;
-mod languages;
+pub mod files;
+pub mod languages;
 
 use std::sync::Arc;
 use std::time::Instant;
