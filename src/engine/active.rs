@@ -14,6 +14,8 @@ pub struct ActiveSentence<M> {
     beam: Beam,
     /// For each pass, the canvases after it.
     trace: Vec<Vec<Vec<u32>>>,
+    /// Steps of the first canvas that its watcher has seen.
+    watched: usize,
     timings: Timings,
     encoded_at: Instant,
 }
@@ -34,7 +36,7 @@ impl<M> ActiveSentence<M> {
                 let queue = picked_at.duration_since(job.submitted);
                 let timings =
                     Timings { queue, encode: encoded_at.duration_since(picked_at), decode: Duration::ZERO };
-                Some(Self { job, priority, memory, beam, trace: Vec::new(), timings, encoded_at })
+                Some(Self { job, priority, memory, beam, trace: Vec::new(), watched: 0, timings, encoded_at })
             }
             Err(error) => {
                 job.answer(Err(error));
@@ -76,7 +78,10 @@ impl<M> ActiveSentence<M> {
             let canvases = self.beam.canvases().iter();
             self.trace.push(canvases.map(|canvas| canvas.tokens().to_vec()).collect());
         }
-        if let (Some(watch), Some(canvas)) = (&self.job.item.watch, self.beam.canvases().first()) {
+        if let (Some(watch), Some(canvas)) = (&self.job.item.watch, self.beam.canvases().first())
+            && canvas.steps_used() > self.watched
+        {
+            self.watched = canvas.steps_used();
             // Whoever looked on has left if this fails.
             let _ = watch.sender.send(Glimpse {
                 index: watch.index,

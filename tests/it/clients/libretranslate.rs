@@ -126,7 +126,7 @@ async fn files_are_translated_and_fetched() {
     for (name, content, words) in [
         ("a.docx", "x", "file format not supported"),
         ("a.json", "{", "not valid JSON"),
-        ("a.xlf", "<a>", "not well-formed"),
+        ("a.xlf", "<a></b>", "not well-formed"),
         ("a.txt", "", "empty file"),
     ] {
         let (status, _, body) = replay(&server, head, upload(name, content).as_bytes()).await;
