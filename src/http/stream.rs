@@ -79,12 +79,14 @@ pub async fn translate_stream(
     Ok(Sse::new(unfold(progress, Progress::next)).keep_alive(KeepAlive::default()))
 }
 
+type Work = Pin<Box<dyn Future<Output = Result<Answer, ApiError>> + Send>>;
+
 struct Progress {
     app: Arc<App>,
     arrived: Instant,
     glimpses: UnboundedReceiver<Glimpse>,
     /// None once it is done.
-    work: Option<Pin<Box<dyn Future<Output = Result<Answer, ApiError>> + Send>>>,
+    work: Option<Work>,
     /// Of each sentence, the last one.
     canvases: HashMap<usize, Vec<u32>>,
     ready: VecDeque<Event>,
