@@ -101,7 +101,7 @@ fn tags(html: &str) -> Vec<String> {
 #[tokio::test]
 async fn tags_come_back_as_they_were_and_text_is_translated() {
     let server = Server::start(Setup::default()).await;
-    let mut body = en_de(json!(FRAGMENTS));
+    let mut body = en_de(json!(FRAGMENTS.as_slice()));
     body["format"] = json!("html");
     let answer = server.translate("/translate?steps=1", body).await;
     let translations = answer["translatedText"].as_array().unwrap();

@@ -7,25 +7,32 @@ mod forms;
 mod json;
 mod libretranslate;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::support::{Server, in_time};
 
 /// Sends `head` (without `host`, `content-length` and `connection`) and `body` as they are.
 pub async fn replay(server: &Server, head: &str, body: &[u8]) -> (u16, Vec<(String, String)>, Vec<u8>) {
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
     let mut request = format!("{}\r\n", head.trim().replace('\n', "\r\n").replace("\r\r", "\r"));
     request += &format!("host: {}\r\nconnection: close\r\n", server.address);
     if !body.is_empty() {
         request += &format!("content-length: {}\r\n", body.len());
     }
     request += "\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream.write_all(body).await.unwrap();
-    let mut answer = Vec::new();
-    in_time(stream.read_to_end(&mut answer)).await.unwrap();
+    let (address, request) = (server.address, [request.as_bytes(), body].concat());
+    let exchange = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    });
+    let answer = in_time(exchange).await.unwrap();
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
     let head = String::from_utf8(answer[..end].to_vec()).unwrap();
     let mut lines = head.lines();
