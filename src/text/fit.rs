@@ -1,10 +1,9 @@
 //! Sentences above a network's limit, cut near their middle until they fit: behind a clause, else at white space or
 //! beside a span, else between characters.
 
-use super::characters::plain;
 use super::reader::Reader;
 use super::split::clause_ends;
-use super::unit::{Atom, Unit, texts};
+use super::unit::{Atom, Unit};
 
 /// A part of a sentence, or the white space between two.
 #[derive(Debug)]
@@ -15,10 +14,13 @@ pub(super) enum Fitted {
 
 /// Appends the parts of a sentence that fit.
 pub(super) fn fit(atoms: Vec<Atom>, reader: &Reader, out: &mut Vec<Fitted>) {
+    let atoms = match Unit::new(atoms, reader) {
+        Ok(unit) => return out.push(Fitted::Unit(unit)),
+        Err(atoms) => atoms,
+    };
     let bytes: usize = atoms.iter().map(Atom::len).sum();
-    let cut = if takes(&atoms, bytes, reader) { None } else { cut(&atoms, bytes) };
-    let Some((mut left, mut right)) = cut else {
-        out.push(Fitted::Unit(Unit::new(atoms, reader)));
+    let Some((mut left, mut right)) = cut(&atoms, bytes) else {
+        out.push(Fitted::Unit(Unit::as_given(atoms)));
         return;
     };
     let mut gap = String::new();
@@ -42,17 +44,6 @@ pub(super) fn fit(atoms: Vec<Atom>, reader: &Reader, out: &mut Vec<Fitted>) {
     if !right.is_empty() {
         fit(right, reader, out);
     }
-}
-
-/// Whether the network takes these words; what spans add is seen when their unit is made.
-fn takes(atoms: &[Atom], bytes: usize, reader: &Reader) -> bool {
-    // Four bytes may be a token each, and the shortest text cannot be cut.
-    if bytes + 2 <= reader.limit {
-        return true;
-    }
-    let words: String = texts(atoms).collect();
-    let spans = atoms.len();
-    reader.fits_bytes(&words) && reader.count(&plain(&words)).saturating_add(spans) <= reader.limit
 }
 
 /// Kinds of places where a sentence may be cut, the best first.

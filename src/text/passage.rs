@@ -13,11 +13,13 @@ use std::ops::Range;
 
 use super::fit::{Fitted, fit};
 use super::layout::Layout;
+use super::peel::{Peeled, peel};
 use super::reader::Reader;
 use super::render::Spacing;
+use super::request::{Candidate, Request, Warning};
 use super::spans::{self, Span, localise};
 use super::split::{is_line_break, sentence_ends};
-use super::unit::{Atom, Candidate, Request, SpanAtom, Unit, Warning};
+use super::unit::{Atom, SpanAtom, Unit};
 use crate::Result;
 
 /// How a text is read.
@@ -200,9 +202,13 @@ impl<'a> Builder<'a> {
         if at < last {
             atoms.push(Atom::Text(body[at..last].to_owned()));
         }
+        let in_pieces = self.reader.tokenizer.reserved() == 0;
+        let Peeled { before, atoms, behind } = peel(atoms, in_pieces);
+        self.gap(&before);
         if !atoms.is_empty() {
             fit(atoms, self.reader, &mut self.parts);
         }
+        self.gap(&behind);
         self.gap(&body[last..end]);
     }
 

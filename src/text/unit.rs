@@ -5,6 +5,7 @@ use super::case::{Case, as_inner_part, is_acronym};
 use super::characters::{Typography, plain};
 use super::reader::Reader;
 use super::render::{self, Check, Spacing};
+use super::request::{Candidate, Effort, Request, Warning};
 use super::spans::Kind;
 use super::split::clause_ends;
 use super::tokenizer::Part;
@@ -26,53 +27,6 @@ pub(super) struct SpanAtom {
     pub spacing: Spacing,
 }
 
-/// How hard the network should try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effort {
-    Usual,
-    /// More steps, and more lengths: the first answer was not good enough.
-    More,
-}
-
-/// A source for the network: `bos x1..xn eos`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    pub source: Vec<u32>,
-    pub effort: Effort,
-}
-
-/// One of the network's answers, without bos and eos.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Candidate {
-    pub tokens: Vec<u32>,
-    /// Mean log-probability of its tokens.
-    pub score: f32,
-}
-
-/// What a caller should know about a translation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Warning {
-    /// Much shorter than its source, after all attempts.
-    Short,
-    /// Much longer.
-    Long,
-    /// Translated in pieces between its protected spans.
-    Split,
-    /// The network gives its tokens little probability.
-    Uncertain,
-}
-
-impl Warning {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Short => "short",
-            Self::Long => "long",
-            Self::Split => "split",
-            Self::Uncertain => "uncertain",
-        }
-    }
-}
-
 /// Mean log-probability of a token below which a translation is uncertain: a probability of 0.3.
 const UNCERTAIN: f32 = -1.2;
 
@@ -83,6 +37,8 @@ pub(super) struct Unit {
     typography: Typography,
     mark: Option<char>,
     state: State,
+    /// Of the whole, `bos x1..xn eos`; empty where it goes in pieces from the start.
+    source: Vec<u32>,
     /// Valid translations, best first.
     pub translations: Vec<String>,
     /// The best of the invalid ones that lost nothing.
@@ -108,14 +64,25 @@ enum Piece {
 }
 
 impl Unit {
-    pub fn new(atoms: Vec<Atom>, reader: &Reader) -> Self {
-        let text: String = texts(&atoms).collect();
+    /// # Errors
+    /// The atoms, where the network does not take so many at once.
+    pub fn new(atoms: Vec<Atom>, reader: &Reader) -> Result<Self, Vec<Atom>> {
+        let mut text = String::with_capacity(64);
+        texts(&atoms).for_each(|part| text.push_str(part));
         let core = text.trim_matches(|c: char| !c.is_alphanumeric());
+        let one_letter = core.chars().count() == 1 && !matches!(core, "I" | "a" | "A");
+        if !text.contains(char::is_alphabetic) || one_letter || is_acronym(core, &reader.tokenizer) {
+            return Ok(Self::as_given(atoms));
+        }
+        if !reader.fits_bytes(&text) {
+            return Err(atoms);
+        }
         let mut unit = Self {
             case: Case::of(&text),
             typography: Typography::of(&text),
             mark: render::final_mark(&atoms),
             state: State::Whole(Effort::Usual),
+            source: Vec::new(),
             translations: Vec::new(),
             fallback: None,
             warnings: Vec::new(),
@@ -123,14 +90,38 @@ impl Unit {
             retried: false,
             atoms,
         };
-        let one_letter = core.chars().count() == 1 && !matches!(core, "I" | "a" | "A");
-        if !text.contains(char::is_alphabetic) || one_letter || is_acronym(core, &reader.tokenizer) {
-            let copy: String = unit.atoms.iter().map(Atom::given_back).collect();
-            unit.accept(copy);
-        } else if !unit.fits_whole(reader) {
+        if !unit.carries_spans(reader) {
+            if reader.count(&plain(&text)) > reader.limit {
+                return Err(unit.atoms);
+            }
             unit.take_apart(reader);
+            return Ok(unit);
         }
-        unit
+        match unit.whole_source(reader) {
+            Ok(source) if source.len() <= reader.limit => {
+                unit.source = source;
+                Ok(unit)
+            }
+            _ => Err(unit.atoms),
+        }
+    }
+
+    /// What has nothing to translate.
+    pub fn as_given(atoms: Vec<Atom>) -> Self {
+        let copy = atoms.iter().map(Atom::given_back).collect();
+        Self {
+            atoms,
+            case: Case::Ordinary,
+            typography: Typography::default(),
+            mark: None,
+            state: State::Done,
+            source: Vec::new(),
+            translations: vec![copy],
+            fallback: None,
+            warnings: Vec::new(),
+            used: Vec::new(),
+            retried: false,
+        }
     }
 
     pub fn is_done(&self) -> bool {
@@ -141,7 +132,7 @@ impl Unit {
     pub fn requests(&self, reader: &Reader) -> Result<Vec<Request>> {
         match &self.state {
             State::Done => Ok(Vec::new()),
-            &State::Whole(effort) => Ok(vec![Request { source: self.whole_source(reader)?, effort }]),
+            &State::Whole(effort) => Ok(vec![Request { source: self.source.clone(), effort }]),
             State::Pieces(pieces) => pieces
                 .iter()
                 .filter_map(|piece| match piece {
@@ -172,7 +163,7 @@ impl Unit {
         candidates: &[Candidate],
         reader: &Reader,
     ) -> Result<()> {
-        let source = self.source_tokens(reader)?;
+        let source = self.source_tokens(reader);
         let check = Check { reserved: self.uses_reserved(reader), source, case: self.case };
         let mut lost = false;
         for candidate in candidates {
@@ -321,13 +312,6 @@ impl Unit {
         Ok(())
     }
 
-    /// Whether all of it can be one source.
-    fn fits_whole(&self, reader: &Reader) -> bool {
-        self.carries_spans(reader)
-            && texts(&self.atoms).map(str::len).sum::<usize>() <= reader.most_bytes()
-            && self.whole_source(reader).is_ok_and(|source| source.len() <= reader.limit)
-    }
-
     fn uses_reserved(&self, reader: &Reader) -> bool {
         let spans = self.spans().count();
         spans > 0 && spans <= reader.tokenizer.reserved()
@@ -380,9 +364,9 @@ impl Unit {
     }
 
     /// Tokens of its words.
-    fn source_tokens(&self, reader: &Reader) -> Result<usize> {
+    fn source_tokens(&self, reader: &Reader) -> usize {
         let spans = if self.uses_reserved(reader) { self.spans().count() } else { 0 };
-        Ok(self.whole_source(reader)?.len().saturating_sub(2 + spans))
+        self.source.len().saturating_sub(2 + spans)
     }
 
     fn finished(&self, text: String, reader: &Reader) -> String {
