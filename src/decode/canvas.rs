@@ -18,9 +18,9 @@ use crate::{Error, Result};
 /// Pass t of T (t from 0) fills every masked place with its prediction and remembers the prediction's
 /// log-probability as the place's score. Unless it was the last pass, the
 /// `k = floor(L·(1 − (t+1)/T))` places of lowest score are masked again, ties at the lower index,
-/// where L counts the inner places that are not pinned.
+/// where L is the number of inner places.
 ///
-/// Where the network may refresh all places ([`Refresh::All`]), every pass writes all that are not pinned,
+/// Where the network may refresh all places ([`Refresh::All`]), every pass writes all of them,
 /// with their scores (CMLMC, Huang et al. 2022).
 ///
 /// An Imputer's canvas ([`Canvas::slots`]) has slots that blanks may fill. Each pass writes one slot of every T
@@ -38,7 +38,7 @@ use crate::{Error, Result};
 pub struct Canvas {
     /// `bos, inner …, eos`.
     tokens: Vec<u32>,
-    /// Log-probability of the token at each place of `tokens`; 0 for bos, eos and pins.
+    /// Log-probability of the token at each place of `tokens`; 0 for bos and eos.
     scores: Vec<f32>,
     /// Places of `tokens` that the network fills, ascending.
     free: Vec<usize>,
@@ -93,38 +93,6 @@ impl Canvas {
             Rule::MaskPredict(_) => Self { rule: Rule::MaskPredict(refresh), ..self },
             Rule::Imputer => self,
         }
-    }
-
-    /// A canvas on which the `pins` (inner index, token) stand from the start and are never remasked.
-    ///
-    /// # Errors
-    /// [`Error::InvalidRequest`] for a pin outside the canvas, for two pins at one place, and for a
-    /// special token as a pin.
-    pub fn with_pins(
-        inner_len: usize,
-        steps: Steps,
-        specials: Specials,
-        pins: &[(usize, u32)],
-    ) -> Result<Self> {
-        let mut canvas = Self::new(inner_len, steps, specials);
-        for &(inner, token) in pins {
-            if inner >= inner_len {
-                return Err(Error::InvalidRequest(format!(
-                    "a term is pinned at place {inner} of a translation of {inner_len} tokens"
-                )));
-            }
-            if canvas.tokens[inner + 1] != specials.mask {
-                return Err(Error::InvalidRequest(format!("two terms are pinned at place {inner}")));
-            }
-            if specials.ids().contains(&token) {
-                return Err(Error::InvalidRequest(format!("special token {token} cannot be pinned")));
-            }
-            canvas.tokens[inner + 1] = token;
-        }
-        let tokens = &canvas.tokens;
-        canvas.free.retain(|&place| tokens[place] == specials.mask);
-        canvas.wanted.clone_from(&canvas.free);
-        Ok(canvas)
     }
 
     /// `bos, inner tokens or masks …, eos`, or slots alone: what the next pass reads.

@@ -17,7 +17,6 @@ pub mod ctc;
 mod decoding;
 #[cfg(any(feature = "cuda", test))]
 mod device;
-pub mod fake;
 mod hypothesis;
 mod length;
 mod loaded;
@@ -25,6 +24,8 @@ mod network;
 mod prefix;
 mod quantized;
 mod slots;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod translate;
 mod translator;
 

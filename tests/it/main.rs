@@ -2,6 +2,7 @@
 //! a real tokenizer; the network, its bundle and its training as everyone else sees them.
 //! One binary; a file for each subject. `process` runs the built program itself.
 
+mod architecture;
 mod bundle;
 mod clients;
 mod default_model;

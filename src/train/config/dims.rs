@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Train;
 use crate::model::Dtype;
-use crate::train::update::schedule::Schedule;
 
 /// Distilling several steps into one. The defaults are the first published recipe: random masks, two
 /// teacher passes, a teacher that follows the student. The second is `mask = "full"`, `steps = 4`,
@@ -190,17 +189,6 @@ impl Dims {
             checkpoint_every: self.checkpoint_every,
             average_best: self.average_best,
             ..run.clone()
-        }
-    }
-
-    pub fn schedule(&self) -> Schedule {
-        Schedule {
-            peak: self.learning_rate,
-            warmup: 1,
-            cap: self.learning_rate_cap,
-            ramp: self.warmup,
-            updates: self.updates,
-            cooldown: self.cooldown,
         }
     }
 

@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::DeviceChoice;
 use crate::nn::gemm::Precision;
-use crate::train::update::optimizer::AdamW;
-use crate::train::update::schedule::Schedule;
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,15 +135,5 @@ impl Default for Train {
 impl Train {
     fn alone(ranks: &usize) -> bool {
         *ranks == 1
-    }
-
-    pub fn schedule(&self) -> Schedule {
-        let Self { learning_rate: peak, warmup, updates, cooldown, .. } = *self;
-        Schedule { peak, warmup, cap: f64::INFINITY, ramp: 0, updates, cooldown }
-    }
-
-    pub fn adamw(&self) -> AdamW {
-        let Self { betas, eps, weight_decay, clip, max_skips_in_a_row, .. } = *self;
-        AdamW { betas, eps, weight_decay, clip, max_skips_in_a_row }
     }
 }

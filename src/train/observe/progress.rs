@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::train::observe::log;
+use crate::train::observe::event;
 
 /// Updates or other units done of all, and the time left.
 pub struct Progress {
@@ -51,7 +51,7 @@ impl Progress {
         self.tell(false);
     }
 
-    pub fn show(&self, event: &log::Train) {
+    pub fn show(&self, event: &event::Train) {
         self.bar.set_message(format!(
             "epoch {} · loss {:.3} · {:.0} tokens/s, {:.0} % of the matrix rate · ",
             event.epoch + 1,

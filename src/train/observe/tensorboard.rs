@@ -14,7 +14,7 @@ use crc::{CRC_32_ISCSI, Crc};
 use prost::Message;
 use serde_json::Value;
 
-use crate::train::observe::log;
+use crate::train::observe::event;
 use crate::{Error, Result};
 
 /// An event file, written as things happen: a reader sees each event at once.
@@ -43,17 +43,17 @@ impl Events {
     }
 
     /// Writes what there is to be seen in an event of the log.
-    pub fn tell(&mut self, event: &log::Event) -> Result<()> {
+    pub fn tell(&mut self, event: &event::Event) -> Result<()> {
         match event {
-            log::Event::Start(start) => {
+            event::Event::Start(start) => {
                 let session = SessionLog { status: SESSION_START };
                 self.write(start.update + 1, |e| e.session_log = Some(session))
             }
-            log::Event::Train(train) => self.summarise(train.update, scalars(train)?),
-            log::Event::Skip(skip) => {
+            event::Event::Train(train) => self.summarise(train.update, scalars(train)?),
+            event::Event::Skip(skip) => {
                 self.summarise(skip.update, vec![scalar("train/skipped".into(), skip.skipped as f64)])
             }
-            log::Event::Valid(valid) => {
+            event::Event::Valid(valid) => {
                 let scores = valid.scores.iter().flat_map(|score| {
                     let decoding = score.decoding.tag();
                     let named = [("bleu", score.bleu), ("chrf", score.chrf)];
@@ -61,7 +61,7 @@ impl Events {
                 });
                 self.summarise(valid.update, scores.chain([samples(&valid.samples)]).collect())
             }
-            log::Event::Checkpoint(_) | log::Event::Stop(_) => Ok(()),
+            event::Event::Checkpoint(_) | event::Event::Stop(_) => Ok(()),
         }
     }
 
@@ -82,7 +82,7 @@ fn now() -> Duration {
 }
 
 /// Every number of the event under its own name, as the log has it.
-fn scalars(train: &log::Train) -> Result<Vec<SummaryValue>> {
+fn scalars(train: &event::Train) -> Result<Vec<SummaryValue>> {
     let event = serde_json::to_value(train).map_err(|e| Error::Config(e.to_string()))?;
     let numbers = event.as_object().into_iter().flatten().filter(|(name, _)| *name != "update");
     Ok(numbers
@@ -100,7 +100,7 @@ fn scalar(tag: String, value: f64) -> SummaryValue {
 }
 
 /// A Markdown table, which is what the text plugin shows.
-fn samples(samples: &[log::Sample]) -> SummaryValue {
+fn samples(samples: &[event::Sample]) -> SummaryValue {
     let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
     let mut table = String::from("| decoding | source | translation | reference |\n|---|---|---|---|\n");
     for s in samples {

@@ -23,6 +23,7 @@ use crate::train::stages::trimmed;
 use crate::train::update::initial::initial;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::schedule::Schedule;
 
 /// Trains, going on from the last checkpoint in the stage's folder if there is one. `stop` is looked at
 /// after each update; when it is set, everything is saved first.
@@ -49,7 +50,7 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
     let backend = Backend::of_tensors(seat.device())?;
     let shape = plain_shape(config, tokenizer.vocab_size())?;
     let stage = Stage {
-        schedule: train.schedule(),
+        schedule: Schedule::of(&train),
         output: output.clone(),
         config: config.to_toml()?,
         initial: initial(settings.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,

@@ -25,6 +25,7 @@ use crate::train::observe::progress;
 use crate::train::update::checkpoint::average;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::schedule::Schedule;
 use crate::train::weights::frozen;
 use crate::{Error, Result};
 
@@ -80,7 +81,7 @@ fn run_rank(
     let backend = Backend::of_tensors(seat.device())?;
     require_place(config, &backend)?;
     let stage = Stage {
-        schedule: settings.schedule(),
+        schedule: Schedule::of_dims(&settings),
         output: output.clone(),
         config: config.to_toml()?,
         shape: bundle.config.shape.clone(),

@@ -17,6 +17,7 @@ use crate::train::objective::{Cmlm, Cmlmc, Imputer, Objective};
 use crate::train::update::initial::initial;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::schedule::Schedule;
 use crate::{Error, Result};
 
 /// The shape that a configuration asks for with so many tokens.
@@ -62,7 +63,7 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
     let validated = validated_steps();
     let stage = Stage {
         train: train.clone(),
-        schedule: train.schedule(),
+        schedule: Schedule::of(train),
         output: config.output.clone(),
         config: config.to_toml()?,
         initial: initial(train.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,

@@ -24,7 +24,7 @@ use crate::model::{Architecture, Backend, Bundle, checksum};
 use crate::train::config::{Config, Data, Distill as Settings, distilled_files};
 use crate::train::data::corpus::read_source_texts;
 use crate::train::data::texts::require_languages;
-use crate::train::observe::log::Skipped;
+use crate::train::observe::event::Skipped;
 use crate::train::observe::progress::Progress;
 use crate::train::update::run::End;
 use crate::{Error, Result};

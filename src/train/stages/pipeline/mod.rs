@@ -6,6 +6,7 @@
 //! [`preflight`] what is looked at before the first begins. Knows nothing of how a stage works.
 
 mod artifact;
+mod inputs;
 mod preflight;
 pub mod record;
 mod stages;
@@ -23,7 +24,8 @@ use crate::train::observe::progress::{Opened, Overall};
 use crate::train::update::run::End;
 use crate::{Error, Result, files};
 use artifact::Artifact;
-use record::{Inputs, Records, StageStatus};
+use inputs::Inputs;
+use record::{Records, StageStatus};
 use stages::Stage;
 
 /// Runs what is left to run of `config.pipeline.stages`. `stop` is looked at after each update and

@@ -12,20 +12,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::artifact::Artifact;
+use super::inputs::{Inputs, digest};
 use super::stages::Stage;
 use crate::train::config::StageName;
 use crate::train::observe::Machine;
 use crate::{Error, Result, files};
-
-/// What decides the outcome of a stage: settings by their dotted key, checksums of files and bundles by
-/// their role.
-pub type Inputs = BTreeMap<String, String>;
-
-/// SHA-256 over all inputs, in hex.
-pub fn digest(inputs: &Inputs) -> String {
-    let text: String = inputs.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-    files::digest(text.as_bytes())
-}
 
 /// A stage that is complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

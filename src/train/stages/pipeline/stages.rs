@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::artifact::Artifact;
-use super::record::Inputs;
+use super::inputs::Inputs;
 use crate::model::Bundle;
 use crate::train::config::{Config, Dims, StageName, Train, distilled_files};
 use crate::train::stages::distill::{self, Shard};

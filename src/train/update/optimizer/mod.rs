@@ -13,6 +13,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::nn::ops::{KernelPath, select_path};
+use crate::train::config::Train;
 use crate::{Error, Result};
 
 mod device;
@@ -30,6 +31,14 @@ pub struct AdamW {
     pub clip: f64,
     /// So many updates in a row without a finite gradient end the run.
     pub max_skips_in_a_row: u32,
+}
+
+impl AdamW {
+    /// The settings of `[train]`.
+    pub fn of(train: &Train) -> Self {
+        let Train { betas, eps, weight_decay, clip, max_skips_in_a_row, .. } = *train;
+        Self { betas, eps, weight_decay, clip, max_skips_in_a_row }
+    }
 }
 
 impl Default for AdamW {
