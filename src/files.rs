@@ -1,6 +1,6 @@
 //! Files and folders that are there whole or not at all, whatever moment the machine dies at.
 //!
-//! Everything is written beside its place under another name (`.NAME.unfinished`), flushed to the disk,
+//! Everything is written next to its place under another name (`.NAME.unfinished`), flushed to the disk,
 //! and renamed. Two writers of one path at once are not provided for. Knows no content.
 
 use std::fs::{self, File};
@@ -42,7 +42,7 @@ pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What may still be written where `folder` lies, in bytes; `None` where the system does not tell.
+/// What may still be written where `folder` lies, in bytes; `None` if the system does not say.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {

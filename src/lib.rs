@@ -13,8 +13,8 @@
 //!
 //! # The rooms
 //!
-//! An arrow points from a module to one that it uses. A test holds this diagram against the sources; [`error`] and [`files`] may be
-//! used everywhere.
+//! An arrow points from a module to one that it uses. A test holds this diagram against the sources; [`error`], [`files`]
+//! and [`suggest`] may be used everywhere.
 //!
 //! ```mermaid
 //! graph LR
@@ -50,6 +50,7 @@ pub mod metrics;
 pub mod model;
 pub mod nn;
 pub mod settings;
+pub mod suggest;
 pub mod text;
 #[cfg(feature = "train")]
 pub mod train;

@@ -6,6 +6,7 @@ mod architecture;
 mod bundle;
 mod clients;
 mod default_model;
+mod dependencies;
 mod errors;
 mod fairseq;
 mod html;

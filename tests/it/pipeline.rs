@@ -201,7 +201,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     // An output that somebody has spoilt is made again; what comes after it is as it was.
     fs::write(folder.join("bundle/model.safetensors"), "half").unwrap();
     let mended = run_well(&toy, "run", &[]);
-    assert!(mended.contains("cmlm: goes on, for") && mended.contains("dims: is there"), "{mended}");
+    assert!(mended.contains("cmlm: continues, because") && mended.contains("dims: is there"), "{mended}");
     assert_eq!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
     assert_eq!(fs::read(folder.join("superseded/cmlm-1/bundle/model.safetensors")).unwrap(), b"half");
 
@@ -209,7 +209,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     let text = fs::read(folder.join("distilled/train.de")).unwrap();
     fs::write(folder.join("distilled/train.de"), "Hallo.\n").unwrap();
     let mended = run_well(&toy, "run", &[]);
-    assert!(mended.contains("distill: goes on, for") && mended.contains("cmlm: is there"), "{mended}");
+    assert!(mended.contains("distill: continues, because") && mended.contains("cmlm: is there"), "{mended}");
     assert_eq!(fs::read(folder.join("distilled/train.de")).unwrap(), text);
 
     // What is looked at only as a bundle is written asks for no update more.
@@ -223,7 +223,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     // A setting of the last stage is no matter of those before it.
     let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);
     assert!(dims.contains("cmlm: is there"), "{dims}");
-    assert!(dims.contains("dims: begins anew") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
+    assert!(dims.contains("dims: starts over") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
     for made in ["bundle/model.safetensors", "checkpoints", "log.jsonl"] {
         assert!(
             folder.join("dims/superseded/dims-2").join(made).exists(),
@@ -235,7 +235,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     let text = fs::read_to_string(toy.path("de")).unwrap();
     fs::write(toy.path("de"), text.replace("Hund", "Dackel")).unwrap();
     let all = run_well(&toy, "run", &["dims.temperature=1.0"]);
-    assert_eq!(all.matches("begins anew").count(), 5, "{all}");
+    assert_eq!(all.matches("starts over").count(), 5, "{all}");
     assert!(all.contains("data.target[0] has another content"), "{all}");
     assert_ne!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
 }
@@ -250,7 +250,7 @@ fn another_kind_of_model_is_not_the_one_that_is_there() {
     run(&[]);
     for kind in ["imputer.mask=block", "imputer.mask=full", "cmlmc.corrected=0.3"] {
         let told = run(&[kind]);
-        assert!(told.contains("cmlm: begins anew"), "{kind}: {told}");
+        assert!(told.contains("cmlm: starts over"), "{kind}: {told}");
         assert!(run(&[kind]).contains("cmlm: is there"));
     }
 }
@@ -423,7 +423,7 @@ fn a_run_whose_time_is_over_says_so_and_the_same_command_goes_on() {
     };
     let (status, said) = limited("0");
     assert_eq!(status, Some(75), "{said}");
-    assert!(said.contains("--minutes is over") && said.contains("goes on"), "{said}");
+    assert!(said.contains("--minutes is over") && said.contains("continues"), "{said}");
     // However often it is cut short on the way.
     let calls = (0..200).map(|_| limited("0.01").0).take_while(|&status| status == Some(75)).count();
     let (status, said) = limited("60");

@@ -1,5 +1,5 @@
-//! Settings of `train dims` (`[dims]`): what differs from the stage that made the teacher. Everything
-//! else, such as seed, batches and optimiser, is `[train]`'s.
+//! Settings of `train dims` (`[dims]`): what differs from the stage that made the teacher. Seed, batches, optimizer and
+//! everything else are those of `[train]`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::model::Dtype;
 #[serde(deny_unknown_fields, default)]
 pub struct Dims {
     /// Bundle of the model to distil; `bundle` in the run's output folder where it is left out. Student
-    /// and tokenizer are copies of its own, so `[model]` and `[tokenizer]` are not looked at.
+    /// and tokenizer are copies of the teacher's, so `[model]` and `[tokenizer]` are ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
     /// Gets checkpoints, log and bundle of the student; `dims` in the run's output folder where left out.

@@ -29,7 +29,7 @@ pub struct Distill {
     /// Padded source tokens of a batch, times the beam.
     pub batch_tokens: usize,
     pub products: Products,
-    /// Sentences of a chunk: what is translated between two points that a stopped run goes on from.
+    /// Sentences of a chunk. A stopped run loses at most one chunk.
     pub chunk: usize,
     /// A translation of more tokens than this many times its source's, or of fewer than its source's over
     /// this, is dropped; a difference of up to four tokens never is.

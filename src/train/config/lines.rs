@@ -1,4 +1,4 @@
-//! Which lines of a text are used, and what becomes of the others.
+//! Which lines of a text are used, and what happens with the others.
 
 use serde::{Deserialize, Serialize};
 

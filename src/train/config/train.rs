@@ -13,10 +13,10 @@ use crate::{Error, Result};
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
     pub seed: u64,
-    /// Where to compute: `cpu`, `cuda:0` (or another), or `auto`, the first GPU that will do, else the CPU.
+    /// Where to compute: `cpu`, `cuda:0` (or another), or `auto`, the first suitable GPU, else the CPU.
     /// Distilling takes it from here too. One device gives the same weights each time, another may not.
     pub device: DeviceChoice,
-    /// Bundle whose weights a new run of `train cmlm` begins with: of the same shape and tokenizer.
+    /// Bundle whose weights a new run of `train parallel` begins with: of the same shape and tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     pub dropout: f64,
@@ -28,23 +28,23 @@ pub struct Train {
     /// Micro-batches for each update.
     pub accumulate: usize,
     /// GPUs that share them, `device` and those behind it; a divisor of `accumulate`. The weights are those of one
-    /// GPU, up to the order of sums, and a run may go on with another number. On the CPU, threads.
+    /// GPU, up to the order of sums, and a run may continue with another number. On the CPU, threads.
     #[serde(skip_serializing_if = "Train::alone")]
     pub ranks: usize,
     pub updates: u64,
     /// At the end of the warm-up.
     pub learning_rate: f64,
     pub warmup: u64,
-    /// The last so many updates fall linearly to zero; 0 for none.
+    /// Number of updates at the end over which the learning rate falls linearly to zero; 0 for none.
     pub cooldown: u64,
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 for no clipping.
     pub clip: f64,
     pub betas: (f64, f64),
     pub eps: f64,
-    /// So many updates in a row without a finite gradient end the run.
+    /// The run fails after this many updates in a row without a finite gradient.
     pub max_skips_in_a_row: u32,
-    /// What the operands of the large products are rounded to.
+    /// Number type of the operands of the large products.
     pub products: Products,
     /// Of the moving average of the weights; 0 for none.
     pub ema_decay: f64,
@@ -56,12 +56,11 @@ pub struct Train {
     pub keep_best: usize,
     /// Sentences translated at each validation, from the head of the file.
     pub valid_sentences: usize,
-    /// So many validations in a row without a gain in BLEU, of one step or of greedy search, end the run; 0 for none.
+    /// The run ends after this many validations in a row without a gain in BLEU (of one step, or of greedy search); 0 for never.
     pub patience: u64,
-    /// The bundle has the mean weights of so many checkpoints, those of the best validations; 0 for the last
-    /// weights alone.
+    /// Number of checkpoints with the best validation scores whose mean weights the bundle gets; 0 for the last weights.
     pub average_best: usize,
-    /// Whether event files are written beside the log.
+    /// Whether TensorBoard event files are written.
     pub tensorboard: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What happens in a run, as the log writes it and TensorBoard shows it.
+//! The events of a run, for the log and for TensorBoard.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub enum Event {
     Stop(Stop),
 }
 
-/// A run begins, or goes on after `update` updates.
+/// A run begins, or continues after `update` updates.
 #[derive(Clone, Debug, Serialize)]
 pub struct Start {
     pub update: u64,
@@ -30,7 +30,7 @@ pub struct Start {
     pub matrix_rate: f64,
 }
 
-/// Pairs that were left out, by the reason met first.
+/// Pairs that were skipped, by the first reason found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     pub empty: usize,

@@ -1,7 +1,6 @@
-//! What a run tells programs: a log of JSON lines. People are told by [`progress`](crate::train::observe::progress).
+//! The log of a run as JSON lines, for programs. [`progress`](crate::train::observe::progress) is for people.
 //!
-//! The log is only ever appended to, one event a line with its time, so a resumed run goes on in the
-//! same file.
+//! The file is only appended to, one event a line with its time, so a resumed run continues in the same file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};

@@ -1,9 +1,8 @@
-//! What a run tells TensorBoard: the events of the log as event files, `tensorboard/` beside it.
+//! Writes the events of the log as TensorBoard event files.
 //!
-//! A file is a row of TFRecords, each an `Event` message. The few messages that are needed are written
-//! down here as far as they are needed, with the numbers of TensorFlow's `event.proto` and
-//! `summary.proto`. Every process writes a file of its own, which begins by saying from where it goes on:
-//! TensorBoard then forgets what a killed process had written past its last checkpoint.
+//! A file is a sequence of TFRecords, each an `Event` message. The messages are declared here as far as they are used, with the
+//! field numbers of TensorFlow's `event.proto` and `summary.proto`. Each process writes its own file, which begins with the update
+//! that it continues from, so that TensorBoard drops what a killed process wrote after its last checkpoint.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -17,7 +16,7 @@ use serde_json::Value;
 use crate::train::observe::event;
 use crate::{Error, Result};
 
-/// An event file, written as things happen: a reader sees each event at once.
+/// An event file. Each event is written immediately.
 #[derive(Debug)]
 pub struct Events {
     file: File,
@@ -88,7 +87,7 @@ fn scalars(train: &event::Train) -> Result<Vec<SummaryValue>> {
     Ok(numbers
         .filter_map(|(name, value)| match value {
             Value::Number(number) => Some(scalar(format!("train/{name}"), number.as_f64()?)),
-            // A loss that is not a number is what somebody may be looking for.
+            // Kept: a loss that is not a number is worth seeing.
             Value::Null => Some(scalar(format!("train/{name}"), f64::NAN)),
             _ => None,
         })

@@ -1,8 +1,7 @@
-//! `train ar`: the autoregressive teacher, whose translations a parallel model learns best from
-//! (sequence-level distillation, Kim and Rush 2016), and the quality that a user would otherwise have.
+//! `train ar`: the autoregressive teacher for sequence-level distillation (Kim and Rush 2016), and the quality to compare with.
 //!
-//! It is the network of the CMLM read from left to right, with the same tokenizer; so the one can begin
-//! with the weights of the other. Its length head is trained along for that reason; search does not use it.
+//! It is the network of the CMLM with a causal decoder and the same tokenizer, so either can start from the other's weights. Its
+//! length head is trained for that purpose; search does not use it.
 
 use std::path::Path;
 use std::sync::Arc;

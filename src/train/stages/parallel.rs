@@ -1,5 +1,4 @@
-//! `train cmlm`: from a tokenizer and parallel text to checkpoints and a bundle. With `[cmlmc]` in its
-//! configuration the model learns to correct itself besides; with `[imputer]` it is one of slots and blanks.
+//! `train parallel`: trains a CMLM; with `[cmlmc]` in the configuration a CMLMC, with `[imputer]` an Imputer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

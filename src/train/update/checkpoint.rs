@@ -1,9 +1,8 @@
-//! What a run leaves behind so that it can go on exactly: one directory for each saved update.
+//! Checkpoints, from which a run continues exactly: one folder for each saved update.
 //!
-//! `update-00001234/` holds `model.safetensors` (f32), `optimizer.safetensors`, with an EMA
-//! `ema.safetensors`, and `state.json`. A directory under that name is always whole: it is written under
-//! another name, flushed to the disk, and renamed. The last n and the best k by score are kept.
-//! Knows tensors by name only, not what network they are of.
+//! `update-00001234/` holds `model.safetensors` (f32), `optimizer.safetensors`, with an EMA `ema.safetensors`, and `state.json`. A
+//! folder with that name is always complete: it is written under another name, flushed to the disk and renamed. The last n and the
+//! best k by score are kept. Knows tensors by name only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +31,7 @@ const REPLACED: &str = ".replaced-";
 pub struct State {
     /// Updates done.
     pub update: u64,
-    /// The batch to go on with.
+    /// The next batch.
     pub position: Position,
     pub seed: u64,
     /// Updates dropped because their gradient was not finite.
@@ -100,7 +99,7 @@ pub fn restore(vars: &BTreeMap<String, Var>, tensors: &Tensors, file: &Path) -> 
     Ok(())
 }
 
-/// The checkpoints of one run, in one directory that nobody else writes to.
+/// The checkpoints of one run, in one folder that belongs to the run.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
@@ -148,7 +147,7 @@ impl Store {
         Ok(finished)
     }
 
-    /// Makes sure that there is room for all checkpoints that will stand here at once, of `bytes` each.
+    /// Checks that the disk has room for all checkpoints that exist at a time, of `bytes` each.
     ///
     /// # Errors
     /// What is free, and what is needed.
@@ -189,7 +188,7 @@ impl Store {
         let best = self.best(self.keep_best)?;
         for path in self.list()?.into_values().rev().skip(self.keep_last) {
             if !best.contains(&path) {
-                // Under the name of what is not whole first: removing takes a while, and the machine may stop.
+                // Renamed first: removing takes a while, and the machine may stop.
                 let going = self.directory.join(format!("{UNFINISHED}{}", file_name(&path)));
                 fs::rename(&path, &going).map_err(Error::io(&path))?;
                 fs::remove_dir_all(&going).map_err(Error::io(&going))?;

@@ -1,4 +1,4 @@
-//! The learning rate as a pure function of the update's number.
+//! The learning rate as a pure function of the number of the update.
 
 use crate::train::config::{Dims, Train};
 

@@ -1,10 +1,9 @@
-//! The loop that all stages of training share: updates, validation, checkpoints, the log.
+//! The training loop that all stages share: updates, validation, checkpoints, log.
 //!
-//! A stage brings its settings, data and first weights as a [`Stage`], and its losses as an
-//! [`Objective`]. Everything that happens in update n is a pure function of the seed, the data and the
-//! weights before it: batches, masks and dropout are drawn from streams named by n. So a run that was
-//! stopped goes on exactly as if it had not been. Several ranks may share the micro-batches of each update
-//! ([`crate::train::update::ranks`]): all do the same updates, the first one does everything else.
+//! A stage brings its settings, data and initial weights as a [`Stage`], and its loss as an [`Objective`]. Update n is a pure
+//! function of the seed, the data and the weights before it: batches, masks and dropout come from streams named by n. So a stopped
+//! run continues exactly as if it had not been stopped. Several ranks may share the micro-batches of an update
+//! ([`crate::train::update::ranks`]): all apply the same updates, the first one does everything else.
 
 mod halt;
 mod sums;
@@ -99,7 +98,7 @@ pub struct Run<'a, O> {
 }
 
 impl<'a, O: Objective> Run<'a, O> {
-    /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given the moving
+    /// Begins a run, or continues from the last checkpoint in its folder. `objective` is given the moving
     /// average, where the run keeps one: tensors off the tape, whose memory follows every update.
     ///
     /// Errors: what the checkpoint, the folder or another rank has to say.

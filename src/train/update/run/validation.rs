@@ -1,4 +1,4 @@
-//! What a user would get now: translations of the validation text, their scores, some of them to look at.
+//! Validation: translations of the validation text, their scores, and samples.
 
 use std::time::Instant;
 
