@@ -1,7 +1,7 @@
-//! Files and folders that are there whole or not at all, whatever moment the machine dies at.
+//! Writes files and folders atomically: they are there whole or not at all, whenever the machine stops.
 //!
-//! Everything is written next to its place under another name (`.NAME.unfinished`), flushed to the disk,
-//! and renamed. Two writers of one path at once are not provided for. Knows no content.
+//! Everything is written next to its place under another name (`.NAME.unfinished`), flushed to the disk and renamed. Two writers of one
+//! path at a time are not supported. Knows no content.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};

@@ -1,11 +1,10 @@
-//! What was typed becomes one validated [`Settings`].
+//! Reads and validates the [`Settings`] of the server.
 //!
-//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one
-//! name in all three (`listen`, `TUTTI_LISTEN`, `--listen` or `--set listen=…`). First everything is
-//! merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is built from it or
-//! an error says which key does not hold. Code past this module cannot meet an invalid value.
+//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one name in all three (`listen`,
+//! `TUTTI_LISTEN`, `--listen` or `--set listen=…`). They are merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is
+//! built from it, or an error names the key and what is wrong with it. Code after this module cannot meet an invalid value.
 //!
-//! This module must know nothing of clap: the command line hands over pairs of strings.
+//! Knows nothing of clap: the command line hands over pairs of strings.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;

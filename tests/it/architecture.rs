@@ -10,8 +10,9 @@ type Arrows = BTreeSet<(String, String)>;
 
 /// Every room may use these; the diagrams leave them out.
 const GROUND: [&str; 3] = ["error", "files", "suggest"];
-/// An operation and the kernels that compute it are one subject, in files that name each other.
-const ONE_SUBJECT: &str = "nn::ops";
+/// Files of one subject, which may name each other: an operation and its kernels, a unit of text and its rendering.
+const SUBJECTS: [&[&str]; 4] =
+    [&["nn::ops"], &["text::render", "text::unit"], &["text::pieces", "text::tokenizer"], &["http"]];
 const MAX_LINES: usize = 400;
 
 fn root() -> &'static Path {
@@ -192,9 +193,12 @@ fn the_diagram_of_the_readme_has_no_arrow_that_the_code_has_not() {
 
 /// Modules that reach themselves. A folder and what is in it count as one: `mod.rs` names its parts.
 fn circles(arrows: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String> {
-    let one_subject = |module: &[String]| module.join("::").starts_with(ONE_SUBJECT);
+    let subject = |module: &[String]| {
+        let name = module.join("::");
+        SUBJECTS.iter().position(|files| files.iter().any(|file| name.starts_with(file)))
+    };
     let related = |a: &[String], b: &[String]| {
-        a.starts_with(b) || b.starts_with(a) || (one_subject(a) && one_subject(b))
+        a.starts_with(b) || b.starts_with(a) || (subject(a).is_some() && subject(a) == subject(b))
     };
     let next = |from: &Vec<String>| {
         let to = arrows.get(from).into_iter().flatten();
