@@ -129,6 +129,28 @@ pub fn resolve_current(dir: &Path) -> PathBuf {
     }
 }
 
+/// Removes a folder so that, whenever the machine stops, it is there whole or not at all.
+pub fn remove_folder(dir: &Path) -> Result<()> {
+    let unfinished = sibling_temp(dir, "unfinished")?;
+    remove(&unfinished)?;
+    fs::rename(dir, &unfinished).map_err(Error::io(dir))?;
+    remove(&unfinished)
+}
+
+/// Repairs what [`replace_folder`] and [`remove_folder`] left in `parent` when they were interrupted.
+pub fn recover_all(parent: &Path) -> Result<()> {
+    for entry in fs::read_dir(parent).map_err(Error::io(parent))? {
+        let path = entry.map_err(Error::io(parent))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
+        if name.is_some_and(|name| name.ends_with(".unfinished")) {
+            remove(&path)?;
+        } else if let Some(name) = name.and_then(|name| name.strip_suffix(".replaced")) {
+            recover(&parent.join(name), &path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Puts right what was left by a machine that died between the two renames.
 fn recover(dir: &Path, aside: &Path) -> Result<()> {
     if aside.exists() && !dir.exists() {
