@@ -27,12 +27,12 @@ pub struct Train {
     pub batch_tokens: usize,
     /// Micro-batches for each update.
     pub accumulate: usize,
-    /// GPUs that share them, `device` and those behind it; a divisor of `accumulate`. The weights are those of one
-    /// GPU, up to the order of sums, and a run may continue with another number. On the CPU, threads.
+    /// Number of GPUs that share them, `device` and the following ones; a divisor of `accumulate`. The weights are those of
+    /// one GPU, up to the order of sums, and a run may continue with another number. On the CPU, threads.
     #[serde(skip_serializing_if = "Train::alone")]
     pub ranks: usize,
     pub updates: u64,
-    /// At the end of the warm-up.
+    /// Learning rate at the end of the warm-up.
     pub learning_rate: f64,
     pub warmup: u64,
     /// Number of updates at the end over which the learning rate falls linearly to zero; 0 for none.
@@ -46,9 +46,9 @@ pub struct Train {
     pub max_skips_in_a_row: u32,
     /// Number type of the operands of the large products.
     pub products: Products,
-    /// Of the moving average of the weights; 0 for none.
+    /// Decay of the moving average of the weights; 0 for none.
     pub ema_decay: f64,
-    /// In updates, as all that follow.
+    /// In updates, like the next two.
     pub validate_every: u64,
     pub checkpoint_every: u64,
     pub log_every: u64,
@@ -56,7 +56,8 @@ pub struct Train {
     pub keep_best: usize,
     /// Sentences translated at each validation, from the head of the file.
     pub valid_sentences: usize,
-    /// The run ends after this many validations in a row without a gain in BLEU (of one step, or of greedy search); 0 for never.
+    /// The run ends after this many validations in a row without a gain in BLEU (of one step, or of greedy search); 0 for
+    /// never.
     pub patience: u64,
     /// Number of checkpoints with the best validation scores whose mean weights the bundle gets; 0 for the last weights.
     pub average_best: usize,
