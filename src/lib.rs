@@ -18,7 +18,7 @@
 //!
 //! ```mermaid
 //! graph LR
-//!     http --> engine & decode & model & text & metrics & settings
+//!     http --> engine & decode & model & text & metrics & settings & formats & glossary
 //!     engine --> decode & text & metrics
 //!     decode --> model & nn & text
 //!     model --> nn & text
@@ -30,6 +30,7 @@
 //!
 //! * [`train`] makes models ([bundles](model::Bundle)) from parallel text; its page has a diagram of its own. [`eval`] scores translations.
 //! * [`settings`] turns flags, environment and a file into one validated value; [`metrics`] holds every Prometheus series.
+//! * [`formats`] takes documents apart into texts and puts them together again, [`glossary`] holds a client's terms.
 //! * [`lines`] is `tutti translate`, [`mod@bench`] is `tutti bench`.
 //! * [`error`] holds every error; [`files`] writes files and folders whole or not at all.
 //!

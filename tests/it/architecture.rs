@@ -11,8 +11,8 @@ type Arrows = BTreeSet<(String, String)>;
 /// Every room may use these; the diagrams leave them out.
 const GROUND: [&str; 3] = ["error", "files", "suggest"];
 /// Files of one subject, which may name each other: an operation and its kernels, a unit of text and its rendering.
-const SUBJECTS: [&[&str]; 4] =
-    [&["nn::ops"], &["text::render", "text::unit"], &["text::pieces", "text::tokenizer"], &["http"]];
+const SUBJECTS: [&[&str]; 3] =
+    [&["nn::ops"], &["text::render", "text::unit"], &["text::pieces", "text::tokenizer"]];
 const MAX_LINES: usize = 400;
 /// Files that are still too long; the list may only become shorter.
 const TOO_LONG: [&str; 4] =
