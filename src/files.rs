@@ -1,7 +1,7 @@
-//! Files and folders that are there whole or not at all, whatever moment the machine dies at.
+//! Writes files and folders atomically: they are there whole or not at all, whenever the machine stops.
 //!
-//! Everything is written beside its place under another name (`.NAME.unfinished`), flushed to the disk,
-//! and renamed. Two writers of one path at once are not provided for. Knows no content.
+//! Everything is written next to its place under another name (`.NAME.unfinished`), flushed to the disk and renamed. Two writers of one
+//! path at a time are not supported. Knows no content.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -42,7 +42,7 @@ pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What may still be written where `folder` lies, in bytes; `None` where the system does not tell.
+/// What may still be written where `folder` lies, in bytes; `None` if the system does not say.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
@@ -127,6 +127,28 @@ pub fn resolve_current(dir: &Path) -> PathBuf {
         Ok(aside) if !dir.exists() && aside.is_dir() => aside,
         _ => dir.to_path_buf(),
     }
+}
+
+/// Removes a folder so that, whenever the machine stops, it is there whole or not at all.
+pub fn remove_folder(dir: &Path) -> Result<()> {
+    let unfinished = sibling_temp(dir, "unfinished")?;
+    remove(&unfinished)?;
+    fs::rename(dir, &unfinished).map_err(Error::io(dir))?;
+    remove(&unfinished)
+}
+
+/// Repairs what [`replace_folder`] and [`remove_folder`] left in `parent` when they were interrupted.
+pub fn recover_all(parent: &Path) -> Result<()> {
+    for entry in fs::read_dir(parent).map_err(Error::io(parent))? {
+        let path = entry.map_err(Error::io(parent))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
+        if name.is_some_and(|name| name.ends_with(".unfinished")) {
+            remove(&path)?;
+        } else if let Some(name) = name.and_then(|name| name.strip_suffix(".replaced")) {
+            recover(&parent.join(name), &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts right what was left by a machine that died between the two renames.

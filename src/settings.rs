@@ -1,11 +1,10 @@
-//! What was typed becomes one validated [`Settings`].
+//! Reads and validates the [`Settings`] of the server.
 //!
-//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one
-//! name in all three (`listen`, `TUTTI_LISTEN`, `--listen` or `--set listen=…`). First everything is
-//! merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is built from it or
-//! an error says which key does not hold. Code past this module cannot meet an invalid value.
+//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one name in all three (`listen`,
+//! `TUTTI_LISTEN`, `--listen` or `--set listen=…`). They are merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is
+//! built from it, or an error names the key and what is wrong with it. Code after this module cannot meet an invalid value.
 //!
-//! This module must know nothing of clap: the command line hands over pairs of strings.
+//! Knows nothing of clap: the command line hands over pairs of strings.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
@@ -13,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::Steps;
 use crate::model::{DeviceChoice, DtypeChoice};
+use crate::suggest::{nearest, renamed};
 use crate::{Error, Result, engine};
 
 /// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
@@ -274,7 +275,7 @@ impl Settings {
     }
 }
 
-/// Threads where no number is asked for.
+/// The default number of threads.
 pub fn one_for_each_core() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
@@ -315,8 +316,7 @@ fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> 
 fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
     for (old, new) in RENAMED {
         if let Some(value) = keys.remove(old) {
-            warnings
-                .push(format!("{old} is now called {new}; the old name will be refused by the next version"));
+            warnings.push(renamed(old, new));
             keys.entry(new.to_owned()).or_insert(value);
         }
     }
@@ -324,7 +324,7 @@ fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
 }
 
 /// A Service called `tutti` puts `TUTTI_SERVICE_HOST`, `TUTTI_SERVICE_PORT[_HTTP]`, `TUTTI_PORT` and
-/// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are nobody's typing error.
+/// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are not mistyped settings.
 fn set_by_kubernetes(name: &str) -> bool {
     name == "TUTTI_PORT" || name.starts_with("TUTTI_PORT_") || name.starts_with("TUTTI_SERVICE_")
 }
@@ -339,7 +339,14 @@ fn parse(value: &str) -> Value {
 /// The first error of figment's chain, with the key it is about.
 fn describe(error: figment::Error) -> String {
     let key = error.path.join(".");
-    if key.is_empty() { error.kind.to_string() } else { format!("{key}: {}", error.kind) }
+    match &error.kind {
+        Kind::UnknownField(name, known) => match nearest(name, known.iter().copied()) {
+            Some(known) => format!("unknown key {name}; did you mean {known}?"),
+            None => format!("unknown key {name}; config/server.toml lists all"),
+        },
+        kind if key.is_empty() => kind.to_string(),
+        kind => format!("{key}: {kind}"),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::Builder;
 use tutti::decode::Steps;
-use tutti::decode::fake::FakeTranslator;
+use tutti::decode::testing::fake::FakeTranslator;
 use tutti::engine::{self, Item, Options};
 use tutti::metrics::Metrics;
 

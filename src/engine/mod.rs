@@ -33,8 +33,6 @@ mod throughput;
 mod worker;
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
 
 use std::num::NonZeroUsize;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod memory;
+mod simulation;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::fake::{Counts, FakeMemory, FakeTranslator, Fault, Gate};
+use crate::decode::testing::fake::{Counts, FakeMemory, FakeTranslator, Fault, Gate};
 use crate::decode::{DecodeOptions, Encoded, Limits, Prediction, Row, Translator, translate};
 use crate::metrics::Metrics;
 use crate::model::Refresh;

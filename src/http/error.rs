@@ -71,7 +71,7 @@ impl ApiError {
     /// A short stable name, for clients that branch on it.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Domain(error) => error.code(),
+            Self::Domain(error) => code_of(error),
             Self::TextLimit { .. } | Self::BodyLimit { .. } => "too_large",
             Self::SlowBody { .. } => "request_timeout",
             Self::TooManyRequests { .. } => "too_many_requests",
@@ -96,6 +96,7 @@ impl ApiError {
                 tracing::error!(%error, "a request failed");
                 "internal error".to_owned()
             }
+            Self::Domain(error) => words_of(error),
             error => error.to_string(),
         }
     }
@@ -126,6 +127,37 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.response(self.status(), &json!({ "error": self.message(), "code": self.code() }))
+    }
+}
+
+/// LibreTranslate's clients look for the words before the colon.
+fn words_of(error: &Error) -> String {
+    match error {
+        Error::InvalidRequest(_) | Error::TooLarge { .. } => format!("Invalid request: {error}"),
+        Error::QueueFull { .. } => format!("Slowdown: {error}"),
+        error => error.to_string(),
+    }
+}
+
+fn code_of(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidRequest(_) => "invalid_request",
+        Error::UnsupportedLanguage(_) => "unsupported_language",
+        Error::TooLarge { .. } => "too_large",
+        Error::QueueFull { .. } => "queue_full",
+        Error::Draining => "draining",
+        Error::NotReady => "not_ready",
+        Error::DeadlineExceeded(_) => "deadline_exceeded",
+        Error::EngineDead(_) => "engine_dead",
+        Error::Io { .. } => "io",
+        Error::Bundle { .. } => "bundle",
+        Error::Data { .. } => "data",
+        Error::Config(_) => "config",
+        Error::Tokenizer(_) => "tokenizer",
+        Error::Model(_) => "model",
+        Error::Device(_) => "device",
+        Error::DeviceMemory { .. } => "device_memory",
+        Error::Tensor(_) => "tensor",
     }
 }
 

@@ -63,8 +63,8 @@ impl Bundle {
         Self::open_leaving(dir, None)
     }
 
-    /// The same of a folder in which `file` is not looked at, [`Self::SHORTLIST`] or [`Self::LM`]: for whoever writes that
-    /// anew because it will not do.
+    /// The same of a folder in which `file` is not looked at, [`Self::SHORTLIST`] or [`Self::LM`]: for the command that
+    /// replaces that file.
     pub fn open_without(dir: &Path, file: &str) -> Result<Self> {
         Self::open_leaving(dir, Some(file))
     }
@@ -194,7 +194,7 @@ pub fn checksum(bytes: &[u8]) -> String {
     files::digest(bytes)
 }
 
-/// What a file says that may be missing; `command` writes it anew where it will not do.
+/// What a file says that may be missing; `command` writes it again if it is not valid.
 fn optional<T>(
     path: Option<PathBuf>,
     command: &str,
@@ -204,7 +204,7 @@ fn optional<T>(
     match fs::read(&path) {
         Ok(bytes) => match read(&bytes) {
             Ok(read) => Ok(Some(Arc::new(read))),
-            Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it anew"))),
+            Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it again"))),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(&path)(error)),

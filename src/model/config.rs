@@ -1,4 +1,4 @@
-//! What a model is, as `config.json` of a bundle records it.
+//! `config.json` of a bundle: architecture, languages, shape and scores of a model.
 
 use serde::{Deserialize, Serialize};
 

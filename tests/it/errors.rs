@@ -3,7 +3,7 @@
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tutti::decode::Limits;
-use tutti::decode::fake::Fault;
+use tutti::decode::testing::fake::Fault;
 use tutti::settings::HttpSettings;
 
 use crate::support::{Server, Setup, en_de, fake, in_time};

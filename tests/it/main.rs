@@ -2,9 +2,11 @@
 //! a real tokenizer; the network, its bundle and its training as everyone else sees them.
 //! One binary; a file for each subject. `process` runs the built program itself.
 
+mod architecture;
 mod bundle;
 mod clients;
 mod default_model;
+mod dependencies;
 mod errors;
 mod fairseq;
 mod html;
@@ -16,6 +18,7 @@ mod operations;
 mod overload;
 mod parallel;
 mod pipeline;
+mod preflight;
 mod process;
 mod readme;
 mod report;
@@ -24,4 +27,5 @@ mod shutdown;
 mod stopping;
 mod support;
 mod teacher;
+mod toy;
 mod training;

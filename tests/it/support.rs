@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tutti::decode::fake::{Counts, FakeTranslator, Gate};
+use tutti::decode::testing::fake::{Counts, FakeTranslator, Gate};
 use tutti::decode::{DecodeOptions, Steps, Translator, translate};
 use tutti::engine;
 use tutti::http::{self, App, Model, Pair};

@@ -16,6 +16,7 @@ use arguments::{
 };
 use clap::{Parser, Subcommand};
 use tutti::model::{Bundle, Fusion};
+use tutti::suggest::renamed_arguments;
 use tutti::train::allocator;
 use tutti::train::bundle::calibrate::{Calibration, calibrate};
 use tutti::train::bundle::{lm, shortlist};
@@ -42,33 +43,33 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Go through all stages of a run that are not done yet, from text to student
+    /// Run all stages that are not done yet, from text to student
     Run(StageArgs),
     /// Learn the vocabulary of both languages from the training text
     Tokenizer(RunArgs),
-    /// Train an autoregressive teacher; goes on from the last checkpoint
+    /// Train an autoregressive teacher; continues from the last checkpoint
     Ar(StageArgs),
-    /// Translate the training text with the autoregressive teacher; goes on where it was stopped
+    /// Translate the training text with the autoregressive teacher; continues where it was stopped
     Distill(DistillArgs),
-    /// Of several translations of a text choose for each line the one nearest to what people wrote
+    /// Choose for each line, among several translations, the one nearest to the reference
     Interpolate(InterpolateArgs),
-    /// Train a parallel model (CMLM, CMLMC or Imputer); goes on from the last checkpoint in the output folder
+    /// Train a parallel model (CMLM, CMLMC or Imputer); continues from the last checkpoint in the output folder
     #[command(alias = "cmlm")]
     Parallel(StageArgs),
-    /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
+    /// Distil several decoding steps of a trained model into one; continues from the last checkpoint
     Dims(StageArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
-    /// Write a bundle again with other logits: less sure, or less blank
+    /// Write a copy of a bundle with calibrated logits
     Calibrate(CalibrateArgs),
-    /// Take over a model that was trained elsewhere
+    /// Import a model that was trained by another program
     #[command(subcommand)]
     Import(ImportFrom),
     /// Measure how fast an update is, for each kind of stage, on random text and weights
     Bench(BenchArgs),
-    /// Learn from parallel text which words a sentence may need, which makes translation on a CPU faster
+    /// Learn a shortlist from parallel text, which makes translation on a CPU faster
     Shortlist(ShortlistArgs),
-    /// Learn an n-gram language model of the target, with which an imputer's slots are read, into a bundle
+    /// Learn an n-gram language model of the target language for an Imputer's bundle
     Lm(LmArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
@@ -78,6 +79,9 @@ enum Command {
 
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
+    for warning in renamed_arguments(std::env::args(), &[("cmlm", "parallel")]) {
+        eprintln!("warning: {warning}");
+    }
     allocator::keep_freed_memory();
     let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
@@ -103,7 +107,7 @@ fn main() -> Result<ExitCode> {
         Command::Evaluate(args) => done(scores::evaluate_bundle(&args)),
         Command::Report(args) => done(scores::report_models(args)),
     })?;
-    thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
+    thread.join().map_err(|_| anyhow!("the training thread panicked; see its message above"))?
 }
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
@@ -115,7 +119,7 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     match (distill::run(&config, args.shard, stop)?, Manifest::read(&folder)) {
         (End::Interrupted, _) => return Ok(limit::interrupted("stopped")),
         (End::Finished, Err(_)) => {
-            eprintln!("done with this shard; {} waits for the others", folder.join("chunks").display());
+            eprintln!("done with this shard; {} waits for the other shards", folder.join("chunks").display());
         }
         (End::Finished, Ok(manifest)) => {
             let reasons: Vec<String> =
@@ -186,7 +190,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
     let train = &config.train;
     let paths = if args.checkpoints.is_empty() {
         let output = match args.stage {
-            Averaged::Cmlm => config.output.clone(),
+            Averaged::Parallel => config.output.clone(),
             Averaged::Dims => dims_output(&config),
         };
         let store = Store::open(&output.join("checkpoints"), train.keep_last, train.keep_best)?;
@@ -198,7 +202,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
         bail!("no validated checkpoint under {}; name some with --checkpoints", config.output.display());
     }
     match args.stage {
-        Averaged::Cmlm => parallel::write_average(&config, &paths, &args.output)?,
+        Averaged::Parallel => parallel::write_average(&config, &paths, &args.output)?,
         Averaged::Dims => dims::write_average(&config, &paths, &args.output)?,
     }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
@@ -259,7 +263,7 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
     print(&format!("{head}\n|---|---|---|---|---|{lines}"))
 }
 
-/// A result, to whoever reads standard output; who has read enough is no error.
+/// Prints a result. A closed standard output is no error.
 fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -21,15 +21,16 @@ use tutti::lines::translate_lines;
 use tutti::metrics::Metrics;
 use tutti::model::{Backend, Bundle, DeviceChoice, DtypeChoice};
 use tutti::settings::{ENV_CONFIG, LogFormat, Settings, one_for_each_core};
+use tutti::suggest::renamed_arguments;
 
 /// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
 /// model. Threads that are not needed cost: one that wakes up wakes the next one to listen in its place.
 const CORES_FOR_AN_HTTP_THREAD: usize = 8;
 
-/// How long `health` waits; whoever asks for it has a limit of its own.
+/// How long `health` waits. Containers have a limit of their own for it.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Translates, with as many refinement steps as you ask for. Without a command it serves.
+/// Translation server with parallel decoding. Without a command it serves.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -47,36 +48,42 @@ enum Command {
     Translate(Translate),
     /// Measure the engine without HTTP.
     Bench(bench::Bench),
-    /// Say whether settings and model hold, without serving.
+    /// Check settings and model without serving.
     Check(Serve),
-    /// Ask the server that runs with these settings whether it is ready; for containers without curl.
+    /// Check whether the server with these settings is ready; for containers without curl.
     Health(Serve),
 }
 
 #[derive(Args)]
 struct Serve {
-    /// A TOML file; config/server.toml shows every key.
+    /// TOML file; config/server.toml describes every key.
     #[arg(long, env = ENV_CONFIG)]
     config: Option<PathBuf>,
-    /// host:port [default: 127.0.0.1:8080]
+    /// Address to listen on, host:port [default: 127.0.0.1:8080]
     #[arg(long)]
     listen: Option<String>,
-    /// A bundle's folder [default: models/en-de]
+    /// Folder of the bundle [default: models/en-de]
     #[arg(long)]
     model: Option<String>,
-    /// Threads that compute; 0 means one for each core.
+    /// Number of compute threads; 0 for one for each core [default: 0]
     #[arg(long)]
     threads: Option<String>,
-    /// auto, cpu or cuda:0 [default: auto, a GPU if there is one that will do]
+    /// auto, cpu or cuda:0; auto is a GPU if a suitable one is found [default: auto]
     #[arg(long)]
     device: Option<String>,
-    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32 [default: auto, q8 or bf16]
+    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16 [default: auto]
     #[arg(long)]
     dtype: Option<String>,
-    /// text or json
+    /// Format of the log: text or json [default: text]
     #[arg(long)]
     log_format: Option<String>,
-    /// Any other key of the TOML file; may be repeated.
+    /// Ignore the bundle's shortlist and use the whole vocabulary.
+    #[arg(long)]
+    no_shortlist: bool,
+    /// Ignore the bundle's language model.
+    #[arg(long)]
+    no_lm: bool,
+    /// Set any key of the TOML file, as in --set max_steps=4; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -84,16 +91,16 @@ struct Serve {
 /// Where a network computes, and in what.
 #[derive(Args)]
 struct BackendArgs {
-    /// auto, cpu or cuda:0; auto is a GPU if there is one that will do.
+    /// auto, cpu or cuda:0; auto is a GPU if a suitable one is found.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
     /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16.
     #[arg(long, default_value = "auto")]
     dtype: DtypeChoice,
-    /// Choose among the whole vocabulary, whatever shortlist the bundle has.
+    /// Ignore the bundle's shortlist and use the whole vocabulary.
     #[arg(long)]
     no_shortlist: bool,
-    /// Read an imputer's slots alone, whatever language model the bundle has.
+    /// Ignore the bundle's language model.
     #[arg(long)]
     no_lm: bool,
 }
@@ -106,19 +113,19 @@ impl BackendArgs {
 
 #[derive(Args)]
 struct Translate {
-    /// A bundle's folder.
+    /// Folder of the bundle.
     #[arg(long, env = "TUTTI_MODEL", default_value = "models/en-de")]
     model: PathBuf,
-    /// Refinement steps; the model's default if not given.
+    /// Number of decoder passes [default: the model's].
     #[arg(long)]
     steps: Option<u8>,
-    /// How many target lengths are tried; what is usual with the model if not given.
+    /// Number of target lengths to try [default: the model's].
     #[arg(long)]
     length_beam: Option<usize>,
     /// Padded tokens of a batch, on either side.
-    #[arg(long, default_value_t = 4096)]
-    max_batch_tokens: usize,
-    /// Threads that compute; 0 means one for each core.
+    #[arg(long, alias = "max-batch-tokens", default_value_t = 4096)]
+    batch_tokens: usize,
+    /// Number of compute threads; 0 for one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
@@ -127,6 +134,9 @@ struct Translate {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    for warning in renamed_arguments(std::env::args(), &[("--max-batch-tokens", "--batch-tokens")]) {
+        eprintln!("warning: {warning}");
+    }
     match cli.command {
         None => serve(&cli.serve),
         Some(Command::Serve(arguments)) => serve(&arguments),
@@ -149,12 +159,15 @@ impl Serve {
         ];
         let mut flags: Vec<(String, String)> =
             named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
+        for (key, off) in [("shortlist", self.no_shortlist), ("lm", self.no_lm)] {
+            flags.extend(off.then(|| (key.to_owned(), "false".to_owned())));
+        }
         for pair in &self.set {
             let (key, value) =
                 pair.split_once('=').with_context(|| format!("--set {pair}: not KEY=VALUE"))?;
             flags.push((key.trim().to_owned(), value.trim().to_owned()));
         }
-        // A name or value that is not Unicode is none of ours.
+        // Ours are Unicode.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Ok(Settings::load(self.config.as_deref(), environment, flags)?)
@@ -171,7 +184,7 @@ fn serve(arguments: &Serve) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(http_threads).enable_all().build()?;
     let served = runtime.block_on(async {
-        // Before the model is loaded: a signal must end that as well, and a taken port be told at once.
+        // Before the model is loaded: a signal ends that too, and a port in use is reported immediately.
         let shutdown = shutdown_signal()?;
         let listener = TcpListener::bind(settings.listen)
             .await
@@ -182,7 +195,7 @@ fn serve(arguments: &Serve) -> Result<()> {
     });
     runtime.shutdown_background();
     served?;
-    tracing::info!("ended in good order");
+    tracing::info!("drained and stopped");
     Ok(())
 }
 
@@ -203,7 +216,7 @@ fn check(arguments: &Serve) -> Result<()> {
 
 fn health(arguments: &Serve) -> Result<()> {
     let server = arguments.settings()?.listen;
-    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not well"))
+    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not ready"))
 }
 
 /// From settings to everything that serves but the listener.
@@ -258,10 +271,10 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>> {
     tokio::spawn(async move {
         let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
         next().await;
-        // Nobody listens if the server ended by itself meanwhile.
+        // The receiver is gone if the server has already stopped.
         let _ = first.send(());
         next().await;
-        tracing::warn!("second signal: ending at once");
+        tracing::warn!("second signal: stopping now");
         std::process::exit(1);
     });
     Ok(async move {
@@ -299,7 +312,7 @@ fn translate(arguments: &Translate) -> Result<()> {
     let network = InferenceModel::open(&bundle, &arguments.on.backend()?)?;
     let options = DecodeOptions {
         length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().usual_beam()),
-        max_batch_tokens: arguments.max_batch_tokens,
+        max_batch_tokens: arguments.batch_tokens,
         ..DecodeOptions::new(steps)
     };
     match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {

@@ -1,12 +1,12 @@
-//! One TOML file for each run: what was typed, checked before anything is built from it.
+//! The TOML file of a run, validated before anything is built from it.
 //!
-//! An unknown key is an error that shows the line. `--set train.updates=100` on the command line
-//! overrides a key of the file by its dotted name. The head of a file is its lab note: command, time, machine, scores.
+//! An unknown key is an error with its line and a suggestion. `--set train.updates=100` overrides a key by its dotted name.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::suggest::with_suggestion;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -31,7 +31,7 @@ pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
 pub use train::{Products, Train};
 
-/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` these, `model` and `train`;
+/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train parallel` these, `model` and `train`;
 /// the other stages have a section of their own that says what differs. `train run` reads everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,7 +94,7 @@ pub struct Tokenizer {
     /// Of these, tokens that stand for protected spans, at most 32.
     #[serde(default)]
     pub reserved: usize,
-    /// Where `train tokenizer` writes it and `train cmlm` reads it.
+    /// Where `train tokenizer` writes it and `train parallel` reads it.
     pub path: PathBuf,
 }
 
@@ -155,7 +155,7 @@ impl Config {
             }
             section.insert(last.to_owned(), parse_value(value.trim()));
             // At once, so that the message is about this one.
-            table.clone().try_into::<Self>().map_err(|e| wrong(e.message().to_owned()))?;
+            table.clone().try_into::<Self>().map_err(|e| wrong(with_suggestion(e.message())))?;
         }
         table.try_into().map_err(|e| Error::Config(e.to_string()))
     }
@@ -283,7 +283,7 @@ fn parse_value(text: &str) -> toml::Value {
 }
 
 fn named(path: &Path, error: &toml::de::Error) -> Error {
-    Error::Config(format!("{}: {}", path.display(), error.to_string().trim_end()))
+    Error::Config(format!("{}: {}", path.display(), with_suggestion(&error.to_string())))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn an_unknown_key_is_named_with_file_and_line() {
     let text = format!("{SMALL}\n[train]\nlearnig_rate = 1e-3\n");
     let error = error(&text, &[]);
     assert!(error.contains("small.toml") && error.contains("learnig_rate"), "{error}");
-    assert!(error.contains("line 18") && error.contains("`learning_rate`"), "{error}");
+    assert!(error.contains("line 18") && error.contains("did you mean `learning_rate`?"), "{error}");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_command_line_wins_over_the_file() {
 fn an_override_that_does_not_fit_is_named() {
     for (wrong, reason) in [
         ("train.updats=1", "updats"),
-        ("trian.updates=1", "unknown field `trian`"),
+        ("trian.updates=1", "did you mean `train`?"),
         ("train.seed.low=1", "seed is a value"),
         ("train.updates", "key=value"),
         ("train.updates=soon", "soon"),

@@ -17,7 +17,7 @@ use crate::model::Lengths;
 use crate::text::Tokenizer;
 use crate::train::config::{Data, LengthLimit, OnBadLine};
 use crate::train::data::batches;
-use crate::train::observe::log::Skipped;
+use crate::train::observe::event::Skipped;
 use crate::{Error, Result};
 
 /// Two sentences that translate each other, each `bos x1..xn eos`, n ≥ 1. The target is empty where only

@@ -1,4 +1,4 @@
-//! Of an autoregressive network: the next token at each place.
+//! The loss of an autoregressive network: cross entropy of the next token at each place.
 
 use super::{Batch, Losses, Objective, Pass, Step};
 use crate::Result;

@@ -1,4 +1,4 @@
-//! CMLM: predict the masked tokens of the target, and its length.
+//! The loss of a CMLM (Ghazvininejad et al. 2019): cross entropy of the masked tokens and of the length.
 
 use super::{Batch, Losses, Objective, Pass, Step};
 use crate::Result;

@@ -1,9 +1,7 @@
-//! What CMLMC minimises besides (Huang et al. 2022): a network that is to rewrite what stands on the
-//! canvas has to have seen wrong tokens there.
+//! The loss of a CMLMC (Huang et al. 2022): a network that rewrites tokens has to see wrong tokens in training.
 //!
-//! A pass over a canvas of masks guesses. Some of the places that the masked canvas reveals get their
-//! guess, and a further pass over it is to say the right token there. And the encoder reads sources with a
-//! few words masked, which it is to name.
+//! A pass over a canvas of masks predicts; some of the revealed places of the masked canvas get these predictions, and a second
+//! pass has to correct them. The encoder also reads sources with a few masked tokens, which it has to predict.
 
 use candle_core::Tensor;
 

@@ -1,8 +1,8 @@
-//! What an Imputer minimises (Saharia et al. 2020, arXiv 2004.07437): the improbability of all fillings of its masked
-//! slots that spell the target, where the other slots show a filling that does.
+//! The loss of an Imputer (Saharia et al. 2020, arXiv 2004.07437): the negative log-probability of all fillings of the masked
+//! slots that spell the target, given the revealed slots.
 //!
-//! That filling is the best alignment of the target that the network itself finds when it sees masks alone; no
-//! gradient flows through it. Where all slots are masked it is not needed, and the loss is that of CTC.
+//! The revealed slots show the best alignment that the network finds on a canvas of masks; no gradient flows through it. With all
+//! slots masked the alignment is not needed and the loss is that of CTC.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
-//! What a run minimises. The loop knows an [`Objective`] only: pairs and a network in, losses out.
-//! Here is CMLM's, to predict the masked tokens of the target and the target's length, with the batch
-//! and the pass that it shares with others.
+//! What a run minimises: an [`Objective`] turns pairs and a network into losses, and the training loop knows nothing more of it.
+//! There is one file for each loss; this one has the batch and the pass that they share.
 
 mod ar;
 mod cmlm;

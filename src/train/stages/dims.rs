@@ -1,12 +1,9 @@
-//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023,
-//! arXiv 2206.02999).
+//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023, arXiv 2206.02999).
 //!
-//! Student and teacher begin as copies of one bundle. In each update the teacher takes n passes over a
-//! masked target, and the student is to give in one pass what the teacher ends with: its distribution
-//! and its hidden states at every masked place. The teacher stays as it is, or follows the student as a
-//! moving average. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so
-//! source text is all that is needed. Progressive distillation is several rounds of this, the student of each
-//! being the teacher of the next.
+//! Student and teacher start as copies of one bundle. In each update the teacher takes n passes over a masked target, and the
+//! student learns to give the final distribution and hidden states at every masked place in one pass. The teacher is fixed, or a
+//! moving average of the student. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so only source
+//! text is needed. Progressive distillation repeats this: the student of each round is the teacher of the next.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -25,6 +22,7 @@ use crate::train::observe::progress;
 use crate::train::update::checkpoint::average;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::schedule::Schedule;
 use crate::train::weights::frozen;
 use crate::{Error, Result};
 
@@ -80,7 +78,7 @@ fn run_rank(
     let backend = Backend::of_tensors(seat.device())?;
     require_place(config, &backend)?;
     let stage = Stage {
-        schedule: settings.schedule(),
+        schedule: Schedule::of_dims(&settings),
         output: output.clone(),
         config: config.to_toml()?,
         shape: bundle.config.shape.clone(),

@@ -1,5 +1,5 @@
-//! What DiMS minimises (Norouzi et al. 2023, arXiv 2206.02999): the distance of one pass of the student to n passes of its
-//! teacher, at every masked place.
+//! The loss of DiMS (Norouzi et al. 2023, arXiv 2206.02999): the distance between one pass of the student and n passes of
+//! its teacher, at every masked place.
 
 mod teacher;
 
@@ -66,7 +66,7 @@ impl Objective for Dims {
 
 impl Dims {
     /// The pairs as they are or, unsupervised, their sources with what the teacher makes of them now. Where all slots of
-    /// an Imputer are masked, nobody looks at a target.
+    /// an Imputer are masked, no target is read.
     fn with_targets<'a>(&self, pairs: &[&'a Pair]) -> Result<Vec<Cow<'a, Pair>>> {
         let unread = self.teacher.network().shape().has_blanks() && self.settings.mask == Mask::Full;
         if unread || !self.settings.unsupervised {

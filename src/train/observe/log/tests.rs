@@ -1,6 +1,8 @@
 use serde_json::Value;
 
 use super::*;
+use crate::decode::Decoding;
+use crate::train::observe::event::{Sample, Score, Stop, Train, Valid};
 
 fn lines(path: &Path) -> Vec<Result<Value, serde_json::Error>> {
     std::fs::read_to_string(path).unwrap().lines().map(serde_json::from_str).collect()

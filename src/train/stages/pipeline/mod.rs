@@ -1,11 +1,11 @@
-//! `train run`: all stages between parallel text and a student, in order, one configuration.
+//! `train run`: all stages from parallel text to a student, in order, from one configuration.
 //!
-//! A stage whose outputs are there and whose inputs are unchanged is skipped; one that was interrupted
-//! goes on where it was; one whose inputs have changed is made anew, and what it had made is moved aside,
-//! never deleted. [`stages`] is the table of what there is, [`record`] what is known of each,
-//! [`preflight`] what is looked at before the first begins. Knows nothing of how a stage works.
+//! A stage whose outputs exist and whose inputs are unchanged is skipped. An interrupted stage continues. A stage whose inputs have
+//! changed starts over; its old outputs are moved aside, never deleted. [`stages`] is the table of stages, [`record`] what is known of
+//! each, [`preflight`] the checks before the first one.
 
 mod artifact;
+mod inputs;
 mod preflight;
 pub mod record;
 mod stages;
@@ -23,7 +23,8 @@ use crate::train::observe::progress::{Opened, Overall};
 use crate::train::update::run::End;
 use crate::{Error, Result, files};
 use artifact::Artifact;
-use record::{Inputs, Records, StageStatus};
+use inputs::Inputs;
+use record::{Records, StageStatus};
 use stages::Stage;
 
 /// Runs what is left to run of `config.pipeline.stages`. `stop` is looked at after each update and
@@ -56,11 +57,11 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
             return Ok(End::Finished);
         }
         StageStatus::InProgress { seconds } => {
-            view.say(format!("{name}: goes on"));
+            view.say(format!("{name}: continues"));
             seconds
         }
         StageStatus::OutputModified { seconds, output } => {
-            view.say(format!("{name}: goes on, for {} is not what was made", output.display()));
+            view.say(format!("{name}: continues, because {} was modified", output.display()));
             // What it was made of is there still, so that the rest is not made again.
             set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
             seconds
@@ -75,7 +76,7 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
             0.0
         }
         StageStatus::Outdated(differences) => {
-            view.say(format!("{name}: begins anew, for inputs have changed: {}", differences.join("; ")));
+            view.say(format!("{name}: starts over, because its inputs changed: {}", differences.join("; ")));
             set_aside(stage, stage.places(), view)?;
             records.forget(name)?;
             0.0
@@ -104,7 +105,7 @@ fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
     Ok(stage.log().map(log::seconds_at_work).transpose()?.map_or(measured, |logged| logged.max(measured)))
 }
 
-/// Moves what a stage has made to `superseded/NAME-n/`, beside where it was: what was moved at one time has one n.
+/// Moves what a stage has made to `superseded/NAME-n/`, next to its place; everything moved at one time has the same n.
 fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &Opened) -> Result<()> {
     let aside =
         |place: &Path, n: u32| files::parent(place).join("superseded").join(format!("{}-{n}", stage.name));

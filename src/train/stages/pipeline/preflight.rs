@@ -1,5 +1,5 @@
-//! What can be known to be wrong before the first stage begins, and would otherwise show after hours:
-//! a file that is not there, text that cannot be used, a teacher that does not fit.
+//! Checks before the first stage for errors that would otherwise show after hours: missing files, unusable text, a teacher that
+//! does not fit.
 
 use super::artifact::Artifact;
 use super::stages::Stage;

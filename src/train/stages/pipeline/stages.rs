@@ -1,5 +1,4 @@
-//! The table of stages: for each, what decides its outcome, what it leaves behind, what it costs, and
-//! the function that runs it. Another stage is another entry here and in
+//! The table of stages: for each, its inputs, outputs, cost and the function that runs it. A new stage is an entry here and in
 //! [`StageName`](crate::train::config::StageName).
 
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::artifact::Artifact;
-use super::record::Inputs;
+use super::inputs::Inputs;
 use crate::model::Bundle;
 use crate::train::config::{Config, Dims, StageName, Train, distilled_files};
 use crate::train::stages::distill::{self, Shard};
@@ -22,7 +21,7 @@ use crate::train::update::run::End;
 use crate::{Error, Result};
 
 /// Settings of `[train]` that no weight depends on, or whose content is looked at by itself; and the device and
-/// the number of ranks, on which only rounding depends, so that a run may go on on others.
+/// the number of ranks, on which only rounding depends, so that a run may continue with others.
 const WITHOUT_EFFECT: [&str; 8] =
     ["init", "device", "ranks", "checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
 
@@ -40,7 +39,7 @@ pub struct Stage {
     pub outputs: Vec<Artifact>,
     /// What it writes on the way: checkpoints, a log.
     pub traces: Vec<PathBuf>,
-    /// In tokens through a decoder, without gradient, as far as one can tell beforehand.
+    /// In tokens through a decoder, without gradient, as an estimate.
     pub work: f64,
     pub run: fn(&Config, &AtomicBool) -> Result<End>,
 }

@@ -1,11 +1,11 @@
-//! The loop that all stages of training share: updates, validation, checkpoints, the log.
+//! The training loop that all stages share: updates, validation, checkpoints, log.
 //!
-//! A stage brings its settings, data and first weights as a [`Stage`], and its losses as an
-//! [`Objective`]. Everything that happens in update n is a pure function of the seed, the data and the
-//! weights before it: batches, masks and dropout are drawn from streams named by n. So a run that was
-//! stopped goes on exactly as if it had not been. Several ranks may share the micro-batches of each update
-//! ([`crate::train::update::ranks`]): all do the same updates, the first one does everything else.
+//! A stage brings its settings, data and initial weights as a [`Stage`], and its loss as an [`Objective`]. Update n is a pure
+//! function of the seed, the data and the weights before it: batches, masks and dropout come from streams named by n. So a stopped
+//! run continues exactly as if it had not been stopped. Several ranks may share the micro-batches of an update
+//! ([`crate::train::update::ranks`]): all apply the same updates, the first one does everything else.
 
+mod halt;
 mod sums;
 mod validation;
 
@@ -22,19 +22,21 @@ use crate::train::data::batches::{Batches, Position};
 use crate::train::data::corpus::Pair;
 use crate::train::data::texts::Texts;
 use crate::train::objective::{Losses, Objective, Step};
-use crate::train::observe::log::{self, Event, Log};
+use crate::train::observe::event::{self, Event};
+use crate::train::observe::log::Log;
 use crate::train::observe::progress::Progress;
 use crate::train::observe::tensorboard::Events;
 use crate::train::rng::Rng;
 use crate::train::update::checkpoint::{Checkpoint, State, Store, restore};
 use crate::train::update::ema::Ema;
-use crate::train::update::optimizer::Optimizer;
+use crate::train::update::optimizer::{AdamW, Optimizer};
 use crate::train::update::ranks::{RankContext, Reducer};
 use crate::train::update::rate::Throughput;
 use crate::train::update::rate::matrix_rate;
 use crate::train::update::schedule::Schedule;
 use crate::train::weights::{Weights, frozen};
 use crate::{Error, Result};
+use halt::Halt;
 use sums::{Means, Pending, Update};
 
 /// How a run ended.
@@ -95,28 +97,8 @@ pub struct Run<'a, O> {
     state: State,
 }
 
-/// Why the first rank ends the updates of all.
-#[derive(Clone, Copy)]
-enum Halt {
-    Finished = 1,
-    NoGain,
-    Interrupted,
-}
-
-impl Halt {
-    const ALL: [Self; 3] = [Self::Finished, Self::NoGain, Self::Interrupted];
-
-    fn outcome(self) -> (End, &'static str) {
-        match self {
-            Self::Finished => (End::Finished, "finished"),
-            Self::NoGain => (End::Finished, "no gain"),
-            Self::Interrupted => (End::Interrupted, "interrupted"),
-        }
-    }
-}
-
 impl<'a, O: Objective> Run<'a, O> {
-    /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given the moving
+    /// Begins a run, or continues from the last checkpoint in its folder. `objective` is given the moving
     /// average, where the run keeps one: tensors off the tape, whose memory follows every update.
     ///
     /// Errors: what the checkpoint, the folder or another rank has to say.
@@ -129,7 +111,7 @@ impl<'a, O: Objective> Run<'a, O> {
         let Stage { train, shape, .. } = &stage;
         let weights = Weights::of(shape, &stage.initial, &backend)?;
         let named = || weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
-        let mut optimizer = Optimizer::new(named(), train.adamw())?;
+        let mut optimizer = Optimizer::new(named(), AdamW::of(train))?;
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
         // The first rank puts right what an interrupted save has left; the others find it so.
         if !seat.is_first() {
@@ -207,7 +189,7 @@ impl<'a, O: Objective> Run<'a, O> {
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
         let corpus = &self.stage.texts.corpus;
         let matrix_rate = matrix_rate(self.backend.device(), self.stage.train.products.into())?;
-        self.tell(&Event::Start(log::Start {
+        self.tell(&Event::Start(event::Start {
             update: self.state.update,
             config_digest: self.state.config_digest(),
             parameters: self.weights.count(),
@@ -232,7 +214,7 @@ impl<'a, O: Objective> Run<'a, O> {
             Ok((_, reason)) => (*reason).to_string(),
             Err(error) => error.to_string(),
         };
-        let told = self.tell(&Event::Stop(log::Stop { update: self.state.update, reason }));
+        let told = self.tell(&Event::Stop(event::Stop { update: self.state.update, reason }));
         let (end, _) = done?;
         told.map(|()| end)
     }
@@ -268,11 +250,11 @@ impl<'a, O: Objective> Run<'a, O> {
             progress.advance();
             if !result.applied {
                 self.state.skipped += 1;
-                self.tell(&Event::Skip(log::Skip { update, skipped: self.state.skipped }))?;
+                self.tell(&Event::Skip(event::Skip { update, skipped: self.state.skipped }))?;
             }
             if update.is_multiple_of(train.log_every) {
                 let rates = throughput.take();
-                let event = log::Train {
+                let event = event::Train {
                     update,
                     epoch: self.state.position.epoch,
                     loss: means.per_token(means.loss),
@@ -390,7 +372,7 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let path = self.store.save(&checkpoint)?;
         let (update, score) = (self.state.update, self.state.score);
-        self.tell(&Event::Checkpoint(log::Saved { update, path, score }))
+        self.tell(&Event::Checkpoint(event::Saved { update, path, score }))
     }
 
     fn tell(&mut self, event: &Event) -> Result<()> {

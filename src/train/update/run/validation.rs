@@ -1,4 +1,4 @@
-//! What a user would get now: translations of the validation text, their scores, some of them to look at.
+//! Validation: translations of the validation text, their scores, and samples.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::decode::Search;
 use crate::train::data::texts::Texts;
 use crate::train::measure::evaluate::{evaluate, evaluate_search};
 use crate::train::objective::Objective;
-use crate::train::observe::log::{self, Event};
+use crate::train::observe::event::{self, Event};
 use crate::train::observe::progress::Progress;
 
 const SAMPLES: usize = 3;
@@ -34,11 +34,11 @@ impl<O: Objective> Run<'_, O> {
                 }
             };
             let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
-            scores.push(log::Score { decoding, bleu, chrf });
+            scores.push(event::Score { decoding, bleu, chrf });
             let update = self.state.update;
             progress.say(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
             for i in 0..SAMPLES.min(valid.len()) {
-                let sample = log::Sample {
+                let sample = event::Sample {
                     decoding,
                     source: valid.sources[i].clone(),
                     reference: valid.references[i].clone(),
@@ -57,7 +57,7 @@ impl<O: Objective> Run<'_, O> {
             }
             *best = best.max(bleu);
         }
-        self.tell(&Event::Valid(log::Valid {
+        self.tell(&Event::Valid(event::Valid {
             update: self.state.update,
             seconds: begin.elapsed().as_secs_f64(),
             sentences: valid.len(),

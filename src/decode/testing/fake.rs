@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::decode::{Encoded, Limits, Prediction, Row, Translator};
 use crate::model::{LengthPrediction, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
