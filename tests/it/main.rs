@@ -24,4 +24,5 @@ mod shutdown;
 mod stopping;
 mod support;
 mod teacher;
+mod text;
 mod training;
