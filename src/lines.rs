@@ -6,8 +6,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use crate::decode::{DecodeOptions, Translator, translate};
-use crate::text::{Document, Tokenizer};
+use crate::decode::{DecodeOptions, Translator, translate_passages};
+use crate::text::{Passage, Reader};
 use crate::{Error, Result};
 
 /// What is read at once; some thousand lines.
@@ -17,13 +17,12 @@ const BUFFER_BYTES: usize = 1 << 17;
 /// came.
 ///
 /// # Errors
-/// [`Error::Data`] with the number of a line that is not UTF-8 or holds a sentence above the model's
-/// limit, [`Error::Io`] for reading and writing, and what the network answers with.
+/// [`Error::Data`] with the number of a line that is not UTF-8, [`Error::Io`] for reading and writing, and what the network answers with.
 pub fn translate_lines<T: Translator>(
     input: impl Read,
     mut output: impl Write,
     translator: &T,
-    tokenizer: &Tokenizer,
+    reader: &Reader,
     options: &DecodeOptions,
 ) -> Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
@@ -33,29 +32,12 @@ pub fn translate_lines<T: Translator>(
         if lines.is_empty() {
             return Ok(());
         }
-        let documents = lines
-            .iter()
-            .zip(number + 1..)
-            .map(|(line, number)| {
-                let text = line.strip_suffix('\n').unwrap_or(line);
-                Document::read(text, tokenizer, translator.limits().source_tokens)
-                    .map_err(|error| bad_line(number, error.to_string()))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let sources: Vec<Vec<u32>> = documents.iter().flat_map(Document::sentences).cloned().collect();
-        let mut best = translate(translator, &sources, options)?
-            .into_iter()
-            .map(|hypotheses| hypotheses.into_iter().next().unwrap_or_default());
-        for (line, document) in lines.iter().zip(&documents) {
-            let translations = best
-                .by_ref()
-                .take(document.sentences().len())
-                .map(|hypothesis| tokenizer.decode(&hypothesis.tokens))
-                .collect::<Result<Vec<_>>>()?;
-            // The model may write any byte; a line stays a line.
-            let text = document.rejoin(&translations).replace('\n', " ");
+        let texts = lines.iter().map(|line| line.strip_suffix('\n').unwrap_or(line));
+        let mut passages: Vec<Passage> = texts.map(|text| reader.read(text)).collect();
+        translate_passages(translator, &mut passages, options)?;
+        for (line, passage) in lines.iter().zip(&passages) {
             let end = if line.ends_with('\n') { "\n" } else { "" };
-            write!(output, "{text}{end}").map_err(Error::io("<stdout>"))?;
+            write!(output, "{}{end}", passage.text()).map_err(Error::io("<stdout>"))?;
         }
         output.flush().map_err(Error::io("<stdout>"))?;
         number += lines.len();

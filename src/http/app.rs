@@ -21,8 +21,8 @@ use crate::decode::Steps;
 use crate::engine::Handle;
 use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
 use crate::model::Score;
-use crate::settings::HttpSettings;
-use crate::text::Tokenizer;
+use crate::settings::{HttpSettings, one_for_each_core};
+use crate::text::{Reader, Tokenizer};
 use crate::{Error, Result};
 
 /// What the network side knows of the model behind the engine.
@@ -63,6 +63,10 @@ pub struct App {
     pub metrics: Metrics,
     pub http_metrics: HttpMetrics,
     pub engine_metrics: EngineMetrics,
+    /// Reads texts for the model.
+    pub reader: Reader,
+    /// Long texts that may be read at once: one for each core.
+    pub(super) readers: Arc<Semaphore>,
     pub detector: Arc<Detector>,
     pub glossaries: Glossaries,
     /// Translated ones, until they are fetched.
@@ -80,6 +84,11 @@ impl App {
         Self {
             http_metrics: metrics.http(&ROUTES),
             engine_metrics,
+            reader: {
+                let Pair { source, target, .. } = &model.pair;
+                Reader::new(model.tokenizer.clone(), source, target, engine.limits().source_tokens)
+            },
+            readers: Arc::new(Semaphore::new(one_for_each_core().get())),
             detector: Arc::new(Detector::new(model.pair.clone())),
             glossaries: Glossaries::default(),
             files: Files::default(),

@@ -42,6 +42,7 @@ pub struct Families {
     pub out_of_memory: IntCounterVec,
     pub model_info: IntGaugeVec,
     pub ready: IntGauge,
+    pub repairs: IntCounterVec,
     pub warmup: GaugeVec,
     pub build_info: IntGaugeVec,
 }
@@ -70,6 +71,7 @@ impl Families {
             busy: keep(r, CounterVec::new(Opts::new("tutti_device_busy_seconds_total", "Time the model computed; its rate is the saturation, 0 to 1"), &["model", "kind"])),
             passes: counters(r, "tutti_model_passes_total", "Calls of the network", &["model", "kind"]),
             out_of_memory: counters(r, "tutti_device_out_of_memory_total", "Times that the device had too little memory and the work was made smaller: at the start the largest pass, later a batch", model),
+            repairs: counters(r, "tutti_text_repairs_total", "Sentences translated again with more effort, and texts with a sentence in pieces or with a translation that is short, long or uncertain", &["model", "kind"]),
             model_info: gauges(r, "tutti_model_info", "The loaded model; always 1", &["model", "checksum", "dtype", "device"]),
             ready: keep(r, IntGauge::new("tutti_ready", "1 while the server takes requests")),
             warmup: keep(r, GaugeVec::new(Opts::new("tutti_warmup_seconds", "How long the model's warm-up took"), model)),

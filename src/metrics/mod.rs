@@ -152,6 +152,9 @@ impl HttpMetrics {
     }
 }
 
+/// What may have to be done for a translation: labels of `tutti_text_repairs_total`.
+const REPAIRS: [&str; 5] = ["again", "split", "short", "long", "uncertain"];
+
 type AgeSource = Box<dyn Fn() -> Duration + Send + Sync>;
 
 /// Counts for one model; cheap to clone.
@@ -174,6 +177,8 @@ pub struct EngineMetrics {
     steps_used: Histogram,
     warmup: Gauge,
     out_of_memory: IntCounter,
+    /// In the order of [`REPAIRS`].
+    repairs: Arc<[IntCounter]>,
 }
 
 impl fmt::Debug for EngineMetrics {
@@ -212,6 +217,7 @@ impl EngineMetrics {
             steps_used: families.steps_used.with_label_values(label),
             warmup: families.warmup.with_label_values(label),
             out_of_memory: families.out_of_memory.with_label_values(label),
+            repairs: REPAIRS.map(|kind| families.repairs.with_label_values(&[model, kind])).into(),
         }
     }
 
@@ -252,6 +258,14 @@ impl EngineMetrics {
 
     pub fn tokenized(&self, duration: Duration) {
         self.tokenize_seconds.observe(duration.as_secs_f64());
+    }
+
+    /// What had to be done for a translation, by its name in [`REPAIRS`].
+    pub fn repaired(&self, kind: &str, count: usize) {
+        let counter = REPAIRS.iter().position(|&name| name == kind).and_then(|at| self.repairs.get(at));
+        if let Some(counter) = counter {
+            counter.inc_by(count as u64);
+        }
     }
 
     /// An item left the queue for the model after `wait`.

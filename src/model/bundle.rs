@@ -17,7 +17,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, Config, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
-use crate::text::Tokenizer;
+use crate::text::{Reader, Tokenizer};
 use crate::{Error, Result, files};
 
 /// Quality at one number of steps, as `train evaluate` measured it.
@@ -114,6 +114,12 @@ impl Bundle {
             lm,
             tensors: Arc::new(tensors),
         })
+    }
+
+    /// How texts for this model are read, and its translations written.
+    pub fn reader(&self) -> Reader {
+        let Config { source, target, shape, .. } = &self.config;
+        Reader::new(self.tokenizer.clone(), source, target, shape.source_limit())
     }
 
     /// The network with this bundle's weights.

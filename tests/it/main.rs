@@ -27,5 +27,6 @@ mod shutdown;
 mod stopping;
 mod support;
 mod teacher;
+mod text;
 mod toy;
 mod training;

@@ -10,13 +10,13 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tutti::decode::testing::fake::{Counts, FakeTranslator, Gate};
-use tutti::decode::{DecodeOptions, Steps, Translator, translate};
+use tutti::decode::{DecodeOptions, Steps, Translator, translate_passages};
 use tutti::engine;
 use tutti::http::{self, App, Model, Pair};
 use tutti::metrics::Metrics;
 use tutti::model::Score;
 use tutti::settings::{HttpSettings, Settings};
-use tutti::text::{Document, Tokenizer};
+use tutti::text::{Reader, Tokenizer};
 
 pub const LINES: [&str; 8] = [
     "Where is the train station?",
@@ -51,8 +51,11 @@ impl Default for Setup {
     }
 }
 
+/// Tokens below are characters of ASCII, so that any of them in a row are a text.
+const ASCII_TOKENS: u32 = 99;
+
 pub fn fake() -> FakeTranslator {
-    FakeTranslator::new().with_vocabulary(TOKENIZER.vocab_size() as u32)
+    FakeTranslator::new().with_vocabulary(ASCII_TOKENS)
 }
 
 /// A running server. Its model is `en` to `de`, four steps by default and twenty at most.
@@ -189,9 +192,9 @@ pub const DEFAULT_BEAM: usize = 2;
 /// What `tutti translate` makes of a text alone: the same parts, without queue, batches and HTTP.
 pub fn alone(text: &str, steps: u8, length_beam: usize) -> String {
     let fake = fake();
-    let document = Document::read(text, &TOKENIZER, fake.limits().source_tokens).unwrap();
+    let reader = Reader::new(TOKENIZER.clone(), "en", "de", fake.limits().source_tokens);
     let options = DecodeOptions { length_beam, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
-    let best = translate(&fake, document.sentences(), &options).unwrap();
-    let words: Vec<String> = best.iter().map(|all| TOKENIZER.decode(&all[0].tokens).unwrap()).collect();
-    document.rejoin(&words)
+    let mut passages = [reader.read(text)];
+    translate_passages(&fake, &mut passages, &options).unwrap();
+    passages[0].text()
 }

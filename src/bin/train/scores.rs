@@ -5,7 +5,7 @@ use tutti::decode::Decoding;
 use tutti::decode::{InferenceModel, Limits, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
 use tutti::train::data::test_set::TestSet;
-use tutti::train::measure::evaluate::{Measured, evaluate, evaluate_search};
+use tutti::train::measure::evaluate::{Measured, evaluate_search, evaluate_texts};
 use tutti::train::measure::report;
 
 use crate::arguments::{EvaluateArgs, ReportArgs};
@@ -60,9 +60,11 @@ fn evaluate_steps(
     let backend =
         Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist).with_lm(!args.no_lm);
     let network = InferenceModel::open(bundle, &backend)?;
+    let reader = bundle.reader();
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
-        let done = evaluate(&network, &bundle.tokenizer, set, steps, length_beam, args.batch_tokens)?;
+        let tokenizer = &bundle.tokenizer;
+        let done = evaluate_texts(&network, &reader, tokenizer, set, steps, length_beam, args.batch_tokens)?;
         Ok(done.measured)
     };
     args.steps.iter().map(measure).collect()

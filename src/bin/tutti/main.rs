@@ -315,7 +315,7 @@ fn translate(arguments: &Translate) -> Result<()> {
         max_batch_tokens: arguments.batch_tokens,
         ..DecodeOptions::new(steps)
     };
-    match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {
+    match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.reader(), &options) {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
         ended => Ok(ended?),
