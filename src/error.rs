@@ -19,6 +19,11 @@ pub enum Error {
     TooLarge { what: &'static str, size: usize, limit: usize },
     #[error("Slowdown: the queue is full, try again in {} s", retry_after.as_secs().max(1))]
     QueueFull { retry_after: Duration },
+    #[error(
+        "Slowdown: the translation would not be done by its deadline, try again in {} s",
+        retry_after.as_secs().max(1)
+    )]
+    DeadlineUnreachable { retry_after: Duration },
     #[error("the server is shutting down")]
     Draining,
     #[error("the model is not ready yet")]
@@ -76,6 +81,7 @@ impl Error {
             Self::UnsupportedLanguage(_) => "unsupported_language",
             Self::TooLarge { .. } => "too_large",
             Self::QueueFull { .. } => "queue_full",
+            Self::DeadlineUnreachable { .. } => "deadline_unreachable",
             Self::Draining => "draining",
             Self::NotReady => "not_ready",
             Self::DeadlineExceeded(_) => "deadline_exceeded",
@@ -97,7 +103,7 @@ impl Error {
         match self {
             Self::InvalidRequest(_) | Self::UnsupportedLanguage(_) => 400,
             Self::TooLarge { .. } => 413,
-            Self::QueueFull { .. } => 429,
+            Self::QueueFull { .. } | Self::DeadlineUnreachable { .. } => 429,
             Self::Draining | Self::NotReady | Self::EngineDead(_) | Self::DeviceMemory { .. } => 503,
             Self::DeadlineExceeded(_) => 504,
             _ => 500,

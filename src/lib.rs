@@ -11,7 +11,8 @@
 //!
 //! [`train`] makes bundles, [`eval`] scores them. [`settings`] turns flags, environment and files
 //! into one validated value; [`metrics`] holds every Prometheus series; [`error`] every error;
-//! [`files`] writes what must be there whole or not at all.
+//! [`files`] writes what must be there whole or not at all; [`known`] shows whether a machine computes a
+//! bundle as it should.
 //!
 //! Arrows point one way: `http -> engine -> decode -> model -> nn` and
 //! `train -> {decode, model, nn, eval, text}`. `nn`, `model`, `decode` and `text` know nothing of
@@ -26,6 +27,7 @@ pub mod files;
 pub mod formats;
 pub mod glossary;
 pub mod http;
+pub mod known;
 pub mod lines;
 pub mod metrics;
 pub mod model;

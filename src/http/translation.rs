@@ -11,9 +11,10 @@ use tokio::time::{sleep, timeout_at};
 use super::app::App;
 use super::detect::{Detection, Detector};
 use super::error::ApiError;
+use super::guard::charge;
 use super::request::{TranslateRequest, check_chars};
 use super::timings::Stages;
-use crate::engine::{AdmissionEstimate, Item, Outcome, Watch};
+use crate::engine::{AdmissionEstimate, Item, Lowered, Outcome, Watch};
 use crate::formats;
 use crate::glossary::Glossary;
 use crate::text::{Document, Tokenizer};
@@ -40,6 +41,8 @@ pub struct Translated {
     pub stages: Stages,
     /// The most that any sentence took.
     pub steps_used: usize,
+    /// Why some sentence got fewer than asked for.
+    pub lowered: Option<Lowered>,
 }
 
 #[derive(Debug)]
@@ -94,10 +97,11 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     app.engine.precheck(AdmissionEstimate {
         sentences: request.texts.len(),
         tokens: request.texts.iter().map(|text| text.len() / BYTES_OF_A_TOKEN).sum(),
-        steps: request.effort.steps,
+        steps: request.effort.steps_min,
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
+    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let begun = Instant::now();
     let prepared = prepare(app, request).await?;
     let tokenize = begun.elapsed();
@@ -106,6 +110,7 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
 
     let begun = Instant::now();
     let steps_used = outcomes.iter().map(|outcome| outcome.steps_used).max().unwrap_or(0);
+    let lowered = outcomes.iter().find_map(|outcome| outcome.lowered);
     let mut outcomes = outcomes.into_iter();
     let texts = prepared
         .into_iter()
@@ -116,7 +121,7 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         })
         .collect::<Result<Vec<_>>>()?;
     let stages = Stages { detokenize: begun.elapsed(), total: arrived.elapsed(), ..stages };
-    Ok(Translated { texts, stages, steps_used })
+    Ok(Translated { texts, stages, steps_used, lowered })
 }
 
 /// Takes texts apart and tokenizes them; long ones off the async threads.
@@ -270,6 +275,7 @@ fn items(prepared: &[Prepared], request: &TranslateRequest, deadline: Instant) -
     let item = |(index, source): (usize, &Vec<u32>)| Item {
         source: source.clone(),
         steps: request.effort.steps,
+        steps_min: request.effort.steps_min,
         length_beam: request.effort.length_beam,
         collapse: true,
         trace: request.effort.trace,

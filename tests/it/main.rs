@@ -4,14 +4,17 @@
 
 mod bundle;
 mod clients;
+mod connections;
 mod default_model;
 mod errors;
 mod fairseq;
 mod html;
 mod imputer;
+mod keys;
 mod lm;
 mod memory;
 mod model;
+mod models;
 mod operations;
 mod overload;
 mod parallel;

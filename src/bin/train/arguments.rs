@@ -156,7 +156,7 @@ pub struct BenchArgs {
 #[derive(Args)]
 pub struct ShortlistArgs {
     /// Folder of the bundle that gets the shortlist
-    #[arg(long, default_value = "models/en-de")]
+    #[arg(long)]
     pub model: PathBuf,
     /// Parallel text, plain or gzip, a sentence a line: best what the model was trained on
     #[arg(long)]
@@ -178,7 +178,7 @@ pub struct ShortlistArgs {
 #[derive(Args)]
 pub struct LmArgs {
     /// Folder of the bundle, an imputer's, that gets the language model
-    #[arg(long, default_value = "models/en-de")]
+    #[arg(long)]
     pub model: PathBuf,
     /// Text of the target language, plain or gzip, a sentence a line; several make one text
     #[arg(long, required = true)]
@@ -195,6 +195,16 @@ pub struct LmArgs {
     /// Leave out trigrams that the text has no more often than this, for a smaller file
     #[arg(long, default_value_t = 0)]
     pub prune: u32,
+}
+
+#[derive(Args)]
+pub struct SealArgs {
+    /// Folder of the bundle
+    #[arg(long)]
+    pub model: PathBuf,
+    /// The known sentence; the one that is there, or one of this program, if not given
+    #[arg(long)]
+    pub sentence: Option<String>,
 }
 
 #[derive(Args)]

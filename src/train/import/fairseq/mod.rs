@@ -9,6 +9,7 @@
 //! the pieces that fairseq's dict leaves out.
 
 mod checkpoint;
+mod pickle;
 mod vocabulary;
 mod weights;
 
