@@ -147,6 +147,7 @@ impl<'a> Load<'a> {
         let item = Item {
             source: std::iter::once(bos).chain(words).chain([eos]).collect(),
             steps,
+            steps_min: steps,
             length_beam: self.plan.length_beam,
             collapse: false,
             trace: false,

@@ -18,6 +18,11 @@ pub enum Error {
     TooLarge { what: &'static str, size: usize, limit: usize },
     #[error("the queue is full, try again in {} s", retry_after.as_secs().max(1))]
     QueueFull { retry_after: Duration },
+    #[error(
+        "Slowdown: the translation would not be done by its deadline, try again in {} s",
+        retry_after.as_secs().max(1)
+    )]
+    DeadlineUnreachable { retry_after: Duration },
     #[error("the server is shutting down")]
     Draining,
     #[error("the model is not ready yet")]

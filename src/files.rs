@@ -3,7 +3,7 @@
 //! Everything is written next to its place under another name (`.NAME.unfinished`), flushed to the disk and renamed. Two writers of one
 //! path at a time are not supported. Knows no content.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,47 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     written.map_err(Error::io(path))?;
     sync(parent(path))
+}
+
+/// The content of a file. A folder, a pipe or a device is refused: reading one may never end.
+///
+/// # Errors
+/// [`Error::Io`] with the path; of kind `NotFound` where there is nothing.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let content = fs::metadata(path).and_then(|found| {
+        if !found.is_file() {
+            return Err(std::io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
+        }
+        fs::read(path)
+    });
+    content.map_err(Error::io(path))
+}
+
+/// The same as text.
+///
+/// # Errors
+/// As [`read`], and for what is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let invalid = |error| std::io::Error::new(ErrorKind::InvalidData, error);
+    String::from_utf8(read(path)?).map_err(|error| Error::io(path)(invalid(error)))
+}
+
+/// A folder that this process alone writes to, for as long as the answer lives and however the process ends; with
+/// `shared`, together with others that share it. `by` says what the other one may be.
+///
+/// # Errors
+/// [`Error::Bundle`] while another process writes there.
+pub fn lock(folder: &Path, shared: bool, by: &str) -> Result<File> {
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let file = File::open(folder).map_err(Error::io(folder))?;
+    let locked = if shared { file.try_lock_shared() } else { file.try_lock() };
+    match locked {
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::bundle(folder, format!("{by} is at work in this folder")))
+        }
+        // Some network file systems lock no folders. Whoever uses one is on its own.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
 }
 
 /// Waits until a file, or the names in a folder, are on the disk.

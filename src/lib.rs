@@ -46,6 +46,7 @@ pub mod files;
 pub mod formats;
 pub mod glossary;
 pub mod http;
+pub mod known;
 pub mod lines;
 pub mod metrics;
 pub mod model;

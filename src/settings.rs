@@ -6,6 +6,8 @@
 //!
 //! Knows nothing of clap: the command line hands over pairs of strings.
 
+mod ranges;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::Steps;
 use crate::model::{DeviceChoice, DtypeChoice};
 use crate::suggest::{nearest, renamed};
-use crate::{Error, Result, engine};
+use crate::{Error, Result, engine, files};
 
 /// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
 /// `HOSTNAME` for their own purposes.
@@ -37,6 +39,7 @@ const RENAMED: [(&str, &str); 1] = [("max_passed_over", "max_overtakes_per_step"
 #[serde(deny_unknown_fields)]
 struct Raw {
     listen: String,
+    admin_listen: String,
     model: PathBuf,
     threads: usize,
     device: String,
@@ -45,17 +48,23 @@ struct Raw {
     lm: bool,
     log: String,
     log_format: LogFormat,
+    access_log: bool,
     max_body_bytes: usize,
     url_prefix: String,
+    api_keys: String,
+    cors_origins: String,
     keep_other_languages: bool,
     max_texts: usize,
     max_text_chars: usize,
     max_concurrent_requests: usize,
+    max_connections: usize,
     max_steps: u8,
     max_length_beam: usize,
     default_length_beam: usize,
     request_timeout_ms: u64,
     header_timeout_ms: u64,
+    body_timeout_ms: u64,
+    idle_timeout_ms: u64,
     shutdown_delay_ms: u64,
     drain_timeout_ms: u64,
     max_queue_items: usize,
@@ -65,6 +74,24 @@ struct Raw {
     max_delay_us: u64,
     lookahead: usize,
     max_overtakes_per_step: u32,
+    degrade_above_ms: u64,
+    degrade_below_ms: u64,
+    coalesce: bool,
+    cache_bytes: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    models: Vec<RawModel>,
+}
+
+/// One of several models. What it leaves out is as for a single one.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    name: Option<String>,
+    folder: PathBuf,
+    device: Option<String>,
+    dtype: Option<String>,
+    default_steps: Option<u8>,
+    weight: Option<u32>,
 }
 
 impl Default for Raw {
@@ -72,6 +99,7 @@ impl Default for Raw {
         let engine = engine::Options::default();
         Self {
             listen: "127.0.0.1:8080".into(),
+            admin_listen: String::new(),
             model: "models/en-de".into(),
             threads: 0,
             device: "auto".into(),
@@ -80,17 +108,23 @@ impl Default for Raw {
             lm: true,
             log: "info".into(),
             log_format: LogFormat::Text,
+            access_log: false,
             max_body_bytes: 4 << 20,
             url_prefix: String::new(),
+            api_keys: String::new(),
+            cors_origins: "*".into(),
             keep_other_languages: true,
             max_texts: 256,
             max_text_chars: 100_000,
             max_concurrent_requests: 1024,
+            max_connections: 0,
             max_steps: 20,
             max_length_beam: 10,
             default_length_beam: 0,
             request_timeout_ms: 30_000,
-            header_timeout_ms: 75_000,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            idle_timeout_ms: 75_000,
             shutdown_delay_ms: 0,
             drain_timeout_ms: 20_000,
             max_queue_items: engine.max_queue_items,
@@ -100,6 +134,11 @@ impl Default for Raw {
             max_delay_us: engine.max_delay.as_micros() as u64,
             lookahead: 0,
             max_overtakes_per_step: engine.max_overtakes_per_step,
+            degrade_above_ms: 0,
+            degrade_below_ms: 0,
+            coalesce: true,
+            cache_bytes: 0,
+            models: Vec::new(),
         }
     }
 }
@@ -115,10 +154,10 @@ pub enum LogFormat {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: SocketAddr,
-    /// The bundle's folder.
-    pub model: PathBuf,
-    pub device: DeviceChoice,
-    pub dtype: DtypeChoice,
+    /// For probes and metrics, apart from the load.
+    pub admin_listen: Option<SocketAddr>,
+    /// At least one.
+    pub models: Vec<ModelSettings>,
     /// Whether a bundle's shortlist is used.
     pub shortlist: bool,
     /// Whether a bundle's language model is used.
@@ -133,10 +172,31 @@ pub struct Settings {
     raw: Raw,
 }
 
+/// A model to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSettings {
+    /// The folder's own, without.
+    pub name: Option<String>,
+    /// The bundle's.
+    pub folder: PathBuf,
+    pub device: DeviceChoice,
+    pub dtype: DtypeChoice,
+    /// The bundle's, without.
+    pub default_steps: Option<Steps>,
+    /// Threads that compute it: its share of all.
+    pub threads: NonZeroUsize,
+}
+
 /// What `http` may accept and for how long.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     pub max_body_bytes: usize,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// The file of API keys; everybody may ask, without.
+    pub api_keys: Option<PathBuf>,
+    /// Origins of pages that may ask from a browser; any, without.
+    pub cors_origins: Option<Vec<String>>,
     /// Before every path, such as `/translator`; empty for none. No slash at its end.
     pub url_prefix: String,
     /// A text that is detected to be in another language than the model's source, or is in another
@@ -146,8 +206,10 @@ pub struct HttpSettings {
     pub max_texts: usize,
     /// Characters over all texts of one request.
     pub max_text_chars: usize,
-    /// Translations in progress, from the first byte of the request on; above it 429.
+    /// Translations in progress, from the last byte of the request on; above it 429.
     pub max_concurrent_requests: usize,
+    /// Open connections; 0 for what the limit of open files allows.
+    pub max_connections: usize,
     /// The bundle may allow fewer.
     pub max_steps: Steps,
     pub max_length_beam: usize,
@@ -155,8 +217,12 @@ pub struct HttpSettings {
     pub default_length_beam: usize,
     /// From the head of the request to its answer; `deadline_ms` can only shorten it.
     pub request_timeout: Duration,
-    /// For a client to send the head of a request, also on an idle connection.
+    /// For the head of a request, from its first byte on.
     pub header_timeout: Duration,
+    /// For the body of a request, from the end of its head on.
+    pub body_timeout: Duration,
+    /// How long a connection may be idle.
+    pub idle_timeout: Duration,
     /// After the signal, how long requests are still accepted while `/readyz` says 503.
     pub shutdown_delay: Duration,
     /// After that, how long accepted requests may take to finish.
@@ -183,7 +249,7 @@ impl Settings {
         let mut figment = Figment::from(Serialized::defaults(Raw::default()));
         let mut warnings = Vec::new();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+            let text = files::read_text(path)?;
             let in_file = |e| Error::Config(format!("{}: {}", path.display(), describe(e)));
             let keys: Dict = Figment::from(Toml::string(&text)).extract().map_err(in_file)?;
             figment = figment.merge(Serialized::globals(with_new_names(keys, &mut warnings)));
@@ -202,51 +268,27 @@ impl Settings {
     }
 
     fn validate(raw: Raw) -> Result<Self> {
-        for (key, value) in [
-            ("max_body_bytes", raw.max_body_bytes),
-            ("max_texts", raw.max_texts),
-            ("max_text_chars", raw.max_text_chars),
-            ("max_concurrent_requests", raw.max_concurrent_requests),
-            ("max_length_beam", raw.max_length_beam),
-            ("max_queue_items", raw.max_queue_items),
-            ("max_queue_tokens", raw.max_queue_tokens),
-            ("request_timeout_ms", raw.request_timeout_ms as usize),
-            ("header_timeout_ms", raw.header_timeout_ms as usize),
-        ] {
-            if value == 0 {
-                return Err(Error::Config(format!("{key} must be at least 1")));
-            }
-        }
-        if Steps::new(raw.max_steps).is_none() {
-            return Err(Error::Config("max_steps must be at least 1".into()));
-        }
-        if raw.default_length_beam > raw.max_length_beam {
-            let most = raw.max_length_beam;
-            let reason =
-                format!("default_length_beam must be 1 to max_length_beam ({most}), or 0 for the model's");
-            return Err(Error::Config(reason));
-        }
+        ranges::check(&raw)?;
         let prefix = raw.url_prefix.trim_end_matches('/');
         let in_a_path = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
         if !(prefix.is_empty() || prefix.starts_with('/')) || !prefix.chars().all(in_a_path) {
             let reason = format!("url_prefix: {prefix:?} is not a path such as /translator");
             return Err(Error::Config(reason));
         }
-        let listen = raw
-            .listen
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut addresses| addresses.next())
-            .ok_or_else(|| Error::Config(format!("listen: {:?} is no host:port", raw.listen)))?;
+        origins(&raw.cors_origins)?;
+        let listen = address("listen", &raw.listen)?;
+        let admin_listen = match raw.admin_listen.as_str() {
+            "" => None,
+            set => Some(address("admin_listen", set)?),
+        };
         let threads = NonZeroUsize::new(raw.threads).unwrap_or_else(one_for_each_core);
         tracing_subscriber::EnvFilter::try_new(&raw.log)
             .map_err(|e| Error::Config(format!("log: {:?}: {e}", raw.log)))?;
 
         Ok(Self {
             listen,
-            model: raw.model.clone(),
-            device: raw.device.parse()?,
-            dtype: raw.dtype.parse()?,
+            admin_listen,
+            models: models(&raw, threads)?,
             shortlist: raw.shortlist,
             lm: raw.lm,
             log: raw.log.clone(),
@@ -261,6 +303,9 @@ impl Settings {
                 max_delay: Duration::from_micros(raw.max_delay_us),
                 lookahead: raw.lookahead,
                 max_overtakes_per_step: raw.max_overtakes_per_step,
+                degrade: degrade(&raw)?,
+                coalesce: raw.coalesce,
+                cache_bytes: raw.cache_bytes,
             },
             warnings: Vec::new(),
             raw,
@@ -275,6 +320,75 @@ impl Settings {
     }
 }
 
+fn models(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
+    if raw.models.is_empty() {
+        let (device, dtype) = (raw.device.parse()?, raw.dtype.parse()?);
+        let folder = raw.model.clone();
+        return Ok(vec![ModelSettings { name: None, folder, device, dtype, default_steps: None, threads }]);
+    }
+    let weight = |model: &RawModel| model.weight.unwrap_or(1) as usize;
+    let all: usize = raw.models.iter().map(weight).sum();
+    let one = |(index, model): (usize, &RawModel)| {
+        let wrong = |what: &str| Error::Config(format!("models[{index}].{what}"));
+        if !(1..=1000).contains(&weight(model)) {
+            return Err(wrong("weight must be 1 to 1000"));
+        }
+        let default_steps = match model.default_steps {
+            Some(steps) => Some(Steps::new(steps).ok_or_else(|| wrong("default_steps must be at least 1"))?),
+            None => None,
+        };
+        // Rounded up: a thread too many waits, one too few leaves a core idle.
+        let share = (threads.get() * weight(model)).div_ceil(all);
+        Ok(ModelSettings {
+            name: model.name.clone(),
+            folder: model.folder.clone(),
+            device: model.device.as_ref().unwrap_or(&raw.device).parse()?,
+            dtype: model.dtype.as_ref().unwrap_or(&raw.dtype).parse()?,
+            default_steps,
+            threads: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
+        })
+    };
+    raw.models.iter().enumerate().map(one).collect()
+}
+
+/// Origins between commas; none for `*`.
+fn origins(text: &str) -> Result<Option<Vec<String>>> {
+    if text.trim() == "*" {
+        return Ok(None);
+    }
+    let origin = |origin: &str| {
+        let wrong = || {
+            Error::Config(format!("cors_origins: {origin:?} is not an origin such as https://example.org"))
+        };
+        let host = origin.split_once("://").map(|(_, host)| host).unwrap_or_default();
+        let in_a_host = |c: char| c.is_ascii_graphic() && c != '/';
+        if host.is_empty() || !host.chars().all(in_a_host) { Err(wrong()) } else { Ok(origin.to_owned()) }
+    };
+    let origins = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    Ok(Some(origins.map(origin).collect::<Result<_>>()?))
+}
+
+fn degrade(raw: &Raw) -> Result<Option<engine::DegradePolicy>> {
+    let (above, below) = (raw.degrade_above_ms, raw.degrade_below_ms);
+    if above == 0 {
+        return Ok(None);
+    }
+    let below = if below == 0 { above / 4 } else { below };
+    if below >= above {
+        return Err(Error::Config(format!(
+            "degrade_below_ms ({below}) must be less than degrade_above_ms ({above})"
+        )));
+    }
+    let [above, below] = [above, below].map(Duration::from_millis);
+    Ok(Some(engine::DegradePolicy { above, below }))
+}
+
+fn address(key: &str, value: &str) -> Result<SocketAddr> {
+    let addresses = value.to_socket_addrs();
+    let first = addresses.ok().and_then(|mut addresses| addresses.next());
+    first.ok_or_else(|| Error::Config(format!("{key}: {value:?} is not host:port")))
+}
+
 /// The default number of threads.
 pub fn one_for_each_core() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
@@ -285,15 +399,21 @@ impl HttpSettings {
         Self {
             max_body_bytes: raw.max_body_bytes,
             url_prefix: raw.url_prefix.trim_end_matches('/').to_owned(),
+            access_log: raw.access_log,
+            api_keys: (!raw.api_keys.is_empty()).then(|| PathBuf::from(&raw.api_keys)),
+            cors_origins: origins(&raw.cors_origins).unwrap_or_default(),
             keep_other_languages: raw.keep_other_languages,
             max_texts: raw.max_texts,
             max_text_chars: raw.max_text_chars,
             max_concurrent_requests: raw.max_concurrent_requests,
+            max_connections: raw.max_connections,
             max_steps: Steps::new(raw.max_steps).unwrap_or(Steps::ONE),
             max_length_beam: raw.max_length_beam,
             default_length_beam: raw.default_length_beam,
             request_timeout: Duration::from_millis(raw.request_timeout_ms),
             header_timeout: Duration::from_millis(raw.header_timeout_ms),
+            body_timeout: Duration::from_millis(raw.body_timeout_ms),
+            idle_timeout: Duration::from_millis(raw.idle_timeout_ms),
             shutdown_delay: Duration::from_millis(raw.shutdown_delay_ms),
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
         }

@@ -14,6 +14,7 @@ fn item(seed: usize) -> Item {
     Item {
         source: source(seed, 12),
         steps: Steps::ONE,
+        steps_min: Steps::ONE,
         length_beam: 1,
         collapse: true,
         trace: false,

@@ -55,7 +55,7 @@ pub async fn translate_stream(
     request: Request,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let permit = app.admit()?;
     let (mut request, shape) = libretranslate::read(&app, &params)?;
     let (sender, glimpses) = unbounded_channel();

@@ -12,10 +12,11 @@ use tokio::time::{sleep, timeout_at};
 use super::app::App;
 use super::detect::{Detection, Detector};
 use super::error::ApiError;
+use super::guard::charge;
 use super::request::{TranslateRequest, check_chars};
 use super::timings::Stages;
 use crate::decode::{MORE_LENGTHS, more_steps};
-use crate::engine::{AdmissionEstimate, Item, Outcome, Pending, Watch};
+use crate::engine::{AdmissionEstimate, Item, Lowered, Outcome, Pending, Watch};
 use crate::formats;
 use crate::glossary::Glossary;
 use crate::text::spans::{Kind, Span};
@@ -43,6 +44,8 @@ pub struct Translated {
     pub stages: Stages,
     /// The most that any sentence took.
     pub steps_used: usize,
+    /// Why some sentence got fewer than asked for.
+    pub lowered: Option<Lowered>,
 }
 
 #[derive(Debug)]
@@ -98,10 +101,11 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     app.engine.precheck(AdmissionEstimate {
         sentences: request.texts.len(),
         tokens: request.texts.iter().map(|text| text.len() / BYTES_OF_A_TOKEN).sum(),
-        steps: request.effort.steps,
+        steps: request.effort.steps_min,
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
+    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let begun = Instant::now();
     let mut prepared = prepare(app, request).await?;
     let mut stages = Stages { tokenize: begun.elapsed(), ..Stages::default() };
@@ -130,6 +134,7 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         passage.warnings().iter().for_each(|warning| app.engine_metrics.repaired(warning.name(), 1));
     }
     let steps_used = all().map(|outcome| outcome.steps_used).max().unwrap_or(0);
+    let lowered = all().find_map(|outcome| outcome.lowered);
     let texts = prepared
         .into_iter()
         .zip(&request.texts)
@@ -137,7 +142,7 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         .collect();
     stages.detokenize += begun.elapsed();
     stages.total = arrived.elapsed();
-    Ok(Translated { texts, stages, steps_used })
+    Ok(Translated { texts, stages, steps_used, lowered })
 }
 
 /// What is to be translated next, for each passage of all texts.
@@ -312,6 +317,7 @@ fn items(
         Item {
             source: asked.source.clone(),
             steps,
+            steps_min: effort.steps_min.min(steps),
             length_beam,
             collapse: true,
             trace: effort.trace,

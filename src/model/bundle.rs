@@ -5,7 +5,9 @@
 //! Opening one checks everything that could be wrong with it, so that code past here cannot meet a
 //! tensor that is missing, of another shape or not a number.
 
-use std::collections::HashMap;
+mod seal;
+
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,10 @@ use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Config, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
+use super::{Backend, Config, KnownSentence, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
 use crate::text::{Reader, Tokenizer};
 use crate::{Error, Result, files};
+use seal::{Seal, seal};
 
 /// Quality at one number of steps, as `train evaluate` measured it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,11 +79,14 @@ impl Bundle {
             return Err(Error::bundle(dir, "is not a folder; a model is a folder as `train` writes it"));
         }
         let path = dir.join(Self::CONFIG);
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = files::read_text(&path)?;
         let config: Config = serde_json::from_str(&text).map_err(|e| Error::bundle(&path, e.to_string()))?;
         config.validate().map_err(|e| Error::bundle(&path, e.to_string()))?;
+        let seal = Seal { dir, config: &config, text: &text, left };
+        seal.check_config()?;
 
         let path = dir.join(Self::TOKENIZER);
+        seal.check(Self::TOKENIZER, &files::read(&path)?)?;
         let tokenizer = Tokenizer::load(&path)?;
         if tokenizer.vocab_size() != config.shape.vocab {
             let (found, expected) = (tokenizer.vocab_size(), config.shape.vocab);
@@ -95,13 +101,13 @@ impl Bundle {
         }
 
         let path = dir.join(Self::WEIGHTS);
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = files::read(&path)?;
+        seal.check(Self::WEIGHTS, &bytes)?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
         let vocab = config.shape.vocab;
-        let place = |file: &str| (left != Some(file)).then(|| dir.join(file));
         let shortlist =
-            optional(place(Self::SHORTLIST), "train shortlist", |bytes| Shortlist::from_bytes(bytes, vocab))?;
-        let lm = optional(place(Self::LM), "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
+            optional(&seal, Self::SHORTLIST, "train shortlist", |bytes| Shortlist::from_bytes(bytes, vocab))?;
+        let lm = optional(&seal, Self::LM, "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
         let name =
             asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
         Ok(Self {
@@ -145,7 +151,31 @@ impl Bundle {
     /// Writes measured scores into `config.json`, whole or not at all.
     pub fn record_scores(&self, scores: Vec<Score>) -> Result<()> {
         let config = Config { scores, ..self.config.clone() };
+        if self.is_sealed() {
+            return seal(&self.dir, config);
+        }
         files::write(&self.dir.join(Self::CONFIG), config.to_json()?.as_bytes())
+    }
+
+    /// Whether its `config.json` has the checksums of its files.
+    pub fn is_sealed(&self) -> bool {
+        !self.config.files.is_empty()
+    }
+
+    /// Reads a folder without comparing its files with their checksums: for whoever seals it next.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for checksums.
+    pub fn open_unsealed(dir: &Path) -> Result<Self> {
+        Self::open_leaving(dir, Some(Self::CONFIG))
+    }
+
+    /// Writes the checksums of the files as they are now, and the known sentence, into `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what cannot be read or written.
+    pub fn seal(&self, known: Option<KnownSentence>) -> Result<()> {
+        seal(&self.dir, Config { known, ..self.config.clone() })
     }
 
     /// The weights by name, f32 on the CPU.
@@ -153,7 +183,21 @@ impl Bundle {
         &self.tensors
     }
 
-    /// Writes a bundle with weights in f16, whole or not at all: into a new folder beside `dir`, which
+    /// Whether a bundle may be written there.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] for what is there and is not a bundle: it would be lost.
+    pub fn check_place(dir: &Path) -> Result<()> {
+        if dir.exists() && !dir.join(Self::CONFIG).exists() && !is_empty_folder(dir) {
+            return Err(Error::bundle(
+                dir,
+                "is there and is not a bundle; choose another place for this one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes a bundle with weights in f16, not yet sealed, whole or not at all: into a new folder beside `dir`, which
     /// then takes its place.
     ///
     /// # Errors
@@ -167,9 +211,7 @@ impl Bundle {
         card: &str,
     ) -> Result<()> {
         config.validate()?;
-        if dir.exists() && !dir.join(Self::CONFIG).exists() && !is_empty_folder(dir) {
-            return Err(Error::bundle(dir, "is there and is no bundle; choose another place for this one"));
-        }
+        Self::check_place(dir)?;
         let halves = tensors
             .iter()
             .map(|(name, t)| {
@@ -178,6 +220,8 @@ impl Bundle {
             .collect::<Result<std::collections::BTreeMap<_, _>>>()?;
         let path = dir.join(Self::WEIGHTS);
         let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        // Those of another bundle would be wrong here.
+        let config = Config { files: BTreeMap::new(), known: None, ..config.clone() };
         files::replace_folder(dir, |fresh| {
             files::write(&fresh.join(Self::CONFIG), config.to_json()?.as_bytes())?;
             files::write(&fresh.join(Self::CARD), card.as_bytes())?;
@@ -202,18 +246,31 @@ pub fn checksum(bytes: &[u8]) -> String {
 
 /// What a file says that may be missing; `command` writes it again if it is not valid.
 fn optional<T>(
-    path: Option<PathBuf>,
+    seal: &Seal<'_>,
+    file: &str,
     command: &str,
     read: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<Option<Arc<T>>> {
-    let Some(path) = path else { return Ok(None) };
-    match fs::read(&path) {
-        Ok(bytes) => match read(&bytes) {
-            Ok(read) => Ok(Some(Arc::new(read))),
-            Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it again"))),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io(&path)(error)),
+    if seal.left == Some(file) {
+        return Ok(None);
+    }
+    let path = seal.dir.join(file);
+    match files::read(&path) {
+        Ok(bytes) => {
+            seal.check(file, &bytes)?;
+            match read(&bytes) {
+                Ok(read) => Ok(Some(Arc::new(read))),
+                Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it again"))),
+            }
+        }
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            if seal.config.files.contains_key(file) {
+                let reason = format!("is missing, but {} names it; `{command}` writes it", Bundle::CONFIG);
+                return Err(Error::bundle(path, reason));
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -99,6 +99,8 @@ fn a_value_that_does_not_hold_is_refused_with_its_key() {
         ("log_format", "xml"),
         ("log", "tutti=loud"),
         ("drain_timeout_ms", "-1"),
+        ("degrade_below_ms", "99999999999"),
+        ("admin_listen", "nowhere"),
     ] {
         let message = refusal("", &[], &[(key, value)]);
         assert!(message.contains(key), "{key}={value}: {message}");
@@ -111,6 +113,36 @@ fn what_the_log_shows_can_be_read_back() {
     let again = load(&settings.to_toml(), &[], &[]).unwrap();
     assert_eq!(again.to_toml(), settings.to_toml());
     assert_eq!(again.log_format, LogFormat::Json);
+}
+
+/// A number that no program can do anything with is refused with the key and what it may be, not met later as a
+/// panic or as a command that never ends.
+#[test]
+fn every_number_has_a_range() {
+    let defaults: toml::Table = toml::from_str(&toml::to_string(&Raw::default()).unwrap()).unwrap();
+    let numbers: Vec<String> =
+        defaults.into_iter().filter(|(_, value)| value.is_integer()).map(|(key, _)| key).collect();
+    assert!(numbers.len() > 20);
+    for key in &numbers {
+        for value in [u64::MAX, u64::MAX >> 1, u64::from(u32::MAX) << 16] {
+            let message = refusal("", &[], &[(key, &value.to_string())]);
+            assert!(message.contains(key.as_str()), "{key}={value}: {message}");
+        }
+    }
+    assert_eq!(
+        refusal("", &[], &[("threads", "18446744073709551615")]),
+        "configuration: threads must be 0 to 1024, not 18446744073709551615"
+    );
+}
+
+#[test]
+fn steps_are_lowered_between_two_thresholds_of_which_the_first_is_the_higher() {
+    let degrade =
+        |above: &str, below: &str| load("", &[], &[("degrade_above_ms", above), ("degrade_below_ms", below)]);
+    assert_eq!(degrade("0", "0").unwrap().engine.degrade, None);
+    let policy = degrade("400", "0").unwrap().engine.degrade.unwrap();
+    assert_eq!((policy.above, policy.below), (Duration::from_millis(400), Duration::from_millis(100)));
+    assert!(degrade("400", "400").unwrap_err().to_string().contains("degrade_below_ms"));
 }
 
 #[test]

@@ -159,7 +159,7 @@ pub struct BenchArgs {
 #[derive(Args)]
 pub struct ShortlistArgs {
     /// Folder of the bundle that gets the shortlist
-    #[arg(long, default_value = "models/en-de")]
+    #[arg(long)]
     pub model: PathBuf,
     /// Source text, plain or gzip, one sentence a line; best the text that the model was trained on
     #[arg(long)]
@@ -181,7 +181,7 @@ pub struct ShortlistArgs {
 #[derive(Args)]
 pub struct LmArgs {
     /// Folder of the bundle (an Imputer's) that gets the language model
-    #[arg(long, default_value = "models/en-de")]
+    #[arg(long)]
     pub model: PathBuf,
     /// Text of the target language, plain or gzip, one sentence a line; several files are joined
     #[arg(long, required = true)]
@@ -198,6 +198,16 @@ pub struct LmArgs {
     /// Drop trigrams that occur no more often than this, for a smaller file
     #[arg(long, default_value_t = 0)]
     pub prune: u32,
+}
+
+#[derive(Args)]
+pub struct SealArgs {
+    /// Folder of the bundle
+    #[arg(long)]
+    pub model: PathBuf,
+    /// The known sentence; the one that is there, or one of this program, if not given
+    #[arg(long)]
+    pub sentence: Option<String>,
 }
 
 #[derive(Args)]

@@ -4,15 +4,16 @@ mod arguments;
 mod limit;
 mod scores;
 
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, anyhow, bail};
 use arguments::{
     AverageArgs, Averaged, BenchArgs, CalibrateArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom,
-    InterpolateArgs, LmArgs, ReportArgs, RunArgs, ShortlistArgs, StageArgs,
+    InterpolateArgs, LmArgs, ReportArgs, RunArgs, SealArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
 use tutti::model::{Bundle, Fusion};
@@ -32,6 +33,7 @@ use tutti::train::update::bench::{self, Options};
 use tutti::train::update::checkpoint::Store;
 use tutti::train::update::ranks;
 use tutti::train::update::run::End;
+use tutti::{files, known};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -71,6 +73,8 @@ enum Command {
     Shortlist(ShortlistArgs),
     /// Learn an n-gram language model of the target language for an Imputer's bundle
     Lm(LmArgs),
+    /// Write the checksums of a bundle's files and a known sentence into its config.json
+    Seal(SealArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
     /// Compare bundles on parallel text: quality, latency and significance, as a table and a plot
@@ -86,24 +90,28 @@ fn main() -> Result<ExitCode> {
     let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
+        // It takes the lock itself.
         Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
         Command::Tokenizer(run) => {
             let args = StageArgs { run, minutes: None };
-            stage(&args, tokenizer::run, |config| config.tokenizer.path.clone())
+            single_stage(&args, tokenizer::run, |config| config.tokenizer.path.clone())
         }
         Command::Ar(args) => {
-            stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
+            single_stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
         }
         Command::Distill(args) => distill_text(&args),
-        Command::Parallel(args) => stage(&args, parallel::run, |config| config.output.join("bundle")),
-        Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
-        Command::Average(args) => done(average_bundle(&args)),
+        Command::Parallel(args) => single_stage(&args, parallel::run, |config| config.output.join("bundle")),
+        Command::Dims(args) => single_stage(&args, dims::run, |config| dims_output(config).join("bundle")),
+        Command::Average(args) => done(writing_bundle(&args.output, || average_bundle(&args))),
         Command::Interpolate(args) => done(interpolate_texts(args)),
-        Command::Calibrate(args) => done(calibrate_bundle(&args)),
-        Command::Import(ImportFrom::Fairseq(args)) => done(import_fairseq(args)),
+        Command::Calibrate(args) => done(writing_bundle(&args.output, || calibrate_bundle(&args))),
+        Command::Import(ImportFrom::Fairseq(args)) => {
+            done(writing_bundle(&args.output.clone(), || import_fairseq(args)))
+        }
         Command::Bench(args) => done(bench_updates(&args)),
-        Command::Shortlist(args) => done(learn_shortlist(&args)),
-        Command::Lm(args) => done(learn_lm(&args)),
+        Command::Shortlist(args) => done(writing_bundle(&args.model, || learn_shortlist(&args))),
+        Command::Lm(args) => done(writing_bundle(&args.model, || learn_lm(&args))),
+        Command::Seal(args) => done(seal_bundle(&args)),
         Command::Evaluate(args) => done(scores::evaluate_bundle(&args)),
         Command::Report(args) => done(scores::report_models(args)),
     })?;
@@ -114,6 +122,7 @@ type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
 fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     let config = Config::read(&args.stage.run.config, &args.stage.run.overrides)?;
+    let _lock = pipeline::lock(&config.output, args.shard.is_part())?;
     let stop = limit::stop_flag(args.stage.minutes)?;
     let folder = config.distill.clone().unwrap_or_default().output(&config.output);
     match (distill::run(&config, args.shard, stop)?, Manifest::read(&folder)) {
@@ -131,15 +140,65 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The same with the folder of the run to itself.
+fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
+    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let _lock = pipeline::lock(&config.output, false)?;
+    let made = output(&config);
+    // What would be refused when it is written is refused before anything is computed.
+    if made.file_name() == Some(OsStr::new("bundle")) {
+        Bundle::check_place(&made)?;
+    }
+    stage(args, run, output)
+}
+
 /// Runs a stage until it is done, its time is over, or Ctrl-C; `output` is the stage's folder.
 fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let stop = limit::stop_flag(args.minutes)?;
     match run(&config, stop)? {
-        End::Finished => eprintln!("done: {}", output(&config).display()),
+        End::Finished => {
+            for bundle in [output(&config), config.output.join("bundle"), dims_output(&config).join("bundle")]
+            {
+                seal_fresh(&bundle)?;
+            }
+            eprintln!("done: {}", output(&config).display());
+        }
         End::Interrupted => return Ok(limit::interrupted("saved")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Seals a bundle that has just been made.
+fn seal_fresh(folder: &Path) -> Result<()> {
+    if folder.join(Bundle::CONFIG).is_file() {
+        let bundle = Bundle::open_unsealed(folder)?;
+        if !bundle.is_sealed() {
+            known::seal(&bundle, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs what writes a bundle's folder, alone, and seals what was written.
+fn writing_bundle(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _lock = files::lock(folder, false, "another `train` command")?;
+    if let Err(error) = write() {
+        // The lock may have made the folder. One that is not empty stays.
+        let _ = std::fs::remove_dir(folder);
+        return Err(error);
+    }
+    known::seal(&Bundle::open_unsealed(folder)?, None)?;
+    Ok(())
+}
+
+fn seal_bundle(args: &SealArgs) -> Result<()> {
+    let known = known::seal(&Bundle::open_unsealed(&args.model)?, args.sentence.as_deref())?;
+    if let Some(known) = known {
+        eprintln!("{:?} becomes {:?} in {} steps", known.source, known.translation, known.steps);
+    }
+    eprintln!("done: {}", args.model.join(Bundle::CONFIG).display());
+    Ok(())
 }
 
 fn ar_settings(config: &Config) -> tutti::train::config::Ar {

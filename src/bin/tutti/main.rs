@@ -2,8 +2,10 @@
 //! that can be tested without a command line lives in the library.
 
 mod bench;
+mod load;
 
 use std::io::{self, ErrorKind, IsTerminal};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,10 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use tutti::decode::{DecodeOptions, InferenceModel, Steps, Translator};
-use tutti::engine::{self, Engine};
-use tutti::http::{self, App, Model, Pair};
+use tutti::http::{self, Listeners, Model, Models};
 use tutti::lines::translate_lines;
-use tutti::metrics::Metrics;
 use tutti::model::{Backend, Bundle, DeviceChoice, DtypeChoice};
 use tutti::settings::{ENV_CONFIG, LogFormat, Settings, one_for_each_core};
 use tutti::suggest::renamed_arguments;
@@ -50,6 +50,11 @@ enum Command {
     Bench(bench::Bench),
     /// Check settings and model without serving.
     Check(Serve),
+    /// Make an API key: the key on standard output, the entry for the file of keys on standard error.
+    Key {
+        /// What logs call its owner.
+        name: String,
+    },
     /// Check whether the server with these settings is ready; for containers without curl.
     Health(Serve),
 }
@@ -62,6 +67,9 @@ struct Serve {
     /// Address to listen on, host:port [default: 127.0.0.1:8080]
     #[arg(long)]
     listen: Option<String>,
+    /// host:port for probes and metrics, apart from the load [default: none]
+    #[arg(long)]
+    admin_listen: Option<String>,
     /// Folder of the bundle [default: models/en-de]
     #[arg(long)]
     model: Option<String>,
@@ -144,6 +152,7 @@ fn main() -> Result<()> {
         Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Check(arguments)) => check(&arguments),
         Some(Command::Health(arguments)) => health(&arguments),
+        Some(Command::Key { name }) => new_key(&name),
     }
 }
 
@@ -151,6 +160,7 @@ impl Serve {
     fn settings(&self) -> Result<Settings> {
         let named = [
             ("listen", &self.listen),
+            ("admin_listen", &self.admin_listen),
             ("model", &self.model),
             ("threads", &self.threads),
             ("device", &self.device),
@@ -181,17 +191,25 @@ fn serve(arguments: &Serve) -> Result<()> {
     settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads, "starting");
     tracing::info!("settings\n{}", settings.to_toml());
+    let open_files = http::raise_open_files_limit();
+    tracing::info!(open_files, "limits");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(http_threads).enable_all().build()?;
     let served = runtime.block_on(async {
         // Before the model is loaded: a signal ends that too, and a port in use is reported immediately.
         let shutdown = shutdown_signal()?;
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", settings.listen))?;
-        let (app, _engine) = open(&settings)?;
-        tracing::info!(address = %listener.local_addr()?, "listening");
-        anyhow::Ok(http::serve(listener, app, shutdown).await?)
+        let public = listen(settings.listen).await?;
+        let admin = match settings.admin_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let models = load::open(&settings)?;
+        reload_at_hangup(models.clone())?;
+        if let Some(admin) = &admin {
+            tracing::info!(admin_address = %admin.local_addr()?, "listening for probes and metrics");
+        }
+        tracing::info!(address = %public.local_addr()?, "listening");
+        anyhow::Ok(http::serve(Listeners { public, admin }, models, shutdown).await?)
     });
     runtime.shutdown_background();
     served?;
@@ -199,68 +217,56 @@ fn serve(arguments: &Serve) -> Result<()> {
     Ok(())
 }
 
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
 fn check(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
-    let (app, engine) = open(&settings)?;
-    engine.join()?;
-    println!(
-        "{}# model {}: {} to {}, {}",
-        settings.to_toml(),
-        app.model.name,
-        app.model.pair.source,
-        app.model.pair.target,
-        app.model.checksum
-    );
+    let models = load::open(&settings)?;
+    print!("{}", settings.to_toml());
+    for app in models.all() {
+        let Model { name, pair, checksum, .. } = &app.model;
+        println!("# model {name}: {} to {}, {checksum}", pair.source, pair.target);
+        app.engine.drain();
+    }
     Ok(())
 }
 
 fn health(arguments: &Serve) -> Result<()> {
-    let server = arguments.settings()?.listen;
+    let settings = arguments.settings()?;
+    let server = settings.admin_listen.unwrap_or(settings.listen);
     http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not ready"))
 }
 
-/// From settings to everything that serves but the listener.
-fn open(settings: &Settings) -> Result<(App, Engine)> {
-    let backend = Backend::choose(settings.device, settings.dtype)?
-        .with_shortlist(settings.shortlist)
-        .with_lm(settings.lm);
-    match backend.cpu_fallback_reason() {
-        Some(reason) => tracing::info!(reason, "computing {backend}, not on a GPU"),
-        None => tracing::info!("computing {backend}"),
-    }
-    let bundle = Bundle::open(&settings.model)?;
-    let steps = |steps| Steps::new(steps).context("a bundle allows at least one step");
-    let mut model = Model {
-        name: bundle.name.clone(),
-        pair: Pair { source: bundle.config.source.clone(), target: bundle.config.target.clone() },
-        checksum: bundle.checksum.clone(),
-        dtype: backend.dtype().name().to_owned(),
-        device: backend.device_name(),
-        cpu_fallback_reason: backend.cpu_fallback_reason().map(str::to_owned),
-        shortlist: false,
-        lm: false,
-        default_steps: steps(bundle.config.default_steps)?,
-        max_steps: steps(bundle.config.max_steps)?,
-        scores: bundle.config.scores.clone(),
-        tokenizer: bundle.tokenizer.clone(),
-    };
-    let metrics = Metrics::new();
-    let network = InferenceModel::open(&bundle, &backend)?;
-    (model.shortlist, model.lm) = (network.has_shortlist(), network.has_lm());
-    if let Some(gpu) = network.gpu_report() {
-        tracing::info!(gpu, "warmed up");
-    }
-    let engine_metrics = metrics.engine(&model.name);
-    if network.halvings() > 0 {
-        let halvings = network.halvings();
-        tracing::warn!(halvings, "the device has little free memory: large batches are computed in parts");
-        engine_metrics.out_of_memory(halvings);
-    }
-    let options = settings.engine.clone().fitted(network.device_rows());
-    let engine::Options { max_batch_tokens, max_batch_rows, lookahead, .. } = options;
-    tracing::info!(max_batch_tokens, max_batch_rows, lookahead, "bounds of a batch");
-    let engine = engine::start(network, options, engine_metrics)?;
-    Ok((App::new(model, engine.handle(), settings.http.clone(), metrics), engine))
+fn new_key(name: &str) -> Result<()> {
+    let (key, entry) = http::new_key(name);
+    println!("{key}");
+    eprint!("{entry}");
+    Ok(())
+}
+
+/// At each SIGHUP keys and models are read again; what cannot be read stays as it was.
+fn reload_at_hangup(models: Models) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading keys and models again");
+            match models.first().keys.as_ref().map(|keys| keys.reload()) {
+                None => {}
+                Some(Ok(count)) => tracing::info!(count, "API keys were read again"),
+                Some(Err(error)) => tracing::error!(%error, "the API keys stay as they were"),
+            }
+            for app in models.all() {
+                let name = &app.model.name;
+                match models.reload(name).await {
+                    Ok(()) => tracing::info!(name, "the model was loaded again"),
+                    Err(error) => tracing::error!(%error, name, "the model stays as it was"),
+                }
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Resolves at the first SIGTERM or SIGINT; the second one ends the process on the spot.

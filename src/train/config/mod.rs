@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::check_language;
 use crate::suggest::with_suggestion;
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -173,7 +174,7 @@ impl Config {
             format!("data.source has {sources} files, data.target {targets}"),
         )?;
         for (key, code) in [("source_lang", &data.source_lang), ("target_lang", &data.target_lang)] {
-            rule(!code.trim().is_empty(), format!("data.{key} is empty"))?;
+            check_language(code).map_err(|reason| format!("data.{key}: {reason}"))?;
         }
         let (sentence, positions) = (data.max_tokens_per_sentence, model.max_positions);
         rule(

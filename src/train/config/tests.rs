@@ -107,7 +107,8 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("train.cooldown=20000", "train.cooldown (20000) exceeds train.updates (10000)"),
         ("data.max_tokens_per_sentence=500", "exceeds model.max_positions (256)"),
         ("data.target=[\"x\", \"y\"]", "data.source has 1 files, data.target 2"),
-        ("data.target_lang=\"\"", "data.target_lang is empty"),
+        ("data.target_lang=\"\"", "data.target_lang: \"\" is not a language code"),
+        ("data.source_lang=\"de_AT\"", "data.source_lang: \"de_AT\" is not a language code"),
         ("tokenizer.vocab_size=200", "tokenizer.vocab_size is 200"),
     ] {
         let error = error(SMALL, &[set]);

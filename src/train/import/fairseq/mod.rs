@@ -7,6 +7,7 @@
 //! The tokenizer belongs to this model and its students: it has only the pieces of fairseq's dictionary.
 
 mod checkpoint;
+mod pickle;
 mod vocabulary;
 mod weights;
 

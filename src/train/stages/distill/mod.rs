@@ -40,6 +40,11 @@ pub struct Shard {
 impl Shard {
     pub const WHOLE: Self = Self { index: 1, count: 1 };
 
+    /// Whether others do the rest.
+    pub fn is_part(self) -> bool {
+        self.count > 1
+    }
+
     fn takes(self, chunk: usize) -> bool {
         chunk % self.count == self.index - 1
     }

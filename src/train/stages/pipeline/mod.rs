@@ -10,7 +10,7 @@ mod preflight;
 pub mod record;
 mod stages;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ use stages::Stage;
 /// Whatever is wrong with configuration, text, a folder or a stage; what was done until then stays done.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let stages = stages::of(config)?;
-    let _lock = lock(&config.output)?;
+    let _lock = lock(&config.output, false)?;
     preflight::check(config, &stages)?;
     let records = Records::of(&config.output);
     let view = Overall::open(stages.iter().map(|stage| stage.work).sum());
@@ -121,19 +121,13 @@ fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &O
     Ok(())
 }
 
-/// Two runs in one folder would undo each other's work. The lock goes with the process, however it ends.
-fn lock(output: &Path) -> Result<File> {
-    let folder = output.join("stages");
-    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let path = folder.join("lock");
-    let file = File::create(&path).map_err(Error::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::bundle(output, "another `train run` is at work in this folder"))
-        }
-        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
-    }
+/// Two commands that write one folder would undo each other's work, so each takes this before it looks at anything.
+/// The lock goes with the process, however it ends. `shared` is for parts of one work on several machines.
+///
+/// # Errors
+/// [`Error::Bundle`] while another command is at work there.
+pub fn lock(output: &Path, shared: bool) -> Result<File> {
+    files::lock(output, shared, "another `train` command")
 }
 
 fn time(seconds: f64) -> HumanDuration {

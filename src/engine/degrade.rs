@@ -1,0 +1,179 @@
+//! Fewer steps before anybody is refused. A translation of fewer steps is a little worse; none at all is no help.
+//!
+//! Two reasons lower the steps of a request that allows it: the server's load ([`Degrade`], a policy of the
+//! operator) and a deadline that the asked steps would miss ([`Latencies`], measured at the start).
+//! Pure: waiting times and instants come in from outside.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::decode::Steps;
+
+/// The least time between two changes of the level, upwards and downwards. Going down is slower, so that the
+/// answers do not flicker between two qualities.
+const RISE_AFTER: Duration = Duration::from_millis(100);
+const FALL_AFTER: Duration = Duration::from_secs(1);
+
+/// Each level halves the steps: 32 become 1.
+const TOP_LEVEL: u32 = 5;
+
+/// When steps are lowered, by the time that a newcomer would wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DegradePolicy {
+    /// One level more while the wait is longer than this.
+    pub above: Duration,
+    /// One level less while it is shorter than this.
+    pub below: Duration,
+}
+
+/// Why a request got fewer steps than it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lowered {
+    Load,
+    Deadline,
+}
+
+/// The level of load, with hysteresis.
+#[derive(Clone, Debug, Default)]
+pub struct Degrade {
+    policy: Option<DegradePolicy>,
+    level: u32,
+    changed: Option<Instant>,
+}
+
+impl Degrade {
+    pub fn new(policy: Option<DegradePolicy>) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// A newcomer would wait for so long.
+    pub fn observe(&mut self, wait: Duration, now: Instant) {
+        let Some(policy) = self.policy else { return };
+        let since = self.changed.map_or(Duration::MAX, |changed| now.saturating_duration_since(changed));
+        if wait > policy.above && since >= RISE_AFTER && self.level < TOP_LEVEL {
+            self.level += 1;
+        } else if wait < policy.below && since >= FALL_AFTER && self.level > 0 {
+            // Nobody may have come for a while.
+            let levels = since.as_secs() / FALL_AFTER.as_secs();
+            self.level = self.level.saturating_sub(u32::try_from(levels).unwrap_or(u32::MAX));
+        } else {
+            return;
+        }
+        self.changed = Some(now);
+    }
+
+    /// What a request of so many steps gets, of which it accepts no fewer than `least`.
+    pub fn steps(&self, asked: Steps, least: Steps) -> Steps {
+        lower(asked, least, asked.get().div_ceil(1 << self.level))
+    }
+}
+
+/// `asked` bounded by `most`, but no less than `least`, and never more than `asked`.
+pub fn lower(asked: Steps, least: Steps, most: usize) -> Steps {
+    let most = u8::try_from(most).ok().and_then(Steps::new).unwrap_or(asked);
+    asked.min(most).max(least.min(asked))
+}
+
+/// How long one sentence takes on an idle engine, by its steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// Ascending by steps.
+    measured: Vec<(Steps, Duration)>,
+    /// Source tokens of the sentence that was measured.
+    tokens: usize,
+}
+
+impl Latencies {
+    pub fn new(mut measured: Vec<(Steps, Duration)>, tokens: usize) -> Self {
+        measured.sort_by_key(|(steps, _)| *steps);
+        Self { measured, tokens: tokens.max(1) }
+    }
+
+    pub fn measured(&self) -> &[(Steps, Duration)] {
+        &self.measured
+    }
+
+    /// Numbers of steps that were measured, below `steps`, the highest first.
+    pub fn below(&self, steps: usize) -> impl Iterator<Item = usize> {
+        self.measured
+            .iter()
+            .rev()
+            .map(|(measured, _)| measured.get())
+            .filter(move |&measured| measured < steps)
+    }
+
+    /// For a sentence of so many source tokens; nothing where nothing was measured.
+    pub fn expected(&self, steps: usize, tokens: usize) -> Duration {
+        let at_least =
+            self.measured.iter().find(|(measured, _)| measured.get() >= steps).or(self.measured.last());
+        let longer = (tokens as f64 / self.tokens.max(1) as f64).max(1.0);
+        at_least.map_or(Duration::ZERO, |(_, time)| time.mul_f64(longer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: DegradePolicy =
+        DegradePolicy { above: Duration::from_millis(400), below: Duration::from_millis(100) };
+
+    fn steps(steps: u8) -> Steps {
+        Steps::new(steps).unwrap()
+    }
+
+    #[test]
+    fn under_load_steps_halve_level_by_level_and_come_back_more_slowly() {
+        let mut degrade = Degrade::new(Some(POLICY));
+        let begin = Instant::now();
+        let mut at = |millis: u64, wait: u64| {
+            degrade.observe(Duration::from_millis(wait), begin + Duration::from_millis(millis));
+            degrade.steps(steps(10), Steps::ONE).get()
+        };
+        assert_eq!(at(0, 50), 10);
+        assert_eq!(at(10, 500), 5);
+        assert_eq!(at(50, 500), 5, "too soon");
+        assert_eq!(at(110, 500), 3);
+        assert_eq!(at(5000, 250), 3, "between the two thresholds nothing changes");
+        assert_eq!(at(6000, 50), 10, "a long calm takes back as many levels as it lasted seconds");
+        assert_eq!(at(6100, 500), 5);
+        assert_eq!(at(6200, 50), 5, "too soon");
+        assert_eq!(at(7100, 50), 10);
+    }
+
+    #[test]
+    fn nobody_gets_fewer_steps_than_it_accepts_or_more_than_it_asked_for() {
+        let mut degrade = Degrade::new(Some(POLICY));
+        let begin = Instant::now();
+        (0..20).for_each(|i| degrade.observe(Duration::from_secs(9), begin + i * RISE_AFTER));
+        assert_eq!(degrade.level(), TOP_LEVEL);
+        assert_eq!(degrade.steps(steps(10), steps(4)), steps(4));
+        assert_eq!(degrade.steps(steps(4), steps(10)), steps(4));
+        assert_eq!(degrade.steps(steps(255), Steps::ONE), steps(8));
+        assert_eq!(degrade.steps(steps(20), Steps::ONE), Steps::ONE);
+    }
+
+    #[test]
+    fn without_a_policy_nothing_is_lowered() {
+        let mut degrade = Degrade::new(None);
+        degrade.observe(Duration::from_secs(9), Instant::now());
+        assert_eq!(degrade.steps(steps(10), Steps::ONE), steps(10));
+    }
+
+    #[test]
+    fn a_longer_sentence_takes_longer_and_steps_between_two_count_as_the_higher() {
+        let ms = Duration::from_millis;
+        let latencies = Latencies::new(vec![(steps(10), ms(20)), (steps(1), ms(4)), (steps(4), ms(8))], 32);
+        assert_eq!(latencies.expected(4, 10), ms(8));
+        assert_eq!(latencies.expected(3, 64), ms(16));
+        assert_eq!(latencies.expected(20, 32), ms(20));
+        assert_eq!(latencies.below(10).collect::<Vec<_>>(), [4, 1]);
+        assert_eq!(Latencies::default().expected(4, 32), Duration::ZERO);
+    }
+}
