@@ -87,8 +87,8 @@ fn measure(
     let score = |texts: &[String]| {
         corpus_bleu(texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))).score
     };
-    let bleu_uncollapsed = score(&plain);
-    let texts = joined;
+    let bleu_uncollapsed = score(&set.join(&plain));
+    let texts = set.join(&joined);
     let pairs = texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str));
     let measured = Measured {
         decoding,

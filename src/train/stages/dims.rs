@@ -18,8 +18,7 @@ use crate::text::Specials;
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::bundle::card::draft;
 use crate::train::config::{Config, Dims as Settings};
-use crate::train::data::corpus::Corpus;
-use crate::train::data::texts::{ReadCorpus, Texts, require_languages};
+use crate::train::data::texts::{Sides, Texts, require_languages};
 use crate::train::objective::{Dims, Teacher};
 use crate::train::observe::progress;
 use crate::train::update::checkpoint::average;
@@ -62,8 +61,8 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_teacher(&bundle, config)?;
     let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
-    let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
-    let texts = Texts::read(read, data, tokenizer, shape, train.valid_sentences)?;
+    let sides = if settings.unsupervised { Sides::SourceAlone } else { Sides::Both };
+    let texts = Texts::read(sides, data, tokenizer, shape, train.valid_sentences)?;
     run_ranks(&devices, |seat| run_rank(config, &bundle, &texts, &seat, stop))
 }
 
