@@ -14,7 +14,8 @@ use crate::print;
 pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
     let (limit, config) = (bundle.config.shape.source_limit(), &bundle.config);
-    let (files, languages) = ((&args.source, &args.reference), (config.source.as_str(), config.target.as_str()));
+    let (files, languages) =
+        ((&args.source, &args.reference), (config.source.as_str(), config.target.as_str()));
     let set = TestSet::read_within(files.0, files.1, usize::MAX, &bundle.tokenizer, languages, limit)?;
     let parallel = bundle.config.architecture != Architecture::Ar;
     let length_beam = args.length_beam.unwrap_or_else(|| Limits::of(&bundle.config.shape).usual_beam());

@@ -152,7 +152,9 @@ impl Data {
             CorpusConfig { source, target, ..corpus.clone() }
         };
         if !self.corpora.is_empty() {
-            return Some(self.corpora.iter().map(|corpus| resolved(corpus, corpus.files(&self.root))).collect());
+            return Some(
+                self.corpora.iter().map(|corpus| resolved(corpus, corpus.files(&self.root))).collect(),
+            );
         }
         self.augment?;
         let only = CorpusConfig {

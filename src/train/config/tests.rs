@@ -36,11 +36,8 @@ fn what_is_not_written_has_its_default() {
     let files = config.data.train_files();
     assert_eq!(files, [("corpus/a.en.gz".into(), "corpus/a.de.gz".into())]);
     let sets = config.data.validation_sets();
-    let valid = ValidationConfig {
-        name: "valid".into(),
-        source: "corpus/v.en".into(),
-        target: "corpus/v.de".into(),
-    };
+    let valid =
+        ValidationConfig { name: "valid".into(), source: "corpus/v.en".into(), target: "corpus/v.de".into() };
     assert_eq!(sets, [valid]);
     assert_eq!(config.data.mixture(), None);
 }
@@ -235,7 +232,8 @@ fn a_section_alone_is_the_published_cmlmc_and_each_switch_has_its_key() {
 
 /// The same run with corpora and validation sets in the place of single files.
 fn mixed() -> String {
-    let files = "source = \"a.en.gz\"\ntarget = [\"a.de.gz\"]\nvalid_source = \"v.en\"\nvalid_target = \"v.de\"\n";
+    let files =
+        "source = \"a.en.gz\"\ntarget = [\"a.de.gz\"]\nvalid_source = \"v.en\"\nvalid_target = \"v.de\"\n";
     let more = r#"
 [[data.corpora]]
 name = "docs"
@@ -292,8 +290,16 @@ fn corpora_that_cannot_work_are_refused_by_name() {
         error(&text.replace(from, to), &[])
     };
     for (from, to, reason) in [
-        ("name = \"ui\"\nsource = \"u.en\"", "name = \"docs\"\nsource = \"u.en\"", "data.corpora names docs twice"),
-        ("name = \"ui\"\nsource = \"uv.en\"", "name = \"docs\"\nsource = \"uv.en\"", "data.validation names docs twice"),
+        (
+            "name = \"ui\"\nsource = \"u.en\"",
+            "name = \"docs\"\nsource = \"u.en\"",
+            "data.corpora names docs twice",
+        ),
+        (
+            "name = \"ui\"\nsource = \"uv.en\"",
+            "name = \"docs\"\nsource = \"uv.en\"",
+            "data.validation names docs twice",
+        ),
         ("target = [\"d.de\", \"e.de\"]", "target = \"d.de\"", "docs: source has 2 files, target 1"),
         ("weight = 0.8", "weight = 0.0", "docs: weight must be more than 0"),
         ("cap = 2", "cap = -1.0", "docs: cap must be more than 0"),

@@ -137,7 +137,8 @@ impl Corpus {
                     if !pair.fits(room) {
                         return Err((target, LineError::Unaligned(pair.slots_needed(), pair.slots())));
                     }
-                    let text = |line| std::str::from_utf8(line).map(str::trim).map_err(|_| LineError::InvalidUtf8);
+                    let text =
+                        |line| std::str::from_utf8(line).map(str::trim).map_err(|_| LineError::InvalidUtf8);
                     Ok((text(s).map_err(|bad| (source, bad))?, text(t).map_err(|bad| (target, bad))?))
                 })
                 .collect();
@@ -145,7 +146,9 @@ impl Corpus {
                 number += 1;
                 match result {
                     Ok((source, target)) => keep(source, target),
-                    Err((path, bad)) => corpus.record_bad_line(bad, on_bad_line, path, number, room.tokens)?,
+                    Err((path, bad)) => {
+                        corpus.record_bad_line(bad, on_bad_line, path, number, room.tokens)?
+                    }
                 }
             }
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use crate::train::data::mixture::{Mixture, Part};
 use crate::train::data::batches::{Batches, Position};
 use crate::train::data::corpus::{Corpus, Pair};
+use crate::train::data::mixture::{Mixture, Part};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 

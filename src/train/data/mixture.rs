@@ -14,8 +14,8 @@ use super::lines::Lines;
 use super::template::Templates;
 use crate::text::Tokenizer;
 use crate::text::spans::Languages;
-use crate::train::data::batches::{Lengths, Plan};
 use crate::train::config::{Augment, CorpusConfig, Data, LengthLimit, OnBadLine};
+use crate::train::data::batches::{Lengths, Plan};
 use crate::train::data::corpus::{Corpus, Pair};
 use crate::train::observe::log::{Share, Skipped};
 use crate::train::rng::Rng;
@@ -55,7 +55,12 @@ impl Mixture {
     /// # Errors
     /// A file that cannot be read or does not fit its partner; a bad line where bad lines are errors; a corpus without
     /// usable pairs.
-    pub fn read(corpora: &[CorpusConfig], data: &Data, room: LengthLimit, tokenizer: Arc<Tokenizer>) -> Result<Self> {
+    pub fn read(
+        corpora: &[CorpusConfig],
+        data: &Data,
+        room: LengthLimit,
+        tokenizer: Arc<Tokenizer>,
+    ) -> Result<Self> {
         let mut skipped = Skipped::default();
         let read = |corpus| Weighted::read(corpus, data.on_bad_line, room, &tokenizer, &mut skipped);
         let mut read: Vec<Weighted> = corpora.iter().map(read).collect::<Result<_>>()?;

@@ -99,7 +99,8 @@ impl Texts {
         valid_sentences: usize,
     ) -> Result<Self> {
         let limit = shape.source_limit();
-        let room = LengthLimit { tokens: data.max_tokens_per_sentence.min(limit), in_slots: shape.has_blanks() };
+        let room =
+            LengthLimit { tokens: data.max_tokens_per_sentence.min(limit), in_slots: shape.has_blanks() };
         let training = match (sides, data.mixture()) {
             (Sides::Both, Some(corpora)) => {
                 Training::Mixture(Arc::new(Mixture::read(&corpora, data, room, tokenizer.clone())?))

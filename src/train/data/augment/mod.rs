@@ -51,15 +51,9 @@ impl Augmenter<'_> {
     fn varied(&self, mut sides: Sides<String>, rng: &mut Rng) -> Result<Pair> {
         let rates = &self.rates;
         // All are drawn before any is made, so that one rate does not move the draws of the others.
-        let [unmarked, emoji, upper, title, typos, reserves] = [
-            rates.no_final_mark,
-            rates.emoji,
-            rates.upper_case,
-            rates.title_case,
-            rates.typos,
-            rates.spans,
-        ]
-        .map(|rate| hits(rate, rng));
+        let [unmarked, emoji, upper, title, typos, reserves] =
+            [rates.no_final_mark, rates.emoji, rates.upper_case, rates.title_case, rates.typos, rates.spans]
+                .map(|rate| hits(rate, rng));
         if unmarked && sides.iter().all(|text| ends_with_mark(text)) {
             sides = sides.map(|text| text.trim_end_matches(is_final_mark).trim_end().to_owned());
         }

@@ -47,7 +47,8 @@ fn each_change_is_made_on_the_sides_that_it_is_meant_for() {
 fn an_emoji_stands_at_the_same_relative_place() {
     for seed in 0..20 {
         let ([source, target], _) = varied(Augment { emoji: 1.0, ..Augment::NONE }, &TEXTS, 100, seed);
-        let at = |text: &str| text.split(' ').position(|word| !word.is_ascii() && !word.contains('ä')).unwrap();
+        let at =
+            |text: &str| text.split(' ').position(|word| !word.is_ascii() && !word.contains('ä')).unwrap();
         assert_eq!(at(&source), at(&target), "{source} {target}");
         assert_eq!(source.split(' ').nth(at(&source)), target.split(' ').nth(at(&target)));
     }
@@ -98,11 +99,16 @@ fn spans_of_both_sides_become_the_same_reserved_tokens_in_the_order_of_the_sourc
     let mut firsts = Vec::new();
     for seed in 0..1000 {
         let (pair, _) = pair(rates, &WITH_SPANS, 200, seed);
-        let reserved = |ids: &[u32]| ids.iter().filter_map(|&id| TOKENIZER.reserved_index(id)).collect::<Vec<_>>();
+        let reserved =
+            |ids: &[u32]| ids.iter().filter_map(|&id| TOKENIZER.reserved_index(id)).collect::<Vec<_>>();
         let (source, target) = (reserved(&pair.source), reserved(&pair.target));
         let [first, second] = source[..] else { panic!("{source:?}") };
         assert_eq!(second, first + 1);
-        assert_eq!(target, [second, first], "{{name}} is the source's second span and stands first in the target");
+        assert_eq!(
+            target,
+            [second, first],
+            "{{name}} is the source's second span and stands first in the target"
+        );
         let text = |ids: &[u32]| TOKENIZER.decode(ids).unwrap();
         assert_eq!(text(&pair.source), "Visit , , or pay $50.", "what only one side has stays");
         assert_eq!(text(&pair.target), ", besuchen Sie !");

@@ -126,7 +126,8 @@ fn neighbour(letter: char, rng: &mut Rng) -> Option<char> {
         -1 => c == column || c == column + 1,
         _ => false,
     };
-    let others: Vec<char> = ROWS.iter().flat_map(|keys| keys.chars()).filter(|&c| key(c).is_some_and(touches)).collect();
+    let others: Vec<char> =
+        ROWS.iter().flat_map(|keys| keys.chars()).filter(|&c| key(c).is_some_and(touches)).collect();
     let other = others.get(rng.below(others.len())).copied()?;
     Some(if letter.is_ascii_uppercase() { other.to_ascii_uppercase() } else { other })
 }

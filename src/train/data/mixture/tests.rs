@@ -102,8 +102,8 @@ fn lines_that_are_too_long_are_skipped_and_counted_or_named() {
     let error = files.mixture(&[corpus.clone()], None).err().unwrap().to_string();
     assert!(error.contains("small:2:") && error.contains("max_tokens_per_sentence (64)"), "{error}");
     let mut skipped = Skipped::default();
-    let read =
-        Weighted::read(&corpus, OnBadLine::Skip, LengthLimit::tokens(64), &tokenizer(), &mut skipped).unwrap();
+    let read = Weighted::read(&corpus, OnBadLine::Skip, LengthLimit::tokens(64), &tokenizer(), &mut skipped)
+        .unwrap();
     assert_eq!((read.source.len(), skipped.too_long), (1, 1));
 }
 

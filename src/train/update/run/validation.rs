@@ -33,11 +33,14 @@ impl<O: Objective> Run<'_, O> {
                 own.push(log::Score { decoding, bleu, chrf });
                 if domains.len() > 1 {
                     let name = &domain.name;
-                    progress.say(format!("update {update}, {name}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
+                    progress.say(format!(
+                        "update {update}, {name}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"
+                    ));
                 }
                 let shown = (SAMPLES / domains.len()).max(1).min(domain.set.len());
                 for (i, translation) in done.texts.into_iter().take(shown).enumerate() {
-                    let (source, reference) = (domain.set.sources[i].clone(), domain.set.references[i].clone());
+                    let (source, reference) =
+                        (domain.set.sources[i].clone(), domain.set.references[i].clone());
                     progress.say(format!("  {source} → {translation}"));
                     samples.push(log::Sample { decoding, source, reference, translation });
                 }
