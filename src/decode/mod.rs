@@ -35,6 +35,6 @@ pub use decoding::Decoding;
 pub use hypothesis::{Hypothesis, best_first};
 pub use length::length_beam;
 pub use loaded::{InferenceMemory, InferenceModel};
-pub use slots::{argmax_per_block, imputed_token};
+pub use slots::{argmax_per_block, ctc_collapse, imputed_token};
 pub use translate::{DecodeOptions, translate};
 pub use translator::{Encoded, Limits, Prediction, Row, Rules, Steps, Translator};

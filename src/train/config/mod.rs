@@ -24,7 +24,7 @@ mod train;
 
 pub use ar::Ar;
 pub use cmlmc::Cmlmc;
-pub use dims::{Auto, Dims, Following, Mask};
+pub use dims::{Auto, Dims, Following, Mask, Target};
 pub use distill::{Distill, files as distilled_files};
 pub use imputer::{Imputer, SlotMask};
 pub use lines::{LengthLimit, OnBadLine};

@@ -17,7 +17,7 @@ use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype, Tensors};
 use crate::text::Specials;
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::bundle::card::draft;
-use crate::train::config::{Config, Dims as Settings};
+use crate::train::config::{Config, Dims as Settings, Target};
 use crate::train::data::texts::{Sides, Texts, require_languages};
 use crate::train::objective::{Dims, Teacher};
 use crate::train::observe::progress;
@@ -141,6 +141,10 @@ pub(crate) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
     let guesses = config.dims.as_ref().is_some_and(|dims| dims.length_beam > 0);
     if bundle.config.shape.has_blanks() && guesses {
         return Err(Error::Config(Settings::NO_LENGTHS.into()));
+    }
+    let aligns = config.dims.as_ref().is_some_and(|dims| dims.target == Target::Text);
+    if aligns && !bundle.config.shape.has_blanks() {
+        return Err(Error::Config(Settings::NO_SLOTS.into()));
     }
     Ok(())
 }
