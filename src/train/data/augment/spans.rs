@@ -36,10 +36,6 @@ pub fn first_token(spans: usize, reserved: usize, rng: &mut Rng) -> usize {
 }
 
 impl Pieces {
-    pub fn whole(text: String) -> Self {
-        Self(vec![Piece::Text(text)])
-    }
-
     fn of(text: &str, spans: Vec<Range<usize>>) -> Self {
         let mut numbered: Vec<(usize, Range<usize>)> = spans.into_iter().enumerate().collect();
         numbered.sort_by_key(|(_, range)| range.start);

@@ -1,6 +1,8 @@
 //! Slips of the keyboard: the nine kinds of OpusTrainer's `Typos`, each with its default chance of a tenth in a sentence
 //! that is changed. Digits stay as they are: nobody could tell the number that was meant.
 
+#![allow(clippy::ptr_arg, reason = "all slips have one type, and some change the length")]
+
 use crate::train::rng::Rng;
 
 /// Of each kind, in a sentence that is changed.
