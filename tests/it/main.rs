@@ -9,6 +9,7 @@ mod fairseq;
 mod imputer;
 mod lm;
 mod memory;
+mod mixture;
 mod model;
 mod operations;
 mod overload;
