@@ -59,15 +59,16 @@ impl<O: Objective> Run<'_, O> {
             }
             *best = best.max(bleu);
         }
-        let named = domains.iter().zip(by_domain).map(|(domain, scores)| log::Domain {
-            name: domain.name.clone(),
-            sentences: domain.set.len(),
-            scores,
-        });
         let sentences = domains.iter().map(|domain| domain.set.len()).sum();
-        let domains = if domains.len() > 1 { named.collect() } else { Vec::new() };
+        let mut logged = Vec::new();
+        if domains.len() > 1 {
+            for (domain, scores) in domains.iter().zip(by_domain) {
+                let (name, sentences) = (domain.name.clone(), domain.set.len());
+                logged.push(log::Domain { name, sentences, scores });
+            }
+        }
         let seconds = begin.elapsed().as_secs_f64();
-        self.tell(&Event::Valid(log::Valid { update, seconds, sentences, scores, domains, samples }))
+        self.tell(&Event::Valid(log::Valid { update, seconds, sentences, scores, domains: logged, samples }))
     }
 
     fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Translated> {
