@@ -15,6 +15,7 @@ mod imputer;
 mod keys;
 mod lm;
 mod memory;
+mod mixture;
 mod model;
 mod models;
 mod operations;

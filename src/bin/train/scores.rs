@@ -1,6 +1,6 @@
 //! `evaluate` and `report`: how good a bundle is.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tutti::decode::Decoding;
 use tutti::decode::{InferenceModel, Limits, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
@@ -13,10 +13,10 @@ use crate::print;
 
 pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
-    let set = TestSet::read(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
-    if set.is_empty() {
-        bail!("{} has no lines", args.source.display());
-    }
+    let (limit, config) = (bundle.config.shape.source_limit(), &bundle.config);
+    let (files, languages) =
+        ((&args.source, &args.reference), (config.source.as_str(), config.target.as_str()));
+    let set = TestSet::read_within(files.0, files.1, usize::MAX, &bundle.tokenizer, languages, limit)?;
     let parallel = bundle.config.architecture != Architecture::Ar;
     let length_beam = args.length_beam.unwrap_or_else(|| Limits::of(&bundle.config.shape).usual_beam());
     let rows = if parallel {

@@ -39,6 +39,13 @@ pub struct Dims {
     /// With all places masked only the length of the target matters. Above 0 the canvas has one of this many most probable
     /// lengths of the teacher, as in decoding. 0 for the target's own length, as published.
     pub length_beam: usize,
+    /// What the student learns of its teacher's passes.
+    #[serde(skip_serializing_if = "Target::is_slots")]
+    pub target: Target,
+    /// With `target = "text"`: weight of the divergence, and of `hidden_weight` times the distance of hidden states, in the
+    /// slots where student and teacher align the text alike. 0 for the text alone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub agree: f64,
     /// Dropout of the student; 0 as published.
     pub dropout: f64,
     /// U-DiMS: targets are the teacher's own translations, and `data.target` is not read.
@@ -96,6 +103,26 @@ pub enum Mask {
     Mixed,
 }
 
+/// What a teacher's passes end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Its distribution and hidden state at every masked place, as published.
+    Slots,
+    /// Of an Imputer the text, by CTC: the student is free in which slot it says what.
+    Text,
+}
+
+impl Target {
+    fn is_slots(&self) -> bool {
+        *self == Self::Slots
+    }
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl Default for Dims {
     fn default() -> Self {
         Self {
@@ -109,6 +136,8 @@ impl Default for Dims {
             hidden_weight: 0.4,
             mask: Mask::Random,
             length_beam: 0,
+            target: Target::Slots,
+            agree: 0.0,
             dropout: 0.0,
             unsupervised: false,
             translation_steps: 4,
@@ -126,6 +155,8 @@ impl Default for Dims {
 }
 
 impl Dims {
+    pub const NO_SLOTS: &str =
+        "dims.target = \"text\" is for imputers; the teacher is none, so it must be \"slots\"";
     /// The folder of all rounds but the last, in the stage's own.
     pub const ROUNDS: &str = "rounds";
     pub const NO_LENGTHS: &str =
@@ -222,8 +253,13 @@ impl Dims {
         let dtype = self.teacher_dtype;
         let known = matches!(dtype, Dtype::F32 | Dtype::Q8);
         rule(known, format!("dims.teacher_dtype is {}; it must be f32 or q8", dtype.name()))?;
-        let weight = self.hidden_weight;
-        let fits = weight >= 0.0 && weight.is_finite();
-        rule(fits, format!("dims.hidden_weight is {weight}; it must be 0 or more"))
+        for (key, weight) in [("hidden_weight", self.hidden_weight), ("agree", self.agree)] {
+            let fits = weight >= 0.0 && weight.is_finite();
+            rule(fits, format!("dims.{key} is {weight}; it must be 0 or more"))?;
+        }
+        rule(
+            self.agree == 0.0 || self.target == Target::Text,
+            "dims.agree needs dims.target = \"text\"".into(),
+        )
     }
 }

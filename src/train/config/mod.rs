@@ -17,6 +17,7 @@ mod dims;
 mod distill;
 mod imputer;
 mod lines;
+mod mixture;
 mod model;
 mod paths;
 mod pipeline;
@@ -24,10 +25,11 @@ mod train;
 
 pub use ar::Ar;
 pub use cmlmc::Cmlmc;
-pub use dims::{Auto, Dims, Following, Mask};
+pub use dims::{Auto, Dims, Following, Mask, Target};
 pub use distill::{Distill, files as distilled_files};
 pub use imputer::{Imputer, SlotMask};
 pub use lines::{LengthLimit, OnBadLine};
+pub use mixture::{Augment, CorpusConfig, ValidationConfig};
 pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
 pub use train::{Products, Train};
@@ -66,7 +68,7 @@ pub struct Data {
     #[serde(default)]
     pub root: PathBuf,
     /// Training text; one file or several, plain or gzip, line n of a source file with line n of its target file.
-    #[serde(with = "paths")]
+    #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<PathBuf>,
     /// Without it there is nothing but U-DiMS to do.
     #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
@@ -75,8 +77,11 @@ pub struct Data {
     /// `target` in training; validation stays on real references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distilled: Option<PathBuf>,
-    pub valid_source: PathBuf,
-    pub valid_target: PathBuf,
+    /// Text to validate with; several such texts stand in `validation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_source: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_target: Option<PathBuf>,
     /// Language codes, as the server will name them.
     pub source_lang: String,
     pub target_lang: String,
@@ -85,6 +90,16 @@ pub struct Data {
     /// A longer sentence is a bad line; `bos` and `eos` counted.
     #[serde(default = "Data::default_max_tokens")]
     pub max_tokens_per_sentence: usize,
+    /// In place of `source` and `target`: corpora that are sampled by weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpora: Vec<CorpusConfig>,
+    /// In place of `valid_source` and `valid_target`: each is scored by its name, and the best checkpoint has the best
+    /// mean of their scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validation: Vec<ValidationConfig>,
+    /// Without the section the text is used as it is; a section without keys has the default rates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,11 +130,14 @@ impl Data {
     /// Pairs of files as people wrote them.
     pub fn original_files(&self) -> Vec<(PathBuf, PathBuf)> {
         let pair = |(s, t): (&PathBuf, &PathBuf)| (self.root.join(s), self.root.join(t));
-        self.source.iter().zip(&self.target).map(pair).collect()
+        let own = self.source.iter().zip(&self.target).map(pair);
+        own.chain(self.corpora.iter().flat_map(|corpus| corpus.files(&self.root))).collect()
     }
 
-    pub fn valid_files(&self) -> (PathBuf, PathBuf) {
-        (self.root.join(&self.valid_source), self.root.join(&self.valid_target))
+    /// Source files as people wrote them.
+    pub fn source_files(&self) -> Vec<PathBuf> {
+        let corpora = self.corpora.iter().flat_map(|corpus| &corpus.source);
+        self.source.iter().chain(corpora).map(|path| self.root.join(path)).collect()
     }
 }
 
@@ -166,13 +184,8 @@ impl Config {
         let Self { data, tokenizer, model, train, ar, distill, dims, .. } = self;
         let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
 
-        let (sources, targets) = (data.source.len(), data.target.len());
-        rule(sources > 0, "data.source names no file".into())?;
-        let sources_alone = targets == 0 && dims.as_ref().is_some_and(|dims| dims.unsupervised);
-        rule(
-            sources == targets || sources_alone,
-            format!("data.source has {sources} files, data.target {targets}"),
-        )?;
+        let unsupervised = dims.as_ref().is_some_and(|dims| dims.unsupervised);
+        data.validate_texts(unsupervised && data.target.is_empty())?;
         for (key, code) in [("source_lang", &data.source_lang), ("target_lang", &data.target_lang)] {
             check_language(code).map_err(|reason| format!("data.{key}: {reason}"))?;
         }

@@ -114,7 +114,8 @@ fn measure(
         let hypothesis = if joins { hypothesis.collapsed() } else { hypothesis };
         joined.push(tokenizer.decode(&hypothesis.tokens)?);
     }
-    Ok(score(decoding, joined, &plain, repetition, seconds, set))
+    let plain = set.join(&plain);
+    Ok(score(decoding, set.join(&joined), &plain, repetition, seconds, set))
 }
 
 /// The scores of `texts`, and of `plain`, in which equal neighbours are left standing.

@@ -125,6 +125,18 @@ impl Spelling {
         slots_with_masks(&slots, hidden, specials.mask)
     }
 
+    /// The ways to spell the target in slots that are free where they are masked, and show `path` elsewhere. `scores` are
+    /// those of the symbols in each masked slot.
+    fn lattice<'a>(&self, path: Option<&[usize]>, masked: &Masked, scores: &'a [f32]) -> Lattice<'a> {
+        let mut free = scores.chunks(self.symbols.len());
+        let mut places = masked.positions.iter().peekable();
+        let slots = (0..self.slots).map(|slot| match (path, places.next_if(|&&p| p as usize == slot)) {
+            (Some(path), None) => Slot::Pinned(path[slot]),
+            _ => Slot::Free(free.next().unwrap_or_default()),
+        });
+        Lattice::new(&self.target, &self.symbols, slots.collect())
+    }
+
     fn unfit(&self) -> Error {
         let (needed, slots) = (slots_needed(&self.target), self.slots);
         Error::Model(format!("a target that needs {needed} slots cannot be spelt in {slots}"))
@@ -153,6 +165,31 @@ pub fn best_paths(logits: &Tensor, spellings: &[&Spelling], forbidden: usize) ->
     spellings.par_iter().zip(own).map(path).collect()
 }
 
+/// The best alignment of each target with the states that its unmasked slots show. `logits` are those of the masked slots
+/// of all of them, `[slots, vocabulary]`.
+///
+/// # Errors
+/// A target that has no room in its slots.
+pub(super) fn best_paths_around(
+    logits: &Tensor,
+    spellings: &[Spelling],
+    paths: &[Option<Vec<usize>>],
+    masked: &[Masked],
+    forbidden: usize,
+) -> Result<Vec<Vec<usize>>> {
+    let rows = spellings.iter().zip(masked);
+    let rows = rows.flat_map(|(s, m)| std::iter::repeat_n(&s.symbols, m.positions.len()));
+    let scores = ops::log_probs_of(logits, &ops::Classes::new(rows), forbidden)?;
+    let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
+    let own = shared_out(&scores, sizes);
+    let sentences = spellings.par_iter().zip(paths).zip(masked).zip(own);
+    sentences
+        .map(|(((spelling, path), m), own)| {
+            spelling.lattice(path.as_deref(), m, own).best_path().ok_or_else(|| spelling.unfit())
+        })
+        .collect()
+}
+
 /// `- Σ ln P / slots` over the masked slots of all sentences, on the tape of `logits [slots, vocabulary]`.
 ///
 /// Its gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors, so it
@@ -160,7 +197,7 @@ pub fn best_paths(logits: &Tensor, spellings: &[&Spelling], forbidden: usize) ->
 ///
 /// # Errors
 /// A target that has no room in its slots. Scores that are no numbers give a loss and gradients that are none.
-fn improbability(
+pub(super) fn improbability(
     logits: &Tensor,
     spellings: &[Spelling],
     paths: &[Option<Vec<usize>>],
@@ -177,14 +214,7 @@ fn improbability(
     let sentences = spellings.par_iter().zip(paths).zip(masked).zip(own);
     let sums: Vec<Sum> = sentences
         .map(|(((spelling, path), m), own)| {
-            let mut free = own.chunks(spelling.symbols.len());
-            let mut places = m.positions.iter().peekable();
-            let slots =
-                (0..spelling.slots).map(|slot| match (path, places.next_if(|&&p| p as usize == slot)) {
-                    (Some(path), None) => Slot::Pinned(path[slot]),
-                    _ => Slot::Free(free.next().unwrap_or_default()),
-                });
-            let sum = Lattice::new(&spelling.target, &spelling.symbols, slots.collect()).sum();
+            let sum = spelling.lattice(path.as_deref(), m, own).sum();
             let undefined = || Sum { log_prob: f64::NAN, posteriors: vec![f32::NAN; own.len()] };
             if sum.log_prob.is_finite() { sum } else { undefined() }
         })

@@ -24,6 +24,7 @@ pub use cmlm::Cmlm;
 pub use cmlmc::Cmlmc;
 pub use dims::{Dims, Teacher};
 pub use imputer::{Imputer, Spelling, best_paths};
+use imputer::{best_paths_around, improbability};
 
 /// One micro-batch as tensors.
 pub struct Batch {

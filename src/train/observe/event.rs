@@ -25,6 +25,9 @@ pub struct Start {
     pub parameters: usize,
     pub pairs: usize,
     pub skipped: Skipped,
+    /// Of a mixture.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub corpora: Vec<Share>,
     pub device: String,
     /// Of a large product, floating-point operations a second: see `update::rate::matrix_rate`.
     pub matrix_rate: f64,
@@ -39,6 +42,19 @@ pub struct Skipped {
     /// Of an Imputer: targets that have no place in the slots of their sources.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unaligned: usize,
+    /// Pairs beyond `max_repeats` or `max_pairs` of their corpus.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub surplus: usize,
+}
+
+/// What a corpus of a mixture gives to an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Share {
+    pub name: String,
+    /// Usable pairs.
+    pub pairs: usize,
+    /// Pairs sampled in an epoch, repeats counted.
+    pub sampled: usize,
 }
 
 fn is_zero(count: &usize) -> bool {
@@ -47,7 +63,15 @@ fn is_zero(count: &usize) -> bool {
 
 impl Skipped {
     pub fn total(&self) -> usize {
-        self.empty + self.invalid_utf8 + self.too_long + self.unaligned
+        self.empty + self.invalid_utf8 + self.too_long + self.unaligned + self.surplus
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.empty += other.empty;
+        self.invalid_utf8 += other.invalid_utf8;
+        self.too_long += other.too_long;
+        self.unaligned += other.unaligned;
+        self.surplus += other.surplus;
     }
 }
 
@@ -87,8 +111,20 @@ pub struct Valid {
     pub update: u64,
     pub seconds: f64,
     pub sentences: usize,
+    /// Of several domains the mean.
     pub scores: Vec<Score>,
+    /// Where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
     pub samples: Vec<Sample>,
+}
+
+/// One of several texts that a run is validated with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Domain {
+    pub name: String,
+    pub sentences: usize,
+    pub scores: Vec<Score>,
 }
 
 /// Quality at one number of decoder passes, or one width of a beam.

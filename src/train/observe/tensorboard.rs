@@ -53,12 +53,13 @@ impl Events {
                 self.summarise(skip.update, vec![scalar("train/skipped".into(), skip.skipped as f64)])
             }
             event::Event::Valid(valid) => {
-                let scores = valid.scores.iter().flat_map(|score| {
-                    let decoding = score.decoding.tag();
-                    let named = [("bleu", score.bleu), ("chrf", score.chrf)];
-                    named.map(|(name, value)| scalar(format!("valid/{name}@{decoding}"), value))
-                });
-                self.summarise(valid.update, scores.chain([samples(&valid.samples)]).collect())
+                let mut values = Vec::new();
+                score_curves("valid", &valid.scores, &mut values);
+                for domain in &valid.domains {
+                    score_curves(&format!("valid/{}", domain.name), &domain.scores, &mut values);
+                }
+                values.push(samples(&valid.samples));
+                self.summarise(valid.update, values)
             }
             event::Event::Checkpoint(_) | event::Event::Stop(_) => Ok(()),
         }
@@ -78,6 +79,16 @@ impl Events {
 
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// BLEU and chrF of each decoding, as `prefix/bleu@1`.
+fn score_curves(prefix: &str, scores: &[log::Score], values: &mut Vec<SummaryValue>) {
+    for score in scores {
+        let decoding = score.decoding.tag();
+        for (name, value) in [("bleu", score.bleu), ("chrf", score.chrf)] {
+            values.push(scalar(format!("{prefix}/{name}@{decoding}"), value));
+        }
+    }
 }
 
 /// Every number of the event under its own name, as the log has it.

@@ -14,9 +14,8 @@ use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype, Tensors};
 use crate::text::Specials;
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::bundle::card::draft;
-use crate::train::config::{Config, Dims as Settings};
-use crate::train::data::corpus::Corpus;
-use crate::train::data::texts::{ReadCorpus, Texts, require_languages};
+use crate::train::config::{Config, Dims as Settings, Target};
+use crate::train::data::texts::{Sides, Texts, require_languages};
 use crate::train::objective::{Dims, Teacher};
 use crate::train::observe::progress;
 use crate::train::update::checkpoint::average;
@@ -60,8 +59,8 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_teacher(&bundle, config)?;
     let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
-    let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
-    let texts = Texts::read(read, data, tokenizer, shape, train.valid_sentences)?;
+    let sides = if settings.unsupervised { Sides::SourceAlone } else { Sides::Both };
+    let texts = Texts::read(sides, data, tokenizer, shape, train.valid_sentences)?;
     run_ranks(&devices, |seat| run_rank(config, &bundle, &texts, &seat, stop))
 }
 
@@ -140,6 +139,10 @@ pub(crate) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
     let guesses = config.dims.as_ref().is_some_and(|dims| dims.length_beam > 0);
     if bundle.config.shape.has_blanks() && guesses {
         return Err(Error::Config(Settings::NO_LENGTHS.into()));
+    }
+    let aligns = config.dims.as_ref().is_some_and(|dims| dims.target == Target::Text);
+    if aligns && !bundle.config.shape.has_blanks() {
+        return Err(Error::Config(Settings::NO_SLOTS.into()));
     }
     Ok(())
 }

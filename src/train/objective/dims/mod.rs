@@ -2,6 +2,7 @@
 //! its teacher, at every masked place.
 
 mod teacher;
+mod text;
 
 use std::borrow::Cow;
 
@@ -10,7 +11,7 @@ use crate::decode::{DecodeOptions, Steps, length_beam};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
-use crate::train::config::{Dims as Settings, Mask, SlotMask};
+use crate::train::config::{Dims as Settings, Mask, SlotMask, Target};
 use crate::train::data::corpus::Pair;
 use crate::train::data::masking::{Masked, mask_all, mask_slots, mask_target, mask_translation, masks_only};
 use crate::train::rng::Rng;
@@ -31,6 +32,9 @@ pub struct Dims {
 impl Objective for Dims {
     /// `KL(teacher after n passes ‖ student after one) + w · mean ‖h_n − h_S‖₂ + v · CE(length)`
     fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        if self.settings.target == Target::Text {
+            return self.text_losses(step);
+        }
         let Step { student, mut masks, dropout, .. } = step;
         let pairs = self.with_targets(step.pairs)?;
         let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();

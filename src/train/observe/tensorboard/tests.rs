@@ -52,7 +52,14 @@ fn a_run_is_told_as_scalars_and_samples_by_update() {
     };
     let scores =
         vec![event::Score { decoding: Decoding::Steps(Steps::new(4).unwrap()), bleu: 12.25, chrf: 40.0 }];
-    let valid = event::Valid { update: 22, seconds: 1.5, sentences: 1, scores, samples: vec![sample] };
+    let valid = event::Valid {
+        update: 22,
+        seconds: 1.5,
+        sentences: 1,
+        scores,
+        domains: Vec::new(),
+        samples: vec![sample],
+    };
     events.tell(&event::Event::Valid(valid)).unwrap();
 
     let read = read(&events.path);

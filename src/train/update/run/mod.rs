@@ -18,8 +18,8 @@ use crate::decode::Decoding;
 use crate::model::Tensors;
 use crate::model::{Backend, Network, Shape};
 use crate::train::config::Train;
-use crate::train::data::batches::{Batches, Position};
-use crate::train::data::corpus::Pair;
+use crate::train::data::batches::Position;
+use crate::train::data::feed::Feed;
 use crate::train::data::texts::Texts;
 use crate::train::objective::{Losses, Objective, Step};
 use crate::train::observe::event::{self, Event};
@@ -89,7 +89,7 @@ pub struct Run<'a, O> {
     published: Tensors,
     validated: Network,
     optimizer: Optimizer,
-    batches: Batches,
+    feed: Feed<'a>,
     rng: Rng,
     store: Store,
     /// The first rank's.
@@ -161,7 +161,7 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let validated = frozen(shape, &published, &backend)?;
         let rng = Rng::from_seed(train.seed);
-        let batches = Batches::new(stage.texts.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
+        let feed = stage.texts.training.feed(train.batch_tokens, &rng, state.position)?;
         let log = if seat.is_first() { Some(open_log(&stage)?) } else { None };
         let objective = objective(averaged)?;
         // From here on there may be newer checkpoints.
@@ -177,7 +177,7 @@ impl<'a, O: Objective> Run<'a, O> {
             published,
             validated,
             optimizer,
-            batches,
+            feed,
             rng,
             store,
             log,
@@ -187,14 +187,15 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
-        let corpus = &self.stage.texts.corpus;
+        let training = &self.stage.texts.training;
         let matrix_rate = matrix_rate(self.backend.device(), self.stage.train.products.into())?;
         self.tell(&Event::Start(event::Start {
             update: self.state.update,
             config_digest: self.state.config_digest(),
             parameters: self.weights.count(),
-            pairs: corpus.pairs.len(),
-            skipped: corpus.skipped,
+            pairs: training.pairs(),
+            skipped: training.skipped(),
+            corpora: training.shares(),
             device: self.backend.device_name(),
             matrix_rate,
         }))?;
@@ -245,7 +246,7 @@ impl<'a, O: Objective> Run<'a, O> {
             throughput.add(result.target_tokens);
             means.add(&result);
             self.state.update = update;
-            self.state.position = self.batches.position();
+            self.state.position = self.feed.position();
             self.state.score = None;
             progress.advance();
             if !result.applied {
@@ -256,7 +257,7 @@ impl<'a, O: Objective> Run<'a, O> {
                 let rates = throughput.take();
                 let event = event::Train {
                     update,
-                    epoch: self.state.position.epoch,
+                    epoch: self.feed.epoch(),
                     loss: means.per_token(means.loss),
                     hidden_loss: means.hidden_loss.map(|sum| means.per_token(sum)),
                     length_loss: means.length_loss.map(|sum| means.per_token(sum)),
@@ -264,7 +265,7 @@ impl<'a, O: Objective> Run<'a, O> {
                     learning_rate: rate,
                     tokens_per_second: rates.tokens,
                     matrix_share: rates.operations / matrix_rate,
-                    padding_share: self.batches.plan().padding_share(),
+                    padding_share: self.feed.padding_share(),
                 };
                 progress.show(&event);
                 self.tell(&Event::Train(event))?;
@@ -307,7 +308,7 @@ impl<'a, O: Objective> Run<'a, O> {
         let (mut result, mut pending) = (Update::default(), Pending::default());
         for micro in 0..accumulate {
             if !self.seat.takes(micro) {
-                self.batches.next_batch()?;
+                self.feed.next_batch()?;
                 continue;
             }
             let losses = self.losses((update - 1) * accumulate + micro)?;
@@ -339,8 +340,7 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Micro-batch `index` of the run, counted from 0.
     fn losses(&mut self, index: u64) -> Result<Losses> {
-        let corpus = &self.stage.texts.corpus;
-        let pairs: Vec<&Pair> = self.batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
+        let pairs = self.feed.next_batch()?;
         self.objective.losses(Step {
             student: &self.weights.network,
             pairs: &pairs,
