@@ -17,7 +17,7 @@ use crate::text::spans::Languages;
 use crate::train::config::{Augment, CorpusConfig, Data, LengthLimit, OnBadLine};
 use crate::train::data::batches::{Lengths, Plan};
 use crate::train::data::corpus::{Corpus, Pair};
-use crate::train::observe::log::{Share, Skipped};
+use crate::train::observe::event::{Share, Skipped};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 

@@ -11,7 +11,7 @@ use crate::train::data::corpus::Corpus;
 use crate::train::data::domains::Domain;
 use crate::train::data::feed::Feed;
 use crate::train::data::mixture::Mixture;
-use crate::train::observe::log::{Share, Skipped};
+use crate::train::observe::event::{Share, Skipped};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 
