@@ -225,6 +225,11 @@ impl Network {
         self.output.forward(chosen, mode)
     }
 
+    /// The output layer over chosen states, `[places, d]`, for a loss. Ids below `forbidden` are no tokens.
+    pub fn output<'a>(&'a self, chosen: &'a Tensor, forbidden: usize, mode: &Mode) -> ops::Output<'a> {
+        self.output.output(chosen, forbidden, mode)
+    }
+
     /// The best token and its log-probability at chosen places.
     pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
         ops::best_tokens(&self.logits(&self.select(states, places)?, mode)?, self.forbidden())

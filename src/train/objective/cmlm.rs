@@ -24,6 +24,8 @@ impl Objective for Cmlm {
         let batch = Batch::new(pairs, &masked, student.shape(), &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
-        Losses::of(pass, &batch, self.label_smoothing, self.length_weight, student.forbidden())
+        let output = student.output(&pass.hidden, student.forbidden(), &mode);
+        let tokens = output.cross_entropy(&batch.gold, self.label_smoothing)?;
+        Losses::of(tokens, pass.length_loss, &batch, self.length_weight)
     }
 }

@@ -50,15 +50,17 @@ impl Objective for Cmlmc {
             gold.extend(right);
         }
         let masked_tokens = gold.len();
-        let (logits, forbidden) = (student.logits(&hidden, &mode)?, student.forbidden());
-        let tokens = ops::cross_entropy(&logits, &gold.into(), label_smoothing, forbidden)?;
+        let forbidden = student.forbidden();
+        let tokens =
+            student.output(&hidden, forbidden, &mode).cross_entropy(&gold.into(), label_smoothing)?;
         let mut total = with_length(&tokens, length.as_ref(), length_weight)?;
 
         let words: Vec<u32> = sources.iter().flat_map(|source| source.gold.iter().copied()).collect();
         if !words.is_empty() {
             let places = flat(sources.iter().map(|source| source.positions.as_slice()), &batch.source)?;
-            let logits = student.logits(&student.select(&states, places)?, &mode)?;
-            let named = ops::cross_entropy(&logits, &words.into(), label_smoothing, forbidden)?;
+            let chosen = student.select(&states, places)?;
+            let named =
+                student.output(&chosen, forbidden, &mode).cross_entropy(&words.into(), label_smoothing)?;
             total = (total + (named * self.settings.source_weight)?)?;
         }
         Ok(Losses { total, tokens, hidden: None, length, masked_tokens, target_tokens: batch.target_tokens })

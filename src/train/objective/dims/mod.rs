@@ -6,7 +6,7 @@ mod text;
 
 use std::borrow::Cow;
 
-use super::{Batch, Losses, Objective, Pass, Spelling, Step, best_paths, with_length};
+use super::{Batch, Losses, Objective, Pass, Spelling, Step, all_symbols, best_paths, with_length};
 use crate::decode::{DecodeOptions, Steps, length_beam};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
@@ -54,7 +54,8 @@ impl Objective for Dims {
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
         let temperature = self.settings.temperature as f32;
-        let tokens = ops::divergence(&pass.logits, &targets.logits, temperature, student.forbidden())?;
+        let logits = student.logits(&pass.hidden, &mode)?;
+        let tokens = ops::divergence(&logits, &targets.logits, temperature, student.forbidden())?;
         let hidden = ops::distance(&pass.hidden, &targets.hidden)?;
         let both = (&tokens + (&hidden * self.settings.hidden_weight)?)?;
         Ok(Losses {
@@ -117,7 +118,9 @@ impl Dims {
             return Ok(blank);
         }
         let logits = self.teacher.targets(source, &blank, 1, quiet)?.logits;
-        let paths = best_paths(&logits, &spellings.iter().collect::<Vec<_>>(), network.forbidden())?;
+        let spelt: Vec<&Spelling> = spellings.iter().collect();
+        let scores = ops::log_probs_of(&logits, &all_symbols(&spelt), network.forbidden())?;
+        let paths = best_paths(&scores, &spelt)?;
         let canvases = spellings.iter().zip(&paths).zip(blank).zip(hidden);
         Ok(canvases
             .map(|(((spelling, path), blank), hidden)| match hidden {

@@ -14,7 +14,7 @@ use crate::train::config::SlotMask;
 use crate::train::data::corpus::Pair;
 use crate::train::data::masking::{Masked, mask_slots};
 use crate::train::objective::{
-    Batch, Losses, Pass, Spelling, Step, best_paths, best_paths_around, improbability,
+    Batch, Losses, Pass, Spelling, Step, all_symbols, best_paths, best_paths_around, improbability, masked_symbols,
 };
 
 impl Dims {
@@ -43,7 +43,9 @@ impl Dims {
                 false => mask_slots(s.slots, SlotMask::Block, &mut masks),
             })
             .collect();
-        let teacher_paths = best_paths(&targets.logits, &spellings.iter().collect::<Vec<_>>(), forbidden)?;
+        let spelt: Vec<&Spelling> = spellings.iter().collect();
+        let scores = ops::log_probs_of(&targets.logits, &all_symbols(&spelt), forbidden)?;
+        let teacher_paths = best_paths(&scores, &spelt)?;
         let masked: Vec<Masked> = spellings
             .iter()
             .zip(&teacher_paths)
@@ -55,7 +57,8 @@ impl Dims {
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
         let shown: Vec<Option<Vec<usize>>> = teacher_paths.into_iter().map(Some).collect();
-        let tokens = improbability(&pass.logits, &spellings, &shown, &masked, forbidden)?;
+        let output = student.output(&pass.hidden, forbidden, &mode);
+        let tokens = improbability(&output, &spellings, &shown, &masked)?;
         let mut losses = Losses {
             total: tokens.clone(),
             tokens,
@@ -65,9 +68,17 @@ impl Dims {
             target_tokens: batch.target_tokens,
         };
         if self.settings.agree > 0.0 {
-            let own = best_paths_around(&pass.logits.detach(), &spellings, &shown, &masked, forbidden)?;
+            let scores = output.log_probs_of(&masked_symbols(&spellings, &masked))?;
+            let own = best_paths_around(&scores, &spellings, &shown, &masked)?;
             let (places, slots) = agreeing(&own, &shown, &masked);
-            self.add_agreement(&mut losses, &pass, [&targets.logits, &targets.hidden], places, slots)?;
+            if places.is_empty() {
+                losses.hidden = Some(losses.tokens.zeros_like()?.detach());
+                return Ok(losses);
+            }
+            let own = ops::select(&pass.hidden, places)?;
+            let own = [&student.logits(&own, &mode)?, &own];
+            let teacher = [&ops::select(&targets.logits, slots.clone())?, &ops::select(&targets.hidden, slots)?];
+            self.add_agreement(&mut losses, own, teacher)?;
         }
         Ok(losses)
     }
@@ -90,27 +101,14 @@ impl Dims {
         pairs.iter().map(&mut text).collect()
     }
 
-    /// Adds what is to be learnt of the teacher's `logits` and `hidden` states: its rows `slots`, for the student's rows
-    /// `places`. Where no slot agrees there is nothing.
-    fn add_agreement(
-        &self,
-        losses: &mut Losses,
-        pass: &Pass,
-        [logits, hidden]: [&Tensor; 2],
-        places: Vec<u32>,
-        slots: Vec<u32>,
-    ) -> Result<()> {
-        if places.is_empty() {
-            losses.hidden = Some(losses.tokens.zeros_like()?.detach());
-            return Ok(());
-        }
+    /// Adds what is to be learnt of the teacher: `logits` and `hidden` states of both, row by row in the agreeing slots.
+    fn add_agreement(&self, losses: &mut Losses, own: [&Tensor; 2], teacher: [&Tensor; 2]) -> Result<()> {
+        let agreeing = own[0].dim(0)?;
         // Means over the agreeing slots become sums over all masked ones, per masked slot.
-        let share = places.len() as f64 / losses.masked_tokens as f64;
+        let share = agreeing as f64 / losses.masked_tokens as f64;
         let (temperature, forbidden) = (self.settings.temperature as f32, self.teacher.network().forbidden());
-        let (own, other) = (ops::select(&pass.logits, places.clone())?, ops::select(logits, slots.clone())?);
-        let divergence = (ops::divergence(&own, &other, temperature, forbidden)? * share)?;
-        let (own, other) = (ops::select(&pass.hidden, places)?, ops::select(hidden, slots)?);
-        let distance = (ops::distance(&own, &other)? * share)?;
+        let divergence = (ops::divergence(own[0], teacher[0], temperature, forbidden)? * share)?;
+        let distance = (ops::distance(own[1], teacher[1])? * share)?;
         let both = (divergence + (&distance * self.settings.hidden_weight)?)?;
         losses.total = (&losses.total + (both * self.settings.agree)?)?;
         losses.hidden = Some(distance);

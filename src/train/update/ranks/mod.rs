@@ -209,9 +209,16 @@ pub fn run_ranks<T: Send>(
         [first, others @ ..] => (*first, others),
     };
     let group = Arc::new(Group::new(devices.len()));
+    // Each with threads of its own: in one pool a rank would wait behind the other's work.
+    let threads = (rayon::current_num_threads() / devices.len()).max(1);
     let take = |rank: usize, device: DeviceChoice| {
         let place = group.place(rank);
-        let done = work(RankContext { rank, device, group: Some(Arc::clone(&group)) });
+        let context = RankContext { rank, device, group: Some(Arc::clone(&group)) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build();
+        let done = match pool {
+            Ok(pool) => pool.install(|| work(context)),
+            Err(error) => Err(Error::Config(format!("no {threads} threads for rank {rank}: {error}"))),
+        };
         if done.is_ok() {
             place.leave();
         }
