@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Where batches come from. The place in the data is a [`Position`] for both: of a corpus an epoch and a batch of it, of a
 /// mixture a part, counted over all epochs, and a batch of it.
 pub enum Feed<'a> {
-    Corpus(&'a Corpus, Batches),
+    Corpus(&'a Corpus, Box<Batches>),
     Mixture(Stream),
 }
 
@@ -20,7 +20,8 @@ impl<'a> Feed<'a> {
     /// # Errors
     /// As [`Batches::new`].
     pub fn of_corpus(corpus: &'a Corpus, batch_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
-        Ok(Self::Corpus(corpus, Batches::new(corpus.lengths(), batch_tokens, rng, position)?))
+        let batches = Batches::new(corpus.lengths(), batch_tokens, rng, position)?;
+        Ok(Self::Corpus(corpus, Box::new(batches)))
     }
 
     /// # Errors
