@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn order(registered: &Registered) -> Order {

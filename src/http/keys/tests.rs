@@ -1,4 +1,3 @@
-
 use super::*;
 
 fn keys(entries: &str) -> (tempfile::TempDir, Result<Keys>) {

@@ -67,7 +67,9 @@ impl Checked<'_> {
         let operation = self.bytes(1)?[0];
         match operation {
             // PROTO
-            0x80 => drop(self.bytes(1)?),
+            0x80 => {
+                self.bytes(1)?;
+            }
             // STOP
             b'.' => return Ok(false),
             // GLOBAL: two lines
@@ -148,8 +150,9 @@ impl Checked<'_> {
     }
 
     fn number(&mut self) -> Result<u32, String> {
-        let bytes = self.bytes(4)?;
-        Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte)))
+        let mut number = [0; 4];
+        number.copy_from_slice(self.bytes(4)?);
+        Ok(u32::from_le_bytes(number))
     }
 
     fn line(&mut self) -> Result<usize, String> {
