@@ -56,10 +56,11 @@ pub fn run(arguments: &Restarts) -> Result<()> {
     let mut slowest = Duration::ZERO;
     for time in 0..arguments.times {
         let (mut server, address) = start(arguments)?;
+        let counts = &counts;
         let ended = std::thread::scope(|scope| {
             for kept in [true, false] {
                 for _ in 0..arguments.clients {
-                    scope.spawn(|| ask(address, kept, arguments.steps, &counts));
+                    scope.spawn(move || ask(address, kept, arguments.steps, counts));
                 }
             }
             // Not always at the same moment of a request.

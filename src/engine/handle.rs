@@ -378,7 +378,7 @@ impl Outcome {
     }
 }
 
-/// Lowers the steps of a request's items where load or deadline cost for it and the items allow it.
+/// Lowers the steps of a request's items where load or deadline ask for it and the items allow it.
 fn lower_steps(
     state: &mut State,
     items: &mut [Item],

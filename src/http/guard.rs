@@ -50,6 +50,17 @@ pub(super) fn charge(characters: usize) -> Result<(), ApiError> {
     CLIENT.try_with(|client| client.charge(characters)).unwrap_or(Ok(())).map_err(ApiError::from)
 }
 
+/// For work that goes on after the handler has returned: it is still charged to the request's sender.
+pub(super) fn for_sender<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let client = CLIENT.try_with(Arc::clone).ok();
+    async move {
+        match client {
+            Some(client) => CLIENT.scope(client, work).await,
+            None => work.await,
+        }
+    }
+}
+
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Some(keys) = &app.keys else { return next.run(request).await };
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());

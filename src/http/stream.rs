@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::app::App;
 use super::error::ApiError;
+use super::guard::for_sender;
 use super::libretranslate::{self, Answer, slot_text};
 use super::shapes::{Failures, TranslateBody};
 use super::translation::translate;
@@ -71,7 +72,7 @@ pub async fn translate_stream(
         app,
         arrived,
         glimpses,
-        work: Some(Box::pin(work)),
+        work: Some(Box::pin(for_sender(work))),
         canvases: HashMap::new(),
         ready: VecDeque::new(),
     };

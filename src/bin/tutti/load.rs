@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tutti::decode::{InferenceModel, Steps, Translator};
+use tutti::decode::{InferenceModel, Steps};
 use tutti::engine::{self, Engine};
 use tutti::http::{App, Keys, Model, Models, Pair};
 use tutti::metrics::Metrics;
