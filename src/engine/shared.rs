@@ -11,7 +11,6 @@ use super::degrade::{Degrade, Latencies, Lowered};
 use super::plan::{Budget, Shape};
 use super::queue::{Queue, RequestCost};
 use super::throughput::ThroughputEstimate;
-use super::throughput::ThroughputEstimate;
 use super::{Item, Options, Outcome};
 use crate::decode::Limits;
 use crate::metrics::{Counted, EngineMetrics, Rejected};

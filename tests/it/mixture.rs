@@ -8,7 +8,7 @@ use tutti::train::config::{Augment, Config, CorpusConfig, ValidationConfig};
 use tutti::train::stages::parallel;
 use tutti::train::update::run::End;
 
-use crate::training::{Toy, assert_same_checkpoint};
+use crate::toy::{Toy, assert_same_checkpoint};
 
 fn config(toy: &Toy, output: &str, updates: u64) -> Config {
     let mut config = toy.config(output, &format!("updates = {updates}\ndropout = 0.1"));

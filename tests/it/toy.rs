@@ -116,20 +116,20 @@ impl Toy {
     }
 
     /// A teacher that has hardly learnt anything, which is enough to have its steps distilled.
-    fn with_teacher() -> Self {
+    pub fn with_teacher() -> Self {
         let toy = Self::new();
         toy.run("teacher", 12);
         toy
     }
 
     /// The configuration of a student in a folder of its own.
-    fn student(&self, output: &str, settings: &str) -> Config {
+    pub fn student(&self, output: &str, settings: &str) -> Config {
         let own = self.path(output);
         let more = format!("updates = 12\n[dims]\noutput = \"{}\"\n{settings}", own.display());
         self.config("teacher", &more)
     }
 
-    fn distil(&self, output: &str, settings: &str) -> End {
+    pub fn distil(&self, output: &str, settings: &str) -> End {
         dims::run(&self.student(output, settings), &AtomicBool::new(false)).unwrap()
     }
 

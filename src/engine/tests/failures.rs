@@ -1,7 +1,7 @@
 //! Calls of the network that fail: for one input, once, and for good.
 
 use super::*;
-use crate::decode::fake::Pass;
+use crate::decode::testing::fake::Pass;
 
 /// In no other sentence of these tests.
 const POISON: u32 = 999;

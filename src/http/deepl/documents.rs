@@ -44,7 +44,7 @@ fn name_of(id: &str, key: &str) -> String {
     format!("document {id} {key}")
 }
 
-async fn find(app: &App, id: String, request: Request) -> Result<StoredFile, ApiError> {
+async fn find(app: &Arc<App>, id: String, request: Request) -> Result<StoredFile, ApiError> {
     let (app, params) = app.read(request, Instant::now()).await?;
     let key = params.required("document_key")?;
     app.files.get(&name_of(&id, key)).ok_or(ApiError::Unknown { kind: "document", id })

@@ -205,7 +205,7 @@ impl Data {
         unique("data.validation", self.validation.iter().map(|set| &set.name))?;
         let plain = usize::from(self.valid_source.is_some()) + usize::from(self.valid_target.is_some());
         rule(plain != 1, || "data.valid_source and data.valid_target need each other".into())?;
-        rule((plain == 2) != !self.validation.is_empty(), || {
+        rule((plain == 2) == self.validation.is_empty(), || {
             "what is a run validated with? Give data.valid_source and data.valid_target, or [[data.validation]]"
                 .into()
         })?;

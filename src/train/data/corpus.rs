@@ -61,6 +61,9 @@ pub struct Corpus {
     pub skipped: Skipped,
 }
 
+/// A pair of usable lines, or what is wrong with one of them, and its file.
+type UsableLines<'a> = Result<(&'a str, &'a str), (&'a Path, LineError)>;
+
 /// Why a line cannot be used.
 enum LineError {
     Empty,
@@ -127,7 +130,7 @@ impl Corpus {
         let mut corpus = Self::default();
         let mut number = 0;
         for (sources, targets) in source_lines.chunks(BLOCK).zip(target_lines.chunks(BLOCK)) {
-            let usable: Vec<Result<(&str, &str), (&Path, Bad)>> = sources
+            let usable: Vec<UsableLines<'_>> = sources
                 .par_iter()
                 .zip(targets)
                 .map(|(s, t)| {

@@ -94,13 +94,13 @@ impl Pieces {
     /// # Errors
     /// What the tokenizer answers with.
     pub fn encode_reserved(&self, first: usize, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        let part = |piece| match piece {
+        let parts = self.0.iter().map(|piece| match piece {
             Piece::Text(text) => Part::Text(text.as_str()),
             Piece::Span(number, text) => {
                 tokenizer.reserved_id(first + number).map_or(Part::Text(text.as_str()), Part::Token)
             }
-        };
-        let parts: Vec<Part<'_>> = self.0.iter().map(part).collect();
+        });
+        let parts: Vec<Part<'_>> = parts.collect();
         tokenizer.encode_parts(&parts)
     }
 }

@@ -89,7 +89,7 @@ fn a_bad_line_is_named_by_file_and_line() {
 fn skipping_counts_each_reason_and_keeps_the_rest_aligned() {
     let files = Files::new(b"a\n\nccc\ndddd\n\xff\n", b"a\nb\na b c d e f\ndddd\ne\n");
     let corpus = files.read(OnBadLine::Skip).unwrap();
-    assert_eq!(corpus.skipped, Skipped { empty: 1, invalid_utf8: 1, too_long: 1, unaligned: 0 });
+    assert_eq!(corpus.skipped, Skipped { empty: 1, invalid_utf8: 1, too_long: 1, unaligned: 0, surplus: 0 });
     let sources: Vec<u32> = corpus.pairs.iter().map(|p| p.source[1]).collect();
     let targets: Vec<u32> = corpus.pairs.iter().map(|p| p.target[1]).collect();
     assert_eq!(sources, [101, 104]);

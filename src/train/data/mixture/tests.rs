@@ -85,7 +85,7 @@ fn repeats_of_a_template_and_surplus_pairs_are_left_out_and_counted() {
     let files = Files::new();
     let mut corpus = files.corpus("large", 1.0, None);
     corpus.max_repeats = Some(7);
-    let mixture = files.mixture(&[corpus.clone()], None).unwrap();
+    let mixture = files.mixture(std::slice::from_ref(&corpus), None).unwrap();
     assert_eq!((mixture.pairs(), mixture.skipped.surplus), (7, 83));
     (corpus.max_repeats, corpus.max_pairs) = (None, Some(20));
     let mixture = files.mixture(&[corpus], None).unwrap();
@@ -99,7 +99,7 @@ fn lines_that_are_too_long_are_skipped_and_counted_or_named() {
     let long = "word ".repeat(64);
     std::fs::write(files.path("small"), format!("short.\n{long}\n")).unwrap();
     let corpus = files.corpus("small", 1.0, None);
-    let error = files.mixture(&[corpus.clone()], None).err().unwrap().to_string();
+    let error = files.mixture(std::slice::from_ref(&corpus), None).err().unwrap().to_string();
     assert!(error.contains("small:2:") && error.contains("max_tokens_per_sentence (64)"), "{error}");
     let mut skipped = Skipped::default();
     let read = Weighted::read(&corpus, OnBadLine::Skip, LengthLimit::tokens(64), &tokenizer(), &mut skipped)

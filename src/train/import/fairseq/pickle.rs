@@ -99,7 +99,7 @@ impl Checked<'_> {
             b'(' => self.stack.push(Entry::Mark),
             // TUPLE, DICT, which candle takes for an empty one
             b't' => {
-                let parts = self.to_mark()?;
+                let parts = self.pop_to_mark()?;
                 self.push(Size::around(parts))?;
             }
             b'd' => self.push(Size::ONE)?,
@@ -112,7 +112,7 @@ impl Checked<'_> {
             b's' => self.join(3)?,
             // APPENDS, SETITEMS
             b'e' | b'u' => {
-                let mut parts = self.to_mark()?;
+                let mut parts = self.pop_to_mark()?;
                 parts.push(self.pop()?);
                 self.push(Size::around(parts))?;
             }
@@ -187,7 +187,7 @@ impl Checked<'_> {
         self.push(Size::around(parts))
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Size>, String> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Size>, String> {
         let mut parts = Vec::new();
         loop {
             match self.stack.pop() {

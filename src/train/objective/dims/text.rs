@@ -14,7 +14,8 @@ use crate::train::config::SlotMask;
 use crate::train::data::corpus::Pair;
 use crate::train::data::masking::{Masked, mask_slots};
 use crate::train::objective::{
-    Batch, Losses, Pass, Spelling, Step, all_symbols, best_paths, best_paths_around, improbability, masked_symbols,
+    Batch, Losses, Pass, Spelling, Step, all_symbols, best_paths, best_paths_around, improbability,
+    masked_symbols,
 };
 
 impl Dims {
@@ -77,7 +78,8 @@ impl Dims {
             }
             let own = ops::select(&pass.hidden, places)?;
             let own = [&student.logits(&own, &mode)?, &own];
-            let teacher = [&ops::select(&targets.logits, slots.clone())?, &ops::select(&targets.hidden, slots)?];
+            let teacher =
+                [&ops::select(&targets.logits, slots.clone())?, &ops::select(&targets.hidden, slots)?];
             self.add_agreement(&mut losses, own, teacher)?;
         }
         Ok(losses)

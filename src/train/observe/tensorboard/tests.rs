@@ -92,6 +92,7 @@ fn every_process_has_a_file_of_its_own_and_says_from_where_it_goes_on() {
         parameters: 1,
         pairs: 1,
         skipped: Default::default(),
+        corpora: Vec::new(),
         device: "cpu".into(),
         matrix_rate: 1e9,
     };

@@ -68,7 +68,14 @@ impl<O: Objective> Run<'_, O> {
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
-        self.tell(&Event::Valid(event::Valid { update, seconds, sentences, scores, domains: logged, samples }))
+        self.tell(&Event::Valid(event::Valid {
+            update,
+            seconds,
+            sentences,
+            scores,
+            domains: logged,
+            samples,
+        }))
     }
 
     fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Translated> {
