@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{replay, replay_json};
+use super::{in_html, replay, replay_json};
 use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone, en_de};
 
 const JSON: &str = "Content-Type: application/json";
@@ -18,7 +18,7 @@ async fn mtranserver_fields_are_told_from_libretranslates() {
     let body = json!({ "from": "en", "to": "de", "text": LINES[0] });
     assert_eq!(replay_json(&server, &head, body.to_string()).await, json!({ "result": best(LINES[0]) }));
     let body = json!({ "from": "auto", "to": "de", "text": format!("<b>{}</b>", LINES[0]), "html": true });
-    let expected = json!({ "result": format!("<b>{}</b>", best(LINES[0])) });
+    let expected = json!({ "result": format!("<b>{}</b>", in_html(&best(LINES[0]))) });
     assert_eq!(replay_json(&server, &head, body.to_string()).await, expected);
 
     let head = format!("POST /translate/batch?token=key HTTP/1.1\n{JSON}");

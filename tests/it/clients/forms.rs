@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{multipart, replay_json};
+use super::{in_html, multipart, replay_json};
 use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone};
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
@@ -21,7 +21,7 @@ async fn discourse_detects_and_then_translates_html_by_forms() {
     let head = format!("POST /translate HTTP/1.1\nUser-Agent: excon/1.2.5\n{FORM}");
     let body = "q=%3Cp%3EWhere+is+the+train+station%3F%3C%2Fp%3E&source=en&target=de&format=html";
     let answer = replay_json(&server, &head, body).await;
-    assert_eq!(answer, json!({ "translatedText": format!("<p>{}</p>", best(LINES[0])) }));
+    assert_eq!(answer, json!({ "translatedText": format!("<p>{}</p>", in_html(&best(LINES[0]))) }));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::replay_json;
+use super::{in_html, replay_json};
 use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone};
 
 fn best(line: &str) -> String {
@@ -16,8 +16,11 @@ async fn mastodon_sends_an_array_of_html_and_wants_a_language_for_each() {
     let html = format!("<p>{} <a href=\"https://a.example/tags/x\">{}</a></p>", LINES[0], LINES[4]);
     let body = json!({ "q": [html, ""], "source": "auto", "target": "de", "format": "html", "api_key": "" });
     let answer = replay_json(&server, head, body.to_string()).await;
-    let expected =
-        format!("<p>{} <a href=\"https://a.example/tags/x\">{}</a></p>", best(LINES[0]), best(LINES[4]));
+    let expected = format!(
+        "<p>{} <a href=\"https://a.example/tags/x\">{}</a></p>",
+        in_html(&best(LINES[0])),
+        in_html(&best(LINES[4]))
+    );
     assert_eq!(answer["translatedText"], json!([expected, ""]));
     assert_eq!(answer["detectedLanguage"].as_array().unwrap().len(), 2);
     assert_eq!(answer["detectedLanguage"][0]["language"], "en");
@@ -29,7 +32,7 @@ async fn pleroma_sends_codes_in_capitals() {
     let head = "POST /translate HTTP/1.1\nContent-Type: application/json\nUser-Agent: Pleroma 2.7.0";
     let body = json!({ "q": format!("{}<br/>", LINES[0]), "source": "EN", "target": "DE", "format": "html", "api_key": null });
     let answer = replay_json(&server, head, body.to_string()).await;
-    assert_eq!(answer, json!({ "translatedText": format!("{}<br/>", best(LINES[0])) }));
+    assert_eq!(answer, json!({ "translatedText": format!("{}<br/>", in_html(&best(LINES[0]))) }));
 }
 
 #[tokio::test]

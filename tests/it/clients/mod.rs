@@ -66,6 +66,11 @@ pub async fn replay_json(server: &Server, head: &str, body: impl AsRef<[u8]>) ->
     serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{head}\n{answer}\n{error}"))
 }
 
+/// A text as HTML has it.
+pub fn in_html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\u{a0}', "&#160;")
+}
+
 /// A multipart body as most libraries write it, with its boundary.
 pub fn multipart(fields: &[(&str, &str)]) -> String {
     let mut body = String::new();
