@@ -3,8 +3,8 @@
 //! [`serve`] owns a listener and an [`App`] from warm-up to drain; [`router`] says which path goes where.
 //! A request is read by `body` and `params`; each dialect has a file or folder that makes a
 //! `request::TranslateRequest` of it (`libretranslate`, `deepl`, `mtran`) and writes the answer;
-//! `translation` is what is between the two. `probes` is for machines that watch, `healthcheck` asks them
-//! from outside. Whatever goes wrong becomes JSON in `error`.
+//! `translation` is what is between the two. `page` is for people, `probes` for machines that watch,
+//! `healthcheck` asks them from outside. Whatever goes wrong becomes JSON in `error`.
 //!
 //! Knows no tensors: the model is a name, a tokenizer and an engine's handle.
 
@@ -22,6 +22,7 @@ mod healthcheck;
 mod languages;
 mod libretranslate;
 mod mtran;
+mod page;
 mod params;
 mod probes;
 mod request;

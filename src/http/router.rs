@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::HeaderMap};
@@ -20,7 +20,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use super::app::{App, Phase};
 use super::error::ApiError;
 use super::headers::{REQUEST_ID, SERVER_TIMING};
-use super::{deepl, docs, glossaries, libretranslate, mtran, probes, stream};
+use super::{deepl, docs, glossaries, libretranslate, mtran, page, probes, stream};
 
 /// The label of requests for anything else.
 const OTHER: &str = "other";
@@ -36,10 +36,15 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
         .layer(cors)
         .layer(from_fn_with_state(app.clone(), observe))
+        .layer(from_fn(page::answer_browsers))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(DefaultBodyLimit::max(app.settings.max_body_bytes));
-    let routes = own_routes().merge(deepl::routes()).merge(mtran_routes()).merge(for_machines());
     let prefix = app.settings.url_prefix.clone();
+    let routes = own_routes()
+        .merge(page::routes(&prefix))
+        .merge(deepl::routes())
+        .merge(mtran_routes())
+        .merge(for_machines());
     let routes = if prefix.is_empty() {
         routes
     } else {
@@ -123,6 +128,8 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let seconds = arrived.elapsed();
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
     let route = route.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(route);
+    // The page of a server with a prefix.
+    let route = if route.is_empty() { "/" } else { route };
     app.http_metrics.request(route, status, seconds);
     tracing::debug!(%method, route, status, seconds = seconds.as_secs_f64(), id, "answered");
     if app.phase() == Phase::Draining {

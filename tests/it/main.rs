@@ -14,6 +14,7 @@ mod memory;
 mod model;
 mod operations;
 mod overload;
+mod page;
 mod parallel;
 mod pipeline;
 mod process;
