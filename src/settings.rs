@@ -7,6 +7,8 @@
 //!
 //! This module must know nothing of clap: the command line hands over pairs of strings.
 
+mod reference;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use crate::decode::Steps;
 use crate::model::{DeviceChoice, DtypeChoice};
 use crate::{Error, Result, engine};
 
+pub use reference::reference;
+
 /// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
 /// `HOSTNAME` for their own purposes.
 pub const ENV_PREFIX: &str = "TUTTI_";
@@ -30,6 +34,10 @@ pub const ENV_CONFIG: &str = "TUTTI_CONFIG";
 
 /// Keys that have another name by now. The old ones work for one more version.
 const RENAMED: [(&str, &str); 1] = [("max_passed_over", "max_overtakes_per_step")];
+
+/// Flags for a part of `listen`, not keys of the file. They have no variables: Kubernetes sets `TUTTI_PORT`.
+pub const HOST: &str = "host";
+pub const PORT: &str = "port";
 
 /// Everything that may be typed, with its default. `config/server.toml` documents each key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -71,7 +79,7 @@ impl Default for Raw {
         let engine = engine::Options::default();
         Self {
             listen: "127.0.0.1:8080".into(),
-            model: "models/en-de".into(),
+            model: PathBuf::new(),
             threads: 0,
             device: "auto".into(),
             dtype: "auto".into(),
@@ -114,7 +122,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: SocketAddr,
-    /// The bundle's folder.
+    /// The bundle's folder; empty for the one that is built in.
     pub model: PathBuf,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
@@ -194,9 +202,14 @@ impl Settings {
         figment
             .extract::<Raw>()
             .map_err(|e| Error::Config(format!("environment ({ENV_PREFIX}*): {}", describe(e))))?;
+        let (parts, flags): (Vec<_>, Vec<_>) =
+            flags.into_iter().partition(|(key, _)| key == HOST || key == PORT);
         let flags: Dict = flags.into_iter().map(|(key, value)| (key, parse(&value))).collect();
         figment = figment.merge(Serialized::globals(with_new_names(flags, &mut warnings)));
-        let raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", describe(e))))?;
+        let mut raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", describe(e))))?;
+        for (key, value) in parts {
+            raw.listen = with_part(&raw.listen, &key, &value);
+        }
         Ok(Self { warnings, ..Self::validate(raw)? })
     }
 
@@ -327,6 +340,16 @@ fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
 /// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are nobody's typing error.
 fn set_by_kubernetes(name: &str) -> bool {
     name == "TUTTI_PORT" || name.starts_with("TUTTI_PORT_") || name.starts_with("TUTTI_SERVICE_")
+}
+
+/// A `host:port` in which one of them is replaced. IPv6 addresses get their brackets.
+fn with_part(listen: &str, key: &str, value: &str) -> String {
+    let (host, port) = listen.rsplit_once(':').unwrap_or((listen, "8080"));
+    match key {
+        PORT => format!("{host}:{value}"),
+        _ if value.contains(':') && !value.starts_with('[') => format!("[{value}]:{port}"),
+        _ => format!("{value}:{port}"),
+    }
 }
 
 /// Numbers become numbers, `true` and `false` what they say, everything else stays text.

@@ -77,19 +77,18 @@ fn has(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> bool {
 /// end; empty at the root.
 pub fn routes<S: Clone + Send + Sync + 'static>(prefix: &str) -> Router<S> {
     let base = (!prefix.is_empty()).then(|| format!("{HEAD}<base href=\"{prefix}/\">\n"));
-    let page = async move |headers: HeaderMap| {
-        let [page, ..] = &*FILES;
-        match base {
-            None => page.answer(&headers),
-            Some(base) => {
-                let mut response = page.answer(&HeaderMap::new());
-                *response.body_mut() = page.content.replacen(HEAD, &base, 1).into();
-                response.headers_mut().remove(header::ETAG);
-                response
-            }
-        }
-    };
+    let page = move |headers: HeaderMap| async move { page(base.as_deref(), &headers) };
     Router::new().route("/", get(page)).route("/page/{file}", get(file))
+}
+
+/// The HTML, with another `head` if there is one.
+fn page(head: Option<&str>, headers: &HeaderMap) -> Response {
+    let [page, ..] = &*FILES;
+    let Some(head) = head else { return page.answer(headers) };
+    let mut response = page.answer(&HeaderMap::new());
+    *response.body_mut() = page.content.replacen(HEAD, head, 1).into();
+    response.headers_mut().remove(header::ETAG);
+    response
 }
 
 async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {

@@ -5,6 +5,7 @@
 //! Opening one checks everything that could be wrong with it, so that code past here cannot meet a
 //! tensor that is missing, of another shape or not a number.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -19,6 +20,10 @@ use serde::{Deserialize, Serialize};
 use super::{Backend, Config, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
 use crate::text::Tokenizer;
 use crate::{Error, Result, files};
+
+const NO_FOLDER: &str = "there is no such folder. A model is a folder with config.json, model.safetensors and \
+                         tokenizer.json: `train pipeline` makes one of parallel text, and models/en-de in the \
+                         source code is one. Without --model, `tutti` uses the model that is built in";
 
 /// Quality at one number of steps, as `train evaluate` measured it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,19 +74,47 @@ impl Bundle {
         Self::open_leaving(dir, Some(file))
     }
 
+    /// A bundle that is part of the program: `content` has its files by their names.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn built_in(name: &str, content: &dyn Fn(&str) -> Option<&'static [u8]>) -> Result<Self> {
+        let dir = Path::new("(built in)").join(name);
+        let missing = |file: &Path| Error::io(file)(ErrorKind::NotFound.into());
+        Self::from_files(name.to_owned(), &dir, &|file| {
+            content(file).map(Cow::Borrowed).ok_or_else(|| missing(&dir.join(file)))
+        })
+    }
+
     fn open_leaving(dir: &Path, left: Option<&str>) -> Result<Self> {
-        let (asked, standing) = (dir, files::resolve_current(dir));
-        let dir = standing.as_path();
-        if !dir.is_dir() {
-            return Err(Error::bundle(dir, "is not a folder; a model is a folder as `train` writes it"));
+        let folder = files::resolve_current(dir);
+        if !folder.is_dir() {
+            return Err(Error::bundle(dir, NO_FOLDER));
         }
+        let name = dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+        let bundle = Self::from_files(name.unwrap_or_default(), &folder, &|file| {
+            let path = folder.join(file);
+            if left == Some(file) {
+                return Err(Error::io(&path)(ErrorKind::NotFound.into()));
+            }
+            fs::read(&path).map(Cow::Owned).map_err(Error::io(&path))
+        })?;
+        Ok(Self { dir: dir.to_path_buf(), ..bundle })
+    }
+
+    /// `read` gives the content of a file; `dir` is for errors.
+    fn from_files(
+        name: String,
+        dir: &Path,
+        read: &dyn Fn(&str) -> Result<Cow<'static, [u8]>>,
+    ) -> Result<Self> {
         let path = dir.join(Self::CONFIG);
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let config: Config = serde_json::from_str(&text).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        let config: Config =
+            serde_json::from_slice(&read(Self::CONFIG)?).map_err(|e| Error::bundle(&path, e.to_string()))?;
         config.validate().map_err(|e| Error::bundle(&path, e.to_string()))?;
 
         let path = dir.join(Self::TOKENIZER);
-        let tokenizer = Tokenizer::load(&path)?;
+        let tokenizer = Tokenizer::from_bytes(&read(Self::TOKENIZER)?, &path)?;
         if tokenizer.vocab_size() != config.shape.vocab {
             let (found, expected) = (tokenizer.vocab_size(), config.shape.vocab);
             let reason = format!("has {found} tokens, but {} says {expected}", Self::CONFIG);
@@ -95,18 +128,20 @@ impl Bundle {
         }
 
         let path = dir.join(Self::WEIGHTS);
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = read(Self::WEIGHTS)?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
         let vocab = config.shape.vocab;
-        let place = |file: &str| (left != Some(file)).then(|| dir.join(file));
         let shortlist =
-            optional(place(Self::SHORTLIST), "train shortlist", |bytes| Shortlist::from_bytes(bytes, vocab))?;
-        let lm = optional(place(Self::LM), "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
-        let name =
-            asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+            optional(dir.join(Self::SHORTLIST), read(Self::SHORTLIST), "train shortlist", |bytes| {
+                Shortlist::from_bytes(bytes, vocab)
+            })?;
+        let lm = optional(dir.join(Self::LM), read(Self::LM), "train lm", |bytes| {
+            LanguageModel::from_bytes(bytes, vocab)
+        })?;
+        let unnamed = || format!("{}-{}", config.source, config.target);
         Ok(Self {
-            name: name.unwrap_or_else(|| format!("{}-{}", config.source, config.target)),
-            dir: asked.to_path_buf(),
+            name: if name.is_empty() { unnamed() } else { name },
+            dir: dir.to_path_buf(),
             config,
             tokenizer: Arc::new(tokenizer),
             checksum: files::digest(&bytes),
@@ -196,18 +231,18 @@ pub fn checksum(bytes: &[u8]) -> String {
 
 /// What a file says that may be missing; `command` writes it anew where it will not do.
 fn optional<T>(
-    path: Option<PathBuf>,
+    path: PathBuf,
+    content: Result<Cow<'static, [u8]>>,
     command: &str,
     read: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<Option<Arc<T>>> {
-    let Some(path) = path else { return Ok(None) };
-    match fs::read(&path) {
+    match content {
         Ok(bytes) => match read(&bytes) {
             Ok(read) => Ok(Some(Arc::new(read))),
             Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it anew"))),
         },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io(&path)(error)),
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

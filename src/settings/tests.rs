@@ -106,6 +106,21 @@ fn a_value_that_does_not_hold_is_refused_with_its_key() {
 }
 
 #[test]
+fn host_and_port_replace_a_part_of_the_address() {
+    for (listen, flags, expected) in [
+        ("127.0.0.1:8080", &[("port", "9000")][..], "127.0.0.1:9000"),
+        ("127.0.0.1:8080", &[("host", "0.0.0.0")], "0.0.0.0:8080"),
+        ("127.0.0.1:8080", &[("host", "::"), ("port", "1")], "[::]:1"),
+        ("[::1]:8080", &[("port", "2")], "[::1]:2"),
+    ] {
+        let settings = load(&format!("listen = {listen:?}"), &[], flags).unwrap();
+        assert_eq!(settings.listen.to_string(), expected);
+        assert!(settings.to_toml().contains(expected), "the log shows what holds");
+    }
+    assert!(load("", &[], &[("port", "x")]).is_err());
+}
+
+#[test]
 fn what_the_log_shows_can_be_read_back() {
     let settings = load("", &[], &[("listen", "[::1]:1"), ("log_format", "json")]).unwrap();
     let again = load(&settings.to_toml(), &[], &[]).unwrap();

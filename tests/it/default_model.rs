@@ -36,7 +36,8 @@ fn the_station_is_asked_for_in_german() {
         &mut german,
         &network,
         &bundle.tokenizer,
-        &options,
+        &[options],
+        |line, reason| panic!("line {line}: {reason}"),
     )
     .unwrap();
     let german = String::from_utf8(german).unwrap();
@@ -101,7 +102,8 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
         let options =
             DecodeOptions { length_beam: LENGTH_BEAM, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
         let mut alone = Vec::new();
-        translate_lines(text.as_bytes(), &mut alone, &network, &bundle.tokenizer, &options).unwrap();
+        translate_lines(text.as_bytes(), &mut alone, &network, &bundle.tokenizer, &[options], |_, _| ())
+            .unwrap();
         assert_eq!(answer, &String::from_utf8(alone).unwrap(), "{text} at {steps} steps");
     }
 }

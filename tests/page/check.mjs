@@ -78,6 +78,34 @@ const checks = {
     return { context, problems };
   },
 
+  async "a glossary goes with the request, and a translation to the clipboard"() {
+    const { page, context, problems } = await open({ permissions: ["clipboard-read", "clipboard-write"] });
+    await page.locator("#text").fill("The station is closed.");
+    await translated(page);
+    await page.getByText("Glossary", { exact: true }).click();
+    const sent = page.waitForRequest((request) => request.method() === "POST" && request.postDataJSON()?.glossary);
+    await page.locator("#glossary").fill("station = Hauptbahnhof\nno term");
+    assert.deepEqual((await sent).postDataJSON().glossary, { station: "Hauptbahnhof" });
+    assert.match(await page.locator("#glossary-error").textContent(), /Line 2/);
+    await translated(page);
+    await page.getByRole("button", { name: "Copy" }).first().click();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await translation(page, 0).textContent());
+    return { context, problems };
+  },
+
+  async "choices are kept, and the page is there at once"() {
+    const { page, context, problems } = await open({ colorScheme: "light" });
+    await page.getByRole("button", { name: "Dark" }).click();
+    await page.getByRole("button", { name: "Deutsch" }).click();
+    await page.reload();
+    await page.getByRole("button", { name: "Hell" }).waitFor();
+    assert.equal(await page.locator("html").getAttribute("data-theme"), "dark");
+    const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime);
+    console.log(`        first paint after ${paint.toFixed(0)} ms`);
+    assert.ok(paint < 2000, `${paint} ms`);
+    return { context, problems };
+  },
+
   async "German at 360 pixels, nothing wider than the screen"() {
     const { page, context, problems } = await open({ locale: "de-DE", viewport: { width: 360, height: 740 } });
     assert.equal(await page.locator("html").getAttribute("lang"), "de");

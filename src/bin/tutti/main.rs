@@ -1,26 +1,29 @@
-//! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `health`. Thin: everything
-//! that can be tested without a command line lives in the library.
+//! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `health`, `completions`, `man`.
+//! Thin: everything that can be tested without a command line lives in the library.
 
 mod bench;
+mod manual;
+mod model;
+mod translate;
 
-use std::io::{self, ErrorKind, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context, Result};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
-use tutti::decode::{DecodeOptions, InferenceModel, Steps, Translator};
+use tutti::decode::{InferenceModel, Steps};
 use tutti::engine::{self, Engine};
 use tutti::http::{self, App, Model, Pair};
-use tutti::lines::translate_lines;
 use tutti::metrics::Metrics;
-use tutti::model::{Backend, Bundle, DeviceChoice, DtypeChoice};
-use tutti::settings::{ENV_CONFIG, LogFormat, Settings, one_for_each_core};
+use tutti::model::{Backend, DeviceChoice, DtypeChoice};
+use tutti::settings::{self, ENV_CONFIG, LogFormat, Settings, one_for_each_core};
 
 /// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
 /// model. Threads that are not needed cost: one that wakes up wakes the next one to listen in its place.
@@ -44,24 +47,35 @@ enum Command {
     /// Serve translations over HTTP.
     Serve(Serve),
     /// Translate standard input to standard output, line by line.
-    Translate(Translate),
+    Translate(translate::Translate),
     /// Measure the engine without HTTP.
     Bench(bench::Bench),
     /// Say whether settings and model hold, without serving.
     Check(Serve),
     /// Ask the server that runs with these settings whether it is ready; for containers without curl.
     Health(Serve),
+    /// Print completions for a shell.
+    Completions(manual::Completions),
+    /// Print the manual page, or write one for each command.
+    Man(manual::Man),
 }
 
 #[derive(Args)]
+#[command(after_long_help = settings::reference())]
 struct Serve {
     /// A TOML file; config/server.toml shows every key.
     #[arg(long, env = ENV_CONFIG)]
     config: Option<PathBuf>,
     /// host:port [default: 127.0.0.1:8080]
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["host", "port"])]
     listen: Option<String>,
-    /// A bundle's folder [default: models/en-de]
+    /// The host of --listen alone; 0.0.0.0 to be reached from other machines.
+    #[arg(long)]
+    host: Option<String>,
+    /// The port of --listen alone.
+    #[arg(long)]
+    port: Option<u16>,
+    /// A bundle's folder [default: the model that is built in]
     #[arg(long)]
     model: Option<String>,
     /// Threads that compute; 0 means one for each core.
@@ -104,37 +118,29 @@ impl BackendArgs {
     }
 }
 
-#[derive(Args)]
-struct Translate {
-    /// A bundle's folder.
-    #[arg(long, env = "TUTTI_MODEL", default_value = "models/en-de")]
-    model: PathBuf,
-    /// Refinement steps; the model's default if not given.
-    #[arg(long)]
-    steps: Option<u8>,
-    /// How many target lengths are tried; what is usual with the model if not given.
-    #[arg(long)]
-    length_beam: Option<usize>,
-    /// Padded tokens of a batch, on either side.
-    #[arg(long, default_value_t = 4096)]
-    max_batch_tokens: usize,
-    /// Threads that compute; 0 means one for each core.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    #[command(flatten)]
-    on: BackendArgs,
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        // One line, and never a backtrace: what fails here is most often a setting or a file.
+        Err(error) => {
+            eprintln!("tutti: {}", tutti::error::in_one_line(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => serve(&cli.serve),
         Some(Command::Serve(arguments)) => serve(&arguments),
-        Some(Command::Translate(arguments)) => translate(&arguments),
+        Some(Command::Translate(arguments)) => return translate::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Check(arguments)) => check(&arguments),
         Some(Command::Health(arguments)) => health(&arguments),
-    }
+        Some(Command::Completions(arguments)) => manual::completions(Cli::command(), &arguments),
+        Some(Command::Man(arguments)) => manual::man(Cli::command(), &arguments),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Serve {
@@ -149,6 +155,8 @@ impl Serve {
         ];
         let mut flags: Vec<(String, String)> =
             named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
+        flags.extend(self.host.clone().map(|host| (settings::HOST.to_owned(), host)));
+        flags.extend(self.port.map(|port| (settings::PORT.to_owned(), port.to_string())));
         for pair in &self.set {
             let (key, value) =
                 pair.split_once('=').with_context(|| format!("--set {pair}: not KEY=VALUE"))?;
@@ -203,7 +211,7 @@ fn check(arguments: &Serve) -> Result<()> {
 
 fn health(arguments: &Serve) -> Result<()> {
     let server = arguments.settings()?.listen;
-    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not well"))
+    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not ready"))
 }
 
 /// From settings to everything that serves but the listener.
@@ -215,7 +223,7 @@ fn open(settings: &Settings) -> Result<(App, Engine)> {
         Some(reason) => tracing::info!(reason, "computing {backend}, not on a GPU"),
         None => tracing::info!("computing {backend}"),
     }
-    let bundle = Bundle::open(&settings.model)?;
+    let bundle = model::open(Some(&settings.model))?;
     let steps = |steps| Steps::new(steps).context("a bundle allows at least one step");
     let mut model = Model {
         name: bundle.name.clone(),
@@ -284,27 +292,4 @@ fn start_log(settings: &Settings) -> Result<()> {
 /// One thread for each core in place of 0.
 fn compute_threads(threads: usize) -> NonZeroUsize {
     NonZeroUsize::new(threads).unwrap_or_else(one_for_each_core)
-}
-
-fn translate(arguments: &Translate) -> Result<()> {
-    let threads = compute_threads(arguments.threads).get();
-    // This thread is one of them.
-    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
-    let bundle = Bundle::open(&arguments.model)?;
-    let most = bundle.config.max_steps;
-    let steps = arguments.steps.unwrap_or(bundle.config.default_steps);
-    ensure!((1..=most).contains(&steps), "--steps must be 1 to {most} for {}", bundle.name);
-    ensure!(arguments.length_beam != Some(0), "--length-beam must be at least 1");
-    let steps = Steps::new(steps).context("--steps must be at least 1")?;
-    let network = InferenceModel::open(&bundle, &arguments.on.backend()?)?;
-    let options = DecodeOptions {
-        length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().usual_beam()),
-        max_batch_tokens: arguments.max_batch_tokens,
-        ..DecodeOptions::new(steps)
-    };
-    match translate_lines(io::stdin().lock(), io::stdout().lock(), &network, &bundle.tokenizer, &options) {
-        // `| head` has seen enough.
-        Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
-        ended => Ok(ended?),
-    }
 }

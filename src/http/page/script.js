@@ -5,6 +5,8 @@
 const DEBOUNCE_MS = 180;
 // A screen reader hears the translation once typing has paused.
 const ANNOUNCE_MS = 1200;
+// Between two lines of a canvas, so that the eye can follow.
+const STEP_MS = 280;
 const ALTERNATIVES = 3;
 const DETECT = "auto";
 
@@ -130,20 +132,49 @@ class Refused extends Error {
   }
 }
 
-async function request(path, body, signal) {
+/** The response to a request that was not refused. */
+async function send(path, body, signal) {
   const headers = body ? { "content-type": "application/json" } : {};
   if (apiKey) headers.authorization = `Bearer ${apiKey}`;
   const sent = body && apiKey ? { ...body, api_key: apiKey } : body;
-  const begun = performance.now();
   const response = await fetch(url(path), {
     method: body ? "POST" : "GET", headers, body: body && JSON.stringify(sent), signal,
   });
-  const answer = await response.json().catch(() => ({}));
-  const wall = performance.now() - begun;
   if (!response.ok) {
-    throw new Refused(response.status, answer.error ?? response.statusText, Number(response.headers.get("retry-after")));
+    const { error } = await response.json().catch(() => ({}));
+    throw new Refused(response.status, error ?? response.statusText, Number(response.headers.get("retry-after")));
   }
-  return { answer, wall, server: serverTime(response.headers.get("server-timing")) };
+  return response;
+}
+
+async function request(path, body, signal) {
+  const begun = performance.now();
+  const response = await send(path, body, signal);
+  const answer = await response.json();
+  return { answer, wall: performance.now() - begun, server: serverTime(response.headers.get("server-timing")) };
+}
+
+/** The same by server-sent events: `onStep` gets each canvas as it comes. */
+async function requestSteps(body, signal, onStep) {
+  const begun = performance.now();
+  const response = await send("translate/stream", body, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let received = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) throw new TypeError("the stream ended before the answer");
+    const events = (received + value.replaceAll("\r", "")).split("\n\n");
+    received = events.pop();
+    for (const event of events) {
+      const field = (name) => new RegExp(`^${name}: ?(.*)$`, "m").exec(event)?.[1];
+      const data = JSON.parse(field("data") ?? "null");
+      if (field("event") === "step") onStep(data);
+      else if (field("event") === "error") throw new Refused(0, data.error);
+      else if (field("event") === "done") {
+        return { answer: data, wall: performance.now() - begun, server: data.meta?.timings_ms?.total ?? null };
+      }
+    }
+  }
 }
 
 /** The total of a Server-Timing header in ms. */
@@ -227,7 +258,7 @@ class Result {
     const pane = byId("result").content.firstElementChild.cloneNode(true);
     const part = (selector) => pane.querySelector(selector);
     Object.assign(this, {
-      pane, answer: null, text: "",
+      pane, answer: null, text: "", lines: [],
       range: part("input"), number: part(".number"), server: part(".server"), wall: part(".wall"),
       translation: part(".translation"), remark: part(".remark"), canvas: part(".canvas"),
       others: part(".others"), copyButton: part(".copy"), replayButton: part(".replay"),
@@ -240,7 +271,7 @@ class Result {
       soon();
     });
     this.copyButton.addEventListener("click", () => this.copy());
-    this.replayButton.addEventListener("click", () => this.canvas.replaceChildren(...this.canvas.cloneNode(true).children));
+    this.replayButton.addEventListener("click", () => this.showCanvas(this.lines));
     byId("panes").append(pane);
   }
 
@@ -263,9 +294,11 @@ class Result {
   async translate(body, signal) {
     this.busy(true);
     try {
-      const { answer, wall, server } = await request("translate", {
-        ...body, steps: this.steps, scores: choices.confidence, trace: choices.canvas,
-      }, signal);
+      this.showCanvas([]);
+      const asked = { ...body, steps: this.steps, scores: choices.confidence };
+      const { answer, wall, server } = choices.canvas
+        ? await requestSteps(asked, signal, (step) => this.showStep(step))
+        : await request("translate", asked, signal);
       this.show(answer);
       this.server.textContent = server === null ? "–" : milliseconds(server);
       this.wall.textContent = milliseconds(wall);
@@ -283,7 +316,6 @@ class Result {
     this.words = wordsWithProbability(this.text, choices.confidence ? sentences : []);
     this.showWords([]);
     this.showRemark(sentences, answer.meta?.warnings ?? []);
-    this.showCanvas(choices.canvas ? sentences : []);
   }
 
   /** `other` has the parts of the other result, whose words need no mark. */
@@ -318,23 +350,33 @@ class Result {
     this.remark.textContent = remarks.join(" ");
   }
 
-  showCanvas(sentences) {
-    const traces = sentences.map((sentence) => sentence.trace ?? []);
-    const steps = Math.max(0, ...traces.map((trace) => trace.length));
-    // Only models with blanks write a word more than once for one word of the text.
-    const collapses = traces.flat().some((line) => line.includes("·"));
-    let before = [];
-    const lines = [];
-    for (let step = 0; step < steps; step++) {
-      // A sentence that was done earlier keeps its last canvas.
-      const line = traces.map((trace) => trace[Math.min(step, trace.length - 1)] ?? "").join("\n");
-      const symbols = line.match(/\s+|_|·|[\p{L}\p{M}\p{N}]+|\S/gu) ?? [];
-      const isNew = differing(before, symbols);
-      before = symbols;
-      const isRepeat = symbols.map((symbol, i) => collapses && symbol === symbols.slice(0, i).findLast((one) => !isSpace(one)));
-      lines.push(canvasLine(step, symbols, isNew, isRepeat));
+  /** A step of one sentence. Steps appear one after the other, however fast they come. */
+  showStep({ sentence, step, slots }) {
+    const before = this.lines.at(-1);
+    if (step > this.lines.length) {
+      // A sentence that is done keeps its last canvas.
+      const kept = before?.sentences.map((slots) => slots.map((slot) => ({ ...slot, changed: false }))) ?? [];
+      const startsAt = Math.max(performance.now(), (before?.startsAt ?? 0) + STEP_MS);
+      this.lines.push({ sentences: kept, startsAt, item: element("li") });
+      this.canvas.append(this.lines.at(-1).item);
     }
-    this.canvas.replaceChildren(...lines);
+    this.lines.slice(step - 1).forEach((line, i) => {
+      line.sentences[sentence] = i ? slots.map((slot) => ({ ...slot, changed: false })) : slots;
+      const delay = line.startsAt - performance.now();
+      const item = canvasLine(this.lines.indexOf(line), line.sentences, delay);
+      line.item.replaceWith(item);
+      line.item = item;
+    });
+    this.canvas.hidden = false;
+    this.replayButton.hidden = this.lines.length < 2;
+  }
+
+  showCanvas(lines) {
+    this.lines = lines;
+    this.canvas.replaceChildren(...lines.map((line, i) => {
+      line.item = canvasLine(i, line.sentences, i * STEP_MS);
+      return line.item;
+    }));
     this.canvas.hidden = !lines.length;
     this.replayButton.hidden = lines.length < 2;
   }
@@ -365,22 +407,36 @@ class Result {
   }
 }
 
-function canvasLine(step, symbols, isNew, isRepeat) {
+function canvasLine(step, sentences, delay) {
   const item = element("li");
-  item.style.setProperty("--i", step);
-  const heard = symbols.filter((symbol, i) => symbol !== "·" && !isRepeat[i]).map((symbol) => (symbol === "_" ? t("open") : symbol));
-  item.append(element("span", "hidden", `${t("step", { step: step + 1 })} ${heard.join("")}`));
-  const number = element("span", "step", step + 1);
+  item.style.animationDelay = `${delay}ms`;
   const line = element("span", "line");
+  const heard = [];
+  sentences.forEach((slots, i) => {
+    if (i) line.append("\n");
+    // Only models with blanks write a word in several slots for one word of the text.
+    const collapses = slots.some((slot) => slot.text.trim() === "·");
+    slots.forEach((slot, place) => {
+      const repeats = collapses && slot.text.trim() === slots[place - 1]?.text.trim();
+      const { node, spoken } = slotNode(slot, repeats);
+      line.append(...(slot.text.startsWith(" ") && place ? [" "] : []), node);
+      heard.push(spoken);
+    });
+  });
+  const number = element("span", "step", step + 1);
   number.ariaHidden = line.ariaHidden = "true";
-  line.append(...symbols.map((symbol, i) => {
-    if (symbol === "_") return element("span", "mask");
-    if (symbol === "·") return element("span", "blank", symbol);
-    if (isSpace(symbol)) return document.createTextNode(symbol);
-    return element("span", isRepeat[i] ? "repeat" : isNew[i] ? "new" : "", symbol);
-  }));
-  item.append(number, line);
+  item.append(element("span", "hidden", `${t("step", { step: step + 1 })} ${heard.join("")}`), number, line);
   return item;
+}
+
+/** A slot of a canvas, for the eye and for the ear. */
+function slotNode({ text, probability, changed }, repeats) {
+  const symbol = text.trim();
+  if (symbol === "_") return { node: element("span", "mask"), spoken: ` ${t("open")}` };
+  if (symbol === "·") return { node: element("span", "blank", symbol), spoken: "" };
+  const node = element("span", repeats ? "repeat" : changed ? "new" : "", symbol);
+  node.dataset.percent = percent(probability);
+  return { node, spoken: repeats ? "" : text };
 }
 
 async function copyText(text) {
