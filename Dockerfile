@@ -21,7 +21,7 @@ ARG RUNTIME_IMAGE=debian:bookworm-slim
 
 FROM ${RUST_IMAGE} AS rust
 
-FROM ${BUILD_IMAGE} AS build
+FROM ${BUILD_IMAGE} AS source
 # An image of another maker has a linker but no Rust.
 COPY --from=rust /usr/local/rustup /usr/local/rustup
 COPY --from=rust /usr/local/cargo /usr/local/cargo
@@ -34,11 +34,21 @@ ARG FEATURES=""
 ARG CUDA_COMPUTE_CAP=""
 # The caches outlive the layer, the programs must not lie in one of them. Features get a cache each,
 # so that variants do not throw out one another's builds.
+
+# Without the feature `train`: a server needs no plots, archives or progress bars.
+FROM source AS build-serve
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,id=tutti-target-${FEATURES},sharing=locked \
     if [ -n "$CUDA_COMPUTE_CAP" ]; then export CUDA_COMPUTE_CAP; else unset CUDA_COMPUTE_CAP; fi; \
-    cargo build --release --locked --bin tutti --bin train --features "$FEATURES" \
-    && install -D -t /out target/release/tutti target/release/train
+    cargo build --release --locked --no-default-features --bin tutti --features "$FEATURES" \
+    && install -D -t /out target/release/tutti
+
+FROM source AS build-train
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,id=tutti-target-${FEATURES},sharing=locked \
+    if [ -n "$CUDA_COMPUTE_CAP" ]; then export CUDA_COMPUTE_CAP; else unset CUDA_COMPUTE_CAP; fi; \
+    cargo build --release --locked --bin train --features "$FEATURES" \
+    && install -D -t /out target/release/train
 
 FROM ${RUNTIME_IMAGE} AS runtime
 RUN groupadd --system --gid 10001 tutti \
@@ -46,13 +56,13 @@ RUN groupadd --system --gid 10001 tutti \
 USER 10001:10001
 
 FROM runtime AS train
-COPY --from=build /out/train /usr/local/bin/train
+COPY --from=build-train /out/train /usr/local/bin/train
 WORKDIR /work
 ENTRYPOINT ["train"]
 CMD ["--help"]
 
 FROM runtime AS serve
-COPY --from=build /out/tutti /usr/local/bin/tutti
+COPY --from=build-serve /out/tutti /usr/local/bin/tutti
 COPY LICENSE /usr/share/doc/tutti/LICENSE
 COPY config/server.toml /etc/tutti/server.toml
 # Mount another file over the first to change settings; the environment beats it.

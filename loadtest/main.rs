@@ -6,6 +6,7 @@
 //!   (coordinated omission);
 //! * `overhead`: one request at a time, and what of its time the engine did not need;
 //! * `overload`: the capacity, then the open loop at shares of it, twice the capacity among them;
+//! * `restarts`: SIGTERM under load, again and again, and whether a request was lost;
 //! * `soak`: the open loop for long, and whether the server's memory grows.
 //!
 //! ```text
@@ -19,6 +20,7 @@ mod load;
 mod overhead;
 mod overload;
 mod report;
+mod restarts;
 mod scrape;
 mod soak;
 
@@ -47,6 +49,8 @@ enum Mode {
     Overhead(overhead::Overhead),
     /// Measures the capacity, then sends shares of it.
     Overload(overload::Overload),
+    /// Ends a server with SIGTERM again and again under load: no request that was sent may be lost.
+    Restarts(restarts::Restarts),
     /// Sends at a fixed rate for long and watches the server's memory.
     Soak(soak::Soak),
 }
@@ -99,6 +103,7 @@ fn main() -> Result<()> {
         None => open(&cli.open),
         Some(Mode::Overhead(arguments)) => overhead::run(&arguments),
         Some(Mode::Overload(arguments)) => overload::run(&arguments),
+        Some(Mode::Restarts(arguments)) => restarts::run(&arguments),
         Some(Mode::Soak(arguments)) => soak::run(&arguments),
     }
 }

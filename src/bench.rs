@@ -1,8 +1,8 @@
-//! How fast the engine is without HTTP and without words: random sources of a given length in, targets
-//! of a forced length out, so that the work is the same whatever the weights say.
+//! Speed of the engine without HTTP and text: random sources of a given length, targets of a forced length, so that the work
+//! does not depend on the weights.
 //!
-//! Latency is that of one sentence alone, from submission to answer, through queue and model thread.
-//! Throughput is that of a full house: always twice as many sentences submitted as fit a batch.
+//! Latency is that of one sentence alone, from submission to answer. Throughput is that of a full engine: twice as many sentences
+//! are submitted as fit a batch.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -147,6 +147,7 @@ impl<'a> Load<'a> {
         let item = Item {
             source: std::iter::once(bos).chain(words).chain([eos]).collect(),
             steps,
+            steps_min: steps,
             length_beam: self.plan.length_beam,
             collapse: false,
             trace: false,

@@ -1,5 +1,4 @@
-//! Every error that tutti can answer with, in one enum: what went wrong, a stable machine-readable
-//! code for logs and clients, and the HTTP status it maps to.
+//! Every error of the crate in one enum. `http` gives each its status, its code and the words of a dialect.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,16 +8,21 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request cannot be understood; the text says what to change.
-    #[error("Invalid request: {0}")]
+    #[error("{0}")]
     InvalidRequest(String),
     /// The language or the pair is not served.
     #[error("{0}")]
     UnsupportedLanguage(String),
     /// A sentence or a request above a limit; never cut silently.
-    #[error("Invalid request: {what} ({size}) exceeds the limit ({limit})")]
+    #[error("{what} ({size}) exceeds the limit ({limit})")]
     TooLarge { what: &'static str, size: usize, limit: usize },
-    #[error("Slowdown: the queue is full, try again in {} s", retry_after.as_secs().max(1))]
+    #[error("the queue is full, try again in {} s", retry_after.as_secs().max(1))]
     QueueFull { retry_after: Duration },
+    #[error(
+        "Slowdown: the translation would not be done by its deadline, try again in {} s",
+        retry_after.as_secs().max(1)
+    )]
+    DeadlineUnreachable { retry_after: Duration },
     #[error("the server is shutting down")]
     Draining,
     #[error("the model is not ready yet")]
@@ -35,7 +39,7 @@ pub enum Error {
     /// A bundle whose content is wrong: names the file and what was expected.
     #[error("{}: {reason}", path.display())]
     Bundle { path: PathBuf, reason: String },
-    /// A line of a corpus that cannot be used. Lines count from 1.
+    /// A line of a text that cannot be used. Lines count from 1.
     #[error("{}:{line}: {reason}", path.display())]
     Data { path: PathBuf, line: usize, reason: String },
     /// A setting or a training configuration that does not hold together.
@@ -43,7 +47,7 @@ pub enum Error {
     Config(String),
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// The network answered what its contract rules out (see `decode::Translator`).
+    /// The network broke the contract of `decode::Translator`.
     #[error("the network broke its contract: {0}")]
     Model(String),
     /// What a GPU or its driver answered, and what to do about it.
@@ -82,40 +86,5 @@ impl Error {
 
     pub fn bundle(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Self::Bundle { path: path.as_ref().to_path_buf(), reason: reason.into() }
-    }
-
-    /// A short stable name, for logs and for clients that branch on it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::InvalidRequest(_) => "invalid_request",
-            Self::UnsupportedLanguage(_) => "unsupported_language",
-            Self::TooLarge { .. } => "too_large",
-            Self::QueueFull { .. } => "queue_full",
-            Self::Draining => "draining",
-            Self::NotReady => "not_ready",
-            Self::DeadlineExceeded(_) => "deadline_exceeded",
-            Self::EngineDead(_) => "engine_dead",
-            Self::Io { .. } => "io",
-            Self::Bundle { .. } => "bundle",
-            Self::Data { .. } => "data",
-            Self::Config(_) => "config",
-            Self::Tokenizer(_) => "tokenizer",
-            Self::Model(_) => "model",
-            Self::Device(_) => "device",
-            Self::DeviceMemory { .. } => "device_memory",
-            Self::Tensor(_) => "tensor",
-        }
-    }
-
-    /// The HTTP status that a client sees.
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::InvalidRequest(_) | Self::UnsupportedLanguage(_) => 400,
-            Self::TooLarge { .. } => 413,
-            Self::QueueFull { .. } => 429,
-            Self::Draining | Self::NotReady | Self::EngineDead(_) | Self::DeviceMemory { .. } => 503,
-            Self::DeadlineExceeded(_) => 504,
-            _ => 500,
-        }
     }
 }

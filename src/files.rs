@@ -1,9 +1,9 @@
-//! Files and folders that are there whole or not at all, whatever moment the machine dies at.
+//! Writes files and folders atomically: they are there whole or not at all, whenever the machine stops.
 //!
-//! Everything is written beside its place under another name (`.NAME.unfinished`), flushed to the disk,
-//! and renamed. Two writers of one path at once are not provided for. Knows no content.
+//! Everything is written next to its place under another name (`.NAME.unfinished`), flushed to the disk and renamed. Two writers of one
+//! path at a time are not supported. Knows no content.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,47 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     sync(parent(path))
 }
 
+/// The content of a file. A folder, a pipe or a device is refused: reading one may never end.
+///
+/// # Errors
+/// [`Error::Io`] with the path; of kind `NotFound` where there is nothing.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let content = fs::metadata(path).and_then(|found| {
+        if !found.is_file() {
+            return Err(std::io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
+        }
+        fs::read(path)
+    });
+    content.map_err(Error::io(path))
+}
+
+/// The same as text.
+///
+/// # Errors
+/// As [`read`], and for what is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let invalid = |error| std::io::Error::new(ErrorKind::InvalidData, error);
+    String::from_utf8(read(path)?).map_err(|error| Error::io(path)(invalid(error)))
+}
+
+/// A folder that this process alone writes to, for as long as the answer lives and however the process ends; with
+/// `shared`, together with others that share it. `by` says what the other one may be.
+///
+/// # Errors
+/// [`Error::Bundle`] while another process writes there.
+pub fn lock(folder: &Path, shared: bool, by: &str) -> Result<File> {
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let file = File::open(folder).map_err(Error::io(folder))?;
+    let locked = if shared { file.try_lock_shared() } else { file.try_lock() };
+    match locked {
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::bundle(folder, format!("{by} is at work in this folder")))
+        }
+        // Some network file systems lock no folders. Whoever uses one is on its own.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
 /// Waits until a file, or the names in a folder, are on the disk.
 pub fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
@@ -42,7 +83,7 @@ pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What may still be written where `folder` lies, in bytes; `None` where the system does not tell.
+/// What may still be written where `folder` lies, in bytes; `None` if the system does not say.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
@@ -127,6 +168,28 @@ pub fn resolve_current(dir: &Path) -> PathBuf {
         Ok(aside) if !dir.exists() && aside.is_dir() => aside,
         _ => dir.to_path_buf(),
     }
+}
+
+/// Removes a folder so that, whenever the machine stops, it is there whole or not at all.
+pub fn remove_folder(dir: &Path) -> Result<()> {
+    let unfinished = sibling_temp(dir, "unfinished")?;
+    remove(&unfinished)?;
+    fs::rename(dir, &unfinished).map_err(Error::io(dir))?;
+    remove(&unfinished)
+}
+
+/// Repairs what [`replace_folder`] and [`remove_folder`] left in `parent` when they were interrupted.
+pub fn recover_all(parent: &Path) -> Result<()> {
+    for entry in fs::read_dir(parent).map_err(Error::io(parent))? {
+        let path = entry.map_err(Error::io(parent))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
+        if name.is_some_and(|name| name.ends_with(".unfinished")) {
+            remove(&path)?;
+        } else if let Some(name) = name.and_then(|name| name.strip_suffix(".replaced")) {
+            recover(&parent.join(name), &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts right what was left by a machine that died between the two renames.

@@ -1,21 +1,41 @@
-//! tutti translates with *parallel decoding*: every target token at once, refined over a number of
-//! steps that the caller chooses. See README.md for what it does and how fast.
+//! tutti translates with *parallel decoding*: the model proposes every target token at once and refines them in a number of steps
+//! that each request chooses. README.md says what it does and how fast; this page says where things are.
 //!
-//! The way of a request, top to bottom:
+//! # The way of a request
 //!
-//! * [`http`] reads a request, admits it whole or not at all, and writes the answer;
-//! * [`text`] splits it into sentences and turns words into token ids (and back);
-//! * [`engine`] queues each sentence, batches what is there before every pass, and answers;
-//! * [`decode`] decides what stands on the canvas after each pass: mask-predict as pure functions;
-//! * [`model`] is the network and its folder on disk (a bundle), made of the layers in [`nn`].
+//! 1. [`http`] reads a request, checks its limits, and admits it whole or not at all.
+//! 2. [`text`] splits it into sentences and turns words into token ids.
+//! 3. [`engine`] queues each sentence ([`Handle::submit`](engine::Handle::submit)). Before every pass its model thread plans a batch of
+//!    what runs and what waits, so that a one-step request never waits for a ten-step one.
+//! 4. [`model`] runs the encoder once, then one decoder pass for each step, on the layers of [`nn`].
+//! 5. [`decode`] decides after each pass which tokens stay on the [`Canvas`](decode::Canvas) and which are masked again.
+//! 6. A sentence that has had its steps leaves the batch; [`text`] turns its tokens into words, [`http`] writes the answer.
 //!
-//! [`train`] makes bundles, [`eval`] scores them. [`settings`] turns flags, environment and files
-//! into one validated value; [`metrics`] holds every Prometheus series; [`error`] every error;
-//! [`files`] writes what must be there whole or not at all.
+//! # The rooms
 //!
-//! Arrows point one way: `http -> engine -> decode -> model -> nn` and
-//! `train -> {decode, model, nn, eval, text}`. `nn`, `model`, `decode` and `text` know nothing of
-//! HTTP, tokio, metrics or settings; `engine` knows no HTTP; `http` knows no tensors.
+//! An arrow points from a module to one that it uses. A test holds this diagram against the sources; [`error`], [`files`]
+//! and [`suggest`] may be used everywhere.
+//!
+//! ```mermaid
+//! graph LR
+//!     http --> engine & decode & model & text & metrics & settings & formats & glossary
+//!     engine --> decode & text & metrics
+//!     decode --> model & nn & text
+//!     model --> nn & text
+//!     settings --> engine & decode & model
+//!     lines --> decode & text
+//!     bench --> engine & decode & model & text & metrics
+//!     train --> decode & model & nn & text & eval
+//! ```
+//!
+//! * [`train`] makes models ([bundles](model::Bundle)) from parallel text; its page has a diagram of its own. [`eval`] scores translations.
+//! * [`settings`] turns flags, environment and a file into one validated value; [`metrics`] holds every Prometheus series.
+//! * [`formats`] takes documents apart into texts and puts them together again, [`glossary`] holds a client's terms.
+//! * [`lines`] is `tutti translate`, [`mod@bench`] is `tutti bench`.
+//! * [`error`] holds every error; [`files`] writes files and folders whole or not at all.
+//!
+//! `nn`, `model`, `decode` and `text` know nothing of HTTP, tokio, metrics or settings; `engine` knows no HTTP; `http` knows no
+//! tensors; `train` knows no server.
 
 pub mod bench;
 pub mod decode;
@@ -26,12 +46,15 @@ pub mod files;
 pub mod formats;
 pub mod glossary;
 pub mod http;
+pub mod known;
 pub mod lines;
 pub mod metrics;
 pub mod model;
 pub mod nn;
 pub mod settings;
+pub mod suggest;
 pub mod text;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use error::{Error, Result};

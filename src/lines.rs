@@ -6,8 +6,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use crate::decode::{DecodeOptions, Translator, translate};
-use crate::text::{Document, Tokenizer};
+use crate::decode::{DecodeOptions, Translator, translate_passages};
+use crate::text::{Passage, Reader};
 use crate::{Error, Result};
 
 /// What is read at once; some thousand lines.
@@ -23,7 +23,7 @@ pub fn translate_lines<T: Translator>(
     input: impl Read,
     mut output: impl Write,
     translator: &T,
-    tokenizer: &Tokenizer,
+    reader: &Reader,
     columns: &[DecodeOptions],
     mut on_bad_line: impl FnMut(usize, &str),
 ) -> Result<()> {
@@ -34,64 +34,43 @@ pub fn translate_lines<T: Translator>(
         if lines.is_empty() {
             return Ok(());
         }
-        let mut documents = Vec::with_capacity(lines.len());
+        let mut texts = Vec::with_capacity(lines.len());
         for (line, number) in lines.iter().zip(number + 1..) {
-            let read = read_line(line, tokenizer, translator.limits().source_tokens);
-            documents.push(read.map_err(|reason| on_bad_line(number, &reason)).ok());
+            texts.push(text_of(line).map_err(|reason| on_bad_line(number, &reason)).ok());
         }
-        let good: Vec<&Document> = documents.iter().flatten().collect();
-        let translated = columns
-            .iter()
-            .map(|options| Ok(translate_documents(&good, translator, tokenizer, options)?.into_iter()))
-            .collect::<Result<Vec<_>>>()?;
-        write_lines(&mut output, &lines, &documents, translated).map_err(Error::io("<stdout>"))?;
+        let mut translated = Vec::with_capacity(columns.len());
+        for options in columns {
+            let mut passages: Vec<Passage> = texts.iter().flatten().map(|text| reader.read(text)).collect();
+            translate_passages(translator, &mut passages, options)?;
+            translated.push(passages.into_iter());
+        }
+        write_lines(&mut output, &lines, &texts, translated).map_err(Error::io("<stdout>"))?;
         number += lines.len();
     }
 }
 
 /// A line without its end, or why it cannot be translated.
-fn read_line(line: &[u8], tokenizer: &Tokenizer, limit: usize) -> Result<Document, String> {
+fn text_of(line: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(line).map_err(|error| format!("is not valid UTF-8 ({error})"))?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    Document::read(text, tokenizer, limit).map_err(|error| error.to_string())
+    Ok(text.strip_suffix('\n').unwrap_or(text))
 }
 
-/// All documents in one go, in their order.
-fn translate_documents<T: Translator>(
-    documents: &[&Document],
-    translator: &T,
-    tokenizer: &Tokenizer,
-    options: &DecodeOptions,
-) -> Result<Vec<String>> {
-    let sentences = documents.iter().flat_map(|document| document.sentences());
-    let sources: Vec<Vec<u32>> = sentences.cloned().collect();
-    let mut best = translate(translator, &sources, options)?
-        .into_iter()
-        .map(|hypotheses| hypotheses.into_iter().next().unwrap_or_default());
-    let translated = documents.iter().map(|document| {
-        let own = best.by_ref().take(document.sentences().len());
-        let translations =
-            own.map(|hypothesis| tokenizer.decode(&hypothesis.tokens)).collect::<Result<Vec<_>>>()?;
-        Ok(document.rejoin(&translations))
-    });
-    translated.collect()
-}
-
+/// `columns` have a passage for each line that is a text.
 fn write_lines(
     output: &mut impl Write,
     lines: &[Vec<u8>],
-    documents: &[Option<Document>],
-    mut columns: Vec<impl Iterator<Item = String>>,
+    texts: &[Option<&str>],
+    mut columns: Vec<impl Iterator<Item = Passage>>,
 ) -> std::io::Result<()> {
     let several = columns.len() > 1;
-    for (line, document) in lines.iter().zip(documents) {
-        if document.is_none() {
+    for (line, text) in lines.iter().zip(texts) {
+        if text.is_none() {
             output.write_all(line)?;
             continue;
         }
         for (i, column) in columns.iter_mut().enumerate() {
             // The model may write any byte; a line stays a line, and a column a column.
-            let text = column.next().unwrap_or_default().replace('\n', " ");
+            let text = column.next().map(|passage| passage.text().replace('\n', " ")).unwrap_or_default();
             let text = if several { text.replace('\t', " ") } else { text };
             write!(output, "{}{text}", if i == 0 { "" } else { "\t" })?;
         }

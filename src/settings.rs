@@ -1,12 +1,14 @@
-//! What was typed becomes one validated [`Settings`].
+//! Reads and validates the [`Settings`] of the server.
 //!
-//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one
-//! name in all three (`listen`, `TUTTI_LISTEN`, `--listen` or `--set listen=…`). First everything is
-//! merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is built from it or
-//! an error says which key does not hold. Code past this module cannot meet an invalid value.
+//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one name in all three (`listen`,
+//! `TUTTI_LISTEN`, `--listen` or `--set listen=…`). They are merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is
+//! built from it, or an error names the key and what is wrong with it. Code after this module cannot meet an invalid value.
 //!
-//! This module must know nothing of clap: the command line hands over pairs of strings.
+//! Knows nothing of clap: the command line hands over pairs of strings.
 
+mod models;
+mod ranges;
+mod raw;
 mod reference;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -15,14 +17,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::Steps;
-use crate::model::{DeviceChoice, DtypeChoice};
-use crate::{Error, Result, engine};
+use crate::suggest::{nearest, renamed};
+use crate::{Error, Result, engine, files};
 
+pub use models::ModelSettings;
+use raw::Raw;
 pub use reference::reference;
 
 /// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
@@ -39,78 +44,6 @@ const RENAMED: [(&str, &str); 1] = [("max_passed_over", "max_overtakes_per_step"
 pub const HOST: &str = "host";
 pub const PORT: &str = "port";
 
-/// Everything that may be typed, with its default. `config/server.toml` documents each key.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    listen: String,
-    model: PathBuf,
-    threads: usize,
-    device: String,
-    dtype: String,
-    shortlist: bool,
-    lm: bool,
-    log: String,
-    log_format: LogFormat,
-    max_body_bytes: usize,
-    url_prefix: String,
-    keep_other_languages: bool,
-    max_texts: usize,
-    max_text_chars: usize,
-    max_concurrent_requests: usize,
-    max_steps: u8,
-    max_length_beam: usize,
-    default_length_beam: usize,
-    request_timeout_ms: u64,
-    header_timeout_ms: u64,
-    shutdown_delay_ms: u64,
-    drain_timeout_ms: u64,
-    max_queue_items: usize,
-    max_queue_tokens: usize,
-    max_batch_tokens: usize,
-    max_batch_rows: usize,
-    max_delay_us: u64,
-    lookahead: usize,
-    max_overtakes_per_step: u32,
-}
-
-impl Default for Raw {
-    fn default() -> Self {
-        let engine = engine::Options::default();
-        Self {
-            listen: "127.0.0.1:8080".into(),
-            model: PathBuf::new(),
-            threads: 0,
-            device: "auto".into(),
-            dtype: "auto".into(),
-            shortlist: true,
-            lm: true,
-            log: "info".into(),
-            log_format: LogFormat::Text,
-            max_body_bytes: 4 << 20,
-            url_prefix: String::new(),
-            keep_other_languages: true,
-            max_texts: 256,
-            max_text_chars: 100_000,
-            max_concurrent_requests: 1024,
-            max_steps: 20,
-            max_length_beam: 10,
-            default_length_beam: 0,
-            request_timeout_ms: 30_000,
-            header_timeout_ms: 75_000,
-            shutdown_delay_ms: 0,
-            drain_timeout_ms: 20_000,
-            max_queue_items: engine.max_queue_items,
-            max_queue_tokens: engine.max_queue_tokens,
-            max_batch_tokens: 0,
-            max_batch_rows: 0,
-            max_delay_us: engine.max_delay.as_micros() as u64,
-            lookahead: 0,
-            max_overtakes_per_step: engine.max_overtakes_per_step,
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -122,10 +55,10 @@ pub enum LogFormat {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: SocketAddr,
-    /// The bundle's folder; empty for the one that is built in.
-    pub model: PathBuf,
-    pub device: DeviceChoice,
-    pub dtype: DtypeChoice,
+    /// For probes and metrics, apart from the load.
+    pub admin_listen: Option<SocketAddr>,
+    /// At least one.
+    pub models: Vec<ModelSettings>,
     /// Whether a bundle's shortlist is used.
     pub shortlist: bool,
     /// Whether a bundle's language model is used.
@@ -144,6 +77,12 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     pub max_body_bytes: usize,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// The file of API keys; everybody may ask, without.
+    pub api_keys: Option<PathBuf>,
+    /// Origins of pages that may ask from a browser; any, without.
+    pub cors_origins: Option<Vec<String>>,
     /// Before every path, such as `/translator`; empty for none. No slash at its end.
     pub url_prefix: String,
     /// A text that is detected to be in another language than the model's source, or is in another
@@ -153,8 +92,10 @@ pub struct HttpSettings {
     pub max_texts: usize,
     /// Characters over all texts of one request.
     pub max_text_chars: usize,
-    /// Translations in progress, from the first byte of the request on; above it 429.
+    /// Translations in progress, from the last byte of the request on; above it 429.
     pub max_concurrent_requests: usize,
+    /// Open connections; 0 for what the limit of open files allows.
+    pub max_connections: usize,
     /// The bundle may allow fewer.
     pub max_steps: Steps,
     pub max_length_beam: usize,
@@ -162,8 +103,12 @@ pub struct HttpSettings {
     pub default_length_beam: usize,
     /// From the head of the request to its answer; `deadline_ms` can only shorten it.
     pub request_timeout: Duration,
-    /// For a client to send the head of a request, also on an idle connection.
+    /// For the head of a request, from its first byte on.
     pub header_timeout: Duration,
+    /// For the body of a request, from the end of its head on.
+    pub body_timeout: Duration,
+    /// How long a connection may be idle.
+    pub idle_timeout: Duration,
     /// After the signal, how long requests are still accepted while `/readyz` says 503.
     pub shutdown_delay: Duration,
     /// After that, how long accepted requests may take to finish.
@@ -190,7 +135,7 @@ impl Settings {
         let mut figment = Figment::from(Serialized::defaults(Raw::default()));
         let mut warnings = Vec::new();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+            let text = files::read_text(path)?;
             let in_file = |e| Error::Config(format!("{}: {}", path.display(), describe(e)));
             let keys: Dict = Figment::from(Toml::string(&text)).extract().map_err(in_file)?;
             figment = figment.merge(Serialized::globals(with_new_names(keys, &mut warnings)));
@@ -214,51 +159,27 @@ impl Settings {
     }
 
     fn validate(raw: Raw) -> Result<Self> {
-        for (key, value) in [
-            ("max_body_bytes", raw.max_body_bytes),
-            ("max_texts", raw.max_texts),
-            ("max_text_chars", raw.max_text_chars),
-            ("max_concurrent_requests", raw.max_concurrent_requests),
-            ("max_length_beam", raw.max_length_beam),
-            ("max_queue_items", raw.max_queue_items),
-            ("max_queue_tokens", raw.max_queue_tokens),
-            ("request_timeout_ms", raw.request_timeout_ms as usize),
-            ("header_timeout_ms", raw.header_timeout_ms as usize),
-        ] {
-            if value == 0 {
-                return Err(Error::Config(format!("{key} must be at least 1")));
-            }
-        }
-        if Steps::new(raw.max_steps).is_none() {
-            return Err(Error::Config("max_steps must be at least 1".into()));
-        }
-        if raw.default_length_beam > raw.max_length_beam {
-            let most = raw.max_length_beam;
-            let reason =
-                format!("default_length_beam must be 1 to max_length_beam ({most}), or 0 for the model's");
-            return Err(Error::Config(reason));
-        }
+        ranges::check(&raw)?;
         let prefix = raw.url_prefix.trim_end_matches('/');
         let in_a_path = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
         if !(prefix.is_empty() || prefix.starts_with('/')) || !prefix.chars().all(in_a_path) {
             let reason = format!("url_prefix: {prefix:?} is not a path such as /translator");
             return Err(Error::Config(reason));
         }
-        let listen = raw
-            .listen
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut addresses| addresses.next())
-            .ok_or_else(|| Error::Config(format!("listen: {:?} is no host:port", raw.listen)))?;
+        origins(&raw.cors_origins)?;
+        let listen = address("listen", &raw.listen)?;
+        let admin_listen = match raw.admin_listen.as_str() {
+            "" => None,
+            set => Some(address("admin_listen", set)?),
+        };
         let threads = NonZeroUsize::new(raw.threads).unwrap_or_else(one_for_each_core);
         tracing_subscriber::EnvFilter::try_new(&raw.log)
             .map_err(|e| Error::Config(format!("log: {:?}: {e}", raw.log)))?;
 
         Ok(Self {
             listen,
-            model: raw.model.clone(),
-            device: raw.device.parse()?,
-            dtype: raw.dtype.parse()?,
+            admin_listen,
+            models: models::of(&raw, threads)?,
             shortlist: raw.shortlist,
             lm: raw.lm,
             log: raw.log.clone(),
@@ -273,6 +194,9 @@ impl Settings {
                 max_delay: Duration::from_micros(raw.max_delay_us),
                 lookahead: raw.lookahead,
                 max_overtakes_per_step: raw.max_overtakes_per_step,
+                degrade: degrade(&raw)?,
+                coalesce: raw.coalesce,
+                cache_bytes: raw.cache_bytes,
             },
             warnings: Vec::new(),
             raw,
@@ -287,7 +211,45 @@ impl Settings {
     }
 }
 
-/// Threads where no number is asked for.
+/// Origins between commas; none for `*`.
+fn origins(text: &str) -> Result<Option<Vec<String>>> {
+    if text.trim() == "*" {
+        return Ok(None);
+    }
+    let origin = |origin: &str| {
+        let wrong = || {
+            Error::Config(format!("cors_origins: {origin:?} is not an origin such as https://example.org"))
+        };
+        let host = origin.split_once("://").map(|(_, host)| host).unwrap_or_default();
+        let in_a_host = |c: char| c.is_ascii_graphic() && c != '/';
+        if host.is_empty() || !host.chars().all(in_a_host) { Err(wrong()) } else { Ok(origin.to_owned()) }
+    };
+    let origins = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    Ok(Some(origins.map(origin).collect::<Result<_>>()?))
+}
+
+fn degrade(raw: &Raw) -> Result<Option<engine::DegradePolicy>> {
+    let (above, below) = (raw.degrade_above_ms, raw.degrade_below_ms);
+    if above == 0 {
+        return Ok(None);
+    }
+    let below = if below == 0 { above / 4 } else { below };
+    if below >= above {
+        return Err(Error::Config(format!(
+            "degrade_below_ms ({below}) must be less than degrade_above_ms ({above})"
+        )));
+    }
+    let [above, below] = [above, below].map(Duration::from_millis);
+    Ok(Some(engine::DegradePolicy { above, below }))
+}
+
+fn address(key: &str, value: &str) -> Result<SocketAddr> {
+    let addresses = value.to_socket_addrs();
+    let first = addresses.ok().and_then(|mut addresses| addresses.next());
+    first.ok_or_else(|| Error::Config(format!("{key}: {value:?} is not host:port")))
+}
+
+/// The default number of threads.
 pub fn one_for_each_core() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
@@ -297,15 +259,21 @@ impl HttpSettings {
         Self {
             max_body_bytes: raw.max_body_bytes,
             url_prefix: raw.url_prefix.trim_end_matches('/').to_owned(),
+            access_log: raw.access_log,
+            api_keys: (!raw.api_keys.is_empty()).then(|| PathBuf::from(&raw.api_keys)),
+            cors_origins: origins(&raw.cors_origins).unwrap_or_default(),
             keep_other_languages: raw.keep_other_languages,
             max_texts: raw.max_texts,
             max_text_chars: raw.max_text_chars,
             max_concurrent_requests: raw.max_concurrent_requests,
+            max_connections: raw.max_connections,
             max_steps: Steps::new(raw.max_steps).unwrap_or(Steps::ONE),
             max_length_beam: raw.max_length_beam,
             default_length_beam: raw.default_length_beam,
             request_timeout: Duration::from_millis(raw.request_timeout_ms),
             header_timeout: Duration::from_millis(raw.header_timeout_ms),
+            body_timeout: Duration::from_millis(raw.body_timeout_ms),
+            idle_timeout: Duration::from_millis(raw.idle_timeout_ms),
             shutdown_delay: Duration::from_millis(raw.shutdown_delay_ms),
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms),
         }
@@ -328,8 +296,7 @@ fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> 
 fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
     for (old, new) in RENAMED {
         if let Some(value) = keys.remove(old) {
-            warnings
-                .push(format!("{old} is now called {new}; the old name will be refused by the next version"));
+            warnings.push(renamed(old, new));
             keys.entry(new.to_owned()).or_insert(value);
         }
     }
@@ -337,7 +304,7 @@ fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
 }
 
 /// A Service called `tutti` puts `TUTTI_SERVICE_HOST`, `TUTTI_SERVICE_PORT[_HTTP]`, `TUTTI_PORT` and
-/// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are nobody's typing error.
+/// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are not mistyped settings.
 fn set_by_kubernetes(name: &str) -> bool {
     name == "TUTTI_PORT" || name.starts_with("TUTTI_PORT_") || name.starts_with("TUTTI_SERVICE_")
 }
@@ -362,7 +329,14 @@ fn parse(value: &str) -> Value {
 /// The first error of figment's chain, with the key it is about.
 fn describe(error: figment::Error) -> String {
     let key = error.path.join(".");
-    if key.is_empty() { error.kind.to_string() } else { format!("{key}: {}", error.kind) }
+    match &error.kind {
+        Kind::UnknownField(name, known) => match nearest(name, known.iter().copied()) {
+            Some(known) => format!("unknown key {name}; did you mean {known}?"),
+            None => format!("unknown key {name}; config/server.toml lists all"),
+        },
+        kind if key.is_empty() => kind.to_string(),
+        kind => format!("{key}: {kind}"),
+    }
 }
 
 #[cfg(test)]

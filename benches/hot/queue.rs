@@ -4,7 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::Builder;
 use tutti::decode::Steps;
-use tutti::decode::fake::FakeTranslator;
+use tutti::decode::testing::fake::FakeTranslator;
 use tutti::engine::{self, Item, Options};
 use tutti::metrics::Metrics;
 
@@ -14,6 +14,7 @@ fn item(seed: usize) -> Item {
     Item {
         source: source(seed, 12),
         steps: Steps::ONE,
+        steps_min: Steps::ONE,
         length_beam: 1,
         collapse: true,
         trace: false,

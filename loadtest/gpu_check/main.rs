@@ -17,7 +17,6 @@ use clap::Parser;
 use serde_json::json;
 use tutti::decode::{InferenceModel, Steps};
 use tutti::model::{Backend, Bundle, DeviceChoice, Dtype, DtypeChoice, Shape};
-use tutti::text::Document;
 
 use crate::compare::Check;
 
@@ -95,11 +94,10 @@ fn main() -> Result<()> {
 fn sources(cli: &Cli, bundle: &Bundle) -> Result<Vec<Vec<u32>>> {
     let file = std::fs::File::open(&cli.text).with_context(|| cli.text.display().to_string())?;
     let lines = BufReader::new(file).lines().take(cli.sentences).collect::<Result<Vec<_>, _>>()?;
-    let longest = bundle.config.shape.source_limit();
+    let reader = bundle.reader();
     let mut sources = Vec::new();
     for line in &lines {
-        let document = Document::read(line, &bundle.tokenizer, longest)?;
-        sources.extend(document.sentences().iter().filter(|source| source.len() > 2).cloned());
+        sources.extend(reader.read(line).requests()?.into_iter().map(|request| request.source));
     }
     anyhow::ensure!(!sources.is_empty(), "{} holds no sentence", cli.text.display());
     Ok(sources)

@@ -1,5 +1,5 @@
 use super::*;
-use crate::decode::fake::FakeTranslator;
+use crate::decode::testing::fake::FakeTranslator;
 
 #[test]
 fn percentiles_are_nearest_ranks() {

@@ -1,8 +1,7 @@
-//! Beam search with an autoregressive network (one token of every candidate in a pass), for teachers:
-//! their translations are what a parallel model learns best from. A beam of one is greedy search.
+//! Beam search with an autoregressive network, one token of every candidate in each pass. Teachers translate with it: a
+//! parallel model learns best from their translations. A beam of one is greedy search.
 //!
-//! A sentence's result does not depend on the sentences beside it: what the network answers for a row
-//! does not, and the rules here look at one sentence only.
+//! A sentence's result does not depend on the other sentences of its batch.
 
 use super::Hypothesis;
 use super::translate::batches;
@@ -146,7 +145,7 @@ impl Sentence {
 
     fn done(&self) -> bool {
         let alive = self.live[0].sum.is_finite();
-        // Where the room is full one more pass tells whether this is the end.
+        // At the length limit, one more pass decides whether this is the end.
         self.finished.len() >= self.live.len() || !alive || self.live[0].tokens.len() > self.room
     }
 

@@ -1,5 +1,5 @@
-//! All candidates of one sentence: a canvas for each length, or number of slots, that is tried. The engine
-//! and the synchronous driver both decode through this, so a sentence comes out the same by either way.
+//! All candidates of one sentence: a canvas for each length (of an Imputer: each number of slots) that is tried. The engine and
+//! the synchronous driver both decode with it, so both give the same translation.
 
 use rayon::prelude::*;
 

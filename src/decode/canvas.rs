@@ -1,8 +1,7 @@
-//! One row of mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324) or of an Imputer (Saharia et al. 2020,
-//! arXiv 2004.07437): what stands on the canvas between two passes, and what happens to it when a pass is done.
+//! One row of mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324) or of an Imputer (Saharia et al. 2020, arXiv 2004.07437):
+//! its tokens between two passes, and the rule that a pass applies to them. **Remasking is decided here.**
 //!
-//! Pure: predictions come in as values, so the rules here are tested without a network. It never
-//! knows which other rows shared its pass.
+//! Pure: predictions come in as values, so the rules are tested without a network.
 
 use std::sync::Arc;
 
@@ -18,16 +17,16 @@ use crate::{Error, Result};
 /// Pass t of T (t from 0) fills every masked place with its prediction and remembers the prediction's
 /// log-probability as the place's score. Unless it was the last pass, the
 /// `k = floor(L·(1 − (t+1)/T))` places of lowest score are masked again, ties at the lower index,
-/// where L counts the inner places that are not pinned.
+/// where L is the number of inner places.
 ///
-/// Where the network may refresh all places ([`Refresh::All`]), every pass writes all that are not pinned,
+/// Where the network may refresh all places ([`Refresh::All`]), every pass writes all of them,
 /// with their scores (CMLMC, Huang et al. 2022).
 ///
 /// An Imputer's canvas ([`Canvas::slots`]) has slots that blanks may fill. Each pass writes one slot of every T
-/// neighbours, the one that it is surest of, and no slot is masked again: so T passes fill all. The pass that fills the
-/// last of them gives several choices for each, and what is written is the likeliest translation, whichever slots say
-/// it ([`super::prefix`]). With a language model every pass does, and writes of the likeliest translation what its
-/// slots are surest of.
+/// neighbours, the most certain one, and no slot is masked again, so T passes fill all. The pass that fills the
+/// last of them gets several choices for each and writes the most probable translation
+/// ([`super::prefix`]). With a language model every pass does so, and writes the tokens of that translation that are most
+/// certain.
 ///
 /// A canvas is finished after T passes, or as soon as the next pass could change nothing: none of its
 /// places would be masked (short canvases), and those that may be refreshed came out as they stood. Two passes that fill in the same text do not end it: early passes reveal few places, so
@@ -38,7 +37,7 @@ use crate::{Error, Result};
 pub struct Canvas {
     /// `bos, inner …, eos`.
     tokens: Vec<u32>,
-    /// Log-probability of the token at each place of `tokens`; 0 for bos, eos and pins.
+    /// Log-probability of the token at each place of `tokens`; 0 for bos and eos.
     scores: Vec<f32>,
     /// Places of `tokens` that the network fills, ascending.
     free: Vec<usize>,
@@ -95,38 +94,6 @@ impl Canvas {
         }
     }
 
-    /// A canvas on which the `pins` (inner index, token) stand from the start and are never remasked.
-    ///
-    /// # Errors
-    /// [`Error::InvalidRequest`] for a pin outside the canvas, for two pins at one place, and for a
-    /// special token as a pin.
-    pub fn with_pins(
-        inner_len: usize,
-        steps: Steps,
-        specials: Specials,
-        pins: &[(usize, u32)],
-    ) -> Result<Self> {
-        let mut canvas = Self::new(inner_len, steps, specials);
-        for &(inner, token) in pins {
-            if inner >= inner_len {
-                return Err(Error::InvalidRequest(format!(
-                    "a term is pinned at place {inner} of a translation of {inner_len} tokens"
-                )));
-            }
-            if canvas.tokens[inner + 1] != specials.mask {
-                return Err(Error::InvalidRequest(format!("two terms are pinned at place {inner}")));
-            }
-            if specials.ids().contains(&token) {
-                return Err(Error::InvalidRequest(format!("special token {token} cannot be pinned")));
-            }
-            canvas.tokens[inner + 1] = token;
-        }
-        let tokens = &canvas.tokens;
-        canvas.free.retain(|&place| tokens[place] == specials.mask);
-        canvas.wanted.clone_from(&canvas.free);
-        Ok(canvas)
-    }
-
     /// `bos, inner tokens or masks …, eos`, or slots alone: what the next pass reads.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -148,7 +115,7 @@ impl Canvas {
         self.wanted.is_empty()
     }
 
-    /// Whether there is one pass and no other.
+    /// Whether there is only one pass.
     pub fn one_step(&self) -> bool {
         self.steps == Steps::ONE
     }
@@ -198,7 +165,7 @@ impl Canvas {
         }
     }
 
-    /// Writes the surest of each block.
+    /// Writes the most certain slot of each block.
     fn impute(&mut self, predictions: &[Prediction]) {
         for i in argmax_per_block(&self.wanted, predictions, self.steps.get()) {
             let Prediction { token, log_prob } = predictions[i];
@@ -210,7 +177,7 @@ impl Canvas {
         self.wanted.retain(|&place| tokens[place] == mask);
     }
 
-    /// What each wanted slot has to give for the likeliest translation.
+    /// For each wanted slot its token in the most probable translation.
     fn read_together(&self, predictions: &[Prediction]) -> Vec<Prediction> {
         let written = self.tokens.iter().map(|&token| vec![(token, 0.0)]);
         let mut slots: Vec<TopK> = written.collect();
@@ -228,10 +195,9 @@ impl Canvas {
         self.wanted.iter().map(|&place| filled[place].into()).collect()
     }
 
-    /// Takes the translation off the canvas; `collapse` joins equal neighbours, which is what a network
-    /// that guesses all places at once repeats (an Imputer's are joined in any case, for it sets apart by blanks
-    /// what it means twice). An unfinished canvas gives what stands on it, masks
-    /// left out.
+    /// The translation on the canvas. `collapse` joins equal neighbours, which parallel decoding tends to repeat; an
+    /// Imputer's are always joined, since blanks separate intended repeats. Masks of an unfinished canvas are left
+    /// out.
     pub fn finish(self, collapse: bool) -> Hypothesis {
         let score = match self.free.len() {
             0 => 0.0,

@@ -1,11 +1,10 @@
-//! Connectionist temporal classification (Graves et al. 2006): all ways in which the slots of a canvas can spell a
-//! target, with blanks between its tokens and any of them said several times in a row.
+//! Connectionist temporal classification (Graves et al. 2006): all ways in which the slots of a canvas can spell a target, with
+//! blanks between its tokens and repeats of a token in adjacent slots.
 //!
-//! A target `y1..yL` has the states `blank y1 blank y2 … yL blank`, 2L + 1 of them: even ones are blanks, odd state k
-//! is the token (k − 1) / 2. A path has a state for each slot; it begins with one of the first two, ends with one of
-//! the last two, and goes from one slot to the next by staying, by one state, or by two where that leaves out a
-//! blank between different tokens. A slot may be *pinned* to a state: it is revealed, costs nothing and no path
-//! goes around it (Imputer, Saharia et al. 2020). Pure: scores in, sums and paths out.
+//! A target `y1..yL` has 2L + 1 states, `blank y1 blank y2 … yL blank`: even states are blanks, odd state k is token (k − 1) / 2. A
+//! path has one state for each slot. It begins in one of the first two states, ends in one of the last two, and moves by 0 or 1
+//! states, or by 2 if that skips a blank between different tokens. A slot may be *pinned* to a state: it is revealed, costs nothing,
+//! and every path goes through it (Imputer, Saharia et al. 2020). Pure: scores in, sums and paths out.
 
 /// The states of one sentence's target with what its slots say of each.
 pub struct Lattice<'a> {
@@ -91,7 +90,7 @@ impl<'a> Lattice<'a> {
         if slots == 0 {
             return none;
         }
-        // Of paths up to and with the slot; of paths behind it.
+        // Over paths up to and including the slot; over paths after it.
         let mut forward = vec![f64::NEG_INFINITY; slots * states];
         let mut backward = forward.clone();
         for slot in 0..slots {
@@ -134,7 +133,7 @@ impl<'a> Lattice<'a> {
         Sum { log_prob, posteriors }
     }
 
-    /// The states of the best path, one for each slot (Viterbi); of equal ones that which stays longer. `None`
+    /// The states of the best path, one for each slot (Viterbi); of equal ones the one that stays longer. `None`
     /// where no path is possible.
     pub fn best_path(&self) -> Option<Vec<usize>> {
         let (slots, states) = (self.slots.len(), self.states());
@@ -171,7 +170,7 @@ impl<'a> Lattice<'a> {
     }
 }
 
-/// What a state says.
+/// The token of a state.
 pub fn symbol_at(state: usize, target: &[u32], blank: u32) -> u32 {
     if state.is_multiple_of(2) { blank } else { target[state / 2] }
 }

@@ -1,4 +1,4 @@
-//! How a text is decoded: in how many steps, or how wide a search.
+//! How a text is decoded: with a number of steps or a beam width.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The network on a device behind the seam.
+//! [`Translator`] for a network on a GPU.
 
 use super::translator::answers;
 use super::{Encoded, Limits, Prediction, Row, Translator};

@@ -5,7 +5,7 @@
 pub struct Hypothesis {
     /// The inner tokens, without bos and eos.
     pub tokens: Vec<u32>,
-    /// Log-probability of each of `tokens` when it was last predicted; 0 for a pinned one.
+    /// Log-probability of each of `tokens` when it was last predicted.
     pub token_log_probs: Vec<f32>,
     /// Mean log-probability over the places that the network filled, repeats included, so that
     /// collapsing does not change which length wins. 0 where it filled none.

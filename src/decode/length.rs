@@ -1,4 +1,4 @@
-//! Which lengths are tried: the canvas has to be as long as its translation before a word is known.
+//! Which target lengths are tried. A canvas needs its length before any token is known.
 
 /// The `beam` most probable inner lengths, most probable first, ties to the shorter; `beam` counts as
 /// at least 1. `length_log_probs[l]` is the log-probability of `l` inner tokens.

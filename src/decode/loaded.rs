@@ -1,4 +1,4 @@
-//! A network in the number type that was asked for, so that nobody above has to branch on it.
+//! An opened model in the number type that was chosen, so that callers need not distinguish them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 
 use super::network::SentenceMemory;
 
-/// What `serve`, `translate`, `bench` and `evaluate` compute with, and what they read its slots with.
+/// A network ready for `serve`, `translate`, `bench` and `evaluate`, with its language model.
 #[derive(Debug)]
 pub struct InferenceModel {
     network: NetworkKind,
@@ -34,7 +34,7 @@ enum NetworkKind {
     Cuda(Box<DeviceNetwork<Cuda>>),
 }
 
-/// A sentence as the network of its own number type encoded it.
+/// A sentence encoded by the network of one number type.
 #[derive(Debug)]
 pub enum InferenceMemory {
     F32(SentenceMemory),
@@ -74,7 +74,7 @@ impl InferenceModel {
         Ok(Self { network, lm: None })
     }
 
-    /// Whether each sentence chooses among its own candidates.
+    /// Whether a shortlist restricts the vocabulary of each sentence.
     pub fn has_shortlist(&self) -> bool {
         matches!(&self.network, NetworkKind::Q8(network) if network.has_shortlist())
     }
@@ -84,7 +84,7 @@ impl InferenceModel {
         self.lm.is_some()
     }
 
-    /// What a log should say of the GPU; nothing on a CPU.
+    /// Description of the GPU for the log; none on a CPU.
     pub fn gpu_report(&self) -> Option<String> {
         match &self.network {
             NetworkKind::F32(_) | NetworkKind::Q8(_) => None,

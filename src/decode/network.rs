@@ -1,4 +1,4 @@
-//! The real network behind the seam: pads rows to one batch, asks only for the places that are wanted.
+//! [`Translator`] for the f32 network: pads rows to one batch and asks only for the wanted places.
 
 use std::sync::Arc;
 

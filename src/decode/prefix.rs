@@ -1,43 +1,42 @@
-//! What an Imputer's slots say together: the likeliest translation, each with all fillings that mean it (prefix search,
-//! Graves et al. 2006), in place of the likeliest filling.
+//! The most probable translation of an Imputer's slots, summed over all fillings that collapse to it (prefix beam search,
+//! Graves et al. 2006).
 //!
-//! A word that may stand in either of two slots has half a probability in each, and the blank may win in both; with
-//! their sum the word wins. A language model may have its say (shallow fusion): slots are filled side by side, so that
-//! one half of a word may come from one translation and the other half from another.
+//! A token that fits two slots has half of its probability in each, so the blank may win in both; in the sum the token wins. A
+//! language model of the target (shallow fusion) keeps the halves of two translations from being mixed.
 
 use std::iter;
 
 use super::ctc::{Lattice, Slot, symbol_at, symbols};
 use crate::model::{Context, LanguageModel};
 
-/// Translations that are kept from slot to slot, and how many with a language model. More gain nothing
+/// Number of prefixes kept from slot to slot, without and with a language model. More gain nothing
 /// (config/train/README.md).
 const WIDTH: usize = 4;
 const WIDTH_WITH_LM: usize = 8;
 
-/// ln 1/2, and a little for rounding.
+/// ln 1/2 with a margin for rounding.
 const HALF: f32 = -0.69;
 
-/// What a slot may say and the log-probability of each; of a slot that is written, its token and 0. What is left
-/// out is impossible. No token stands there twice.
+/// The possible tokens of a slot with their log-probabilities, each once; of a written slot, its token and 0. All other
+/// tokens are impossible.
 pub type TopK = Vec<(u32, f32)>;
 
-/// The likeliest translation found, filled into the slots in its likeliest way, with what each slot gives for it: so
-/// that reading the slots ([`super::slots::ctc_collapse`]) says the translation. Deterministic; of equal ones that which was
-/// likelier a slot before. Where the slots alone are more than half sure, `lm` is not asked.
+/// The most probable translation found, as one token for each slot with that slot's log-probability of it: its best filling,
+/// which [`super::slots::ctc_collapse`] turns back into the translation. Deterministic; ties go to the prefix that ranked
+/// higher one slot before. `lm` is not used where one filling has more than half of the probability.
 pub fn prefix_beam_search(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>) -> Vec<(u32, f32)> {
-    let surest: Vec<_> =
+    let best_filling: Vec<_> =
         slots.iter().map(|slot| best_of(slot).unwrap_or((blank, f32::NEG_INFINITY))).collect();
     // More than half of all fillings: nothing else can be as likely.
-    if surest.iter().map(|&(_, log_prob)| log_prob).sum::<f32>() > HALF {
-        return surest;
+    if best_filling.iter().map(|&(_, log_prob)| log_prob).sum::<f32>() > HALF {
+        return best_filling;
     }
     let translation = match lm {
         None => search(slots, blank, &NoLm, WIDTH),
         Some(lm) => search(slots, blank, lm, WIDTH_WITH_LM),
     };
-    if collapses_to(&surest, &translation, blank) {
-        return surest;
+    if collapses_to(&best_filling, &translation, blank) {
+        return best_filling;
     }
     let symbols = symbols(&translation, blank);
     let score = |slot: &TopK, symbol: u32| {
@@ -47,7 +46,7 @@ pub fn prefix_beam_search(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>
         slots.iter().map(|slot| symbols.iter().map(|&symbol| score(slot, symbol)).collect()).collect();
     let free = scores.iter().map(|scores| Slot::Free(scores)).collect();
     let Some(path) = Lattice::new(&translation, &symbols, free).best_path() else {
-        return surest; // nothing is possible
+        return best_filling; // no filling spells it
     };
     let filled = path.into_iter().map(|state| symbol_at(state, &translation, blank));
     slots.iter().zip(filled).map(|(slot, token)| (token, score(slot, token))).collect()
@@ -64,23 +63,23 @@ fn best_of(slot: &TopK) -> Option<(u32, f32)> {
     slot.iter().copied().reduce(|best, other| if other.1 > best.1 { other } else { best })
 }
 
-/// What has its say beside the slots.
+/// Scores tokens in addition to the slots.
 trait PrefixScorer {
     type Context: Copy;
 
     fn start(&self) -> Self::Context;
 
-    /// What a token is token_score behind a context, and the context behind it.
+    /// The score of a token after a context, and the context after the token.
     fn next(&self, context: Self::Context, token: u32) -> (f32, Self::Context);
 
-    /// What it is token_score that a translation ends.
+    /// The score of the end of the translation.
     fn end(&self, context: Self::Context) -> f32;
 
-    /// No token is token_score more.
+    /// Upper bound of the scores of tokens.
     fn max_token_score(&self) -> f32;
 }
 
-/// None has.
+/// No additional scores.
 struct NoLm;
 
 impl PrefixScorer for NoLm {
@@ -122,33 +121,33 @@ impl PrefixScorer for LanguageModel {
     }
 }
 
-/// A translation, or the beginning of one, as the last token and what stands before it.
+/// A prefix of a translation: its last token and the prefix before it.
 struct Node<C> {
     parent: usize,
     token: u32,
     children: Vec<usize>,
-    spoken: LmState<C>,
+    lm: LmState<C>,
 }
 
-/// What a voice says of a beginning.
+/// The score and context of a prefix.
 #[derive(Clone, Copy)]
 struct LmState<C> {
-    token_score: f32,
+    score: f32,
     context: C,
 }
 
-/// All beginnings that were ever kept, each once.
+/// All prefixes that were ever kept, each once.
 struct Tree<C>(Vec<Node<C>>);
 
 const ROOT: usize = 0;
 
 impl<C: Copy> Tree<C> {
     fn new(context: C) -> Self {
-        let spoken = LmState { token_score: 0.0, context };
-        Self(vec![Node { parent: ROOT, token: u32::MAX, children: Vec::new(), spoken }])
+        let lm = LmState { score: 0.0, context };
+        Self(vec![Node { parent: ROOT, token: u32::MAX, children: Vec::new(), lm }])
     }
 
-    /// The token that it ends with, if it has any.
+    /// The last token; none for the empty prefix.
     fn last(&self, node: usize) -> Option<u32> {
         (node != ROOT).then(|| self.0[node].token)
     }
@@ -157,10 +156,10 @@ impl<C: Copy> Tree<C> {
         self.0[node].children.iter().copied().find(|&child| self.0[child].token == token)
     }
 
-    fn grow(&mut self, parent: usize, token: u32, spoken: LmState<C>) -> usize {
+    fn grow(&mut self, parent: usize, token: u32, lm: LmState<C>) -> usize {
         let child = self.0.len();
         self.0[parent].children.push(child);
-        self.0.push(Node { parent, token, children: Vec::new(), spoken });
+        self.0.push(Node { parent, token, children: Vec::new(), lm });
         child
     }
 
@@ -175,7 +174,7 @@ impl<C: Copy> Tree<C> {
     }
 }
 
-/// A beginning with the log-probability of all fillings of the slots so far that mean it.
+/// A prefix with the log-probability of all fillings of the slots so far that collapse to it.
 #[derive(Clone, Copy)]
 struct Prefix<C> {
     at: At,
@@ -185,30 +184,29 @@ struct Prefix<C> {
     word: f32,
     /// Their sum, once both are known.
     all: f32,
-    spoken: LmState<C>,
+    lm: LmState<C>,
 }
 
 impl<C> Prefix<C> {
-    /// By which beginnings are compared.
+    /// What prefixes are ranked by.
     fn score(&self) -> f32 {
-        self.all + self.spoken.token_score
+        self.all + self.lm.score
     }
 }
 
 #[derive(Clone, Copy)]
 enum At {
     Known(usize),
-    /// A token more than a known one.
+    /// A known prefix and one more token.
     New(usize, u32),
 }
 
-/// The best translation found, with `width` beginnings kept from slot to slot.
-fn search<V: PrefixScorer>(slots: &[TopK], blank: u32, voice: &V, width: usize) -> Vec<u32> {
-    let mut tree = Tree::new(voice.start());
+/// The best translation found with `width` prefixes kept from slot to slot.
+fn search<V: PrefixScorer>(slots: &[TopK], blank: u32, scorer: &V, width: usize) -> Vec<u32> {
+    let mut tree = Tree::new(scorer.start());
     let impossible = f32::NEG_INFINITY;
-    let spoken = tree.0[ROOT].spoken;
-    let mut beam =
-        vec![(ROOT, Prefix { at: At::Known(ROOT), blank: 0.0, word: impossible, all: 0.0, spoken })];
+    let lm = tree.0[ROOT].lm;
+    let mut beam = vec![(ROOT, Prefix { at: At::Known(ROOT), blank: 0.0, word: impossible, all: 0.0, lm })];
     for slot in slots {
         let silent = slot.iter().find(|choice| choice.0 == blank).map_or(impossible, |choice| choice.1);
         let words = || slot.iter().copied().filter(|&(token, _)| token != blank);
@@ -224,29 +222,29 @@ fn search<V: PrefixScorer>(slots: &[TopK], blank: u32, voice: &V, width: usize) 
                 ..prefix
             });
         }
-        // What the last of them has at least, where no more are kept.
-        let least = next.iter().map(|p| log_add(p.blank, p.word) + p.spoken.token_score).reduce(f32::min);
+        // A lower bound of the last kept score, if the beam is full.
+        let least = next.iter().map(|p| log_add(p.blank, p.word) + p.lm.score).reduce(f32::min);
         let floor = least.filter(|_| next.len() == width).unwrap_or(impossible);
         for &(node, prefix) in &beam {
             for (token, log_prob) in words() {
-                // What is meant twice a blank sets apart.
+                // A repeated token needs a blank between.
                 let before = if tree.last(node) == Some(token) { prefix.blank } else { prefix.all };
                 let word = before + log_prob;
                 let child = tree.child(node, token);
                 let kept = child.and_then(|child| beam.iter().position(|&(kept, _)| kept == child));
                 match kept {
                     Some(kept) => next[kept].word = log_add(next[kept].word, word),
-                    None if word + prefix.spoken.token_score + voice.max_token_score() <= floor => {}
+                    None if word + prefix.lm.score + scorer.max_token_score() <= floor => {}
                     None => {
                         let at = child.map_or(At::New(node, token), At::Known);
-                        let spoken = child.map_or_else(
+                        let lm = child.map_or_else(
                             || {
-                                let (token_score, context) = voice.next(prefix.spoken.context, token);
-                                LmState { token_score: prefix.spoken.token_score + token_score, context }
+                                let (token_score, context) = scorer.next(prefix.lm.context, token);
+                                LmState { score: prefix.lm.score + token_score, context }
                             },
-                            |child| tree.0[child].spoken,
+                            |child| tree.0[child].lm,
                         );
-                        next.push(Prefix { at, blank: impossible, word, all: impossible, spoken });
+                        next.push(Prefix { at, blank: impossible, word, all: impossible, lm });
                     }
                 }
             }
@@ -259,13 +257,12 @@ fn search<V: PrefixScorer>(slots: &[TopK], blank: u32, voice: &V, width: usize) 
         for prefix in next {
             let node = match prefix.at {
                 At::Known(node) => node,
-                At::New(parent, token) => tree.grow(parent, token, prefix.spoken),
+                At::New(parent, token) => tree.grow(parent, token, prefix.lm),
             };
             beam.push((node, prefix));
         }
     }
-    let ended =
-        beam.into_iter().map(|(node, prefix)| (node, prefix.score() + voice.end(prefix.spoken.context)));
+    let ended = beam.into_iter().map(|(node, prefix)| (node, prefix.score() + scorer.end(prefix.lm.context)));
     let best = ended.reduce(|best, other| if other.1 > best.1 { other } else { best });
     best.map(|(node, _)| tree.text(node)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The network in eight bits behind the seam.
+//! [`Translator`] for the eight-bit network.
 
 use super::translator::answers;
 use super::{Encoded, Limits, Prediction, Row, Translator};

@@ -1,10 +1,10 @@
-//! The slots of an Imputer's canvas (Saharia et al. 2020, arXiv 2004.07437): which of them a pass writes, and what
-//! they mean in the end.
+//! The slots of an Imputer's canvas (Saharia et al. 2020, arXiv 2004.07437): which of them a pass writes, and which tokens they
+//! collapse to.
 
 use super::Prediction;
 use crate::text::Specials;
 
-/// Of every `block` neighbouring slots the one that `predictions` are surest of, as indices into `wanted`,
+/// The most certain of every `block` neighbouring slots, as indices into `wanted`,
 /// ascending; ties at the lower slot. `wanted` are the masked slots, ascending, that `predictions` answer. A block
 /// without a masked slot has none. `block` counts as at least 1.
 pub fn argmax_per_block(wanted: &[usize], predictions: &[Prediction], block: usize) -> Vec<usize> {
@@ -23,13 +23,13 @@ pub fn argmax_per_block(wanted: &[usize], predictions: &[Prediction], block: usi
     surest
 }
 
-/// What a slot holds when a prediction is written to it: a network that says the mask says that it has nothing to say.
+/// The token that a prediction writes to a slot: a predicted mask counts as a blank.
 pub fn imputed_token(predicted: u32, specials: &Specials) -> u32 {
     if predicted == specials.mask { specials.blank() } else { predicted }
 }
 
-/// The tokens that slots stand for, with their log-probabilities: runs of the same token are one, as sure as the
-/// surest of them, and blanks none (CTC, Graves et al. 2006). A slot that is still masked is none either.
+/// The tokens that slots collapse to, with their log-probabilities: a run of one token becomes that token with its highest
+/// log-probability, blanks and masks are dropped (CTC, Graves et al. 2006).
 pub fn ctc_collapse(slots: &[u32], log_probs: &[f32], specials: &Specials) -> (Vec<u32>, Vec<f32>) {
     let (mut tokens, mut best): (Vec<u32>, Vec<f32>) = (Vec::new(), Vec::new());
     let mut before = specials.blank();

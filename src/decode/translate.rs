@@ -1,6 +1,5 @@
-//! The synchronous driver: a list of sentences in, their candidate translations out. `tutti
-//! translate`, validation and evaluation use it; the server's engine has its own loop, because
-//! there sentences come and go between passes.
+//! The synchronous driver: sentences in, candidate translations out. `tutti translate`, validation and evaluation use it. The
+//! server's engine has a loop of its own, because there sentences come and go between passes.
 
 use super::{Beam, Encoded, Hypothesis, Row, Steps, Translator, apply_all};
 use crate::{Error, Result};

@@ -1,5 +1,5 @@
-//! The seam between decoding and the network. The engine, `translate` and `evaluate` drive any
-//! [`Translator`]; tests drive a fake one without weights.
+//! The interface between decoding and the network. The engine, [`translate`](super::translate) and evaluation work with any
+//! [`Translator`]; tests use one without weights.
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -51,7 +51,7 @@ impl Limits {
         Self { source_tokens, target_tokens, has_blanks: shape.has_blanks() }
     }
 
-    /// Canvases that are tried where nobody says how many: two lengths are better than one, but slots need no guess.
+    /// Default number of canvases: two lengths are better than one, but an Imputer needs no length.
     pub fn usual_beam(&self) -> usize {
         if self.has_blanks { 1 } else { 2 }
     }
@@ -69,7 +69,7 @@ pub struct Rules {
     pub specials: Specials,
     /// What a pass may write.
     pub refresh: Refresh,
-    /// What an Imputer's slots are read with, beside what the network says of each.
+    /// The language model that an Imputer's slots are read with, if any.
     pub lm: Option<Arc<LanguageModel>>,
 }
 
@@ -135,7 +135,7 @@ pub trait Translator: Send + 'static {
         Refresh::Masked
     }
 
-    /// What an Imputer's slots are read with.
+    /// The language model that an Imputer's slots are read with, if any.
     fn lm(&self) -> Option<&Arc<LanguageModel>> {
         None
     }

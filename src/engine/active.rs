@@ -108,8 +108,8 @@ impl<M> ActiveSentence<M> {
         timings.decode = now.duration_since(encoded_at);
         let steps_used = beam.steps_used();
         let trace = job.item.trace.then(|| trace_of_best(beam.canvases(), trace));
-        let hypotheses = beam.finish(job.item.collapse);
-        job.answer(Ok(Outcome { hypotheses, steps_used, timings, trace }));
+        let (hypotheses, lowered) = (beam.finish(job.item.collapse), job.lowered);
+        job.answer(Ok(Outcome { hypotheses, steps_used, lowered, timings, trace }));
     }
 }
 

@@ -1,5 +1,4 @@
-//! What callers hold: [`Handle`] to hand in sentences, [`Pending`] to await each answer, [`Engine`]
-//! to end it all.
+//! What callers hold: [`Handle`] to hand in sentences, [`Engine`] to end it all.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::coalesce::{Coalescer, Pending};
+use super::degrade::{Latencies, Lowered, lower};
 use super::plan::Shape;
 use super::queue::{AdmissionError, Entry, RequestCost};
 use super::shared::{Job, Phase, Shared, State, sooner};
 use super::{AdmissionEstimate, Item, Options, Outcome, Timings, worker};
-use crate::decode::{Hypothesis, Limits, Translator};
+use crate::decode::{Hypothesis, Limits, Steps, Translator};
 use crate::metrics::{EngineMetrics, Rejected};
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -40,7 +41,8 @@ pub fn start<T: Translator>(translator: T, options: Options, metrics: EngineMetr
         .name("tutti-model".into())
         .spawn(move || worker::supervise(translator, &at_work))
         .map_err(|error| Error::EngineDead(format!("no thread for the model: {error}")))?;
-    Ok(Engine { handle: Handle { shared }, specials, thread: Some(thread) })
+    let coalescer = Coalescer::new(shared.options.coalesce, shared.options.cache_bytes);
+    Ok(Engine { handle: Handle { shared, coalescer }, specials, thread: Some(thread) })
 }
 
 fn check(options: &Options, limits: Limits) -> Result<()> {
@@ -109,6 +111,7 @@ impl Drop for Engine {
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
+    coalescer: Coalescer,
 }
 
 impl std::fmt::Debug for Handle {
@@ -122,7 +125,7 @@ impl Handle {
     /// guess can tell: under overload most texts need not be taken apart. What passes is not admitted yet.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], [`Error::Draining`], [`Error::EngineDead`].
+    /// [`Error::QueueFull`], [`Error::DeadlineUnreachable`], [`Error::Draining`], [`Error::EngineDead`].
     pub fn precheck(&self, guess: AdmissionEstimate) -> Result<()> {
         let now = Instant::now();
         let limits = self.shared.limits;
@@ -139,7 +142,7 @@ impl Handle {
             Ok(()) => self.too_late(&state, &[cost], guess.deadline, now),
         };
         full.map_or(Ok(()), |error| {
-            self.shared.metrics.rejected(Rejected::QueueFull, guess.sentences);
+            self.count(&error, guess.sentences);
             Err(error)
         })
     }
@@ -149,43 +152,62 @@ impl Handle {
     /// A source without words (`bos eos`, or less) has the empty translation, in no steps.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for what could never be admitted, [`Error::QueueFull`] for what cannot be
-    /// admitted now, there being no room or, as far as can be told, no time before its deadline; [`Error::Draining`] after [`drain`](Self::drain), [`Error::EngineDead`] if the
-    /// model thread died.
+    /// [`Error::TooLarge`] for what could never be admitted, [`Error::QueueFull`] where there is no room now,
+    /// [`Error::DeadlineUnreachable`] where there is, as far as can be told, no time before the deadline;
+    /// [`Error::Draining`] after [`drain`](Self::drain), [`Error::EngineDead`] if the model thread died.
     pub fn submit(&self, items: Vec<Item>) -> Result<Vec<Pending>> {
-        let now = Instant::now();
-        let count = items.len();
-        self.admit(items, now).inspect_err(|error| {
-            let reason = match error {
-                Error::TooLarge { .. } => Rejected::TooLong,
-                Error::QueueFull { .. } => Rejected::QueueFull,
-                Error::Draining => Rejected::Draining,
-                _ => return,
-            };
-            self.shared.metrics.rejected(reason, count);
-        })
+        self.coalescer.submit(self, items)
     }
 
-    fn admit(&self, items: Vec<Item>, now: Instant) -> Result<Vec<Pending>> {
-        let costs: Vec<Option<RequestCost>> =
+    /// The same, each item for itself.
+    pub(super) fn queue(&self, items: Vec<Item>) -> Result<Vec<Queued>> {
+        let now = Instant::now();
+        let count = items.len();
+        self.admit(items, now).inspect_err(|error| self.count(error, count))
+    }
+
+    pub(super) fn metrics(&self) -> &EngineMetrics {
+        &self.shared.metrics
+    }
+
+    /// Counts sentences that were not admitted.
+    fn count(&self, error: &Error, sentences: usize) {
+        let reason = match error {
+            Error::TooLarge { .. } => Rejected::TooLong,
+            Error::QueueFull { .. } => Rejected::QueueFull,
+            Error::DeadlineUnreachable { .. } => Rejected::Deadline,
+            Error::Draining => Rejected::Draining,
+            _ => return,
+        };
+        self.shared.metrics.rejected(reason, sentences);
+    }
+
+    fn admit(&self, mut items: Vec<Item>, now: Instant) -> Result<Vec<Queued>> {
+        let mut costs: Vec<Option<RequestCost>> =
             items.iter().map(|item| self.cost(item)).collect::<Result<_>>()?;
         let mut state = self.shared.lock();
         self.open(&state)?;
+        let deadline = items.iter().filter_map(|item| item.deadline).min();
+        let asked: Vec<Steps> = items.iter().map(|item| item.steps).collect();
+        let reason = lower_steps(&mut state, &mut items, &mut costs, deadline, now);
+        self.shared.metrics.degrade_level(state.degrade.level());
         let to_queue: Vec<RequestCost> = costs.iter().flatten().copied().collect();
         self.make_room(&mut state, &to_queue, now)?;
-        let deadline = items.iter().filter_map(|item| item.deadline).min();
         if let Some(error) = self.too_late(&state, &to_queue, deadline, now) {
             return Err(error);
         }
         let mut request = Vec::with_capacity(items.len());
         let mut pending = Vec::with_capacity(items.len());
-        for (item, cost) in items.into_iter().zip(costs) {
+        let mut count = 0;
+        for ((item, cost), asked) in items.into_iter().zip(costs).zip(asked) {
+            let lowered = reason.filter(|_| item.steps < asked);
+            count += usize::from(lowered.is_some());
             let (reply, answer) = oneshot::channel();
-            pending.push(Pending { answer, shared: Arc::clone(&self.shared) });
+            pending.push(Queued { answer, shared: Arc::clone(&self.shared) });
             match cost {
                 Some(cost) => {
                     let counted = self.shared.metrics.queued();
-                    let job = Job { item, submitted: now, reply, counted };
+                    let job = Job { item, submitted: now, lowered, reply, counted };
                     request.push(Entry { cost, arrived: now, payload: job });
                 }
                 // The receiver is at hand, so this always arrives.
@@ -193,6 +215,9 @@ impl Handle {
             }
         }
         state.queue.admit(request).map_err(|refusal| self.refused(&state, refusal))?;
+        if let Some(reason) = reason {
+            self.shared.metrics.lowered(reason == Lowered::Deadline, count);
+        }
         state.next_deadline = sooner(state.next_deadline, deadline);
         drop(state);
         self.shared.changed.notify_one();
@@ -216,7 +241,8 @@ impl Handle {
         now: Instant,
     ) -> Option<Error> {
         let left = deadline?.saturating_duration_since(now);
-        (!in_time(state, request, left)).then(|| self.refused(state, AdmissionError::Full))
+        let retry_after = || state.throughput.retry_after(state.queue.work());
+        (!in_time(state, request, left)).then(|| Error::DeadlineUnreachable { retry_after: retry_after() })
     }
 
     /// What the item will take; none if there is nothing to translate.
@@ -243,7 +269,7 @@ impl Handle {
     fn make_room(&self, state: &mut State, costs: &[RequestCost], now: Instant) -> Result<()> {
         let mut room = state.queue.room_for(costs.iter().copied());
         if room == Err(AdmissionError::Full) {
-            self.shared.clear(state, now).into_iter().for_each(|job| job.discard(&self.shared.metrics));
+            self.shared.clear(state, now).into_iter().for_each(|job| job.discard(now, &self.shared.metrics));
             room = state.queue.room_for(costs.iter().copied());
         }
         room.map_err(|refusal| self.refused(state, refusal))
@@ -268,6 +294,15 @@ impl Handle {
 
     pub fn limits(&self) -> Limits {
         self.shared.limits
+    }
+
+    /// Takes what was measured on the idle engine, for requests with a deadline.
+    pub fn calibrate(&self, latencies: Latencies) {
+        self.shared.lock().latencies = latencies;
+    }
+
+    pub fn latencies(&self) -> Latencies {
+        self.shared.lock().latencies.clone()
     }
 
     /// Refuses new items from now on; what was admitted is answered, then the model thread ends.
@@ -336,27 +371,81 @@ impl Outcome {
         Self {
             hypotheses: vec![Hypothesis::default()],
             steps_used: 0,
+            lowered: None,
             timings: Timings::default(),
             trace: item.trace.then(Vec::new),
         }
     }
 }
 
+/// Lowers the steps of a request's items where load or deadline ask for it and the items allow it.
+fn lower_steps(
+    state: &mut State,
+    items: &mut [Item],
+    costs: &mut [Option<RequestCost>],
+    deadline: Option<Instant>,
+    now: Instant,
+) -> Option<Lowered> {
+    let wait = state.throughput.time_for(state.queue.work());
+    state.degrade.observe(wait, now);
+    let mut bound = |state: &State, most: Option<usize>| {
+        let mut any = false;
+        for (item, cost) in items.iter_mut().zip(costs.iter_mut()) {
+            let steps = match most {
+                None => state.degrade.steps(item.steps, item.steps_min),
+                Some(most) => lower(item.steps, item.steps_min, most),
+            };
+            any |= steps < item.steps;
+            item.steps = steps;
+            if let Some(cost) = cost {
+                cost.steps = steps.get();
+            }
+        }
+        let request: Vec<RequestCost> = costs.iter().flatten().copied().collect();
+        (any, request)
+    };
+    let (by_load, mut request) = bound(state, None);
+    let mut lowered = by_load.then_some(Lowered::Load);
+    if let Some(deadline) = deadline {
+        let left = deadline.saturating_duration_since(now);
+        let most = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
+        let fewer: Vec<usize> = state.latencies.below(most).collect();
+        for most in fewer {
+            if in_time(state, &request, left) && latency(state, &request) <= left.mul_f64(PART_OF_THE_TIME) {
+                break;
+            }
+            let (by_deadline, bounded) = bound(state, Some(most));
+            request = bounded;
+            if !by_deadline {
+                break;
+            }
+            lowered = Some(Lowered::Deadline);
+        }
+    }
+    lowered
+}
+
+/// How long the longest sentence of a request takes on an idle engine.
+fn latency(state: &State, request: &[RequestCost]) -> Duration {
+    let of = |cost: &RequestCost| state.latencies.expected(cost.steps, cost.shape.source);
+    request.iter().map(of).max().unwrap_or_default()
+}
+
 /// The answer to one item, as a future. Dropping it cancels the item: its rows leave before the next
 /// pass.
 #[must_use = "dropping this cancels the item"]
-pub struct Pending {
+pub(super) struct Queued {
     answer: oneshot::Receiver<Result<Outcome>>,
     shared: Arc<Shared>,
 }
 
-impl std::fmt::Debug for Pending {
+impl std::fmt::Debug for Queued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending").field("answer", &self.answer).finish_non_exhaustive()
+        f.debug_struct("Queued").field("answer", &self.answer).finish_non_exhaustive()
     }
 }
 
-impl Drop for Pending {
+impl Drop for Queued {
     fn drop(&mut self) {
         if !self.answer.is_terminated() {
             // First closed, then told: whoever looks finds it closed.
@@ -366,7 +455,7 @@ impl Drop for Pending {
     }
 }
 
-impl Future for Pending {
+impl Future for Queued {
     type Output = Result<Outcome>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -13,18 +13,23 @@
 //! different `steps` share passes, a sentence can sit out a pass, and what arrives while others run
 //! joins the very next pass. There is no timer: an idle thread starts with what is there.
 //!
+//! Fewer steps come before a refusal (`degrade`); identical sentences are translated once (`coalesce`).
+//!
 //! * `queue` holds what is admitted; `plan` chooses a batch; `throughput` guesses waiting times. The three
 //!   are pure: no threads, no clocks.
-//! * `worker` is the model thread, `active` a sentence in its hands; `handle` is what callers hold,
-//!   `shared` what lies between them.
+//! * `worker` is the model thread, `attempts` its calls of the network, `active` a sentence in its hands;
+//!   `handle` is what callers hold, `shared` what lies between them.
 //!
-//! Order is by *virtual deadline*: a sentence that costs for T steps is due `T × (1 + max_overtakes_per_step)`
+//! Order is by *virtual deadline*: a sentence that asks for T steps is due `T × (1 + max_overtakes_per_step)`
 //! passes after its arrival. A one-step request therefore goes before the ten-step requests that are
 //! running; and since a sentence's due pass never moves while newcomers' do, nothing starves.
 //!
 //! Knows no HTTP, no words, no tensors.
 
 mod active;
+mod attempts;
+mod coalesce;
+mod degrade;
 mod handle;
 mod plan;
 mod queue;
@@ -32,8 +37,6 @@ mod shared;
 mod throughput;
 mod worker;
 
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -44,7 +47,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::decode::{Hypothesis, Steps};
 
-pub use handle::{Engine, Handle, Pending, start};
+pub use coalesce::Pending;
+pub use degrade::{DegradePolicy, Latencies, Lowered};
+pub use handle::{Engine, Handle, start};
 
 /// Bounds of the queue and of a batch, and the threads that share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,12 @@ pub struct Options {
     pub lookahead: usize,
     /// How many passes a sentence lets later but cheaper ones go first, for each step it costs for.
     pub max_overtakes_per_step: u32,
+    /// When steps are lowered because of load; never, without.
+    pub degrade: Option<DegradePolicy>,
+    /// Whether identical sentences in flight are translated once.
+    pub coalesce: bool,
+    /// Bytes of translations that are kept for sentences that come again; 0 keeps none.
+    pub cache_bytes: u64,
 }
 
 impl Default for Options {
@@ -79,6 +90,9 @@ impl Default for Options {
             max_delay: Duration::ZERO,
             lookahead: 256,
             max_overtakes_per_step: 8,
+            degrade: None,
+            coalesce: false,
+            cache_bytes: 0,
         }
     }
 }
@@ -119,6 +133,8 @@ pub struct Item {
     /// `bos x1..xn eos`.
     pub source: Vec<u32>,
     pub steps: Steps,
+    /// Fewer than `steps` will do, but no fewer than these; equal to `steps` where they are to be kept.
+    pub steps_min: Steps,
     /// How many target lengths are tried.
     pub length_beam: usize,
     /// Whether equal neighbours are joined at the end.
@@ -159,6 +175,7 @@ pub struct AdmissionEstimate {
     pub sentences: usize,
     /// Of all sources.
     pub tokens: usize,
+    /// The fewest that will do.
     pub steps: Steps,
     pub length_beam: usize,
     pub deadline: Option<Instant>,
@@ -182,6 +199,8 @@ pub struct Outcome {
     pub hypotheses: Vec<Hypothesis>,
     /// Decoder passes that were taken.
     pub steps_used: usize,
+    /// Why there were fewer than asked for.
+    pub lowered: Option<Lowered>,
     pub timings: Timings,
     /// The best hypothesis' canvas after each pass, with bos and eos or of slots alone, before any collapse.
     pub trace: Option<Vec<Vec<u32>>>,

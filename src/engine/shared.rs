@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use super::degrade::{Degrade, Latencies, Lowered};
 use super::plan::{Budget, Shape};
 use super::queue::{Queue, RequestCost};
+use super::throughput::ThroughputEstimate;
 use super::throughput::ThroughputEstimate;
 use super::{Item, Options, Outcome};
 use crate::decode::Limits;
@@ -19,6 +21,8 @@ use crate::{Error, Result};
 pub struct Job {
     pub item: Item,
     pub submitted: Instant,
+    /// Why the item has fewer steps than its caller asked for.
+    pub lowered: Option<Lowered>,
     pub reply: oneshot::Sender<Result<Outcome>>,
     /// In the gauge of its stage: waiting, then running.
     pub counted: Counted,
@@ -27,12 +31,23 @@ pub struct Job {
 impl Job {
     /// Nobody waits for the answer any more, or it would come too late.
     pub fn is_over(&self, now: Instant) -> bool {
-        self.reply.is_closed() || self.item.deadline.is_some_and(|deadline| deadline <= now)
+        self.reply.is_closed() || self.is_late(now)
     }
 
-    /// Ends a job that [`is_over`](Self::is_over).
-    pub fn discard(self, metrics: &EngineMetrics) {
-        let reason = if self.reply.is_closed() { Rejected::Cancelled } else { Rejected::Deadline };
+    fn is_late(&self, now: Instant) -> bool {
+        self.item.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The network could not translate it.
+    pub fn fail(self, error: Error, metrics: &EngineMetrics) {
+        metrics.rejected(Rejected::Failed, 1);
+        self.answer(Err(error));
+    }
+
+    /// Ends a job that [`is_over`](Self::is_over). A caller waits until its deadline and leaves then, so that
+    /// whoever has left by that time counts as late.
+    pub fn discard(self, now: Instant, metrics: &EngineMetrics) {
+        let reason = if self.is_late(now) { Rejected::Deadline } else { Rejected::Cancelled };
         metrics.rejected(reason, 1);
         let allowed = self.item.deadline.map_or(Duration::ZERO, |deadline| deadline - self.submitted);
         self.answer(Err(Error::DeadlineExceeded(allowed)));
@@ -58,6 +73,8 @@ pub enum Phase {
 pub struct State {
     pub queue: Queue<Job>,
     pub throughput: ThroughputEstimate,
+    pub degrade: Degrade,
+    pub latencies: Latencies,
     pub phase: Phase,
     /// No deadline in the queue is before this; none if there is no deadline in it.
     pub next_deadline: Option<Instant>,
@@ -87,6 +104,7 @@ const IDLE: u64 = u64::MAX;
 impl Shared {
     pub fn new(options: Options, limits: Limits, metrics: EngineMetrics) -> Self {
         let passes_per_step = u64::from(options.max_overtakes_per_step) + 1;
+        let degrade = Degrade::new(options.degrade);
         let queue = Queue::new(options.max_queue_items, options.max_queue_tokens, passes_per_step);
         Self {
             options,
@@ -98,6 +116,8 @@ impl Shared {
             state: Mutex::new(State {
                 queue,
                 throughput: ThroughputEstimate::default(),
+                degrade,
+                latencies: Latencies::default(),
                 phase: Phase::Open,
                 next_deadline: None,
                 held_since: None,

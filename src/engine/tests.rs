@@ -1,7 +1,11 @@
 //! The engine as its callers see it, over a network without weights that can be held before a pass.
 
 mod admission;
+mod coalesce;
+mod failures;
 mod memory;
+mod simulation;
+mod steps;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::fake::{Counts, FakeMemory, FakeTranslator, Fault, Gate};
+use crate::decode::testing::fake::{Counts, FakeMemory, FakeTranslator, Fault, Gate};
 use crate::decode::{DecodeOptions, Encoded, Limits, Prediction, Row, Translator, translate};
 use crate::metrics::Metrics;
 use crate::model::Refresh;
@@ -42,7 +46,16 @@ fn item(seed: u32, words: usize, steps: u8) -> Item {
     let inner = (0..words as u32).map(|place| 5 + (seed * 31 + place * 7) % 900);
     let source = std::iter::once(1).chain(inner).chain([2]).collect();
     let steps = Steps::new(steps).unwrap();
-    Item { source, steps, length_beam: 1, collapse: true, trace: false, deadline: None, watch: None }
+    Item {
+        source,
+        steps,
+        steps_min: steps,
+        length_beam: 1,
+        collapse: true,
+        trace: false,
+        deadline: None,
+        watch: None,
+    }
 }
 
 fn items(seeds: std::ops::Range<u32>, words: usize, steps: u8) -> Vec<Item> {
@@ -174,7 +187,7 @@ async fn dropping_the_engine_drains_it() {
 #[tokio::test]
 async fn a_dead_model_thread_answers_everybody_and_says_so() {
     for fault in [Fault::Error, Fault::Panic] {
-        let fake = FakeTranslator::new().failing_at(2, fault);
+        let fake = FakeTranslator::new().failing_from(2, fault);
         let Bench { engine, handle, gate, .. } = bench(fake, rows(2));
         gate.close();
         let mut pending = handle.submit(items(0..6, 20, 3)).unwrap();

@@ -1,6 +1,5 @@
 //! The model thread: plan, encode newcomers, one decoder pass, answer; again.
 
-use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{MutexGuard, PoisonError};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::active::ActiveSentence;
+use super::attempts::{Attempts, message_of};
 use super::plan::{Candidate, Priority, Shape, plan_batch, select_admissions};
 use super::shared::{Job, Phase, Shared, State};
 use crate::decode::{Prediction, Translator, apply_all};
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// Runs until drained or dead, and leaves nobody waiting either way.
 pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
     let mut worker = Worker {
-        translator,
+        network: Attempts::new(translator),
         shared,
         arriving: Vec::new(),
         live: Vec::new(),
@@ -66,13 +66,8 @@ fn helpers(threads: NonZeroUsize) -> Result<ThreadPool> {
         .map_err(|error| Error::EngineDead(format!("no threads to compute with: {error}")))
 }
 
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
-}
-
 struct Worker<'a, T: Translator> {
-    translator: T,
+    network: Attempts<T>,
     shared: &'a Shared,
     /// Out of the queue and not yet encoded: for a moment, or until the device has memory for them.
     arriving: Vec<(Priority, Job)>,
@@ -140,7 +135,11 @@ impl<T: Translator> Worker<'_, T> {
         let waiting = self.shared.clear(&mut self.shared.lock(), now);
         let arriving = self.arriving.extract_if(.., |(_, job)| job.is_over(now)).map(|(_, job)| job);
         let running = self.live.extract_if(.., |live| live.job.is_over(now)).map(|live| live.job);
-        waiting.into_iter().chain(arriving).chain(running).for_each(|job| job.discard(&self.shared.metrics));
+        waiting
+            .into_iter()
+            .chain(arriving)
+            .chain(running)
+            .for_each(|job| job.discard(now, &self.shared.metrics));
     }
 
     /// Whose turn it is, and what is left to do for them: everybody that is out of the queue.
@@ -216,19 +215,22 @@ impl<T: Translator> Worker<'_, T> {
         let picked_at = Instant::now();
         let first = &self.arriving[..count];
         let sources: Vec<&[u32]> = first.iter().map(|(_, job)| job.item.source.as_slice()).collect();
-        let encoded = self.translator.encode(&sources)?;
+        let encoded = self.network.encode(&sources)?;
         let encoded_at = Instant::now();
-        if encoded.len() != sources.len() {
-            return Err(Error::Model(format!("{} sentences encoded of {}", encoded.len(), sources.len())));
-        }
         let real = sources.iter().map(|source| source.len()).sum();
         let padded = sources.len() * sources.iter().map(|source| source.len()).max().unwrap_or(0);
         metrics.encoded(real, padded, encoded_at.duration_since(picked_at));
-        let rules = self.translator.rules();
+        let rules = self.network.rules();
         for ((priority, mut job), encoded) in self.arriving.drain(..count).zip(encoded) {
             metrics.picked_up(picked_at.duration_since(job.submitted));
-            job.counted = metrics.running();
-            self.live.extend(ActiveSentence::new(job, priority, encoded, &rules, picked_at, encoded_at));
+            match encoded {
+                Ok(encoded) => {
+                    job.counted = metrics.running();
+                    self.live
+                        .extend(ActiveSentence::new(job, priority, encoded, &rules, picked_at, encoded_at));
+                }
+                Err(error) => job.fail(error, metrics),
+            }
         }
         Ok(())
     }
@@ -243,16 +245,15 @@ impl<T: Translator> Worker<'_, T> {
         }
         let rows: Vec<_> = batch.iter().flat_map(|&index| self.live[index].rows()).collect();
         let real = batch.iter().map(|&index| self.live[index].target_tokens()).sum();
+        let rows_of: Vec<usize> = batch.iter().map(|&index| candidates[index].shape.rows).collect();
+        let source = &self.live[batch[0]].job.item.source;
         let started = Instant::now();
-        let answers = self.translator.decode(&rows)?;
+        let answers = self.network.decode(&rows, &rows_of, source)?;
         let done = Instant::now();
-        if answers.len() != rows.len() {
-            return Err(Error::Model(format!("{} answers for {} rows", answers.len(), rows.len())));
-        }
         let shapes = || batch.iter().map(|&index| candidates[index].shape);
         self.count(shapes(), real, done.duration_since(started));
         drop(rows);
-        self.apply_predictions(&batch, shapes(), answers);
+        self.apply_predictions(&batch, answers);
         self.answer(done);
         Ok(shapes().map(|shape| shape.tokens() as u64).sum())
     }
@@ -264,32 +265,31 @@ impl<T: Translator> Worker<'_, T> {
         self.shared.metrics.decoded(rows, real, rows * target, rows * (source + target), took);
     }
 
-    /// Hands each sentence of the batch its answers. One that they do not suit fails alone.
-    fn apply_predictions(
-        &mut self,
-        batch: &[usize],
-        shapes: impl Iterator<Item = Shape>,
-        answers: Vec<Vec<Prediction>>,
-    ) {
-        let mut answers = answers.as_slice();
+    /// Hands each sentence of the batch its answers. One that has none, or that they do not suit, fails alone.
+    fn apply_predictions(&mut self, batch: &[usize], answers: Vec<Result<Vec<Vec<Prediction>>>>) {
+        let mut failed = Vec::new();
         let mut of_each = vec![None; self.live.len()];
-        for (&index, shape) in batch.iter().zip(shapes) {
-            let (own, others) = answers.split_at(shape.rows);
-            answers = others;
-            of_each[index] = Some(own);
+        let mut given = Vec::with_capacity(batch.len());
+        for (&index, answer) in batch.iter().zip(answers) {
+            match answer {
+                Ok(answer) => given.push((index, answer)),
+                Err(error) => failed.push((index, error)),
+            }
+        }
+        for (index, answer) in &given {
+            of_each[*index] = Some(answer.as_slice());
         }
         let work = self.live.iter_mut().zip(&of_each).filter_map(|(live, own)| Some((live.beam(), (*own)?)));
         let outcomes = apply_all(work.collect());
-        let served = of_each.iter().enumerate().filter(|(_, own)| own.is_some()).map(|(index, _)| index);
-        let mut broken = Vec::new();
-        for (index, outcome) in served.zip(outcomes) {
+        for ((index, _), outcome) in given.iter().zip(outcomes) {
             match outcome {
-                Ok(()) => self.live[index].passed(),
-                Err(error) => broken.push((index, error)),
+                Ok(()) => self.live[*index].passed(),
+                Err(error) => failed.push((*index, error)),
             }
         }
-        for (index, error) in broken.into_iter().rev() {
-            self.live.swap_remove(index).job.answer(Err(error));
+        failed.sort_unstable_by_key(|(index, _)| *index);
+        for (index, error) in failed.into_iter().rev() {
+            self.live.swap_remove(index).job.fail(error, &self.shared.metrics);
         }
     }
 

@@ -7,10 +7,10 @@
 
 mod bleu;
 mod chrf;
-#[cfg(test)]
-mod recorded;
 mod repetition;
 mod significance;
+#[cfg(test)]
+mod testing;
 
 pub use bleu::{Bleu, BleuStats, bleu_signature, corpus_bleu};
 pub use chrf::{ChrfStats, chrf_signature, corpus_chrf};

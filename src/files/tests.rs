@@ -122,3 +122,18 @@ fn a_reader_always_finds_the_folder_whole() {
         reader.join().unwrap();
     });
 }
+
+#[test]
+fn a_folder_is_removed_and_what_was_interrupted_is_repaired() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = |name: &str| root.path().join(name);
+    for name in ["kept", "gone", ".half.unfinished", ".old.replaced", ".new.replaced", "new"] {
+        fs::create_dir(dir(name)).unwrap();
+    }
+    remove_folder(&dir("gone")).unwrap();
+    recover_all(root.path()).unwrap();
+    let mut left = names(root.path());
+    left.sort();
+    assert_eq!(left, ["kept", "new", "old"]);
+    assert!(remove_folder(&dir("gone")).is_err());
+}

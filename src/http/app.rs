@@ -1,7 +1,7 @@
 //! What every handler sees: the model's description, the engine's handle, the limits, the counters,
 //! and where the server stands in its life.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::extract::Request;
@@ -12,17 +12,19 @@ use super::detect::Detector;
 use super::error::ApiError;
 use super::files::Files;
 use super::glossary_store::Glossaries;
+use super::keys::Keys;
 use super::languages::Pair;
+use super::models::Models;
 use super::params::Params;
 use super::request::Abilities;
 use super::routes::ROUTES;
 use super::usage::Usage;
 use crate::decode::Steps;
-use crate::engine::Handle;
+use crate::engine::{Engine, Handle};
 use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
 use crate::model::Score;
-use crate::settings::HttpSettings;
-use crate::text::Tokenizer;
+use crate::settings::{HttpSettings, one_for_each_core};
+use crate::text::{Reader, Tokenizer};
 use crate::{Error, Result};
 
 /// What the network side knows of the model behind the engine.
@@ -56,41 +58,123 @@ pub enum Phase {
     Draining,
 }
 
+/// A model and what the server has besides, which all models share.
 pub struct App {
     pub model: Model,
     pub engine: Handle,
-    pub settings: HttpSettings,
-    pub metrics: Metrics,
-    pub http_metrics: HttpMetrics,
     pub engine_metrics: EngineMetrics,
+    /// Reads texts for the model.
+    pub reader: Reader,
+    /// Long texts that may be read at once: one for each core.
+    pub(super) readers: Arc<Semaphore>,
     pub detector: Arc<Detector>,
-    pub glossaries: Glossaries,
+    pub settings: Arc<HttpSettings>,
+    pub metrics: Arc<Metrics>,
+    pub http_metrics: HttpMetrics,
+    pub glossaries: Arc<Glossaries>,
     /// Translated ones, until they are fetched.
-    pub files: Files,
-    pub deepl_usage: Usage,
-    phase: watch::Sender<Phase>,
+    pub files: Arc<Files>,
+    pub deepl_usage: Arc<Usage>,
+    /// Who may ask; everybody, without.
+    pub keys: Option<Arc<Keys>>,
+    /// All models, once the server runs.
+    models: OnceLock<Models>,
+    phase: Arc<watch::Sender<Phase>>,
     admission: Arc<Semaphore>,
+    /// Drained when the last request of this model has ended.
+    _engine: Option<Engine>,
 }
 
 impl App {
     /// `metrics` must be those that the engine counts with, under the model's name.
-    pub fn new(model: Model, engine: Handle, settings: HttpSettings, metrics: Metrics) -> Self {
-        let engine_metrics = metrics.engine(&model.name);
-        engine_metrics.describe(&model.checksum, &model.dtype, &model.device);
-        Self {
+    pub fn new(
+        model: Model,
+        engine: Handle,
+        settings: HttpSettings,
+        metrics: impl Into<Arc<Metrics>>,
+    ) -> Self {
+        let metrics = metrics.into();
+        let app = Self {
             http_metrics: metrics.http(&ROUTES),
-            engine_metrics,
+            engine_metrics: metrics.engine(&model.name),
+            reader: reader(&model, &engine),
+            readers: Arc::new(Semaphore::new(one_for_each_core().get())),
             detector: Arc::new(Detector::new(model.pair.clone())),
-            glossaries: Glossaries::default(),
-            files: Files::default(),
-            deepl_usage: Usage::default(),
-            phase: watch::Sender::new(Phase::Starting),
+            glossaries: Arc::default(),
+            files: Arc::default(),
+            deepl_usage: Arc::default(),
+            keys: None,
+            models: OnceLock::new(),
+            phase: Arc::new(watch::Sender::new(Phase::Starting)),
             admission: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
             model,
             engine,
-            settings,
+            settings: Arc::new(settings),
             metrics,
+            _engine: None,
+        };
+        app.describe();
+        app
+    }
+
+    /// Keeps the engine for as long as the model is served.
+    pub fn owning(self, engine: Engine) -> Self {
+        Self { _engine: Some(engine), ..self }
+    }
+
+    /// The same server with another model.
+    pub fn with_model(&self, model: Model, engine: Engine) -> Self {
+        let detector = match model.pair == self.model.pair {
+            true => self.detector.clone(),
+            false => Arc::new(Detector::new(model.pair.clone())),
+        };
+        Self {
+            engine_metrics: self.metrics.engine(&model.name),
+            reader: reader(&model, &engine.handle()),
+            readers: self.readers.clone(),
+            detector,
+            settings: self.settings.clone(),
+            metrics: self.metrics.clone(),
+            http_metrics: self.http_metrics.clone(),
+            glossaries: self.glossaries.clone(),
+            files: self.files.clone(),
+            deepl_usage: self.deepl_usage.clone(),
+            keys: self.keys.clone(),
+            models: self.models.clone(),
+            phase: self.phase.clone(),
+            admission: self.admission.clone(),
+            model,
+            engine: engine.handle(),
+            _engine: Some(engine),
         }
+    }
+
+    /// Shows in the metrics what is served.
+    pub fn describe(&self) {
+        let Model { checksum, dtype, device, .. } = &self.model;
+        self.engine_metrics.describe(checksum, dtype, device);
+    }
+
+    /// All models of the server, this one among them.
+    pub(super) fn models(&self) -> Option<&Models> {
+        self.models.get()
+    }
+
+    /// Of all models, this one's first.
+    pub(super) fn pairs(&self) -> Vec<Pair> {
+        let all = self.models().map(Models::all).unwrap_or_default();
+        let mut pairs = vec![self.model.pair.clone()];
+        for app in all {
+            if !pairs.contains(&app.model.pair) {
+                pairs.push(app.model.pair.clone());
+            }
+        }
+        pairs
+    }
+
+    pub(super) fn served_with(&self, models: &Models) {
+        // Said once, when the server begins.
+        let _ = self.models.set(models.clone());
     }
 
     /// Canvases of a sentence whose request does not say how many.
@@ -113,16 +197,23 @@ impl App {
         }
     }
 
-    /// The parameters of a request whose head `arrived` then.
+    /// The parameters of a request whose head `arrived` then, and the model that they are for.
     ///
     /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] where the body is not there in the time of a request, and what
+    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] where the body is not there in its time, and what
     /// [`Params::read`] fails with.
-    pub(super) async fn read(&self, request: Request, arrived: Instant) -> Result<Params, ApiError> {
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        request: Request,
+        arrived: Instant,
+    ) -> Result<(Arc<Self>, Params), ApiError> {
         self.open()?;
         let reading = Params::read(request, self.settings.max_body_bytes);
-        let limit = self.settings.request_timeout;
-        timeout_at((arrived + limit).into(), reading).await.map_err(|_| ApiError::SlowBody { limit })?
+        let limit = self.settings.body_timeout;
+        let params = timeout_at((arrived + limit).into(), reading).await;
+        let params = params.map_err(|_| ApiError::SlowBody { limit })??;
+        let model = self.models().map_or_else(|| self.clone(), |models| models.of_request(&params));
+        Ok((model, params))
     }
 
     pub fn phase(&self) -> Phase {
@@ -163,4 +254,9 @@ impl App {
             ApiError::TooManyRequests { limit: self.settings.max_concurrent_requests }
         })
     }
+}
+
+fn reader(model: &Model, engine: &Handle) -> Reader {
+    let Pair { source, target, .. } = &model.pair;
+    Reader::new(model.tokenizer.clone(), source, target, engine.limits().source_tokens)
 }

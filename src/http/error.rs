@@ -41,6 +41,18 @@ pub enum ApiError {
     /// A store is full; the text says of what.
     #[error("{what} ({size}) exceed the limit ({limit})")]
     Quota { what: &'static str, size: usize, limit: usize },
+    /// For operators, who may know why.
+    #[error("model {name} stays as it was: {reason}")]
+    NotLoaded { name: String, reason: String },
+    #[error("an API key is needed: send it as api_key, or as the header Authorization: Bearer KEY")]
+    KeyMissing,
+    /// LibreTranslate's words.
+    #[error("Invalid API key")]
+    KeyInvalid,
+    #[error("Slowdown: too many requests with this API key, try again in {} s", retry_after.as_secs().max(1))]
+    KeyTooFast { retry_after: Duration },
+    #[error("Slowdown: the characters of this API key are used up, try again in {} s", retry_after.as_secs().max(1))]
+    KeyQuota { retry_after: Duration },
     #[error("internal error")]
     Panic,
 }
@@ -63,7 +75,10 @@ impl ApiError {
             Self::MediaType(_) | Self::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound(_) | Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Disabled(_) | Self::Quota { .. } => StatusCode::FORBIDDEN,
+            Self::Disabled(_) | Self::Quota { .. } | Self::KeyInvalid => StatusCode::FORBIDDEN,
+            Self::NotLoaded { .. } => StatusCode::CONFLICT,
+            Self::KeyMissing => StatusCode::UNAUTHORIZED,
+            Self::KeyTooFast { .. } | Self::KeyQuota { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -71,7 +86,7 @@ impl ApiError {
     /// A short stable name, for clients that branch on it.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Domain(error) => error.code(),
+            Self::Domain(error) => code_of(error),
             Self::TextLimit { .. } | Self::BodyLimit { .. } => "too_large",
             Self::SlowBody { .. } => "request_timeout",
             Self::TooManyRequests { .. } => "too_many_requests",
@@ -81,6 +96,11 @@ impl ApiError {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::Disabled(_) => "disabled",
             Self::Quota { .. } => "quota",
+            Self::NotLoaded { .. } => "not_loaded",
+            Self::KeyMissing => "key_missing",
+            Self::KeyInvalid => "key_invalid",
+            Self::KeyTooFast { .. } => "key_rate",
+            Self::KeyQuota { .. } => "key_quota",
             Self::Panic => "internal",
         }
     }
@@ -96,6 +116,7 @@ impl ApiError {
                 tracing::error!(%error, "a request failed");
                 "internal error".to_owned()
             }
+            Self::Domain(error) => words_of(error),
             error => error.to_string(),
         }
     }
@@ -106,13 +127,19 @@ impl ApiError {
         if let Some(wait) = self.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(wait));
         }
+        if matches!(self, Self::KeyMissing) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 
     /// How long a client should wait where waiting helps: 429 and 503.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Domain(Error::QueueFull { retry_after }) => Some(*retry_after),
+            Self::Domain(Error::QueueFull { retry_after } | Error::DeadlineUnreachable { retry_after }) => {
+                Some(*retry_after)
+            }
+            Self::KeyTooFast { retry_after } | Self::KeyQuota { retry_after } => Some(*retry_after),
             // Another replica takes over, or this one is about to be ready or has room again.
             Self::Domain(
                 Error::Draining | Error::NotReady | Error::EngineDead(_) | Error::DeviceMemory { .. },
@@ -129,11 +156,43 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// LibreTranslate's clients look for the words before the colon.
+fn words_of(error: &Error) -> String {
+    match error {
+        Error::InvalidRequest(_) | Error::TooLarge { .. } => format!("Invalid request: {error}"),
+        Error::QueueFull { .. } => format!("Slowdown: {error}"),
+        error => error.to_string(),
+    }
+}
+
+fn code_of(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidRequest(_) => "invalid_request",
+        Error::UnsupportedLanguage(_) => "unsupported_language",
+        Error::TooLarge { .. } => "too_large",
+        Error::QueueFull { .. } => "queue_full",
+        Error::Draining => "draining",
+        Error::NotReady => "not_ready",
+        Error::DeadlineUnreachable { .. } => "deadline_unreachable",
+        Error::DeadlineExceeded(_) => "deadline_exceeded",
+        Error::EngineDead(_) => "engine_dead",
+        Error::Io { .. } => "io",
+        Error::Bundle { .. } => "bundle",
+        Error::Data { .. } => "data",
+        Error::Config(_) => "config",
+        Error::Tokenizer(_) => "tokenizer",
+        Error::Model(_) => "model",
+        Error::Device(_) => "device",
+        Error::DeviceMemory { .. } => "device_memory",
+        Error::Tensor(_) => "tensor",
+    }
+}
+
 fn status_of(error: &Error) -> StatusCode {
     match error {
         Error::InvalidRequest(_) | Error::UnsupportedLanguage(_) => StatusCode::BAD_REQUEST,
         Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Error::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::QueueFull { .. } | Error::DeadlineUnreachable { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Draining | Error::NotReady | Error::EngineDead(_) | Error::DeviceMemory { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }

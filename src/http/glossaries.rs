@@ -35,7 +35,7 @@ pub async fn create(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let params = app.read(request, Instant::now()).await?;
+    let (app, params) = app.read(request, Instant::now()).await?;
     let name = params.required("name")?.to_owned();
     let glossary = match params.get("terms") {
         Some(Value::Object(map)) => of_map(map)?,

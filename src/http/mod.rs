@@ -1,6 +1,7 @@
 //! The network side: HTTP in, items to the engine, HTTP out.
 //!
-//! [`serve`] owns a listener and an [`App`] from warm-up to drain; [`router`] says which path goes where.
+//! [`serve`] owns the listeners and an [`App`] from warm-up to drain; `connections` counts what is open,
+//! `connection` is one of them, `unread` sees to bodies that nobody read. [`router`] says which path goes where.
 //! A request is read by `body` and `params`; each dialect has a file or folder that makes a
 //! `request::TranslateRequest` of it (`libretranslate`, `deepl`, `mtran`) and writes the answer;
 //! `translation` is what is between the two. `page` is for people, `probes` for machines that watch,
@@ -8,8 +9,11 @@
 //!
 //! Knows no tensors: the model is a name, a tokenizer and an engine's handle.
 
+mod admin;
 mod app;
 mod body;
+mod connection;
+mod connections;
 mod deepl;
 mod detect;
 mod docs;
@@ -17,10 +21,13 @@ mod error;
 mod files;
 mod glossaries;
 mod glossary_store;
+mod guard;
 mod headers;
 mod healthcheck;
+mod keys;
 mod languages;
 mod libretranslate;
+mod models;
 mod mtran;
 mod page;
 mod params;
@@ -33,12 +40,16 @@ mod shapes;
 mod stream;
 mod timings;
 mod translation;
+mod unread;
 mod usage;
 mod warm_up;
 
 pub use app::{App, Model, Phase};
+pub use connections::raise_open_files_limit;
 pub use healthcheck::healthcheck;
+pub use keys::{Keys, new_key};
 pub use languages::Pair;
+pub use models::{Loader, Models};
 pub use router::router;
 pub use routes::ROUTES;
-pub use serve::serve;
+pub use serve::{Listeners, serve};

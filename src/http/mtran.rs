@@ -10,9 +10,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::app::App;
+use super::app::{App, Model};
 use super::error::ApiError;
 use super::headers::SERVER_TIMING;
+use super::models::Models;
 use super::params::Params;
 use super::request::{Effort, TranslateRequest, check_count, check_languages};
 use super::shapes::{BatchBody, DeeplxBody, Failures, ImmeBody, KissBody};
@@ -86,7 +87,7 @@ pub async fn translate_one(app: &App, params: &Params, arrived: Instant) -> Resu
 )]
 pub async fn translate_batch(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     let texts = list(&params, "texts")?;
     let languages = (Some(params.required("from")?), params.required("to")?);
@@ -104,7 +105,7 @@ pub async fn translate_batch(State(app): State<Arc<App>>, request: Request) -> R
 )]
 pub async fn imme(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     let texts = list(&params, "text_list")?;
     let source = params.text("source_lang")?;
@@ -128,7 +129,7 @@ pub async fn imme(State(app): State<Arc<App>>, request: Request) -> Result<Respo
 )]
 pub async fn kiss(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     let (from, to) = (params.required("from")?, params.required("to")?);
     let source = if from == "auto" { app.model.pair.source.as_str() } else { from };
@@ -154,7 +155,7 @@ pub async fn kiss(State(app): State<Arc<App>>, request: Request) -> Result<Respo
 )]
 pub async fn deeplx(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     let text = params.required("text")?.to_owned();
     let target = params.required("target_lang")?;
@@ -179,8 +180,12 @@ pub async fn deeplx(State(app): State<Arc<App>>, request: Request) -> Result<Res
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
 pub async fn models(State(app): State<Arc<App>>) -> Json<Value> {
-    let pair = &app.model.pair;
-    Json(json!({ "models": [{ "name": app.model.name, "from": pair.source, "to": pair.target }] }))
+    let all = app.models().map_or_else(|| vec![app.clone()], Models::all);
+    let model = |app: &Arc<App>| {
+        let Model { name, pair, .. } = &app.model;
+        json!({ "name": name, "from": pair.source, "to": pair.target })
+    };
+    Json(json!({ "models": all.iter().map(model).collect::<Vec<_>>() }))
 }
 
 /// `GET /version`

@@ -1,10 +1,10 @@
 //! The page at `/`: one file a kind, built into the program. It loads nothing from another host, which its
 //! content security policy also enforces.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::extract::{Path, Request};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -99,8 +99,8 @@ async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
 }
 
 /// A person who opens an address of the API in a browser learns where the page is. Programs keep the JSON:
-/// they do not ask for HTML.
-pub async fn answer_browsers(request: Request, next: Next) -> Response {
+/// they do not ask for HTML. `prefix` is that of [`routes`].
+pub async fn answer_browsers(State(prefix): State<Arc<str>>, request: Request, next: Next) -> Response {
     let browser = request.method() == Method::GET && wants_html(request.headers());
     let response = next.run(request).await;
     let sentence = match response.status() {
@@ -117,7 +117,7 @@ pub async fn answer_browsers(request: Request, next: Next) -> Response {
     head.headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
     let html = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>tutti</title>\n\
-         <p>{sentence} The page to translate with is at <a href=\"/\">/</a>.</p>\n"
+         <p>{sentence} The page to translate with is at <a href=\"{prefix}/\">{prefix}/</a>.</p>\n"
     );
     Response::from_parts(head, html.into())
 }

@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 
 use super::app::{App, Phase};
 use super::error::ApiError;
+use super::models::Models;
 use super::shapes::Failures;
 use crate::Error;
+use crate::decode::Steps;
 
 /// A model thread that has not come round its loop for so long is stuck: the slowest pass of a full
 /// batch on one core takes a fraction of it.
@@ -27,12 +29,15 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
 pub async fn livez(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    if !app.engine.is_alive() {
-        return Err(Error::EngineDead("the model thread has ended".into()).into());
-    }
-    let age = app.engine.heartbeat();
-    if age > STUCK_AFTER {
-        return Err(Error::EngineDead(format!("no sign of the model thread for {} s", age.as_secs())).into());
+    for app in all(&app) {
+        if !app.engine.is_alive() {
+            return Err(Error::EngineDead("the model thread has ended".into()).into());
+        }
+        let age = app.engine.heartbeat();
+        if age > STUCK_AFTER {
+            let reason = format!("no sign of the model thread for {} s", age.as_secs());
+            return Err(Error::EngineDead(reason).into());
+        }
     }
     Ok(Json(json!({ "status": "ok" })))
 }
@@ -85,25 +90,10 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
 pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
-    let (model, settings, limits) = (&app.model, &app.settings, app.engine.limits());
+    let settings = &app.settings;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "models": [{
-            "name": model.name,
-            "source": model.pair.source,
-            "target": model.pair.target,
-            "checksum": model.checksum,
-            "dtype": model.dtype,
-            "shortlist": model.shortlist,
-            "lm": model.lm,
-            "device": model.device,
-            "cpu_fallback_reason": model.cpu_fallback_reason,
-            "default_steps": model.default_steps.min(settings.max_steps),
-            "max_steps": model.max_steps.min(settings.max_steps),
-            "max_source_tokens": limits.source_tokens,
-            "max_target_tokens": limits.target_tokens,
-            "scores": model.scores,
-        }],
+        "models": all(&app).iter().map(|app| describe(app)).collect::<Vec<_>>(),
         "limits": {
             "max_body_bytes": settings.max_body_bytes,
             "max_texts": settings.max_texts,
@@ -113,4 +103,32 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
             "request_timeout_ms": settings.request_timeout.as_millis() as u64,
         },
     }))
+}
+
+fn describe(app: &App) -> Value {
+    let (model, settings, limits) = (&app.model, &app.settings, app.engine.limits());
+    let latencies = app.engine.latencies();
+    let latency = |(steps, time): &(Steps, Duration)| json!({ "steps": steps, "milliseconds": time.as_secs_f64() * 1000.0 });
+    json!({
+        "name": model.name,
+        "source": model.pair.source,
+        "target": model.pair.target,
+        "checksum": model.checksum,
+        "dtype": model.dtype,
+        "shortlist": model.shortlist,
+        "lm": model.lm,
+        "device": model.device,
+        "cpu_fallback_reason": model.cpu_fallback_reason,
+        "default_steps": model.default_steps.min(settings.max_steps),
+        "max_steps": model.max_steps.min(settings.max_steps),
+        "max_source_tokens": limits.source_tokens,
+        "max_target_tokens": limits.target_tokens,
+        "scores": model.scores,
+        "latency": latencies.measured().iter().map(latency).collect::<Vec<_>>(),
+    })
+}
+
+/// Every model that is served.
+fn all(app: &Arc<App>) -> Vec<Arc<App>> {
+    app.models().map_or_else(|| vec![app.clone()], Models::all)
 }

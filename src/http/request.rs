@@ -48,6 +48,8 @@ pub struct TranslateRequest {
 #[derive(Clone, Debug)]
 pub struct Effort {
     pub steps: Steps,
+    /// Under load, or where the deadline is near, fewer will do, but no fewer than these.
+    pub steps_min: Steps,
     pub length_beam: usize,
     /// How many further translations of each text are wanted.
     pub alternatives: usize,
@@ -66,14 +68,20 @@ impl Effort {
             return Err(ApiError::invalid(format!("model {name} is not served")));
         }
         let max_steps = abilities.max_steps.min(limits.max_steps);
-        let steps = params.number("steps", 1, max_steps.get() as u64)?;
-        let steps =
-            steps.and_then(|steps| Steps::new(steps as u8)).unwrap_or(abilities.default_steps.min(max_steps));
+        let number = |key: &str, most: Steps| -> Result<Option<Steps>, ApiError> {
+            let steps = params.number(key, 1, most.get() as u64)?;
+            Ok(steps.and_then(|steps| u8::try_from(steps).ok()).and_then(Steps::new))
+        };
+        let named = number("steps", max_steps)?;
+        let steps = named.unwrap_or(abilities.default_steps.min(max_steps));
+        // Whoever names the steps gets them, unless it says that fewer will do.
+        let steps_min = number("steps_min", steps)?.or(named).unwrap_or(Steps::ONE);
         let length_beam = params.number("length_beam", 1, limits.max_length_beam as u64)?;
         let alternatives = params.number("alternatives", 0, MAX_ALTERNATIVES)?.unwrap_or(0) as usize;
         let timeout = params.number("deadline_ms", 1, u64::MAX)?.map(Duration::from_millis);
         Ok(Self {
             steps,
+            steps_min,
             // Alternatives are the other canvases' translations: there must be enough of them.
             length_beam: length_beam
                 .map_or(abilities.default_length_beam, |beam| beam as usize)

@@ -6,40 +6,47 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::HeaderMap};
 use tower::{Layer, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{Any as Anyone, CorsLayer};
+use tower_http::cors::{AllowOrigin, Any as Anyone, CorsLayer};
 use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 use super::app::{App, Phase};
 use super::error::ApiError;
-use super::headers::{REQUEST_ID, SERVER_TIMING};
-use super::{deepl, docs, glossaries, libretranslate, mtran, page, probes, stream};
+use super::headers::{REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
+use super::keys::Client;
+use super::models::Models;
+use super::{deepl, docs, glossaries, guard, libretranslate, mtran, page, probes, stream, unread};
+use crate::settings::HttpSettings;
 
 /// The label of requests for anything else.
 const OTHER: &str = "other";
 
-pub fn router(app: Arc<App>) -> Router {
+pub fn router(models: &Models) -> Router {
+    // No app is held here: a model that is loaded again must be able to go.
+    let settings = models.first().settings.clone();
+    let prefix = settings.url_prefix.clone();
     let cors = CorsLayer::new()
-        .allow_origin(Anyone)
+        .allow_origin(origins(&settings))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID.clone()])
         .expose_headers([SERVER_TIMING.clone(), REQUEST_ID.clone(), header::RETRY_AFTER]);
     let on_the_way = ServiceBuilder::new()
+        .layer(from_fn(unread::finish))
         .layer(SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
         .layer(cors)
-        .layer(from_fn_with_state(app.clone(), observe))
-        .layer(from_fn(page::answer_browsers))
+        .layer(from_fn_with_state(models.clone(), observe))
+        .layer(from_fn_with_state(Arc::<str>::from(prefix.as_str()), page::answer_browsers))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(DefaultBodyLimit::max(app.settings.max_body_bytes));
-    let prefix = app.settings.url_prefix.clone();
+        .layer(from_fn_with_state(models.clone(), guard::guard))
+        .layer(DefaultBodyLimit::max(settings.max_body_bytes));
     let routes = own_routes()
         .merge(page::routes(&prefix))
         .merge(deepl::routes())
@@ -55,12 +62,21 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(on_the_way)
-        .with_state(app);
+        .with_state(models.clone());
     // Before routing, hence around the router: `/translate/` is `/translate`.
     Router::new().fallback_service(NormalizePathLayer::trim_trailing_slash().layer(routes))
 }
 
-fn own_routes() -> Router<Arc<App>> {
+fn origins(settings: &HttpSettings) -> AllowOrigin {
+    match &settings.cors_origins {
+        None => Anyone.into(),
+        Some(origins) => {
+            AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+        }
+    }
+}
+
+fn own_routes() -> Router<Models> {
     Router::new()
         .route("/translate", post(libretranslate::post_translate))
         .route("/translate/stream", post(stream::translate_stream))
@@ -78,7 +94,7 @@ fn own_routes() -> Router<Arc<App>> {
         .route("/glossaries/{id}", get(glossaries::get).delete(glossaries::delete))
 }
 
-fn mtran_routes() -> Router<Arc<App>> {
+fn mtran_routes() -> Router<Models> {
     Router::new()
         .route("/translate/batch", post(mtran::translate_batch))
         .route("/imme", post(mtran::imme))
@@ -90,7 +106,7 @@ fn mtran_routes() -> Router<Arc<App>> {
         .route("/__lbheartbeat__", get(mtran::heartbeat))
 }
 
-fn for_machines() -> Router<Arc<App>> {
+pub(super) fn for_machines() -> Router<Models> {
     Router::new()
         .route("/health", get(libretranslate::health))
         .route("/livez", get(probes::livez))
@@ -100,29 +116,30 @@ fn for_machines() -> Router<Arc<App>> {
         .route("/metrics", get(probes::metrics))
 }
 
-async fn not_found(uri: Uri) -> Response {
+pub(super) async fn not_found(uri: Uri) -> Response {
     in_dialect(&uri, ApiError::NotFound(uri.path().to_owned()))
 }
 
-async fn method_not_allowed(uri: Uri, method: Method) -> Response {
+pub(super) async fn method_not_allowed(uri: Uri, method: Method) -> Response {
     in_dialect(&uri, ApiError::MethodNotAllowed(method.to_string()))
 }
 
-fn in_dialect(uri: &Uri, error: ApiError) -> Response {
+pub(super) fn in_dialect(uri: &Uri, error: ApiError) -> Response {
     if uri.path().contains("/v2/") { deepl::Failure(error).into_response() } else { error.into_response() }
 }
 
 /// The default hook has logged where; the connection lives on.
-fn panicked(_: Box<dyn Any + Send>) -> Response {
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
     ApiError::Panic.into_response()
 }
 
 /// Counts and logs every answer, and ends connections once the server drains.
-async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let arrived = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
-    let id = id(request.headers());
+    let id = text(request.headers(), &REQUEST_ID);
+    let trace = text(request.headers(), &TRACE_PARENT);
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
     let seconds = arrived.elapsed();
@@ -131,13 +148,19 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     // The page of a server with a prefix.
     let route = if route.is_empty() { "/" } else { route };
     app.http_metrics.request(route, status, seconds);
-    tracing::debug!(%method, route, status, seconds = seconds.as_secs_f64(), id, "answered");
+    let seconds = seconds.as_secs_f64();
+    if app.settings.access_log {
+        let client = response.extensions().get::<Arc<Client>>().map(|client| client.name());
+        tracing::info!(target: "access", %method, route, status, seconds, id, trace, client, "answered");
+    } else {
+        tracing::debug!(%method, route, status, seconds, id, trace, "answered");
+    }
     if app.phase() == Phase::Draining {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-fn id(headers: &HeaderMap) -> Option<String> {
-    headers.get(&REQUEST_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned())
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }

@@ -44,6 +44,9 @@ pub struct TranslateBody {
     /// Refinement steps; the model's default if not given.
     #[schema(minimum = 1, example = 1)]
     pub steps: Option<u8>,
+    /// Under load, or where the deadline is near, fewer steps will do, but no fewer than these; as many as `steps`
+    /// if those are given, otherwise 1.
+    pub steps_min: Option<u8>,
     /// How many target lengths are tried.
     #[schema(minimum = 1)]
     pub length_beam: Option<u8>,

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::app::App;
 use super::error::ApiError;
+use super::guard::for_sender;
 use super::libretranslate::{self, Answer, slot_text};
 use super::shapes::{Failures, TranslateBody};
 use super::translation::translate;
@@ -55,7 +56,7 @@ pub async fn translate_stream(
     request: Request,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let permit = app.admit()?;
     let (mut request, shape) = libretranslate::read(&app, &params)?;
     let (sender, glimpses) = unbounded_channel();
@@ -71,7 +72,7 @@ pub async fn translate_stream(
         app,
         arrived,
         glimpses,
-        work: Some(Box::pin(work)),
+        work: Some(Box::pin(for_sender(work))),
         canvases: HashMap::new(),
         ready: VecDeque::new(),
     };

@@ -31,6 +31,16 @@ impl Stages {
         })
     }
 
+    /// A second round of sentences waited for the first one.
+    pub fn followed_by(self, later: Self) -> Self {
+        Self {
+            queue: self.queue + later.queue,
+            encode: self.encode + later.encode,
+            decode: self.decode + later.decode,
+            ..self
+        }
+    }
+
     fn named(&self) -> [(&'static str, Duration); 6] {
         [
             ("tokenize", self.tokenize),

@@ -3,6 +3,7 @@
 //!
 //! When the client goes away the future is dropped, and with it every pending item.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,15 @@ use tokio::time::{sleep, timeout_at};
 use super::app::App;
 use super::detect::{Detection, Detector};
 use super::error::ApiError;
+use super::guard::charge;
 use super::request::{TranslateRequest, check_chars};
 use super::timings::Stages;
-use crate::engine::{AdmissionEstimate, Item, Outcome, Watch};
+use crate::decode::{MORE_LENGTHS, more_steps};
+use crate::engine::{AdmissionEstimate, Item, Lowered, Outcome, Pending, Watch};
 use crate::formats;
 use crate::glossary::Glossary;
-use crate::text::{Document, Tokenizer};
+use crate::text::spans::{Kind, Span};
+use crate::text::{self, Candidate, GivenSpan, Passage, ReadOptions, Reader, Request};
 use crate::{Error, Result};
 
 /// Texts up to so many bytes are tokenized where they arrive. Measured on two busy cores: 0.5 µs a byte
@@ -40,6 +44,8 @@ pub struct Translated {
     pub stages: Stages,
     /// The most that any sentence took.
     pub steps_used: usize,
+    /// Why some sentence got fewer than asked for.
+    pub lowered: Option<Lowered>,
 }
 
 #[derive(Debug)]
@@ -61,17 +67,18 @@ pub const NOT_SOURCE_LANGUAGE: &str = "not_source_language";
 #[derive(Debug)]
 struct Prepared {
     /// None for a text that is given back as it is.
-    content: Option<(formats::Document, Vec<Vec<Chunk>>)>,
+    content: Option<Content>,
     detected: Option<Detection>,
     warnings: Vec<&'static str>,
 }
 
-/// A part of a text of a document.
 #[derive(Debug)]
-enum Chunk {
-    /// As it comes back.
-    Kept(String),
-    Text(Document),
+struct Content {
+    document: formats::Document,
+    /// Of the document's texts.
+    passages: Vec<Passage>,
+    /// All outcomes of each passage, in the order of its requests.
+    outcomes: Vec<Vec<Outcome>>,
 }
 
 /// # Errors
@@ -94,29 +101,70 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     app.engine.precheck(AdmissionEstimate {
         sentences: request.texts.len(),
         tokens: request.texts.iter().map(|text| text.len() / BYTES_OF_A_TOKEN).sum(),
-        steps: request.effort.steps,
+        steps: request.effort.steps_min,
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
+    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let begun = Instant::now();
-    let prepared = prepare(app, request).await?;
-    let tokenize = begun.elapsed();
-    let outcomes = decode(app, items(&prepared, request, deadline)).await?;
-    let stages = Stages { tokenize, ..Stages::of(outcomes.iter()) };
-
+    let mut prepared = prepare(app, request).await?;
+    let mut stages = Stages { tokenize: begun.elapsed(), ..Stages::default() };
+    let mut asked = 0;
+    loop {
+        let begun = Instant::now();
+        let requests = requests(&mut prepared)?;
+        if requests.iter().all(Vec::is_empty) {
+            break;
+        }
+        let items = items(app, &requests, asked, request, deadline);
+        asked += items.len();
+        let first_round = asked == items.len();
+        let preparing = begun.elapsed();
+        let outcomes = decode(app, items, first_round).await?;
+        let begun = Instant::now();
+        stages = stages.followed_by(Stages::of(outcomes.iter()));
+        answer(&mut prepared, &requests, outcomes)?;
+        stages.detokenize += preparing + begun.elapsed();
+    }
     let begun = Instant::now();
-    let steps_used = outcomes.iter().map(|outcome| outcome.steps_used).max().unwrap_or(0);
-    let mut outcomes = outcomes.into_iter();
+    let all =
+        || prepared.iter().flat_map(|text| &text.content).flat_map(|content| &content.outcomes).flatten();
+    for passage in prepared.iter().flat_map(|text| &text.content).flat_map(|content| &content.passages) {
+        app.engine_metrics.repaired("again", passage.retried());
+        passage.warnings().iter().for_each(|warning| app.engine_metrics.repaired(warning.name(), 1));
+    }
+    let steps_used = all().map(|outcome| outcome.steps_used).max().unwrap_or(0);
+    let lowered = all().find_map(|outcome| outcome.lowered);
     let texts = prepared
         .into_iter()
         .zip(&request.texts)
-        .map(|(prepared, text)| {
-            let own = outcomes.by_ref().take(prepared.sentences().count()).collect();
-            prepared.finish(text, own, request.effort.alternatives, &app.model.tokenizer)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let stages = Stages { detokenize: begun.elapsed(), total: arrived.elapsed(), ..stages };
-    Ok(Translated { texts, stages, steps_used })
+        .map(|(prepared, text)| prepared.finish(text, request.effort.alternatives))
+        .collect();
+    stages.detokenize += begun.elapsed();
+    stages.total = arrived.elapsed();
+    Ok(Translated { texts, stages, steps_used, lowered })
+}
+
+/// What is to be translated next, for each passage of all texts.
+fn requests(prepared: &mut [Prepared]) -> Result<Vec<Vec<Request>>> {
+    let contents = prepared.iter_mut().filter_map(|text| text.content.as_mut());
+    contents.flat_map(|content| &mut content.passages).map(Passage::requests).collect()
+}
+
+fn answer(prepared: &mut [Prepared], requests: &[Vec<Request>], outcomes: Vec<Outcome>) -> Result<()> {
+    if outcomes.len() != requests.iter().map(Vec::len).sum::<usize>() {
+        return Err(Error::EngineDead("fewer answers than sentences".into()));
+    }
+    let mut outcomes = outcomes.into_iter();
+    let contents = prepared.iter_mut().filter_map(|text| text.content.as_mut());
+    let passages = contents.flat_map(|content| content.passages.iter_mut().zip(&mut content.outcomes));
+    for ((passage, all), requests) in passages.zip(requests) {
+        let own: Vec<Outcome> = outcomes.by_ref().take(requests.len()).collect();
+        let candidates = |outcome: &Outcome| outcome.hypotheses.iter().map(Candidate::from).collect();
+        passage.answer(own.iter().map(candidates).collect())?;
+        all.extend(own);
+    }
+    Ok(())
 }
 
 /// Takes texts apart and tokenizes them; long ones off the async threads.
@@ -124,9 +172,8 @@ async fn prepare(app: &App, request: &TranslateRequest) -> Result<Vec<Prepared>,
     let _counted = app.engine_metrics.tokenizing(request.texts.len());
     let begun = Instant::now();
     let preparing = Preparing {
-        tokenizer: app.model.tokenizer.clone(),
+        reader: app.reader.clone(),
         detector: app.detector.clone(),
-        limit: app.engine.limits().source_tokens,
         keep_other_languages: app.settings.keep_other_languages,
         max_text_chars: app.settings.max_text_chars,
     };
@@ -135,7 +182,13 @@ async fn prepare(app: &App, request: &TranslateRequest) -> Result<Vec<Prepared>,
         preparing.all(request)
     } else {
         let request = request.clone();
-        tokio::task::spawn_blocking(move || preparing.all(&request))
+        // Who leaves while it waits costs nothing.
+        let permit = Arc::clone(&app.readers).acquire_owned().await.map_err(|_| Error::Draining)?;
+        let work = move || {
+            let _permit = permit;
+            preparing.all(&request)
+        };
+        tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| Error::Tokenizer(format!("the tokenizer's thread: {error}")))?
     };
@@ -144,10 +197,8 @@ async fn prepare(app: &App, request: &TranslateRequest) -> Result<Vec<Prepared>,
 }
 
 struct Preparing {
-    tokenizer: Arc<Tokenizer>,
+    reader: Reader,
     detector: Arc<Detector>,
-    /// Tokens of a sentence.
-    limit: usize,
     keep_other_languages: bool,
     max_text_chars: usize,
 }
@@ -158,133 +209,131 @@ impl Preparing {
             request.texts.iter().map(|text| request.format.read(text)).collect::<Result<Vec<_>>>()?;
         let texts = contents.iter().flat_map(formats::Document::texts);
         check_chars(texts.map(|text| text.text.as_str()), self.max_text_chars)?;
-        Ok(contents.into_iter().map(|content| self.text(content, request)).collect::<Result<_>>()?)
+        Ok(contents.into_iter().map(|content| self.text(content, request)).collect())
     }
 
-    fn text(&self, content: formats::Document, request: &TranslateRequest) -> Result<Prepared> {
+    fn text(&self, document: formats::Document, request: &TranslateRequest) -> Prepared {
         let detected = request.detect.then(|| {
-            let texts: Vec<&str> = content.texts().iter().map(|text| text.text.as_str()).collect();
+            let texts: Vec<&str> = document.texts().iter().map(|text| text.text.as_str()).collect();
             self.detector.decide(&texts.join("\n"))
         });
         let other_language = detected.as_ref().is_some_and(|detection| !self.detector.is_source(detection));
         let foreign =
-            other_language || content.texts().iter().any(|text| self.detector.in_other_script(&text.text));
-        if foreign && self.keep_other_languages {
-            return Ok(Prepared { content: None, detected, warnings: vec![NOT_SOURCE_LANGUAGE] });
-        }
-        let chunks = content.texts().iter().map(|text| self.chunks(text, request.glossary.as_deref()));
-        let chunks = chunks.collect::<Result<_>>()?;
+            other_language || document.texts().iter().any(|text| self.detector.in_other_script(&text.text));
         let warnings = if foreign { vec![NOT_SOURCE_LANGUAGE] } else { Vec::new() };
-        Ok(Prepared { content: Some((content, chunks)), detected, warnings })
+        if foreign && self.keep_other_languages {
+            return Prepared { content: None, detected, warnings };
+        }
+        let read = |text| self.passage(text, request.glossary.as_deref());
+        let passages: Vec<Passage> = document.texts().iter().map(read).collect();
+        let outcomes = passages.iter().map(|_| Vec::new()).collect();
+        Prepared { content: Some(Content { document, passages, outcomes }), detected, warnings }
     }
 
-    /// Around the terms of a glossary and the tags.
-    fn chunks(&self, text: &formats::Text, glossary: Option<&Glossary>) -> Result<Vec<Chunk>> {
+    /// With the terms of a glossary and the tags as spans.
+    fn passage(&self, text: &formats::Text, glossary: Option<&Glossary>) -> Passage {
         let formats::Text { text, tags } = text;
-        let read = |text: &str| Document::read(text, &self.tokenizer, self.limit).map(Chunk::Text);
-        let mut kept = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
+        let span = |range: &Range<usize>, kind| Span { range: range.clone(), kind };
+        let terms = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
+        let terms = terms
+            .iter()
+            .map(|(place, replacement)| GivenSpan { span: span(place, Kind::Identifier), replacement });
         // A term never reaches over a tag, whose character is in no term.
-        kept.extend(tags.iter().map(|tag| (tag.clone(), &text[tag.clone()])));
-        kept.sort_by_key(|(place, _)| place.start);
-        let mut chunks = Vec::with_capacity(2 * kept.len() + 1);
-        let mut done = 0;
-        for (place, replacement) in kept {
-            let Some(between) = text.get(done..place.start) else { continue };
-            chunks.push(read(between)?);
-            chunks.push(Chunk::Kept(replacement.to_owned()));
-            done = place.end;
-        }
-        chunks.push(read(&text[done..])?);
-        Ok(chunks)
+        let tags = tags.iter().filter_map(|place| {
+            Some(GivenSpan { span: span(place, Kind::Markup), replacement: text.get(place.clone())? })
+        });
+        let mut given: Vec<GivenSpan<'_>> = terms.chain(tags).collect();
+        given.sort_by_key(|given| given.span.range.start);
+        self.reader.read_with(text, &given, ReadOptions::default())
     }
 }
 
 impl Prepared {
-    fn sentences(&self) -> impl Iterator<Item = &Vec<u32>> {
-        let chunks = self.content.iter().flat_map(|(_, chunks)| chunks).flatten();
-        chunks.flat_map(|chunk| match chunk {
-            Chunk::Kept(_) => Default::default(),
-            Chunk::Text(document) => document.sentences(),
-        })
-    }
-
-    fn finish(
-        self,
-        text: &str,
-        outcomes: Vec<Outcome>,
-        alternatives: usize,
-        tokenizer: &Tokenizer,
-    ) -> Result<TranslatedText> {
-        if outcomes.len() != self.sentences().count() {
-            return Err(Error::EngineDead("fewer answers than sentences".into()));
-        }
-        let best = self.of_rank(text, &outcomes, 0, tokenizer)?;
-        let mut others: Vec<String> = Vec::with_capacity(alternatives);
-        if alternatives > 0 {
-            let ranks = outcomes.iter().map(|outcome| outcome.hypotheses.len()).max().unwrap_or(0);
-            for rank in 1..ranks {
-                let other = self.of_rank(text, &outcomes, rank, tokenizer)?;
-                if others.len() < alternatives && other != best && !others.contains(&other) {
-                    others.push(other);
-                }
-            }
-        }
-        let Self { detected, warnings, .. } = self;
-        Ok(TranslatedText { text: best, alternatives: others, outcomes, detected, warnings })
-    }
-
-    /// The text in the words of each sentence's `rank`-th hypothesis, or of its last.
-    fn of_rank(
-        &self,
-        text: &str,
-        outcomes: &[Outcome],
-        rank: usize,
-        tokenizer: &Tokenizer,
-    ) -> Result<String> {
-        let Some((content, chunks)) = &self.content else { return Ok(text.to_owned()) };
-        let mut outcomes = outcomes.iter();
-        let mut chunk_text = |chunk: &Chunk| match chunk {
-            Chunk::Kept(kept) => Ok(kept.clone()),
-            Chunk::Text(document) => {
-                let own = outcomes.by_ref().take(document.sentences().len());
-                let words = own.map(|outcome| words(outcome, rank, tokenizer)).collect::<Result<Vec<_>>>()?;
-                Ok(document.rejoin(&words))
-            }
+    fn finish(self, text: &str, alternatives: usize) -> TranslatedText {
+        let Self { content, detected, mut warnings } = self;
+        let Some(Content { document, passages, outcomes }) = content else {
+            let text = text.to_owned();
+            return TranslatedText {
+                text,
+                alternatives: Vec::new(),
+                outcomes: Vec::new(),
+                detected,
+                warnings,
+            };
         };
-        let translations = chunks
-            .iter()
-            .map(|chunks| chunks.iter().map(&mut chunk_text).collect::<Result<String>>())
-            .collect::<Result<Vec<_>>>()?;
-        Ok(content.rebuild(&translations))
+        let rebuild = |texts: &dyn Fn(&Passage) -> String| {
+            document.rebuild(&passages.iter().map(texts).collect::<Vec<_>>())
+        };
+        let best = rebuild(&Passage::text);
+        let ranked: Vec<Vec<String>> = if alternatives > 0 {
+            passages.iter().map(|passage| passage.alternatives(alternatives)).collect()
+        } else {
+            Vec::new()
+        };
+        let mut others: Vec<String> = Vec::new();
+        for rank in 0..ranked.iter().map(Vec::len).max().unwrap_or(0) {
+            let texts = passages.iter().zip(&ranked).map(|(passage, others)| {
+                others.get(rank).or(others.last()).cloned().unwrap_or_else(|| passage.text())
+            });
+            let other = document.rebuild(&texts.collect::<Vec<_>>());
+            if other != best && !others.contains(&other) {
+                others.push(other);
+            }
+        }
+        for warning in passages.iter().flat_map(Passage::warnings) {
+            if !warnings.contains(&warning.name()) {
+                warnings.push(warning.name());
+            }
+        }
+        let used = |(passage, all): (&Passage, Vec<Outcome>)| {
+            let used = passage.used();
+            let mut all: Vec<Option<Outcome>> = all.into_iter().map(Some).collect();
+            used.into_iter().filter_map(move |number| all.get_mut(number)?.take()).collect::<Vec<_>>()
+        };
+        let outcomes = passages.iter().zip(outcomes).flat_map(used).collect();
+        TranslatedText { text: best, alternatives: others, outcomes, detected, warnings }
     }
 }
 
-fn words(outcome: &Outcome, rank: usize, tokenizer: &Tokenizer) -> Result<String> {
-    let last = outcome.hypotheses.len().saturating_sub(1);
-    let hypothesis = outcome.hypotheses.get(rank.min(last));
-    hypothesis.map_or(Ok(String::new()), |hypothesis| tokenizer.decode(&hypothesis.tokens))
-}
-
-fn items(prepared: &[Prepared], request: &TranslateRequest, deadline: Instant) -> Vec<Item> {
-    let sentences = prepared.iter().flat_map(Prepared::sentences);
-    let item = |(index, source): (usize, &Vec<u32>)| Item {
-        source: source.clone(),
-        steps: request.effort.steps,
-        length_beam: request.effort.length_beam,
-        collapse: true,
-        trace: request.effort.trace,
-        deadline: Some(deadline),
-        watch: request.watch.clone().map(|sender| Watch { index, sender }),
+/// `before` have been asked for in earlier rounds.
+fn items(
+    app: &App,
+    requests: &[Vec<Request>],
+    before: usize,
+    request: &TranslateRequest,
+    deadline: Instant,
+) -> Vec<Item> {
+    let effort = &request.effort;
+    let most_steps = app.model.max_steps.min(app.settings.max_steps);
+    let most_lengths = app.settings.max_length_beam.max(effort.length_beam);
+    let item = |(index, asked): (usize, &Request)| {
+        let (steps, length_beam) = match asked.effort {
+            text::Effort::Usual => (effort.steps, effort.length_beam),
+            text::Effort::More => (
+                more_steps(effort.steps).min(most_steps).max(effort.steps),
+                (effort.length_beam + MORE_LENGTHS).min(most_lengths),
+            ),
+        };
+        Item {
+            source: asked.source.clone(),
+            steps,
+            steps_min: effort.steps_min.min(steps),
+            length_beam,
+            collapse: true,
+            trace: effort.trace,
+            deadline: Some(deadline),
+            watch: request.watch.clone().map(|sender| Watch { index: before + index, sender }),
+        }
     };
-    sentences.enumerate().map(item).collect()
+    requests.iter().flatten().enumerate().map(item).collect()
 }
 
 /// Hands in all items at once, or wave by wave where there are many: then only the first wave may be
-/// refused for want of room.
-async fn decode(app: &App, mut items: Vec<Item>) -> Result<Vec<Outcome>> {
+/// refused for want of room, and only if it is the request's first one.
+async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(items.len());
     let mut rest = items.split_off(items.len().min(WAVE));
-    let mut pending = app.engine.submit(items)?;
+    let mut pending = if may_refuse { app.engine.submit(items)? } else { submit(app, items).await? };
     loop {
         for pending in pending {
             outcomes.push(pending.await?);
@@ -293,12 +342,17 @@ async fn decode(app: &App, mut items: Vec<Item>) -> Result<Vec<Outcome>> {
             return Ok(outcomes);
         }
         let next = rest.split_off(rest.len().min(WAVE));
-        pending = loop {
-            match app.engine.submit(rest.clone()) {
-                Err(Error::QueueFull { .. }) => sleep(RETRY).await,
-                answer => break answer?,
-            }
-        };
+        pending = submit(app, rest).await?;
         rest = next;
+    }
+}
+
+/// Waits for room, up to the items' deadline.
+async fn submit(app: &App, items: Vec<Item>) -> Result<Vec<Pending>> {
+    loop {
+        match app.engine.submit(items.clone()) {
+            Err(Error::QueueFull { .. }) => sleep(RETRY).await,
+            answer => return answer,
+        }
     }
 }

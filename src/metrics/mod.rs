@@ -33,11 +33,20 @@ pub enum Rejected {
     Cancelled,
     Draining,
     Memory,
+    /// The network answered with an error.
+    Failed,
 }
 
 impl Rejected {
-    const ALL: [Self; 6] =
-        [Self::QueueFull, Self::TooLong, Self::Deadline, Self::Cancelled, Self::Draining, Self::Memory];
+    const ALL: [Self; 7] = [
+        Self::QueueFull,
+        Self::TooLong,
+        Self::Deadline,
+        Self::Cancelled,
+        Self::Draining,
+        Self::Memory,
+        Self::Failed,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -47,6 +56,7 @@ impl Rejected {
             Self::Cancelled => "cancelled",
             Self::Draining => "draining",
             Self::Memory => "memory",
+            Self::Failed => "failed",
         }
     }
 }
@@ -152,6 +162,9 @@ impl HttpMetrics {
     }
 }
 
+/// What may have to be done for a translation: labels of `tutti_text_repairs_total`.
+const REPAIRS: [&str; 5] = ["again", "split", "short", "long", "uncertain"];
+
 type AgeSource = Box<dyn Fn() -> Duration + Send + Sync>;
 
 /// Counts for one model; cheap to clone.
@@ -174,6 +187,13 @@ pub struct EngineMetrics {
     steps_used: Histogram,
     warmup: Gauge,
     out_of_memory: IntCounter,
+    /// In the order of [`REPAIRS`].
+    repairs: Arc<[IntCounter]>,
+    coalesced: IntCounter,
+    cache: [IntCounter; 2],
+    lowered: [IntCounter; 2],
+    degrade_level: IntGauge,
+    described: Arc<Mutex<Option<[String; 3]>>>,
 }
 
 impl fmt::Debug for EngineMetrics {
@@ -212,11 +232,24 @@ impl EngineMetrics {
             steps_used: families.steps_used.with_label_values(label),
             warmup: families.warmup.with_label_values(label),
             out_of_memory: families.out_of_memory.with_label_values(label),
+            repairs: REPAIRS.map(|kind| families.repairs.with_label_values(&[model, kind])).into(),
+            coalesced: families.coalesced.with_label_values(label),
+            cache: ["miss", "hit"].map(|result| families.cache.with_label_values(&[model, result])),
+            lowered: ["load", "deadline"].map(|reason| families.lowered.with_label_values(&[model, reason])),
+            degrade_level: families.degrade_level.with_label_values(label),
+            described: Arc::default(),
         }
     }
 
     /// What is loaded, once known.
     pub fn describe(&self, checksum: &str, dtype: &str, device: &str) {
+        let described = [checksum, dtype, device].map(str::to_owned);
+        let mut before = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some([checksum, dtype, device]) = before.take().filter(|before| *before != described) {
+            // A model of this name was loaded again; that there is no such series is fine.
+            let _ = self.families.model_info.remove_label_values(&[&*self.model, &checksum, &dtype, &device]);
+        }
+        *before = Some(described);
         self.families.model_info.with_label_values(&[&*self.model, checksum, dtype, device]).set(1);
     }
 
@@ -254,6 +287,14 @@ impl EngineMetrics {
         self.tokenize_seconds.observe(duration.as_secs_f64());
     }
 
+    /// What had to be done for a translation, by its name in [`REPAIRS`].
+    pub fn repaired(&self, kind: &str, count: usize) {
+        let counter = REPAIRS.iter().position(|&name| name == kind).and_then(|at| self.repairs.get(at));
+        if let Some(counter) = counter {
+            counter.inc_by(count as u64);
+        }
+    }
+
     /// An item left the queue for the model after `wait`.
     pub fn picked_up(&self, wait: Duration) {
         self.queue_wait.observe(wait.as_secs_f64());
@@ -262,6 +303,26 @@ impl EngineMetrics {
     /// The device had too little memory so many times; each time less was asked of it at once.
     pub fn out_of_memory(&self, times: usize) {
         self.out_of_memory.inc_by(times as u64);
+    }
+
+    /// So many sentences share the translation of another one.
+    pub fn coalesced(&self, sentences: usize) {
+        self.coalesced.inc_by(sentences as u64);
+    }
+
+    /// A sentence was looked up in the cache.
+    pub fn cache(&self, hit: bool) {
+        self.cache[usize::from(hit)].inc();
+    }
+
+    /// So many sentences get fewer steps than they asked for, because of the deadline or else because of load.
+    pub fn lowered(&self, by_deadline: bool, sentences: usize) {
+        self.lowered[usize::from(by_deadline)].inc_by(sentences as u64);
+    }
+
+    /// How often steps are halved because of load.
+    pub fn degrade_level(&self, level: u32) {
+        self.degrade_level.set(level.into());
     }
 
     /// One call of the encoder: `real` tokens in a rectangle of `padded`.

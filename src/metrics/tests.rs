@@ -27,6 +27,7 @@ fn every_series_stands_at_zero_before_anything_happens() {
         ("tutti_device_busy_seconds_total", 2),
         ("tutti_model_passes_total", 2),
         ("tutti_device_out_of_memory_total", 1),
+        ("tutti_text_repairs_total", 5),
         ("tutti_ready", 1),
         ("tutti_warmup_seconds", 1),
     ] {

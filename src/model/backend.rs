@@ -1,5 +1,4 @@
-//! Where a network computes and in which number type: the one place that decides it. Code above does not
-//! branch on devices.
+//! The choice of device and number type, made in one place.
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,8 +5,10 @@
 //! Opening one checks everything that could be wrong with it, so that code past here cannot meet a
 //! tensor that is missing, of another shape or not a number.
 
+mod seal;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,13 +19,17 @@ use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Config, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
-use crate::text::Tokenizer;
+use super::{Backend, Config, KnownSentence, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
+use crate::text::{Reader, Tokenizer};
 use crate::{Error, Result, files};
+use seal::{Seal, seal};
 
 const NO_FOLDER: &str = "there is no such folder. A model is a folder with config.json, model.safetensors and \
                          tokenizer.json: `train pipeline` makes one of parallel text, and models/en-de in the \
                          source code is one. Without --model, `tutti` uses the model that is built in";
+
+/// Gives the content of a file by its name.
+type Read<'a> = &'a dyn Fn(&str) -> Result<Cow<'static, [u8]>>;
 
 /// Quality at one number of steps, as `train evaluate` measured it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,8 +74,8 @@ impl Bundle {
         Self::open_leaving(dir, None)
     }
 
-    /// The same of a folder in which `file` is not looked at, [`Self::SHORTLIST`] or [`Self::LM`]: for whoever writes that
-    /// anew because it will not do.
+    /// The same of a folder in which `file` is not looked at, [`Self::SHORTLIST`] or [`Self::LM`]: for the command that
+    /// replaces that file.
     pub fn open_without(dir: &Path, file: &str) -> Result<Self> {
         Self::open_leaving(dir, Some(file))
     }
@@ -81,7 +87,7 @@ impl Bundle {
     pub fn built_in(name: &str, content: &dyn Fn(&str) -> Option<&'static [u8]>) -> Result<Self> {
         let dir = Path::new("(built in)").join(name);
         let missing = |file: &Path| Error::io(file)(ErrorKind::NotFound.into());
-        Self::from_files(name.to_owned(), &dir, &|file| {
+        Self::from_files(name.to_owned(), &dir, None, &|file| {
             content(file).map(Cow::Borrowed).ok_or_else(|| missing(&dir.join(file)))
         })
     }
@@ -92,29 +98,26 @@ impl Bundle {
             return Err(Error::bundle(dir, NO_FOLDER));
         }
         let name = dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
-        let bundle = Self::from_files(name.unwrap_or_default(), &folder, &|file| {
-            let path = folder.join(file);
-            if left == Some(file) {
-                return Err(Error::io(&path)(ErrorKind::NotFound.into()));
-            }
-            fs::read(&path).map(Cow::Owned).map_err(Error::io(&path))
+        let bundle = Self::from_files(name.unwrap_or_default(), &folder, left, &|file| {
+            files::read(&folder.join(file)).map(Cow::Owned)
         })?;
         Ok(Self { dir: dir.to_path_buf(), ..bundle })
     }
 
-    /// `read` gives the content of a file; `dir` is for errors.
-    fn from_files(
-        name: String,
-        dir: &Path,
-        read: &dyn Fn(&str) -> Result<Cow<'static, [u8]>>,
-    ) -> Result<Self> {
+    /// `dir` is for errors, `left` as [`Seal`] has it.
+    fn from_files(name: String, dir: &Path, left: Option<&str>, read: Read<'_>) -> Result<Self> {
         let path = dir.join(Self::CONFIG);
-        let config: Config =
-            serde_json::from_slice(&read(Self::CONFIG)?).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        let text = String::from_utf8(read(Self::CONFIG)?.into_owned())
+            .map_err(|error| Error::bundle(&path, format!("is not valid UTF-8 ({error})")))?;
+        let config: Config = serde_json::from_str(&text).map_err(|e| Error::bundle(&path, e.to_string()))?;
         config.validate().map_err(|e| Error::bundle(&path, e.to_string()))?;
+        let seal = Seal { dir, config: &config, text: &text, left };
+        seal.check_config()?;
 
         let path = dir.join(Self::TOKENIZER);
-        let tokenizer = Tokenizer::from_bytes(&read(Self::TOKENIZER)?, &path)?;
+        let bytes = read(Self::TOKENIZER)?;
+        seal.check(Self::TOKENIZER, &bytes)?;
+        let tokenizer = Tokenizer::from_bytes(&bytes, &path)?;
         if tokenizer.vocab_size() != config.shape.vocab {
             let (found, expected) = (tokenizer.vocab_size(), config.shape.vocab);
             let reason = format!("has {found} tokens, but {} says {expected}", Self::CONFIG);
@@ -129,18 +132,17 @@ impl Bundle {
 
         let path = dir.join(Self::WEIGHTS);
         let bytes = read(Self::WEIGHTS)?;
+        seal.check(Self::WEIGHTS, &bytes)?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
         let vocab = config.shape.vocab;
-        let shortlist =
-            optional(dir.join(Self::SHORTLIST), read(Self::SHORTLIST), "train shortlist", |bytes| {
-                Shortlist::from_bytes(bytes, vocab)
-            })?;
-        let lm = optional(dir.join(Self::LM), read(Self::LM), "train lm", |bytes| {
-            LanguageModel::from_bytes(bytes, vocab)
+        let shortlist = optional(&seal, Self::SHORTLIST, read, "train shortlist", |bytes| {
+            Shortlist::from_bytes(bytes, vocab)
         })?;
-        let unnamed = || format!("{}-{}", config.source, config.target);
+        let lm =
+            optional(&seal, Self::LM, read, "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
+        let name = if name.is_empty() { format!("{}-{}", config.source, config.target) } else { name };
         Ok(Self {
-            name: if name.is_empty() { unnamed() } else { name },
+            name,
             dir: dir.to_path_buf(),
             config,
             tokenizer: Arc::new(tokenizer),
@@ -149,6 +151,12 @@ impl Bundle {
             lm,
             tensors: Arc::new(tensors),
         })
+    }
+
+    /// How texts for this model are read, and its translations written.
+    pub fn reader(&self) -> Reader {
+        let Config { source, target, shape, .. } = &self.config;
+        Reader::new(self.tokenizer.clone(), source, target, shape.source_limit())
     }
 
     /// The network with this bundle's weights.
@@ -174,7 +182,31 @@ impl Bundle {
     /// Writes measured scores into `config.json`, whole or not at all.
     pub fn record_scores(&self, scores: Vec<Score>) -> Result<()> {
         let config = Config { scores, ..self.config.clone() };
+        if self.is_sealed() {
+            return seal(&self.dir, config);
+        }
         files::write(&self.dir.join(Self::CONFIG), config.to_json()?.as_bytes())
+    }
+
+    /// Whether its `config.json` has the checksums of its files.
+    pub fn is_sealed(&self) -> bool {
+        !self.config.files.is_empty()
+    }
+
+    /// Reads a folder without comparing its files with their checksums: for whoever seals it next.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for checksums.
+    pub fn open_unsealed(dir: &Path) -> Result<Self> {
+        Self::open_leaving(dir, Some(Self::CONFIG))
+    }
+
+    /// Writes the checksums of the files as they are now, and the known sentence, into `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for what cannot be read or written.
+    pub fn seal(&self, known: Option<KnownSentence>) -> Result<()> {
+        seal(&self.dir, Config { known, ..self.config.clone() })
     }
 
     /// The weights by name, f32 on the CPU.
@@ -182,7 +214,21 @@ impl Bundle {
         &self.tensors
     }
 
-    /// Writes a bundle with weights in f16, whole or not at all: into a new folder beside `dir`, which
+    /// Whether a bundle may be written there.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] for what is there and is not a bundle: it would be lost.
+    pub fn check_place(dir: &Path) -> Result<()> {
+        if dir.exists() && !dir.join(Self::CONFIG).exists() && !is_empty_folder(dir) {
+            return Err(Error::bundle(
+                dir,
+                "is there and is not a bundle; choose another place for this one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes a bundle with weights in f16, not yet sealed, whole or not at all: into a new folder beside `dir`, which
     /// then takes its place.
     ///
     /// # Errors
@@ -196,9 +242,7 @@ impl Bundle {
         card: &str,
     ) -> Result<()> {
         config.validate()?;
-        if dir.exists() && !dir.join(Self::CONFIG).exists() && !is_empty_folder(dir) {
-            return Err(Error::bundle(dir, "is there and is no bundle; choose another place for this one"));
-        }
+        Self::check_place(dir)?;
         let halves = tensors
             .iter()
             .map(|(name, t)| {
@@ -207,6 +251,8 @@ impl Bundle {
             .collect::<Result<std::collections::BTreeMap<_, _>>>()?;
         let path = dir.join(Self::WEIGHTS);
         let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        // Those of another bundle would be wrong here.
+        let config = Config { files: BTreeMap::new(), known: None, ..config.clone() };
         files::replace_folder(dir, |fresh| {
             files::write(&fresh.join(Self::CONFIG), config.to_json()?.as_bytes())?;
             files::write(&fresh.join(Self::CARD), card.as_bytes())?;
@@ -229,19 +275,33 @@ pub fn checksum(bytes: &[u8]) -> String {
     files::digest(bytes)
 }
 
-/// What a file says that may be missing; `command` writes it anew where it will not do.
+/// What a file says that may be missing; `command` writes it again if it is not valid.
 fn optional<T>(
-    path: PathBuf,
-    content: Result<Cow<'static, [u8]>>,
+    seal: &Seal<'_>,
+    file: &str,
+    content: Read<'_>,
     command: &str,
     read: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<Option<Arc<T>>> {
-    match content {
-        Ok(bytes) => match read(&bytes) {
-            Ok(read) => Ok(Some(Arc::new(read))),
-            Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it anew"))),
-        },
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+    if seal.left == Some(file) {
+        return Ok(None);
+    }
+    let path = seal.dir.join(file);
+    match content(file) {
+        Ok(bytes) => {
+            seal.check(file, &bytes)?;
+            match read(&bytes) {
+                Ok(read) => Ok(Some(Arc::new(read))),
+                Err(reason) => Err(Error::bundle(path, format!("{reason}; `{command}` writes it again"))),
+            }
+        }
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            if seal.config.files.contains_key(file) {
+                let reason = format!("is missing, but {} names it; `{command}` writes it", Bundle::CONFIG);
+                return Err(Error::bundle(path, reason));
+            }
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,4 +1,6 @@
-//! What a model is, as `config.json` of a bundle records it.
+//! `config.json` of a bundle: architecture, languages, shape and scores of a model.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +66,22 @@ pub struct Config {
     /// Quality as measured by `train evaluate`, one entry a step count.
     #[serde(default)]
     pub scores: Vec<super::Score>,
+    /// SHA-256 of the bundle's files in hex, by name: of those that a translation depends on. This file's own is
+    /// that of its text without it. Empty in bundles of older programs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// What shows whether a machine computes this model as it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<KnownSentence>,
+}
+
+/// A sentence, and what the model made of it where the bundle was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownSentence {
+    pub source: String,
+    pub steps: u8,
+    pub translation: String,
 }
 
 impl Config {
@@ -80,6 +98,8 @@ impl Config {
             default_steps: 4,
             max_steps: 20,
             scores: Vec::new(),
+            files: BTreeMap::new(),
+            known: None,
         }
     }
 
@@ -104,12 +124,7 @@ impl Config {
             )));
         }
         for code in [&self.source, &self.target] {
-            if code.is_empty()
-                || code.len() > 16
-                || !code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            {
-                return Err(Error::Config(format!("{code:?} is not a language code")));
-            }
+            check_language(code).map_err(Error::Config)?;
         }
         if self.specials != Specials::default() {
             return Err(Error::Config("specials must be pad 0, bos 1, eos 2, unk 3, mask 4".into()));
@@ -128,4 +143,16 @@ impl Config {
         }
         self.shape.validate()
     }
+}
+
+/// Whether a bundle may name a language so: letters and digits, with `-` between the parts of a tag.
+///
+/// # Errors
+/// The code, and what it should be.
+pub fn check_language(code: &str) -> Result<(), String> {
+    let fits = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
+    if code.len() <= 16 && code.split('-').all(fits) {
+        return Ok(());
+    }
+    Err(format!("{code:?} is not a language code such as en or pt-BR"))
 }

@@ -1,4 +1,4 @@
-//! How long a translation is: what a network knows of it before the first pass.
+//! Target lengths: the classes of the length head, and what a network predicts before the first pass.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,15 +1,15 @@
-//! An n-gram language model of the target language: how likely a token is behind the two before it, in the back-off
-//! form (Katz 1987). An Imputer fills its slots side by side and may take one half of a word from one translation and
-//! the other half from another; read together with such a model, its slots say what somebody might write.
+//! An n-gram language model of the target language in back-off form (Katz 1987): the probability of a token after the two before
+//! it. An Imputer fills its slots independently and may mix the halves of two translations; read together with such a model, its
+//! slots give text that is likely as a whole.
 //!
-//! The probability of `w` behind `u v` is that of the trigram `u v w` where there is one, else the back-off weight of
-//! `u v` times the probability of `w` behind `v`, which is found alike.
+//! The probability of `w` after `u v` is that of the trigram `u v w` if there is one, else the back-off weight of `u v` times the
+//! probability of `w` after `v`, which is found in the same way.
 //!
-//! A file of a bundle that may be missing (`lm.safetensors`). Unigrams, as many as the vocabulary has tokens:
-//! `unigram.log_probs`, `unigram.backoffs`, and in `bigram.counts` how many bigrams begin with each. Bigrams by their first
-//! token and then their second: that one in `bigram.tokens`, `bigram.log_probs`, `bigram.backoffs`, and in
-//! `trigram.counts` how many trigrams begin with each. `trigram.tokens` and `trigram.log_probs` likewise. `fusion`
-//! `[weight, bonus, penalty]` ([`Fusion`]). Logarithms are in eight bits, in twelfths below zero. `train lm` writes it.
+//! An optional file of a bundle (`lm.safetensors`), written by `train lm`. Unigrams, one for each token of the vocabulary:
+//! `unigram.log_probs`, `unigram.backoffs`, and in `bigram.counts` the number of bigrams that begin with each. Bigrams by their
+//! first and then their second token: `bigram.tokens` (the second), `bigram.log_probs`, `bigram.backoffs`, and in `trigram.counts` the
+//! number of trigrams that begin with each. `trigram.tokens` and `trigram.log_probs` likewise. `fusion` `[weight, bonus, penalty]`
+//! ([`Fusion`]). Logarithms are in eight bits, in twelfths below zero.
 
 use std::collections::BTreeMap;
 use std::fmt;

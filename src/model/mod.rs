@@ -17,7 +17,7 @@ mod shortlist;
 
 pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
 pub use bundle::{Bundle, Score, checksum};
-pub use config::{Architecture, Config};
+pub use config::{Architecture, Config, KnownSentence, check_language};
 pub use lengths::{LengthPrediction, Lengths, TOP_K};
 pub use lm::{Context, Fusion, Gram, LanguageModel};
 pub use network::{Memory, Network, Padded, Past};

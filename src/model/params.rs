@@ -1,4 +1,4 @@
-//! Where a network's tensors come from: the list of what it needs, seeded initial values.
+//! The tensors that a network needs, by name, and their seeded initial values.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

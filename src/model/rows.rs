@@ -1,4 +1,4 @@
-//! Files of a bundle beside its weights: safetensors whose tensors are rows of numbers.
+//! Files of a bundle other than its weights: safetensors whose tensors are rows of numbers.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,4 @@
-//! What a network is: its shape, and the ways in which one transformer differs from another.
+//! The shape of a network, and the options in which transformers differ.
 
 use std::str::FromStr;
 

@@ -1,10 +1,9 @@
-//! A lexical shortlist: which target tokens a sentence may be translated with, known from its source
-//! before anything is computed. The product with the vocabulary's matrix, a third of a pass on a CPU, then
-//! goes over some hundred tokens in place of all.
+//! A lexical shortlist: the target tokens that a sentence may be translated with, chosen by its source tokens. The product with the
+//! vocabulary's matrix, a third of a pass on a CPU, then covers some hundred tokens instead of all.
 //!
-//! A file of a bundle that may be missing (`shortlist.safetensors`): `common` `[n]`, tokens that every
-//! sentence gets; `tokens` `[m]`, further ones for each source token, those of token `s` at
-//! `starts[s]..starts[s + 1]` (`starts` `[vocab + 1]`). `train shortlist` writes it.
+//! An optional file of a bundle (`shortlist.safetensors`), written by `train shortlist`: `common` `[n]`, tokens that every sentence
+//! may use; `tokens` `[m]`, further ones for each source token, those of token `s` at `starts[s]..starts[s + 1]` (`starts`
+//! `[vocab + 1]`).
 
 use std::collections::BTreeMap;
 

@@ -32,4 +32,10 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
         ops::linear(x, &self.weight, &self.bias, self.activation, mode.precision())
     }
+
+    /// The layer as one that scores classes, over `x [rows, in]`; those below `forbidden` take no part.
+    pub fn output<'a>(&'a self, x: &'a Tensor, forbidden: usize, mode: &Mode) -> ops::Output<'a> {
+        let Self { weight, bias, .. } = self;
+        ops::Output { x, weight, bias, forbidden, precision: mode.precision() }
+    }
 }

@@ -1,4 +1,4 @@
-//! What a forward pass is for: inference, or one training update with its dropout.
+//! The purpose of a forward pass: inference, or a training update with its dropout.
 
 use std::cell::Cell;
 

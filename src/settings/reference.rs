@@ -17,8 +17,13 @@ pub fn reference() -> String {
             let variable = format!("{}{}", super::ENV_PREFIX, key.to_ascii_uppercase());
             text.push_str(&format!("  {key}, {variable} [default: {default}]\n"));
         }
-        let sentence: Vec<&str> = comments.iter().map(|line| line.trim_start_matches(['#', ' '])).collect();
-        text.push_str(&format!("          {}\n", sentence.join(" ")));
+        let comments = comments.iter().map(|line| line.trim_start_matches('#').trim());
+        if keys.is_empty() {
+            // An example: its lines stay apart.
+            comments.for_each(|line| text.push_str(&format!("  {line}\n")));
+        } else {
+            text.push_str(&format!("          {}\n", comments.collect::<Vec<_>>().join(" ")));
+        }
     }
     text
 }

@@ -61,7 +61,7 @@ fn a_misspelt_key_is_refused_by_name_wherever_it_stands() {
         refusal("", &[("TUTTI_LISSTEN", "x")], &[]),
         refusal("", &[], &[("lissten", "x")]),
     ] {
-        assert!(message.contains("lissten"), "{message}");
+        assert!(message.contains("unknown key lissten; did you mean listen?"), "{message}");
     }
 }
 
@@ -99,6 +99,8 @@ fn a_value_that_does_not_hold_is_refused_with_its_key() {
         ("log_format", "xml"),
         ("log", "tutti=loud"),
         ("drain_timeout_ms", "-1"),
+        ("degrade_below_ms", "99999999999"),
+        ("admin_listen", "nowhere"),
     ] {
         let message = refusal("", &[], &[(key, value)]);
         assert!(message.contains(key), "{key}={value}: {message}");
@@ -128,6 +130,36 @@ fn what_the_log_shows_can_be_read_back() {
     assert_eq!(again.log_format, LogFormat::Json);
 }
 
+/// A number that no program can do anything with is refused with the key and what it may be, not met later as a
+/// panic or as a command that never ends.
+#[test]
+fn every_number_has_a_range() {
+    let defaults: toml::Table = toml::from_str(&toml::to_string(&Raw::default()).unwrap()).unwrap();
+    let numbers: Vec<String> =
+        defaults.into_iter().filter(|(_, value)| value.is_integer()).map(|(key, _)| key).collect();
+    assert!(numbers.len() > 20);
+    for key in &numbers {
+        for value in [u64::MAX, u64::MAX >> 1, u64::from(u32::MAX) << 16] {
+            let message = refusal("", &[], &[(key, &value.to_string())]);
+            assert!(message.contains(key.as_str()), "{key}={value}: {message}");
+        }
+    }
+    assert_eq!(
+        refusal("", &[], &[("threads", "18446744073709551615")]),
+        "configuration: threads must be 0 to 1024, not 18446744073709551615"
+    );
+}
+
+#[test]
+fn steps_are_lowered_between_two_thresholds_of_which_the_first_is_the_higher() {
+    let degrade =
+        |above: &str, below: &str| load("", &[], &[("degrade_above_ms", above), ("degrade_below_ms", below)]);
+    assert_eq!(degrade("0", "0").unwrap().engine.degrade, None);
+    let policy = degrade("400", "0").unwrap().engine.degrade.unwrap();
+    assert_eq!((policy.above, policy.below), (Duration::from_millis(400), Duration::from_millis(100)));
+    assert!(degrade("400", "400").unwrap_err().to_string().contains("degrade_below_ms"));
+}
+
 #[test]
 fn an_old_name_still_works_and_is_warned_about() {
     let old = "max_passed_over";
@@ -143,4 +175,13 @@ fn an_old_name_still_works_and_is_warned_about() {
     let both = load("max_passed_over = 3\nmax_overtakes_per_step = 4", &[], &[]).unwrap();
     assert_eq!(both.engine.max_overtakes_per_step, 4);
     assert!(load("max_steps = 4", &[], &[]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn the_model_that_is_built_in_is_served_alone() {
+    let settings = load("", &[], &[]).unwrap();
+    assert!(settings.models.len() == 1 && settings.models[0].is_built_in());
+    assert!(!load("model = \"own\"", &[], &[]).unwrap().models[0].is_built_in());
+    let message = refusal("[[models]]\nfolder = \"own\"\n[[models]]\nfolder = \"\"", &[], &[]);
+    assert!(message.contains("models[1].folder"), "{message}");
 }

@@ -3,7 +3,6 @@
 mod ascii;
 mod case;
 mod characters;
-mod document;
 mod fit;
 mod layout;
 mod passage;
@@ -19,11 +18,9 @@ mod split;
 mod tokenizer;
 mod unit;
 
-pub use document::Document;
 pub use passage::{GivenSpan, Passage, ReadOptions};
 pub use pieces::END_OF_WORD;
 pub use reader::Reader;
 pub use request::{Candidate, Effort, Request, Warning};
 pub use specials::Specials;
-pub use split::{Piece, rejoin, split, split_to_fit};
 pub use tokenizer::{DecodedPart, Part, Tokenizer};

@@ -1,6 +1,4 @@
-//! A text as sentences and what stands between them. Networks translate sentences; everything else (white
-//! space, line breaks, rules of dashes) goes through untouched, so that a translated page keeps its
-//! shape.
+//! Where sentences and clauses end.
 //!
 //! Sentence boundaries are Unicode's (UAX 29, by ICU4X), corrected for a short list of abbreviations
 //! that its rules do not know. Line breaks always separate.
@@ -8,131 +6,8 @@
 use icu_segmenter::SentenceSegmenter;
 use icu_segmenter::options::SentenceBreakInvariantOptions;
 
-use crate::{Error, Result};
-
-/// A part of a text. The parts of a text, one after the other, are the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// To be translated: no white space at its ends, at least one letter or digit, no line break.
-    Sentence(&'a str),
-    /// To be kept as it is: white space, line breaks, and runs without any letter or digit.
-    Gap(&'a str),
-}
-
-impl<'a> Piece<'a> {
-    pub fn text(self) -> &'a str {
-        match self {
-            Self::Sentence(text) | Self::Gap(text) => text,
-        }
-    }
-
-    pub fn sentence(self) -> Option<&'a str> {
-        match self {
-            Self::Sentence(text) => Some(text),
-            Self::Gap(_) => None,
-        }
-    }
-}
-
-/// The sentences of `text` and the gaps around them.
-pub fn split(text: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
-    for line in text.split_inclusive(is_line_break) {
-        let content = line.trim_end_matches(is_line_break);
-        for sentence in sentences(content) {
-            push(&mut pieces, sentence);
-        }
-        push(&mut pieces, &line[content.len()..]);
-    }
-    pieces
-}
-
-/// Splits an over-long sentence after clause punctuation into pieces of at most `limit` tokens, as few
-/// as a greedy walk finds; a sentence that fits stays whole. `tokens` counts what the network would
-/// read.
-///
-/// # Errors
-/// [`Error::TooLarge`], with the tokens of the offending clause, where a clause is above the limit;
-/// whatever `tokens` answers with.
-pub fn split_to_fit<'a>(
-    sentence: &'a str,
-    limit: usize,
-    tokens: impl Fn(&str) -> Result<usize>,
-) -> Result<Vec<Piece<'a>>> {
-    let mut pieces = Vec::new();
-    if tokens(sentence)? <= limit {
-        push(&mut pieces, sentence);
-        return Ok(pieces);
-    }
-    // Counts nearly add up, so each clause is counted once and only the finished piece again: a long
-    // text of short clauses must not cost its square.
-    let around = tokens("")?; // bos and eos
-    let mut clauses = Vec::new();
-    let mut start = 0;
-    for end in clause_ends(sentence) {
-        let size = tokens(sentence[start..end].trim())?;
-        if size > limit {
-            return Err(Error::TooLarge { what: "tokens of a clause", size, limit });
-        }
-        clauses.push((start, end, size.saturating_sub(around)));
-        start = end;
-    }
-    let mut rest = clauses.as_slice();
-    while let Some(&(start, ..)) = rest.first() {
-        let mut sum = around;
-        let fits = |&&(.., size): &&(usize, usize, usize)| {
-            sum += size;
-            sum <= limit
-        };
-        let mut count = rest.iter().take_while(fits).count().max(1);
-        while count > 1 && tokens(sentence[start..rest[count - 1].1].trim())? > limit {
-            count -= 1;
-        }
-        push(&mut pieces, &sentence[start..rest[count - 1].1]);
-        rest = &rest[count..];
-    }
-    Ok(pieces)
-}
-
-/// Puts translations where the sentences of `pieces` stood; gaps stay.
-///
-/// # Errors
-/// [`Error::InvalidRequest`] where there are not as many translations as sentences.
-pub fn rejoin<S: AsRef<str>>(pieces: &[Piece<'_>], translations: &[S]) -> Result<String> {
-    let sentences = pieces.iter().filter(|piece| piece.sentence().is_some()).count();
-    if sentences != translations.len() {
-        return Err(Error::InvalidRequest(format!(
-            "{} translations for {sentences} sentences",
-            translations.len()
-        )));
-    }
-    let mut translations = translations.iter();
-    let text = |piece: &Piece<'_>| match *piece {
-        Piece::Gap(gap) => gap.to_owned(),
-        Piece::Sentence(_) => translations.next().map_or_else(String::new, |t| t.as_ref().to_owned()),
-    };
-    Ok(pieces.iter().map(text).collect())
-}
-
-/// Appends `part` as gap, sentence, gap, each where it is not empty.
-fn push<'a>(pieces: &mut Vec<Piece<'a>>, part: &'a str) {
-    let body = part.trim();
-    let before = part.len() - part.trim_start().len();
-    let (before, rest) = part.split_at(if body.is_empty() { part.len() } else { before });
-    let (body, after) = rest.split_at(body.len());
-    let body = if body.contains(char::is_alphanumeric) { Piece::Sentence(body) } else { Piece::Gap(body) };
-    let parts = [Piece::Gap(before), body, Piece::Gap(after)];
-    pieces.extend(parts.into_iter().filter(|piece| !piece.text().is_empty()));
-}
-
 pub(super) fn is_line_break(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
-}
-
-/// The sentences of a line, white space included, in order and without loss.
-fn sentences(line: &str) -> Vec<&str> {
-    let mut start = 0;
-    sentence_ends(line).into_iter().map(|end| &line[std::mem::replace(&mut start, end)..end]).collect()
 }
 
 /// Where the sentences of a line end, white space included, ascending; the last is the end of the line.

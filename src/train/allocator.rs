@@ -1,6 +1,7 @@
-//! glibc's malloc gives large blocks back to the system as soon as they are free, and takes them anew, page
-//! by page, at the next operation. An update makes and drops hundreds of tensors of up to 64 MB, so a third of
-//! its time went there. A trainer can keep what it once had.
+//! Lets the process keep freed memory.
+//!
+//! glibc's malloc returns large blocks to the system when they are freed and maps them again, page by page, for the next tensor. An
+//! update allocates hundreds of tensors of up to 64 MB; a third of its time went there.
 
 /// Lets the process keep the memory that it frees. To be called before there are other threads. Where
 /// malloc is not glibc's, nothing changes; where it does not take a setting, it is slower only.

@@ -1,8 +1,22 @@
-//! Everything that makes a model: data in, bundle out. Knows no server.
+//! Everything that makes a model: text in, [bundle](crate::model::Bundle) out. Knows no server.
 //!
-//! [`config`] holds everything typed in a run's file, [`data`] makes batches of text, [`objective`] says what is minimised, [`update`] moves
-//! the weights. [`stages`] put these together, one after another; [`bundle`] adds to what comes out, [`import`] takes over
-//! models of other programs, [`measure`] scores them, [`observe`] reports. All chance comes from [`rng`].
+//! ```mermaid
+//! graph LR
+//!     stages --> config & data & objective & update & bundle & import & observe & weights
+//!     update --> config & data & objective & measure & observe & rng & weights
+//!     objective --> config & data & rng
+//!     bundle --> config & data
+//!     measure --> data & observe
+//!     data --> config & observe & rng
+//! ```
+//!
+//! * [`config`] holds everything typed in a run's TOML file.
+//! * [`data`] reads parallel text and makes masked batches of it.
+//! * [`objective`] has one file for each loss, [`update`] the training loop that minimises it.
+//! * [`stages`] are `train ar`, `train distill`, `train parallel` and `train dims`, and the pipeline that runs them in order.
+//! * [`bundle`] adds a shortlist or a language model to a bundle and calibrates its logits; [`import`] converts models of other programs.
+//! * [`measure`] scores a model, [`observe`] reports what a run does.
+//! * All chance comes from [`rng`].
 
 pub mod allocator;
 pub mod bundle;

@@ -1,9 +1,8 @@
-//! The one source of chance in training: weights, order, masks and dropout are all drawn from here.
+//! All randomness of training: initial weights, order, masks and dropout.
 //!
-//! A generator is a 256-bit key and a place in its stream (ChaCha8). [`Rng::fork`] derives a new key
-//! from the key, a label and a counter, and does not look at the place: what update `n` draws is a
-//! pure function of (seed, n), so a resumed run needs no generator state to go on exactly.
-//! The draws are our own few lines, so that an update of a dependency cannot change a trained model.
+//! A generator is a 256-bit key and a position in its stream (ChaCha8). [`Rng::fork`] derives a new key from the key, a label and a
+//! counter, regardless of the position. The draws of update `n` are a pure function of (seed, n), so a resumed run needs no saved
+//! generator. The draws are implemented here, so that an update of a dependency cannot change a trained model.
 
 use std::f64::consts::TAU;
 

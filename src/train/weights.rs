@@ -1,4 +1,4 @@
-//! The trainable weights of a run: variables by name, and the network over them.
+//! The trainable weights of a run: named variables, and the network over them.
 
 use std::collections::BTreeMap;
 

@@ -20,7 +20,7 @@ use tutti::train::update::run::End;
 use crate::process::serve_with;
 use crate::report::plan;
 use crate::support::{en_de, in_time};
-use crate::training::{Toy, assert_resumes_exactly};
+use crate::toy::{Toy, assert_resumes_exactly};
 
 const IMPUTER: &str = "[imputer]\nmask = \"block\"";
 

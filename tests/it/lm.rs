@@ -137,7 +137,7 @@ fn a_model_that_has_no_slots_gets_none_and_a_file_that_will_not_do_is_refused_by
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let error = Bundle::open(&own.dir).unwrap_err().to_string();
-    assert!(error.contains("lm.safetensors") && error.contains("`train lm` writes it anew"), "{error}");
+    assert!(error.contains("lm.safetensors") && error.contains("`train lm` writes it again"), "{error}");
     let mended = Bundle::open_without(&own.dir, Bundle::LM).unwrap();
     language_model(&mended, &[text(&root, &TEXT)], OPTIONS).unwrap();
     assert!(reopened(&own).lm.is_some());

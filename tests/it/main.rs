@@ -2,21 +2,28 @@
 //! a real tokenizer; the network, its bundle and its training as everyone else sees them.
 //! One binary; a file for each subject. `process` runs the built program itself.
 
+mod architecture;
 mod bundle;
 mod clients;
+mod connections;
 mod default_model;
+mod dependencies;
 mod errors;
 mod fairseq;
 mod html;
 mod imputer;
+mod keys;
 mod lm;
 mod memory;
+mod mixture;
 mod model;
+mod models;
 mod operations;
 mod overload;
 mod page;
 mod parallel;
 mod pipeline;
+mod preflight;
 mod process;
 mod readme;
 mod report;
@@ -25,4 +32,6 @@ mod shutdown;
 mod stopping;
 mod support;
 mod teacher;
+mod text;
+mod toy;
 mod training;

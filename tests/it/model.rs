@@ -76,7 +76,9 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
 
 fn total(weights: &Weights, batch: &Batch, mode: &Mode) -> Tensor {
     let pass = Pass::of(&weights.network, batch, mode).expect("a pass");
-    Losses::of(pass, batch, 0.1, 0.1, weights.network.forbidden()).expect("a loss").total
+    let output = weights.network.output(&pass.hidden, weights.network.forbidden(), mode);
+    let tokens = output.cross_entropy(&batch.gold, 0.1).expect("a loss");
+    Losses::of(tokens, pass.length_loss, batch, 0.1).expect("a loss").total
 }
 
 #[test]

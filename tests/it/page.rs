@@ -39,3 +39,16 @@ async fn a_browser_at_an_address_for_programs_is_shown_the_way_to_the_page() {
         assert!(json["error"].is_string(), "{json}");
     }
 }
+
+#[tokio::test]
+async fn under_a_prefix_the_page_and_the_way_to_it_have_the_prefix() {
+    let mut setup = Setup::default();
+    setup.http.url_prefix = "/translator".into();
+    let server = Server::start(setup).await;
+    for path in ["/translator", "/translator/", "/translator/page/script.js"] {
+        assert_eq!(server.get(path).await.status(), 200, "{path}");
+    }
+    let browser = server.client.get(server.url("/translator/nowhere")).header("accept", BROWSER);
+    let text = in_time(browser.send()).await.unwrap().text().await.unwrap();
+    assert!(text.contains("<a href=\"/translator/\">"), "{text}");
+}

@@ -7,7 +7,7 @@ use tutti::train::config::Config;
 use tutti::train::stages::{ar, dims, parallel};
 use tutti::train::update::run::End;
 
-use crate::training::{Toy, assert_same_checkpoint, assert_same_file};
+use crate::toy::{Toy, assert_same_checkpoint, assert_same_file};
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 

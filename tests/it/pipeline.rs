@@ -13,7 +13,7 @@ use tutti::model::Bundle;
 use tutti::train::stages::distill::Manifest;
 use tutti::train::update::checkpoint::Checkpoint;
 
-use crate::training::{Toy, assert_same_file};
+use crate::toy::{Toy, assert_same_file};
 
 const STAGES: [&str; 5] = ["tokenizer", "ar", "distill", "cmlm", "dims"];
 
@@ -42,7 +42,7 @@ fn train(toy: &Toy, output: &str, sets: &[&str]) -> Command {
 }
 
 /// A toy whose runs each have a tokenizer of their own.
-fn toy(outputs: &[&str]) -> Toy {
+pub fn toy(outputs: &[&str]) -> Toy {
     let toy = Toy::new();
     for output in outputs {
         configure(&toy, output, SETTINGS);
@@ -50,7 +50,7 @@ fn toy(outputs: &[&str]) -> Toy {
     toy
 }
 
-fn configure(toy: &Toy, output: &str, settings: &str) {
+pub fn configure(toy: &Toy, output: &str, settings: &str) {
     toy.config(output, settings);
     let file = toy.path(&format!("{output}.toml"));
     let shared = toy.path("tokenizer.json").display().to_string();
@@ -59,7 +59,7 @@ fn configure(toy: &Toy, output: &str, settings: &str) {
 }
 
 /// Runs to the end; what it said, and whether all went well.
-fn run(toy: &Toy, output: &str, sets: &[&str]) -> (bool, String) {
+pub fn run(toy: &Toy, output: &str, sets: &[&str]) -> (bool, String) {
     said(train(toy, output, sets).output().unwrap())
 }
 
@@ -201,7 +201,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     // An output that somebody has spoilt is made again; what comes after it is as it was.
     fs::write(folder.join("bundle/model.safetensors"), "half").unwrap();
     let mended = run_well(&toy, "run", &[]);
-    assert!(mended.contains("cmlm: goes on, for") && mended.contains("dims: is there"), "{mended}");
+    assert!(mended.contains("cmlm: continues, because") && mended.contains("dims: is there"), "{mended}");
     assert_eq!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
     assert_eq!(fs::read(folder.join("superseded/cmlm-1/bundle/model.safetensors")).unwrap(), b"half");
 
@@ -209,7 +209,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     let text = fs::read(folder.join("distilled/train.de")).unwrap();
     fs::write(folder.join("distilled/train.de"), "Hallo.\n").unwrap();
     let mended = run_well(&toy, "run", &[]);
-    assert!(mended.contains("distill: goes on, for") && mended.contains("cmlm: is there"), "{mended}");
+    assert!(mended.contains("distill: continues, because") && mended.contains("cmlm: is there"), "{mended}");
     assert_eq!(fs::read(folder.join("distilled/train.de")).unwrap(), text);
 
     // What is looked at only as a bundle is written asks for no update more.
@@ -223,7 +223,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     // A setting of the last stage is no matter of those before it.
     let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);
     assert!(dims.contains("cmlm: is there"), "{dims}");
-    assert!(dims.contains("dims: begins anew") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
+    assert!(dims.contains("dims: starts over") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
     for made in ["bundle/model.safetensors", "checkpoints", "log.jsonl"] {
         assert!(
             folder.join("dims/superseded/dims-2").join(made).exists(),
@@ -235,7 +235,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     let text = fs::read_to_string(toy.path("de")).unwrap();
     fs::write(toy.path("de"), text.replace("Hund", "Dackel")).unwrap();
     let all = run_well(&toy, "run", &["dims.temperature=1.0"]);
-    assert_eq!(all.matches("begins anew").count(), 5, "{all}");
+    assert_eq!(all.matches("starts over").count(), 5, "{all}");
     assert!(all.contains("data.target[0] has another content"), "{all}");
     assert_ne!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
 }
@@ -250,7 +250,7 @@ fn another_kind_of_model_is_not_the_one_that_is_there() {
     run(&[]);
     for kind in ["imputer.mask=block", "imputer.mask=full", "cmlmc.corrected=0.3"] {
         let told = run(&[kind]);
-        assert!(told.contains("cmlm: begins anew"), "{kind}: {told}");
+        assert!(told.contains("cmlm: starts over"), "{kind}: {told}");
         assert!(run(&[kind]).contains("cmlm: is there"));
     }
 }
@@ -283,90 +283,6 @@ fn a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work() {
     assert!(!success && said.contains("another `train run`"), "{said}");
     drop(first);
     run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\"]"]);
-}
-
-/// Most of these would show only when their stage begins, or at the first validation.
-#[test]
-fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
-    let second_line = |toy: &Toy, file: &str, line: &[u8]| {
-        let text = fs::read(toy.path(file)).unwrap();
-        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
-        fs::write(toy.path(file), [&lines[..1], &[line], &lines[2..]].concat().join(&b'\n')).unwrap();
-    };
-    let refused = |settings: &str, spoil: &dyn Fn(&Toy), parts: &[&str]| {
-        let toy = Toy::new();
-        for (file, text) in [("valid.en", "a man sleeps.\n"), ("valid.de", "ein Mann schläft.\n")] {
-            fs::write(toy.path(file), text).unwrap();
-        }
-        spoil(&toy);
-        let valid = ["valid_source", "valid_target"].iter().zip(["en", "de"]);
-        let edit = |text: String, (key, language): (&&str, &str)| {
-            let before = format!("{key} = \"{language}\"");
-            text.replace(&before, &format!("{key} = \"valid.{language}\""))
-        };
-        configure(&toy, "run", "updates = 2");
-        let file = toy.path("run.toml");
-        let text = valid.fold(fs::read_to_string(&file).unwrap(), edit);
-        fs::write(&file, text + settings).unwrap();
-        let (success, said) = run(&toy, "run", &[]);
-        assert!(!success && !toy.path("run/tokenizer.json").exists(), "{said}");
-        for part in parts {
-            assert!(said.contains(part), "{said:?} does not say {part:?}");
-        }
-    };
-    refused("", &|toy| second_line(toy, "en", b" "), &["/en:2:", "empty"]);
-    refused("", &|toy| second_line(toy, "de", b"\xff"), &["/de:2:", "not valid UTF-8"]);
-    let short = |toy: &Toy| fs::write(toy.path("de"), "der Hund.\n").unwrap();
-    refused("", &short, &["/de:2:", "the file ends after 1 lines", "/en has 30"]);
-    let longer = |toy: &Toy| fs::write(toy.path("valid.de"), "ein Mann\nschläft.\n").unwrap();
-    refused("", &longer, &["/valid.en:2:", "ends after 1 lines", "/valid.de has 2"]);
-    refused("", &|toy| second_line(toy, "valid.en", b"\xff"), &["/valid.en:2:", "not valid UTF-8"]);
-    refused("", &|toy| fs::remove_file(toy.path("valid.en")).unwrap(), &["/valid.en", "No such file"]);
-    refused("[dims]\nteacher = \"nowhere\"\n", &|_| (), &["nowhere", "not a folder"]);
-    // An Imputer of another size and vocabulary, from English to German.
-    let other = format!("{:?}", Path::new(env!("CARGO_MANIFEST_DIR")).join("models/en-de"));
-    refused(&format!("[distill]\nteacher = {other}\n"), &|_| (), &["en-de", "`train ar`"]);
-    refused(&format!("[dims]\nlength_beam = 2\nteacher = {other}\n"), &|_| (), &["dims.length_beam"]);
-    refused(&format!("init = {other}\n"), &|_| (), &["en-de", "its shape is"]);
-    refused(&format!("[ar]\ninit = {other}\n"), &|_| (), &["en-de", "its shape is"]);
-    refused("[imputer]\n[dims]\nlength_beam = 2\n", &|_| (), &["run.toml", "dims.length_beam"]);
-    refused("[distill]\nmarian = \"nowhere\"\n", &|_| (), &["nowhere/config.json", "Hugging Face"]);
-    refused("[dims]\ntemprature = 1.0\n", &|_| (), &["run.toml", "temprature", "`temperature`"]);
-    let order = "[pipeline]\nstages = [\"dims\", \"cmlm\"]\n";
-    refused(order, &|_| (), &["run.toml", "pipeline.stages has dims before cmlm"]);
-}
-
-#[test]
-fn a_teacher_that_ends_no_sentence_is_told_before_anything_is_trained_on_nothing() {
-    let toy = toy(&["run"]);
-    let (success, said) = run(&toy, "run", &["ar.updates=1"]);
-    assert!(!success && said.contains("run/distilled") && said.contains("nothing is left"), "{said}");
-    assert!(!toy.path("run/checkpoints").exists() && !toy.path("run/distilled/manifest.json").exists());
-}
-
-#[test]
-fn a_sentence_that_cannot_be_validated_with_is_told_before_the_first_update() {
-    let toy = toy(&["run"]);
-    let long = "the dog sleeps ".repeat(20);
-    fs::write(toy.path("valid.en"), format!("a man sleeps.\n{long}\n")).unwrap();
-    fs::write(toy.path("valid.de"), "ein Mann schläft.\nzu lang\n").unwrap();
-    let (success, said) = run(&toy, "run", &["data.valid_source=valid.en", "data.valid_target=valid.de"]);
-    assert!(!success && said.contains("/valid.en:2:") && said.contains("takes up to 32"), "{said}");
-    assert!(!toy.path("run/log.jsonl").exists());
-}
-
-#[test]
-fn a_checkpoint_of_another_shape_is_named_and_stays_as_it_is() {
-    let toy = Toy::new();
-    toy.run("run", 2);
-    let file = toy.checkpoint("run", 2).join("model.safetensors");
-    let before = fs::read(&file).unwrap();
-    let mut config = toy.config("run", "updates = 4");
-    config.model.ffn = 128;
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let refused = tutti::train::stages::parallel::run(&config, &stop).unwrap_err().to_string();
-    assert!(refused.contains("update-00000002") && refused.contains("shape [64"), "{refused}");
-    assert!(fs::read(&file).unwrap() == before && !toy.checkpoint("run", 4).exists());
 }
 
 /// `sh` as on every machine; a limit of so many kilobytes for each file, in place of a full disk.
@@ -423,7 +339,7 @@ fn a_run_whose_time_is_over_says_so_and_the_same_command_goes_on() {
     };
     let (status, said) = limited("0");
     assert_eq!(status, Some(75), "{said}");
-    assert!(said.contains("--minutes is over") && said.contains("goes on"), "{said}");
+    assert!(said.contains("--minutes is over") && said.contains("continues"), "{said}");
     // However often it is cut short on the way.
     let calls = (0..200).map(|_| limited("0.01").0).take_while(|&status| status == Some(75)).count();
     let (status, said) = limited("60");
@@ -434,7 +350,7 @@ fn a_run_whose_time_is_over_says_so_and_the_same_command_goes_on() {
     assert_same_file(&weights("limited"), &weights("straight"));
 
     let (status, said) = limited("nan");
-    assert!(status == Some(1) && said.contains("--minutes NaN is no time"), "{said}");
+    assert!(status == Some(1) && said.contains("--minutes NaN is not a number of minutes"), "{said}");
 }
 
 #[test]

@@ -277,7 +277,7 @@ fn completions_and_man_pages_know_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, script, err) = outcome(&["completions", shell], b"");
         assert_eq!(code, Some(0), "{err}");
-        assert!(script.contains("translate") && script.contains("max-batch-tokens"), "{shell}");
+        assert!(script.contains("translate") && script.contains("batch-tokens"), "{shell}");
     }
     let (_, page, _) = outcome(&["man"], b"");
     assert!(page.contains(".TH tutti 1"), "{page}");
@@ -342,4 +342,40 @@ fn a_gpu_that_cannot_be_is_refused_at_start_and_auto_does_without_it() {
     }
     let by = |device| translate(&folder, &["--device", device], LINES[0]);
     assert_eq!(by("auto"), by("cpu"));
+}
+
+/// With 128 open files there is room for 64 connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_lock_nobody_out_where_few_files_may_be_open() {
+    let folder = bundle();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tutti")]);
+    command.env_clear().current_dir(folder.path());
+    let (_child, url) = serve_with(command, "tiny");
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ready = async || client.get(format!("{url}/readyz")).send().await.unwrap().status() == 200;
+    in_time(async { while !ready().await {} }).await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        assert_eq!(in_time(client.get(format!("{url}{path}")).send()).await.unwrap().status(), 200, "{path}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn check_refuses_a_pipe_at_once() {
+    let folder = bundle();
+    let path = folder.path().join("tiny/tokenizer.json");
+    std::fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut command = tutti(&folder);
+    command.args(["check", "--model", "tiny"]);
+    let output = run(command, "");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("not a regular file"), "{said}");
 }

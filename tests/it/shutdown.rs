@@ -1,13 +1,14 @@
 //! The end, in good order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tutti::settings::HttpSettings;
 
-use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone, en_de, in_time};
+use crate::support::{DEFAULT_BEAM, LINES, Server, Setup, alone, en_de, in_time, raw, read_answer};
 
 #[tokio::test]
 async fn everything_accepted_is_answered_before_the_server_ends() {
@@ -64,7 +65,10 @@ async fn a_request_that_never_ends_does_not_hold_up_the_end_for_ever() {
     let stuck = tokio::spawn(server.post("/translate", &en_de(LINES[0])).send());
     server.until_held().await;
     server.shut_down();
+    let begun = Instant::now();
     server.ended().await.unwrap();
+    // The connection is cut after 50 ms; the engine, which is held, may take its last second.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(in_time(stuck).await.unwrap().is_err(), "its connection was cut");
 }
 
@@ -75,4 +79,51 @@ async fn a_connection_without_a_request_does_not_hold_up_the_end() {
     server.shut_down();
     server.ended().await.unwrap();
     drop(idle);
+}
+
+/// One thread runs the server and this test, so that between two awaits nothing of the server runs: what is
+/// sent after the signal is in the sockets before the server sees the signal.
+#[tokio::test]
+async fn what_was_sent_before_the_end_is_answered_on_warm_connections_and_on_new_ones() {
+    const EACH: usize = 20;
+    let mut server = Server::start(Setup::default()).await;
+    let request = raw("POST", "/translate", &en_de(LINES[0]).to_string());
+    let mut streams = Vec::new();
+    for _ in 0..EACH {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&request).await.unwrap();
+        assert!(!read_answer(&mut stream).await.unwrap().says_close());
+        streams.push(stream);
+    }
+    server.shut_down();
+    for stream in &streams {
+        assert_eq!(stream.try_write(&request).unwrap(), request.len());
+    }
+    for _ in 0..EACH {
+        use std::io::Write;
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        stream.write_all(&request).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        streams.push(TcpStream::from_std(stream).unwrap());
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let answer = read_answer(stream).await.unwrap_or_else(|| panic!("request {number} was lost"));
+        assert_eq!((answer.status, answer.says_close()), (200, true), "request {number}: {}", answer.body);
+    }
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_its_connection_is_told_to_leave_before_it_is_closed() {
+    let mut server = Server::start(Setup::default()).await;
+    let request = raw("POST", "/translate", &en_de(LINES[0]).to_string());
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&request).await.unwrap();
+    assert!(!read_answer(&mut stream).await.unwrap().says_close());
+    server.shut_down();
+    // Nobody new gets in, and the old connection is still served.
+    in_time(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
+    stream.write_all(&request).await.unwrap();
+    assert!(read_answer(&mut stream).await.unwrap().says_close());
+    server.ended().await.unwrap();
 }

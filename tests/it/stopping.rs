@@ -9,7 +9,7 @@ use tutti::train::stages::parallel;
 use tutti::train::update::checkpoint::{Checkpoint, Store};
 use tutti::train::update::run::End;
 
-use crate::training::{Toy, assert_same_file};
+use crate::toy::{Toy, assert_same_file};
 
 fn run(toy: &Toy, output: &str, settings: &str) -> End {
     parallel::run(&toy.config(output, settings), &AtomicBool::new(false)).unwrap()

@@ -6,17 +6,18 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tutti::decode::fake::{Counts, FakeTranslator, Gate};
-use tutti::decode::{DecodeOptions, Steps, Translator, translate};
+use tutti::decode::testing::fake::{Counts, FakeTranslator, Gate};
+use tutti::decode::{DecodeOptions, Steps, Translator, translate_passages};
 use tutti::engine;
-use tutti::http::{self, App, Model, Pair};
+use tutti::http::{self, App, Keys, Listeners, Model, Models, Pair};
 use tutti::metrics::Metrics;
 use tutti::model::Score;
 use tutti::settings::{HttpSettings, Settings};
-use tutti::text::{Document, Tokenizer};
+use tutti::text::{Reader, Tokenizer};
 
 pub const LINES: [&str; 8] = [
     "Where is the train station?",
@@ -42,22 +43,49 @@ pub struct Setup {
     pub http: HttpSettings,
     pub engine: engine::Options,
     pub fake: FakeTranslator,
+    /// Whether there is a second listener, for probes and metrics.
+    pub admin: bool,
+    pub keys: Option<Keys>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let settings = Settings::load(None, [], []).unwrap();
-        Self { http: settings.http, engine: settings.engine.fitted(None), fake: fake() }
+        // Tests send the same sentence many times and count each.
+        let engine = engine::Options { coalesce: false, ..settings.engine.fitted(None) };
+        Self { http: settings.http, engine, fake: fake(), admin: false, keys: None }
     }
 }
 
+/// `tiny`, from `en` to `de`, four steps by default and twenty at most.
+pub fn model() -> Model {
+    Model {
+        name: "tiny".into(),
+        pair: Pair { source: "en".into(), target: "de".into() },
+        checksum: "c0ffee".into(),
+        dtype: "f32".into(),
+        shortlist: false,
+        lm: false,
+        device: "cpu".into(),
+        cpu_fallback_reason: None,
+        default_steps: Steps::new(4).unwrap(),
+        max_steps: Steps::new(20).unwrap(),
+        scores: vec![Score { steps: 4, bleu: 20.5, chrf: 50.25 }],
+        tokenizer: TOKENIZER.clone(),
+    }
+}
+
+/// Tokens below are characters of ASCII, so that any of them in a row are a text.
+const ASCII_TOKENS: u32 = 99;
+
 pub fn fake() -> FakeTranslator {
-    FakeTranslator::new().with_vocabulary(TOKENIZER.vocab_size() as u32)
+    FakeTranslator::new().with_vocabulary(ASCII_TOKENS)
 }
 
 /// A running server. Its model is `en` to `de`, four steps by default and twenty at most.
 pub struct Server {
     pub address: SocketAddr,
+    pub admin: Option<SocketAddr>,
     pub client: reqwest::Client,
     pub counts: Arc<Counts>,
     pub gate: Arc<Gate>,
@@ -76,32 +104,22 @@ impl Server {
     pub async fn start_cold(setup: Setup) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let admin = if setup.admin { Some(TcpListener::bind("127.0.0.1:0").await.unwrap()) } else { None };
+        let admin_address = admin.as_ref().map(|admin| admin.local_addr().unwrap());
         let (counts, gate) = (setup.fake.counts(), setup.fake.gate());
         let metrics = Metrics::new();
         let engine = engine::start(setup.fake, setup.engine, metrics.engine("tiny")).unwrap();
-        let model = Model {
-            name: "tiny".into(),
-            pair: Pair { source: "en".into(), target: "de".into() },
-            checksum: "c0ffee".into(),
-            dtype: "f32".into(),
-            shortlist: false,
-            lm: false,
-            device: "cpu".into(),
-            cpu_fallback_reason: None,
-            default_steps: Steps::new(4).unwrap(),
-            max_steps: Steps::new(20).unwrap(),
-            scores: vec![Score { steps: 4, bleu: 20.5, chrf: 50.25 }],
-            tokenizer: TOKENIZER.clone(),
-        };
-        let app = App::new(model, engine.handle(), setup.http, metrics);
+        let mut app = App::new(model(), engine.handle(), setup.http, metrics);
+        app.keys = setup.keys.map(Arc::new);
         let (shutdown, told) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The engine lives as long as its server.
             let _engine = engine;
-            http::serve(listener, app, async { drop(told.await) }).await
+            let models = Models::new(vec![app], None).unwrap();
+            http::serve(Listeners { public: listener, admin }, models, async { drop(told.await) }).await
         });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { address, client, counts, gate, task, shutdown: Some(shutdown) }
+        Self { address, admin: admin_address, client, counts, gate, task, shutdown: Some(shutdown) }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -179,6 +197,52 @@ impl Drop for Server {
     }
 }
 
+/// A request as bytes, for tests of what happens on the socket.
+pub fn raw(method: &str, path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// What a server answered on a socket: status, headers in lower case, body.
+pub struct RawAnswer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl RawAnswer {
+    pub fn says_close(&self) -> bool {
+        self.head.contains("\r\nconnection: close")
+    }
+}
+
+/// Reads one answer with a `Content-Length`; `None` where the connection ends before it is whole.
+pub async fn read_answer(stream: &mut TcpStream) -> Option<RawAnswer> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if in_time(stream.read_buf(&mut bytes)).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let length: usize =
+        text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
+    while bytes.len() < head + length {
+        if in_time(stream.read_buf(&mut bytes)).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    Some(RawAnswer { status, head: text, body: String::from_utf8_lossy(&bytes[head..]).into_owned() })
+}
+
 pub fn en_de(q: impl Into<Value>) -> Value {
     json!({ "q": q.into(), "source": "en", "target": "de" })
 }
@@ -189,9 +253,9 @@ pub const DEFAULT_BEAM: usize = 2;
 /// What `tutti translate` makes of a text alone: the same parts, without queue, batches and HTTP.
 pub fn alone(text: &str, steps: u8, length_beam: usize) -> String {
     let fake = fake();
-    let document = Document::read(text, &TOKENIZER, fake.limits().source_tokens).unwrap();
+    let reader = Reader::new(TOKENIZER.clone(), "en", "de", fake.limits().source_tokens);
     let options = DecodeOptions { length_beam, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
-    let best = translate(&fake, document.sentences(), &options).unwrap();
-    let words: Vec<String> = best.iter().map(|all| TOKENIZER.decode(&all[0].tokens).unwrap()).collect();
-    document.rejoin(&words)
+    let mut passages = [reader.read(text)];
+    translate_passages(&fake, &mut passages, &options).unwrap();
+    passages[0].text()
 }

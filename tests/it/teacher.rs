@@ -14,7 +14,7 @@ use tutti::train::stages::distill::{self, Manifest, Shard};
 use tutti::train::stages::{ar, parallel};
 use tutti::train::update::run::End;
 
-use crate::training::{Toy, assert_same_checkpoint, assert_same_file};
+use crate::toy::{Toy, assert_same_checkpoint, assert_same_file};
 
 static GOES_ON: AtomicBool = AtomicBool::new(false);
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 static STOP: AtomicBool = AtomicBool::new(false);
 static TIME_IS_OVER: AtomicBool = AtomicBool::new(false);
 
-/// EX_TEMPFAIL of sysexits.h: the same command later goes on.
+/// EX_TEMPFAIL of sysexits.h: the same command continues later.
 const TIME_IS_OVER_STATUS: u8 = 75;
 
 /// What the first Ctrl-C sets, and the end of `minutes` from now; the second Ctrl-C ends the program.
@@ -19,11 +19,11 @@ pub fn stop_flag(minutes: Option<f64>) -> Result<&'static AtomicBool> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("saving what is begun, then stopping; once more to stop at once");
+        eprintln!("saving, then stopping; press Ctrl-C again to stop now");
     })?;
     if let Some(minutes) = minutes {
         let time = Duration::try_from_secs_f64(minutes * 60.0)
-            .with_context(|| format!("--minutes {minutes} is no time"))?;
+            .with_context(|| format!("--minutes {minutes} is not a number of minutes"))?;
         let over = move || {
             TIME_IS_OVER.store(true, Ordering::Relaxed);
             STOP.store(true, Ordering::Relaxed);
@@ -44,9 +44,9 @@ pub fn stop_flag(minutes: Option<f64>) -> Result<&'static AtomicBool> {
 /// Says why the run has stopped, and with what status the program is to end.
 pub fn interrupted(what: &str) -> ExitCode {
     if TIME_IS_OVER.load(Ordering::Relaxed) {
-        eprintln!("{what}, for the time of --minutes is over; the same command goes on from here");
+        eprintln!("{what}: --minutes is over; the same command continues from here");
         return TIME_IS_OVER_STATUS.into();
     }
-    eprintln!("{what}; the same command goes on from here");
+    eprintln!("{what}; the same command continues from here");
     ExitCode::SUCCESS
 }

@@ -4,18 +4,20 @@ mod arguments;
 mod limit;
 mod scores;
 
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, anyhow, bail};
 use arguments::{
     AverageArgs, Averaged, BenchArgs, CalibrateArgs, DistillArgs, EvaluateArgs, FairseqArgs, ImportFrom,
-    InterpolateArgs, LmArgs, ReportArgs, RunArgs, ShortlistArgs, StageArgs,
+    InterpolateArgs, LmArgs, ReportArgs, RunArgs, SealArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
 use tutti::model::{Bundle, Fusion};
+use tutti::suggest::renamed_arguments;
 use tutti::train::allocator;
 use tutti::train::bundle::calibrate::{Calibration, calibrate};
 use tutti::train::bundle::{lm, shortlist};
@@ -31,6 +33,7 @@ use tutti::train::update::bench::{self, Options};
 use tutti::train::update::checkpoint::Store;
 use tutti::train::update::ranks;
 use tutti::train::update::run::End;
+use tutti::{files, known};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -42,34 +45,36 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Go through all stages of a run that are not done yet, from text to student
+    /// Run all stages that are not done yet, from text to student
     Run(StageArgs),
     /// Learn the vocabulary of both languages from the training text
     Tokenizer(RunArgs),
-    /// Train an autoregressive teacher; goes on from the last checkpoint
+    /// Train an autoregressive teacher; continues from the last checkpoint
     Ar(StageArgs),
-    /// Translate the training text with the autoregressive teacher; goes on where it was stopped
+    /// Translate the training text with the autoregressive teacher; continues where it was stopped
     Distill(DistillArgs),
-    /// Of several translations of a text choose for each line the one nearest to what people wrote
+    /// Choose for each line, among several translations, the one nearest to the reference
     Interpolate(InterpolateArgs),
-    /// Train a parallel model (CMLM, CMLMC or Imputer); goes on from the last checkpoint in the output folder
+    /// Train a parallel model (CMLM, CMLMC or Imputer); continues from the last checkpoint in the output folder
     #[command(alias = "cmlm")]
     Parallel(StageArgs),
-    /// Distil several decoding steps of a trained model into one; goes on from the last checkpoint
+    /// Distil several decoding steps of a trained model into one; continues from the last checkpoint
     Dims(StageArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
-    /// Write a bundle again with other logits: less sure, or less blank
+    /// Write a copy of a bundle with calibrated logits
     Calibrate(CalibrateArgs),
-    /// Take over a model that was trained elsewhere
+    /// Import a model that was trained by another program
     #[command(subcommand)]
     Import(ImportFrom),
     /// Measure how fast an update is, for each kind of stage, on random text and weights
     Bench(BenchArgs),
-    /// Learn from parallel text which words a sentence may need, which makes translation on a CPU faster
+    /// Learn a shortlist from parallel text, which makes translation on a CPU faster
     Shortlist(ShortlistArgs),
-    /// Learn an n-gram language model of the target, with which an imputer's slots are read, into a bundle
+    /// Learn an n-gram language model of the target language for an Imputer's bundle
     Lm(LmArgs),
+    /// Write the checksums of a bundle's files and a known sentence into its config.json
+    Seal(SealArgs),
     /// Score a bundle on parallel text, at each number of steps
     Evaluate(EvaluateArgs),
     /// Compare bundles on parallel text: quality, latency and significance, as a table and a plot
@@ -78,44 +83,52 @@ enum Command {
 
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
+    for warning in renamed_arguments(std::env::args(), &[("cmlm", "parallel")]) {
+        eprintln!("warning: {warning}");
+    }
     allocator::keep_freed_memory();
     let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
+        // It takes the lock itself.
         Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
         Command::Tokenizer(run) => {
             let args = StageArgs { run, minutes: None };
-            stage(&args, tokenizer::run, |config| config.tokenizer.path.clone())
+            single_stage(&args, tokenizer::run, |config| config.tokenizer.path.clone())
         }
         Command::Ar(args) => {
-            stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
+            single_stage(&args, ar::run, |config| ar_settings(config).output(&config.output).join("bundle"))
         }
         Command::Distill(args) => distill_text(&args),
-        Command::Parallel(args) => stage(&args, parallel::run, |config| config.output.join("bundle")),
-        Command::Dims(args) => stage(&args, dims::run, |config| dims_output(config).join("bundle")),
-        Command::Average(args) => done(average_bundle(&args)),
+        Command::Parallel(args) => single_stage(&args, parallel::run, |config| config.output.join("bundle")),
+        Command::Dims(args) => single_stage(&args, dims::run, |config| dims_output(config).join("bundle")),
+        Command::Average(args) => done(writing_bundle(&args.output, || average_bundle(&args))),
         Command::Interpolate(args) => done(interpolate_texts(args)),
-        Command::Calibrate(args) => done(calibrate_bundle(&args)),
-        Command::Import(ImportFrom::Fairseq(args)) => done(import_fairseq(args)),
+        Command::Calibrate(args) => done(writing_bundle(&args.output, || calibrate_bundle(&args))),
+        Command::Import(ImportFrom::Fairseq(args)) => {
+            done(writing_bundle(&args.output.clone(), || import_fairseq(args)))
+        }
         Command::Bench(args) => done(bench_updates(&args)),
-        Command::Shortlist(args) => done(learn_shortlist(&args)),
-        Command::Lm(args) => done(learn_lm(&args)),
+        Command::Shortlist(args) => done(writing_bundle(&args.model, || learn_shortlist(&args))),
+        Command::Lm(args) => done(writing_bundle(&args.model, || learn_lm(&args))),
+        Command::Seal(args) => done(seal_bundle(&args)),
         Command::Evaluate(args) => done(scores::evaluate_bundle(&args)),
         Command::Report(args) => done(scores::report_models(args)),
     })?;
-    thread.join().map_err(|_| anyhow!("the training thread panicked; its message stands above"))?
+    thread.join().map_err(|_| anyhow!("the training thread panicked; see its message above"))?
 }
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
 fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     let config = Config::read(&args.stage.run.config, &args.stage.run.overrides)?;
+    let _lock = pipeline::lock(&config.output, args.shard.is_part())?;
     let stop = limit::stop_flag(args.stage.minutes)?;
     let folder = config.distill.clone().unwrap_or_default().output(&config.output);
     match (distill::run(&config, args.shard, stop)?, Manifest::read(&folder)) {
         (End::Interrupted, _) => return Ok(limit::interrupted("stopped")),
         (End::Finished, Err(_)) => {
-            eprintln!("done with this shard; {} waits for the others", folder.join("chunks").display());
+            eprintln!("done with this shard; {} waits for the other shards", folder.join("chunks").display());
         }
         (End::Finished, Ok(manifest)) => {
             let reasons: Vec<String> =
@@ -127,15 +140,65 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The same with the folder of the run to itself.
+fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
+    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let _lock = pipeline::lock(&config.output, false)?;
+    let made = output(&config);
+    // What would be refused when it is written is refused before anything is computed.
+    if made.file_name() == Some(OsStr::new("bundle")) {
+        Bundle::check_place(&made)?;
+    }
+    stage(args, run, output)
+}
+
 /// Runs a stage until it is done, its time is over, or Ctrl-C; `output` is the stage's folder.
 fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let stop = limit::stop_flag(args.minutes)?;
     match run(&config, stop)? {
-        End::Finished => eprintln!("done: {}", output(&config).display()),
+        End::Finished => {
+            for bundle in [output(&config), config.output.join("bundle"), dims_output(&config).join("bundle")]
+            {
+                seal_fresh(&bundle)?;
+            }
+            eprintln!("done: {}", output(&config).display());
+        }
         End::Interrupted => return Ok(limit::interrupted("saved")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Seals a bundle that has just been made.
+fn seal_fresh(folder: &Path) -> Result<()> {
+    if folder.join(Bundle::CONFIG).is_file() {
+        let bundle = Bundle::open_unsealed(folder)?;
+        if !bundle.is_sealed() {
+            known::seal(&bundle, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs what writes a bundle's folder, alone, and seals what was written.
+fn writing_bundle(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _lock = files::lock(folder, false, "another `train` command")?;
+    if let Err(error) = write() {
+        // The lock may have made the folder. One that is not empty stays.
+        let _ = std::fs::remove_dir(folder);
+        return Err(error);
+    }
+    known::seal(&Bundle::open_unsealed(folder)?, None)?;
+    Ok(())
+}
+
+fn seal_bundle(args: &SealArgs) -> Result<()> {
+    let known = known::seal(&Bundle::open_unsealed(&args.model)?, args.sentence.as_deref())?;
+    if let Some(known) = known {
+        eprintln!("{:?} becomes {:?} in {} steps", known.source, known.translation, known.steps);
+    }
+    eprintln!("done: {}", args.model.join(Bundle::CONFIG).display());
+    Ok(())
 }
 
 fn ar_settings(config: &Config) -> tutti::train::config::Ar {
@@ -186,7 +249,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
     let train = &config.train;
     let paths = if args.checkpoints.is_empty() {
         let output = match args.stage {
-            Averaged::Cmlm => config.output.clone(),
+            Averaged::Parallel => config.output.clone(),
             Averaged::Dims => dims_output(&config),
         };
         let store = Store::open(&output.join("checkpoints"), train.keep_last, train.keep_best)?;
@@ -198,7 +261,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
         bail!("no validated checkpoint under {}; name some with --checkpoints", config.output.display());
     }
     match args.stage {
-        Averaged::Cmlm => parallel::write_average(&config, &paths, &args.output)?,
+        Averaged::Parallel => parallel::write_average(&config, &paths, &args.output)?,
         Averaged::Dims => dims::write_average(&config, &paths, &args.output)?,
     }
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
@@ -259,7 +322,7 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
     print(&format!("{head}\n|---|---|---|---|---|{lines}"))
 }
 
-/// A result, to whoever reads standard output; who has read enough is no error.
+/// Prints a result. A closed standard output is no error.
 fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -1,11 +1,11 @@
 //! `evaluate` and `report`: how good a bundle is.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tutti::decode::Decoding;
 use tutti::decode::{InferenceModel, Limits, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
 use tutti::train::data::test_set::TestSet;
-use tutti::train::measure::evaluate::{Measured, evaluate, evaluate_search};
+use tutti::train::measure::evaluate::{Measured, evaluate_search, evaluate_texts};
 use tutti::train::measure::report;
 
 use crate::arguments::{EvaluateArgs, ReportArgs};
@@ -13,10 +13,10 @@ use crate::print;
 
 pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
-    let set = TestSet::read(&args.source, &args.reference, usize::MAX, &bundle.tokenizer)?;
-    if set.is_empty() {
-        bail!("{} has no lines", args.source.display());
-    }
+    let (limit, config) = (bundle.config.shape.source_limit(), &bundle.config);
+    let (files, languages) =
+        ((&args.source, &args.reference), (config.source.as_str(), config.target.as_str()));
+    let set = TestSet::read_within(files.0, files.1, usize::MAX, &bundle.tokenizer, languages, limit)?;
     let parallel = bundle.config.architecture != Architecture::Ar;
     let length_beam = args.length_beam.unwrap_or_else(|| Limits::of(&bundle.config.shape).usual_beam());
     let rows = if parallel {
@@ -60,9 +60,11 @@ fn evaluate_steps(
     let backend =
         Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist).with_lm(!args.no_lm);
     let network = InferenceModel::open(bundle, &backend)?;
+    let reader = bundle.reader();
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
-        let done = evaluate(&network, &bundle.tokenizer, set, steps, length_beam, args.batch_tokens)?;
+        let tokenizer = &bundle.tokenizer;
+        let done = evaluate_texts(&network, &reader, tokenizer, set, steps, length_beam, args.batch_tokens)?;
         Ok(done.measured)
     };
     args.steps.iter().map(measure).collect()

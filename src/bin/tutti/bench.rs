@@ -14,25 +14,28 @@ use super::{BackendArgs, compute_threads};
 
 #[derive(Args)]
 pub struct Bench {
-    /// A bundle's folder; without it random weights of `--shape`.
+    /// Folder of the bundle; random weights of `--shape` without it.
     #[arg(long, conflicts_with = "shape")]
     model: Option<PathBuf>,
+    /// Shape of a network with random weights.
     #[arg(long, default_value = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000")]
     shape: Shape,
-    /// Inner tokens; several are measured one after the other.
+    /// Source lengths to measure, in tokens without bos and eos.
     #[arg(long, value_delimiter = ',', default_value = "12,25")]
     source_tokens: Vec<usize>,
-    /// As many as source lengths, or none for equal ones.
+    /// Target lengths, one for each source length [default: the same].
     #[arg(long, value_delimiter = ',')]
     target_tokens: Vec<usize>,
     /// Sentences of a batch, for the throughput.
     #[arg(long, default_value_t = 64)]
     batch: usize,
+    /// Numbers of decoder passes to measure.
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     steps: Vec<u8>,
+    /// Number of target lengths to try.
     #[arg(long, default_value_t = 1)]
     length_beam: usize,
-    /// Threads that compute; 0 means one for each core.
+    /// Number of compute threads; 0 for one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
@@ -57,7 +60,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
     };
     let mut out = io::stdout().lock();
     if !arguments.json {
-        // Nobody to tell if standard output is closed; the run then just ends at the next line.
+        // With standard output closed, the run ends at the next line.
         writeln!(out, "{}", Row::HEAD).or_else(quiet)?;
     }
     let measured = bench::run(&plan, network, |measurement| {

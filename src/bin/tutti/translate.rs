@@ -27,8 +27,8 @@ pub struct Translate {
     #[arg(long)]
     length_beam: Option<usize>,
     /// Padded tokens of a batch, on either side.
-    #[arg(long, default_value_t = 4096)]
-    max_batch_tokens: usize,
+    #[arg(long, alias = "max-batch-tokens", default_value_t = 4096)]
+    batch_tokens: usize,
     /// Threads that compute; 0 means one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -56,7 +56,7 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
             let steps = Steps::new(steps).context("--steps must be at least 1")?;
             Ok(DecodeOptions {
                 length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().usual_beam()),
-                max_batch_tokens: arguments.max_batch_tokens,
+                max_batch_tokens: arguments.batch_tokens,
                 ..DecodeOptions::new(steps)
             })
         })
@@ -70,7 +70,7 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
         }
     };
     let (input, output) = (io::stdin().lock(), io::stdout().lock());
-    match translate_lines(input, output, &network, &bundle.tokenizer, &columns, on_bad_line) {
+    match translate_lines(input, output, &network, &bundle.reader(), &columns, on_bad_line) {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {}
         ended => ended?,

@@ -98,20 +98,6 @@ fn wrong_predictions_are_refused_and_change_nothing() {
     assert!(canvas.apply(&predictions(&[(9, -1.0); 2])).is_err(), "a finished canvas wants nothing");
 }
 
-#[test]
-fn impossible_pins_are_refused() {
-    for pins in [&[(3, 9)][..], &[(0, 9), (0, 10)], &[(1, 4)]] {
-        assert!(Canvas::with_pins(3, steps(2), Specials::default(), pins).is_err(), "{pins:?}");
-    }
-}
-
-#[test]
-fn a_canvas_of_pins_only_is_finished_before_the_first_pass() {
-    let canvas = Canvas::with_pins(2, steps(4), Specials::default(), &[(0, 8), (1, 9)]).unwrap();
-    assert!(canvas.finished());
-    assert_eq!(canvas.finish(false).tokens, [8, 9]);
-}
-
 /// Predictions with scores from a small set, so that ties are common.
 fn pass(canvas: &Canvas, t: usize, scores: &[u8]) -> Vec<Prediction> {
     let token = |place: usize| 100 + (t * 1000 + place) as u32;
@@ -147,17 +133,13 @@ proptest! {
     fn every_pass_remasks_what_the_schedule_says(
         inner in 0usize..60,
         t_max in 1u8..=12,
-        pinned in proptest::collection::btree_map(0usize..60, 5u32..100, 0..8),
         scores in proptest::collection::vec(any::<u8>(), 1..90),
         all: bool,
     ) {
-        let pins: Vec<_> = pinned.into_iter().filter(|&(place, _)| place < inner).collect();
         let refresh = if all { Refresh::All } else { Refresh::Masked };
-        let canvas = Canvas::with_pins(inner, steps(t_max), Specials::default(), &pins).unwrap();
-        let mut canvas = canvas.refreshing(refresh);
+        let mut canvas = Canvas::new(inner, steps(t_max), Specials::default()).refreshing(refresh);
         let total = usize::from(t_max);
-        let free = inner - pins.len();
-        prop_assert_eq!(canvas.wanted().len(), free);
+        prop_assert_eq!(canvas.wanted().len(), inner);
         let mut t = 0;
         while !canvas.finished() {
             let answer = pass(&canvas, t, &scores);
@@ -168,7 +150,7 @@ proptest! {
 
             prop_assert_eq!(canvas.steps_used(), t);
             // floor(L·(1 − t/T)), written as L minus the ceiling of what stays.
-            let expected = if t == total { 0 } else { free - (free * t).div_ceil(total) };
+            let expected = if t == total { 0 } else { inner - (inner * t).div_ceil(total) };
             let masks = masked(&canvas);
             prop_assert_eq!(masks.len(), expected);
             match refresh {
@@ -177,9 +159,6 @@ proptest! {
                 Refresh::All => prop_assert_eq!(canvas.wanted(), &canvas.free),
             }
             prop_assert_eq!(canvas.tokens().len(), inner + 2);
-            for &(place, token) in &pins {
-                prop_assert_eq!(canvas.tokens()[place + 1], token);
-            }
             // Revealed places that stay revealed keep their token.
             for (place, &token) in before.iter().enumerate() {
                 if !wanted.contains(&place) && !masks.contains(&place) {
@@ -195,7 +174,7 @@ proptest! {
             }
         }
         prop_assert!(t <= total);
-        prop_assert!(t_max > 1 || t == usize::from(free > 0), "one step is one pass");
+        prop_assert!(t_max > 1 || t == usize::from(inner > 0), "one step is one pass");
         prop_assert!(masked(&canvas).is_empty());
         let hypothesis = canvas.finish(false);
         prop_assert_eq!(hypothesis.tokens.len(), inner);

@@ -1,4 +1,6 @@
 use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::*;
 
@@ -34,8 +36,8 @@ fn fillings(symbols: &[u32], slots: usize) -> Vec<Vec<u32>> {
 }
 
 fn scores(symbols: &[u32], slots: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut rng = crate::train::rng::Rng::from_seed(seed);
-    (0..slots).map(|_| symbols.iter().map(|_| -3.0 * rng.uniform()).collect()).collect()
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..slots).map(|_| symbols.iter().map(|_| -3.0 * rng.random::<f32>()).collect()).collect()
 }
 
 proptest! {

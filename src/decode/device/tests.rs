@@ -4,7 +4,7 @@ use super::*;
 use crate::decode::{DecodeOptions, Steps, translate};
 use crate::model::{Backend, Lengths, Network, Shape, Spec};
 use crate::nn::device::Element;
-use crate::nn::device::emulated::Emulated;
+use crate::nn::device::testing::emulated::Emulated;
 
 #[test]
 fn a_device_translates_as_the_cpu_does() {

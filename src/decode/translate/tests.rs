@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::fake::FakeTranslator;
+use crate::decode::testing::fake::FakeTranslator;
 
 fn source(inner: &[u32]) -> Vec<u32> {
     [&[1], inner, &[2]].concat()

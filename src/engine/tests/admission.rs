@@ -18,12 +18,12 @@ fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
     }
     gate.step();
     let by = |time: Duration| Item { deadline: Some(Instant::now() + time), ..item(20, 20, 1) };
-    assert!(matches!(handle.submit(vec![by(5 * pass)]), Err(Error::QueueFull { .. })));
-    assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 1.0);
+    assert!(matches!(handle.submit(vec![by(5 * pass)]), Err(Error::DeadlineUnreachable { .. })));
+    assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 1.0);
     assert_eq!(handle.queue_depth(), 10, "it left no trace");
     let guess = |time| AdmissionEstimate { deadline: Some(Instant::now() + time), ..guess(20) };
-    assert!(matches!(handle.precheck(guess(5 * pass)), Err(Error::QueueFull { .. })));
-    assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 2.0);
+    assert!(matches!(handle.precheck(guess(5 * pass)), Err(Error::DeadlineUnreachable { .. })));
+    assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 2.0);
     handle.precheck(guess(Duration::from_secs(3600))).unwrap();
     assert_eq!(handle.queue_depth(), 10, "a guess is no request");
     let patient = handle.submit(vec![by(Duration::from_secs(3600))]).unwrap();
@@ -138,4 +138,24 @@ fn bounds_that_are_left_open_follow_the_device() {
     assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 7, 256));
     let said = Options { max_batch_rows: 2048, ..open() };
     assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 2048, 2048));
+}
+
+#[test]
+fn a_caller_that_leaves_at_its_deadline_is_counted_as_late() {
+    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
+    gate.close();
+    let running = handle.submit(items(0..1, 10, 2)).unwrap();
+    gate.wait_until_held();
+    let deadline = Instant::now() + Duration::from_millis(2);
+    let late = handle.submit(vec![Item { deadline: Some(deadline), ..item(1, 10, 2) }]).unwrap();
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    // As an HTTP handler does whose time is up.
+    drop(late);
+    gate.step();
+    assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 1.0);
+    assert_eq!(value(&metrics, "tutti_rejected_total", "cancelled"), 0.0);
+    gate.open();
+    drop(running);
 }

@@ -1,5 +1,5 @@
-use super::super::recorded::{CASES, TOKENS_13A};
 use super::*;
+use crate::eval::testing::recorded::{CASES, TOKENS_13A};
 
 #[test]
 fn bleu_equals_sacrebleu_on_recorded_cases() {

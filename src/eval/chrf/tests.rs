@@ -1,5 +1,5 @@
-use super::super::recorded::CASES;
 use super::*;
+use crate::eval::testing::recorded::CASES;
 
 #[test]
 fn chrf_equals_sacrebleu_on_recorded_cases() {

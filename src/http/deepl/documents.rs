@@ -27,7 +27,7 @@ use crate::http::shapes::{DeeplDocumentBody, DeeplFailures, DocumentKeyBody};
 )]
 pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Failure> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     let file = params.file("file").ok_or_else(|| ApiError::missing("file"))?;
     let (detect, effort) = read_common(&app, &params)?;
@@ -45,7 +45,7 @@ fn name_of(id: &str, key: &str) -> String {
 }
 
 async fn find(app: &App, id: String, request: Request) -> Result<StoredFile, ApiError> {
-    let params = app.read(request, Instant::now()).await?;
+    let (app, params) = app.read(request, Instant::now()).await?;
     let key = params.required("document_key")?;
     app.files.get(&name_of(&id, key)).ok_or(ApiError::Unknown { kind: "document", id })
 }

@@ -55,7 +55,7 @@ pub async fn create(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
-    let params = app.read(request, Instant::now()).await?;
+    let (app, params) = app.read(request, Instant::now()).await?;
     let name = params.required("name")?.to_owned();
     let (source, target) = (params.required("source_lang")?, params.required("target_lang")?);
     app.model.pair.check(source, target).map_err(ApiError::from)?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::http::app::App;
 use crate::http::error::ApiError;
-use crate::http::languages::name;
+use crate::http::languages::{Pair, name};
 use crate::http::shapes::DeeplFailures;
 
 /// `EN`, `PT-BR`
@@ -32,14 +32,24 @@ fn without_region(code: &str) -> String {
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
 pub async fn languages(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Failure> {
-    let params = app.read(request, Instant::now()).await?;
-    let pair = &app.model.pair;
+    let (app, params) = app.read(request, Instant::now()).await?;
+    let pairs = app.pairs();
+    let unique = |codes: Vec<&String>| {
+        let mut codes = codes;
+        codes.sort();
+        codes.dedup();
+        codes.into_iter().cloned().collect::<Vec<_>>()
+    };
     match params.text("type")?.unwrap_or("source") {
         "source" => {
-            let source = &pair.source;
-            Ok(Json(json!([{ "language": without_region(source), "name": name(source) }])))
+            let source =
+                |source: &String| json!({ "language": without_region(source), "name": name(source) });
+            Ok(Json(unique(pairs.iter().map(|pair| &pair.source).collect()).iter().map(source).collect()))
         }
-        "target" => Ok(Json(targets(&pair.target))),
+        "target" => {
+            let codes = unique(pairs.iter().map(|pair| &pair.target).collect());
+            Ok(Json(codes.iter().flat_map(|code| targets(code)).collect()))
+        }
         other => {
             Err(ApiError::invalid(format!("type {other} is not supported, send source or target")).into())
         }
@@ -47,7 +57,7 @@ pub async fn languages(State(app): State<Arc<App>>, request: Request) -> Result<
 }
 
 /// DeepL's clients ask for English and Portuguese with a region.
-fn targets(target: &str) -> Value {
+fn targets(target: &str) -> Vec<Value> {
     let regions: &[(&str, &str)] = match target {
         "en" => &[("EN-GB", "English (British)"), ("EN-US", "English (American)")],
         "pt" => &[("PT-BR", "Portuguese (Brazilian)"), ("PT-PT", "Portuguese (European)")],
@@ -56,7 +66,7 @@ fn targets(target: &str) -> Value {
     let language =
         |code: &str, name: &str| json!({ "language": code, "name": name, "supports_formality": false });
     if regions.is_empty() {
-        return json!([language(&upper(target), name(target))]);
+        return vec![language(&upper(target), name(target))];
     }
     regions.iter().map(|(code, name)| language(code, name)).collect()
 }
@@ -69,7 +79,8 @@ fn targets(target: &str) -> Value {
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
 pub async fn glossary_pairs(State(app): State<Arc<App>>) -> Json<Value> {
-    let lower = |code| without_region(code).to_lowercase();
-    let (source, target) = (lower(&app.model.pair.source), lower(&app.model.pair.target));
-    Json(json!({ "supported_languages": [{ "source_lang": source, "target_lang": target }] }))
+    let lower = |code: &str| without_region(code).to_lowercase();
+    let pair =
+        |pair: &Pair| json!({ "source_lang": lower(&pair.source), "target_lang": lower(&pair.target) });
+    Json(json!({ "supported_languages": app.pairs().iter().map(pair).collect::<Vec<_>>() }))
 }

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::app::App;
 use super::error::ApiError;
 use super::headers::SERVER_TIMING;
+use super::models::Models;
 use super::params::Params;
 use super::request::{Effort, TranslateRequest, check_count, check_languages};
 use super::shapes::{DeeplBody, DeeplFailures};
@@ -30,7 +31,7 @@ use crate::formats::{Format, Markup};
 /// DeepL's number for "no limit".
 const CHARACTER_LIMIT: u64 = 1_000_000_000_000;
 
-pub fn routes() -> Router<Arc<App>> {
+pub fn routes() -> Router<Models> {
     Router::new()
         .route("/v2/translate", post(translate_texts))
         .route("/v2/languages", get(languages::languages).post(languages::languages))
@@ -57,7 +58,11 @@ impl<E: Into<ApiError>> From<E> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = match &self.0 {
-            ApiError::Quota { .. } => StatusCode::from_u16(456).unwrap_or(StatusCode::FORBIDDEN),
+            // What DeepL's clients take for a bad key.
+            ApiError::KeyMissing => StatusCode::FORBIDDEN,
+            ApiError::Quota { .. } | ApiError::KeyQuota { .. } => {
+                StatusCode::from_u16(456).unwrap_or(StatusCode::FORBIDDEN)
+            }
             error => error.status(),
         };
         self.0.response(status, &json!({ "message": self.0.message() }))
@@ -86,7 +91,7 @@ pub async fn usage(State(app): State<Arc<App>>) -> Json<Value> {
 )]
 pub async fn translate_texts(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     let (texts, _) = params.texts("text")?.ok_or_else(|| ApiError::missing("text"))?;
     if texts.is_empty() {

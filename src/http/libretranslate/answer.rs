@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::Outcome;
+use crate::engine::{Lowered, Outcome};
 use crate::http::detect::Detection;
 use crate::http::request::{Effort, TranslateRequest};
 use crate::http::translation::Translated;
@@ -70,6 +70,9 @@ struct StepsMeta {
     asked: usize,
     /// The most that any sentence took.
     used: usize,
+    /// Why some sentence got fewer than asked for: load or deadline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lowered: Option<Lowered>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,7 +112,7 @@ impl Answer {
     ) -> Result<Self> {
         let effort = &request.effort;
         let with_sentences = effort.scores || effort.trace;
-        let Translated { texts: translations, stages, steps_used } = translated;
+        let Translated { texts: translations, stages, steps_used, lowered } = translated;
         let (mut texts, mut detected, mut alternatives) = (Vec::new(), Vec::new(), Vec::new());
         let (mut warnings, mut sentences) = (Vec::new(), Vec::new());
         for text in translations {
@@ -126,7 +129,7 @@ impl Answer {
         let warned = warnings.iter().any(|warnings| !warnings.is_empty());
         let meta = shape.extended.then(|| Meta {
             model: model.to_owned(),
-            steps: StepsMeta { asked: effort.steps.get(), used: steps_used },
+            steps: StepsMeta { asked: effort.steps.get(), used: steps_used, lowered },
             length_beam: effort.length_beam,
             timings_ms: stages.milliseconds(),
             warnings: warned.then(|| AsAsked::new(warnings, many)),

@@ -32,7 +32,7 @@ use crate::http::translation::translate;
 pub async fn translate_file(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, ApiError> {
     let arrived = Instant::now();
     let base = base_address(request.headers(), &app.settings.url_prefix);
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     let file = params.file("file").ok_or_else(|| ApiError::missing("file"))?;
     let (source, target) = (params.required("source")?, params.required("target")?);

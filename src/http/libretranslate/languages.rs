@@ -12,7 +12,7 @@ use crate::formats::EXTENSIONS;
 use crate::http::app::App;
 use crate::http::detect::Detection;
 use crate::http::error::ApiError;
-use crate::http::languages::name;
+use crate::http::languages::{Pair, name};
 use crate::http::request::check_chars;
 use crate::http::shapes::{DetectBody, Failures};
 use crate::{Error, Result};
@@ -32,9 +32,18 @@ pub struct Language<'a> {
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
 pub async fn languages(State(app): State<Arc<App>>) -> Json<Value> {
-    let pair = &app.model.pair;
-    let language = |code, targets| Language { code, name: name(code), targets };
-    Json(json!([language(&pair.source, vec![&pair.target]), language(&pair.target, vec![])]))
+    let pairs = app.pairs();
+    let mut codes: Vec<&str> = Vec::new();
+    for code in pairs.iter().flat_map(Pair::codes) {
+        if !codes.contains(&code) {
+            codes.push(code);
+        }
+    }
+    let language = |code: &&'_ str| {
+        let targets = pairs.iter().filter(|pair| pair.source == **code).map(|pair| pair.target.as_str());
+        json!(Language { code, name: name(code), targets: targets.collect() })
+    };
+    Json(codes.iter().map(language).collect())
 }
 
 /// `POST /detect`: the languages that `q` may be in, most probable first. An array is one text.
@@ -46,7 +55,7 @@ pub async fn languages(State(app): State<Arc<App>>) -> Json<Value> {
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
 pub async fn detect(State(app): State<Arc<App>>, request: Request) -> Result<Json<Vec<Detection>>, ApiError> {
-    let params = app.read(request, Instant::now()).await?;
+    let (app, params) = app.read(request, Instant::now()).await?;
     let texts = params.texts("q")?.map(|(texts, _)| texts).unwrap_or_default();
     if texts.iter().all(String::is_empty) {
         return Err(ApiError::missing("q"));
@@ -67,11 +76,11 @@ pub async fn detect(State(app): State<Arc<App>>, request: Request) -> Result<Jso
 pub async fn frontend_settings(State(app): State<Arc<App>>) -> Json<Value> {
     let pair = &app.model.pair;
     Json(json!({
-        "apiKeys": false,
+        "apiKeys": app.keys.is_some(),
         "charLimit": app.settings.max_text_chars,
         "filesTranslation": true,
         "frontendTimeout": 500,
-        "keyRequired": false,
+        "keyRequired": app.keys.is_some(),
         "language": {
             "source": { "code": "auto", "name": "Auto Detect" },
             "target": { "code": pair.target, "name": name(&pair.target) },

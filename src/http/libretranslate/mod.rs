@@ -29,7 +29,8 @@ pub use files::{download_file, translate_file, translate_upload};
 pub use languages::{detect, frontend_settings, languages};
 
 /// Parameters beyond LibreTranslate's; using one of them brings `meta` into the answer.
-const EXTENSIONS: [&str; 7] = ["steps", "length_beam", "scores", "trace", "deadline_ms", "model", "glossary"];
+const EXTENSIONS: [&str; 8] =
+    ["steps", "steps_min", "length_beam", "scores", "trace", "deadline_ms", "model", "glossary"];
 
 /// `POST /translate`. MTranServer has the same path with other fields.
 #[utoipa::path(
@@ -41,7 +42,7 @@ const EXTENSIONS: [&str; 7] = ["steps", "length_beam", "scores", "trace", "deadl
 )]
 pub async fn post_translate(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let params = app.read(request, arrived).await?;
+    let (app, params) = app.read(request, arrived).await?;
     let _permit = app.admit()?;
     if mtran::is_meant(&params) {
         return mtran::translate_one(&app, &params, arrived).await;

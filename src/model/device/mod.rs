@@ -92,7 +92,7 @@ impl<D: Device> DeviceNetwork<D> {
         let least = shape.max_positions;
         let (mut rows, mut halvings) = (rows.max(least), 0);
         let work = loop {
-            // What is kept of the sentences of some such passes must have room beside it.
+            // Leaves room for the encoded sentences of several such passes.
             let kept = HELD_PASSES * rows * weights.keys_values.outputs * element.size();
             let work = Work::new(&device, shape, element, rows);
             match work.and_then(|work| device.allocate(kept).map(|_| work)) {
@@ -161,7 +161,7 @@ impl<D: Device> DeviceNetwork<D> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Work<D::Buffer>> {
-        // What a panic left half done is uploaded anew by the next pass.
+        // The next pass uploads again what a panic left incomplete.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

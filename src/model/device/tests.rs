@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{Network, Padded};
 use crate::nn::Mode;
-use crate::nn::device::emulated::Emulated;
+use crate::nn::device::testing::emulated::Emulated;
 
 fn shape() -> Shape {
     "enc=2,dec=2,d=48,ffn=72,heads=3,vocab=131,positions=70".parse().unwrap()

@@ -1,6 +1,5 @@
-//! The same network read from left to right: a position sees itself and those before it, and says
-//! which token comes next. Whole targets at once for training; one token at a time, with keys and
-//! values of the past kept, for search. (Vaswani et al. 2017.)
+//! The network with a causal decoder (Vaswani et al. 2017): each position sees itself and those before it. Whole targets at once
+//! for training; one token at a time with cached keys and values for search.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How tokens and places become the vectors that the first layer reads, on one side of the network.
+//! The input of the first layer: token and position embeddings of one side of the network.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;

@@ -1,4 +1,4 @@
-//! Layers of encoder and decoder: sublayers, each with its norm and its way back to the residual stream.
+//! Layers of encoder and decoder: sublayers, each with its norm and its residual connection.
 
 use std::sync::Arc;
 

@@ -1,8 +1,6 @@
-//! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head,
-//! and a decoder that sees the whole canvas. One matrix serves source embedding, target embedding and
-//! output. The same weights serve an autoregressive model, whose decoder sees only what stands before; an Imputer
-//! is one without a length head.
-//! In what else networks differ is said by their [`Shape`].
+//! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head, and a decoder that sees the
+//! whole canvas. Source embedding, target embedding and output share one matrix. An autoregressive model has the same weights and a
+//! causal decoder; an Imputer has no length head. [`Shape`] describes all other differences.
 
 mod autoregressive;
 mod input;
@@ -225,6 +223,11 @@ impl Network {
     /// Scores over the vocabulary: `[places, d] -> [places, vocab]`.
     pub fn logits(&self, chosen: &Tensor, mode: &Mode) -> Result<Tensor> {
         self.output.forward(chosen, mode)
+    }
+
+    /// The output layer over chosen states, `[places, d]`, for a loss. Ids below `forbidden` are no tokens.
+    pub fn output<'a>(&'a self, chosen: &'a Tensor, forbidden: usize, mode: &Mode) -> ops::Output<'a> {
+        self.output.output(chosen, forbidden, mode)
     }
 
     /// The best token and its log-probability at chosen places.

@@ -1,5 +1,5 @@
-//! How the rows of a batch are shared out: to groups of whole sentences, each taken through a whole pass
-//! by one thread; or, where there are too few for that, to blocks of rows between two phases.
+//! How the rows of a batch are shared among threads: groups of whole sentences, each taken through a whole pass by one thread, or,
+//! with fewer sentences, blocks of rows between two phases.
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Which tokens a sentence may be translated with, where a [`Shortlist`] says so.
+//! The tokens that a [`Shortlist`] allows for a sentence.
 
 use std::sync::Arc;
 

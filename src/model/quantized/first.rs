@@ -1,7 +1,7 @@
-//! What the first pass knows before it has seen the source.
+//! The part of the first pass that does not depend on the source.
 //!
-//! A canvas of nothing but masks is the same for every sentence, so the decoder's first layer up to its
-//! look at the source depends on the canvas' length alone. It is computed once for each length.
+//! A canvas of masks is the same for every sentence, so the decoder's first layer up to its cross-attention depends on the
+//! length of the canvas alone. It is computed once for each length.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! Memory that passes reuse, so that a pass allocates next to nothing.
+//! Memory that passes reuse, so that a pass allocates almost nothing.
 
 use crate::nn::int8::{AttentionScratch, Buffer, Positive, Rows};
 

@@ -1,5 +1,5 @@
-//! What there is of GPUs and driver, and whether it will do: pure, so that each sentence that somebody may
-//! read at start is tested without the machine that makes it true.
+//! Whether the GPUs and the driver that were found can be used, and the message if not. Pure, so that each message is tested
+//! without the machine that causes it.
 
 /// Of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

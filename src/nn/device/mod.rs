@@ -1,16 +1,16 @@
 //! What a network in packed rows asks of a device that is not the CPU: memory, copies, the kernels of
 //! `kernels.cu`, products, and the replay of a fixed sequence of them.
 //!
-//! [`Device`] is the seam. `cuda` is the real one, with the feature of that name; `emulated` runs the same
+//! [`Device`] is the seam. `cuda` is the real one, with the feature of that name; `testing::emulated` runs the same
 //! kernel source on the CPU, for tests, so that everything above the seam is checked where there is no GPU.
 //!
 //! Work is queued in order and [`Device::download`] waits for it. Knows no networks, sentences or files.
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
-#[cfg(test)]
-pub mod emulated;
 mod found;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod training;

@@ -7,7 +7,7 @@ use candle_core::{Device as Cpu, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::emulated::Emulated;
+use super::testing::emulated::Emulated;
 use super::*;
 use crate::nn::ops::{self, AttentionMask};
 

@@ -1,5 +1,4 @@
-//! A packed matrix of some channels of another: what a sentence's own choice of words needs of the
-//! vocabulary's.
+//! A packed matrix of some channels of another one: the rows of the vocabulary's matrix that a sentence's shortlist needs.
 
 use super::PackedLinear;
 use super::kernel::{LINES, Line, PANEL, STEP};

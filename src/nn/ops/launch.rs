@@ -68,7 +68,9 @@ impl Launch {
         // What a kernel forgets to write shows.
         let mut output = vec![f32::NAN; self.shape.elem_count()];
         let arguments = self.arguments(&inputs, output.as_mut_ptr() as u64)?;
-        let run = |backwards| crate::nn::device::emulated::run(self.kernel, self.grid, &arguments, backwards);
+        let run = |backwards| {
+            crate::nn::device::testing::emulated::run(self.kernel, self.grid, &arguments, backwards)
+        };
         run(false).map_err(candle_core::Error::wrap)?;
         let forwards = output.clone();
         run(true).map_err(candle_core::Error::wrap)?;

@@ -40,8 +40,17 @@ impl Classes {
         self.ids.is_empty()
     }
 
-    fn range(&self, row: usize) -> std::ops::Range<usize> {
+    pub(super) fn range(&self, row: usize) -> std::ops::Range<usize> {
         self.starts[row]..self.starts[row + 1]
+    }
+
+    pub(super) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Those of a row.
+    pub(super) fn of(&self, row: usize) -> &[u32] {
+        &self.ids[self.range(row)]
     }
 
     /// Rows, and the most classes of one; at least one.
@@ -61,8 +70,8 @@ impl Classes {
         all
     }
 
-    fn check(&self, logits: &Tensor, forbidden: usize) -> Result<()> {
-        let (rows, classes) = logits.dims2()?;
+    /// Whether they are those of so many rows and classes.
+    pub(super) fn check(&self, (rows, classes): (usize, usize), forbidden: usize) -> Result<()> {
         if self.rows() != rows || rows == 0 {
             bail!("{} rows of classes for {rows} rows of logits", self.rows());
         }
@@ -77,7 +86,7 @@ impl Classes {
 ///
 /// `logits [rows, classes]`; those below `forbidden` take no part.
 pub fn log_probs_of(logits: &Tensor, classes: &Classes, forbidden: usize) -> Result<Vec<f32>> {
-    classes.check(logits, forbidden)?;
+    classes.check(logits.dims2()?, forbidden)?;
     let width = logits.dim(1)?;
     if select_path(logits) != KernelPath::Cpu {
         let chosen: Vec<Vec<f32>> = gathered(&logits.detach(), classes, forbidden)?.to_vec2()?;
@@ -107,7 +116,7 @@ pub fn soft_cross_entropy(
     divisor: f64,
     forbidden: usize,
 ) -> Result<Tensor> {
-    classes.check(logits, forbidden)?;
+    classes.check(logits.dims2()?, forbidden)?;
     if weights.len() != classes.len() {
         bail!("{} weights for {} classes", weights.len(), classes.len());
     }

@@ -1,11 +1,10 @@
-//! What is changed of a network's logits after it is trained, as its bundle is written.
+//! Corrections to a network's logits, applied when its bundle is written.
 //!
-//! How sure a student is: it learns from sharpened distributions, so it is surer than its teacher. Its best
-//! tokens do not mind; but candidates of several lengths are compared by their log-probabilities, and there
-//! a student that is too sure chooses worse.
+//! `scale`: a student learns from sharpened distributions and is overconfident. That does not change its best tokens, but it
+//! makes the comparison of candidates of several lengths worse.
 //!
-//! How readily an Imputer leaves a slot blank: a token that may stand in either of two slots has half a probability
-//! in each, and the blank wins in both. Such a model says too little, and a penalty on the blank makes it say more.
+//! `blank_penalty`: a token that fits two slots has half of its probability in each, and the blank wins in both. The penalty
+//! makes such an Imputer's translations longer.
 
 use std::path::Path;
 

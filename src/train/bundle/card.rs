@@ -1,4 +1,4 @@
-//! The model card that a run writes beside its weights. A person completes it with scores and licences.
+//! The model card that a run writes next to its weights. A person adds scores and licences.
 
 use crate::model::{Architecture, Config, Refresh};
 

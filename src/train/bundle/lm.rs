@@ -1,8 +1,7 @@
-//! How likely a token is behind others, learnt from text of the target language: trigrams with modified Kneser-Ney
-//! smoothing, interpolated (Chen and Goodman 1998). From it a bundle gets its [`LanguageModel`].
+//! Learns an n-gram [`LanguageModel`]: trigrams with interpolated modified Kneser-Ney smoothing (Chen and Goodman 1998).
 //!
-//! What is counted of a shorter n-gram is not how often it stands in the text but behind how many different tokens;
-//! of one at the beginning of a sentence, how often. The same text gives the same file.
+//! A shorter n-gram is counted by the number of different tokens before it, except at the beginning of a sentence, where it is
+//! counted by occurrences. The same text gives the same file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -36,7 +35,7 @@ pub struct Made {
 /// into the bundle. Lines that are empty, not UTF-8 or too long for the model are skipped.
 ///
 /// # Errors
-/// A file that cannot be read, no sentence at all, a bundle that is no Imputer's: nobody would read it.
+/// A file that cannot be read, no sentence at all, a bundle that is not an Imputer's, which has no use for it.
 pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> Result<Made> {
     let shape = &bundle.config.shape;
     if !shape.has_blanks() {

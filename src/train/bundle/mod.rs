@@ -1,4 +1,4 @@
-//! What is made of a trained bundle, and what goes into it besides weights.
+//! What is made of a trained bundle, and what it holds besides weights.
 
 pub mod calibrate;
 pub mod card;

@@ -1,7 +1,7 @@
-//! Which target tokens a source token is translated with, learnt from parallel text: IBM Model 1 (Brown et
-//! al. 1993) by expectation maximisation. From it a bundle gets its [`Shortlist`].
+//! Learns a [`Shortlist`]: the target tokens that each source token is translated with, by IBM Model 1 (Brown et al. 1993) and
+//! expectation maximisation over parallel text.
 //!
-//! Everything is counted in the order of the text, so the same text gives the same file.
+//! Counts are summed in the order of the text, so the same text gives the same file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Train;
 
-/// The autoregressive teacher. What is left out is `[train]`'s.
+/// The autoregressive teacher. A missing key has the value of `[train]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ar {
     /// Bundle whose weights a new run begins with: of the same shape and tokenizer, autoregressive or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// Gets checkpoints, log and bundle; `ar` in the run's output folder where left out.
+    /// Folder for checkpoints, log and bundle; by default `ar` in the run's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ impl Ar {
         self.output.clone().unwrap_or_else(|| output.join("ar"))
     }
 
-    /// The settings of the loop: those of the run, with this stage's in their place.
+    /// The settings of `[train]`, overridden by those of this stage.
     pub fn train(&self, run: &Train) -> Train {
         Train {
             updates: self.updates.unwrap_or(run.updates),

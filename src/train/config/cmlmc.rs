@@ -1,5 +1,5 @@
-//! Settings of a CMLM that corrects itself (`[cmlmc]`; CMLMC, Huang et al. 2022). Each switch is a key, the
-//! defaults are the published values; a run without the section trains a plain CMLM.
+//! Settings of a CMLM that corrects itself (`[cmlmc]`; CMLMC, Huang et al. 2022). Defaults are the published values. A run
+//! without the section trains a plain CMLM.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! Settings of `train dims` (`[dims]`): what differs from the stage that made the teacher. Everything
-//! else, such as seed, batches and optimiser, is `[train]`'s.
+//! Settings of `train dims` (`[dims]`): what differs from the stage that made the teacher. Seed, batches, optimizer and
+//! everything else are those of `[train]`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Train;
 use crate::model::Dtype;
-use crate::train::update::schedule::Schedule;
 
 /// Distilling several steps into one. The defaults are the first published recipe: random masks, two
 /// teacher passes, a teacher that follows the student. The second is `mask = "full"`, `steps = 4`,
@@ -15,56 +14,61 @@ use crate::train::update::schedule::Schedule;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dims {
-    /// Bundle of the model to distil; `bundle` in the run's output folder where it is left out. Student
-    /// and tokenizer are copies of its own, so `[model]` and `[tokenizer]` are not looked at.
+    /// Bundle of the model to distil; by default `bundle` in the run's output folder. Student
+    /// and tokenizer are copies of the teacher's, so `[model]` and `[tokenizer]` are ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
-    /// Gets checkpoints, log and bundle of the student; `dims` in the run's output folder where left out.
+    /// Folder for checkpoints, log and bundle of the student; by default `dims` in the run's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
-    /// Teacher passes that the student learns to do in one.
+    /// Number of teacher passes that the student learns to do in one.
     pub steps: u8,
-    /// What the teacher's products are in: `f32` as the student's own (`train.products`), `q8` in eight bits,
-    /// which makes four passes cheaper than one of the student's and is what the server computes with.
+    /// Number type of the teacher's products: `f32`, which means that of the student (`train.products`), or `q8`, with which
+    /// four passes cost less than one of the student's.
     pub teacher_dtype: Dtype,
-    /// Whether, and how slowly, the teacher follows the student.
+    /// Whether the teacher follows the student, and the decay of its moving average.
     pub ema: Following,
     /// The teacher's distribution is sharpened to this temperature.
     pub temperature: f64,
-    /// The bundle's logits are the student's times this: below 1 where a sharpened teacher has made it too sure
-    /// to compare candidates of several lengths. 1 as published. Of several rounds the last has it: a teacher whose
-    /// bundle is scaled is that much softer.
+    /// Factor on the logits of the bundle; below 1 if a sharpened teacher made the student too certain to compare lengths. 1 as
+    /// published. Only the last of several rounds applies it, since it would soften a teacher.
     pub output_scale: f64,
     /// Weight of the distance between hidden states.
     pub hidden_weight: f64,
     pub mask: Mask,
-    /// Where all places are masked the target is not needed but for its length. Above 0 the canvas has instead
-    /// one of so many lengths that the teacher finds the most probable, as in decoding: the student learns from
-    /// the canvases that it will get, and how sure to be of each. 0 for the target's own length, as published.
+    /// With all places masked only the length of the target matters. Above 0 the canvas has one of this many most probable
+    /// lengths of the teacher, as in decoding. 0 for the target's own length, as published.
     pub length_beam: usize,
-    /// Of the student; the published one trains without.
+    /// What the student learns of its teacher's passes.
+    #[serde(skip_serializing_if = "Target::is_slots")]
+    pub target: Target,
+    /// With `target = "text"`: weight of the divergence, and of `hidden_weight` times the distance of hidden states, in the
+    /// slots where student and teacher align the text alike. 0 for the text alone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub agree: f64,
+    /// Dropout of the student; 0 as published.
     pub dropout: f64,
     /// U-DiMS: targets are the teacher's own translations, and `data.target` is not read.
     pub unsupervised: bool,
-    /// Passes of such a translation.
+    /// Number of passes of such a translation.
     pub translation_steps: u8,
-    /// The stage so many times, each time with the student of the time before as its teacher. All but the last
-    /// leave what they have made in `rounds/1` and so on in the stage's folder.
+    /// Number of rounds; the student of each is the teacher of the next. All but the last write to `rounds/1` and so on in the
+    /// stage's folder.
     #[serde(skip_serializing_if = "Dims::is_single")]
     pub rounds: u8,
     pub updates: u64,
     /// Update n has rate min(`learning_rate_cap`, `learning_rate` / √n).
     pub learning_rate: f64,
     pub learning_rate_cap: f64,
-    /// The first so many updates rise linearly to that; 0 for none, as published.
+    /// Number of first updates over which the rate rises linearly; 0 for none, as published.
     #[serde(skip_serializing_if = "Dims::is_none")]
     pub warmup: u64,
-    /// The last so many updates fall linearly to zero; 0 for none, as published. Small batches need it.
+    /// Number of last updates over which the rate falls linearly to zero; 0 for none, as published. Small batches need it.
     pub cooldown: u64,
     /// In updates, as the next.
     pub validate_every: u64,
     pub checkpoint_every: u64,
-    /// The bundle has the mean weights of so many checkpoints, those of the best validations.
+    /// Number of checkpoints with the best validation scores whose mean weights the bundle gets.
     pub average_best: usize,
 }
 
@@ -72,11 +76,11 @@ pub struct Dims {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected true, false, a decay between 0 and 1, or \"auto\"")]
 pub enum Following {
-    /// `false`: the teacher stays as it is. `true`: the published decay.
+    /// `false`: the teacher is fixed. `true`: the published decay.
     Switch(bool),
     Decay(f64),
-    /// An average over 8 % of the updates. Where they are few and small this is so fast that the teacher runs away
-    /// with its student (config/train/README.md).
+    /// An average over 8 % of the updates. With few updates this is so fast that teacher and student diverge together
+    /// (config/train/notes/dims-ablation.md).
     Auto(Auto),
 }
 
@@ -86,7 +90,7 @@ pub enum Auto {
     Auto,
 }
 
-/// What the student is asked to fill in.
+/// The places that are masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mask {
@@ -95,9 +99,28 @@ pub enum Mask {
     Random,
     /// All places, as one-step decoding does.
     Full,
-    /// Of each sentence the one or the other, as a coin falls: all places for one step, some for the later
-    /// ones of several. Not a published recipe.
+    /// One of the two for each sentence, with equal probability. Not a published recipe.
     Mixed,
+}
+
+/// What a teacher's passes end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Its distribution and hidden state at every masked place, as published.
+    Slots,
+    /// Of an Imputer the text, by CTC: the student is free in which slot it says what.
+    Text,
+}
+
+impl Target {
+    fn is_slots(&self) -> bool {
+        *self == Self::Slots
+    }
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for Dims {
@@ -113,6 +136,8 @@ impl Default for Dims {
             hidden_weight: 0.4,
             mask: Mask::Random,
             length_beam: 0,
+            target: Target::Slots,
+            agree: 0.0,
             dropout: 0.0,
             unsupervised: false,
             translation_steps: 4,
@@ -130,6 +155,8 @@ impl Default for Dims {
 }
 
 impl Dims {
+    pub const NO_SLOTS: &str =
+        "dims.target = \"text\" is for imputers; the teacher is none, so it must be \"slots\"";
     /// The folder of all rounds but the last, in the stage's own.
     pub const ROUNDS: &str = "rounds";
     pub const NO_LENGTHS: &str =
@@ -193,17 +220,6 @@ impl Dims {
         }
     }
 
-    pub fn schedule(&self) -> Schedule {
-        Schedule {
-            peak: self.learning_rate,
-            warmup: 1,
-            cap: self.learning_rate_cap,
-            ramp: self.warmup,
-            updates: self.updates,
-            cooldown: self.cooldown,
-        }
-    }
-
     /// What is wrong with the values, if anything.
     pub(super) fn validate(&self, run: &Train) -> Result<(), String> {
         let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
@@ -237,8 +253,13 @@ impl Dims {
         let dtype = self.teacher_dtype;
         let known = matches!(dtype, Dtype::F32 | Dtype::Q8);
         rule(known, format!("dims.teacher_dtype is {}; it must be f32 or q8", dtype.name()))?;
-        let weight = self.hidden_weight;
-        let fits = weight >= 0.0 && weight.is_finite();
-        rule(fits, format!("dims.hidden_weight is {weight}; it must be 0 or more"))
+        for (key, weight) in [("hidden_weight", self.hidden_weight), ("agree", self.agree)] {
+            let fits = weight >= 0.0 && weight.is_finite();
+            rule(fits, format!("dims.{key} is {weight}; it must be 0 or more"))?;
+        }
+        rule(
+            self.agree == 0.0 || self.target == Target::Text,
+            "dims.agree needs dims.target = \"text\"".into(),
+        )
     }
 }

@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 use super::Products;
 use crate::nn::gemm::Precision;
 
-/// What an autoregressive teacher makes of the training sources, and what of it is kept.
+/// How the training sources are translated, and which translations are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Distill {
-    /// Bundle of the teacher; `ar/bundle` in the run's output folder where it is left out.
+    /// Bundle of the teacher; by default `ar/bundle` in the run's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
-    /// Folder of a Marian model (OPUS-MT), to translate in the place of that teacher: config.json, model.safetensors
-    /// or pytorch_model.bin, source.spm and vocab.json, as Hugging Face gives them. `products` and `batch_tokens` say
-    /// nothing to it, and sentences are counted in its tokens.
+    /// Folder of a Marian model (OPUS-MT) that translates instead of that teacher: config.json, model.safetensors or
+    /// pytorch_model.bin, source.spm and vocab.json in Hugging Face's format. It ignores `products` and `batch_tokens`, and
+    /// sentences are counted in its tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub marian: Option<PathBuf>,
-    /// Gets the text and its manifest; `distilled` in the run's output folder where left out.
+    /// Folder for the text and its manifest; by default `distilled` in the run's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
-    /// 1 is greedy search.
+    /// Width of the beam; 1 is greedy search.
     pub beam: usize,
     /// α of (tokens with eos)^α, by which a candidate's log-probability is divided.
     pub length_penalty: f32,
     /// Padded source tokens of a batch, times the beam.
     pub batch_tokens: usize,
     pub products: Products,
-    /// Sentences of a chunk: what is translated between two points that a stopped run goes on from.
+    /// Sentences of a chunk. A stopped run loses at most one chunk.
     pub chunk: usize,
     /// A translation of more tokens than this many times its source's, or of fewer than its source's over
     /// this, is dropped; a difference of up to four tokens never is.
     pub max_length_ratio: f64,
-    /// A translation in which so many tokens in a row stand twice is dropped; 0 keeps them.
+    /// A translation that repeats this many tokens in a row is dropped; 0 keeps all.
     pub repeated_ngram: usize,
 }
 

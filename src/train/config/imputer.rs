@@ -1,8 +1,8 @@
-//! Settings of an Imputer (`[imputer]`; Saharia et al. 2020, arXiv 2004.07437): a parallel model that guesses no length,
-//! since blanks take the slots that are left over. A run without the section trains a CMLM.
+//! Settings of an Imputer (`[imputer]`; Saharia et al. 2020, arXiv 2004.07437): a parallel model that predicts no length, since
+//! blanks fill the slots that are left over. A run without the section trains a CMLM.
 //!
-//! Its loss knows no label smoothing, no length and no length beam: those keys are not looked at. Its canvas is twice
-//! as long as its source, so that a batch of `train.batch_tokens` takes more memory than a CMLM's.
+//! Its loss has no label smoothing and no length, so those keys are ignored. Its canvas is twice as long as its source, so a batch
+//! of `train.batch_tokens` takes more memory than a CMLM's.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,23 +1,23 @@
-//! Which lines of a text are used, and what becomes of the others.
+//! Which lines of a text are used, and what happens with the others.
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of a line that is empty, not UTF-8, or too long.
+/// What happens with a line that is empty, not UTF-8 or too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadLine {
     #[default]
     Error,
-    /// Leave the pair out and count it.
+    /// Skip the pair and count it.
     Skip,
 }
 
-/// How long sentences may be.
+/// The largest length of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LengthLimit {
-    /// Tokens of a sentence, `bos` and `eos` counted.
+    /// Tokens of a sentence, `bos` and `eos` included.
     pub tokens: usize,
-    /// Whether a target has to find a place in the slots of its source (an Imputer's).
+    /// Whether a target has to fit the slots of its source (an Imputer's).
     pub in_slots: bool,
 }
 

@@ -1,12 +1,13 @@
-//! One TOML file for each run: what was typed, checked before anything is built from it.
+//! The TOML file of a run, validated before anything is built from it.
 //!
-//! An unknown key is an error that shows the line. `--set train.updates=100` on the command line
-//! overrides a key of the file by its dotted name. The head of a file is its lab note: command, time, machine, scores.
+//! An unknown key is an error with its line and a suggestion. `--set train.updates=100` overrides a key by its dotted name.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::check_language;
+use crate::suggest::with_suggestion;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -16,6 +17,7 @@ mod dims;
 mod distill;
 mod imputer;
 mod lines;
+mod mixture;
 mod model;
 mod paths;
 mod pipeline;
@@ -23,15 +25,16 @@ mod train;
 
 pub use ar::Ar;
 pub use cmlmc::Cmlmc;
-pub use dims::{Auto, Dims, Following, Mask};
+pub use dims::{Auto, Dims, Following, Mask, Target};
 pub use distill::{Distill, files as distilled_files};
 pub use imputer::{Imputer, SlotMask};
 pub use lines::{LengthLimit, OnBadLine};
+pub use mixture::{Augment, CorpusConfig, ValidationConfig};
 pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
 pub use train::{Products, Train};
 
-/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train cmlm` these, `model` and `train`;
+/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train parallel` these, `model` and `train`;
 /// the other stages have a section of their own that says what differs. `train run` reads everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +68,7 @@ pub struct Data {
     #[serde(default)]
     pub root: PathBuf,
     /// Training text; one file or several, plain or gzip, line n of a source file with line n of its target file.
-    #[serde(with = "paths")]
+    #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<PathBuf>,
     /// Without it there is nothing but U-DiMS to do.
     #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
@@ -74,8 +77,11 @@ pub struct Data {
     /// `target` in training; validation stays on real references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distilled: Option<PathBuf>,
-    pub valid_source: PathBuf,
-    pub valid_target: PathBuf,
+    /// Text to validate with; several such texts stand in `validation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_source: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_target: Option<PathBuf>,
     /// Language codes, as the server will name them.
     pub source_lang: String,
     pub target_lang: String,
@@ -84,6 +90,16 @@ pub struct Data {
     /// A longer sentence is a bad line; `bos` and `eos` counted.
     #[serde(default = "Data::default_max_tokens")]
     pub max_tokens_per_sentence: usize,
+    /// In place of `source` and `target`: corpora that are sampled by weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpora: Vec<CorpusConfig>,
+    /// In place of `valid_source` and `valid_target`: each is scored by its name, and the best checkpoint has the best
+    /// mean of their scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validation: Vec<ValidationConfig>,
+    /// Without the section the text is used as it is; a section without keys has the default rates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,7 +110,7 @@ pub struct Tokenizer {
     /// Of these, tokens that stand for protected spans, at most 32.
     #[serde(default)]
     pub reserved: usize,
-    /// Where `train tokenizer` writes it and `train cmlm` reads it.
+    /// Where `train tokenizer` writes it and `train parallel` reads it.
     pub path: PathBuf,
 }
 
@@ -114,11 +130,14 @@ impl Data {
     /// Pairs of files as people wrote them.
     pub fn original_files(&self) -> Vec<(PathBuf, PathBuf)> {
         let pair = |(s, t): (&PathBuf, &PathBuf)| (self.root.join(s), self.root.join(t));
-        self.source.iter().zip(&self.target).map(pair).collect()
+        let own = self.source.iter().zip(&self.target).map(pair);
+        own.chain(self.corpora.iter().flat_map(|corpus| corpus.files(&self.root))).collect()
     }
 
-    pub fn valid_files(&self) -> (PathBuf, PathBuf) {
-        (self.root.join(&self.valid_source), self.root.join(&self.valid_target))
+    /// Source files as people wrote them.
+    pub fn source_files(&self) -> Vec<PathBuf> {
+        let corpora = self.corpora.iter().flat_map(|corpus| &corpus.source);
+        self.source.iter().chain(corpora).map(|path| self.root.join(path)).collect()
     }
 }
 
@@ -155,7 +174,7 @@ impl Config {
             }
             section.insert(last.to_owned(), parse_value(value.trim()));
             // At once, so that the message is about this one.
-            table.clone().try_into::<Self>().map_err(|e| wrong(e.message().to_owned()))?;
+            table.clone().try_into::<Self>().map_err(|e| wrong(with_suggestion(e.message())))?;
         }
         table.try_into().map_err(|e| Error::Config(e.to_string()))
     }
@@ -165,15 +184,10 @@ impl Config {
         let Self { data, tokenizer, model, train, ar, distill, dims, .. } = self;
         let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
 
-        let (sources, targets) = (data.source.len(), data.target.len());
-        rule(sources > 0, "data.source names no file".into())?;
-        let sources_alone = targets == 0 && dims.as_ref().is_some_and(|dims| dims.unsupervised);
-        rule(
-            sources == targets || sources_alone,
-            format!("data.source has {sources} files, data.target {targets}"),
-        )?;
+        let unsupervised = dims.as_ref().is_some_and(|dims| dims.unsupervised);
+        data.validate_texts(unsupervised && data.target.is_empty())?;
         for (key, code) in [("source_lang", &data.source_lang), ("target_lang", &data.target_lang)] {
-            rule(!code.trim().is_empty(), format!("data.{key} is empty"))?;
+            check_language(code).map_err(|reason| format!("data.{key}: {reason}"))?;
         }
         let (sentence, positions) = (data.max_tokens_per_sentence, model.max_positions);
         rule(
@@ -283,7 +297,7 @@ fn parse_value(text: &str) -> toml::Value {
 }
 
 fn named(path: &Path, error: &toml::de::Error) -> Error {
-    Error::Config(format!("{}: {}", path.display(), error.to_string().trim_end()))
+    Error::Config(format!("{}: {}", path.display(), with_suggestion(&error.to_string())))
 }
 
 #[cfg(test)]

@@ -35,7 +35,11 @@ fn what_is_not_written_has_its_default() {
     assert_eq!((config.model, config.train), (Model::default(), Train::default()));
     let files = config.data.train_files();
     assert_eq!(files, [("corpus/a.en.gz".into(), "corpus/a.de.gz".into())]);
-    assert_eq!(config.data.valid_files(), ("corpus/v.en".into(), "corpus/v.de".into()));
+    let sets = config.data.validation_sets();
+    let valid =
+        ValidationConfig { name: "valid".into(), source: "corpus/v.en".into(), target: "corpus/v.de".into() };
+    assert_eq!(sets, [valid]);
+    assert_eq!(config.data.mixture(), None);
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn an_unknown_key_is_named_with_file_and_line() {
     let text = format!("{SMALL}\n[train]\nlearnig_rate = 1e-3\n");
     let error = error(&text, &[]);
     assert!(error.contains("small.toml") && error.contains("learnig_rate"), "{error}");
-    assert!(error.contains("line 18") && error.contains("`learning_rate`"), "{error}");
+    assert!(error.contains("line 18") && error.contains("did you mean `learning_rate`?"), "{error}");
 }
 
 #[test]
@@ -79,7 +83,7 @@ fn the_command_line_wins_over_the_file() {
 fn an_override_that_does_not_fit_is_named() {
     for (wrong, reason) in [
         ("train.updats=1", "updats"),
-        ("trian.updates=1", "unknown field `trian`"),
+        ("trian.updates=1", "did you mean `train`?"),
         ("train.seed.low=1", "seed is a value"),
         ("train.updates", "key=value"),
         ("train.updates=soon", "soon"),
@@ -107,7 +111,8 @@ fn values_that_cannot_work_are_refused_by_key() {
         ("train.cooldown=20000", "train.cooldown (20000) exceeds train.updates (10000)"),
         ("data.max_tokens_per_sentence=500", "exceeds model.max_positions (256)"),
         ("data.target=[\"x\", \"y\"]", "data.source has 1 files, data.target 2"),
-        ("data.target_lang=\"\"", "data.target_lang is empty"),
+        ("data.target_lang=\"\"", "data.target_lang: \"\" is not a language code"),
+        ("data.source_lang=\"de_AT\"", "data.source_lang: \"de_AT\" is not a language code"),
         ("tokenizer.vocab_size=200", "tokenizer.vocab_size is 200"),
     ] {
         let error = error(SMALL, &[set]);
@@ -224,4 +229,91 @@ fn a_section_alone_is_the_published_cmlmc_and_each_switch_has_its_key() {
     assert!(error.contains("cmlmc.corrected is 1.5"), "{error}");
     let error = read("correctd = 0.1").unwrap_err().to_string();
     assert!(error.contains("correctd"), "{error}");
+}
+
+/// The same run with corpora and validation sets in the place of single files.
+fn mixed() -> String {
+    let files =
+        "source = \"a.en.gz\"\ntarget = [\"a.de.gz\"]\nvalid_source = \"v.en\"\nvalid_target = \"v.de\"\n";
+    let more = r#"
+[[data.corpora]]
+name = "docs"
+source = ["d.en", "e.en"]
+target = ["d.de", "e.de"]
+weight = 0.8
+cap = 2
+max_repeats = 5
+[[data.corpora]]
+name = "ui"
+source = "u.en"
+target = "u.de"
+[[data.validation]]
+name = "docs"
+source = "dv.en"
+target = "dv.de"
+[[data.validation]]
+name = "ui"
+source = "uv.en"
+target = "uv.de"
+[data.augment]
+typos = 0.0
+"#;
+    SMALL.replace(files, "") + more
+}
+
+#[test]
+fn corpora_validation_sets_and_augmentation_are_read_and_written() {
+    let config = read(&mixed(), &[]).unwrap();
+    let corpora = config.data.mixture().unwrap();
+    assert_eq!(corpora[0].source, [PathBuf::from("corpus/d.en"), "corpus/e.en".into()]);
+    assert_eq!((corpora[0].cap, corpora[1].weight, corpora[1].max_repeats), (Some(2.0), 1.0, None));
+    assert_eq!(config.data.original_files().len(), 3);
+    assert_eq!(config.data.source_files().len(), 3);
+    let sets = config.data.validation_sets();
+    assert_eq!((sets[1].name.as_str(), &sets[1].target), ("ui", &PathBuf::from("corpus/uv.de")));
+    assert_eq!(config.data.augment, Some(Augment { typos: 0.0, ..Augment::default() }));
+    assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap(), config);
+}
+
+#[test]
+fn augmentation_alone_makes_a_mixture_of_the_only_corpus() {
+    let config = read(&format!("{SMALL}\n[data.augment]\n"), &[]).unwrap();
+    let corpora = config.data.mixture().unwrap();
+    assert_eq!(corpora.len(), 1);
+    assert_eq!(corpora[0].files(Path::new("")), config.data.train_files());
+}
+
+#[test]
+fn corpora_that_cannot_work_are_refused_by_name() {
+    let text = mixed();
+    let changed = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        error(&text.replace(from, to), &[])
+    };
+    for (from, to, reason) in [
+        (
+            "name = \"ui\"\nsource = \"u.en\"",
+            "name = \"docs\"\nsource = \"u.en\"",
+            "data.corpora names docs twice",
+        ),
+        (
+            "name = \"ui\"\nsource = \"uv.en\"",
+            "name = \"docs\"\nsource = \"uv.en\"",
+            "data.validation names docs twice",
+        ),
+        ("target = [\"d.de\", \"e.de\"]", "target = \"d.de\"", "docs: source has 2 files, target 1"),
+        ("weight = 0.8", "weight = 0.0", "docs: weight must be more than 0"),
+        ("cap = 2", "cap = -1.0", "docs: cap must be more than 0"),
+        ("max_repeats = 5", "max_repeats = 0", "docs: max_repeats is 0"),
+        ("typos = 0.0", "typos = 1.5", "data.augment.typos is 1.5"),
+        ("source_lang", "valid_source = \"x\"\nsource_lang", "need each other"),
+        ("source_lang", "valid_source = \"x\"\nvalid_target = \"y\"\nsource_lang", "or [[data.validation]]"),
+        ("source_lang", "source = \"x\"\nsource_lang", "takes the place of data.source"),
+        ("source_lang", "distilled = \"x\"\nsource_lang", "takes the place of data.source"),
+    ] {
+        let error = changed(from, to);
+        assert!(error.contains(reason), "{error}");
+    }
+    let unsupervised = error(&format!("{text}\n[dims]\nunsupervised = true\n"), &[]);
+    assert!(unsupervised.contains("dims.unsupervised reads data.source"), "{unsupervised}");
 }

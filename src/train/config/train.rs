@@ -7,18 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::DeviceChoice;
 use crate::nn::gemm::Precision;
-use crate::train::update::optimizer::AdamW;
-use crate::train::update::schedule::Schedule;
 use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
     pub seed: u64,
-    /// Where to compute: `cpu`, `cuda:0` (or another), or `auto`, the first GPU that will do, else the CPU.
+    /// Where to compute: `cpu`, `cuda:0` (or another), or `auto`, the first suitable GPU, else the CPU.
     /// Distilling takes it from here too. One device gives the same weights each time, another may not.
     pub device: DeviceChoice,
-    /// Bundle whose weights a new run of `train cmlm` begins with: of the same shape and tokenizer.
+    /// Bundle whose weights a new run of `train parallel` begins with: of the same shape and tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     pub dropout: f64,
@@ -29,28 +27,28 @@ pub struct Train {
     pub batch_tokens: usize,
     /// Micro-batches for each update.
     pub accumulate: usize,
-    /// GPUs that share them, `device` and those behind it; a divisor of `accumulate`. The weights are those of one
-    /// GPU, up to the order of sums, and a run may go on with another number. On the CPU, threads.
+    /// Number of GPUs that share them, `device` and the following ones; a divisor of `accumulate`. The weights are those of
+    /// one GPU, up to the order of sums, and a run may continue with another number. On the CPU, threads.
     #[serde(skip_serializing_if = "Train::alone")]
     pub ranks: usize,
     pub updates: u64,
-    /// At the end of the warm-up.
+    /// Learning rate at the end of the warm-up.
     pub learning_rate: f64,
     pub warmup: u64,
-    /// The last so many updates fall linearly to zero; 0 for none.
+    /// Number of updates at the end over which the learning rate falls linearly to zero; 0 for none.
     pub cooldown: u64,
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 for no clipping.
     pub clip: f64,
     pub betas: (f64, f64),
     pub eps: f64,
-    /// So many updates in a row without a finite gradient end the run.
+    /// The run fails after this many updates in a row without a finite gradient.
     pub max_skips_in_a_row: u32,
-    /// What the operands of the large products are rounded to.
+    /// Number type of the operands of the large products.
     pub products: Products,
-    /// Of the moving average of the weights; 0 for none.
+    /// Decay of the moving average of the weights; 0 for none.
     pub ema_decay: f64,
-    /// In updates, as all that follow.
+    /// In updates, like the next two.
     pub validate_every: u64,
     pub checkpoint_every: u64,
     pub log_every: u64,
@@ -58,12 +56,12 @@ pub struct Train {
     pub keep_best: usize,
     /// Sentences translated at each validation, from the head of the file.
     pub valid_sentences: usize,
-    /// So many validations in a row without a gain in BLEU, of one step or of greedy search, end the run; 0 for none.
+    /// The run ends after this many validations in a row without a gain in BLEU (of one step, or of greedy search); 0 for
+    /// never.
     pub patience: u64,
-    /// The bundle has the mean weights of so many checkpoints, those of the best validations; 0 for the last
-    /// weights alone.
+    /// Number of checkpoints with the best validation scores whose mean weights the bundle gets; 0 for the last weights.
     pub average_best: usize,
-    /// Whether event files are written beside the log.
+    /// Whether TensorBoard event files are written.
     pub tensorboard: bool,
 }
 
@@ -137,15 +135,5 @@ impl Default for Train {
 impl Train {
     fn alone(ranks: &usize) -> bool {
         *ranks == 1
-    }
-
-    pub fn schedule(&self) -> Schedule {
-        let Self { learning_rate: peak, warmup, updates, cooldown, .. } = *self;
-        Schedule { peak, warmup, cap: f64::INFINITY, ramp: 0, updates, cooldown }
-    }
-
-    pub fn adamw(&self) -> AdamW {
-        let Self { betas, eps, weight_decay, clip, max_skips_in_a_row, .. } = *self;
-        AdamW { betas, eps, weight_decay, clip, max_skips_in_a_row }
     }
 }

@@ -17,7 +17,7 @@ use crate::model::Lengths;
 use crate::text::Tokenizer;
 use crate::train::config::{Data, LengthLimit, OnBadLine};
 use crate::train::data::batches;
-use crate::train::observe::log::Skipped;
+use crate::train::observe::event::Skipped;
 use crate::{Error, Result};
 
 /// Two sentences that translate each other, each `bos x1..xn eos`, n ≥ 1. The target is empty where only
@@ -111,6 +111,50 @@ impl Corpus {
         Ok(corpus)
     }
 
+    /// Reads a pair of files as [`read`](Self::read) does, and gives the text of each pair that can be used to `keep`, in
+    /// order. Only a block of lines is encoded at a time, so that the tokens of a large corpus need no memory.
+    pub fn read_texts(
+        (source, target): (&Path, &Path),
+        room: LengthLimit,
+        on_bad_line: OnBadLine,
+        encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
+        mut keep: impl FnMut(&str, &str),
+    ) -> Result<Skipped> {
+        const BLOCK: usize = 1 << 16;
+        let (source_text, target_text) = (read_bytes(source)?, read_bytes(target)?);
+        let (source_lines, target_lines) = (split_lines(&source_text), split_lines(&target_text));
+        require_equal_counts((source, source_lines.len()), (target, target_lines.len()))?;
+        let mut corpus = Self::default();
+        let mut number = 0;
+        for (sources, targets) in source_lines.chunks(BLOCK).zip(target_lines.chunks(BLOCK)) {
+            let usable: Vec<Result<(&str, &str), (&Path, Bad)>> = sources
+                .par_iter()
+                .zip(targets)
+                .map(|(s, t)| {
+                    let source_ids = encode_line(s, room.tokens, &encode).map_err(|bad| (source, bad))?;
+                    let target_ids = encode_line(t, room.tokens, &encode).map_err(|bad| (target, bad))?;
+                    let pair = Pair { source: source_ids, target: target_ids };
+                    if !pair.fits(room) {
+                        return Err((target, LineError::Unaligned(pair.slots_needed(), pair.slots())));
+                    }
+                    let text =
+                        |line| std::str::from_utf8(line).map(str::trim).map_err(|_| LineError::InvalidUtf8);
+                    Ok((text(s).map_err(|bad| (source, bad))?, text(t).map_err(|bad| (target, bad))?))
+                })
+                .collect();
+            for result in usable {
+                number += 1;
+                match result {
+                    Ok((source, target)) => keep(source, target),
+                    Err((path, bad)) => {
+                        corpus.record_bad_line(bad, on_bad_line, path, number, room.tokens)?
+                    }
+                }
+            }
+        }
+        Ok(corpus.skipped)
+    }
+
     /// All training text of a configuration, encoded; a sentence that has no `room` is a bad line.
     pub fn read_all(data: &Data, room: LengthLimit, tokenizer: &Tokenizer) -> Result<Self> {
         let mut corpus = Self::default();
@@ -124,7 +168,7 @@ impl Corpus {
     /// The source side alone, for a stage whose teacher writes the targets: they are empty.
     pub fn read_sources(data: &Data, room: LengthLimit, tokenizer: &Tokenizer) -> Result<Self> {
         let mut corpus = Self::default();
-        for path in data.source.iter().map(|path| data.root.join(path)) {
+        for path in data.source_files() {
             let encode = |text: &str| tokenizer.encode(text);
             corpus.extend(Self::read_text(&path, room, data.on_bad_line, encode)?);
         }
@@ -154,10 +198,7 @@ impl Corpus {
     /// Appends another corpus.
     pub fn extend(&mut self, other: Self) {
         self.pairs.extend(other.pairs);
-        self.skipped.empty += other.skipped.empty;
-        self.skipped.invalid_utf8 += other.skipped.invalid_utf8;
-        self.skipped.too_long += other.skipped.too_long;
-        self.skipped.unaligned += other.skipped.unaligned;
+        self.skipped.add(&other.skipped);
     }
 
     /// The length of each pair, as batches are planned by.
@@ -239,7 +280,7 @@ pub fn read_source_texts(
     encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
 ) -> Result<(Vec<String>, Skipped)> {
     let (mut texts, mut corpus) = (Vec::new(), Corpus::default());
-    for path in data.source.iter().map(|path| data.root.join(path)) {
+    for path in data.source_files() {
         let bytes = read_bytes(&path)?;
         let usable = |line: &&[u8]| {
             encode_line(line, max_tokens, &encode)?;

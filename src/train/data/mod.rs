@@ -1,8 +1,14 @@
 //! Parallel text from files to masked batches.
 
+mod augment;
 pub mod batches;
 pub mod corpus;
+pub mod domains;
+pub mod feed;
 pub mod interpolate;
+mod lines;
 pub mod masking;
+pub mod mixture;
+mod template;
 pub mod test_set;
 pub mod texts;

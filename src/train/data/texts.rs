@@ -6,18 +6,72 @@ use crate::model::{Bundle, Shape};
 use crate::text::Tokenizer;
 use crate::train::config::Data;
 use crate::train::config::LengthLimit;
+use crate::train::data::batches::Position;
 use crate::train::data::corpus::Corpus;
-use crate::train::data::test_set::TestSet;
+use crate::train::data::domains::Domain;
+use crate::train::data::feed::Feed;
+use crate::train::data::mixture::Mixture;
+use crate::train::observe::event::{Share, Skipped};
+use crate::train::rng::Rng;
 use crate::{Error, Result};
 
 pub struct Texts {
     pub tokenizer: Arc<Tokenizer>,
-    pub corpus: Corpus,
-    pub valid: TestSet,
+    pub training: Training,
+    /// At least one.
+    pub domains: Vec<Domain>,
 }
 
-/// [`Corpus::read_all`] or [`Corpus::read_sources`].
-pub type ReadCorpus = fn(&Data, LengthLimit, &Tokenizer) -> Result<Corpus>;
+/// What a run is trained on.
+pub enum Training {
+    /// One corpus as it is, each pair once an epoch.
+    Corpus(Corpus),
+    Mixture(Arc<Mixture>),
+}
+
+impl Training {
+    /// Pairs, each counted once.
+    pub fn pairs(&self) -> usize {
+        match self {
+            Self::Corpus(corpus) => corpus.pairs.len(),
+            Self::Mixture(mixture) => mixture.pairs(),
+        }
+    }
+
+    pub fn skipped(&self) -> Skipped {
+        match self {
+            Self::Corpus(corpus) => corpus.skipped,
+            Self::Mixture(mixture) => mixture.skipped,
+        }
+    }
+
+    /// Of the corpora of a mixture.
+    pub fn shares(&self) -> Vec<Share> {
+        match self {
+            Self::Corpus(_) => Vec::new(),
+            Self::Mixture(mixture) => mixture.shares(),
+        }
+    }
+
+    /// Batches from `position` on; `rng` is the run's.
+    ///
+    /// # Errors
+    /// As [`Feed::of_corpus`] and [`Feed::of_mixture`].
+    pub fn feed(&self, batch_tokens: usize, rng: &Rng, position: Position) -> Result<Feed<'_>> {
+        match self {
+            Self::Corpus(corpus) => Feed::of_corpus(corpus, batch_tokens, rng, position),
+            Self::Mixture(mixture) => Feed::of_mixture(mixture.clone(), batch_tokens, rng, position),
+        }
+    }
+}
+
+/// Whether a stage needs the targets of the training text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sides {
+    Both,
+    /// A teacher writes the targets.
+    SourceAlone,
+}
 
 /// Errors: a bundle for other languages than the text's.
 pub fn require_languages(bundle: &Bundle, data: &Data) -> Result<()> {
@@ -33,12 +87,12 @@ pub fn require_languages(bundle: &Bundle, data: &Data) -> Result<()> {
 }
 
 impl Texts {
-    /// Text to train on, and `valid_sentences` pairs to validate with, for a network of this shape.
+    /// Text to train on, and up to `valid_sentences` pairs of each domain to validate with, for a network of this shape.
     ///
     /// # Errors
     /// A file that cannot be read, a line that cannot be used, by name.
     pub fn read(
-        corpus: ReadCorpus,
+        sides: Sides,
         data: &Data,
         tokenizer: Arc<Tokenizer>,
         shape: &Shape,
@@ -47,9 +101,14 @@ impl Texts {
         let limit = shape.source_limit();
         let room =
             LengthLimit { tokens: data.max_tokens_per_sentence.min(limit), in_slots: shape.has_blanks() };
-        let corpus = corpus(data, room, &tokenizer)?;
-        let (source, target) = data.valid_files();
-        let valid = TestSet::read_within(&source, &target, valid_sentences, &tokenizer, limit)?;
-        Ok(Self { tokenizer, corpus, valid })
+        let training = match (sides, data.mixture()) {
+            (Sides::Both, Some(corpora)) => {
+                Training::Mixture(Arc::new(Mixture::read(&corpora, data, room, tokenizer.clone())?))
+            }
+            (Sides::Both, None) => Training::Corpus(Corpus::read_all(data, room, &tokenizer)?),
+            (Sides::SourceAlone, _) => Training::Corpus(Corpus::read_sources(data, room, &tokenizer)?),
+        };
+        let domains = Domain::read_all(data, valid_sentences, &tokenizer, limit)?;
+        Ok(Self { tokenizer, training, domains })
     }
 }

@@ -6,10 +6,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::Result;
-use crate::decode::{DecodeOptions, Decoding, Hypothesis, Search, Steps, Translator, search, translate};
+use crate::decode::{
+    DecodeOptions, Decoding, Hypothesis, Search, Steps, Translator, search, translate,
+    translate_passages_with,
+};
 use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
 use crate::model::Network;
-use crate::text::Tokenizer;
+use crate::text::{Passage, Reader, Tokenizer};
 use crate::train::data::test_set::TestSet;
 
 /// What was measured at one number of steps, or one width of the beam.
@@ -52,6 +55,33 @@ pub fn evaluate<T: Translator>(
     measure(Decoding::Steps(steps), best, joins, seconds, tokenizer, set)
 }
 
+/// Translates the set as users' texts are translated, with their protected spans and over-long sentences, and scores
+/// it. Where equal neighbours are left standing, words alone are scored, without spans.
+pub fn evaluate_texts<T: Translator>(
+    translator: &T,
+    reader: &Reader,
+    tokenizer: &Tokenizer,
+    set: &TestSet,
+    steps: Steps,
+    length_beam: usize,
+    max_batch_tokens: usize,
+) -> Result<Translated> {
+    let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: true };
+    let begin = Instant::now();
+    let mut passages: Vec<Passage> = set.sources.iter().map(|source| reader.read(source)).collect();
+    let mut repetition = Repetition::default();
+    let mut plain = vec![Vec::new(); set.len()];
+    translate_passages_with(translator, &mut passages, &options, |i, hypothesis| {
+        repetition = repetition + Repetition::of(&hypothesis.tokens);
+        plain[i].push(tokenizer.decode(&hypothesis.tokens)?);
+        Ok(())
+    })?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let texts = passages.iter().map(Passage::text).collect();
+    let plain: Vec<String> = plain.into_iter().map(|parts| parts.join(" ")).collect();
+    Ok(score(Decoding::Steps(steps), texts, &plain, repetition, seconds, set))
+}
+
 /// Translates the set from left to right and scores it. What a beam search says twice it means twice: its
 /// equal neighbours are not joined.
 pub fn evaluate_search(
@@ -84,19 +114,29 @@ fn measure(
         let hypothesis = if joins { hypothesis.collapsed() } else { hypothesis };
         joined.push(tokenizer.decode(&hypothesis.tokens)?);
     }
-    let score = |texts: &[String]| {
-        corpus_bleu(texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))).score
-    };
-    let bleu_uncollapsed = score(&plain);
-    let texts = joined;
-    let pairs = texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str));
+    let plain = set.join(&plain);
+    Ok(score(decoding, set.join(&joined), &plain, repetition, seconds, set))
+}
+
+/// The scores of `texts`, and of `plain`, in which equal neighbours are left standing.
+fn score(
+    decoding: Decoding,
+    texts: Vec<String>,
+    plain: &[String],
+    repetition: Repetition,
+    seconds: f64,
+    set: &TestSet,
+) -> Translated {
+    fn pairs<'a>(texts: &'a [String], set: &'a TestSet) -> impl Iterator<Item = (&'a str, &'a str)> {
+        texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))
+    }
     let measured = Measured {
         decoding,
-        bleu: score(&texts),
-        bleu_uncollapsed,
-        chrf: corpus_chrf(pairs),
+        bleu: corpus_bleu(pairs(&texts, set)).score,
+        bleu_uncollapsed: corpus_bleu(pairs(plain, set)).score,
+        chrf: corpus_chrf(pairs(&texts, set)),
         repetition_rate: repetition.rate(),
         sentences_per_second: set.len() as f64 / seconds.max(1e-9),
     };
-    Ok(Translated { measured, texts })
+    Translated { measured, texts }
 }

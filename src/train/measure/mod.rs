@@ -1,4 +1,4 @@
-//! How good a network is.
+//! Scores of a model on parallel text.
 
 pub mod evaluate;
 pub mod report;

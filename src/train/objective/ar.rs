@@ -1,4 +1,4 @@
-//! Of an autoregressive network: the next token at each place.
+//! The loss of an autoregressive network: cross entropy of the next token at each place.
 
 use super::{Batch, Losses, Objective, Pass, Step};
 use crate::Result;
@@ -26,7 +26,9 @@ impl Objective for Autoregressive {
         let pass = Pass::causal(student, &batch, &mode)?;
         // eos is a token here; what stands below it is none.
         let forbidden = self.specials.eos as usize;
-        Losses::of(pass, &batch, self.label_smoothing, self.length_weight, forbidden)
+        let output = student.output(&pass.hidden, forbidden, &mode);
+        let tokens = output.cross_entropy(&batch.gold, self.label_smoothing)?;
+        Losses::of(tokens, pass.length_loss, &batch, self.length_weight)
     }
 }
 

@@ -1,4 +1,4 @@
-//! CMLM: predict the masked tokens of the target, and its length.
+//! The loss of a CMLM (Ghazvininejad et al. 2019): cross entropy of the masked tokens and of the length.
 
 use super::{Batch, Losses, Objective, Pass, Step};
 use crate::Result;
@@ -24,6 +24,8 @@ impl Objective for Cmlm {
         let batch = Batch::new(pairs, &masked, student.shape(), &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
-        Losses::of(pass, &batch, self.label_smoothing, self.length_weight, student.forbidden())
+        let output = student.output(&pass.hidden, student.forbidden(), &mode);
+        let tokens = output.cross_entropy(&batch.gold, self.label_smoothing)?;
+        Losses::of(tokens, pass.length_loss, &batch, self.length_weight)
     }
 }

@@ -1,9 +1,7 @@
-//! What CMLMC minimises besides (Huang et al. 2022): a network that is to rewrite what stands on the
-//! canvas has to have seen wrong tokens there.
+//! The loss of a CMLMC (Huang et al. 2022): a network that rewrites tokens has to see wrong tokens in training.
 //!
-//! A pass over a canvas of masks guesses. Some of the places that the masked canvas reveals get their
-//! guess, and a further pass over it is to say the right token there. And the encoder reads sources with a
-//! few words masked, which it is to name.
+//! A pass over a canvas of masks predicts; some of the revealed places of the masked canvas get these predictions, and a second
+//! pass has to correct them. The encoder also reads sources with a few masked tokens, which it has to predict.
 
 use candle_core::Tensor;
 
@@ -52,15 +50,17 @@ impl Objective for Cmlmc {
             gold.extend(right);
         }
         let masked_tokens = gold.len();
-        let (logits, forbidden) = (student.logits(&hidden, &mode)?, student.forbidden());
-        let tokens = ops::cross_entropy(&logits, &gold.into(), label_smoothing, forbidden)?;
+        let forbidden = student.forbidden();
+        let tokens =
+            student.output(&hidden, forbidden, &mode).cross_entropy(&gold.into(), label_smoothing)?;
         let mut total = with_length(&tokens, length.as_ref(), length_weight)?;
 
         let words: Vec<u32> = sources.iter().flat_map(|source| source.gold.iter().copied()).collect();
         if !words.is_empty() {
             let places = flat(sources.iter().map(|source| source.positions.as_slice()), &batch.source)?;
-            let logits = student.logits(&student.select(&states, places)?, &mode)?;
-            let named = ops::cross_entropy(&logits, &words.into(), label_smoothing, forbidden)?;
+            let chosen = student.select(&states, places)?;
+            let named =
+                student.output(&chosen, forbidden, &mode).cross_entropy(&words.into(), label_smoothing)?;
             total = (total + (named * self.settings.source_weight)?)?;
         }
         Ok(Losses { total, tokens, hidden: None, length, masked_tokens, target_tokens: batch.target_tokens })

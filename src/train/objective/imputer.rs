@@ -1,8 +1,8 @@
-//! What an Imputer minimises (Saharia et al. 2020, arXiv 2004.07437): the improbability of all fillings of its masked
-//! slots that spell the target, where the other slots show a filling that does.
+//! The loss of an Imputer (Saharia et al. 2020, arXiv 2004.07437): the negative log-probability of all fillings of the masked
+//! slots that spell the target, given the revealed slots.
 //!
-//! That filling is the best alignment of the target that the network itself finds when it sees masks alone; no
-//! gradient flows through it. Where all slots are masked it is not needed, and the loss is that of CTC.
+//! The revealed slots show the best alignment that the network finds on a canvas of masks; no gradient flows through it. With all
+//! slots masked the alignment is not needed and the loss is that of CTC.
 
 use std::sync::Arc;
 
@@ -53,8 +53,9 @@ impl Objective for Imputer {
         let places = flat(masked.iter().map(|m| m.positions.as_slice()), &canvas)?;
         let masked_tokens = places.len();
         let decoded = student.decode(&canvas, &memory, &mode)?;
-        let logits = student.logits(&student.select(&decoded, places)?, &mode)?;
-        let tokens = improbability(&logits, &spellings, &paths, &masked, student.forbidden())?;
+        let chosen = student.select(&decoded, places)?;
+        let output = student.output(&chosen, student.forbidden(), &mode);
+        let tokens = improbability(&output, &spellings, &paths, &masked)?;
         Ok(Losses {
             total: tokens.clone(),
             tokens,
@@ -88,11 +89,12 @@ impl Imputer {
         let places = flat(places, &canvas)?;
         let layers = memory.layers.iter().map(Tensor::detach).collect();
         let memory = Memory { layers, lengths: memory.lengths.clone() };
-        let logits = ops::without_gradients(|| {
+        let scores = ops::without_gradients(|| {
             let states = student.decode(&canvas, &memory, mode)?.detach();
-            student.logits(&student.select(&states, places)?, mode)
+            let states = student.select(&states, places)?;
+            student.output(&states, student.forbidden(), mode).log_probs_of(&all_symbols(&chosen))
         })?;
-        let mut found = best_paths(&logits.detach(), &chosen, student.forbidden())?.into_iter();
+        let mut found = best_paths(&scores, &chosen)?.into_iter();
         Ok(wanted.iter().map(|w| if *w { found.next() } else { None }).collect())
     }
 }
@@ -125,6 +127,18 @@ impl Spelling {
         slots_with_masks(&slots, hidden, specials.mask)
     }
 
+    /// The ways to spell the target in slots that are free where they are masked, and show `path` elsewhere. `scores` are
+    /// those of the symbols in each masked slot.
+    fn lattice<'a>(&self, path: Option<&[usize]>, masked: &Masked, scores: &'a [f32]) -> Lattice<'a> {
+        let mut free = scores.chunks(self.symbols.len());
+        let mut places = masked.positions.iter().peekable();
+        let slots = (0..self.slots).map(|slot| match (path, places.next_if(|&&p| p as usize == slot)) {
+            (Some(path), None) => Slot::Pinned(path[slot]),
+            _ => Slot::Free(free.next().unwrap_or_default()),
+        });
+        Lattice::new(&self.target, &self.symbols, slots.collect())
+    }
+
     fn unfit(&self) -> Error {
         let (needed, slots) = (slots_needed(&self.target), self.slots);
         Error::Model(format!("a target that needs {needed} slots cannot be spelt in {slots}"))
@@ -137,15 +151,18 @@ impl Spelling {
     }
 }
 
-/// The best alignment of each target, as states (see [`crate::decode::ctc`]). `logits` are those of all slots of all of
-/// them, `[slots, vocabulary]`.
+/// For each slot of each target the classes whose scores its alignment depends on.
+pub fn all_symbols(spellings: &[&Spelling]) -> ops::Classes {
+    ops::Classes::new(spellings.iter().flat_map(|s| std::iter::repeat_n(&s.symbols, s.slots)))
+}
+
+/// The best alignment of each target, as states (see [`crate::decode::ctc`]). `scores` are the log-probabilities of
+/// [`all_symbols`].
 ///
 /// # Errors
 /// A target that has no room in its slots.
-pub fn best_paths(logits: &Tensor, spellings: &[&Spelling], forbidden: usize) -> Result<Vec<Vec<usize>>> {
-    let rows = spellings.iter().flat_map(|s| std::iter::repeat_n(&s.symbols, s.slots));
-    let scores = ops::log_probs_of(logits, &ops::Classes::new(rows), forbidden)?;
-    let own = shared_out(&scores, spellings.iter().map(|s| s.slots * s.symbols.len()));
+pub fn best_paths(scores: &[f32], spellings: &[&Spelling]) -> Result<Vec<Vec<usize>>> {
+    let own = shared_out(scores, spellings.iter().map(|s| s.slots * s.symbols.len()));
     let path = |(spelling, own): (&&Spelling, &[f32])| {
         let slots = own.chunks(spelling.symbols.len()).map(Slot::Free).collect();
         Lattice::new(&spelling.target, &spelling.symbols, slots).best_path().ok_or_else(|| spelling.unfit())
@@ -153,48 +170,69 @@ pub fn best_paths(logits: &Tensor, spellings: &[&Spelling], forbidden: usize) ->
     spellings.par_iter().zip(own).map(path).collect()
 }
 
-/// `- Σ ln P / slots` over the masked slots of all sentences, on the tape of `logits [slots, vocabulary]`.
-///
-/// Its gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors, so it
-/// is computed as one, and what that lacks of the value is added.
+/// For each masked slot of each target the classes whose scores its alignment depends on.
+pub(super) fn masked_symbols(spellings: &[Spelling], masked: &[Masked]) -> ops::Classes {
+    let rows = spellings.iter().zip(masked);
+    ops::Classes::new(rows.flat_map(|(s, m)| std::iter::repeat_n(&s.symbols, m.positions.len())))
+}
+
+/// The best alignment of each target with the states that its unmasked slots show. `scores` are the log-probabilities of
+/// [`masked_symbols`].
 ///
 /// # Errors
-/// A target that has no room in its slots. Scores that are no numbers give a loss and gradients that are none.
-fn improbability(
-    logits: &Tensor,
+/// A target that has no room in its slots.
+pub(super) fn best_paths_around(
+    scores: &[f32],
     spellings: &[Spelling],
     paths: &[Option<Vec<usize>>],
     masked: &[Masked],
-    forbidden: usize,
+) -> Result<Vec<Vec<usize>>> {
+    let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
+    let own = shared_out(scores, sizes);
+    let sentences = spellings.par_iter().zip(paths).zip(masked).zip(own);
+    sentences
+        .map(|(((spelling, path), m), own)| {
+            spelling.lattice(path.as_deref(), m, own).best_path().ok_or_else(|| spelling.unfit())
+        })
+        .collect()
+}
+
+/// `- Σ ln P / slots` over the masked slots of all sentences, on the tape of what `output` reads.
+///
+/// Its gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors.
+///
+/// # Errors
+/// A target that has no room in its slots. Scores that are no numbers give a loss and gradients that are none.
+pub(super) fn improbability(
+    output: &ops::Output,
+    spellings: &[Spelling],
+    paths: &[Option<Vec<usize>>],
+    masked: &[Masked],
 ) -> Result<Tensor> {
     spellings.iter().try_for_each(Spelling::require_room)?;
-    let rows = spellings.iter().zip(masked);
-    let rows = rows.flat_map(|(s, m)| std::iter::repeat_n(&s.symbols, m.positions.len()));
-    let classes = Arc::new(ops::Classes::new(rows));
-    let scores = ops::log_probs_of(logits, &classes, forbidden)?;
-    let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
-    let own = shared_out(&scores, sizes);
-    let sentences = spellings.par_iter().zip(paths).zip(masked).zip(own);
-    let sums: Vec<Sum> = sentences
-        .map(|(((spelling, path), m), own)| {
-            let mut free = own.chunks(spelling.symbols.len());
-            let mut places = m.positions.iter().peekable();
-            let slots =
-                (0..spelling.slots).map(|slot| match (path, places.next_if(|&&p| p as usize == slot)) {
-                    (Some(path), None) => Slot::Pinned(path[slot]),
-                    _ => Slot::Free(free.next().unwrap_or_default()),
-                });
-            let sum = Lattice::new(&spelling.target, &spelling.symbols, slots.collect()).sum();
-            let undefined = || Sum { log_prob: f64::NAN, posteriors: vec![f32::NAN; own.len()] };
-            if sum.log_prob.is_finite() { sum } else { undefined() }
+    let classes = Arc::new(masked_symbols(spellings, masked));
+    output.loss_of(&classes, |scores| {
+        let sums = sums(scores, spellings, paths, masked);
+        let slots = classes.rows() as f64;
+        let posteriors = sums.iter().flat_map(|sum| &sum.posteriors);
+        Ok(ops::Weighed {
+            value: sums.iter().map(|sum| -sum.log_prob).sum::<f64>() / slots,
+            weights: posteriors.map(|posterior| posterior / slots as f32).collect(),
         })
-        .collect();
-    let posteriors: Vec<f32> = sums.iter().flat_map(|sum| sum.posteriors.iter().copied()).collect();
-    let slots = classes.rows() as f64;
-    let value: f64 = sums.iter().map(|sum| -sum.log_prob).sum();
-    let crossed: f64 = scores.iter().zip(&posteriors).map(|(&s, &p)| -f64::from(s) * f64::from(p)).sum();
-    let loss = ops::soft_cross_entropy(logits, &classes, &posteriors.into(), slots, forbidden)?;
-    Ok(loss.affine(1.0, (value - crossed) / slots)?)
+    })
+}
+
+/// Over all alignments of each target. `scores` are the log-probabilities of its symbols in its masked slots.
+fn sums(scores: &[f32], spellings: &[Spelling], paths: &[Option<Vec<usize>>], masked: &[Masked]) -> Vec<Sum> {
+    let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
+    let own = shared_out(scores, sizes);
+    let sum = |spelling: &Spelling, path: &Option<Vec<usize>>, m: &Masked, own: &[f32]| {
+        let sum = spelling.lattice(path.as_deref(), m, own).sum();
+        let undefined = || Sum { log_prob: f64::NAN, posteriors: vec![f32::NAN; own.len()] };
+        if sum.log_prob.is_finite() { sum } else { undefined() }
+    };
+    let sentences = spellings.par_iter().zip(paths).zip(masked).zip(own);
+    sentences.map(|(((spelling, path), m), own)| sum(spelling, path, m, own)).collect()
 }
 
 /// `values` cut into pieces of the sizes given.

@@ -1,6 +1,5 @@
-//! What a run minimises. The loop knows an [`Objective`] only: pairs and a network in, losses out.
-//! Here is CMLM's, to predict the masked tokens of the target and the target's length, with the batch
-//! and the pass that it shares with others.
+//! What a run minimises: an [`Objective`] turns pairs and a network into losses, and the training loop knows nothing more of it.
+//! There is one file for each loss; this one has the batch and the pass that they share.
 
 mod ar;
 mod cmlm;
@@ -24,7 +23,8 @@ pub use ar::Autoregressive;
 pub use cmlm::Cmlm;
 pub use cmlmc::Cmlmc;
 pub use dims::{Dims, Teacher};
-pub use imputer::{Imputer, Spelling, best_paths};
+pub use imputer::{Imputer, Spelling, all_symbols, best_paths};
+use imputer::{best_paths_around, improbability, masked_symbols};
 
 /// One micro-batch as tensors.
 pub struct Batch {
@@ -33,7 +33,7 @@ pub struct Batch {
     /// Masked places, row by row, as flat indices into `[rows, target]`.
     pub places: Vec<u32>,
     /// The token that belongs to each place.
-    gold: Arc<[u32]>,
+    pub gold: Arc<[u32]>,
     /// The length class of each row.
     classes: Arc<[u32]>,
     /// Target tokens, bos and eos included.
@@ -82,15 +82,13 @@ pub fn flat<'a>(positions: impl Iterator<Item = &'a [u32]>, rows: &Padded) -> Re
 pub struct Pass {
     /// Last decoder states at the masked places: `[places, d]`
     pub hidden: Tensor,
-    /// `[places, vocab]`
-    pub logits: Tensor,
     /// Cross entropy of the length class, mean over sentences, in nats; none without a length head.
     pub length_loss: Option<Tensor>,
 }
 
 impl Pass {
-    /// Encoder, length head, one decoder pass over the whole canvas; the vocabulary product only at masked
-    /// places.
+    /// Encoder, length head, one decoder pass over the whole canvas. The vocabulary product is left to the loss, which
+    /// asks for it at masked places only.
     pub fn of(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
         Self::by(Network::decode, network, batch, mode)
     }
@@ -107,8 +105,7 @@ impl Pass {
         let memory = network.memory(&states, &batch.source.lengths, mode)?;
         let decoded = decode(network, &batch.canvas, &memory, mode)?;
         let hidden = network.select(&decoded, batch.places.clone())?;
-        let logits = network.logits(&hidden, mode)?;
-        Ok(Self { hidden, logits, length_loss })
+        Ok(Self { hidden, length_loss })
     }
 }
 
@@ -158,20 +155,13 @@ pub fn with_length(loss: &Tensor, length: Option<&Tensor>, weight: f64) -> Resul
 }
 
 impl Losses {
-    /// `CE(tokens) + length_weight · CE(length)` of one pass over a batch; ids below `forbidden` are no tokens.
-    pub fn of(
-        pass: Pass,
-        batch: &Batch,
-        smoothing: f32,
-        length_weight: f64,
-        forbidden: usize,
-    ) -> Result<Self> {
-        let tokens = ops::cross_entropy(&pass.logits, &batch.gold, smoothing, forbidden)?;
+    /// `tokens + length_weight · length` of one pass over a batch.
+    pub fn of(tokens: Tensor, length: Option<Tensor>, batch: &Batch, length_weight: f64) -> Result<Self> {
         Ok(Self {
-            total: with_length(&tokens, pass.length_loss.as_ref(), length_weight)?,
+            total: with_length(&tokens, length.as_ref(), length_weight)?,
             tokens,
             hidden: None,
-            length: pass.length_loss,
+            length,
             masked_tokens: batch.masked_tokens(),
             target_tokens: batch.target_tokens,
         })

@@ -1,7 +1,6 @@
-//! What a run tells programs: a log of JSON lines. People are told by [`progress`](crate::train::observe::progress).
+//! The log of a run as JSON lines, for programs. [`progress`](crate::train::observe::progress) is for people.
 //!
-//! The log is only ever appended to, one event a line with its time, so a resumed run goes on in the
-//! same file.
+//! The file is only appended to, one event a line with its time, so a resumed run continues in the same file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -10,126 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::Decoding;
+use crate::train::observe::event::Event;
 use crate::train::observe::tensorboard::Events;
 use crate::{Error, Result};
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
-    Start(Start),
-    Train(Train),
-    Skip(Skip),
-    Valid(Valid),
-    Checkpoint(Saved),
-    Stop(Stop),
-}
-
-/// A run begins, or goes on after `update` updates.
-#[derive(Clone, Debug, Serialize)]
-pub struct Start {
-    pub update: u64,
-    pub config_digest: String,
-    pub parameters: usize,
-    pub pairs: usize,
-    pub skipped: Skipped,
-    pub device: String,
-    /// Of a large product, floating-point operations a second: see `update::rate::matrix_rate`.
-    pub matrix_rate: f64,
-}
-
-/// Pairs that were left out, by the reason met first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    pub empty: usize,
-    pub invalid_utf8: usize,
-    pub too_long: usize,
-    /// Of an Imputer: targets that have no place in the slots of their sources.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub unaligned: usize,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
-impl Skipped {
-    pub fn total(&self) -> usize {
-        self.empty + self.invalid_utf8 + self.too_long + self.unaligned
-    }
-}
-
-/// Means over the updates since the event before.
-#[derive(Clone, Debug, Serialize)]
-pub struct Train {
-    pub update: u64,
-    pub epoch: u64,
-    /// Of the tokens, nats per masked token: label-smoothed cross entropy, or divergence from a teacher.
-    pub loss: f64,
-    /// Distance to a teacher's hidden states, per masked token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_loss: Option<f64>,
-    /// Of the length head, nats per sentence, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub length_loss: Option<f64>,
-    pub gradient_norm: f64,
-    pub learning_rate: f64,
-    /// Target tokens, padding not counted.
-    pub tokens_per_second: f64,
-    /// What the products of the updates were of the [rate](Start::matrix_rate) that a large one has, on this rank;
-    /// a teacher's in eight bits are not among them.
-    pub matrix_share: f64,
-    /// Share of the computed tokens that are padding.
-    pub padding_share: f64,
-}
-
-/// An update dropped because its gradient was not finite.
-#[derive(Clone, Debug, Serialize)]
-pub struct Skip {
-    pub update: u64,
-    pub skipped: u64,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Valid {
-    pub update: u64,
-    pub seconds: f64,
-    pub sentences: usize,
-    pub scores: Vec<Score>,
-    pub samples: Vec<Sample>,
-}
-
-/// Quality at one number of decoder passes, or one width of a beam.
-#[derive(Clone, Debug, Serialize)]
-pub struct Score {
-    #[serde(flatten)]
-    pub decoding: Decoding,
-    pub bleu: f64,
-    pub chrf: f64,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Sample {
-    #[serde(flatten)]
-    pub decoding: Decoding,
-    pub source: String,
-    pub reference: String,
-    pub translation: String,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Saved {
-    pub update: u64,
-    pub path: PathBuf,
-    pub score: Option<f64>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Stop {
-    pub update: u64,
-    /// `finished`, `interrupted`, or an error's text.
-    pub reason: String,
-}
 
 #[derive(Serialize)]
 struct Line<'a> {

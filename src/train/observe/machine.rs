@@ -1,4 +1,4 @@
-//! The machine that a stage or a report ran on.
+//! The machine on which a stage or a report ran.
 
 use std::fs;
 

@@ -1,5 +1,6 @@
-//! What a run reports while it trains: to programs, to TensorBoard, to people.
+//! Reports of a run: for programs, for TensorBoard and for people.
 
+pub mod event;
 pub mod log;
 pub mod machine;
 pub mod progress;

@@ -1,16 +1,15 @@
-//! How far a stage is and how far all stages of a run are, for people. On standard error: as bars where that
-//! is a terminal; elsewhere a stage is silent, and a run of several says a line a minute.
+//! Progress of a stage and of a whole run on standard error: bars on a terminal, otherwise a line a minute for runs of several
+//! stages.
 //!
-//! A stage makes a [`Progress`] and moves it on. Where several stages make one run, whoever runs them
-//! opens an [`Overall`] around each; the stage knows nothing of it, as a function knows nothing of the
-//! tracing subscriber above it. Both live on the thread that trains.
+//! A stage makes a [`Progress`] and advances it. A pipeline opens an [`Overall`] around each stage, which the stage does not
+//! see, as a function does not see the tracing subscriber. Both belong to the thread that trains.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::train::observe::log;
+use crate::train::observe::event;
 
 /// Updates or other units done of all, and the time left.
 pub struct Progress {
@@ -51,7 +50,7 @@ impl Progress {
         self.tell(false);
     }
 
-    pub fn show(&self, event: &log::Train) {
+    pub fn show(&self, event: &event::Train) {
         self.bar.set_message(format!(
             "epoch {} · loss {:.3} · {:.0} tokens/s, {:.0} % of the matrix rate · ",
             event.epoch + 1,
@@ -66,7 +65,7 @@ impl Progress {
         self.bar.println(line);
     }
 
-    /// A line above the bar, or on standard error where there is none: for what nobody may miss.
+    /// A line above the bar, or on standard error where there is none: for what must not be missed.
     pub fn announce(&self, line: impl AsRef<str>) {
         self.bar.suspend(|| eprintln!("{}", line.as_ref()));
     }
@@ -199,7 +198,7 @@ impl Drop for Opened {
     }
 }
 
-/// How long the rest takes, if a unit of work goes on to take as long as it has so far.
+/// The time left at the present rate.
 #[derive(Debug)]
 struct Clock {
     /// Of all stages, and of those that lie behind.

@@ -1,9 +1,8 @@
-//! What a run tells TensorBoard: the events of the log as event files, `tensorboard/` beside it.
+//! Writes the events of the log as TensorBoard event files.
 //!
-//! A file is a row of TFRecords, each an `Event` message. The few messages that are needed are written
-//! down here as far as they are needed, with the numbers of TensorFlow's `event.proto` and
-//! `summary.proto`. Every process writes a file of its own, which begins by saying from where it goes on:
-//! TensorBoard then forgets what a killed process had written past its last checkpoint.
+//! A file is a sequence of TFRecords, each an `Event` message. The messages are declared here as far as they are used, with the
+//! field numbers of TensorFlow's `event.proto` and `summary.proto`. Each process writes its own file, which begins with the update
+//! that it continues from, so that TensorBoard drops what a killed process wrote after its last checkpoint.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -14,10 +13,10 @@ use crc::{CRC_32_ISCSI, Crc};
 use prost::Message;
 use serde_json::Value;
 
-use crate::train::observe::log;
+use crate::train::observe::event;
 use crate::{Error, Result};
 
-/// An event file, written as things happen: a reader sees each event at once.
+/// An event file. Each event is written immediately.
 #[derive(Debug)]
 pub struct Events {
     file: File,
@@ -43,25 +42,26 @@ impl Events {
     }
 
     /// Writes what there is to be seen in an event of the log.
-    pub fn tell(&mut self, event: &log::Event) -> Result<()> {
+    pub fn tell(&mut self, event: &event::Event) -> Result<()> {
         match event {
-            log::Event::Start(start) => {
+            event::Event::Start(start) => {
                 let session = SessionLog { status: SESSION_START };
                 self.write(start.update + 1, |e| e.session_log = Some(session))
             }
-            log::Event::Train(train) => self.summarise(train.update, scalars(train)?),
-            log::Event::Skip(skip) => {
+            event::Event::Train(train) => self.summarise(train.update, scalars(train)?),
+            event::Event::Skip(skip) => {
                 self.summarise(skip.update, vec![scalar("train/skipped".into(), skip.skipped as f64)])
             }
-            log::Event::Valid(valid) => {
-                let scores = valid.scores.iter().flat_map(|score| {
-                    let decoding = score.decoding.tag();
-                    let named = [("bleu", score.bleu), ("chrf", score.chrf)];
-                    named.map(|(name, value)| scalar(format!("valid/{name}@{decoding}"), value))
-                });
-                self.summarise(valid.update, scores.chain([samples(&valid.samples)]).collect())
+            event::Event::Valid(valid) => {
+                let mut values = Vec::new();
+                score_curves("valid", &valid.scores, &mut values);
+                for domain in &valid.domains {
+                    score_curves(&format!("valid/{}", domain.name), &domain.scores, &mut values);
+                }
+                values.push(samples(&valid.samples));
+                self.summarise(valid.update, values)
             }
-            log::Event::Checkpoint(_) | log::Event::Stop(_) => Ok(()),
+            event::Event::Checkpoint(_) | event::Event::Stop(_) => Ok(()),
         }
     }
 
@@ -81,14 +81,24 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// BLEU and chrF of each decoding, as `prefix/bleu@1`.
+fn score_curves(prefix: &str, scores: &[event::Score], values: &mut Vec<SummaryValue>) {
+    for score in scores {
+        let decoding = score.decoding.tag();
+        for (name, value) in [("bleu", score.bleu), ("chrf", score.chrf)] {
+            values.push(scalar(format!("{prefix}/{name}@{decoding}"), value));
+        }
+    }
+}
+
 /// Every number of the event under its own name, as the log has it.
-fn scalars(train: &log::Train) -> Result<Vec<SummaryValue>> {
+fn scalars(train: &event::Train) -> Result<Vec<SummaryValue>> {
     let event = serde_json::to_value(train).map_err(|e| Error::Config(e.to_string()))?;
     let numbers = event.as_object().into_iter().flatten().filter(|(name, _)| *name != "update");
     Ok(numbers
         .filter_map(|(name, value)| match value {
             Value::Number(number) => Some(scalar(format!("train/{name}"), number.as_f64()?)),
-            // A loss that is not a number is what somebody may be looking for.
+            // Kept: a loss that is not a number is worth seeing.
             Value::Null => Some(scalar(format!("train/{name}"), f64::NAN)),
             _ => None,
         })
@@ -100,7 +110,7 @@ fn scalar(tag: String, value: f64) -> SummaryValue {
 }
 
 /// A Markdown table, which is what the text plugin shows.
-fn samples(samples: &[log::Sample]) -> SummaryValue {
+fn samples(samples: &[event::Sample]) -> SummaryValue {
     let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
     let mut table = String::from("| decoding | source | translation | reference |\n|---|---|---|---|\n");
     for s in samples {

@@ -1,8 +1,7 @@
-//! `train ar`: the autoregressive teacher, whose translations a parallel model learns best from
-//! (sequence-level distillation, Kim and Rush 2016), and the quality that a user would otherwise have.
+//! `train ar`: the autoregressive teacher for sequence-level distillation (Kim and Rush 2016), and the quality to compare with.
 //!
-//! It is the network of the CMLM read from left to right, with the same tokenizer; so the one can begin
-//! with the weights of the other. Its length head is trained along for that reason; search does not use it.
+//! It is the network of the CMLM with a causal decoder and the same tokenizer, so either can start from the other's weights. Its
+//! length head is trained for that purpose; search does not use it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +13,7 @@ use crate::model::Tensors;
 use crate::model::{Architecture, Backend, Bundle, Config as ModelConfig};
 use crate::text::{Specials, Tokenizer};
 use crate::train::config::{Config, Data};
-use crate::train::data::corpus::Corpus;
-use crate::train::data::texts::Texts;
+use crate::train::data::texts::{Sides, Texts};
 use crate::train::objective::Autoregressive;
 use crate::train::stages::outcome;
 use crate::train::stages::plain_shape;
@@ -23,6 +21,7 @@ use crate::train::stages::trimmed;
 use crate::train::update::initial::initial;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::schedule::Schedule;
 
 /// Trains, going on from the last checkpoint in the stage's folder if there is one. `stop` is looked at
 /// after each update; when it is set, everything is saved first.
@@ -37,7 +36,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let shape = plain_shape(config, tokenizer.vocab_size())?;
-    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    let texts = Texts::read(Sides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
     run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
 }
 
@@ -49,7 +48,7 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
     let backend = Backend::of_tensors(seat.device())?;
     let shape = plain_shape(config, tokenizer.vocab_size())?;
     let stage = Stage {
-        schedule: train.schedule(),
+        schedule: Schedule::of(&train),
         output: output.clone(),
         config: config.to_toml()?,
         initial: initial(settings.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,

@@ -1,12 +1,9 @@
-//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023,
-//! arXiv 2206.02999).
+//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023, arXiv 2206.02999).
 //!
-//! Student and teacher begin as copies of one bundle. In each update the teacher takes n passes over a
-//! masked target, and the student is to give in one pass what the teacher ends with: its distribution
-//! and its hidden states at every masked place. The teacher stays as it is, or follows the student as a
-//! moving average. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so
-//! source text is all that is needed. Progressive distillation is several rounds of this, the student of each
-//! being the teacher of the next.
+//! Student and teacher start as copies of one bundle. In each update the teacher takes n passes over a masked target, and the
+//! student learns to give the final distribution and hidden states at every masked place in one pass. The teacher is fixed, or a
+//! moving average of the student. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so only source
+//! text is needed. Progressive distillation repeats this: the student of each round is the teacher of the next.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -17,14 +14,14 @@ use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype, Tensors};
 use crate::text::Specials;
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::bundle::card::draft;
-use crate::train::config::{Config, Dims as Settings};
-use crate::train::data::corpus::Corpus;
-use crate::train::data::texts::{ReadCorpus, Texts, require_languages};
+use crate::train::config::{Config, Dims as Settings, Target};
+use crate::train::data::texts::{Sides, Texts, require_languages};
 use crate::train::objective::{Dims, Teacher};
 use crate::train::observe::progress;
 use crate::train::update::checkpoint::average;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::schedule::Schedule;
 use crate::train::weights::frozen;
 use crate::{Error, Result};
 
@@ -62,8 +59,8 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_teacher(&bundle, config)?;
     let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
-    let read: ReadCorpus = if settings.unsupervised { Corpus::read_sources } else { Corpus::read_all };
-    let texts = Texts::read(read, data, tokenizer, shape, train.valid_sentences)?;
+    let sides = if settings.unsupervised { Sides::SourceAlone } else { Sides::Both };
+    let texts = Texts::read(sides, data, tokenizer, shape, train.valid_sentences)?;
     run_ranks(&devices, |seat| run_rank(config, &bundle, &texts, &seat, stop))
 }
 
@@ -80,7 +77,7 @@ fn run_rank(
     let backend = Backend::of_tensors(seat.device())?;
     require_place(config, &backend)?;
     let stage = Stage {
-        schedule: settings.schedule(),
+        schedule: Schedule::of_dims(&settings),
         output: output.clone(),
         config: config.to_toml()?,
         shape: bundle.config.shape.clone(),
@@ -142,6 +139,10 @@ pub(crate) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
     let guesses = config.dims.as_ref().is_some_and(|dims| dims.length_beam > 0);
     if bundle.config.shape.has_blanks() && guesses {
         return Err(Error::Config(Settings::NO_LENGTHS.into()));
+    }
+    let aligns = config.dims.as_ref().is_some_and(|dims| dims.target == Target::Text);
+    if aligns && !bundle.config.shape.has_blanks() {
+        return Err(Error::Config(Settings::NO_SLOTS.into()));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use distill::Manifest;
 /// Classes of the length head: a translation may be up to 64 tokens shorter or 63 longer.
 const LENGTH_CLASSES: usize = 128;
 
-/// The shape that a configuration asks for with so many tokens, without what `[cmlmc]` and `[imputer]` change.
+/// The shape of a configuration with `vocab` tokens, without the changes of `[cmlmc]` and `[imputer]`.
 pub(crate) fn plain_shape(config: &Config, vocab: usize) -> Result<Shape> {
     let m = &config.model;
     let shape = Shape {
@@ -41,7 +41,7 @@ pub(crate) fn plain_shape(config: &Config, vocab: usize) -> Result<Shape> {
     Ok(shape)
 }
 
-/// What a finished run gives: the mean of its best checkpoints where that is asked for, else what it
+/// The weights of a finished run: the mean of its best checkpoints if `train.average_best` is set, else what it
 /// publishes.
 pub(crate) fn outcome<O: Objective>(run: &Run<'_, O>, train: &Train) -> Result<Tensors> {
     let best = run.best(train.average_best)?;
@@ -54,8 +54,8 @@ pub(crate) fn mean(checkpoints: &[PathBuf]) -> Result<Tensors> {
     average(if paths.iter().all(|p| p.exists()) { &paths } else { checkpoints })
 }
 
-/// Positions that no training sentence can have reached stay out of the bundle: the server then splits
-/// a longer sentence, instead of translating it with positions that were never trained.
+/// Positions that no training sentence can have reached are left out of the bundle, so that the server splits
+/// a longer sentence instead of using positions that were never trained.
 pub(crate) fn trimmed(
     shape: Shape,
     weights: &Tensors,
@@ -72,15 +72,15 @@ pub(crate) fn trimmed(
     Ok((Shape { max_positions, ..shape }, weights))
 }
 
-/// For a stage that reads distilled text, where `data` names such: that it is finished and as it was written.
+/// Checks that the distilled text of `data`, if any, is complete and unmodified.
 ///
-/// Errors: one that names the folder and what to do, where it is not.
+/// Errors: name the folder and what to do.
 pub fn require_finished(data: &Data) -> Result<()> {
     let Some(folder) = &data.distilled else { return Ok(()) };
     Manifest::read(folder)?.verify(&distilled_files(folder, &data.source_lang, &data.target_lang))
 }
 
-/// How a parallel model is validated inside a run: in one step, and in four.
+/// How a parallel model is validated during a run: with one step and with four.
 pub fn validated_steps() -> Vec<Decoding> {
     [1, 4].into_iter().filter_map(Steps::new).map(Decoding::Steps).collect()
 }

@@ -1,5 +1,4 @@
-//! `train cmlm`: from a tokenizer and parallel text to checkpoints and a bundle. With `[cmlmc]` in its
-//! configuration the model learns to correct itself besides; with `[imputer]` it is one of slots and blanks.
+//! `train parallel`: trains a CMLM; with `[cmlmc]` in the configuration a CMLMC, with `[imputer]` an Imputer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +10,12 @@ use crate::model::{Backend, Bundle, Config as ModelConfig, Shape};
 use crate::text::{Specials, Tokenizer};
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::config::Config;
-use crate::train::data::corpus::Corpus;
-use crate::train::data::texts::Texts;
+use crate::train::data::texts::{Sides, Texts};
 use crate::train::objective::{Cmlm, Cmlmc, Imputer, Objective};
 use crate::train::update::initial::initial;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::schedule::Schedule;
 use crate::{Error, Result};
 
 /// The shape that a configuration asks for with so many tokens.
@@ -49,7 +48,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let shape = shape(config, &tokenizer)?;
-    let texts = Texts::read(Corpus::read_all, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    let texts = Texts::read(Sides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
     run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
 }
 
@@ -62,7 +61,7 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
     let validated = validated_steps();
     let stage = Stage {
         train: train.clone(),
-        schedule: train.schedule(),
+        schedule: Schedule::of(train),
         output: config.output.clone(),
         config: config.to_toml()?,
         initial: initial(train.init.as_deref(), &shape, tokenizer, train.seed, &backend)?,

@@ -1,4 +1,4 @@
-//! `train tokenizer`: the vocabulary of both languages, from the training text.
+//! `train tokenizer`: learns the vocabulary of both languages from the training text.
 
 use std::sync::atomic::AtomicBool;
 

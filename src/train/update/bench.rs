@@ -1,5 +1,5 @@
-//! `train bench`: how fast an update is, for each kind of stage, on random text and weights. The stages
-//! take turns, update by update, so that what else the machine does falls on all of them.
+//! `train bench`: the speed of an update for each kind of stage, on random text and weights. Stages take turns, update by
+//! update, so that other load on the machine affects all of them alike.
 
 use std::time::Instant;
 
@@ -148,7 +148,7 @@ fn random_corpus(options: &Options, rng: &Rng) -> Corpus {
     };
     let count = (options.updates + 2) * options.batch_tokens / 3;
     let pairs = (0..count.min(20_000)).map(|_| Pair { source: sentence(), target: sentence() });
-    // What an Imputer could not learn, nobody is measured with.
+    // Pairs that do not fit an Imputer's slots are left out for all stages.
     let room = LengthLimit { tokens: most, in_slots: true };
     Corpus { pairs: pairs.filter(|pair| pair.fits(room)).collect(), ..Corpus::default() }
 }

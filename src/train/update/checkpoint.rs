@@ -1,9 +1,8 @@
-//! What a run leaves behind so that it can go on exactly: one directory for each saved update.
+//! Checkpoints, from which a run continues exactly: one folder for each saved update.
 //!
-//! `update-00001234/` holds `model.safetensors` (f32), `optimizer.safetensors`, with an EMA
-//! `ema.safetensors`, and `state.json`. A directory under that name is always whole: it is written under
-//! another name, flushed to the disk, and renamed. The last n and the best k by score are kept.
-//! Knows tensors by name only, not what network they are of.
+//! `update-00001234/` holds `model.safetensors` (f32), `optimizer.safetensors`, with an EMA `ema.safetensors`, and `state.json`. A
+//! folder with that name is always complete: it is written under another name, flushed to the disk and renamed. The last n and the
+//! best k by score are kept. Knows tensors by name only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor, Var, safetensors};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, sync};
+use crate::files;
 use crate::model::Tensors;
 use crate::train::data::batches::Position;
 use crate::{Error, Result};
@@ -22,9 +21,6 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
 const STATE: &str = "state.json";
 const PREFIX: &str = "update-";
-const UNFINISHED: &str = ".unfinished-";
-/// A checkpoint while another takes its name.
-const REPLACED: &str = ".replaced-";
 
 /// Everything of a run that is not a tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +28,7 @@ const REPLACED: &str = ".replaced-";
 pub struct State {
     /// Updates done.
     pub update: u64,
-    /// The batch to go on with.
+    /// The next batch.
     pub position: Position,
     pub seed: u64,
     /// Updates dropped because their gradient was not finite.
@@ -100,7 +96,7 @@ pub fn restore(vars: &BTreeMap<String, Var>, tensors: &Tensors, file: &Path) -> 
     Ok(())
 }
 
-/// The checkpoints of one run, in one directory that nobody else writes to.
+/// The checkpoints of one run, in one folder that belongs to the run.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
@@ -114,41 +110,20 @@ impl Store {
     pub fn open(directory: &Path, keep_last: usize, keep_best: usize) -> Result<Self> {
         fs::create_dir_all(directory).map_err(Error::io(directory))?;
         let store = Self { directory: directory.to_path_buf(), keep_last: keep_last.max(1), keep_best };
-        for path in store.entries()? {
-            let kept = file_name(&path).strip_prefix(REPLACED).map(|name| directory.join(name));
-            match kept {
-                Some(finished) if !finished.exists() => {
-                    fs::rename(&path, &finished).map_err(Error::io(&path))?;
-                }
-                None if !file_name(&path).starts_with(UNFINISHED) => {}
-                _ => fs::remove_dir_all(&path).map_err(Error::io(&path))?,
-            }
-        }
+        files::recover_all(directory)?;
         Ok(store)
     }
 
     /// Saves under the name of its update, replacing one of the same name, then drops those that are
     /// neither among the last nor among the best. Gives the directory.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        let name = format!("{PREFIX}{:08}", checkpoint.state.update);
-        let unfinished = self.directory.join(format!("{UNFINISHED}{name}"));
-        let replaced = self.directory.join(format!("{REPLACED}{name}"));
-        let finished = self.directory.join(name);
-        fs::create_dir_all(&unfinished).map_err(Error::io(&unfinished))?;
-        write_files(&unfinished, checkpoint)?;
-        if finished.exists() {
-            fs::rename(&finished, &replaced).map_err(Error::io(&finished))?;
-        }
-        fs::rename(&unfinished, &finished).map_err(Error::io(&finished))?;
-        sync(&self.directory)?;
-        if replaced.exists() {
-            fs::remove_dir_all(&replaced).map_err(Error::io(&replaced))?;
-        }
+        let folder = self.directory.join(format!("{PREFIX}{:08}", checkpoint.state.update));
+        files::replace_folder(&folder, |folder| write_files(folder, checkpoint))?;
         self.prune()?;
-        Ok(finished)
+        Ok(folder)
     }
 
-    /// Makes sure that there is room for all checkpoints that will stand here at once, of `bytes` each.
+    /// Checks that the disk has room for all checkpoints that exist at a time, of `bytes` each.
     ///
     /// # Errors
     /// What is free, and what is needed.
@@ -189,10 +164,7 @@ impl Store {
         let best = self.best(self.keep_best)?;
         for path in self.list()?.into_values().rev().skip(self.keep_last) {
             if !best.contains(&path) {
-                // Under the name of what is not whole first: removing takes a while, and the machine may stop.
-                let going = self.directory.join(format!("{UNFINISHED}{}", file_name(&path)));
-                fs::rename(&path, &going).map_err(Error::io(&path))?;
-                fs::remove_dir_all(&going).map_err(Error::io(&going))?;
+                files::remove_folder(&path)?;
             }
         }
         Ok(())
@@ -254,15 +226,12 @@ fn write_files(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
         if let Some(tensors) = tensors {
             let path = directory.join(name);
             safetensors::save(tensors, &path).map_err(|e| Error::bundle(&path, e.to_string()))?;
-            sync(&path)?;
         }
     }
     let path = directory.join(STATE);
     let json =
         serde_json::to_vec_pretty(&checkpoint.state).map_err(|e| Error::bundle(&path, e.to_string()))?;
-    fs::write(&path, json).map_err(Error::io(&path))?;
-    sync(&path)?;
-    sync(directory)
+    fs::write(&path, json).map_err(Error::io(&path))
 }
 
 fn read_tensors(path: &Path, device: &Device) -> Result<Tensors> {

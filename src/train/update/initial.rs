@@ -1,4 +1,4 @@
-//! Where a new run begins.
+//! The initial weights of a run.
 
 use std::path::Path;
 

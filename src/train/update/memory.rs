@@ -1,5 +1,4 @@
-//! The memory of f32 tensors on the CPU, without copies: what the optimiser and the moving average
-//! need to do their work in one pass.
+//! Access to the memory of f32 tensors on the CPU without copies, for the optimizer and the moving average.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! How weights move: the training loop and what it is made of.
+//! The training loop and its parts.
 
 pub mod bench;
 pub mod checkpoint;

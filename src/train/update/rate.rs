@@ -1,4 +1,4 @@
-//! What the device makes of a large matrix product: the measure that an update is held against.
+//! The speed of an update: tokens a second, and floating-point operations a second against those of one large matrix product.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ const TIMES: usize = 5;
 pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
     // Large enough that neither launching nor adding the bias counts.
     let (rows, input, out) = if device.is_cpu() { (512, 512, 1024) } else { (4096, 4096, 4096) };
-    // Not all alike: a GPU that meets its power limit is faster on such.
+    // Random: a GPU at its power limit is faster on equal numbers.
     let values = |shape: (usize, usize)| Tensor::rand(-1f32, 1f32, shape, device);
     let (x, weight) = (values((rows, input))?, values((out, input))?);
     let bias = Tensor::zeros(out, DType::F32, device)?;
@@ -33,7 +33,7 @@ pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
     Ok(2.0 * (rows * input * out) as f64 / best.max(1e-9))
 }
 
-/// Tokens a second since it was last asked.
+/// Tokens and operations since [`Throughput::take`] was last called.
 #[derive(Debug)]
 pub struct Throughput {
     since: Instant,
@@ -45,7 +45,7 @@ pub struct Throughput {
 /// Each a second.
 pub struct Rates {
     pub tokens: f64,
-    /// In floating point, of products that this thread asked for.
+    /// Floating-point operations of this thread's products.
     pub operations: f64,
 }
 
@@ -58,7 +58,7 @@ impl Throughput {
         self.tokens += tokens;
     }
 
-    /// The rates, and a new beginning; start afresh after a pause that should not count.
+    /// The rates since the last call. After a pause that should not count, start a new one.
     pub fn take(&mut self) -> Rates {
         let finished = std::mem::replace(self, Self::start());
         let seconds = finished.since.elapsed().as_secs_f64().max(1e-9);

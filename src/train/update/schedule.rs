@@ -1,4 +1,6 @@
-//! The learning rate as a pure function of the update's number.
+//! The learning rate as a pure function of the number of the update.
+
+use crate::train::config::{Dims, Train};
 
 /// Linear warm-up, then inverse square root, never above the cap, then (optionally) a straight line
 /// down to zero.
@@ -20,6 +22,18 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// The schedule of `[train]`.
+    pub fn of(train: &Train) -> Self {
+        let Train { learning_rate: peak, warmup, updates, cooldown, .. } = *train;
+        Self { peak, warmup, cap: f64::INFINITY, ramp: 0, updates, cooldown }
+    }
+
+    /// The schedule of `[dims]`.
+    pub fn of_dims(dims: &Dims) -> Self {
+        let Dims { learning_rate: peak, learning_rate_cap: cap, warmup: ramp, updates, cooldown, .. } = *dims;
+        Self { peak, warmup: 1, cap, ramp, updates, cooldown }
+    }
+
     /// The rate of update `n`, counted from 1:
     /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the
     /// value reached, falling by equal amounts, so that the update after the last one would have rate 0.

@@ -1,4 +1,4 @@
-//! What the driver says there is.
+//! Asks the driver which GPUs there are.
 
 use candle_core::cuda_backend::cudarc;
 use cudarc::driver::{CudaContext, result, sys};

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use candle_core::pickle::{Object, PthTensors, Stack};
+use candle_core::pickle::{Object, PthTensors, Stack, TensorInfo};
 use candle_core::{DType, Tensor};
 
+use super::pickle;
 use crate::{Error, Result};
 
 /// The key of the state dict in a checkpoint.
@@ -26,24 +27,61 @@ pub struct Arguments(BTreeMap<String, Object>);
 
 impl Checkpoint {
     /// # Errors
-    /// [`Error::Io`] for a file that cannot be read, [`Error::Bundle`] for one that is no checkpoint.
+    /// [`Error::Io`] for a file that cannot be read, [`Error::Bundle`] for one that is not a checkpoint.
     pub fn read(path: &Path) -> Result<Self> {
+        let pickle = checked_pickle(path)?;
         // candle's reader takes some malformed files for its own mistakes.
-        let read = catch_unwind(AssertUnwindSafe(|| (arguments(path), tensors(path))));
+        let read = catch_unwind(AssertUnwindSafe(|| (arguments(path, &pickle), tensors(path))));
         match read {
             Ok((arguments, tensors)) => Ok(Self { arguments: arguments?, tensors: tensors? }),
-            Err(_) => Err(Error::bundle(path, "is no checkpoint that can be read: its pickle is malformed")),
+            Err(_) => {
+                Err(Error::bundle(path, "is not a checkpoint that can be read: its pickle is malformed"))
+            }
         }
     }
+}
+
+type Archive = zip::ZipArchive<BufReader<File>>;
+
+fn archive(path: &Path) -> Result<Archive> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    zip::ZipArchive::new(BufReader::new(file)).map_err(|e| {
+        let hint = "load an older one and save it again";
+        Error::bundle(path, format!("is not a checkpoint of PyTorch 1.6 or later ({e}); {hint}"))
+    })
+}
+
+/// The content of `data.pkl`, which holds no length that is not true and unfolds to nothing much larger.
+fn checked_pickle(path: &Path) -> Result<Vec<u8>> {
+    let wrong = |reason: String| Error::bundle(path, reason);
+    let mut zip = archive(path)?;
+    let mut found = None;
+    for index in 0..zip.len() {
+        let mut file = zip.by_index(index).map_err(|e| wrong(e.to_string()))?;
+        // As candle chooses: it reads all of them.
+        if !file.name().is_ok_and(|name| name.ends_with("data.pkl")) {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let read = file.by_ref().take(pickle::MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|e| wrong(e.to_string()))?;
+        pickle::check(&bytes).map_err(wrong)?;
+        found = Some(bytes);
+    }
+    found.ok_or_else(|| wrong("has no data.pkl".into()))
 }
 
 fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let wrong = |e: candle_core::Error| Error::bundle(path, e.to_string());
     let file = PthTensors::new(path, Some(MODEL)).map_err(wrong)?;
     let mut tensors = HashMap::new();
-    for name in file.tensor_infos().keys() {
+    // Several tensors may share one storage, and what is stored as f16 doubles.
+    let mut room = 4 * path.metadata().map_err(Error::io(path))?.len();
+    for (name, info) in file.tensor_infos() {
+        let wrong = |reason: String| Error::bundle(path, format!("tensor {name:?}: {reason}"));
+        room = take_room(path, info, room).map_err(wrong)?;
         let read = || file.get(name)?.map(|t| t.to_dtype(DType::F32)?.contiguous()).transpose();
-        if let Some(tensor) = read().map_err(|e| Error::bundle(path, format!("tensor {name:?}: {e}")))? {
+        if let Some(tensor) = read().map_err(|e| wrong(e.to_string()))? {
             tensors.insert(name.clone(), tensor);
         }
     }
@@ -53,20 +91,27 @@ fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     Ok(tensors)
 }
 
+/// What is left of `room` bytes after a tensor, which must lie within its storage.
+fn take_room(path: &Path, info: &TensorInfo, room: u64) -> Result<u64, String> {
+    let count = |count: u64, &dim: &usize| count.checked_mul(dim as u64);
+    let count = info.layout.dims().iter().try_fold(1, count);
+    let bytes = count.and_then(|count| count.checked_mul(info.dtype.size_in_bytes() as u64));
+    let mut zip = archive(path).map_err(|e| e.to_string())?;
+    let stored = zip.by_name(&info.path).map_err(|e| e.to_string())?.size();
+    let end = bytes.and_then(|bytes| bytes.checked_add(info.layout.start_offset() as u64));
+    match (bytes, end) {
+        (Some(bytes), Some(end)) if end <= stored => {
+            room.checked_sub(bytes).ok_or_else(|| "the tensors are larger than their file".into())
+        }
+        _ => Err(format!("has the shape {:?}, but its storage has {stored} bytes", info.layout.dims())),
+    }
+}
+
 /// `args`, an `argparse.Namespace`, or in newer versions `cfg`, a dict with such a one as `model`.
-fn arguments(path: &Path) -> Result<Arguments> {
+fn arguments(path: &Path, pickle: &[u8]) -> Result<Arguments> {
     let wrong = |reason: String| Error::bundle(path, reason);
-    let file = File::open(path).map_err(Error::io(path))?;
-    let mut zip = zip::ZipArchive::new(BufReader::new(file)).map_err(|e| {
-        wrong(format!("is no checkpoint of PyTorch 1.6 or later ({e}); load an older one and save it again"))
-    })?;
-    let pickle = (0..zip.len()).find(|&i| {
-        zip.by_index_raw(i).is_ok_and(|file| file.name().is_ok_and(|name| name.ends_with("/data.pkl")))
-    });
-    let index = pickle.ok_or_else(|| wrong("has no data.pkl".into()))?;
-    let mut reader = BufReader::new(zip.by_index(index).map_err(|e| wrong(e.to_string()))?);
     let mut stack = Stack::empty();
-    stack.read_loop(&mut reader).map_err(|e| wrong(e.to_string()))?;
+    stack.read_loop(&mut &*pickle).map_err(|e| wrong(e.to_string()))?;
     let root = stack.finalize().map_err(|e| wrong(e.to_string()))?;
     let found = entry(&root, "args")
         .filter(|args| **args != Object::None)

@@ -1,14 +1,13 @@
-//! `train import fairseq`: a CMLM, CMLMC or DiMS checkpoint of fairseq, or of the forks in which the latter
-//! two were published, becomes a bundle.
+//! `train import fairseq`: a CMLM, CMLMC or DiMS checkpoint of fairseq, or of the forks that published the latter two, becomes a
+//! bundle.
 //!
-//! fairseq's networks differ from ours in what [`Shape`] tells apart, and in their vocabulary, of which
-//! the mask is the unknown token. What else they can be (another activation, embeddings that are not
-//! shared, …) is refused by name.
+//! Its networks differ from ours in what [`Shape`] describes, and in the vocabulary, where the mask is the unknown token. Anything
+//! else (another activation, separate embeddings) is refused by name.
 //!
-//! The tokenizer that comes out belongs to this model and to students of it: a new model has no use for
-//! the pieces that fairseq's dict leaves out.
+//! The tokenizer belongs to this model and its students: it has only the pieces of fairseq's dictionary.
 
 mod checkpoint;
+mod pickle;
 mod vocabulary;
 mod weights;
 

@@ -1,9 +1,7 @@
-//! fairseq's vocabulary as a tokenizer: `dict.txt` names the tokens, the file of codes (subword-nmt 0.2 or
-//! fastBPE) says how words are put together.
+//! fairseq's vocabulary as a tokenizer: `dict.txt` lists the tokens, the codes (subword-nmt 0.2 or fastBPE) are the merges.
 //!
-//! In `dict.txt` a piece that ends its word stands as it is and another has `@@` behind it; in the codes,
-//! and in our tokenizer, the one that ends a word has `</w>` behind it. Pieces that only stand on the way to
-//! others, and are no tokens, are unknown where they remain.
+//! In `dict.txt` a piece that does not end its word is followed by `@@`; in the codes, and in our tokenizer, a piece that ends its
+//! word is followed by `</w>`. Pieces that are only steps of merges and not in `dict.txt` are unknown tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

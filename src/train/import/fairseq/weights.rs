@@ -1,4 +1,4 @@
-//! The tensors of a fairseq CMLM under our names: which tensor becomes which, and how.
+//! The tensors of a fairseq CMLM under our names.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ const FIRST_POSITION: usize = 2;
 /// Low enough that a softmax never sees it, and a number in f16.
 const NEVER: f32 = -10_000.0;
 
-/// Hands out tensors by fairseq's names, and knows which nobody asked for.
+/// Tensors by fairseq's names, and which of them are left over.
 pub(super) struct Source {
     tensors: HashMap<String, Tensor>,
     taken: HashSet<String>,

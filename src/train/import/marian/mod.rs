@@ -1,10 +1,9 @@
-//! A Marian model (OPUS-MT) in the place of the autoregressive teacher: the folder that Hugging Face gives,
-//! `config.json`, `model.safetensors` or `pytorch_model.bin`, `source.spm`, `vocab.json`.
+//! A Marian model (OPUS-MT) in place of the autoregressive teacher: a folder in Hugging Face's format with `config.json`,
+//! `model.safetensors` or `pytorch_model.bin`, `source.spm` and `vocab.json`.
 //!
-//! The network is candle-transformers'. It takes no mask for padding, so each sentence is translated alone:
-//! what stands beside it cannot change its translation. And it does not let candidates change places in its
-//! cache, so every candidate is read from its beginning: slower than our own teacher, for as long as a corpus
-//! is translated once.
+//! The network is candle-transformers'. It takes no padding mask, so each sentence is translated alone, which also makes its
+//! translation independent of the others. It cannot reorder its cache, so each candidate is read from its beginning. This is
+//! slower than our own teacher, but a corpus is translated once.
 
 mod sentencepiece;
 

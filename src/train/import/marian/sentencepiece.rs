@@ -1,5 +1,5 @@
-//! Words into pieces as a SentencePiece file (`source.spm`) says; the pieces are found by the `tokenizers`
-//! library. Of the file's protocol buffer only what decides that is read.
+//! Splits words into pieces as a SentencePiece file (`source.spm`) says; the `tokenizers` library finds the pieces. Only the
+//! fields of the protocol buffer that matter for that are read.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The numbers of one model decoded in one way.
+//! Scores and latency of one model with one decoding.
 
 use std::time::Instant;
 

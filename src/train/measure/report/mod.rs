@@ -1,8 +1,8 @@
 //! `train report`: quality and latency of several models, each decoded in several ways, on one test set.
 //!
-//! A model is whatever can be [`Scored`]. Every way of decoding is compared with the first model's: is it
-//! better, or luckier with the sentences? [`measure`] takes the numbers, [`table`] writes them for people,
-//! [`plot`] draws quality over latency. Knows no server: latency is that of the network and its decoding.
+//! Anything that implements [`Scored`] can take part. Every row is compared with the first model: is the difference larger than
+//! chance? [`measure`] takes the numbers, [`table`] writes Markdown, [`plot`] draws quality over latency. Latency is that of
+//! the network and its decoding, without a server.
 
 mod measure;
 mod plot;
@@ -98,7 +98,7 @@ pub struct About {
     pub checksum: String,
 }
 
-/// Measures every model in every way it has; `each` is told of each row as it is there.
+/// Measures every model with each of its decodings; `each` gets each row when it is done.
 ///
 /// # Errors
 /// A test set that cannot be used, and what a network answers with.

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (880, 540);
 
-/// Okabe and Ito's colours, which the colour-blind tell apart too.
+/// Okabe and Ito's colours, which colour-blind people can distinguish.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),

@@ -1,4 +1,4 @@
-//! What is scored: something that translates, in one of the ways it has.
+//! The models that a report compares.
 
 use std::fmt;
 use std::path::Path;
@@ -61,7 +61,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// `name`, or the end of the path that tells bundles apart.
+    /// `name`, or the end of the path that distinguishes the bundles.
     ///
     /// # Errors
     /// What is wrong with the bundle.

@@ -1,16 +1,17 @@
-//! What DiMS minimises (Norouzi et al. 2023, arXiv 2206.02999): the distance of one pass of the student to n passes of its
-//! teacher, at every masked place.
+//! The loss of DiMS (Norouzi et al. 2023, arXiv 2206.02999): the distance between one pass of the student and n passes of
+//! its teacher, at every masked place.
 
 mod teacher;
+mod text;
 
 use std::borrow::Cow;
 
-use super::{Batch, Losses, Objective, Pass, Spelling, Step, best_paths, with_length};
+use super::{Batch, Losses, Objective, Pass, Spelling, Step, all_symbols, best_paths, with_length};
 use crate::decode::{DecodeOptions, Steps, length_beam};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
-use crate::train::config::{Dims as Settings, Mask, SlotMask};
+use crate::train::config::{Dims as Settings, Mask, SlotMask, Target};
 use crate::train::data::corpus::Pair;
 use crate::train::data::masking::{Masked, mask_all, mask_slots, mask_target, mask_translation, masks_only};
 use crate::train::rng::Rng;
@@ -31,6 +32,9 @@ pub struct Dims {
 impl Objective for Dims {
     /// `KL(teacher after n passes ‖ student after one) + w · mean ‖h_n − h_S‖₂ + v · CE(length)`
     fn losses(&self, step: Step<'_>) -> Result<Losses> {
+        if self.settings.target == Target::Text {
+            return self.text_losses(step);
+        }
         let Step { student, mut masks, dropout, .. } = step;
         let pairs = self.with_targets(step.pairs)?;
         let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();
@@ -50,7 +54,8 @@ impl Objective for Dims {
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
         let pass = Pass::of(student, &batch, &mode)?;
         let temperature = self.settings.temperature as f32;
-        let tokens = ops::divergence(&pass.logits, &targets.logits, temperature, student.forbidden())?;
+        let logits = student.logits(&pass.hidden, &mode)?;
+        let tokens = ops::divergence(&logits, &targets.logits, temperature, student.forbidden())?;
         let hidden = ops::distance(&pass.hidden, &targets.hidden)?;
         let both = (&tokens + (&hidden * self.settings.hidden_weight)?)?;
         Ok(Losses {
@@ -66,7 +71,7 @@ impl Objective for Dims {
 
 impl Dims {
     /// The pairs as they are or, unsupervised, their sources with what the teacher makes of them now. Where all slots of
-    /// an Imputer are masked, nobody looks at a target.
+    /// an Imputer are masked, no target is read.
     fn with_targets<'a>(&self, pairs: &[&'a Pair]) -> Result<Vec<Cow<'a, Pair>>> {
         let unread = self.teacher.network().shape().has_blanks() && self.settings.mask == Mask::Full;
         if unread || !self.settings.unsupervised {
@@ -113,7 +118,9 @@ impl Dims {
             return Ok(blank);
         }
         let logits = self.teacher.targets(source, &blank, 1, quiet)?.logits;
-        let paths = best_paths(&logits, &spellings.iter().collect::<Vec<_>>(), network.forbidden())?;
+        let spelt: Vec<&Spelling> = spellings.iter().collect();
+        let scores = ops::log_probs_of(&logits, &all_symbols(&spelt), network.forbidden())?;
+        let paths = best_paths(&scores, &spelt)?;
         let canvases = spellings.iter().zip(&paths).zip(blank).zip(hidden);
         Ok(canvases
             .map(|(((spelling, path), blank), hidden)| match hidden {

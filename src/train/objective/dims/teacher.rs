@@ -1,9 +1,8 @@
-//! What the student is to give in one pass: the teacher's answer after n passes over the same canvas.
+//! The target of DiMS: the teacher's output after n passes over the same canvas.
 //!
-//! Mask-predict over a fixed set M of places: each pass rewrites all of M, then masks the least certain
-//! again, fewer each time and none before the end. So each pass but the first reads what the one before
-//! was sure of. An Imputer goes the way that it decodes by: each pass writes one of every n neighbouring slots, and
-//! what is to be learnt of a slot is what the pass that wrote it had to say. Pure but for the passes themselves.
+//! Mask-predict over a fixed set M of places: each pass rewrites all of M, then masks the least certain again, fewer each time and
+//! none at the end. An Imputer's pass writes one of every n adjacent slots, and the target of a slot is the output of the pass
+//! that wrote it.
 
 use std::sync::{Arc, Mutex};
 

@@ -29,11 +29,11 @@ fn follower(student: &Weights, decay: f64) -> (Ema, Network) {
     (ema, network)
 }
 
-fn objective(teacher: Network, settings: Settings) -> Dims {
+pub(super) fn objective(teacher: Network, settings: Settings) -> Dims {
     taught_by(Teacher::exact(teacher), settings)
 }
 
-fn taught_by(teacher: Teacher, settings: Settings) -> Dims {
+pub(super) fn taught_by(teacher: Teacher, settings: Settings) -> Dims {
     Dims {
         settings,
         teacher,
@@ -48,7 +48,7 @@ fn pair(source: &[u32], target: &[u32]) -> Pair {
     Pair { source: [&[1], source, &[2]].concat(), target: [&[1], target, &[2]].concat() }
 }
 
-fn pairs() -> Vec<Pair> {
+pub(super) fn pairs() -> Vec<Pair> {
     vec![
         pair(&[10, 11, 12, 13], &[20, 21, 22, 23, 24]),
         pair(&[14, 9], &[25, 26, 27, 28, 29, 30, 31]),
@@ -56,13 +56,13 @@ fn pairs() -> Vec<Pair> {
     ]
 }
 
-fn losses(dims: &Dims, student: &Weights, pairs: &[Pair]) -> Losses {
+pub(super) fn losses(dims: &Dims, student: &Weights, pairs: &[Pair]) -> Losses {
     let pairs: Vec<&Pair> = pairs.iter().collect();
     let masks = Rng::from_seed(7);
     dims.losses(Step { student: &student.network, pairs: &pairs, masks, dropout: 5 }).unwrap()
 }
 
-fn number(scalar: &Tensor) -> f32 {
+pub(super) fn number(scalar: &Tensor) -> f32 {
     scalar.to_scalar().unwrap()
 }
 
@@ -285,7 +285,7 @@ fn a_full_canvas_may_have_one_of_the_lengths_that_the_teacher_finds_most_probabl
 }
 
 /// A student of slots and its teacher, as they begin.
-fn imputers() -> (Weights, Ema, Network) {
+pub(super) fn imputers() -> (Weights, Ema, Network) {
     let shape = crate::train::config::Imputer::default().shape(shape());
     let student = Weights::initial(&shape, 3, &Backend::cpu()).unwrap();
     let ema = Ema::new(named(&student), 0.9).unwrap();

@@ -1,6 +1,8 @@
 use serde_json::Value;
 
 use super::*;
+use crate::decode::Decoding;
+use crate::train::observe::event::{Sample, Score, Stop, Train, Valid};
 
 fn lines(path: &Path) -> Vec<Result<Value, serde_json::Error>> {
     std::fs::read_to_string(path).unwrap().lines().map(serde_json::from_str).collect()
@@ -32,7 +34,15 @@ fn every_event_is_one_line_with_its_name_and_time() {
     };
     let scores = vec![Score { decoding: Decoding::Beam(4), bleu: 12.25, chrf: 40.0 }];
     let samples = vec![sample];
-    log.write(&Event::Valid(Valid { update: 20, seconds: 1.5, sentences: 1, scores, samples })).unwrap();
+    log.write(&Event::Valid(Valid {
+        update: 20,
+        seconds: 1.5,
+        sentences: 1,
+        scores,
+        domains: Vec::new(),
+        samples,
+    }))
+    .unwrap();
 
     let lines: Vec<Value> = lines(&path).into_iter().map(|line| line.unwrap()).collect();
     assert_eq!((&lines[0]["event"], &lines[0]["update"]), (&"train".into(), &20.into()));

@@ -29,7 +29,7 @@ fn the_checksum_is_that_of_tensorflow() {
 fn a_run_is_told_as_scalars_and_samples_by_update() {
     let dir = tempfile::tempdir().unwrap();
     let mut events = Events::open(dir.path()).unwrap();
-    let train = log::Train {
+    let train = event::Train {
         update: 20,
         epoch: 1,
         loss: f64::NAN,
@@ -41,19 +41,26 @@ fn a_run_is_told_as_scalars_and_samples_by_update() {
         matrix_share: 0.5,
         padding_share: 0.05,
     };
-    events.tell(&log::Event::Train(train)).unwrap();
-    events.tell(&log::Event::Skip(log::Skip { update: 21, skipped: 2 })).unwrap();
+    events.tell(&event::Event::Train(train)).unwrap();
+    events.tell(&event::Event::Skip(event::Skip { update: 21, skipped: 2 })).unwrap();
     let text = |text: &str| text.to_owned();
-    let sample = log::Sample {
+    let sample = event::Sample {
         decoding: Decoding::Steps(Steps::new(4).unwrap()),
         source: text("a|b"),
         reference: text("two\nlines"),
         translation: text("c"),
     };
     let scores =
-        vec![log::Score { decoding: Decoding::Steps(Steps::new(4).unwrap()), bleu: 12.25, chrf: 40.0 }];
-    let valid = log::Valid { update: 22, seconds: 1.5, sentences: 1, scores, samples: vec![sample] };
-    events.tell(&log::Event::Valid(valid)).unwrap();
+        vec![event::Score { decoding: Decoding::Steps(Steps::new(4).unwrap()), bleu: 12.25, chrf: 40.0 }];
+    let valid = event::Valid {
+        update: 22,
+        seconds: 1.5,
+        sentences: 1,
+        scores,
+        domains: Vec::new(),
+        samples: vec![sample],
+    };
+    events.tell(&event::Event::Valid(valid)).unwrap();
 
     let read = read(&events.path);
     assert_eq!(read[0].file_version.as_deref(), Some("brain.Event:2"));
@@ -79,7 +86,7 @@ fn every_process_has_a_file_of_its_own_and_says_from_where_it_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (first, mut second) = (Events::open(dir.path()).unwrap(), Events::open(dir.path()).unwrap());
     assert_ne!(first.path, second.path);
-    let start = log::Start {
+    let start = event::Start {
         update: 7,
         config_digest: String::new(),
         parameters: 1,
@@ -88,7 +95,7 @@ fn every_process_has_a_file_of_its_own_and_says_from_where_it_goes_on() {
         device: "cpu".into(),
         matrix_rate: 1e9,
     };
-    second.tell(&log::Event::Start(start)).unwrap();
+    second.tell(&event::Event::Start(start)).unwrap();
     let read = read(&second.path);
     assert_eq!((read[1].step, read[1].session_log.as_ref().unwrap().status), (8, SESSION_START));
 }

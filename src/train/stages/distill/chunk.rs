@@ -1,4 +1,4 @@
-//! Some sentences with what became of them, as a file of JSON lines.
+//! A chunk of sentences with their translations, as a file of JSON lines.
 
 use std::path::Path;
 

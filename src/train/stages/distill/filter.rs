@@ -1,4 +1,4 @@
-//! Which translations of a teacher are worth learning from.
+//! Which translations of a teacher are kept.
 
 use std::collections::HashSet;
 

@@ -1,11 +1,9 @@
-//! `train distill`: the training sources as an autoregressive teacher translates them (sequence-level
-//! distillation, Kim and Rush 2016): that of `train ar`, or a Marian model. Such text is simpler and more regular than people's, which is what
-//! a model that guesses all words at once needs.
+//! `train distill`: translates the training text with an autoregressive teacher, that of `train ar` or a Marian model
+//! (sequence-level distillation, Kim and Rush 2016). Such text is more regular than human translations, which a parallel model needs.
 //!
-//! The work is cut into chunks of sentences, each a file that is written whole. So a stopped run loses no
-//! more than a chunk, and many machines can share the work: each takes its share of the chunks
-//! (`--shard i/n`), their files are brought into one folder, and whoever runs when all are there writes the
-//! text and its manifest.
+//! The work is cut into chunks, each written as a whole file. A stopped run loses at most a chunk, and several machines can share
+//! the work (`--shard i/n`): collect their files in one folder, and the run that finds all of them writes the text and its
+//! manifest.
 
 mod chunk;
 mod filter;
@@ -24,7 +22,7 @@ use crate::model::{Architecture, Backend, Bundle, checksum};
 use crate::train::config::{Config, Data, Distill as Settings, distilled_files};
 use crate::train::data::corpus::read_source_texts;
 use crate::train::data::texts::require_languages;
-use crate::train::observe::log::Skipped;
+use crate::train::observe::event::Skipped;
 use crate::train::observe::progress::Progress;
 use crate::train::update::run::End;
 use crate::{Error, Result};
@@ -41,6 +39,11 @@ pub struct Shard {
 
 impl Shard {
     pub const WHOLE: Self = Self { index: 1, count: 1 };
+
+    /// Whether others do the rest.
+    pub fn is_part(self) -> bool {
+        self.count > 1
+    }
 
     fn takes(self, chunk: usize) -> bool {
         chunk % self.count == self.index - 1
@@ -180,7 +183,7 @@ impl Plan {
         }
     }
 
-    /// Takes a folder that is new, or goes on in one of the same plan.
+    /// Opens a new folder, or one with the same plan.
     fn claim(&self, folder: &Path) -> Result<()> {
         let path = folder.join(PLAN);
         if !path.exists() {
@@ -213,7 +216,7 @@ impl Manifest {
         serde_json::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
     }
 
-    /// Errors: text that is not what this tells of, half copied perhaps.
+    /// Errors: text that differs from the manifest, for example after an incomplete copy.
     pub(crate) fn verify(&self, (source, target): &(PathBuf, PathBuf)) -> Result<()> {
         for (path, expected) in [(source, &self.source_checksum), (target, &self.target_checksum)] {
             if files::checksum(path)? != *expected {

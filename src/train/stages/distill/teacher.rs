@@ -1,4 +1,4 @@
-//! Who translates the training text.
+//! The model that translates the training text.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What stages give to each other: files and bundles, known by their content.
+//! Files and bundles that stages hand over, with their checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ impl Artifact {
     }
 
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) for what is not there.
+    /// [`Error::Io`](crate::Error::Io) for a missing file.
     pub fn checksum(&self) -> Result<String> {
         let digest = match self {
             Self::File(path) => files::checksum(path)?,

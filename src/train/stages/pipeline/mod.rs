@@ -1,16 +1,16 @@
-//! `train run`: all stages between parallel text and a student, in order, one configuration.
+//! `train run`: all stages from parallel text to a student, in order, from one configuration.
 //!
-//! A stage whose outputs are there and whose inputs are unchanged is skipped; one that was interrupted
-//! goes on where it was; one whose inputs have changed is made anew, and what it had made is moved aside,
-//! never deleted. [`stages`] is the table of what there is, [`record`] what is known of each,
-//! [`preflight`] what is looked at before the first begins. Knows nothing of how a stage works.
+//! A stage whose outputs exist and whose inputs are unchanged is skipped. An interrupted stage continues. A stage whose inputs have
+//! changed starts over; its old outputs are moved aside, never deleted. [`stages`] is the table of stages, [`record`] what is known of
+//! each, [`preflight`] the checks before the first one.
 
 mod artifact;
+mod inputs;
 mod preflight;
 pub mod record;
 mod stages;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +23,8 @@ use crate::train::observe::progress::{Opened, Overall};
 use crate::train::update::run::End;
 use crate::{Error, Result, files};
 use artifact::Artifact;
-use record::{Inputs, Records, StageStatus};
+use inputs::Inputs;
+use record::{Records, StageStatus};
 use stages::Stage;
 
 /// Runs what is left to run of `config.pipeline.stages`. `stop` is looked at after each update and
@@ -33,7 +34,7 @@ use stages::Stage;
 /// Whatever is wrong with configuration, text, a folder or a stage; what was done until then stays done.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let stages = stages::of(config)?;
-    let _lock = lock(&config.output)?;
+    let _lock = lock(&config.output, false)?;
     preflight::check(config, &stages)?;
     let records = Records::of(&config.output);
     let view = Overall::open(stages.iter().map(|stage| stage.work).sum());
@@ -56,11 +57,11 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
             return Ok(End::Finished);
         }
         StageStatus::InProgress { seconds } => {
-            view.say(format!("{name}: goes on"));
+            view.say(format!("{name}: continues"));
             seconds
         }
         StageStatus::OutputModified { seconds, output } => {
-            view.say(format!("{name}: goes on, for {} is not what was made", output.display()));
+            view.say(format!("{name}: continues, because {} was modified", output.display()));
             // What it was made of is there still, so that the rest is not made again.
             set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
             seconds
@@ -75,7 +76,7 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
             0.0
         }
         StageStatus::Outdated(differences) => {
-            view.say(format!("{name}: begins anew, for inputs have changed: {}", differences.join("; ")));
+            view.say(format!("{name}: starts over, because its inputs changed: {}", differences.join("; ")));
             set_aside(stage, stage.places(), view)?;
             records.forget(name)?;
             0.0
@@ -104,7 +105,7 @@ fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
     Ok(stage.log().map(log::seconds_at_work).transpose()?.map_or(measured, |logged| logged.max(measured)))
 }
 
-/// Moves what a stage has made to `superseded/NAME-n/`, beside where it was: what was moved at one time has one n.
+/// Moves what a stage has made to `superseded/NAME-n/`, next to its place; everything moved at one time has the same n.
 fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &Opened) -> Result<()> {
     let aside =
         |place: &Path, n: u32| files::parent(place).join("superseded").join(format!("{}-{n}", stage.name));
@@ -120,19 +121,13 @@ fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &O
     Ok(())
 }
 
-/// Two runs in one folder would undo each other's work. The lock goes with the process, however it ends.
-fn lock(output: &Path) -> Result<File> {
-    let folder = output.join("stages");
-    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let path = folder.join("lock");
-    let file = File::create(&path).map_err(Error::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::bundle(output, "another `train run` is at work in this folder"))
-        }
-        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
-    }
+/// Two commands that write one folder would undo each other's work, so each takes this before it looks at anything.
+/// The lock goes with the process, however it ends. `shared` is for parts of one work on several machines.
+///
+/// # Errors
+/// [`Error::Bundle`] while another command is at work there.
+pub fn lock(output: &Path, shared: bool) -> Result<File> {
+    files::lock(output, shared, "another `train` command")
 }
 
 fn time(seconds: f64) -> HumanDuration {

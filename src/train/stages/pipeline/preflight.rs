@@ -1,12 +1,12 @@
-//! What can be known to be wrong before the first stage begins, and would otherwise show after hours:
-//! a file that is not there, text that cannot be used, a teacher that does not fit.
+//! Checks before the first stage for errors that would otherwise show after hours: missing files, unusable text, a teacher that
+//! does not fit.
 
 use super::artifact::Artifact;
 use super::stages::Stage;
 use crate::model::{Backend, Bundle};
 use crate::train::config::LengthLimit;
 use crate::train::config::OnBadLine;
-use crate::train::config::{Config, Data, StageName};
+use crate::train::config::{Config, Data, StageName, ValidationConfig};
 use crate::train::data::corpus::{Corpus, read_lines, require_equal_counts};
 use crate::train::import::marian;
 use crate::train::stages::dims;
@@ -16,8 +16,9 @@ use crate::{Error, Result};
 /// The first thing that is wrong, with its file and line.
 pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
     training_text(&config.data)?;
-    let (source, target) = config.data.valid_files();
-    require_equal_counts((&source, read_lines(&source)?.len()), (&target, read_lines(&target)?.len()))?;
+    for ValidationConfig { source, target, .. } in config.data.validation_sets() {
+        require_equal_counts((&source, read_lines(&source)?.len()), (&target, read_lines(&target)?.len()))?;
+    }
     for (index, stage) in stages.iter().enumerate() {
         let made = |artifact: &Artifact| stages[..index].iter().any(|s| s.outputs.contains(artifact));
         for (_, artifact) in stage.sources.iter().filter(|(_, artifact)| !made(artifact)) {
@@ -38,16 +39,13 @@ pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
 fn training_text(data: &Data) -> Result<()> {
     let mut usable = 0;
     for (source, target) in data.original_files() {
-        let corpus =
-            Corpus::read(&source, &target, LengthLimit::tokens(usize::MAX), data.on_bad_line, |_| {
-                Ok(vec![0; 3])
-            })?;
-        usable += corpus.pairs.len();
+        let (files, room) = ((source.as_path(), target.as_path()), LengthLimit::tokens(usize::MAX));
+        Corpus::read_texts(files, room, data.on_bad_line, |_| Ok(vec![0; 3]), |_, _| usable += 1)?;
     }
-    if usable == 0 && !data.target.is_empty() {
+    if usable == 0 && !data.original_files().is_empty() {
         let reason = match data.on_bad_line {
-            OnBadLine::Skip => "every line of data.source or its partner in data.target is bad",
-            OnBadLine::Error => "the files of data.source have no lines",
+            OnBadLine::Skip => "every line of the training text or its partner is bad",
+            OnBadLine::Error => "the files of the training text have no lines",
         };
         return Err(Error::Config(reason.into()));
     }

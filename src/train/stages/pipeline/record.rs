@@ -1,8 +1,7 @@
-//! What is known of a stage: what it was made from, what came of it, on what machine and how long.
+//! What is known of a stage: inputs, outputs, machine and time.
 //!
-//! `stages/NAME.begun.json` is there from before a stage writes anything until it is complete,
-//! `stages/NAME.json` from then on. Both are written whole or not at all, so what they say holds at
-//! whatever moment the machine dies.
+//! `stages/NAME.begun.json` exists from before a stage writes anything until it is complete, `stages/NAME.json` from then on. Both are
+//! written atomically, so they are right whenever the machine stops.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,20 +11,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::artifact::Artifact;
+use super::inputs::{Inputs, digest};
 use super::stages::Stage;
 use crate::train::config::StageName;
 use crate::train::observe::Machine;
 use crate::{Error, Result, files};
-
-/// What decides the outcome of a stage: settings by their dotted key, checksums of files and bundles by
-/// their role.
-pub type Inputs = BTreeMap<String, String>;
-
-/// SHA-256 over all inputs, in hex.
-pub fn digest(inputs: &Inputs) -> String {
-    let text: String = inputs.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-    files::digest(text.as_bytes())
-}
 
 /// A stage that is complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,16 +45,16 @@ pub struct Begun {
     pub seconds: f64,
 }
 
-/// What stands there of a stage.
+/// What a stage has left on disk.
 #[derive(Debug, PartialEq)]
 pub enum StageStatus {
-    /// Nothing.
+    /// No outputs.
     Absent,
     /// Complete, from the same inputs.
     Complete(Record),
-    /// Begun from the same inputs.
+    /// Begun from the same inputs, not complete.
     InProgress { seconds: f64 },
-    /// Complete from the same inputs, but this output is no longer what it was.
+    /// Complete from the same inputs, but this output was modified since.
     OutputModified { seconds: f64, output: PathBuf },
     /// Trained from the same inputs, but its outputs are to be written otherwise; what differs, for people.
     Recalibrated { seconds: f64, differences: Vec<String> },
@@ -82,10 +72,10 @@ impl Records {
         Self { folder: output.join("stages") }
     }
 
-    /// Compares what stands there with what the stage would be made from now.
+    /// Compares what is on disk with the present inputs.
     ///
     /// # Errors
-    /// A record that cannot be understood; outputs that no record tells of, which may be anything.
+    /// A record that cannot be read; outputs without a record.
     pub fn judge(&self, stage: &Stage, inputs: &Inputs) -> Result<StageStatus> {
         let begun: Option<Begun> = read(&self.begun(stage.name))?;
         let record: Option<Record> = read(&self.record(stage.name))?;
@@ -111,7 +101,7 @@ impl Records {
         })
     }
 
-    /// From here on the stage may write.
+    /// Records that the stage begins; call it before the stage writes anything.
     pub fn begin(&self, stage: StageName, inputs: &Inputs, seconds: f64) -> Result<()> {
         fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
         let begun = Begun { stage, digest: digest(inputs), inputs: inputs.clone(), seconds };

@@ -1,5 +1,4 @@
-//! The table of stages: for each, what decides its outcome, what it leaves behind, what it costs, and
-//! the function that runs it. Another stage is another entry here and in
+//! The table of stages: for each, its inputs, outputs, cost and the function that runs it. A new stage is an entry here and in
 //! [`StageName`](crate::train::config::StageName).
 
 use std::collections::BTreeMap;
@@ -10,9 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::artifact::Artifact;
-use super::record::Inputs;
+use super::inputs::Inputs;
 use crate::model::Bundle;
-use crate::train::config::{Config, Dims, StageName, Train, distilled_files};
+use crate::train::config::{Config, Dims, StageName, Train, ValidationConfig, distilled_files};
 use crate::train::stages::distill::{self, Shard};
 use crate::train::stages::parallel::shape_of;
 use crate::train::stages::plain_shape;
@@ -22,7 +21,7 @@ use crate::train::update::run::End;
 use crate::{Error, Result};
 
 /// Settings of `[train]` that no weight depends on, or whose content is looked at by itself; and the device and
-/// the number of ranks, on which only rounding depends, so that a run may go on on others.
+/// the number of ranks, on which only rounding depends, so that a run may continue with others.
 const WITHOUT_EFFECT: [&str; 8] =
     ["init", "device", "ranks", "checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
 
@@ -40,7 +39,7 @@ pub struct Stage {
     pub outputs: Vec<Artifact>,
     /// What it writes on the way: checkpoints, a log.
     pub traces: Vec<PathBuf>,
-    /// In tokens through a decoder, without gradient, as far as one can tell beforehand.
+    /// In tokens through a decoder, without gradient, as an estimate.
     pub work: f64,
     pub run: fn(&Config, &AtomicBool) -> Result<End>,
 }
@@ -252,13 +251,21 @@ fn vocabulary(config: &Config) -> (String, Artifact) {
 }
 
 fn source_files(config: &Config) -> Vec<(String, Artifact)> {
-    numbered("data.source", &config.data.root, &config.data.source)
+    let data = &config.data;
+    let corpora = data.corpora.iter().flat_map(|corpus| {
+        numbered(&format!("data.corpora.{}.source", corpus.name), &data.root, &corpus.source)
+    });
+    numbered("data.source", &data.root, &data.source).into_iter().chain(corpora).collect()
 }
 
 /// Training text as people wrote it.
 fn original_files(config: &Config) -> Vec<(String, Artifact)> {
     let data = &config.data;
-    [source_files(config), numbered("data.target", &data.root, &data.target)].concat()
+    let corpora = data.corpora.iter().flat_map(|corpus| {
+        numbered(&format!("data.corpora.{}.target", corpus.name), &data.root, &corpus.target)
+    });
+    let targets = numbered("data.target", &data.root, &data.target).into_iter().chain(corpora);
+    source_files(config).into_iter().chain(targets).collect()
 }
 
 fn numbered(key: &str, root: &Path, paths: &[PathBuf]) -> Vec<(String, Artifact)> {
@@ -267,9 +274,15 @@ fn numbered(key: &str, root: &Path, paths: &[PathBuf]) -> Vec<(String, Artifact)
 }
 
 fn valid_files(config: &Config) -> Vec<(String, Artifact)> {
-    let (source, target) = config.data.valid_files();
-    let valid = [("data.valid_source", source), ("data.valid_target", target)];
-    valid.map(|(role, path)| (role.to_owned(), Artifact::File(path))).to_vec()
+    let several = !config.data.validation.is_empty();
+    let roles = |ValidationConfig { name, source, target }| {
+        let role = |side| match several {
+            true => format!("data.validation.{name}.{side}"),
+            false => format!("data.valid_{side}"),
+        };
+        [(role("source"), Artifact::File(source)), (role("target"), Artifact::File(target))]
+    };
+    config.data.validation_sets().into_iter().flat_map(roles).collect()
 }
 
 /// What a parallel model reads: distilled text where there is such, and real text to be validated by.
@@ -290,7 +303,13 @@ fn text_files(config: &Config) -> Vec<(String, Artifact)> {
 /// Where the files lie decides nothing, and their content is looked at by itself.
 fn data(config: &Config) -> Result<Value> {
     let mut data = json(&config.data)?;
-    without(&mut data, &["root", "source", "target", "distilled", "valid_source", "valid_target"]);
+    let files = ["source", "target"];
+    without(&mut data, &["root", "distilled", "valid_source", "valid_target"]);
+    without(&mut data, &files);
+    for list in ["corpora", "validation"] {
+        let entries = data.get_mut(list).and_then(Value::as_array_mut);
+        entries.into_iter().flatten().for_each(|entry| without(entry, &files));
+    }
     Ok(data)
 }
 

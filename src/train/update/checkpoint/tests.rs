@@ -73,7 +73,7 @@ fn saving_an_update_again_replaces_it() {
 #[test]
 fn an_interrupted_save_is_not_a_checkpoint_and_is_cleared() {
     let dir = tempfile::tempdir().unwrap();
-    let half = dir.path().join(".unfinished-update-00000009");
+    let half = dir.path().join(".update-00000009.unfinished");
     fs::create_dir(&half).unwrap();
     fs::write(half.join(MODEL), b"half").unwrap();
     fs::create_dir(dir.path().join("samples")).unwrap();
@@ -86,7 +86,7 @@ fn an_interrupted_save_is_not_a_checkpoint_and_is_cleared() {
 fn a_replacement_that_was_interrupted_leaves_the_old_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = Store::open(dir.path(), 1, 0).unwrap().save(&checkpoint(5, Some(1.0))).unwrap();
-    let aside = dir.path().join(".replaced-update-00000005");
+    let aside = dir.path().join(".update-00000005.replaced");
     fs::rename(&path, &aside).unwrap();
     let store = Store::open(dir.path(), 1, 0).unwrap();
     assert_eq!((store.last().unwrap(), aside.exists()), (Some(path), false));

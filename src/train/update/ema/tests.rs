@@ -29,7 +29,8 @@ fn the_average_follows_the_weights_by_its_decay() {
 
 #[test]
 fn every_way_averages_alike() {
-    use crate::nn::device::{Argument, Grid, Training, emulated};
+    use crate::nn::device::testing::emulated;
+    use crate::nn::device::{Argument, Grid, Training};
     use crate::nn::ops::with_path;
     let (start, now) = ([1f32, -8.0, 0.3], [5f32, 0.0, -0.7]);
     let moved = |way| {

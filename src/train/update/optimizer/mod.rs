@@ -1,11 +1,9 @@
-//! AdamW by name (Loshchilov & Hutter, arXiv 1711.05101), with what candle's own lacks: moments that are
-//! saved and loaded, no decay on biases and norms, clipping by the global norm, and a guard against
-//! gradients that are not finite.
+//! AdamW by name (Loshchilov & Hutter, arXiv 1711.05101). Unlike candle's, it saves and loads its moments, does not decay biases
+//! and norms, clips by the global norm, and drops updates whose gradient is not finite.
 //!
-//! On the CPU, and on a GPU by a kernel, an update is one pass over parameters, gradients and moments, in
-//! place; another device runs the same equations as tensor operations. Parameters are visited in the order of their names, and
-//! sums have a fixed shape, so an update does not depend on the number of threads.
-//! Knows no network: parameters are named variables.
+//! On a CPU, and on a GPU with a kernel, an update is one pass in place over parameters, gradients and moments; other devices
+//! compute the same equations with tensor operations. Parameters are visited in the order of their names and sums have a fixed
+//! shape, so an update does not depend on the number of threads. Knows no network: parameters are named variables.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,6 +11,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::nn::ops::{KernelPath, select_path};
+use crate::train::config::Train;
 use crate::{Error, Result};
 
 mod device;
@@ -30,6 +29,14 @@ pub struct AdamW {
     pub clip: f64,
     /// So many updates in a row without a finite gradient end the run.
     pub max_skips_in_a_row: u32,
+}
+
+impl AdamW {
+    /// The settings of `[train]`.
+    pub fn of(train: &Train) -> Self {
+        let Train { betas, eps, weight_decay, clip, max_skips_in_a_row, .. } = *train;
+        Self { betas, eps, weight_decay, clip, max_skips_in_a_row }
+    }
 }
 
 impl Default for AdamW {

@@ -1,6 +1,6 @@
-//! Where the ranks of a run meet: each brings something, and goes on with what all have brought.
+//! Exchange between the ranks of a run: each brings a value and continues with the values of all.
 //!
-//! A barrier with a hand-over. Once a rank has left without being done, whoever waits or comes is told so.
+//! A barrier with a hand-over. If a rank fails, all others that wait or come later get an error.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use crate::{Error, Result};
 
-/// What ranks tell each other.
+/// A value that ranks exchange.
 #[derive(Clone, Debug)]
 pub enum Message {
     Numbers(Vec<f64>),
@@ -34,7 +34,7 @@ struct Round {
     failed: Option<usize>,
 }
 
-/// A rank's place: whoever drops it without [`Place::leave`] has failed, by an error or a panic.
+/// A rank's membership. Dropping it without [`Place::leave`] means that the rank failed, by an error or a panic.
 pub struct Place<'a> {
     group: &'a Group,
     rank: usize,

@@ -1,14 +1,12 @@
-//! Several ranks train one model: each takes its share of an update's micro-batches, on a GPU of its own, and all
-//! apply the sum of their gradients. Data parallel training with one process and a thread for each rank.
+//! Data parallel training with one process and a thread for each rank. Each rank takes its share of an update's micro-batches on
+//! its own GPU, and all apply the sum of their gradients.
 //!
-//! Everything that decides what an update does, its batches, masks and dropout, is named by the number of the
-//! micro-batch. So N ranks compute what one rank computes that takes all of them (`train.accumulate`), up to the
-//! order of sums; and a checkpoint, which only the first rank writes, knows nothing of ranks: a run may go on with
-//! more or fewer of them.
+//! Batches, masks and dropout are drawn by the number of the micro-batch. So N ranks compute what one rank computes with the same
+//! `train.accumulate`, up to the order of sums. Only the first rank writes checkpoints, and they do not depend on the number of
+//! ranks: a run may continue with more or fewer.
 //!
-//! Ranks tell each other numbers through [`group`], the host's memory. Gradients go the same way or, between GPUs
-//! in a build with the feature `nccl`, by NCCL, where ranks meet before each sum is queued: one that has failed ends
-//! the others instead of leaving them waiting.
+//! Ranks exchange numbers through [`group`], in host memory. Gradients take the same way or, between GPUs with the feature `nccl`, NCCL,
+//! with a barrier before each sum, so that a failed rank ends the others instead of leaving them waiting.
 
 mod group;
 
@@ -47,7 +45,7 @@ impl RankContext {
         self.group.as_ref().map_or(1, |group| group.ranks())
     }
 
-    /// Whether this is the one that validates, writes and tells.
+    /// Whether this is the rank that validates, writes and logs.
     pub fn is_first(&self) -> bool {
         self.rank == 0
     }
@@ -211,9 +209,16 @@ pub fn run_ranks<T: Send>(
         [first, others @ ..] => (*first, others),
     };
     let group = Arc::new(Group::new(devices.len()));
+    // Each with threads of its own: in one pool a rank would wait behind the other's work.
+    let threads = (rayon::current_num_threads() / devices.len()).max(1);
     let take = |rank: usize, device: DeviceChoice| {
         let place = group.place(rank);
-        let done = work(RankContext { rank, device, group: Some(Arc::clone(&group)) });
+        let context = RankContext { rank, device, group: Some(Arc::clone(&group)) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build();
+        let done = match pool {
+            Ok(pool) => pool.install(|| work(context)),
+            Err(error) => Err(Error::Config(format!("no {threads} threads for rank {rank}: {error}"))),
+        };
         if done.is_ok() {
             place.leave();
         }

@@ -1,11 +1,11 @@
-//! The loop that all stages of training share: updates, validation, checkpoints, the log.
+//! The training loop that all stages share: updates, validation, checkpoints, log.
 //!
-//! A stage brings its settings, data and first weights as a [`Stage`], and its losses as an
-//! [`Objective`]. Everything that happens in update n is a pure function of the seed, the data and the
-//! weights before it: batches, masks and dropout are drawn from streams named by n. So a run that was
-//! stopped goes on exactly as if it had not been. Several ranks may share the micro-batches of each update
-//! ([`crate::train::update::ranks`]): all do the same updates, the first one does everything else.
+//! A stage brings its settings, data and initial weights as a [`Stage`], and its loss as an [`Objective`]. Update n is a pure
+//! function of the seed, the data and the weights before it: batches, masks and dropout come from streams named by n. So a stopped
+//! run continues exactly as if it had not been stopped. Several ranks may share the micro-batches of an update
+//! ([`crate::train::update::ranks`]): all apply the same updates, the first one does everything else.
 
+mod halt;
 mod sums;
 mod validation;
 
@@ -18,23 +18,25 @@ use crate::decode::Decoding;
 use crate::model::Tensors;
 use crate::model::{Backend, Network, Shape};
 use crate::train::config::Train;
-use crate::train::data::batches::{Batches, Position};
-use crate::train::data::corpus::Pair;
+use crate::train::data::batches::Position;
+use crate::train::data::feed::Feed;
 use crate::train::data::texts::Texts;
 use crate::train::objective::{Losses, Objective, Step};
-use crate::train::observe::log::{self, Event, Log};
+use crate::train::observe::event::{self, Event};
+use crate::train::observe::log::Log;
 use crate::train::observe::progress::Progress;
 use crate::train::observe::tensorboard::Events;
 use crate::train::rng::Rng;
 use crate::train::update::checkpoint::{Checkpoint, State, Store, restore};
 use crate::train::update::ema::Ema;
-use crate::train::update::optimizer::Optimizer;
+use crate::train::update::optimizer::{AdamW, Optimizer};
 use crate::train::update::ranks::{RankContext, Reducer};
 use crate::train::update::rate::Throughput;
 use crate::train::update::rate::matrix_rate;
 use crate::train::update::schedule::Schedule;
 use crate::train::weights::{Weights, frozen};
 use crate::{Error, Result};
+use halt::Halt;
 use sums::{Means, Pending, Update};
 
 /// How a run ended.
@@ -87,7 +89,7 @@ pub struct Run<'a, O> {
     published: Tensors,
     validated: Network,
     optimizer: Optimizer,
-    batches: Batches,
+    feed: Feed<'a>,
     rng: Rng,
     store: Store,
     /// The first rank's.
@@ -95,28 +97,8 @@ pub struct Run<'a, O> {
     state: State,
 }
 
-/// Why the first rank ends the updates of all.
-#[derive(Clone, Copy)]
-enum Halt {
-    Finished = 1,
-    NoGain,
-    Interrupted,
-}
-
-impl Halt {
-    const ALL: [Self; 3] = [Self::Finished, Self::NoGain, Self::Interrupted];
-
-    fn outcome(self) -> (End, &'static str) {
-        match self {
-            Self::Finished => (End::Finished, "finished"),
-            Self::NoGain => (End::Finished, "no gain"),
-            Self::Interrupted => (End::Interrupted, "interrupted"),
-        }
-    }
-}
-
 impl<'a, O: Objective> Run<'a, O> {
-    /// Begins a run, or goes on from the last checkpoint in its folder. `objective` is given the moving
+    /// Begins a run, or continues from the last checkpoint in its folder. `objective` is given the moving
     /// average, where the run keeps one: tensors off the tape, whose memory follows every update.
     ///
     /// Errors: what the checkpoint, the folder or another rank has to say.
@@ -129,7 +111,7 @@ impl<'a, O: Objective> Run<'a, O> {
         let Stage { train, shape, .. } = &stage;
         let weights = Weights::of(shape, &stage.initial, &backend)?;
         let named = || weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
-        let mut optimizer = Optimizer::new(named(), train.adamw())?;
+        let mut optimizer = Optimizer::new(named(), AdamW::of(train))?;
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
         // The first rank puts right what an interrupted save has left; the others find it so.
         if !seat.is_first() {
@@ -179,7 +161,7 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let validated = frozen(shape, &published, &backend)?;
         let rng = Rng::from_seed(train.seed);
-        let batches = Batches::new(stage.texts.corpus.lengths(), train.batch_tokens, &rng, state.position)?;
+        let feed = stage.texts.training.feed(train.batch_tokens, &rng, state.position)?;
         let log = if seat.is_first() { Some(open_log(&stage)?) } else { None };
         let objective = objective(averaged)?;
         // From here on there may be newer checkpoints.
@@ -195,7 +177,7 @@ impl<'a, O: Objective> Run<'a, O> {
             published,
             validated,
             optimizer,
-            batches,
+            feed,
             rng,
             store,
             log,
@@ -205,14 +187,15 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
-        let corpus = &self.stage.texts.corpus;
+        let training = &self.stage.texts.training;
         let matrix_rate = matrix_rate(self.backend.device(), self.stage.train.products.into())?;
-        self.tell(&Event::Start(log::Start {
+        self.tell(&Event::Start(event::Start {
             update: self.state.update,
             config_digest: self.state.config_digest(),
             parameters: self.weights.count(),
-            pairs: corpus.pairs.len(),
-            skipped: corpus.skipped,
+            pairs: training.pairs(),
+            skipped: training.skipped(),
+            corpora: training.shares(),
             device: self.backend.device_name(),
             matrix_rate,
         }))?;
@@ -232,7 +215,7 @@ impl<'a, O: Objective> Run<'a, O> {
             Ok((_, reason)) => (*reason).to_string(),
             Err(error) => error.to_string(),
         };
-        let told = self.tell(&Event::Stop(log::Stop { update: self.state.update, reason }));
+        let told = self.tell(&Event::Stop(event::Stop { update: self.state.update, reason }));
         let (end, _) = done?;
         told.map(|()| end)
     }
@@ -263,18 +246,18 @@ impl<'a, O: Objective> Run<'a, O> {
             throughput.add(result.target_tokens);
             means.add(&result);
             self.state.update = update;
-            self.state.position = self.batches.position();
+            self.state.position = self.feed.position();
             self.state.score = None;
             progress.advance();
             if !result.applied {
                 self.state.skipped += 1;
-                self.tell(&Event::Skip(log::Skip { update, skipped: self.state.skipped }))?;
+                self.tell(&Event::Skip(event::Skip { update, skipped: self.state.skipped }))?;
             }
             if update.is_multiple_of(train.log_every) {
                 let rates = throughput.take();
-                let event = log::Train {
+                let event = event::Train {
                     update,
-                    epoch: self.state.position.epoch,
+                    epoch: self.feed.epoch(),
                     loss: means.per_token(means.loss),
                     hidden_loss: means.hidden_loss.map(|sum| means.per_token(sum)),
                     length_loss: means.length_loss.map(|sum| means.per_token(sum)),
@@ -282,7 +265,7 @@ impl<'a, O: Objective> Run<'a, O> {
                     learning_rate: rate,
                     tokens_per_second: rates.tokens,
                     matrix_share: rates.operations / matrix_rate,
-                    padding_share: self.batches.plan().padding_share(),
+                    padding_share: self.feed.padding_share(),
                 };
                 progress.show(&event);
                 self.tell(&Event::Train(event))?;
@@ -325,7 +308,7 @@ impl<'a, O: Objective> Run<'a, O> {
         let (mut result, mut pending) = (Update::default(), Pending::default());
         for micro in 0..accumulate {
             if !self.seat.takes(micro) {
-                self.batches.next_batch()?;
+                self.feed.next_batch()?;
                 continue;
             }
             let losses = self.losses((update - 1) * accumulate + micro)?;
@@ -357,8 +340,7 @@ impl<'a, O: Objective> Run<'a, O> {
 
     /// Micro-batch `index` of the run, counted from 0.
     fn losses(&mut self, index: u64) -> Result<Losses> {
-        let corpus = &self.stage.texts.corpus;
-        let pairs: Vec<&Pair> = self.batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
+        let pairs = self.feed.next_batch()?;
         self.objective.losses(Step {
             student: &self.weights.network,
             pairs: &pairs,
@@ -390,7 +372,7 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let path = self.store.save(&checkpoint)?;
         let (update, score) = (self.state.update, self.state.score);
-        self.tell(&Event::Checkpoint(log::Saved { update, path, score }))
+        self.tell(&Event::Checkpoint(event::Saved { update, path, score }))
     }
 
     fn tell(&mut self, event: &Event) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What the log says of some updates: sums over all ranks, and means over their masked tokens.
+//! Statistics of updates for the log: sums over all ranks, and means over masked tokens.
 
 use candle_core::Tensor;
 

@@ -1,52 +1,54 @@
-//! What a user would get now: translations of the validation text, their scores, some of them to look at.
+//! Validation: translations of the validation text, their scores, and samples.
 
 use std::time::Instant;
 
 use super::{Run, Stage};
 use crate::Result;
-use crate::decode::Decoding;
-use crate::decode::Search;
-use crate::train::data::texts::Texts;
-use crate::train::measure::evaluate::{evaluate, evaluate_search};
+use crate::decode::{Decoding, Search};
+use crate::train::data::domains::Domain;
+use crate::train::measure::evaluate::{Translated, evaluate, evaluate_search};
 use crate::train::objective::Objective;
-use crate::train::observe::log::{self, Event};
+use crate::train::observe::event::{self, Event};
 use crate::train::observe::progress::Progress;
 
+/// Of all domains together, for each decoding; at least one of each domain.
 const SAMPLES: usize = 3;
 
 impl<O: Objective> Run<'_, O> {
-    /// The first rank's, like what it finds.
+    /// The first rank's, like what it finds. Scores decide by their mean over the domains.
     pub(super) fn validate(&mut self, progress: &Progress) -> Result<()> {
         if !self.seat.is_first() {
             return Ok(());
         }
         let begin = Instant::now();
-        let Stage { texts, train, validated, scored, .. } = &self.stage;
-        let Texts { tokenizer, valid, .. } = texts;
+        let update = self.state.update;
+        let Stage { texts, validated, scored, .. } = &self.stage;
+        let domains = &texts.domains;
         let (mut scores, mut samples) = (Vec::new(), Vec::new());
+        let mut by_domain: Vec<Vec<event::Score>> = domains.iter().map(|_| Vec::new()).collect();
         for &decoding in validated {
-            let (network, budget) = (&self.validated, train.batch_tokens);
-            let done = match decoding {
-                Decoding::Steps(steps) => evaluate(network, tokenizer, valid, steps, 1, budget)?,
-                Decoding::Beam(beam) => {
-                    let options = Search { max_batch_tokens: budget, ..Search::new(beam) };
-                    evaluate_search(network, tokenizer, valid, &options)?
+            for (domain, own) in domains.iter().zip(&mut by_domain) {
+                let done = self.translate(domain, decoding)?;
+                let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
+                own.push(event::Score { decoding, bleu, chrf });
+                if domains.len() > 1 {
+                    let name = &domain.name;
+                    progress.say(format!(
+                        "update {update}, {name}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"
+                    ));
                 }
-            };
-            let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
-            scores.push(log::Score { decoding, bleu, chrf });
-            let update = self.state.update;
-            progress.say(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
-            for i in 0..SAMPLES.min(valid.len()) {
-                let sample = log::Sample {
-                    decoding,
-                    source: valid.sources[i].clone(),
-                    reference: valid.references[i].clone(),
-                    translation: done.texts[i].clone(),
-                };
-                progress.say(format!("  {} → {}", sample.source, sample.translation));
-                samples.push(sample);
+                let shown = (SAMPLES / domains.len()).max(1).min(domain.set.len());
+                for (i, translation) in done.texts.into_iter().take(shown).enumerate() {
+                    let (source, reference) =
+                        (domain.set.sources[i].clone(), domain.set.references[i].clone());
+                    progress.say(format!("  {source} → {translation}"));
+                    samples.push(event::Sample { decoding, source, reference, translation });
+                }
             }
+            let score = mean(decoding, by_domain.iter().filter_map(|own| own.last()));
+            let (bleu, chrf) = (score.bleu, score.chrf);
+            progress.say(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
+            scores.push(score);
             if decoding == *scored {
                 self.state.score = Some(bleu);
             }
@@ -57,12 +59,40 @@ impl<O: Objective> Run<'_, O> {
             }
             *best = best.max(bleu);
         }
-        self.tell(&Event::Valid(log::Valid {
-            update: self.state.update,
-            seconds: begin.elapsed().as_secs_f64(),
-            sentences: valid.len(),
+        let sentences = domains.iter().map(|domain| domain.set.len()).sum();
+        let mut logged = Vec::new();
+        if domains.len() > 1 {
+            for (domain, scores) in domains.iter().zip(by_domain) {
+                let (name, sentences) = (domain.name.clone(), domain.set.len());
+                logged.push(event::Domain { name, sentences, scores });
+            }
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        self.tell(&Event::Valid(event::Valid {
+            update,
+            seconds,
+            sentences,
             scores,
+            domains: logged,
             samples,
         }))
     }
+
+    fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Translated> {
+        let (tokenizer, budget) = (&self.stage.texts.tokenizer, self.stage.train.batch_tokens);
+        match decoding {
+            Decoding::Steps(steps) => evaluate(&self.validated, tokenizer, &domain.set, steps, 1, budget),
+            Decoding::Beam(beam) => {
+                let options = Search { max_batch_tokens: budget, ..Search::new(beam) };
+                evaluate_search(&self.validated, tokenizer, &domain.set, &options)
+            }
+        }
+    }
+}
+
+/// The mean over the domains.
+fn mean<'a>(decoding: Decoding, scores: impl Iterator<Item = &'a event::Score> + Clone) -> event::Score {
+    let count = scores.clone().count().max(1) as f64;
+    let sum = |of: fn(&event::Score) -> f64| scores.clone().map(of).sum::<f64>() / count;
+    event::Score { decoding, bleu: sum(|score| score.bleu), chrf: sum(|score| score.chrf) }
 }

@@ -1,6 +1,7 @@
 use super::super::{AdamW, Optimizer};
 use super::*;
-use crate::nn::device::{Argument, Grid, Training, emulated};
+use crate::nn::device::testing::emulated;
+use crate::nn::device::{Argument, Grid, Training};
 use crate::nn::ops::{KernelPath, with_path};
 use candle_core::Device;
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::plan::{Budget, Candidate, Priority, Shape, plan_batch, select_admissions};
-use super::queue::{Entry, Queue, RequestCost};
+use crate::engine::plan::{Budget, Candidate, Priority, Shape, plan_batch, select_admissions};
+use crate::engine::queue::{Entry, Queue, RequestCost};
 
 const BUDGET: Budget = Budget { tokens: 320, rows: 6 };
 const LOOKAHEAD: usize = 5;

@@ -5,10 +5,10 @@
 //! and on the tokens revealed to the left and right of it, so that every step changes the text and
 //! a row mixed up with its neighbour is noticed. The most probable length is the source's.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::{Encoded, Limits, Prediction, Row, Translator};
+use crate::decode::{Encoded, Limits, Prediction, Row, Translator};
 use crate::model::{LengthPrediction, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
@@ -18,7 +18,11 @@ use crate::{Error, Result};
 pub struct FakeTranslator {
     limits: Limits,
     vocabulary: u32,
-    fault: Option<(usize, Fault)>,
+    fault: Option<(std::ops::Range<usize>, Fault)>,
+    /// A source with this token fails, in the encoder or in a pass.
+    poison: Option<(u32, Pass, Fault)>,
+    /// Every pass panics while this is set.
+    broken: Arc<AtomicBool>,
     refresh: Refresh,
     /// Source tokens that may be kept at a time.
     room: usize,
@@ -41,11 +45,27 @@ impl FakeMemory {
     }
 }
 
-/// What happens at the pass given to [`FakeTranslator::failing_at`].
+/// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Error,
     Panic,
+}
+
+impl Fault {
+    fn happen(self, what: &str) -> Result<()> {
+        match self {
+            Self::Error => Err(Error::Model(format!("the fake network was told to fail at {what}"))),
+            Self::Panic => panic!("told to panic at {what}"),
+        }
+    }
+}
+
+/// Which call of the network fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    Encode,
+    Decode,
 }
 
 impl Default for FakeTranslator {
@@ -61,6 +81,8 @@ impl FakeTranslator {
             limits: Limits { source_tokens: 128, target_tokens: 128, has_blanks: false },
             vocabulary: 1024,
             fault: None,
+            poison: None,
+            broken: Arc::default(),
             refresh: Refresh::Masked,
             room: usize::MAX,
             kept: Arc::default(),
@@ -95,7 +117,33 @@ impl FakeTranslator {
     /// Fails at the `pass`-th decoder pass, counting from 1.
     #[must_use]
     pub fn failing_at(self, pass: usize, fault: Fault) -> Self {
-        Self { fault: Some((pass, fault)), ..self }
+        Self { fault: Some((pass..pass + 1, fault)), ..self }
+    }
+
+    /// Fails at the `pass`-th decoder pass, counting from 1, and at every later one.
+    #[must_use]
+    pub fn failing_from(self, pass: usize, fault: Fault) -> Self {
+        Self { fault: Some((pass..usize::MAX, fault)), ..self }
+    }
+
+    /// Fails whenever a source with this token is among those of a call.
+    #[must_use]
+    pub fn failing_on(self, token: u32, pass: Pass, fault: Fault) -> Self {
+        Self { poison: Some((token, pass, fault)), ..self }
+    }
+
+    /// While it is set, every pass panics.
+    pub fn broken(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.broken)
+    }
+
+    fn check_poison<'a>(&self, pass: Pass, mut sources: impl Iterator<Item = &'a [u32]>) -> Result<()> {
+        match self.poison {
+            Some((token, at, fault)) if at == pass && sources.any(|source| source.contains(&token)) => {
+                fault.happen(&format!("token {token}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn counts(&self) -> Arc<Counts> {
@@ -141,6 +189,7 @@ impl Translator for FakeTranslator {
     }
 
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>> {
+        self.check_poison(Pass::Encode, sources.iter().copied())?;
         let (tokens, kept) = (sources.iter().map(|source| source.len()).sum(), Arc::weak_count(&self.kept));
         if tokens > self.room.saturating_sub(kept) {
             return Err(Error::DeviceMemory { bytes: tokens, free: self.room.saturating_sub(kept) });
@@ -167,13 +216,15 @@ impl Translator for FakeTranslator {
         self.gate.pass();
         let pass = self.counts.saw_pass(rows.len());
         self.counts.saw_batch(rows.iter().map(|row| row.canvas.len()));
-        match self.fault {
-            Some((at, Fault::Error)) if at == pass => {
-                return Err(Error::Model(format!("the fake network was told to fail at pass {pass}")));
-            }
-            Some((at, Fault::Panic)) if at == pass => panic!("told to panic at pass {pass}"),
-            _ => {}
+        if let Some((passes, fault)) = &self.fault
+            && passes.contains(&pass)
+        {
+            fault.happen(&format!("pass {pass}"))?;
         }
+        if self.broken.load(SeqCst) {
+            Fault::Panic.happen("every pass")?;
+        }
+        self.check_poison(Pass::Decode, rows.iter().map(|row| row.memory.source.as_slice()))?;
         let predict = |row: &Row<'_, FakeMemory>| {
             row.wanted.iter().map(|&place| self.predict(&row.memory.source, row.canvas, place)).collect()
         };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Address, Argument, Counts, Device, Element, Grid, Kernel, Product, Then, Training};
+use crate::nn::device::{Address, Argument, Counts, Device, Element, Grid, Kernel, Product, Then, Training};
 use crate::{Error, Result};
 
 unsafe extern "C" {

@@ -1,0 +1,91 @@
+//! From settings to what serves: each model read, checked, and with an engine of its own.
+
+use std::sync::Arc;
+
+use tutti::decode::{InferenceModel, Steps};
+use tutti::engine::{self, Engine};
+use tutti::http::{App, Keys, Model, Models, Pair};
+use tutti::metrics::Metrics;
+use tutti::model::Backend;
+use tutti::settings::{ModelSettings, Settings};
+use tutti::{Error, Result, known};
+
+use super::model;
+
+/// Everything that serves but the listeners.
+pub fn open(settings: &Settings) -> Result<Models> {
+    let metrics = Arc::new(Metrics::new());
+    let mut apps: Vec<App> = Vec::with_capacity(settings.models.len());
+    let keys = settings.http.api_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+    for each in &settings.models {
+        let (model, engine) = load(settings, each, &metrics)?;
+        let app = match apps.first() {
+            Some(first) => first.with_model(model, engine),
+            None => {
+                let mut app = App::new(model, engine.handle(), settings.http.clone(), metrics.clone());
+                app.keys = keys.clone();
+                app.owning(engine)
+            }
+        };
+        app.describe();
+        apps.push(app);
+    }
+    let names: Vec<String> = apps.iter().map(|app| app.model.name.clone()).collect();
+    let (settings, again) = (settings.clone(), metrics);
+    let loader = move |name: &str| {
+        let each = names.iter().zip(&settings.models).find(|(known, _)| *known == name);
+        let (_, each) = each.ok_or_else(|| Error::Config(format!("model {name} is not served")))?;
+        if each.is_built_in() {
+            return Err(Error::Config(format!(
+                "model {name} is built in: another one comes with another program"
+            )));
+        }
+        load(&settings, each, &again)
+    };
+    Models::new(apps, Some(Box::new(loader)))
+}
+
+fn load(settings: &Settings, each: &ModelSettings, metrics: &Metrics) -> Result<(Model, Engine)> {
+    let backend =
+        Backend::choose(each.device, each.dtype)?.with_shortlist(settings.shortlist).with_lm(settings.lm);
+    let bundle = model::open(Some(&each.folder))?;
+    let name = each.name.clone().unwrap_or_else(|| bundle.name.clone());
+    match backend.cpu_fallback_reason() {
+        Some(reason) => tracing::info!(model = name, reason, "computing {backend}, not on a GPU"),
+        None => tracing::info!(model = name, "computing {backend}"),
+    }
+    let steps =
+        |steps| Steps::new(steps).ok_or_else(|| Error::Config("a bundle allows at least one step".into()));
+    let max_steps = steps(bundle.config.max_steps)?;
+    let network = InferenceModel::open(&bundle, &backend)?;
+    known::check(&network, &bundle)?;
+    let model = Model {
+        name: name.clone(),
+        pair: Pair { source: bundle.config.source.clone(), target: bundle.config.target.clone() },
+        checksum: bundle.checksum.clone(),
+        dtype: backend.dtype().name().to_owned(),
+        device: backend.device_name(),
+        cpu_fallback_reason: backend.cpu_fallback_reason().map(str::to_owned),
+        shortlist: network.has_shortlist(),
+        lm: network.has_lm(),
+        default_steps: each.default_steps.unwrap_or(steps(bundle.config.default_steps)?).min(max_steps),
+        max_steps,
+        scores: bundle.config.scores.clone(),
+        tokenizer: bundle.tokenizer.clone(),
+    };
+    if let Some(gpu) = network.gpu_report() {
+        tracing::info!(model = name, gpu, "warmed up");
+    }
+    let engine_metrics = metrics.engine(&name);
+    if network.halvings() > 0 {
+        let halvings = network.halvings();
+        tracing::warn!(halvings, "the device has little free memory: large batches are computed in parts");
+        engine_metrics.out_of_memory(halvings);
+    }
+    let options = engine::Options { threads: each.threads, ..settings.engine.clone() };
+    let options = options.fitted(network.device_rows());
+    let engine::Options { threads, max_batch_tokens, max_batch_rows, lookahead, .. } = options;
+    tracing::info!(model = name, threads, max_batch_tokens, max_batch_rows, lookahead, "bounds of a batch");
+    let engine = engine::start(network, options, engine_metrics)?;
+    Ok((model, engine))
+}

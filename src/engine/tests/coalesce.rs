@@ -1,0 +1,93 @@
+//! Identical sentences are translated once, and each caller has its own answer.
+
+use super::*;
+
+fn coalescing() -> Options {
+    Options { coalesce: true, ..rows(1) }
+}
+
+fn metric(metrics: &Metrics, name: &str) -> f64 {
+    value(metrics, name, "en-de")
+}
+
+#[tokio::test]
+async fn identical_sentences_in_flight_are_encoded_once() {
+    let Bench { engine: _engine, handle, gate, counts, metrics } = bench(FakeTranslator::new(), coalescing());
+    gate.close();
+    let first = handle.submit(items(0..1, 10, 2)).unwrap();
+    gate.wait_until_held();
+    // Within a request, across requests, and with what runs already.
+    let again = handle.submit(vec![item(0, 10, 2), item(1, 10, 2), item(1, 10, 2)]).unwrap();
+    let third = handle.submit(vec![item(1, 10, 2)]).unwrap();
+    let others = handle.submit(vec![item(1, 10, 3), Item { length_beam: 2, ..item(1, 10, 2) }]);
+    assert!(others.is_err(), "another beam than a batch of one row holds");
+    let more_steps = handle.submit(vec![item(1, 10, 3)]).unwrap();
+    assert_eq!(metric(&metrics, "tutti_coalesced_total"), 3.0);
+    gate.open();
+    let first = all(first).await.unwrap();
+    let again = all(again).await.unwrap();
+    let third = all(third).await.unwrap();
+    all(more_steps).await.unwrap();
+    assert_eq!(counts.encoded(), 3);
+    assert_eq!(again[0].hypotheses, first[0].hypotheses);
+    assert_eq!(again[1].hypotheses, again[2].hypotheses);
+    assert_eq!(again[1].hypotheses, third[0].hypotheses);
+    // What has been answered is not kept.
+    all(handle.submit(items(0..1, 10, 2)).unwrap()).await.unwrap();
+    assert_eq!(counts.encoded(), 4);
+}
+
+#[tokio::test]
+async fn a_sentence_goes_on_as_long_as_one_of_its_callers_waits() {
+    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), coalescing());
+    gate.close();
+    let running = handle.submit(items(9..10, 10, 2)).unwrap();
+    gate.wait_until_held();
+    let leaving = handle.submit(items(0..1, 10, 2)).unwrap();
+    let staying = handle.submit(items(0..1, 10, 2)).unwrap();
+    drop(leaving);
+    let both_leave = [handle.submit(items(5..6, 10, 2)).unwrap(), handle.submit(items(5..6, 10, 2)).unwrap()];
+    drop(both_leave);
+    gate.open();
+    assert_eq!(all(staying).await.unwrap().len(), 1);
+    all(running).await.unwrap();
+    // A sentence that nobody waits for is gone, and a later caller does not find it.
+    all(handle.submit(items(5..6, 10, 2)).unwrap()).await.unwrap();
+    assert_eq!(value(&metrics, "tutti_rejected_total", "cancelled"), 1.0);
+}
+
+#[tokio::test]
+async fn whoever_has_more_time_than_the_first_caller_is_not_bound_to_its_deadline() {
+    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), coalescing());
+    gate.close();
+    let running = handle.submit(items(9..10, 10, 2)).unwrap();
+    gate.wait_until_held();
+    let deadline = Instant::now() + Duration::from_millis(5);
+    let hasty = handle.submit(vec![Item { deadline: Some(deadline), ..item(0, 10, 2) }]).unwrap();
+    let patient = handle.submit(items(0..1, 10, 2)).unwrap();
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    gate.open();
+    assert!(matches!(all(hasty).await, Err(Error::DeadlineExceeded(_))));
+    assert_eq!(all(patient).await.unwrap().len(), 1);
+    all(running).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_cache_answers_what_comes_again_exactly_and_forgets_for_new_ones() {
+    let options = Options { cache_bytes: 100_000, ..rows(8) };
+    let Bench { engine: _engine, handle, counts, metrics, .. } = bench(FakeTranslator::new(), options);
+    let fresh = all(handle.submit(items(0..4, 10, 2)).unwrap()).await.unwrap();
+    let kept = all(handle.submit(items(0..4, 10, 2)).unwrap()).await.unwrap();
+    assert_eq!(counts.encoded(), 4);
+    for (fresh, kept) in fresh.iter().zip(&kept) {
+        assert_eq!((&fresh.hypotheses, fresh.steps_used), (&kept.hypotheses, kept.steps_used));
+    }
+    assert_eq!(value(&metrics, "tutti_cache_lookups_total", "hit"), 4.0);
+    assert_eq!(value(&metrics, "tutti_cache_lookups_total", "miss"), 4.0);
+    all(handle.submit(items(0..1, 10, 1)).unwrap()).await.unwrap();
+    assert_eq!(counts.encoded(), 5, "other steps, another translation");
+    let traced = Item { trace: true, ..item(0, 10, 2) };
+    assert!(all(handle.submit(vec![traced]).unwrap()).await.unwrap()[0].trace.is_some());
+}

@@ -1,0 +1,88 @@
+//! Fewer steps before a refusal.
+
+use super::*;
+
+fn willing(seed: u32, steps: u8, least: u8) -> Item {
+    Item { steps_min: Steps::new(least).unwrap(), ..item(seed, 20, steps) }
+}
+
+/// An engine with some thirty passes to do. Gives no less than the time of the last pass, which is long.
+fn loaded(options: Options) -> (Bench, Vec<Pending>, Duration) {
+    let bench = bench(FakeTranslator::new(), options);
+    let (gate, handle) = (&bench.gate, &bench.handle);
+    gate.close();
+    let mut waiting = handle.submit(items(0..1, 20, 1)).unwrap();
+    gate.wait_until_held();
+    waiting.extend(handle.submit(items(1..33, 20, 1)).unwrap());
+    let begun = Instant::now();
+    gate.step();
+    while begun.elapsed() < Duration::from_millis(20) {
+        std::thread::yield_now();
+    }
+    gate.step();
+    (bench, waiting, begun.elapsed())
+}
+
+#[tokio::test]
+async fn under_load_steps_are_lowered_for_those_who_allow_it() {
+    let policy = DegradePolicy { above: Duration::from_millis(50), below: Duration::from_millis(5) };
+    let options = Options { degrade: Some(policy), ..rows(1) };
+    let (bench, waiting, _) = loaded(options);
+    let Bench { engine: _engine, handle, gate, metrics, .. } = bench;
+    let mut asked = Vec::new();
+    // One level at the first, another one after a while.
+    asked.extend(handle.submit(vec![willing(50, 8, 1)]).unwrap());
+    std::thread::sleep(Duration::from_millis(110));
+    asked.extend(handle.submit(vec![willing(51, 8, 1), willing(52, 8, 3), willing(53, 8, 8)]).unwrap());
+    gate.open();
+    let outcomes = all(asked).await.unwrap();
+    assert_eq!(outcomes.iter().map(|outcome| outcome.steps_used).collect::<Vec<_>>(), [4, 2, 3, 8]);
+    let load = Some(Lowered::Load);
+    assert_eq!(outcomes.iter().map(|outcome| outcome.lowered).collect::<Vec<_>>(), [load, load, load, None]);
+    assert_eq!(value(&metrics, "tutti_degrade_level", "en-de"), 2.0);
+    assert_eq!(value(&metrics, "tutti_steps_lowered_total", "load"), 3.0);
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_deadline_takes_as_many_steps_as_there_is_time_for() {
+    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), rows(8));
+    let ms = Duration::from_millis;
+    let measured = [(1, 1000), (2, 2000), (4, 4000), (10, 10_000)];
+    let measured = measured.map(|(steps, time)| (Steps::new(steps).unwrap(), ms(time)));
+    handle.calibrate(Latencies::new(measured.to_vec(), 32));
+    let by = |seconds: u64, item: Item| Item {
+        deadline: Some(Instant::now() + Duration::from_secs(seconds)),
+        ..item
+    };
+    let mut used = Vec::new();
+    for item in [
+        by(60, willing(1, 10, 1)),
+        by(6, willing(2, 10, 1)),
+        by(3, willing(3, 10, 1)),
+        // Nothing fits, and an idle engine refuses nobody.
+        by(1, willing(4, 10, 1)),
+        by(1, willing(5, 10, 4)),
+        by(1, willing(6, 10, 10)),
+    ] {
+        let outcomes = all(handle.submit(vec![item]).unwrap()).await.unwrap();
+        used.push((outcomes[0].steps_used, outcomes[0].lowered.is_some()));
+    }
+    assert_eq!(used, [(10, false), (4, true), (2, true), (1, true), (4, true), (10, false)]);
+    assert_eq!(value(&metrics, "tutti_steps_lowered_total", "deadline"), 4.0);
+}
+
+#[test]
+fn a_request_is_lowered_before_it_is_refused() {
+    let (bench, waiting, pass) = loaded(rows(1));
+    let Bench { engine: _engine, handle, gate, .. } = bench;
+    let measured = [1, 4, 200].map(|steps| (Steps::new(steps).unwrap(), Duration::ZERO));
+    handle.calibrate(Latencies::new(measured.to_vec(), 32));
+    // There is time for those that wait and some more, not for two hundred.
+    let by = |item: Item| Item { deadline: Some(Instant::now() + 60 * pass), ..item };
+    let pinned = handle.submit(vec![by(willing(60, 200, 200))]);
+    assert!(matches!(pinned, Err(Error::DeadlineUnreachable { .. })), "{pinned:?}");
+    let lowered = handle.submit(vec![by(willing(61, 200, 1))]).unwrap();
+    gate.open();
+    drop((waiting, lowered));
+}

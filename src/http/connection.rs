@@ -1,0 +1,234 @@
+//! One connection from its first byte to its last: hyper reads requests and writes answers, and what lies
+//! around it keeps the promises that hyper does not make.
+//!
+//! * A connection that is told to close ends only when its socket holds nothing unread: a request that was
+//!   sent is answered. (hyper's own graceful shutdown closes at once what looks idle to it.)
+//! * Closing takes a moment in which what the client still sends is read and thrown away. Without it the
+//!   kernel would answer those bytes with a reset, and the client would lose the answer that it has not
+//!   read yet.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{Request, Response};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::connections::{ConnectionState, Registered};
+
+/// How long, and how much, is still read from a client after the last answer on its connection.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 16 << 20;
+
+/// For whom there is no connection left.
+const TURNED_AWAY: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n",
+    "connection: close\r\ncontent-length: 90\r\n\r\n",
+    r#"{"error":"Slowdown: too many connections, try again in 1 s","code":"too_many_connections"}"#
+);
+
+/// Serves requests until the client leaves or the connection is told to close.
+pub(super) async fn run<S>(stream: TcpStream, server: http1::Builder, service: S, registered: Registered)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Answers are small and written at once: waiting for more to send only costs time.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let state = &registered.state;
+    let socket = Socket { stream, state: state.clone(), lingering: None };
+    let service = Observed { service, state: state.clone() };
+    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(socket), service));
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = state.told() => if state.is_cut() { return },
+        }
+    };
+    // Clients that hang up are everyday life.
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection");
+    }
+}
+
+/// Answers 503 whatever is asked, and closes.
+pub(super) async fn turn_away(stream: TcpStream) {
+    let state = Arc::new(ConnectionState::default());
+    let mut socket = Socket { stream, state, lingering: None };
+    let told = async {
+        socket.write_all(TURNED_AWAY.as_bytes()).await?;
+        socket.shutdown().await
+    };
+    if let Ok(Err(error)) = timeout(2 * LINGER, told).await {
+        tracing::debug!(%error, "connection");
+    }
+}
+
+/// A socket that tells what happens on it, and says that the client has left when it is time to go.
+struct Socket {
+    stream: TcpStream,
+    state: Arc<ConnectionState>,
+    lingering: Option<Lingering>,
+}
+
+/// What is left of the time and the bytes after the last answer.
+struct Lingering {
+    time: Pin<Box<Sleep>>,
+    bytes: usize,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match &read {
+            Poll::Ready(Ok(())) if buf.filled().len() > before => self.state.received(),
+            Poll::Ready(_) => {}
+            // Nothing read is how a stream says that it has ended.
+            Poll::Pending if self.state.closes_now() => return Poll::Ready(Ok(())),
+            Poll::Pending => {}
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.state.wrote(written.is_pending());
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            // Nobody waits for an answer on a connection that was idle.
+            if self.state.closes_now() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let Self { stream, lingering, .. } = &mut *self;
+        let lingering =
+            lingering.get_or_insert_with(|| Lingering { time: Box::pin(sleep(LINGER)), bytes: LINGER_BYTES });
+        let mut scratch = [0; 16 << 10];
+        while lingering.bytes > 0 && lingering.time.as_mut().poll(cx).is_pending() {
+            let mut scratch = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut scratch)) {
+                Ok(()) if !scratch.filled().is_empty() => {
+                    lingering.bytes = lingering.bytes.saturating_sub(scratch.filled().len());
+                }
+                // The client has closed its side, or is gone: it has what it wanted.
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.state.wrote(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// A service that tells when a request begins and when its answer has been handed over.
+struct Observed<S> {
+    service: S,
+    state: Arc<ConnectionState>,
+}
+
+impl<S> Service<Request<Incoming>> for Observed<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>>,
+{
+    type Response = Response<Answer>;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.state.begin_answer();
+        let busy = Busy(self.state.clone());
+        Answering { future: Box::pin(self.service.call(request)), busy: Some(busy) }
+    }
+}
+
+/// Says that the answer is done when it is dropped.
+struct Busy(Arc<ConnectionState>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.end_answer();
+    }
+}
+
+struct Answering<F> {
+    future: Pin<Box<F>>,
+    busy: Option<Busy>,
+}
+
+impl<F, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Answer>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.future.as_mut().poll(cx))?;
+        let busy = self.busy.take();
+        Poll::Ready(Ok(response.map(|body| Answer { body, _busy: busy })))
+    }
+}
+
+/// The body of an answer.
+struct Answer {
+    body: Body,
+    _busy: Option<Busy>,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        hyper::body::Body::size_hint(&self.body)
+    }
+}

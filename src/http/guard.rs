@@ -1,0 +1,132 @@
+//! Whoever has no key is turned away before any handler sees the request; so no route can forget to ask. Only
+//! what is no translation stays open.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{MatchedPath, Query, Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::time::timeout_at;
+
+use super::app::App;
+use super::error::ApiError;
+use super::keys::{Client, Denied};
+use super::params::Params;
+use super::router::in_dialect;
+
+/// Routes for everybody: for machines that watch, for pages before their user has a key, and for those who read
+/// about the server.
+const OPEN: [&str; 16] = [
+    "/",
+    "/page/{file}",
+    "/health",
+    "/livez",
+    "/readyz",
+    "/startupz",
+    "/metrics",
+    "/info",
+    "/languages",
+    "/frontend/settings",
+    "/spec",
+    "/openapi.json",
+    "/docs",
+    "/docs/{*file}",
+    "/__heartbeat__",
+    "/__lbheartbeat__",
+];
+
+/// Where clients put a key outside the body.
+const IN_QUERY: [&str; 3] = ["api_key", "auth_key", "token"];
+
+tokio::task_local! {
+    /// Who sent the request that is being answered.
+    static CLIENT: Arc<Client>;
+}
+
+/// Takes characters off the quota of the request's sender, if it has one.
+pub(super) fn charge(characters: usize) -> Result<(), ApiError> {
+    CLIENT.try_with(|client| client.charge(characters)).unwrap_or(Ok(())).map_err(ApiError::from)
+}
+
+/// For work that goes on after the handler has returned: it is still charged to the request's sender.
+pub(super) fn for_sender<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let client = CLIENT.try_with(Arc::clone).ok();
+    async move {
+        match client {
+            Some(client) => CLIENT.scope(client, work).await,
+            None => work.await,
+        }
+    }
+}
+
+pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let Some(keys) = &app.keys else { return next.run(request).await };
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    // What has no route is not found, whoever asks.
+    let Some(path) = path else { return next.run(request).await };
+    let path = path.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(&path);
+    // The page of a server with a prefix.
+    let path = if path.is_empty() { "/" } else { path };
+    if OPEN.contains(&path) {
+        return next.run(request).await;
+    }
+    let uri = request.uri().clone();
+    let (request, key) = match key(&app, request).await {
+        Ok(found) => found,
+        Err(error) => return in_dialect(&uri, error),
+    };
+    match keys.admit(key.as_deref()) {
+        Ok(client) => {
+            let mut response = CLIENT.scope(client.clone(), next.run(request)).await;
+            response.extensions_mut().insert(client);
+            response
+        }
+        Err(denied) => in_dialect(&uri, denied.into()),
+    }
+}
+
+/// The key of a request, from its headers, its query or its body.
+async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), ApiError> {
+    if let Some(key) = in_head(&request) {
+        return Ok((request, Some(key)));
+    }
+    let limit = app.settings.body_timeout;
+    let until = Instant::now() + limit;
+    let (parts, body) = request.into_parts();
+    let max_body_bytes = app.settings.max_body_bytes;
+    let bytes = timeout_at(until.into(), to_bytes(body, max_body_bytes)).await;
+    let bytes = bytes.map_err(|_| ApiError::SlowBody { limit })?;
+    // Whatever else may be wrong with a body, one that is read whole is no larger than this.
+    let bytes = bytes.map_err(|_| ApiError::BodyLimit { limit: max_body_bytes })?;
+    let copy = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
+    let key = match Params::read(copy, max_body_bytes).await {
+        Ok(params) => params.text("api_key").ok().flatten().map(str::to_owned),
+        Err(_) => None,
+    };
+    Ok((Request::from_parts(parts, Body::from(bytes)), key))
+}
+
+fn in_head(request: &Request) -> Option<String> {
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(value) = authorization {
+        // Older clients of MTranServer send the bare token.
+        let key = value.split_once(' ').map_or(value, |(_, key)| key);
+        return Some(key.trim().to_owned());
+    }
+    let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).ok()?;
+    query.0.into_iter().find(|(name, _)| IN_QUERY.contains(&name.as_str())).map(|(_, key)| key)
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Missing => Self::KeyMissing,
+            Denied::Invalid => Self::KeyInvalid,
+            Denied::TooFast { retry_after } => Self::KeyTooFast { retry_after },
+            Denied::Quota { retry_after } => Self::KeyQuota { retry_after },
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Bodies that nobody read. An answer may be known before its request's body has arrived: a wrong path, a
+//! full queue, a body that is too large. The rest of the body is still on its way, so the next request on
+//! that connection cannot begin. A bounded part of it is read and thrown away, for a bounded time; if that is
+//! not all of it, the answer says `Connection: close`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::timeout;
+
+/// What is read of a body that nobody wants, so that the connection can go on.
+const DRAINED_BYTES: u64 = 256 << 10;
+
+/// How long an answer waits for it at most.
+const DRAINED_WITHIN: Duration = Duration::from_millis(100);
+
+/// Answers, and sees to what is left of the request's body.
+pub(super) async fn finish(request: Request, next: Next) -> Response {
+    // Such a client sends its body when it is asked to, by the first read.
+    let waits_to_be_asked = request.headers().contains_key(header::EXPECT);
+    let (parts, body) = request.into_parts();
+    let rest = Arc::new(Mutex::new(Rest { body, ended: false, begun: false }));
+    let lent = Body::new(Lent(rest.clone()));
+    let mut response = next.run(Request::from_parts(parts, lent)).await;
+    let whole = {
+        let rest = lock(&rest);
+        rest.ended || rest.body.is_end_stream()
+    };
+    if !whole && !drained(&rest, waits_to_be_asked).await {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Whether the body has ended after a bounded part of it was read.
+async fn drained(rest: &Mutex<Rest>, waits_to_be_asked: bool) -> bool {
+    {
+        let rest = lock(rest);
+        if rest.body.size_hint().lower() > DRAINED_BYTES || (waits_to_be_asked && !rest.begun) {
+            return false;
+        }
+    }
+    let mut read: u64 = 0;
+    let to_the_end = async {
+        loop {
+            match poll_fn(|cx| lock(rest).poll(cx)).await {
+                None => return true,
+                Some(Err(_)) => return false,
+                Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len() as u64),
+            }
+            if read > DRAINED_BYTES {
+                return false;
+            }
+        }
+    };
+    timeout(DRAINED_WITHIN, to_the_end).await.unwrap_or(false)
+}
+
+/// No panic can leave it half changed.
+fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
+    rest.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Rest {
+    body: Body,
+    begun: bool,
+    ended: bool,
+}
+
+impl Rest {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.begun = true;
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.ended |= matches!(frame, Poll::Ready(None));
+        frame
+    }
+}
+
+/// A body in the hands of a handler; what the handler leaves can still be read.
+struct Lent(Arc<Mutex<Rest>>);
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        lock(&self.0).poll(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        lock(&self.0).body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.0).body.size_hint()
+    }
+}

@@ -1,0 +1,69 @@
+//! A known sentence: a bundle says what its model makes of it, so that a machine can show whether it computes
+//! the same model. The files' checksums cannot tell that: a broken kernel or a wrong driver leaves them as they are.
+
+use crate::decode::{DecodeOptions, InferenceModel, Steps, Translator, translate};
+use crate::eval::corpus_chrf;
+use crate::model::{Architecture, Backend, Bundle, DeviceChoice, DtypeChoice, KnownSentence};
+use crate::{Error, Result};
+
+/// How like the known translation it must be, in chrF. Other number types and kernels may choose another word;
+/// what comes out of a broken network shares hardly a syllable.
+const LEAST_CHRF: f64 = 60.0;
+
+/// What the sentence is where nobody names one.
+const SENTENCE: &str = "The weather is nice today, and we are going for a walk with our dog.";
+
+/// Writes the checksums of a bundle's files into its `config.json`, with what its model makes of `sentence`; the
+/// sentence that is there already, or one of this program, where none is given.
+///
+/// # Errors
+/// [`Error::Bundle`] and [`Error::Io`] for a folder that is not a bundle or cannot be written.
+pub fn seal(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence>> {
+    let known = match bundle.config.architecture {
+        // Nobody serves such a model.
+        Architecture::Ar => None,
+        Architecture::Cmlm | Architecture::Imputer => learn(bundle, sentence)?,
+    };
+    bundle.seal(known.clone())?;
+    Ok(known)
+}
+
+/// None where the sentence is too long for the model.
+fn learn(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence>> {
+    let there = bundle.config.known.as_ref().map(|known| known.source.as_str());
+    let source = sentence.or(there).unwrap_or(SENTENCE).to_owned();
+    let steps = bundle.config.default_steps;
+    let network = InferenceModel::open(bundle, &Backend::choose(DeviceChoice::Cpu, DtypeChoice::Auto)?)?;
+    match translation(&network, bundle, &source, steps) {
+        Ok(translation) => Ok(Some(KnownSentence { source, steps, translation })),
+        Err(Error::TooLarge { .. }) if sentence.is_none() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the network makes of the bundle's known sentence what it should. A bundle without one passes.
+///
+/// # Errors
+/// [`Error::Bundle`] with both translations where they are not alike.
+pub fn check<T: Translator>(network: &T, bundle: &Bundle) -> Result<()> {
+    let Some(KnownSentence { source, steps, translation: expected }) = &bundle.config.known else {
+        return Ok(());
+    };
+    let found = translation(network, bundle, source, *steps)?;
+    if found == *expected || corpus_chrf([(found.as_str(), expected.as_str())]) >= LEAST_CHRF {
+        return Ok(());
+    }
+    let reason = format!(
+        "{source:?} becomes {found:?} on this machine, but was {expected:?} where the bundle was made: try another \
+         --device or --dtype"
+    );
+    Err(Error::bundle(&bundle.dir, reason))
+}
+
+fn translation<T: Translator>(network: &T, bundle: &Bundle, source: &str, steps: u8) -> Result<String> {
+    let steps = Steps::new(steps).unwrap_or(Steps::ONE);
+    let options = DecodeOptions { length_beam: network.limits().usual_beam(), ..DecodeOptions::new(steps) };
+    let ids = bundle.tokenizer.encode(source)?;
+    let best = translate(network, &[ids], &options)?.into_iter().flatten().next();
+    bundle.tokenizer.decode(&best.unwrap_or_default().tokens)
+}

@@ -1,0 +1,290 @@
+//! The output layer and the loss on it as one op. Scores of the whole vocabulary are computed chunk by chunk, once for
+//! the sums of a softmax and once more for the gradients, so that they are never all in memory: a product costs less
+//! than writing its result and reading it again.
+//!
+//! The gradients are computed with the loss, which is a scalar: the backward pass only scales them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::cpu::{exp, max, sum_by, with_values};
+use super::kernel_path::{KernelPath, select_path};
+use super::linear::column_sums;
+use super::{Activation, Classes, cross_entropy, flop_count, linear, log_probs_of, soft_cross_entropy};
+use crate::nn::gemm::{Precision, gemm};
+
+/// Rows and classes of a chunk: some 2 MB of scores.
+const ROWS: usize = 1024;
+const COLUMNS: usize = 512;
+
+/// An output layer with what it reads. Classes below `forbidden` take no part: they have no probability.
+#[derive(Clone, Copy)]
+pub struct Output<'a> {
+    /// `[rows, width]`
+    pub x: &'a Tensor,
+    /// `[classes, width]`
+    pub weight: &'a Tensor,
+    /// `[classes]`
+    pub bias: &'a Tensor,
+    pub forbidden: usize,
+    pub precision: Precision,
+}
+
+/// What a loss is worth, and its slopes.
+pub struct Weighed {
+    pub value: f64,
+    /// Of each chosen class: minus the derivative of the loss by its log-probability.
+    pub weights: Vec<f32>,
+}
+
+impl Output<'_> {
+    /// Mean over rows of `(1 - smoothing) · nll(gold) + smoothing · mean over allowed classes of nll`, a scalar; see
+    /// [`cross_entropy`].
+    pub fn cross_entropy(&self, gold: &Arc<[u32]>, smoothing: f32) -> Result<Tensor> {
+        if select_path(self.x) != KernelPath::Cpu {
+            return cross_entropy(&self.scores()?, gold, smoothing, self.forbidden);
+        }
+        let classes = Classes::new(gold.iter().map(std::slice::from_ref));
+        let rows = gold.len() as f64;
+        let allowed = (self.weight.dim(0)? - self.forbidden) as f32;
+        let known = self.sums(&classes)?;
+        let nll = |sums: &Sums| {
+            let (gold, mean) = (sums.log_sum - sums.chosen[0], sums.log_sum - sums.total / allowed);
+            f64::from((1.0 - smoothing) * gold + smoothing * mean)
+        };
+        let value = known.iter().map(nll).sum::<f64>() / rows;
+        let weights = vec![(1.0 - smoothing) / rows as f32; gold.len()];
+        self.loss(&classes, &known, &Weighed { value, weights }, smoothing / (allowed * rows as f32))
+    }
+
+    /// The log-probabilities of chosen classes, row after row, on the host; no gradient.
+    pub fn log_probs_of(&self, classes: &Classes) -> Result<Vec<f32>> {
+        if select_path(self.x) != KernelPath::Cpu {
+            return log_probs_of(&self.scores()?.detach(), classes, self.forbidden);
+        }
+        Ok(flat(&self.sums(classes)?))
+    }
+
+    /// A loss that depends on the log-probabilities of chosen classes alone: `weigh` is given these, row after row.
+    pub fn loss_of<E: From<candle_core::Error>>(
+        &self,
+        classes: &Arc<Classes>,
+        weigh: impl FnOnce(&[f32]) -> std::result::Result<Weighed, E>,
+    ) -> std::result::Result<Tensor, E> {
+        if select_path(self.x) == KernelPath::Cpu {
+            let known = self.sums(classes)?;
+            return Ok(self.loss(classes, &known, &weigh(&flat(&known))?, 0.0)?);
+        }
+        let scores = self.scores()?;
+        let log_probs = log_probs_of(&scores, classes, self.forbidden)?;
+        let Weighed { value, weights } = weigh(&log_probs)?;
+        let crossed: f64 = log_probs.iter().zip(&weights).map(|(&s, &w)| -f64::from(s) * f64::from(w)).sum();
+        let loss = soft_cross_entropy(&scores, classes, &weights.into(), 1.0, self.forbidden)?;
+        Ok(loss.affine(1.0, value - crossed)?)
+    }
+
+    fn scores(&self) -> Result<Tensor> {
+        linear(self.x, self.weight, self.bias, Activation::None, self.precision)
+    }
+
+    /// Counts the products, and passes on the values of `x`, weight and bias.
+    fn with<R>(&self, work: impl FnOnce(&[f32], &[f32], &[f32]) -> R) -> Result<R> {
+        with_values(self.x, |x| {
+            with_values(self.weight, |weight| with_values(self.bias, |bias| work(x, weight, bias)))
+        })??
+    }
+
+    /// Of each row, what a softmax over the classes needs.
+    fn sums(&self, classes: &Classes) -> Result<Vec<Sums>> {
+        let ((rows, width), (count, own)) = (self.x.dims2()?, self.weight.dims2()?);
+        if width != own || self.bias.dims() != [count] {
+            bail!("output: {:?} does not fit {:?}", self.x.shape(), self.weight.shape());
+        }
+        classes.check((rows, count), self.forbidden)?;
+        flop_count::count(self.x, self.weight)?;
+        let mut sums: Vec<Sums> = (0..rows).map(|row| Sums::new(classes.of(row).len())).collect();
+        self.with(|x, weight, bias| {
+            let mut scores = vec![0f32; ROWS * COLUMNS];
+            for (block, sums) in sums.chunks_mut(ROWS).enumerate() {
+                let x = &x[block * ROWS * width..][..sums.len() * width];
+                for (first, chunk) in self.chunks(weight, width) {
+                    let here = chunk.len() / width;
+                    let scores = &mut scores[..sums.len() * here];
+                    gemm(self.precision, sums.len(), here, width, x, false, chunk, true, scores, false);
+                    let rows = sums.par_iter_mut().zip(scores.par_chunks_mut(here)).with_min_len(32);
+                    rows.enumerate().for_each(|(row, (sums, scores))| {
+                        let own = classes.of(block * ROWS + row);
+                        pulp::Arch::new().dispatch(|| sums.add(first, scores, &bias[first..][..here], own));
+                    });
+                }
+            }
+        })?;
+        sums.iter_mut().for_each(|sums| sums.log_sum = sums.top + sums.sum.ln());
+        Ok(sums)
+    }
+
+    /// The rows of `weight` that are allowed, in chunks, each with the number of its first.
+    fn chunks<'w>(&self, weight: &'w [f32], width: usize) -> impl Iterator<Item = (usize, &'w [f32])> {
+        let starts = (self.forbidden..).step_by(COLUMNS);
+        starts.zip(weight[self.forbidden * width..].chunks(COLUMNS * width))
+    }
+
+    /// The scalar, with its gradients where there are to be any. `spread` is the weight of each allowed class in each
+    /// row, besides those of the chosen ones.
+    fn loss(&self, classes: &Classes, sums: &[Sums], weighed: &Weighed, spread: f32) -> Result<Tensor> {
+        let known = |gradient| Known { value: weighed.value as f32, gradient: Mutex::new(gradient) };
+        let tracked = [self.x, self.weight, self.bias].iter().any(|tensor| tensor.track_op());
+        let gradient =
+            tracked.then(|| self.with(|x, w, b| self.gradient(x, w, b, classes, sums, weighed, spread)));
+        self.x.apply_op3(self.weight, self.bias, known(gradient.transpose()?))
+    }
+
+    /// `dscore = softmax · Σ weights - weight` for each class of each row, and from that the rest.
+    #[allow(clippy::too_many_arguments)]
+    fn gradient(
+        &self,
+        x: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        classes: &Classes,
+        sums: &[Sums],
+        weighed: &Weighed,
+        spread: f32,
+    ) -> Gradient {
+        let width = weight.len() / bias.len();
+        let allowed = (bias.len() - self.forbidden) as f32;
+        let mut gradient =
+            Gradient { x: vec![0.0; x.len()], weight: vec![0.0; weight.len()], bias: vec![0.0; bias.len()] };
+        let mut scores = vec![0f32; ROWS * COLUMNS];
+        for (block, sums) in sums.chunks(ROWS).enumerate() {
+            let rows = sums.len();
+            let at = block * ROWS * width;
+            let x = &x[at..][..rows * width];
+            for (first, chunk) in self.chunks(weight, width) {
+                let here = chunk.len() / width;
+                let scores = &mut scores[..rows * here];
+                gemm(self.precision, rows, here, width, x, false, chunk, true, scores, false);
+                let all = sums.par_iter().zip(scores.par_chunks_mut(here)).with_min_len(32);
+                all.enumerate().for_each(|(row, (sums, scores))| {
+                    let range = classes.range(block * ROWS + row);
+                    let weights = &weighed.weights[range.clone()];
+                    let mass = weights.iter().sum::<f32>() + spread * allowed;
+                    pulp::Arch::new().dispatch(|| {
+                        for (score, &bias) in scores.iter_mut().zip(&bias[first..]) {
+                            *score = exp(*score + bias - sums.log_sum) * mass - spread;
+                        }
+                    });
+                    for (&class, weight) in classes.ids()[range].iter().zip(weights) {
+                        if let Some(score) =
+                            (class as usize).checked_sub(first).and_then(|c| scores.get_mut(c))
+                        {
+                            *score -= weight;
+                        }
+                    }
+                });
+                let dx = &mut gradient.x[at..][..rows * width];
+                gemm(self.precision, rows, width, here, scores, false, chunk, false, dx, true);
+                let dw = &mut gradient.weight[first * width..][..here * width];
+                gemm(self.precision, here, width, rows, scores, true, x, false, dw, true);
+                let db = &mut gradient.bias[first..][..here];
+                db.iter_mut().zip(column_sums(scores, here)).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        gradient
+    }
+}
+
+/// Of one row of scores.
+struct Sums {
+    /// The largest, and the sum of the exponentials of what the others are less.
+    top: f32,
+    sum: f32,
+    /// ln Σ eˢᶜᵒʳᵉ, once all are added.
+    log_sum: f32,
+    total: f32,
+    /// The scores of the chosen classes.
+    chosen: Vec<f32>,
+}
+
+impl Sums {
+    fn new(chosen: usize) -> Self {
+        Self { top: f32::NEG_INFINITY, sum: 0.0, log_sum: 0.0, total: 0.0, chosen: vec![0.0; chosen] }
+    }
+
+    /// Adds the scores of the classes from `first` on, which lack their bias.
+    #[inline(always)]
+    fn add(&mut self, first: usize, scores: &mut [f32], bias: &[f32], classes: &[u32]) {
+        scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+        let top = self.top.max(max(scores));
+        // Before the first chunk the sum is 0; a row without a number stays one.
+        self.sum = self.sum * exp(self.top - top) + sum_by(scores, |score| exp(score - top));
+        self.top = top;
+        self.total += sum_by(scores, |score| score);
+        for (&class, chosen) in classes.iter().zip(&mut self.chosen) {
+            if let Some(&score) = (class as usize).checked_sub(first).and_then(|c| scores.get(c)) {
+                *chosen = score;
+            }
+        }
+    }
+}
+
+/// The log-probabilities of the chosen classes of all rows.
+fn flat(sums: &[Sums]) -> Vec<f32> {
+    sums.iter().flat_map(|sums| sums.chosen.iter().map(|score| score - sums.log_sum)).collect()
+}
+
+struct Gradient {
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// A scalar whose gradients are there already.
+struct Known {
+    value: f32,
+    gradient: Mutex<Option<Gradient>>,
+}
+
+impl CustomOp3 for Known {
+    fn name(&self) -> &'static str {
+        "output-loss"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _x: &CpuStorage,
+        _x_layout: &Layout,
+        _weight: &CpuStorage,
+        _weight_layout: &Layout,
+        _bias: &CpuStorage,
+        _bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.value]), Shape::from(())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _loss: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(Gradient { x: dx, weight: dw, bias: db }) =
+            self.gradient.lock().unwrap_or_else(PoisonError::into_inner).take()
+        else {
+            bail!("the gradients of an output loss can be taken once")
+        };
+        let scale = grad.to_scalar::<f32>()?;
+        let scaled = |mut values: Vec<f32>, like: &Tensor| {
+            values.par_chunks_mut(1 << 16).for_each(|part| part.iter_mut().for_each(|value| *value *= scale));
+            Tensor::from_vec(values, like.shape(), like.device())
+        };
+        Ok((Some(scaled(dx, x)?), Some(scaled(dw, weight)?), Some(scaled(db, bias)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

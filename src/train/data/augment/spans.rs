@@ -1,0 +1,106 @@
+//! Addresses, placeholders, numbers and so on that stand on both sides of a pair: kept from other changes, and put in as
+//! reserved tokens, as they are when a user's text is translated.
+
+use std::ops::Range;
+
+use super::Sides;
+use crate::Result;
+use crate::text::spans::{Languages, shared};
+use crate::text::{Part, Tokenizer};
+use crate::train::rng::Rng;
+
+/// A sentence, cut at the spans that its partner has, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pieces(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// The span of this number, counted from 0 in the order of the source.
+    Span(usize, String),
+}
+
+/// Both sides of a pair, cut at the spans that they share.
+pub fn cut(sides: &Sides<String>, languages: &Languages) -> Sides<Pieces> {
+    let pairs = shared(&sides[0], &sides[1], languages);
+    let (sources, targets): (Vec<_>, Vec<_>) = pairs.into_iter().map(|(s, t)| (s.range, t.range)).unzip();
+    [Pieces::of(&sides[0], sources), Pieces::of(&sides[1], targets)]
+}
+
+/// The number of the first reserved token of a sentence with so many spans. Translation always counts from 0; here half
+/// of the sentences begin elsewhere, so that every token is learnt, though few sentences have many spans.
+pub fn first_token(spans: usize, reserved: usize, rng: &mut Rng) -> usize {
+    let elsewhere = rng.uniform() < 0.5;
+    let first = rng.below(reserved.saturating_sub(spans) + 1);
+    if elsewhere { first } else { 0 }
+}
+
+impl Pieces {
+    fn of(text: &str, spans: Vec<Range<usize>>) -> Self {
+        let mut numbered: Vec<(usize, Range<usize>)> = spans.into_iter().enumerate().collect();
+        numbered.sort_by_key(|(_, range)| range.start);
+        let (mut pieces, mut at) = (Vec::new(), 0);
+        for (number, range) in numbered {
+            pieces.push(Piece::Text(text[at..range.start].to_owned()));
+            at = range.end;
+            pieces.push(Piece::Span(number, text[range].to_owned()));
+        }
+        pieces.push(Piece::Text(text[at..].to_owned()));
+        Self(pieces)
+    }
+
+    pub fn spans(&self) -> usize {
+        self.0.iter().filter(|piece| matches!(piece, Piece::Span(..))).count()
+    }
+
+    /// Changes what is not a span. `change` is given a piece of text and whether a word can begin with it.
+    pub fn change(&mut self, mut change: impl FnMut(&str, bool) -> String) {
+        let mut starts = true;
+        for piece in &mut self.0 {
+            match piece {
+                Piece::Span(..) => starts = false,
+                Piece::Text(text) if text.is_empty() => {}
+                Piece::Text(text) => {
+                    let after = text.ends_with(char::is_whitespace);
+                    *text = change(text, starts);
+                    starts = after;
+                }
+            }
+        }
+    }
+
+    /// Changes the longest piece that is not a span.
+    pub fn change_longest(&mut self, change: impl FnOnce(&str) -> String) {
+        let texts = self.0.iter_mut().filter_map(|piece| match piece {
+            Piece::Text(text) => Some(text),
+            Piece::Span(..) => None,
+        });
+        if let Some(text) = texts.max_by_key(|text| text.len()) {
+            *text = change(text);
+        }
+    }
+
+    pub fn text(&self) -> String {
+        self.0
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) | Piece::Span(_, text) => text.as_str(),
+            })
+            .collect()
+    }
+
+    /// `bos x1..xn eos`, with reserved tokens from number `first` on in the place of the spans.
+    ///
+    /// # Errors
+    /// What the tokenizer answers with.
+    pub fn encode_reserved(&self, first: usize, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let part = |piece| match piece {
+            Piece::Text(text) => Part::Text(text.as_str()),
+            Piece::Span(number, text) => {
+                tokenizer.reserved_id(first + number).map_or(Part::Text(text.as_str()), Part::Token)
+            }
+        };
+        let parts: Vec<Part<'_>> = self.0.iter().map(part).collect();
+        tokenizer.encode_parts(&parts)
+    }
+}

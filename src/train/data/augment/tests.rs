@@ -1,0 +1,135 @@
+use std::sync::LazyLock;
+
+use super::*;
+
+static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let lines = ["The cat sleeps. The dog eats.", "Die Katze schläft. Der Hund isst."];
+    Tokenizer::train_with_reserved(lines.iter(), 320, 32).unwrap()
+});
+
+const TEXTS: [(&str, &str); 3] =
+    [("The cat sleeps.", "Die Katze schläft."), ("The dog eats.", "Der Hund isst."), ("Open", "Öffnen")];
+
+/// What becomes of the texts, as text, and how many were used.
+fn varied(rates: Augment, texts: &[(&str, &str)], tokens: usize, seed: u64) -> ([String; 2], usize) {
+    let (pair, used) = pair(rates, texts, tokens, seed);
+    ([pair.source, pair.target].map(|ids| TOKENIZER.decode(&ids).unwrap()), used)
+}
+
+fn pair(rates: Augment, texts: &[(&str, &str)], tokens: usize, seed: u64) -> (Pair, usize) {
+    let languages = Languages::new("en", "de");
+    let room = LengthLimit::tokens(tokens);
+    let augmenter = Augmenter { rates, tokenizer: &TOKENIZER, languages: &languages, room };
+    augmenter.pair(texts, &mut Rng::from_seed(seed)).unwrap()
+}
+
+fn one(rates: Augment) -> [String; 2] {
+    varied(rates, &TEXTS, 100, 1).0
+}
+
+#[test]
+fn each_change_is_made_on_the_sides_that_it_is_meant_for() {
+    const NONE: Augment = Augment::NONE;
+    assert_eq!(one(NONE), ["The cat sleeps.", "Die Katze schläft."]);
+    assert_eq!(one(Augment { upper_case: 1.0, ..NONE }), ["THE CAT SLEEPS.", "DIE KATZE SCHLÄFT."]);
+    assert_eq!(one(Augment { title_case: 1.0, ..NONE }), ["The Cat Sleeps.", "Die Katze Schläft."]);
+    assert_eq!(one(Augment { no_final_mark: 1.0, ..NONE }), ["The cat sleeps", "Die Katze schläft"]);
+    let mut differ = false;
+    for seed in 0..20 {
+        let ([source, target], _) = varied(Augment { typos: 1.0, ..NONE }, &TEXTS, 100, seed);
+        differ |= source != "The cat sleeps.";
+        assert_eq!(target, "Die Katze schläft.");
+    }
+    assert!(differ);
+}
+
+#[test]
+fn an_emoji_stands_at_the_same_relative_place() {
+    for seed in 0..20 {
+        let ([source, target], _) = varied(Augment { emoji: 1.0, ..Augment::NONE }, &TEXTS, 100, seed);
+        let at =
+            |text: &str| text.split(' ').position(|word| !word.is_ascii() && !word.contains('ä')).unwrap();
+        assert_eq!(at(&source), at(&target), "{source} {target}");
+        assert_eq!(source.split(' ').nth(at(&source)), target.split(' ').nth(at(&target)));
+    }
+}
+
+#[test]
+fn sentences_are_joined_as_far_as_they_fit() {
+    let joining = Augment { join: 1.0, ..Augment::NONE };
+    for seed in 0..20 {
+        let ([source, target], used) = varied(joining, &TEXTS, 100, seed);
+        assert!((2..=3).contains(&used));
+        assert!(source.starts_with("The cat sleeps. The dog eats."), "{source}");
+        assert!(target.starts_with("Die Katze schläft. Der Hund isst."), "{target}");
+        // A label does not end; nothing is joined to it.
+        let (label, used) = varied(joining, &[TEXTS[2], TEXTS[0]], 100, seed);
+        assert_eq!((label, used), (["Open".into(), "Öffnen".into()], 1));
+    }
+    let length = TOKENIZER.encode(TEXTS[0].1).unwrap().len();
+    assert_eq!(varied(joining, &TEXTS, length + 1, 1).1, 1);
+}
+
+#[test]
+fn a_sentence_that_a_change_makes_too_long_stays_as_it_is() {
+    let upper = Augment { upper_case: 1.0, ..Augment::NONE };
+    let plain = [TEXTS[0].0, TEXTS[0].1].map(|text| TOKENIZER.encode(text).unwrap().len());
+    let limit = plain[0].max(plain[1]);
+    assert!(TOKENIZER.encode(&TEXTS[0].1.to_uppercase()).unwrap().len() > limit);
+    assert_eq!(varied(upper, &TEXTS, limit, 1).0, [TEXTS[0].0, TEXTS[0].1]);
+}
+
+#[test]
+fn rates_are_met_and_the_same_seed_gives_the_same_text() {
+    let rates = Augment { upper_case: 0.05, ..Augment::NONE };
+    let hits = (0..4000).filter(|&seed| varied(rates, &TEXTS[2..], 100, seed).0[0] == "OPEN").count();
+    assert!((150..250).contains(&hits), "{hits}");
+    for seed in 0..50 {
+        let twice = [0, 1].map(|_| varied(Augment::default(), &TEXTS, 100, seed));
+        assert_eq!(twice[0], twice[1]);
+    }
+}
+
+const WITH_SPANS: [(&str, &str); 1] =
+    [("Visit https://tutti.example, {name}, or pay $50.", "{name}, besuchen Sie https://tutti.example!")];
+
+#[test]
+fn spans_of_both_sides_become_the_same_reserved_tokens_in_the_order_of_the_source() {
+    let rates = Augment { spans: 1.0, ..Augment::NONE };
+    let mut firsts = Vec::new();
+    for seed in 0..1000 {
+        let (pair, _) = pair(rates, &WITH_SPANS, 200, seed);
+        let reserved =
+            |ids: &[u32]| ids.iter().filter_map(|&id| TOKENIZER.reserved_index(id)).collect::<Vec<_>>();
+        let (source, target) = (reserved(&pair.source), reserved(&pair.target));
+        let [first, second] = source[..] else { panic!("{source:?}") };
+        assert_eq!(second, first + 1);
+        assert_eq!(
+            target,
+            [second, first],
+            "{{name}} is the source's second span and stands first in the target"
+        );
+        let text = |ids: &[u32]| TOKENIZER.decode(ids).unwrap();
+        assert_eq!(text(&pair.source), "Visit , , or pay $50.", "what only one side has stays");
+        assert_eq!(text(&pair.target), ", besuchen Sie !");
+        firsts.push(first);
+    }
+    let zero = firsts.iter().filter(|&&first| first == 0).count();
+    assert!((450..590).contains(&zero), "{zero}");
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert_eq!(firsts, (0..=30).collect::<Vec<_>>(), "every token is learnt");
+}
+
+#[test]
+fn other_changes_leave_spans_as_they_are() {
+    let upper = Augment { upper_case: 1.0, ..Augment::NONE };
+    let [source, target] = varied(upper, &WITH_SPANS, 200, 1).0;
+    assert_eq!(source, "VISIT https://tutti.example, {name}, OR PAY $50.");
+    assert_eq!(target, "{name}, BESUCHEN SIE https://tutti.example!");
+    let typos = Augment { typos: 1.0, ..Augment::NONE };
+    for seed in 0..50 {
+        let [source, _] = varied(typos, &WITH_SPANS, 200, seed).0;
+        assert!(source.contains("https://tutti.example") && source.contains("{name}"), "{source}");
+    }
+}

@@ -1,0 +1,194 @@
+//! Slips of the keyboard: the nine kinds of OpusTrainer's `Typos`, each with its default chance of a tenth in a sentence
+//! that is changed. Digits stay as they are: nobody could tell the number that was meant.
+
+#![allow(clippy::ptr_arg, reason = "all slips have one type, and some change the length")]
+
+use crate::train::rng::Rng;
+
+/// Of each kind, in a sentence that is changed.
+const CHANCE: f32 = 0.1;
+
+/// Changes the characters, if it finds a place.
+type Slip = fn(&mut Vec<char>, &mut Rng);
+
+const SLIPS: [Slip; 9] = [
+    char_swap,
+    missing_char,
+    extra_char,
+    nearby_char,
+    similar_char,
+    skipped_space,
+    random_space,
+    repeated_char,
+    unichar,
+];
+
+pub fn add(text: &str, rng: &mut Rng) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    for slip in SLIPS {
+        if rng.uniform() < CHANCE {
+            slip(&mut chars, rng);
+        }
+    }
+    chars.into_iter().collect()
+}
+
+/// One of the places where `holds`, each as likely.
+fn place(chars: &[char], rng: &mut Rng, holds: impl Fn(usize) -> bool) -> Option<usize> {
+    let places: Vec<usize> = (0..chars.len()).filter(|&at| holds(at)).collect();
+    (!places.is_empty()).then(|| places[rng.below(places.len())])
+}
+
+fn letter(chars: &[char], at: usize) -> bool {
+    chars.get(at).is_some_and(|c| c.is_alphabetic())
+}
+
+fn char_swap(chars: &mut Vec<char>, rng: &mut Rng) {
+    let two = |at: usize| letter(chars, at) && letter(chars, at + 1);
+    if let Some(at) = place(chars, rng, two) {
+        chars.swap(at, at + 1);
+    }
+}
+
+fn missing_char(chars: &mut Vec<char>, rng: &mut Rng) {
+    // Of a word of one letter nothing would be left.
+    let in_word = |at: usize| letter(chars, at) && (letter(chars, at + 1) || at > 0 && letter(chars, at - 1));
+    if let Some(at) = place(chars, rng, in_word) {
+        chars.remove(at);
+    }
+}
+
+fn extra_char(chars: &mut Vec<char>, rng: &mut Rng) {
+    if let Some(at) = place(chars, rng, |at| key(chars[at]).is_some())
+        && let Some(other) = neighbour(chars[at], rng)
+    {
+        chars.insert(at + 1, other);
+    }
+}
+
+fn nearby_char(chars: &mut Vec<char>, rng: &mut Rng) {
+    if let Some(at) = place(chars, rng, |at| key(chars[at]).is_some())
+        && let Some(other) = neighbour(chars[at], rng)
+    {
+        chars[at] = other;
+    }
+}
+
+fn similar_char(chars: &mut Vec<char>, rng: &mut Rng) {
+    if let Some(at) = place(chars, rng, |at| similar(chars[at]).is_some())
+        && let Some(other) = similar(chars[at])
+    {
+        chars[at] = other;
+    }
+}
+
+fn skipped_space(chars: &mut Vec<char>, rng: &mut Rng) {
+    // Between letters only: a number must not run into another one.
+    let between = |at: usize| chars[at] == ' ' && at > 0 && letter(chars, at - 1) && letter(chars, at + 1);
+    if let Some(at) = place(chars, rng, between) {
+        chars.remove(at);
+    }
+}
+
+fn random_space(chars: &mut Vec<char>, rng: &mut Rng) {
+    let between = |at: usize| at > 0 && letter(chars, at - 1) && letter(chars, at);
+    if let Some(at) = place(chars, rng, between) {
+        chars.insert(at, ' ');
+    }
+}
+
+fn repeated_char(chars: &mut Vec<char>, rng: &mut Rng) {
+    if let Some(at) = place(chars, rng, |at| letter(chars, at)) {
+        chars.insert(at, chars[at]);
+    }
+}
+
+fn unichar(chars: &mut Vec<char>, rng: &mut Rng) {
+    let double = |at: usize| letter(chars, at) && chars.get(at + 1) == Some(&chars[at]);
+    if let Some(at) = place(chars, rng, double) {
+        chars.remove(at);
+    }
+}
+
+const ROWS: [&str; 3] = ["qwertyuiop", "asdfghjkl", "zxcvbnm"];
+
+/// Row and column of a letter's key on a QWERTY keyboard.
+fn key(letter: char) -> Option<(usize, usize)> {
+    let lower = letter.to_ascii_lowercase();
+    ROWS.iter().enumerate().find_map(|(row, keys)| keys.find(lower).map(|column| (row, column)))
+}
+
+/// A letter whose key touches this one's, in its case.
+fn neighbour(letter: char, rng: &mut Rng) -> Option<char> {
+    let (row, column) = key(letter)?;
+    // Each row is half a key to the right of the one above.
+    let touches = |(r, c): (usize, usize)| match r as isize - row as isize {
+        0 => c.abs_diff(column) == 1,
+        1 => c == column || c + 1 == column,
+        -1 => c == column || c == column + 1,
+        _ => false,
+    };
+    let others: Vec<char> =
+        ROWS.iter().flat_map(|keys| keys.chars()).filter(|&c| key(c).is_some_and(touches)).collect();
+    let other = others.get(rng.below(others.len())).copied()?;
+    Some(if letter.is_ascii_uppercase() { other.to_ascii_uppercase() } else { other })
+}
+
+/// A character that looks alike.
+fn similar(c: char) -> Option<char> {
+    const ALIKE: [(char, char); 14] = [
+        ('o', '0'),
+        ('O', '0'),
+        ('l', '1'),
+        ('i', 'l'),
+        ('I', 'l'),
+        ('e', '3'),
+        ('a', 'à'),
+        ('s', '5'),
+        ('S', '5'),
+        ('B', '8'),
+        ('g', '9'),
+        ('u', 'v'),
+        ('n', 'm'),
+        ('c', 'ç'),
+    ];
+    ALIKE.iter().find(|(from, _)| *from == c).map(|&(_, to)| to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slipped(slip: Slip, text: &str) -> String {
+        let mut chars: Vec<char> = text.chars().collect();
+        slip(&mut chars, &mut Rng::from_seed(1));
+        chars.into_iter().collect()
+    }
+
+    #[test]
+    fn each_slip_does_what_its_name_says() {
+        assert_eq!(slipped(char_swap, "ab"), "ba");
+        assert_eq!(slipped(missing_char, "aa"), "a");
+        assert_eq!(slipped(similar_char, "o"), "0");
+        assert_eq!(slipped(skipped_space, "a b"), "ab");
+        assert_eq!(slipped(random_space, "ab"), "a b");
+        assert_eq!(slipped(repeated_char, "1 b"), "1 bb");
+        assert_eq!(slipped(unichar, "soon"), "son");
+        let nearby = slipped(nearby_char, "Q");
+        assert!(["W", "A"].contains(&nearby.as_str()), "{nearby}");
+        let extra = slipped(extra_char, "q");
+        assert!(["qw", "qa"].contains(&extra.as_str()), "{extra}");
+    }
+
+    #[test]
+    fn text_without_a_place_for_a_slip_stays() {
+        for slip in SLIPS {
+            for text in ["", "12 345", "日", "a"] {
+                let longer = slipped(slip, text).chars().count().abs_diff(text.chars().count());
+                assert!(longer <= 1);
+            }
+            assert_eq!(slipped(slip, "12 345 - 6"), "12 345 - 6");
+            assert_eq!(slipped(slip, ""), "");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Batches without end for the loop of training, from a corpus in memory or from a mixture.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use crate::train::data::batches::{Batches, Position};
+use crate::train::data::corpus::{Corpus, Pair};
+use crate::train::data::mixture::{Mixture, Part};
+use crate::train::rng::Rng;
+use crate::{Error, Result};
+
+/// Where batches come from. The place in the data is a [`Position`] for both: of a corpus an epoch and a batch of it, of a
+/// mixture a part, counted over all epochs, and a batch of it.
+pub enum Feed<'a> {
+    Corpus(&'a Corpus, Box<Batches>),
+    Mixture(Stream),
+}
+
+impl<'a> Feed<'a> {
+    /// # Errors
+    /// As [`Batches::new`].
+    pub fn of_corpus(corpus: &'a Corpus, batch_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
+        let batches = Batches::new(corpus.lengths(), batch_tokens, rng, position)?;
+        Ok(Self::Corpus(corpus, Box::new(batches)))
+    }
+
+    /// # Errors
+    /// An index past the end of its part (data or budget have changed); whatever making a part answers.
+    pub fn of_mixture(
+        mixture: Arc<Mixture>,
+        batch_tokens: usize,
+        rng: &Rng,
+        position: Position,
+    ) -> Result<Self> {
+        Ok(Self::Mixture(Stream::new(mixture, batch_tokens, rng, position)?))
+    }
+
+    pub fn next_batch(&mut self) -> Result<Vec<&Pair>> {
+        match self {
+            Self::Corpus(corpus, batches) => {
+                Ok(batches.next_batch()?.iter().map(|&index| &corpus.pairs[index]).collect())
+            }
+            Self::Mixture(stream) => stream.next_batch(),
+        }
+    }
+
+    /// Where the next batch stands; goes into the checkpoint.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Corpus(_, batches) => batches.position(),
+            Self::Mixture(stream) => stream.position,
+        }
+    }
+
+    /// From 0.
+    pub fn epoch(&self) -> u64 {
+        match self {
+            Self::Corpus(_, batches) => batches.position().epoch,
+            Self::Mixture(stream) => stream.position.epoch / stream.parts,
+        }
+    }
+
+    /// Share of the computed tokens that are padding, in the present epoch or part.
+    pub fn padding_share(&self) -> f64 {
+        match self {
+            Self::Corpus(_, batches) => batches.plan().padding_share(),
+            Self::Mixture(stream) => stream.part.plan.padding_share(),
+        }
+    }
+}
+
+/// The parts of a mixture, made on a thread of their own, one ahead of the updates.
+pub struct Stream {
+    part: Part,
+    position: Position,
+    /// Of an epoch.
+    parts: u64,
+    ahead: Receiver<Result<Part>>,
+}
+
+impl Stream {
+    fn new(mixture: Arc<Mixture>, batch_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
+        let (sender, ahead) = sync_channel(1);
+        let (rng, parts, first) = (rng.clone(), mixture.parts(), position.epoch);
+        // The thread ends when its receiver is dropped.
+        std::thread::spawn(move || {
+            let (mut epoch, mut order) = (first / parts, mixture.order(&rng, first / parts));
+            for number in first.. {
+                if number / parts != epoch {
+                    epoch = number / parts;
+                    order = mixture.order(&rng, epoch);
+                }
+                let part = mixture.part(&order, number, &rng, batch_tokens);
+                let failed = part.is_err();
+                if sender.send(part).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let part = receive(&ahead)?;
+        let batches = part.plan.batches.len();
+        if position.index > batches {
+            return Err(Error::Config(format!(
+                "the run stopped at batch {} of a part that has {batches} batches: data, augmentation or batch_tokens have changed",
+                position.index
+            )));
+        }
+        Ok(Self { part, position, parts, ahead })
+    }
+
+    fn next_batch(&mut self) -> Result<Vec<&Pair>> {
+        if self.position.index == self.part.plan.batches.len() {
+            self.part = receive(&self.ahead)?;
+            self.position = Position { epoch: self.position.epoch + 1, index: 0 };
+        }
+        let batch = &self.part.plan.batches[self.position.index];
+        self.position.index += 1;
+        Ok(batch.iter().map(|&index| &self.part.pairs[index]).collect())
+    }
+}
+
+fn receive(ahead: &Receiver<Result<Part>>) -> Result<Part> {
+    let gone = |_| Error::Config("the thread that prepares training text has stopped".into());
+    ahead.recv().map_err(gone)?
+}

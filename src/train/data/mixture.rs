@@ -1,0 +1,210 @@
+//! Corpora that are sampled by weight.
+//!
+//! An epoch has as many pairs as it takes to use each pair of each corpus at least once, at the shares that the weights
+//! say; a small corpus is repeated up to its cap. Within an epoch a pair is used ⌊c⌋ or ⌈c⌉ times, where c is its
+//! corpus's mean. The order of an epoch is a pure function of the seed and the epoch. It is cut into parts of a bounded
+//! number of pairs; a part is varied, encoded and put into batches as a whole, again as a pure function of seed and
+//! number. So the place in the data is a part and a batch, and the text in memory is the text itself, once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::augment::Augmenter;
+use super::lines::Lines;
+use super::template::Templates;
+use crate::text::Tokenizer;
+use crate::text::spans::Languages;
+use crate::train::config::{Augment, CorpusConfig, Data, LengthLimit, OnBadLine};
+use crate::train::data::batches::{Lengths, Plan};
+use crate::train::data::corpus::{Corpus, Pair};
+use crate::train::observe::event::{Share, Skipped};
+use crate::train::rng::Rng;
+use crate::{Error, Result};
+
+/// Pairs of a part, before neighbours are joined: enough for batches of one length, little enough to hold three.
+const PART: usize = 1 << 16;
+
+/// All training text of a run, and how it is sampled.
+pub struct Mixture {
+    corpora: Vec<Weighted>,
+    tokenizer: Arc<Tokenizer>,
+    languages: Languages,
+    room: LengthLimit,
+    augment: Augment,
+    pub skipped: Skipped,
+    part_size: usize,
+}
+
+struct Weighted {
+    name: String,
+    source: Lines,
+    target: Lines,
+    /// Pairs sampled in an epoch.
+    sampled: usize,
+}
+
+/// Batches to train on, made of one part of an epoch.
+pub struct Part {
+    pub pairs: Vec<Pair>,
+    pub plan: Plan,
+}
+
+impl Mixture {
+    /// Reads the corpora; lines that do not have the `room` are bad lines.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not fit its partner; a bad line where bad lines are errors; a corpus without
+    /// usable pairs.
+    pub fn read(
+        corpora: &[CorpusConfig],
+        data: &Data,
+        room: LengthLimit,
+        tokenizer: Arc<Tokenizer>,
+    ) -> Result<Self> {
+        let mut skipped = Skipped::default();
+        let read = |corpus| Weighted::read(corpus, data.on_bad_line, room, &tokenizer, &mut skipped);
+        let mut read: Vec<Weighted> = corpora.iter().map(read).collect::<Result<_>>()?;
+        let total: f64 = corpora.iter().map(|corpus| corpus.weight).sum();
+        let of_epoch = |(weighted, corpus): (&Weighted, &CorpusConfig)| {
+            weighted.source.len() as f64 * total / corpus.weight
+        };
+        let epoch = read.iter().zip(corpora).map(of_epoch).fold(0.0, f64::max);
+        for (weighted, corpus) in read.iter_mut().zip(corpora) {
+            let wanted = epoch * corpus.weight / total;
+            let most = corpus.cap.map_or(f64::INFINITY, |cap| cap * weighted.source.len() as f64);
+            weighted.sampled = (wanted.min(most).round() as usize).max(1);
+        }
+        let augment = data.augment.unwrap_or(Augment::NONE);
+        let languages = Languages::new(&data.source_lang, &data.target_lang);
+        let mixture = Self { corpora: read, tokenizer, languages, room, augment, skipped, part_size: PART };
+        let (pairs, sampled) = (mixture.pairs(), mixture.sampled());
+        let most = u32::MAX as usize;
+        if pairs > most || sampled > most {
+            return Err(Error::Config(format!(
+                "the corpora have {pairs} pairs, {sampled} an epoch; more than {most} need other weights or a cap"
+            )));
+        }
+        Ok(mixture)
+    }
+
+    /// Usable pairs, each counted once.
+    pub fn pairs(&self) -> usize {
+        self.corpora.iter().map(|corpus| corpus.source.len()).sum()
+    }
+
+    /// Pairs of an epoch, repeats counted.
+    pub fn sampled(&self) -> usize {
+        self.corpora.iter().map(|corpus| corpus.sampled).sum()
+    }
+
+    pub fn shares(&self) -> Vec<Share> {
+        let share = |corpus: &Weighted| Share {
+            name: corpus.name.clone(),
+            pairs: corpus.source.len(),
+            sampled: corpus.sampled,
+        };
+        self.corpora.iter().map(share).collect()
+    }
+
+    /// Parts of an epoch.
+    pub fn parts(&self) -> u64 {
+        self.sampled().div_ceil(self.part_size) as u64
+    }
+
+    /// Which pairs epoch `epoch` uses, in its order, as numbers over all corpora.
+    pub(super) fn order(&self, rng: &Rng, epoch: u64) -> Vec<u32> {
+        let mut rng = rng.fork("mixture", epoch);
+        let mut order = Vec::with_capacity(self.sampled());
+        let mut first = 0;
+        for corpus in &self.corpora {
+            let (pairs, sampled) = (corpus.source.len(), corpus.sampled);
+            for _ in 0..sampled / pairs {
+                order.extend(first..first + pairs as u32);
+            }
+            order.extend(rng.sample(sampled % pairs, pairs).into_iter().map(|index| first + index as u32));
+            first += pairs as u32;
+        }
+        rng.shuffle(&mut order);
+        order
+    }
+
+    /// Part `number` of the run, counted over all epochs; `order` is its epoch's.
+    ///
+    /// # Errors
+    /// What the tokenizer answers with; a pair that is longer than a batch.
+    pub(super) fn part(&self, order: &[u32], number: u64, rng: &Rng, batch_tokens: usize) -> Result<Part> {
+        let begin = (number % self.parts()) as usize * self.part_size;
+        let entries = &order[begin.min(order.len())..(begin + self.part_size).min(order.len())];
+        let texts: Vec<(&str, &str)> = entries.iter().map(|&entry| self.text(entry)).collect();
+        let Self { augment, tokenizer, languages, room, .. } = self;
+        let augmenter = Augmenter { rates: *augment, tokenizer, languages, room: *room };
+        let draws = rng.fork("augment", number);
+        let mut pairs = Vec::with_capacity(texts.len());
+        let mut at = 0;
+        while at < texts.len() {
+            let (pair, used) = augmenter.pair(&texts[at..], &mut draws.fork("pair", at as u64))?;
+            pairs.push(pair);
+            at += used;
+        }
+        let length = |pair: &Pair| Lengths { source: pair.source.len(), target: pair.target.len() };
+        let lengths: Vec<Lengths> = pairs.iter().map(length).collect();
+        let plan = Plan::new(&lengths, batch_tokens, rng, number)?;
+        Ok(Part { pairs, plan })
+    }
+
+    /// The text of a pair, by its number over all corpora.
+    fn text(&self, entry: u32) -> (&str, &str) {
+        let mut index = entry as usize;
+        for corpus in &self.corpora {
+            if index < corpus.source.len() {
+                return (corpus.source.get(index), corpus.target.get(index));
+            }
+            index -= corpus.source.len();
+        }
+        ("", "")
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_parts_of(self, part_size: usize) -> Self {
+        Self { part_size, ..self }
+    }
+}
+
+impl Weighted {
+    fn read(
+        corpus: &CorpusConfig,
+        on_bad_line: OnBadLine,
+        room: LengthLimit,
+        tokenizer: &Tokenizer,
+        skipped: &mut Skipped,
+    ) -> Result<Self> {
+        let (mut source, mut target) = (Lines::default(), Lines::default());
+        let (max_pairs, max_repeats) = (corpus.max_pairs.unwrap_or(usize::MAX), corpus.max_repeats);
+        let mut templates = Templates::default();
+        let mut surplus = 0;
+        for (source_file, target_file) in corpus.files(Path::new("")) {
+            let keep = |s: &str, t: &str| {
+                let repeats = max_repeats.is_some_and(|most| templates.count(s) > most);
+                if repeats || source.len() >= max_pairs {
+                    surplus += 1;
+                    return;
+                }
+                source.push(s);
+                target.push(t);
+            };
+            let encode = |text: &str| tokenizer.encode(text);
+            let files = (source_file.as_path(), target_file.as_path());
+            skipped.add(&Corpus::read_texts(files, room, on_bad_line, encode, keep)?);
+        }
+        skipped.surplus += surplus;
+        if source.len() == 0 {
+            return Err(Error::Config(format!("corpus {} has no usable pairs", corpus.name)));
+        }
+        source.shrink();
+        target.shrink();
+        Ok(Self { name: corpus.name.clone(), source, target, sampled: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests;

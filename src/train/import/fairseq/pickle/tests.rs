@@ -1,0 +1,40 @@
+use super::*;
+
+fn refused(bytes: &[u8]) -> String {
+    check(bytes).expect_err("must be refused")
+}
+
+#[test]
+fn what_python_writes_passes() {
+    // pickle.dumps({"a": [1, 2.5, (True, None)], "b": "text"}, protocol=2)
+    let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01G@\x04\x00\x00\x00\x00\x00\x00\x88N\x86q\x03eX\x01\x00\x00\x00bq\x04X\x04\x00\x00\x00textq\x05u.";
+    check(bytes).unwrap();
+    for end in 0..bytes.len() - 1 {
+        check(&bytes[..end]).unwrap_err();
+    }
+}
+
+#[test]
+fn a_length_beyond_the_end_is_refused() {
+    assert!(refused(b"\x80\x02X\xff\xff\xff\xffab.").contains("ends"));
+    assert!(refused(b"\x8a\xff.").contains("255 bytes"));
+}
+
+/// Each tuple holds the one before twice: forty of them are a thousand thousand million objects.
+#[test]
+fn a_memo_that_doubles_is_refused() {
+    let mut bytes = b"]q\x00".to_vec();
+    for key in 0..40_u8 {
+        bytes.extend([b'h', key, b'h', key, 0x86, b'q', key + 1]);
+    }
+    bytes.push(b'.');
+    assert!(refused(&bytes).contains("unfolds"));
+}
+
+#[test]
+fn depth_is_bounded() {
+    let mut bytes = vec![b'N'];
+    bytes.extend([0x85].repeat(300));
+    bytes.push(b'.');
+    assert!(refused(&bytes).contains("deep"));
+}

@@ -1,0 +1,145 @@
+//! DiMS of an Imputer with its alignment left free (`dims.target = "text"`): the student learns by CTC the text that its
+//! teacher ends with, and not which slot the teacher says what in, since one pass cannot know that. Where the best
+//! alignments of both agree, it can learn the teacher's distribution and hidden state too (`dims.agree`).
+
+use std::borrow::Cow;
+
+use candle_core::Tensor;
+
+use super::Dims;
+use crate::Result;
+use crate::decode::{ctc_collapse, imputed_token};
+use crate::nn::{Mode, ops};
+use crate::train::config::SlotMask;
+use crate::train::data::corpus::Pair;
+use crate::train::data::masking::{Masked, mask_slots};
+use crate::train::objective::{
+    Batch, Losses, Pass, Spelling, Step, all_symbols, best_paths, best_paths_around, improbability,
+    masked_symbols,
+};
+
+impl Dims {
+    /// `CTC(text of the teacher after n passes) + a · (KL(teacher ‖ student) + w · ‖h_n − h_S‖₂ in agreeing slots)`, each
+    /// per masked slot.
+    pub(super) fn text_losses(&self, step: Step<'_>) -> Result<Losses> {
+        let Step { student, pairs, mut masks, dropout } = step;
+        let (specials, forbidden) = (&self.specials, student.forbidden());
+        let quiet = Mode::training(0.0, 0, self.products);
+        let source = self.teacher.read(pairs, &quiet)?;
+        // The teacher begins with masks alone, whatever the student will see.
+        let blank: Vec<Masked> =
+            pairs.iter().map(|pair| Spelling::of(pair, specials).masks(specials)).collect();
+        let passes = usize::from(self.settings.steps);
+        let targets = self.teacher.targets(&source, &blank, passes, &quiet)?;
+
+        let best: Vec<u32> =
+            ops::best_tokens(&targets.logits, forbidden)?.into_iter().map(|(token, _)| token).collect();
+        let taught = self.with_texts(pairs, &best);
+        let taught: Vec<&Pair> = taught.iter().map(AsRef::as_ref).collect();
+        let spellings: Vec<Spelling> = taught.iter().map(|pair| Spelling::of(pair, specials)).collect();
+        let hidden: Vec<Vec<u32>> = spellings
+            .iter()
+            .map(|s| match self.hides_all(&mut masks) {
+                true => (0..s.slots as u32).collect(),
+                false => mask_slots(s.slots, SlotMask::Block, &mut masks),
+            })
+            .collect();
+        let spelt: Vec<&Spelling> = spellings.iter().collect();
+        let scores = ops::log_probs_of(&targets.logits, &all_symbols(&spelt), forbidden)?;
+        let teacher_paths = best_paths(&scores, &spelt)?;
+        let masked: Vec<Masked> = spellings
+            .iter()
+            .zip(&teacher_paths)
+            .zip(hidden)
+            .map(|((spelling, path), hidden)| spelling.canvas(Some(path), hidden, specials))
+            .collect();
+
+        let batch = Batch::new(&taught, &masked, student.shape(), specials, student.device())?;
+        let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
+        let pass = Pass::of(student, &batch, &mode)?;
+        let shown: Vec<Option<Vec<usize>>> = teacher_paths.into_iter().map(Some).collect();
+        let output = student.output(&pass.hidden, forbidden, &mode);
+        let tokens = improbability(&output, &spellings, &shown, &masked)?;
+        let mut losses = Losses {
+            total: tokens.clone(),
+            tokens,
+            hidden: None,
+            length: None,
+            masked_tokens: batch.masked_tokens(),
+            target_tokens: batch.target_tokens,
+        };
+        if self.settings.agree > 0.0 {
+            let scores = output.log_probs_of(&masked_symbols(&spellings, &masked))?;
+            let own = best_paths_around(&scores, &spellings, &shown, &masked)?;
+            let (places, slots) = agreeing(&own, &shown, &masked);
+            if places.is_empty() {
+                losses.hidden = Some(losses.tokens.zeros_like()?.detach());
+                return Ok(losses);
+            }
+            let own = ops::select(&pass.hidden, places)?;
+            let own = [&student.logits(&own, &mode)?, &own];
+            let teacher =
+                [&ops::select(&targets.logits, slots.clone())?, &ops::select(&targets.hidden, slots)?];
+            self.add_agreement(&mut losses, own, teacher)?;
+        }
+        Ok(losses)
+    }
+
+    /// The pairs with the text that the teacher's best tokens of all slots stand for. A pair of which it says nothing keeps
+    /// its own target: an empty text would teach blanks.
+    fn with_texts<'a>(&self, pairs: &[&'a Pair], best: &[u32]) -> Vec<Cow<'a, Pair>> {
+        let mut rest = best;
+        let mut text = |pair: &&'a Pair| {
+            let (own, others) = rest.split_at(pair.slots().min(rest.len()));
+            rest = others;
+            let slots: Vec<u32> = own.iter().map(|&token| imputed_token(token, &self.specials)).collect();
+            let (words, _) = ctc_collapse(&slots, &vec![0.0; slots.len()], &self.specials);
+            if words.is_empty() {
+                return Cow::Borrowed(*pair);
+            }
+            let target = [&[self.specials.bos], words.as_slice(), &[self.specials.eos]].concat();
+            Cow::Owned(Pair { source: pair.source.clone(), target })
+        };
+        pairs.iter().map(&mut text).collect()
+    }
+
+    /// Adds what is to be learnt of the teacher: `logits` and `hidden` states of both, row by row in the agreeing slots.
+    fn add_agreement(&self, losses: &mut Losses, own: [&Tensor; 2], teacher: [&Tensor; 2]) -> Result<()> {
+        let agreeing = own[0].dim(0)?;
+        // Means over the agreeing slots become sums over all masked ones, per masked slot.
+        let share = agreeing as f64 / losses.masked_tokens as f64;
+        let (temperature, forbidden) = (self.settings.temperature as f32, self.teacher.network().forbidden());
+        let divergence = (ops::divergence(own[0], teacher[0], temperature, forbidden)? * share)?;
+        let distance = (ops::distance(own[1], teacher[1])? * share)?;
+        let both = (divergence + (&distance * self.settings.hidden_weight)?)?;
+        losses.total = (&losses.total + (both * self.settings.agree)?)?;
+        losses.hidden = Some(distance);
+        Ok(())
+    }
+}
+
+/// The masked slots in which the student's alignment is in the state of the teacher's: as rows among all masked slots of
+/// the batch, and as rows among all its slots.
+fn agreeing(
+    student: &[Vec<usize>],
+    teacher: &[Option<Vec<usize>>],
+    masked: &[Masked],
+) -> (Vec<u32>, Vec<u32>) {
+    let (mut places, mut slots) = (Vec::new(), Vec::new());
+    let (mut place, mut first) = (0, 0);
+    for ((own, other), m) in student.iter().zip(teacher).zip(masked) {
+        for &position in &m.positions {
+            let slot = position as usize;
+            if other.as_ref().is_some_and(|other| other.get(slot) == own.get(slot)) {
+                places.push(place);
+                slots.push(first + position);
+            }
+            place += 1;
+        }
+        first += own.len() as u32;
+    }
+    (places, slots)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+use crate::train::config::{Dims as Settings, Mask, Target};
+use crate::train::objective::dims::Teacher;
+use crate::train::objective::dims::tests::{imputers, losses, number, objective, pairs, taught_by};
+
+fn settings(mask: Mask, steps: u8, agree: f64) -> Settings {
+    Settings { target: Target::Text, mask, steps, agree, ..Settings::default() }
+}
+
+#[test]
+fn slots_agree_where_both_alignments_are_in_one_state() {
+    let masked = |positions: &[u32]| Masked {
+        canvas: vec![4; 4],
+        positions: positions.to_vec(),
+        gold: vec![0; positions.len()],
+    };
+    let student = [vec![0, 1, 2, 3], vec![1, 1, 2, 3]];
+    let teacher = [Some(vec![1, 1, 2, 3]), Some(vec![1, 2, 2, 2])];
+    let masked = [masked(&[0, 1, 3]), masked(&[0, 1, 2, 3])];
+    let (places, slots) = agreeing(&student, &teacher, &masked);
+    assert_eq!(places, [1, 2, 3, 5], "of the masked slots 0, 1, 3 and 0, 1, 2, 3");
+    assert_eq!(slots, [1, 3, 4, 6], "of the slots 0 to 3 and 4 to 7");
+}
+
+#[test]
+fn the_text_of_the_teacher_reaches_every_weight_of_the_student() {
+    let (student, ema, teacher) = imputers();
+    for (mask, agree) in [(Mask::Full, 0.0), (Mask::Mixed, 0.5), (Mask::Random, 1.0)] {
+        let exact = objective(teacher.clone(), settings(mask, 3, agree));
+        let of_exact = losses(&exact, &student, &pairs());
+        assert!(of_exact.length.is_none());
+        assert_eq!(of_exact.hidden.is_some(), agree > 0.0);
+        let gradients = of_exact.total.backward().unwrap();
+        for (name, var) in &student.vars {
+            let gradient = gradients.get(var).unwrap_or_else(|| panic!("no gradient reaches {name}"));
+            let sum = number(&gradient.abs().unwrap().sum_all().unwrap());
+            assert!(sum > 0.0 && sum.is_finite(), "{name}");
+        }
+        let slots: usize = pairs().iter().map(|pair| pair.slots()).sum();
+        assert!(of_exact.masked_tokens == slots || mask != Mask::Full && of_exact.masked_tokens < slots);
+
+        let eight = Teacher::eight_bit(teacher.clone(), ema.tensors(), false);
+        let total = number(&losses(&taught_by(eight, settings(mask, 3, agree)), &student, &pairs()).total);
+        assert!(total.is_finite() && total > 0.0, "{total}");
+    }
+}
+
+#[test]
+fn a_copy_agrees_with_one_pass_of_its_teacher_and_learns_the_text_alone() {
+    let (student, _ema, teacher) = imputers();
+    let plain = Settings { temperature: 1.0, ..settings(Mask::Full, 1, 1.0) };
+    let same = losses(&objective(teacher.clone(), plain.clone()), &student, &pairs());
+    assert_eq!(number(same.hidden.as_ref().unwrap()), 0.0);
+    let (total, tokens) = (number(&same.total), number(&same.tokens));
+    assert!((total - tokens).abs() < 1e-5, "{total} {tokens}");
+    let sharp = Settings { temperature: 0.5, ..plain };
+    let sharpened = losses(&objective(teacher, sharp), &student, &pairs());
+    assert!(
+        number(&sharpened.total) > number(&sharpened.tokens),
+        "a sharpened teacher differs from its copy"
+    );
+}
+
+#[test]
+fn targets_are_not_looked_at_where_the_teacher_has_something_to_say() {
+    let (student, _ema, teacher) = imputers();
+    let dims = objective(teacher, settings(Mask::Full, 2, 0.0));
+    let other: Vec<Pair> =
+        pairs().into_iter().map(|pair| Pair { source: pair.source, target: vec![1, 17, 2] }).collect();
+    assert_eq!(
+        number(&losses(&dims, &student, &pairs()).total),
+        number(&losses(&dims, &student, &other).total)
+    );
+    let best = vec![dims.specials.blank(); 99];
+    let refs: Vec<&Pair> = other.iter().collect();
+    let kept = dims.with_texts(&refs, &best);
+    assert!(kept.iter().all(|pair| pair.target == [1, 17, 2]), "but for a teacher that says nothing");
+}
+
+#[test]
+fn a_student_learns_to_say_in_one_pass_what_its_teacher_says_in_several() {
+    let (student, _ema, teacher) = imputers();
+    let teacher = Teacher::exact(teacher);
+    let dims = taught_by(teacher, settings(Mask::Full, 4, 0.0));
+    let pairs = pairs();
+    let refs: Vec<&Pair> = pairs.iter().collect();
+    let one_pass = |steps: usize, of: &Dims| -> Vec<Vec<u32>> {
+        let quiet = Mode::inference();
+        let source = of.teacher.read(&refs, &quiet).unwrap();
+        let blank: Vec<Masked> =
+            refs.iter().map(|pair| Spelling::of(pair, &of.specials).masks(&of.specials)).collect();
+        let logits = of.teacher.targets(&source, &blank, steps, &quiet).unwrap().logits;
+        let best = ops::best_tokens(&logits, of.teacher.network().forbidden()).unwrap();
+        let best: Vec<u32> = best.into_iter().map(|(token, _)| token).collect();
+        of.with_texts(&refs, &best).into_iter().map(|pair| pair.target.clone()).collect()
+    };
+    let wanted = one_pass(4, &dims);
+    let before = number(&losses(&dims, &student, &pairs).total);
+    for _ in 0..300 {
+        let gradients = losses(&dims, &student, &pairs).total.backward().unwrap();
+        for var in student.vars.values() {
+            let step = (gradients.get(var).unwrap() * 0.3).unwrap();
+            var.set(&(var.as_detached_tensor() - step).unwrap()).unwrap();
+        }
+    }
+    let after = number(&losses(&dims, &student, &pairs).total);
+    assert!(after < 0.2 * before, "{before} {after}");
+    let learnt = taught_by(Teacher::exact(student.network.clone()), settings(Mask::Full, 1, 0.0));
+    assert_eq!(one_pass(1, &learnt), wanted);
+}

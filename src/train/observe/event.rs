@@ -1,0 +1,160 @@
+//! The events of a run, for the log and for TensorBoard.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::Decoding;
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Start(Start),
+    Train(Train),
+    Skip(Skip),
+    Valid(Valid),
+    Checkpoint(Saved),
+    Stop(Stop),
+}
+
+/// A run begins, or continues after `update` updates.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    pub update: u64,
+    pub config_digest: String,
+    pub parameters: usize,
+    pub pairs: usize,
+    pub skipped: Skipped,
+    /// Of a mixture.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub corpora: Vec<Share>,
+    pub device: String,
+    /// Of a large product, floating-point operations a second: see `update::rate::matrix_rate`.
+    pub matrix_rate: f64,
+}
+
+/// Pairs that were skipped, by the first reason found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    pub empty: usize,
+    pub invalid_utf8: usize,
+    pub too_long: usize,
+    /// Of an Imputer: targets that have no place in the slots of their sources.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unaligned: usize,
+    /// Pairs beyond `max_repeats` or `max_pairs` of their corpus.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub surplus: usize,
+}
+
+/// What a corpus of a mixture gives to an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Share {
+    pub name: String,
+    /// Usable pairs.
+    pub pairs: usize,
+    /// Pairs sampled in an epoch, repeats counted.
+    pub sampled: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl Skipped {
+    pub fn total(&self) -> usize {
+        self.empty + self.invalid_utf8 + self.too_long + self.unaligned + self.surplus
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.empty += other.empty;
+        self.invalid_utf8 += other.invalid_utf8;
+        self.too_long += other.too_long;
+        self.unaligned += other.unaligned;
+        self.surplus += other.surplus;
+    }
+}
+
+/// Means over the updates since the event before.
+#[derive(Clone, Debug, Serialize)]
+pub struct Train {
+    pub update: u64,
+    pub epoch: u64,
+    /// Of the tokens, nats per masked token: label-smoothed cross entropy, or divergence from a teacher.
+    pub loss: f64,
+    /// Distance to a teacher's hidden states, per masked token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_loss: Option<f64>,
+    /// Of the length head, nats per sentence, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length_loss: Option<f64>,
+    pub gradient_norm: f64,
+    pub learning_rate: f64,
+    /// Target tokens, padding not counted.
+    pub tokens_per_second: f64,
+    /// What the products of the updates were of the [rate](Start::matrix_rate) that a large one has, on this rank;
+    /// a teacher's in eight bits are not among them.
+    pub matrix_share: f64,
+    /// Share of the computed tokens that are padding.
+    pub padding_share: f64,
+}
+
+/// An update dropped because its gradient was not finite.
+#[derive(Clone, Debug, Serialize)]
+pub struct Skip {
+    pub update: u64,
+    pub skipped: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Valid {
+    pub update: u64,
+    pub seconds: f64,
+    pub sentences: usize,
+    /// Of several domains the mean.
+    pub scores: Vec<Score>,
+    /// Where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
+    pub samples: Vec<Sample>,
+}
+
+/// One of several texts that a run is validated with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Domain {
+    pub name: String,
+    pub sentences: usize,
+    pub scores: Vec<Score>,
+}
+
+/// Quality at one number of decoder passes, or one width of a beam.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    #[serde(flatten)]
+    pub decoding: Decoding,
+    pub bleu: f64,
+    pub chrf: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    #[serde(flatten)]
+    pub decoding: Decoding,
+    pub source: String,
+    pub reference: String,
+    pub translation: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Saved {
+    pub update: u64,
+    pub path: PathBuf,
+    pub score: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Stop {
+    pub update: u64,
+    /// `finished`, `interrupted`, or an error's text.
+    pub reason: String,
+}

@@ -1,0 +1,127 @@
+//! Who may ask, in each dialect.
+
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tutti::http::{Keys, new_key};
+
+use crate::support::{Server, Setup, en_de, in_time};
+
+struct Guarded {
+    server: Server,
+    key: String,
+    _folder: TempDir,
+}
+
+/// A server with one key, which may send `limits`.
+async fn guarded(limits: &str) -> Guarded {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.toml");
+    let (key, entry) = new_key("test");
+    std::fs::write(&path, format!("{entry}{limits}")).unwrap();
+    let setup = Setup { keys: Some(Keys::open(&path).unwrap()), ..Setup::default() };
+    Guarded { server: Server::start(setup).await, key, _folder: folder }
+}
+
+async fn answer(request: RequestBuilder) -> (u16, Value, Option<String>) {
+    let response = in_time(request.send()).await.unwrap();
+    let wait = response.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
+    (response.status().as_u16(), response.json().await.unwrap(), wait)
+}
+
+#[tokio::test]
+async fn every_dialect_says_who_may_ask_in_its_own_words() {
+    let Guarded { server, key, .. } = guarded("").await;
+    let deepl = json!({ "text": ["Hello."], "source_lang": "EN", "target_lang": "DE" });
+    let mtran = json!({ "text": "Hello.", "from": "en", "to": "de" });
+    // Path, body, status and text without a key, text with a wrong one; `error` or `message`.
+    for (path, body, missing, field) in [
+        ("/translate", en_de("Hello."), 401, "error"),
+        ("/detect", json!({ "q": "Hello." }), 401, "error"),
+        ("/v2/translate", deepl, 403, "message"),
+        ("/kiss", mtran, 401, "error"),
+    ] {
+        let post = || server.post(path, &body);
+        let (status, said, _) = answer(post()).await;
+        assert_eq!(status, missing, "{path}: {said}");
+        assert!(said[field].as_str().unwrap().contains("an API key is needed"), "{path}: {said}");
+        for wrong in [post().bearer_auth("tutti-nobodys"), post().query(&[("api_key", "x")])] {
+            let (status, said, _) = answer(wrong).await;
+            assert_eq!((status, said[field].as_str()), (403, Some("Invalid API key")), "{path}: {said}");
+        }
+        for right in [
+            post().bearer_auth(&key),
+            post().header("authorization", format!("DeepL-Auth-Key {key}")),
+            post().header("authorization", &key),
+            post().query(&[("api_key", &key)]),
+            post().query(&[("token", &key)]),
+        ] {
+            let (status, said, _) = answer(right).await;
+            assert_eq!(status, 200, "{path}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_the_body_counts_as_json_and_as_a_form() {
+    let Guarded { server, key, .. } = guarded("").await;
+    let mut body = en_de("Hello.");
+    body["api_key"] = key.clone().into();
+    assert_eq!(answer(server.post("/translate", &body)).await.0, 200);
+    let form = format!("q=Hello.&source=en&target=de&api_key={key}");
+    let form = server
+        .client
+        .post(server.url("/translate"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form);
+    assert_eq!(answer(form).await.0, 200);
+    body["api_key"] = "wrong".into();
+    assert_eq!(answer(server.post("/translate", &body)).await.0, 403);
+}
+
+#[tokio::test]
+async fn whoever_only_watches_or_reads_needs_no_key() {
+    let Guarded { server, .. } = guarded("").await;
+    for path in
+        ["/health", "/livez", "/readyz", "/startupz", "/metrics", "/info", "/languages", "/frontend/settings"]
+    {
+        assert_eq!(server.get(path).await.status(), 200, "{path}");
+    }
+    for path in ["/", "/page/style.css", "/page/script.js", "/page/icon.svg"] {
+        assert_eq!(server.get(path).await.status(), 200, "{path}");
+    }
+    assert_eq!(server.get("/nowhere").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_rate_and_a_quota_are_kept_for_each_key() {
+    let Guarded { server, key, .. } = guarded("requests_per_minute = 2\n").await;
+    let ask = || server.post("/translate", &en_de("Hello.")).bearer_auth(&key);
+    assert_eq!([answer(ask()).await.0, answer(ask()).await.0], [200, 200]);
+    let (status, said, wait) = answer(ask()).await;
+    assert_eq!((status, said["code"].as_str()), (429, Some("key_rate")), "{said}");
+    assert!((1..=30).contains(&wait.unwrap().parse::<u64>().unwrap()));
+
+    let Guarded { server, key, .. } = guarded("characters_per_day = 10\n").await;
+    let ask = || server.post("/translate", &en_de("Hello.")).bearer_auth(&key);
+    assert_eq!(answer(ask()).await.0, 200);
+    let (status, said, _) = answer(ask()).await;
+    assert_eq!((status, said["code"].as_str()), (429, Some("key_quota")), "{said}");
+    let deepl = json!({ "text": ["Hello."], "target_lang": "DE" });
+    let deepl = server.post("/v2/translate", &deepl).header("authorization", format!("DeepL-Auth-Key {key}"));
+    assert_eq!(answer(deepl).await.0, 456);
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_refused_where_origins_are_named() {
+    let mut setup = Setup::default();
+    setup.http.cors_origins = Some(vec!["https://example.org".into()]);
+    let server = Server::start(setup).await;
+    let allowed = async |origin: &str| {
+        let request = server.client.get(server.url("/languages")).header("origin", origin);
+        let response = in_time(request.send()).await.unwrap();
+        response.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(allowed("https://example.org").await.as_deref(), Some("https://example.org"));
+    assert_eq!(allowed("https://example.net").await, None);
+}
