@@ -65,11 +65,9 @@ FROM runtime AS serve
 COPY --from=build-serve /out/tutti /usr/local/bin/tutti
 COPY LICENSE /usr/share/doc/tutti/LICENSE
 COPY config/server.toml /etc/tutti/server.toml
-COPY models/en-de /models/en-de
 # Mount another file over the first to change settings; the environment beats it.
 ENV TUTTI_CONFIG=/etc/tutti/server.toml \
-    TUTTI_LISTEN=0.0.0.0:8080 \
-    TUTTI_MODEL=/models/en-de
+    TUTTI_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 # Asks /readyz at the address that the settings say.

@@ -14,53 +14,84 @@ use crate::{Error, Result};
 const BUFFER_BYTES: usize = 1 << 17;
 
 /// Translates `input` to `output`, as many lines as there were, the last with or without its end as it
-/// came.
+/// came. Several `columns` are several translations of each line, with a tab between them. A line that
+/// cannot be translated comes back as it is, in one column; `on_bad_line` gets its number, from 1, and why.
 ///
 /// # Errors
-/// [`Error::Data`] with the number of a line that is not UTF-8, [`Error::Io`] for reading and writing, and what the network answers with.
+/// [`Error::Io`] for reading and writing, and what the network answers with.
 pub fn translate_lines<T: Translator>(
     input: impl Read,
     mut output: impl Write,
     translator: &T,
     reader: &Reader,
-    options: &DecodeOptions,
+    columns: &[DecodeOptions],
+    mut on_bad_line: impl FnMut(usize, &str),
 ) -> Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let mut number = 0;
     loop {
-        let lines = take_lines(&mut input, number)?;
+        let lines = take_lines(&mut input)?;
         if lines.is_empty() {
             return Ok(());
         }
-        let texts = lines.iter().map(|line| line.strip_suffix('\n').unwrap_or(line));
-        let mut passages: Vec<Passage> = texts.map(|text| reader.read(text)).collect();
-        translate_passages(translator, &mut passages, options)?;
-        for (line, passage) in lines.iter().zip(&passages) {
-            let end = if line.ends_with('\n') { "\n" } else { "" };
-            write!(output, "{}{end}", passage.text()).map_err(Error::io("<stdout>"))?;
+        let mut texts = Vec::with_capacity(lines.len());
+        for (line, number) in lines.iter().zip(number + 1..) {
+            texts.push(text_of(line).map_err(|reason| on_bad_line(number, &reason)).ok());
         }
-        output.flush().map_err(Error::io("<stdout>"))?;
+        let mut translated = Vec::with_capacity(columns.len());
+        for options in columns {
+            let mut passages: Vec<Passage> = texts.iter().flatten().map(|text| reader.read(text)).collect();
+            translate_passages(translator, &mut passages, options)?;
+            translated.push(passages.into_iter());
+        }
+        write_lines(&mut output, &lines, &texts, translated).map_err(Error::io("<stdout>"))?;
         number += lines.len();
     }
 }
 
+/// A line without its end, or why it cannot be translated.
+fn text_of(line: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(line).map_err(|error| format!("is not valid UTF-8 ({error})"))?;
+    Ok(text.strip_suffix('\n').unwrap_or(text))
+}
+
+/// `columns` have a passage for each line that is a text.
+fn write_lines(
+    output: &mut impl Write,
+    lines: &[Vec<u8>],
+    texts: &[Option<&str>],
+    mut columns: Vec<impl Iterator<Item = Passage>>,
+) -> std::io::Result<()> {
+    let several = columns.len() > 1;
+    for (line, text) in lines.iter().zip(texts) {
+        if text.is_none() {
+            output.write_all(line)?;
+            continue;
+        }
+        for (i, column) in columns.iter_mut().enumerate() {
+            // The model may write any byte; a line stays a line, and a column a column.
+            let text = column.next().map(|passage| passage.text().replace('\n', " ")).unwrap_or_default();
+            let text = if several { text.replace('\t', " ") } else { text };
+            write!(output, "{}{text}", if i == 0 { "" } else { "\t" })?;
+        }
+        if line.ends_with(b"\n") {
+            output.write_all(b"\n")?;
+        }
+    }
+    output.flush()
+}
+
 /// Waits for one line, then takes those that have already arrived in full. Ends are kept.
-fn take_lines(input: &mut BufReader<impl Read>, before: usize) -> Result<Vec<String>> {
+fn take_lines(input: &mut BufReader<impl Read>) -> Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();
         if input.read_until(b'\n', &mut line).map_err(Error::io("<stdin>"))? == 0 {
             return Ok(lines);
         }
-        let line = String::from_utf8(line)
-            .map_err(|_| bad_line(before + lines.len() + 1, "is not valid UTF-8".into()))?;
         lines.push(line);
         if !input.buffer().contains(&b'\n') {
             return Ok(lines);
         }
     }
-}
-
-fn bad_line(line: usize, reason: String) -> Error {
-    Error::Data { path: "<stdin>".into(), line, reason }
 }

@@ -6,7 +6,10 @@
 //!
 //! Knows nothing of clap: the command line hands over pairs of strings.
 
+mod models;
 mod ranges;
+mod raw;
+mod reference;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
@@ -20,9 +23,12 @@ use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::Steps;
-use crate::model::{DeviceChoice, DtypeChoice};
 use crate::suggest::{nearest, renamed};
 use crate::{Error, Result, engine, files};
+
+pub use models::ModelSettings;
+use raw::Raw;
+pub use reference::reference;
 
 /// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
 /// `HOSTNAME` for their own purposes.
@@ -34,114 +40,9 @@ pub const ENV_CONFIG: &str = "TUTTI_CONFIG";
 /// Keys that have another name by now. The old ones work for one more version.
 const RENAMED: [(&str, &str); 1] = [("max_passed_over", "max_overtakes_per_step")];
 
-/// Everything that may be typed, with its default. `config/server.toml` documents each key.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    listen: String,
-    admin_listen: String,
-    model: PathBuf,
-    threads: usize,
-    device: String,
-    dtype: String,
-    shortlist: bool,
-    lm: bool,
-    log: String,
-    log_format: LogFormat,
-    access_log: bool,
-    max_body_bytes: usize,
-    url_prefix: String,
-    api_keys: String,
-    cors_origins: String,
-    keep_other_languages: bool,
-    max_texts: usize,
-    max_text_chars: usize,
-    max_concurrent_requests: usize,
-    max_connections: usize,
-    max_steps: u8,
-    max_length_beam: usize,
-    default_length_beam: usize,
-    request_timeout_ms: u64,
-    header_timeout_ms: u64,
-    body_timeout_ms: u64,
-    idle_timeout_ms: u64,
-    shutdown_delay_ms: u64,
-    drain_timeout_ms: u64,
-    max_queue_items: usize,
-    max_queue_tokens: usize,
-    max_batch_tokens: usize,
-    max_batch_rows: usize,
-    max_delay_us: u64,
-    lookahead: usize,
-    max_overtakes_per_step: u32,
-    degrade_above_ms: u64,
-    degrade_below_ms: u64,
-    coalesce: bool,
-    cache_bytes: u64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    models: Vec<RawModel>,
-}
-
-/// One of several models. What it leaves out is as for a single one.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct RawModel {
-    name: Option<String>,
-    folder: PathBuf,
-    device: Option<String>,
-    dtype: Option<String>,
-    default_steps: Option<u8>,
-    weight: Option<u32>,
-}
-
-impl Default for Raw {
-    fn default() -> Self {
-        let engine = engine::Options::default();
-        Self {
-            listen: "127.0.0.1:8080".into(),
-            admin_listen: String::new(),
-            model: "models/en-de".into(),
-            threads: 0,
-            device: "auto".into(),
-            dtype: "auto".into(),
-            shortlist: true,
-            lm: true,
-            log: "info".into(),
-            log_format: LogFormat::Text,
-            access_log: false,
-            max_body_bytes: 4 << 20,
-            url_prefix: String::new(),
-            api_keys: String::new(),
-            cors_origins: "*".into(),
-            keep_other_languages: true,
-            max_texts: 256,
-            max_text_chars: 100_000,
-            max_concurrent_requests: 1024,
-            max_connections: 0,
-            max_steps: 20,
-            max_length_beam: 10,
-            default_length_beam: 0,
-            request_timeout_ms: 30_000,
-            header_timeout_ms: 10_000,
-            body_timeout_ms: 30_000,
-            idle_timeout_ms: 75_000,
-            shutdown_delay_ms: 0,
-            drain_timeout_ms: 20_000,
-            max_queue_items: engine.max_queue_items,
-            max_queue_tokens: engine.max_queue_tokens,
-            max_batch_tokens: 0,
-            max_batch_rows: 0,
-            max_delay_us: engine.max_delay.as_micros() as u64,
-            lookahead: 0,
-            max_overtakes_per_step: engine.max_overtakes_per_step,
-            degrade_above_ms: 0,
-            degrade_below_ms: 0,
-            coalesce: true,
-            cache_bytes: 0,
-            models: Vec::new(),
-        }
-    }
-}
+/// Flags for a part of `listen`, not keys of the file. They have no variables: Kubernetes sets `TUTTI_PORT`.
+pub const HOST: &str = "host";
+pub const PORT: &str = "port";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -170,21 +71,6 @@ pub struct Settings {
     /// What the log should say about old names.
     pub warnings: Vec<String>,
     raw: Raw,
-}
-
-/// A model to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelSettings {
-    /// The folder's own, without.
-    pub name: Option<String>,
-    /// The bundle's.
-    pub folder: PathBuf,
-    pub device: DeviceChoice,
-    pub dtype: DtypeChoice,
-    /// The bundle's, without.
-    pub default_steps: Option<Steps>,
-    /// Threads that compute it: its share of all.
-    pub threads: NonZeroUsize,
 }
 
 /// What `http` may accept and for how long.
@@ -261,9 +147,14 @@ impl Settings {
         figment
             .extract::<Raw>()
             .map_err(|e| Error::Config(format!("environment ({ENV_PREFIX}*): {}", describe(e))))?;
+        let (parts, flags): (Vec<_>, Vec<_>) =
+            flags.into_iter().partition(|(key, _)| key == HOST || key == PORT);
         let flags: Dict = flags.into_iter().map(|(key, value)| (key, parse(&value))).collect();
         figment = figment.merge(Serialized::globals(with_new_names(flags, &mut warnings)));
-        let raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", describe(e))))?;
+        let mut raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", describe(e))))?;
+        for (key, value) in parts {
+            raw.listen = with_part(&raw.listen, &key, &value);
+        }
         Ok(Self { warnings, ..Self::validate(raw)? })
     }
 
@@ -288,7 +179,7 @@ impl Settings {
         Ok(Self {
             listen,
             admin_listen,
-            models: models(&raw, threads)?,
+            models: models::of(&raw, threads)?,
             shortlist: raw.shortlist,
             lm: raw.lm,
             log: raw.log.clone(),
@@ -318,37 +209,6 @@ impl Settings {
         effective.threads = self.engine.threads.get();
         toml::to_string(&effective).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
     }
-}
-
-fn models(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
-    if raw.models.is_empty() {
-        let (device, dtype) = (raw.device.parse()?, raw.dtype.parse()?);
-        let folder = raw.model.clone();
-        return Ok(vec![ModelSettings { name: None, folder, device, dtype, default_steps: None, threads }]);
-    }
-    let weight = |model: &RawModel| model.weight.unwrap_or(1) as usize;
-    let all: usize = raw.models.iter().map(weight).sum();
-    let one = |(index, model): (usize, &RawModel)| {
-        let wrong = |what: &str| Error::Config(format!("models[{index}].{what}"));
-        if !(1..=1000).contains(&weight(model)) {
-            return Err(wrong("weight must be 1 to 1000"));
-        }
-        let default_steps = match model.default_steps {
-            Some(steps) => Some(Steps::new(steps).ok_or_else(|| wrong("default_steps must be at least 1"))?),
-            None => None,
-        };
-        // Rounded up: a thread too many waits, one too few leaves a core idle.
-        let share = (threads.get() * weight(model)).div_ceil(all);
-        Ok(ModelSettings {
-            name: model.name.clone(),
-            folder: model.folder.clone(),
-            device: model.device.as_ref().unwrap_or(&raw.device).parse()?,
-            dtype: model.dtype.as_ref().unwrap_or(&raw.dtype).parse()?,
-            default_steps,
-            threads: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
-        })
-    };
-    raw.models.iter().enumerate().map(one).collect()
 }
 
 /// Origins between commas; none for `*`.
@@ -447,6 +307,16 @@ fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
 /// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are not mistyped settings.
 fn set_by_kubernetes(name: &str) -> bool {
     name == "TUTTI_PORT" || name.starts_with("TUTTI_PORT_") || name.starts_with("TUTTI_SERVICE_")
+}
+
+/// A `host:port` in which one of them is replaced. IPv6 addresses get their brackets.
+fn with_part(listen: &str, key: &str, value: &str) -> String {
+    let (host, port) = listen.rsplit_once(':').unwrap_or((listen, "8080"));
+    match key {
+        PORT => format!("{host}:{value}"),
+        _ if value.contains(':') && !value.starts_with('[') => format!("[{value}]:{port}"),
+        _ => format!("{value}:{port}"),
+    }
 }
 
 /// Numbers become numbers, `true` and `false` what they say, everything else stays text.

@@ -19,8 +19,9 @@ use super::router::in_dialect;
 
 /// Routes for everybody: for machines that watch, for pages before their user has a key, and for those who read
 /// about the server.
-const OPEN: [&str; 15] = [
+const OPEN: [&str; 16] = [
     "/",
+    "/page/{file}",
     "/health",
     "/livez",
     "/readyz",
@@ -67,7 +68,9 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     // What has no route is not found, whoever asks.
     let Some(path) = path else { return next.run(request).await };
     let path = path.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(&path);
-    if OPEN.contains(&path) || path.starts_with("/page/") {
+    // The page of a server with a prefix.
+    let path = if path.is_empty() { "/" } else { path };
+    if OPEN.contains(&path) {
         return next.run(request).await;
     }
     let uri = request.uri().clone();

@@ -4,8 +4,8 @@
 //! `connection` is one of them, `unread` sees to bodies that nobody read. [`router`] says which path goes where.
 //! A request is read by `body` and `params`; each dialect has a file or folder that makes a
 //! `request::TranslateRequest` of it (`libretranslate`, `deepl`, `mtran`) and writes the answer;
-//! `translation` is what is between the two. `probes` is for machines that watch, `healthcheck` asks them
-//! from outside. Whatever goes wrong becomes JSON in `error`.
+//! `translation` is what is between the two. `page` is for people, `probes` for machines that watch,
+//! `healthcheck` asks them from outside. Whatever goes wrong becomes JSON in `error`.
 //!
 //! Knows no tensors: the model is a name, a tokenizer and an engine's handle.
 
@@ -29,6 +29,7 @@ mod languages;
 mod libretranslate;
 mod models;
 mod mtran;
+mod page;
 mod params;
 mod probes;
 mod request;

@@ -22,7 +22,7 @@ use super::error::ApiError;
 use super::headers::{REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
 use super::keys::Client;
 use super::models::Models;
-use super::{deepl, docs, glossaries, guard, libretranslate, mtran, probes, stream, unread};
+use super::{deepl, docs, glossaries, guard, libretranslate, mtran, page, probes, stream, unread};
 use crate::settings::HttpSettings;
 
 /// The label of requests for anything else.
@@ -31,6 +31,7 @@ const OTHER: &str = "other";
 pub fn router(models: &Models) -> Router {
     // No app is held here: a model that is loaded again must be able to go.
     let settings = models.first().settings.clone();
+    let prefix = settings.url_prefix.clone();
     let cors = CorsLayer::new()
         .allow_origin(origins(&settings))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
@@ -42,11 +43,15 @@ pub fn router(models: &Models) -> Router {
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
         .layer(cors)
         .layer(from_fn_with_state(models.clone(), observe))
+        .layer(from_fn_with_state(Arc::<str>::from(prefix.as_str()), page::answer_browsers))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(models.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes));
-    let routes = own_routes().merge(deepl::routes()).merge(mtran_routes()).merge(for_machines());
-    let prefix = settings.url_prefix.clone();
+    let routes = own_routes()
+        .merge(page::routes(&prefix))
+        .merge(deepl::routes())
+        .merge(mtran_routes())
+        .merge(for_machines());
     let routes = if prefix.is_empty() {
         routes
     } else {
@@ -140,6 +145,8 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let seconds = arrived.elapsed();
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
     let route = route.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(route);
+    // The page of a server with a prefix.
+    let route = if route.is_empty() { "/" } else { route };
     app.http_metrics.request(route, status, seconds);
     let seconds = seconds.as_secs_f64();
     if app.settings.access_log {

@@ -1,7 +1,10 @@
 //! Every path that the router serves, as patterns: the labels of the request metrics. A table without
 //! handlers, so that the metrics can be registered before there is a router.
 
-pub const ROUTES: [&str; 38] = [
+pub const ROUTES: [&str; 40] = [
+    // For people.
+    "/",
+    "/page/{file}",
     // The own dialect and LibreTranslate's.
     "/translate",
     "/translate/stream",

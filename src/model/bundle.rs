@@ -7,6 +7,7 @@
 
 mod seal;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
@@ -22,6 +23,13 @@ use super::{Backend, Config, KnownSentence, LanguageModel, Network, QuantizedNet
 use crate::text::{Reader, Tokenizer};
 use crate::{Error, Result, files};
 use seal::{Seal, seal};
+
+const NO_FOLDER: &str = "there is no such folder. A model is a folder with config.json, model.safetensors and \
+                         tokenizer.json: `train pipeline` makes one of parallel text, and models/en-de in the \
+                         source code is one. Without --model, `tutti` uses the model that is built in";
+
+/// Gives the content of a file by its name.
+type Read<'a> = &'a dyn Fn(&str) -> Result<Cow<'static, [u8]>>;
 
 /// Quality at one number of steps, as `train evaluate` measured it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,22 +80,44 @@ impl Bundle {
         Self::open_leaving(dir, Some(file))
     }
 
+    /// A bundle that is part of the program: `content` has its files by their names.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn built_in(name: &str, content: &dyn Fn(&str) -> Option<&'static [u8]>) -> Result<Self> {
+        let dir = Path::new("(built in)").join(name);
+        let missing = |file: &Path| Error::io(file)(ErrorKind::NotFound.into());
+        Self::from_files(name.to_owned(), &dir, None, &|file| {
+            content(file).map(Cow::Borrowed).ok_or_else(|| missing(&dir.join(file)))
+        })
+    }
+
     fn open_leaving(dir: &Path, left: Option<&str>) -> Result<Self> {
-        let (asked, standing) = (dir, files::resolve_current(dir));
-        let dir = standing.as_path();
-        if !dir.is_dir() {
-            return Err(Error::bundle(dir, "is not a folder; a model is a folder as `train` writes it"));
+        let folder = files::resolve_current(dir);
+        if !folder.is_dir() {
+            return Err(Error::bundle(dir, NO_FOLDER));
         }
+        let name = dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+        let bundle = Self::from_files(name.unwrap_or_default(), &folder, left, &|file| {
+            files::read(&folder.join(file)).map(Cow::Owned)
+        })?;
+        Ok(Self { dir: dir.to_path_buf(), ..bundle })
+    }
+
+    /// `dir` is for errors, `left` as [`Seal`] has it.
+    fn from_files(name: String, dir: &Path, left: Option<&str>, read: Read<'_>) -> Result<Self> {
         let path = dir.join(Self::CONFIG);
-        let text = files::read_text(&path)?;
+        let text = String::from_utf8(read(Self::CONFIG)?.into_owned())
+            .map_err(|error| Error::bundle(&path, format!("is not valid UTF-8 ({error})")))?;
         let config: Config = serde_json::from_str(&text).map_err(|e| Error::bundle(&path, e.to_string()))?;
         config.validate().map_err(|e| Error::bundle(&path, e.to_string()))?;
         let seal = Seal { dir, config: &config, text: &text, left };
         seal.check_config()?;
 
         let path = dir.join(Self::TOKENIZER);
-        seal.check(Self::TOKENIZER, &files::read(&path)?)?;
-        let tokenizer = Tokenizer::load(&path)?;
+        let bytes = read(Self::TOKENIZER)?;
+        seal.check(Self::TOKENIZER, &bytes)?;
+        let tokenizer = Tokenizer::from_bytes(&bytes, &path)?;
         if tokenizer.vocab_size() != config.shape.vocab {
             let (found, expected) = (tokenizer.vocab_size(), config.shape.vocab);
             let reason = format!("has {found} tokens, but {} says {expected}", Self::CONFIG);
@@ -101,18 +131,19 @@ impl Bundle {
         }
 
         let path = dir.join(Self::WEIGHTS);
-        let bytes = files::read(&path)?;
+        let bytes = read(Self::WEIGHTS)?;
         seal.check(Self::WEIGHTS, &bytes)?;
         let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
         let vocab = config.shape.vocab;
-        let shortlist =
-            optional(&seal, Self::SHORTLIST, "train shortlist", |bytes| Shortlist::from_bytes(bytes, vocab))?;
-        let lm = optional(&seal, Self::LM, "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
-        let name =
-            asked.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
+        let shortlist = optional(&seal, Self::SHORTLIST, read, "train shortlist", |bytes| {
+            Shortlist::from_bytes(bytes, vocab)
+        })?;
+        let lm =
+            optional(&seal, Self::LM, read, "train lm", |bytes| LanguageModel::from_bytes(bytes, vocab))?;
+        let name = if name.is_empty() { format!("{}-{}", config.source, config.target) } else { name };
         Ok(Self {
-            name: name.unwrap_or_else(|| format!("{}-{}", config.source, config.target)),
-            dir: asked.to_path_buf(),
+            name,
+            dir: dir.to_path_buf(),
             config,
             tokenizer: Arc::new(tokenizer),
             checksum: files::digest(&bytes),
@@ -248,6 +279,7 @@ pub fn checksum(bytes: &[u8]) -> String {
 fn optional<T>(
     seal: &Seal<'_>,
     file: &str,
+    content: Read<'_>,
     command: &str,
     read: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<Option<Arc<T>>> {
@@ -255,7 +287,7 @@ fn optional<T>(
         return Ok(None);
     }
     let path = seal.dir.join(file);
-    match files::read(&path) {
+    match content(file) {
         Ok(bytes) => {
             seal.check(file, &bytes)?;
             match read(&bytes) {

@@ -108,6 +108,21 @@ fn a_value_that_does_not_hold_is_refused_with_its_key() {
 }
 
 #[test]
+fn host_and_port_replace_a_part_of_the_address() {
+    for (listen, flags, expected) in [
+        ("127.0.0.1:8080", &[("port", "9000")][..], "127.0.0.1:9000"),
+        ("127.0.0.1:8080", &[("host", "0.0.0.0")], "0.0.0.0:8080"),
+        ("127.0.0.1:8080", &[("host", "::"), ("port", "1")], "[::]:1"),
+        ("[::1]:8080", &[("port", "2")], "[::1]:2"),
+    ] {
+        let settings = load(&format!("listen = {listen:?}"), &[], flags).unwrap();
+        assert_eq!(settings.listen.to_string(), expected);
+        assert!(settings.to_toml().contains(expected), "the log shows what holds");
+    }
+    assert!(load("", &[], &[("port", "x")]).is_err());
+}
+
+#[test]
 fn what_the_log_shows_can_be_read_back() {
     let settings = load("", &[], &[("listen", "[::1]:1"), ("log_format", "json")]).unwrap();
     let again = load(&settings.to_toml(), &[], &[]).unwrap();
@@ -160,4 +175,13 @@ fn an_old_name_still_works_and_is_warned_about() {
     let both = load("max_passed_over = 3\nmax_overtakes_per_step = 4", &[], &[]).unwrap();
     assert_eq!(both.engine.max_overtakes_per_step, 4);
     assert!(load("max_steps = 4", &[], &[]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn the_model_that_is_built_in_is_served_alone() {
+    let settings = load("", &[], &[]).unwrap();
+    assert!(settings.models.len() == 1 && settings.models[0].is_built_in());
+    assert!(!load("model = \"own\"", &[], &[]).unwrap().models[0].is_built_in());
+    let message = refusal("[[models]]\nfolder = \"own\"\n[[models]]\nfolder = \"\"", &[], &[]);
+    assert!(message.contains("models[1].folder"), "{message}");
 }

@@ -140,7 +140,14 @@ impl Tokenizer {
     /// a tokenizer, or not one of ours.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        Self::from_bytes(&std::fs::read(path).map_err(Error::io(path))?, path)
+    }
+
+    /// The same from the content of `path`, which errors name.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
         let inner =
             tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::bundle(path, e.to_string()))?;
         Self::checked(inner).map_err(|reason| Error::bundle(path, reason))

@@ -87,6 +87,9 @@ async fn whoever_only_watches_or_reads_needs_no_key() {
     {
         assert_eq!(server.get(path).await.status(), 200, "{path}");
     }
+    for path in ["/", "/page/style.css", "/page/script.js", "/page/icon.svg"] {
+        assert_eq!(server.get(path).await.status(), 200, "{path}");
+    }
     assert_eq!(server.get("/nowhere").await.status(), 404);
 }
 

@@ -20,6 +20,7 @@ mod model;
 mod models;
 mod operations;
 mod overload;
+mod page;
 mod parallel;
 mod pipeline;
 mod preflight;

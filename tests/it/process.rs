@@ -194,6 +194,101 @@ fn check_tells_what_does_not_hold() {
     assert!(said.contains("model.safetensors"), "{said}");
 }
 
+/// Both streams and the exit code of a command in an empty folder, without `RUST_BACKTRACE` or with it.
+fn outcome(flags: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = tutti(&folder);
+    command.args(flags).env("RUST_BACKTRACE", "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_model_is_built_in_and_steps_stand_side_by_side() {
+    let text = b"Where is the train station?\nThank you.\n";
+    let (code, out, err) = outcome(&["translate", "--steps", "1,4", "--threads", "1"], text);
+    assert_eq!(code, Some(0), "{err}");
+    let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(lines.len(), 2);
+    for columns in &lines {
+        assert_eq!(columns.len(), 2, "{columns:?}");
+    }
+    for (i, steps) in ["1", "4"].into_iter().enumerate() {
+        let (_, alone, _) = outcome(&["translate", "--steps", steps, "--threads", "1"], text);
+        assert_eq!(alone.lines().collect::<Vec<_>>(), lines.iter().map(|line| line[i]).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_bad_line_is_named_and_kept_and_the_others_are_translated() {
+    let input = b"Thank you.\n\xff\xfe\nThank you.\n";
+    let folder = bundle();
+    let mut command = tutti(&folder);
+    command.args(["translate", "--model", "tiny", "--threads", "1"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<&[u8]> = output.stdout.split(|&byte| byte == b'\n').collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(lines[1], b"\xff\xfe");
+    assert_eq!(lines[0], lines[2]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("line 2") && said.contains("UTF-8"), "{said}");
+}
+
+#[test]
+fn a_mistake_is_one_line_that_says_its_cause_once() {
+    for (flags, part) in [
+        (&["translate", "--model", "nowhere"][..], "train pipeline"),
+        (&["check", "--config", "none.toml"], "none.toml"),
+        (&["check", "--listen", "nowhere"], "listen"),
+        (&["translate", "--steps", "0"], "--steps must be 1 to"),
+    ] {
+        let (code, _, said) = outcome(flags, b"");
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("tutti: ") && said.contains(part), "{said}");
+        let causes: Vec<&str> = said.trim().split(": ").collect();
+        assert!(causes.windows(2).all(|pair| pair[0] != pair[1]), "{said}");
+        assert!(!said.contains("backtrace"), "{said}");
+    }
+}
+
+#[test]
+fn help_has_every_setting_with_its_variable() {
+    let (_, help, _) = outcome(&["serve", "--help"], b"");
+    let documented = include_str!("../../config/server.toml");
+    let keys =
+        documented.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+    for (key, default) in keys {
+        let line = format!("{key}, TUTTI_{} [default: {default}]", key.to_ascii_uppercase());
+        assert!(help.contains(&line), "--help lacks {line:?}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, err) = outcome(&["completions", shell], b"");
+        assert_eq!(code, Some(0), "{err}");
+        assert!(script.contains("translate") && script.contains("batch-tokens"), "{shell}");
+    }
+    let (_, page, _) = outcome(&["man"], b"");
+    assert!(page.contains(".TH tutti 1"), "{page}");
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, err) = outcome(&["man", "--output", folder.path().to_str().unwrap()], b"");
+    assert_eq!(code, Some(0), "{err}");
+    for command in ["tutti", "tutti-serve", "tutti-translate", "tutti-completions"] {
+        assert!(folder.path().join(format!("{command}.1")).exists(), "{command}");
+    }
+}
+
 #[test]
 fn bench_measures_random_weights_and_bundles() {
     let folder = bundle();

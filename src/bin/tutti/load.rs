@@ -6,9 +6,11 @@ use tutti::decode::{InferenceModel, Steps};
 use tutti::engine::{self, Engine};
 use tutti::http::{App, Keys, Model, Models, Pair};
 use tutti::metrics::Metrics;
-use tutti::model::{Backend, Bundle};
+use tutti::model::Backend;
 use tutti::settings::{ModelSettings, Settings};
 use tutti::{Error, Result, known};
+
+use super::model;
 
 /// Everything that serves but the listeners.
 pub fn open(settings: &Settings) -> Result<Models> {
@@ -33,6 +35,11 @@ pub fn open(settings: &Settings) -> Result<Models> {
     let loader = move |name: &str| {
         let each = names.iter().zip(&settings.models).find(|(known, _)| *known == name);
         let (_, each) = each.ok_or_else(|| Error::Config(format!("model {name} is not served")))?;
+        if each.is_built_in() {
+            return Err(Error::Config(format!(
+                "model {name} is built in: another one comes with another program"
+            )));
+        }
         load(&settings, each, &again)
     };
     Models::new(apps, Some(Box::new(loader)))
@@ -41,7 +48,7 @@ pub fn open(settings: &Settings) -> Result<Models> {
 fn load(settings: &Settings, each: &ModelSettings, metrics: &Metrics) -> Result<(Model, Engine)> {
     let backend =
         Backend::choose(each.device, each.dtype)?.with_shortlist(settings.shortlist).with_lm(settings.lm);
-    let bundle = Bundle::open(&each.folder)?;
+    let bundle = model::open(Some(&each.folder))?;
     let name = each.name.clone().unwrap_or_else(|| bundle.name.clone());
     match backend.cpu_fallback_reason() {
         Some(reason) => tracing::info!(model = name, reason, "computing {backend}, not on a GPU"),

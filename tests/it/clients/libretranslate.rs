@@ -177,7 +177,8 @@ async fn the_description_names_every_path_and_the_page_about_it_is_whole() {
     assert!(spec["openapi"].as_str().unwrap().starts_with("3.1"), "{}", spec["openapi"]);
     let paths: Vec<&String> = spec["paths"].as_object().unwrap().keys().collect();
     for route in tutti::http::ROUTES {
-        let about_itself = ["/spec", "/openapi.json", "/docs", "/docs/{*file}"].contains(&route);
+        let about_itself =
+            ["/", "/page/{file}", "/spec", "/openapi.json", "/docs", "/docs/{*file}"].contains(&route);
         let known = about_itself || route.starts_with("/__") || paths.iter().any(|path| *path == route);
         assert!(known, "{route} is not described");
     }

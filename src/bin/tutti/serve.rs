@@ -1,0 +1,212 @@
+//! `tutti serve`, `check` and `health`: settings from the command line, what is told on the way, and signals.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+use tutti::http::{self, Listeners, Model, Models};
+use tutti::settings::{self, ENV_CONFIG, LogFormat, ModelSettings, Settings, one_for_each_core};
+
+use super::load;
+
+/// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
+/// model. Threads that are not needed cost: one that wakes up wakes the next one to listen in its place.
+const CORES_FOR_AN_HTTP_THREAD: usize = 8;
+
+/// How long `health` waits. Containers have a limit of their own for it.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+#[command(after_long_help = settings::reference())]
+pub struct Serve {
+    /// TOML file; config/server.toml describes every key.
+    #[arg(long, env = ENV_CONFIG)]
+    config: Option<PathBuf>,
+    /// host:port [default: 127.0.0.1:8080]
+    #[arg(long, conflicts_with_all = ["host", "port"])]
+    listen: Option<String>,
+    /// The host of --listen alone; 0.0.0.0 to be reached from other machines.
+    #[arg(long)]
+    host: Option<String>,
+    /// The port of --listen alone.
+    #[arg(long)]
+    port: Option<u16>,
+    /// host:port for probes and metrics, apart from the load [default: none]
+    #[arg(long)]
+    admin_listen: Option<String>,
+    /// A bundle's folder [default: the model that is built in]
+    #[arg(long)]
+    model: Option<String>,
+    /// Number of compute threads; 0 for one for each core [default: 0]
+    #[arg(long)]
+    threads: Option<String>,
+    /// auto, cpu or cuda:0; auto is a GPU if a suitable one is found [default: auto]
+    #[arg(long)]
+    device: Option<String>,
+    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16 [default: auto]
+    #[arg(long)]
+    dtype: Option<String>,
+    /// Format of the log: text or json [default: text]
+    #[arg(long)]
+    log_format: Option<String>,
+    /// Ignore the bundle's shortlist and use the whole vocabulary.
+    #[arg(long)]
+    no_shortlist: bool,
+    /// Ignore the bundle's language model.
+    #[arg(long)]
+    no_lm: bool,
+    /// Set any key of the TOML file, as in --set max_steps=4; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Serve {
+    fn settings(&self) -> Result<Settings> {
+        let named = [
+            ("listen", &self.listen),
+            ("admin_listen", &self.admin_listen),
+            ("model", &self.model),
+            ("threads", &self.threads),
+            ("device", &self.device),
+            ("dtype", &self.dtype),
+            ("log_format", &self.log_format),
+        ];
+        let mut flags: Vec<(String, String)> =
+            named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
+        flags.extend(self.host.clone().map(|host| (settings::HOST.to_owned(), host)));
+        flags.extend(self.port.map(|port| (settings::PORT.to_owned(), port.to_string())));
+        for (key, off) in [("shortlist", self.no_shortlist), ("lm", self.no_lm)] {
+            flags.extend(off.then(|| (key.to_owned(), "false".to_owned())));
+        }
+        for pair in &self.set {
+            let (key, value) =
+                pair.split_once('=').with_context(|| format!("--set {pair}: not KEY=VALUE"))?;
+            flags.push((key.trim().to_owned(), value.trim().to_owned()));
+        }
+        // Ours are Unicode.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Settings::load(self.config.as_deref(), environment, flags)?)
+    }
+}
+
+pub fn serve(arguments: &Serve) -> Result<()> {
+    let settings = arguments.settings()?;
+    start_log(&settings)?;
+    let http_threads = one_for_each_core().get().div_ceil(CORES_FOR_AN_HTTP_THREAD);
+    settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads, "starting");
+    tracing::info!("settings\n{}", settings.to_toml());
+    let open_files = http::raise_open_files_limit();
+    tracing::info!(open_files, "limits");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(http_threads).enable_all().build()?;
+    let served = runtime.block_on(async {
+        // Before the model is loaded: a signal ends that too, and a port in use is reported immediately.
+        let shutdown = shutdown_signal()?;
+        let public = listen(settings.listen).await?;
+        let admin = match settings.admin_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let models = load::open(&settings)?;
+        reload_at_hangup(models.clone(), settings.models.clone())?;
+        if let Some(admin) = &admin {
+            tracing::info!(admin_address = %admin.local_addr()?, "listening for probes and metrics");
+        }
+        tracing::info!(address = %public.local_addr()?, "listening");
+        anyhow::Ok(http::serve(Listeners { public, admin }, models, shutdown).await?)
+    });
+    runtime.shutdown_background();
+    served?;
+    tracing::info!("drained and stopped");
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+pub fn check(arguments: &Serve) -> Result<()> {
+    let settings = arguments.settings()?;
+    let models = load::open(&settings)?;
+    print!("{}", settings.to_toml());
+    for app in models.all() {
+        let Model { name, pair, checksum, .. } = &app.model;
+        println!("# model {name}: {} to {}, {checksum}", pair.source, pair.target);
+        app.engine.drain();
+    }
+    Ok(())
+}
+
+pub fn health(arguments: &Serve) -> Result<()> {
+    let settings = arguments.settings()?;
+    let server = settings.admin_listen.unwrap_or(settings.listen);
+    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not ready"))
+}
+
+/// At each SIGHUP keys and models are read again; what cannot be read stays as it was.
+/// `settings` has them in the same order.
+fn reload_at_hangup(models: Models, settings: Vec<ModelSettings>) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading keys and models again");
+            match models.first().keys.as_ref().map(|keys| keys.reload()) {
+                None => {}
+                Some(Ok(count)) => tracing::info!(count, "API keys were read again"),
+                Some(Err(error)) => tracing::error!(%error, "the API keys stay as they were"),
+            }
+            for (app, each) in models.all().iter().zip(&settings) {
+                let name = &app.model.name;
+                if each.is_built_in() {
+                    tracing::info!(name, "the model is built in: there is no folder to read again");
+                    continue;
+                }
+                match models.reload(name).await {
+                    Ok(()) => tracing::info!(name, "the model was loaded again"),
+                    Err(error) => tracing::error!(%error, name, "the model stays as it was"),
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or SIGINT; the second one ends the process on the spot.
+fn shutdown_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (first, shutdown) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+        next().await;
+        // The receiver is gone if the server has already stopped.
+        let _ = first.send(());
+        next().await;
+        tracing::warn!("second signal: stopping now");
+        std::process::exit(1);
+    });
+    Ok(async move {
+        let _ = shutdown.await;
+    })
+}
+
+fn start_log(settings: &Settings) -> Result<()> {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&settings.log)?)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}

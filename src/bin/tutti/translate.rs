@@ -1,0 +1,83 @@
+//! `tutti translate`: flags to options, and what the terminal is told.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use tutti::decode::{DecodeOptions, InferenceModel, Steps, Translator};
+use tutti::lines::translate_lines;
+
+use super::{BackendArgs, compute_threads, model};
+
+/// Bad lines that are named; of further ones only the number is told.
+const NAMED_BAD_LINES: usize = 10;
+
+#[derive(Args)]
+pub struct Translate {
+    /// A bundle's folder [default: the model that is built in]
+    #[arg(long, env = "TUTTI_MODEL")]
+    model: Option<PathBuf>,
+    /// Refinement steps; several, as in `--steps 1,4`, print their translations side by side, with a tab between
+    /// them [default: the model's]
+    #[arg(long, value_delimiter = ',')]
+    steps: Vec<u8>,
+    /// How many target lengths are tried [default: what is usual with the model]
+    #[arg(long)]
+    length_beam: Option<usize>,
+    /// Padded tokens of a batch, on either side.
+    #[arg(long, alias = "max-batch-tokens", default_value_t = 4096)]
+    batch_tokens: usize,
+    /// Threads that compute; 0 means one for each core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+/// Fails, with a message for each bad line, where a line could not be translated; the others are.
+pub fn run(arguments: &Translate) -> Result<ExitCode> {
+    let threads = compute_threads(arguments.threads).get();
+    // This thread is one of them.
+    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
+    let bundle = model::open(arguments.model.as_deref())?;
+    let max_steps = bundle.config.max_steps;
+    ensure!(arguments.length_beam != Some(0), "--length-beam must be at least 1");
+    let network = InferenceModel::open(&bundle, &arguments.backend.backend()?)?;
+    let asked = match arguments.steps.as_slice() {
+        [] => &[bundle.config.default_steps],
+        asked => asked,
+    };
+    let columns = asked
+        .iter()
+        .map(|&steps| {
+            ensure!((1..=max_steps).contains(&steps), "--steps must be 1 to {max_steps} for {}", bundle.name);
+            let steps = Steps::new(steps).context("--steps must be at least 1")?;
+            Ok(DecodeOptions {
+                length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().usual_beam()),
+                max_batch_tokens: arguments.batch_tokens,
+                ..DecodeOptions::new(steps)
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+
+    let mut bad_lines = 0;
+    let on_bad_line = |line: usize, reason: &str| {
+        bad_lines += 1;
+        if bad_lines <= NAMED_BAD_LINES {
+            eprintln!("tutti: line {line}: {reason}; it is not translated");
+        }
+    };
+    let (input, output) = (io::stdin().lock(), io::stdout().lock());
+    match translate_lines(input, output, &network, &bundle.reader(), &columns, on_bad_line) {
+        // `| head` has seen enough.
+        Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {}
+        ended => ended?,
+    }
+    if bad_lines == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("tutti: {bad_lines} lines are not translated");
+    Ok(ExitCode::FAILURE)
+}

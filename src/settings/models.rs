@@ -1,0 +1,65 @@
+//! Which models are served, each with its share of the threads.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use super::raw::{Raw, RawModel};
+use crate::decode::Steps;
+use crate::model::{DeviceChoice, DtypeChoice};
+use crate::{Error, Result};
+
+/// A model to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSettings {
+    /// The folder's own, without.
+    pub name: Option<String>,
+    /// The bundle's; empty for the model that is built in.
+    pub folder: PathBuf,
+    pub device: DeviceChoice,
+    pub dtype: DtypeChoice,
+    /// The bundle's, without.
+    pub default_steps: Option<Steps>,
+    /// Threads that compute it: its share of all.
+    pub threads: NonZeroUsize,
+}
+
+impl ModelSettings {
+    pub fn is_built_in(&self) -> bool {
+        self.folder.as_os_str().is_empty()
+    }
+}
+
+/// Those of a list, or the single one.
+pub fn of(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
+    if raw.models.is_empty() {
+        let (device, dtype) = (raw.device.parse()?, raw.dtype.parse()?);
+        let folder = raw.model.clone();
+        return Ok(vec![ModelSettings { name: None, folder, device, dtype, default_steps: None, threads }]);
+    }
+    let weight = |model: &RawModel| model.weight.unwrap_or(1) as usize;
+    let all: usize = raw.models.iter().map(weight).sum();
+    let one = |(index, model): (usize, &RawModel)| {
+        let wrong = |what: &str| Error::Config(format!("models[{index}].{what}"));
+        if model.folder.as_os_str().is_empty() {
+            return Err(wrong("folder must not be empty: the model that is built in is served alone"));
+        }
+        if !(1..=1000).contains(&weight(model)) {
+            return Err(wrong("weight must be 1 to 1000"));
+        }
+        let default_steps = match model.default_steps {
+            Some(steps) => Some(Steps::new(steps).ok_or_else(|| wrong("default_steps must be at least 1"))?),
+            None => None,
+        };
+        // Rounded up: a thread too many waits, one too few leaves a core idle.
+        let share = (threads.get() * weight(model)).div_ceil(all);
+        Ok(ModelSettings {
+            name: model.name.clone(),
+            folder: model.folder.clone(),
+            device: model.device.as_ref().unwrap_or(&raw.device).parse()?,
+            dtype: model.dtype.as_ref().unwrap_or(&raw.dtype).parse()?,
+            default_steps,
+            threads: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
+        })
+    };
+    raw.models.iter().enumerate().map(one).collect()
+}
