@@ -24,6 +24,7 @@
 //!     model --> nn & text
 //!     settings --> engine & decode & model
 //!     lines --> decode & text
+//!     known --> decode & model & eval
 //!     bench --> engine & decode & model & text & metrics
 //!     train --> decode & model & nn & text & eval
 //! ```
@@ -31,6 +32,7 @@
 //! * [`train`] makes models ([bundles](model::Bundle)) from parallel text; its page has a diagram of its own. [`eval`] scores translations.
 //! * [`settings`] turns flags, environment and a file into one validated value; [`metrics`] holds every Prometheus series.
 //! * [`formats`] takes documents apart into texts and puts them together again, [`glossary`] holds a client's terms.
+//! * [`known`] checks a model against a sentence whose translation its bundle records.
 //! * [`lines`] is `tutti translate`, [`mod@bench`] is `tutti bench`.
 //! * [`error`] holds every error; [`files`] writes files and folders whole or not at all.
 //!
