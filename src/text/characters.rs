@@ -21,8 +21,9 @@ impl Typography {
         }
     }
 
-    /// A translation as a printer of the language would set it, where its source was set so.
-    pub fn apply(self, text: String, language: &str) -> String {
+    /// A translation, or a part of one, as a printer of the language would set it, where its source was set so.
+    /// `opened` says whether a quotation mark waits for its partner: false before the first part.
+    pub fn apply(self, text: String, language: &str, opened: &mut bool) -> String {
         if self == Self::default() {
             return text;
         }
@@ -34,11 +35,10 @@ impl Typography {
             _ => ('“', '”'),
         };
         let text = if self.long_dashes { text.replace(" - ", " – ") } else { text };
-        let mut opened = false;
         let set = |c: char| match c {
             '"' if self.curly_quotes => {
-                opened = !opened;
-                if opened { open } else { close }
+                *opened = !*opened;
+                if *opened { open } else { close }
             }
             '\'' if self.curly_apostrophes => '’',
             c => c,

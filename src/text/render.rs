@@ -1,7 +1,7 @@
 //! From the network's tokens back to a sentence: every span once, in its place, and the words as they should stand.
 
 use super::case::Case;
-use super::characters::is_invisible;
+use super::characters::{Typography, is_invisible};
 use super::reader::Reader;
 use super::request::{Candidate, Warning};
 use super::spans::Kind;
@@ -23,12 +23,15 @@ pub(super) struct Check {
     /// Tokens of the source's words.
     pub source: usize,
     pub case: Case,
+    pub typography: Typography,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     /// None where a span is lost, doubled or changed.
     pub text: Option<String>,
+    /// The last thing that the text says is a span, which stays as it is.
+    pub ends_in_span: bool,
     /// No half characters were left out.
     pub whole: bool,
     pub warning: Option<Warning>,
@@ -49,13 +52,14 @@ pub(super) fn check(atoms: &[Atom], candidate: &Candidate, check: Check, reader:
     let Some(parts) = parts.filter(|parts| has_each_once(parts, &spans)) else {
         return Ok(Checked::default());
     };
-    let text = joined(&parts, &spans, check.case);
+    let text = joined(&parts, &spans, check, &reader.target);
+    let ends_in_span = ends_in_span(&parts);
     let reserved = if check.reserved { spans.len() } else { 0 };
     let warning = implausible(check.source, candidate.tokens.len().saturating_sub(reserved));
     if text.trim().is_empty() {
-        return Ok(Checked { text: None, whole, warning });
+        return Ok(Checked { text: None, ends_in_span, whole, warning });
     }
-    Ok(Checked { text: Some(text), whole, warning })
+    Ok(Checked { text: Some(text), ends_in_span, whole, warning })
 }
 
 /// The words of a candidate that has no spans, and whether they are whole.
@@ -154,8 +158,18 @@ fn stands_alone(text: &str, start: usize, end: usize) -> bool {
     !before.is_some_and(char::is_alphanumeric) && !next.is_some_and(char::is_alphanumeric) && !continues
 }
 
-fn joined(parts: &[DecodedPart], spans: &[&SpanAtom], case: Case) -> String {
+fn ends_in_span(parts: &[DecodedPart]) -> bool {
+    let mut spoken = parts.iter().rev().filter(|part| match part {
+        DecodedPart::Text(text) => !text.trim().is_empty(),
+        DecodedPart::Reserved(_) => true,
+    });
+    matches!(spoken.next(), Some(DecodedPart::Reserved(_)))
+}
+
+/// Letters and marks are set as those of the source; spans stay as they are.
+fn joined(parts: &[DecodedPart], spans: &[&SpanAtom], check: Check, language: &str) -> String {
     let mut out = String::new();
+    let mut opened = false;
     let mut behind: Option<&SpanAtom> = None;
     for part in parts {
         match part {
@@ -176,7 +190,8 @@ fn joined(parts: &[DecodedPart], spans: &[&SpanAtom], case: Case) -> String {
                 behind = Some(span);
             }
             DecodedPart::Text(text) => {
-                let text = case.restored(visible(text));
+                let text = check.case.restored(visible(text));
+                let text = check.typography.apply(text, language, &mut opened);
                 let mut text = text.as_str();
                 if let Some(span) = behind.take() {
                     if span.kind == Kind::Markup && !span.spacing.behind {

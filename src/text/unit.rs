@@ -164,7 +164,8 @@ impl Unit {
         reader: &Reader,
     ) -> Result<()> {
         let source = self.source_tokens(reader);
-        let check = Check { reserved: self.uses_reserved(reader), source, case: self.case };
+        let (case, typography) = (self.case, self.typography);
+        let check = Check { reserved: self.uses_reserved(reader), source, case, typography };
         let mut lost = false;
         for candidate in candidates {
             let checked = render::check(&self.atoms, candidate, check, reader)?;
@@ -172,7 +173,7 @@ impl Unit {
                 lost = true;
                 continue;
             };
-            let text = self.finished(text, reader);
+            let text = self.finished(text, checked.ends_in_span);
             match checked.warning {
                 None if checked.whole => {
                     if self.translations.is_empty() && candidate.score < UNCERTAIN {
@@ -302,7 +303,7 @@ impl Unit {
             let words = render::with_final_mark(words, None);
             let inner = !first && core.starts_with(char::is_lowercase);
             let words = if inner { as_inner_part(words, &reader.tokenizer) } else { words };
-            let words = self.typography.apply(self.case.restored(words), &reader.target);
+            let words = self.typography.apply(self.case.restored(words), &reader.target, &mut false);
             // A piece that the network has no word for stays as it is.
             let words = if words.trim().is_empty() { core.clone() } else { words };
             text.extend([before.as_str(), words.trim(), after.as_str()]);
@@ -369,9 +370,10 @@ impl Unit {
         self.source.len().saturating_sub(2 + spans)
     }
 
-    fn finished(&self, text: String, reader: &Reader) -> String {
-        let text = if self.ends_in_text() { render::with_final_mark(text, self.mark) } else { text };
-        self.typography.apply(text, &reader.target)
+    fn finished(&self, text: String, ends_in_span: bool) -> String {
+        // No point is taken off a span.
+        let takes_mark = self.ends_in_text() && (!ends_in_span || self.mark.is_some());
+        if takes_mark { render::with_final_mark(text, self.mark) } else { text }
     }
 
     fn ends_in_text(&self) -> bool {
