@@ -203,13 +203,15 @@ pub struct Matches<'a> {
     text: &'a str,
     /// The last one that was found, or the end of the search.
     found: Option<Option<Span>>,
-    plural_blocks: bool,
+    /// ICU blocks that are not asked for yet, the first one last.
+    plural_blocks: Vec<Span>,
 }
 
 impl<'a> Matches<'a> {
     pub fn new(text: &'a str) -> Self {
         let plural_blocks =
             text.contains(", plural,") || text.contains("select") || text.contains(",plural,");
+        let plural_blocks = if plural_blocks { self::plural_blocks(text) } else { Vec::new() };
         Self { text, found: None, plural_blocks }
     }
 
@@ -225,10 +227,11 @@ impl<'a> Matches<'a> {
         found
     }
 
-    fn search(&self, mut at: usize) -> Option<Span> {
+    fn search(&mut self, mut at: usize) -> Option<Span> {
         let regex = REGEX.as_ref()?;
         let text = self.text;
-        let block = if self.plural_blocks { plural_block(text, at) } else { None };
+        while self.plural_blocks.pop_if(|block| block.range.start < at).is_some() {}
+        let block = self.plural_blocks.last().cloned();
         while at < text.len() {
             let found = regex.find(Input::new(text).range(at..));
             let found =
@@ -279,30 +282,35 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// An ICU block of plural or select forms, whole: `{count, plural, one {# photo} other {# photos}}`.
-fn plural_block(text: &str, from: usize) -> Option<Span> {
-    let mut start = from;
-    loop {
-        start += text.get(start..)?.find('{')?;
-        let head = text[start + 1..].split(['{', '}']).next().unwrap_or_default();
-        let mut parts = head.split(',').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let form = parts.next().unwrap_or_default();
-        if !name.is_empty() && matches!(form, "plural" | "select" | "selectordinal") {
-            let mut depth = 0_usize;
-            for (at, byte) in text.bytes().enumerate().skip(start) {
-                match byte {
-                    b'{' => depth += 1,
-                    b'}' if depth == 1 => {
-                        return Some(Span { range: start..at + 1, kind: Placeholder });
-                    }
-                    b'}' => depth -= 1,
-                    _ => {}
+/// The ICU blocks of plural or select forms, whole, the first one last: `{count, plural, one {# photo} other {# photos}}`.
+/// One pass, however many braces there are.
+fn plural_blocks(text: &str) -> Vec<Span> {
+    let mut blocks = Vec::new();
+    let mut open = Vec::new();
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => open.push(at),
+            b'}' => {
+                if let Some(start) = open.pop()
+                    && is_plural(&text[start + 1..at])
+                {
+                    blocks.push(Span { range: start..at + 1, kind: Placeholder });
                 }
             }
+            _ => {}
         }
-        start += 1;
     }
+    blocks.sort_unstable_by_key(|block| std::cmp::Reverse(block.range.start));
+    blocks
+}
+
+/// Whether a block's content begins with a name and the kind of its forms.
+fn is_plural(content: &str) -> bool {
+    let head = content.split(['{', '}']).next().unwrap_or_default();
+    let mut parts = head.split(',').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let form = parts.next().unwrap_or_default();
+    !name.is_empty() && matches!(form, "plural" | "select" | "selectordinal")
 }
 
 #[cfg(test)]
