@@ -91,7 +91,9 @@ impl<'a> Builder<'a> {
             .collect();
         for (end, next) in ends {
             let line = &text[start..end];
-            let fence = line.trim_start().starts_with("```");
+            // A line with code and its closing marks is a sentence, as in CommonMark.
+            let fence = line.trim_start().strip_prefix("```");
+            let fence = fence.is_some_and(|info| !info.trim_start_matches('`').contains('`'));
             if in_code || fence {
                 self.gap(line);
                 in_code ^= fence;
