@@ -127,10 +127,20 @@ pub fn read_xliff(source: &str) -> Result<Document> {
     let mut reader = quick_xml::Reader::from_str(source);
     let mut edits = Edits::default();
     let (mut unit, mut in_source, mut target, mut is_xliff) = (Unit::default(), false, None::<usize>, false);
+    let mut proposals = 0_usize;
     loop {
         let begin = reader.buffer_position() as usize;
         let event = reader.read_event().map_err(|error| bad_xml(&error))?;
         let end = reader.buffer_position() as usize;
+        // Proposals of a translation memory are no part of the unit.
+        match &event {
+            Event::Start(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => proposals += 1,
+            Event::End(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => proposals -= 1,
+            _ => {}
+        }
+        if proposals > 0 && !matches!(event, Event::Eof) {
+            continue;
+        }
         match event {
             Event::Eof => break,
             Event::Start(tag) => match tag.local_name().as_ref() {
