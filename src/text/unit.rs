@@ -149,8 +149,8 @@ impl Unit {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Done => Ok(()),
             State::Whole(effort) => {
-                let Some((number, candidates)) = answers.into_iter().next() else { return Ok(()) };
-                self.judge(effort, number, &candidates, reader)
+                let (number, candidates) = answers.into_iter().next().unzip();
+                self.judge(effort, number, &candidates.unwrap_or_default(), reader)
             }
             State::Pieces(pieces) => self.join(&pieces, &answers, reader),
         }
@@ -159,7 +159,7 @@ impl Unit {
     fn judge(
         &mut self,
         effort: Effort,
-        number: usize,
+        number: Option<usize>,
         candidates: &[Candidate],
         reader: &Reader,
     ) -> Result<()> {
@@ -187,7 +187,7 @@ impl Unit {
                 _ => {}
             }
         }
-        self.used = vec![number];
+        self.used = number.into_iter().collect();
         if !self.translations.is_empty() {
             self.translations.dedup();
             return Ok(());
@@ -305,7 +305,7 @@ impl Unit {
             let words = if inner { as_inner_part(words, &reader.tokenizer) } else { words };
             let words = self.typography.apply(self.case.restored(words), &reader.target, &mut false);
             // A piece that the network has no word for stays as it is.
-            let words = if words.trim().is_empty() { core.clone() } else { words };
+            let words = if words.trim().is_empty() { self.case.restored(core.clone()) } else { words };
             text.extend([before.as_str(), words.trim(), after.as_str()]);
             first = false;
         }
