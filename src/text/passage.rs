@@ -123,8 +123,8 @@ impl<'a> Builder<'a> {
     fn body(&mut self, line: &str, offset: usize) {
         let Layout { head, body, tail } = Layout::of(line);
         let touched = |from: usize, to: usize| {
-            let touches = |range: &Range<usize>| range.start < offset + to && range.end > offset + from;
-            self.given.iter().any(|given| touches(&given.span.range))
+            let next = self.given.partition_point(|given| given.span.range.end <= offset + from);
+            self.given.get(next).is_some_and(|given| given.span.range.start < offset + to)
         };
         // What the caller protects is no layout.
         let (head, body, tail) = if touched(0, head.len()) || touched(head.len() + body.len(), line.len()) {
@@ -135,7 +135,10 @@ impl<'a> Builder<'a> {
         let offset = offset + head.len();
         self.gap(head);
         let spans = self.spans(body, offset);
-        let inside = |at: usize| spans.iter().any(|(span, _)| span.range.start < at && at < span.range.end);
+        let inside = |at: usize| {
+            let next = spans.partition_point(|(span, _)| span.range.end <= at);
+            spans.get(next).is_some_and(|(span, _)| span.range.start < at)
+        };
         let mut start = 0;
         for end in sentence_ends(body).into_iter().filter(|&end| !inside(end)).collect::<Vec<_>>() {
             self.sentence(body, start, end, &spans);
@@ -150,7 +153,8 @@ impl<'a> Builder<'a> {
             let inside = range.start >= offset && range.end <= offset + body.len();
             inside.then(|| range.start - offset..range.end - offset)
         };
-        let given = self.given.iter().filter_map(|given| {
+        let first = self.given.partition_point(|given| given.span.range.start < offset);
+        let given = self.given[first..].iter().map_while(|given| {
             let range = place(&given.span.range)?;
             Some((Span { range, kind: given.span.kind }, Some(given.replacement)))
         });
@@ -161,8 +165,8 @@ impl<'a> Builder<'a> {
         }
         let given = all.len();
         for span in spans::find(body) {
-            let apart = |other: &Range<usize>| span.range.end <= other.start || span.range.start >= other.end;
-            if all[..given].iter().all(|(other, _)| apart(&other.range)) {
+            let next = all[..given].partition_point(|(other, _)| other.range.end <= span.range.start);
+            if all[..given].get(next).is_none_or(|(other, _)| span.range.end <= other.range.start) {
                 all.push((span, None));
             }
         }
@@ -178,9 +182,8 @@ impl<'a> Builder<'a> {
         let mut atoms = Vec::new();
         let mut at = first;
         let white = |c: Option<char>| c.is_none_or(char::is_whitespace);
-        for (span, replacement) in
-            spans.iter().filter(|(span, _)| span.range.start >= first && span.range.end <= last)
-        {
+        let own = &spans[spans.partition_point(|(span, _)| span.range.start < first)..];
+        for (span, replacement) in own.iter().take_while(|(span, _)| span.range.end <= last) {
             let range = span.range.clone();
             if at < range.start {
                 atoms.push(Atom::Text(body[at..range.start].to_owned()));
