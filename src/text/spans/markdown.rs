@@ -9,10 +9,14 @@ pub fn find(text: &str) -> Vec<Span> {
         from = middle + 2;
         let line = text[..middle].rfind('\n').map_or(0, |at| at + 1);
         let Some(open) = text[line..middle].rfind('[').map(|at| line + at) else { continue };
-        let Some(close) = text[from..].find([')', '\n']).map(|at| from + at) else {
+        // What cannot be closed here cannot be closed before that place either: one pass, however many brackets.
+        let Some(close) = text[from..].find([')', '\n']).map(|at| from + at) else { break };
+        if text.as_bytes()[close] != b')' {
+            from = close + 1;
             continue;
-        };
-        if text.as_bytes()[close] != b')' || text[from..close].contains('(') {
+        }
+        if let Some(inner) = text[from..close].rfind('(').map(|at| from + at) {
+            from = if text[..inner].ends_with(']') { inner - 1 } else { inner };
             continue;
         }
         let start = if text[..open].ends_with('!') { open - 1 } else { open };
