@@ -134,7 +134,9 @@ pub fn read_xliff(source: &str) -> Result<Document> {
         let end = reader.buffer_position() as usize;
         // Proposals of a translation memory are no part of the unit.
         match &event {
-            Event::Start(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => proposals += 1,
+            Event::Start(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => {
+                proposals += 1
+            }
             Event::End(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => proposals -= 1,
             _ => {}
         }
