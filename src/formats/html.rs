@@ -8,6 +8,7 @@
 mod elements;
 mod passage;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
@@ -82,6 +83,7 @@ pub fn read(source: &str, markup: &Markup) -> Document {
         done: 0,
         passage: Vec::new(),
         kept: Vec::new(),
+        kept_names: HashMap::new(),
         kept_from: 0,
     };
     let mut emitter = DefaultEmitter::<usize>::new_with_span();
@@ -104,6 +106,8 @@ struct Reader<'a> {
     passage: Vec<Element>,
     /// Open elements from the outermost kept one on; empty outside of kept elements.
     kept: Vec<Vec<u8>>,
+    /// How many of each name are in `kept`: an end tag that ends none of them must not search them all.
+    kept_names: HashMap<Vec<u8>, usize>,
     kept_from: usize,
 }
 
@@ -133,7 +137,7 @@ impl Reader<'_> {
         let (place, opens) = (tag.span.start..tag.span.end, self.markup.opens(tag));
         if !self.kept.is_empty() {
             if opens {
-                self.kept.push(tag.name.to_vec());
+                self.open_kept(&tag.name);
             }
             return;
         }
@@ -141,7 +145,7 @@ impl Reader<'_> {
             self.end_passage();
         }
         if self.markup.keeps(tag) && opens {
-            self.kept.push(tag.name.to_vec());
+            self.open_kept(&tag.name);
             self.kept_from = place.start;
         } else if self.markup.keeps(tag) || self.markup.xml {
             self.keep(place);
@@ -154,16 +158,32 @@ impl Reader<'_> {
         }
     }
 
+    fn open_kept(&mut self, name: &[u8]) {
+        *self.kept_names.entry(name.to_vec()).or_default() += 1;
+        self.kept.push(name.to_vec());
+    }
+
+    /// Leaves the `outer` outermost ones open.
+    fn close_kept(&mut self, outer: usize) {
+        for name in self.kept.drain(outer..) {
+            if let Some(count) = self.kept_names.get_mut(&name) {
+                *count -= 1;
+            }
+        }
+    }
+
     fn end_tag(&mut self, name: &[u8], place: Range<usize>) {
-        match self.kept.iter().rposition(|open| open == name) {
+        let is_open = self.kept_names.get(name).is_some_and(|count| *count > 0);
+        let place_in_kept = if is_open { self.kept.iter().rposition(|open| open == name) } else { None };
+        match place_in_kept {
             Some(0) => {
-                self.kept.clear();
+                self.close_kept(0);
                 self.keep(self.kept_from..place.end);
             }
-            Some(index) => self.kept.truncate(index),
+            Some(index) => self.close_kept(index),
             // Nothing inside opened it: it ends a `<p>` without `</p>`, say, and is itself the next tag.
             None if self.kept.first().is_some_and(|open| elements::has_optional_end(open)) => {
-                self.kept.clear();
+                self.close_kept(0);
                 self.keep(self.kept_from..place.start);
                 self.keep(place);
             }

@@ -80,18 +80,20 @@ pub enum Piece {
 /// White space that comes to nobody is left out: it is copied from the source.
 pub fn pieces(elements: Vec<Element>, source: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    let mut run = Vec::new();
+    let (mut run, mut tags) = (Vec::new(), 0);
     for element in elements {
-        let full = run.iter().filter(|element| matches!(element, Element::Kept(..))).count() == MAX_TAGS;
         match &element {
             Element::Text(_, text) if text.contains(|c| (FIRST_TAG..=LAST_TAG).contains(&c)) => {
                 end_run(std::mem::take(&mut run), source, &mut pieces);
                 end_run(vec![element], source, &mut pieces);
+                tags = 0;
             }
             _ => {
-                if full {
+                if tags == MAX_TAGS {
                     end_run(std::mem::take(&mut run), source, &mut pieces);
+                    tags = 0;
                 }
+                tags += usize::from(matches!(element, Element::Kept(..)));
                 run.push(element);
             }
         }
