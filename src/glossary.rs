@@ -31,7 +31,9 @@ impl Glossary {
     /// [`Error::InvalidRequest`] for an empty term or translation, one with a line break or a character of
     /// private use, or more terms than [`MAX_TERMS`].
     pub fn new(terms: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        let mut glossary = Self { terms: Vec::new(), translations: HashMap::new(), search: None };
+        // None for those that were replaced: somebody may send a million of the same.
+        let mut given: Vec<Option<(String, String)>> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         for (term, translation) in terms {
             let (term, translation) = (term.trim().to_owned(), translation.trim().to_owned());
             for text in [&term, &translation] {
@@ -42,17 +44,19 @@ impl Glossary {
                     return Err(Error::InvalidRequest(reason));
                 }
             }
-            if glossary.terms.len() == MAX_TERMS {
+            if places.len() == MAX_TERMS {
                 return Err(Error::InvalidRequest(format!("glossary: more than {MAX_TERMS} terms")));
             }
-            if glossary.translations.insert(term.to_lowercase(), translation.clone()).is_some() {
-                let lower = term.to_lowercase();
-                glossary.terms.retain(|(known, _)| known.to_lowercase() != lower);
+            if let Some(replaced) = places.insert(term.to_lowercase(), given.len()) {
+                given[replaced] = None;
             }
-            glossary.terms.push((term, translation));
+            given.push(Some((term, translation)));
         }
-        glossary.search = search(&glossary.terms)?;
-        Ok(glossary)
+        let terms: Vec<(String, String)> = given.into_iter().flatten().collect();
+        let translations =
+            terms.iter().map(|(term, translation)| (term.to_lowercase(), translation.clone())).collect();
+        let search = search(&terms)?;
+        Ok(Self { terms, translations, search })
     }
 
     /// In the order in which they were given.

@@ -159,7 +159,25 @@ impl Handle {
         self.coalescer.submit(self, items)
     }
 
-    /// The same, each item for itself.
+    /// How many of these, from the first on, to hand in at once: all, unless they are more than the queue ever holds;
+    /// then no more than half of it, and at least one.
+    pub fn fitting(&self, items: &[Item]) -> usize {
+        let Options { max_queue_items, max_queue_tokens, .. } = self.shared.options;
+        let within = |most_items: usize, most_tokens: usize| {
+            let mut tokens = 0_usize;
+            let fits = |item: &&Item| {
+                tokens = tokens.saturating_add(self.shared.cost(item).shape.tokens());
+                tokens <= most_tokens
+            };
+            items.iter().take(most_items).take_while(fits).count()
+        };
+        if within(max_queue_items, max_queue_tokens) == items.len() {
+            return items.len();
+        }
+        within(max_queue_items / 2, max_queue_tokens / 2).max(1)
+    }
+
+    /// As [`submit`](Self::submit), each item for itself.
     pub(super) fn queue(&self, items: Vec<Item>) -> Result<Vec<Queued>> {
         let now = Instant::now();
         let count = items.len();

@@ -45,8 +45,9 @@ pub fn router(models: &Models) -> Router {
         .layer(from_fn_with_state(models.clone(), observe))
         .layer(from_fn_with_state(Arc::<str>::from(prefix.as_str()), page::answer_browsers))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(models.clone(), guard::guard))
-        .layer(DefaultBodyLimit::max(settings.max_body_bytes));
+        // Before the guard, which looks for keys in bodies: without, the limit is axum's 2 MB.
+        .layer(DefaultBodyLimit::max(settings.max_body_bytes))
+        .layer(from_fn_with_state(models.clone(), guard::guard));
     let routes = own_routes()
         .merge(page::routes(&prefix))
         .merge(deepl::routes())

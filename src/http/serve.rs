@@ -156,6 +156,8 @@ struct Server {
     connections: Arc<Connections>,
     tasks: JoinSet<()>,
     turned_away: JoinSet<()>,
+    /// Accepted, while it waits for those that are closing: not lost when accepting ends meanwhile.
+    waiting: Option<TcpStream>,
     last_said: Option<Instant>,
 }
 
@@ -170,6 +172,7 @@ impl Server {
             connections: Connections::new(max_connections),
             tasks: JoinSet::new(),
             turned_away: JoinSet::new(),
+            waiting: None,
             last_said: None,
         }
     }
@@ -201,6 +204,7 @@ impl Server {
                 return;
             }
         };
+        self.waiting = Some(stream);
         let mut registered = self.connections.register();
         for _ in 0..CLOSING_TRIES {
             if registered.as_ref().err() != Some(&NoRoom::SomeAreClosing) {
@@ -209,6 +213,7 @@ impl Server {
             sleep(CLOSING_PAUSE).await;
             registered = self.connections.register();
         }
+        let Some(stream) = self.waiting.take() else { return };
         match registered {
             Ok(registered) => {
                 let (http, service) = (self.http.clone(), self.service.clone());
@@ -237,6 +242,9 @@ impl Server {
             tracing::debug!(%error, "new connections cannot be kept out while the last ones are accepted");
         }
         let all = async {
+            if let Some(stream) = self.waiting.take() {
+                self.take(Ok(stream)).await;
+            }
             while let Ok(accepted) = timeout(BACKLOG_QUIET, listener.accept()).await {
                 self.take(accepted.map(|(stream, _)| stream)).await;
             }

@@ -332,7 +332,7 @@ fn items(
 /// refused for want of room, and only if it is the request's first one.
 async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(items.len());
-    let mut rest = items.split_off(items.len().min(WAVE));
+    let mut rest = items.split_off(wave(app, &items));
     let mut pending = if may_refuse { app.engine.submit(items)? } else { submit(app, items).await? };
     loop {
         for pending in pending {
@@ -341,10 +341,16 @@ async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec
         if rest.is_empty() {
             return Ok(outcomes);
         }
-        let next = rest.split_off(rest.len().min(WAVE));
+        let next = rest.split_off(wave(app, &rest));
         pending = submit(app, rest).await?;
         rest = next;
     }
+}
+
+/// How many of the items go next: no more than the queue has room for, whatever they cost.
+fn wave(app: &App, items: &[Item]) -> usize {
+    let most = items.len().min(WAVE);
+    app.engine.fitting(&items[..most]).min(most)
 }
 
 /// Waits for room, up to the items' deadline.

@@ -80,6 +80,16 @@ async fn a_key_in_the_body_counts_as_json_and_as_a_form() {
 }
 
 #[tokio::test]
+async fn a_key_is_found_in_every_body_that_is_not_too_large() {
+    let Guarded { server, key, .. } = guarded("").await;
+    let mut body = en_de("Hello.");
+    // More than axum's own limit.
+    body["padding"] = "x".repeat(3 << 20).into();
+    body["api_key"] = key.into();
+    assert_eq!(answer(server.post("/translate", &body)).await.0, 200);
+}
+
+#[tokio::test]
 async fn whoever_only_watches_or_reads_needs_no_key() {
     let Guarded { server, .. } = guarded("").await;
     for path in

@@ -40,7 +40,8 @@ pub fn open(settings: &Settings) -> Result<Models> {
                 "model {name} is built in: another one comes with another program"
             )));
         }
-        load(&settings, each, &again)
+        // It keeps its name, also where its folder is a link that leads to another folder by now.
+        load(&settings, &ModelSettings { name: Some(name.to_owned()), ..each.clone() }, &again)
     };
     Models::new(apps, Some(Box::new(loader)))
 }

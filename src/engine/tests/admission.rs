@@ -103,6 +103,7 @@ fn what_can_never_fit_is_too_large() {
     };
     assert_eq!(refused(items(0..1, 127, 1)), ("tokens of a sentence", 129, 128));
     assert_eq!(refused(items(0..9, 5, 1)), ("sentences of a request", 9, 8));
+    assert_eq!([8, 9].map(|count| handle.fitting(&items(0..count, 5, 1))), [8, 4]);
     let wide = |length_beam, words| vec![Item { length_beam, ..item(0, words, 1) }];
     assert_eq!(refused(wide(7, 5)), ("length_beam", 7, 6));
     assert_eq!(refused(wide(5, 10)).1, 5 * (12 + 128));
