@@ -81,7 +81,8 @@ fn own_routes() -> Router<Models> {
     Router::new()
         .route("/translate", post(libretranslate::post_translate))
         .route("/translate/stream", post(stream::translate_stream))
-        .route("/languages", get(libretranslate::languages))
+        // Some clients post it, libretranslatepy among them.
+        .route("/languages", get(libretranslate::languages).post(libretranslate::languages))
         .route("/detect", post(libretranslate::detect))
         .route("/frontend/settings", get(libretranslate::frontend_settings))
         .route("/suggest", post(libretranslate::suggest))

@@ -23,7 +23,7 @@ fn every_series_stands_at_zero_before_anything_happens() {
         ("tutti_tokenizing_items", 1),
         ("tutti_queue_oldest_age_seconds", 1),
         ("tutti_tokens_total", 4),
-        ("tutti_rejected_total", 6),
+        ("tutti_rejected_total", 7),
         ("tutti_device_busy_seconds_total", 2),
         ("tutti_model_passes_total", 2),
         ("tutti_device_out_of_memory_total", 1),

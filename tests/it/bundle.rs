@@ -258,7 +258,7 @@ fn a_missing_file_is_named() {
     }
     let root = tempfile::tempdir().expect("a folder");
     let error = open(&root).map(|b| b.name).expect_err("nothing there").to_string();
-    assert!(error.contains("en-de") && error.contains("not a folder"), "{error}");
+    assert!(error.contains("en-de") && error.contains("no such folder"), "{error}");
 }
 
 #[test]

@@ -275,12 +275,11 @@ fn what_nobody_knows_the_making_of_is_used_or_left_alone_but_never_replaced() {
 #[test]
 fn a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work() {
     let toy = toy(&["run"]);
-    let lock = toy.path("run/stages/lock");
-    fs::create_dir_all(lock.parent().unwrap()).unwrap();
-    let first = fs::File::create(&lock).unwrap();
+    fs::create_dir_all(toy.path("run")).unwrap();
+    let first = fs::File::open(toy.path("run")).unwrap();
     first.lock().unwrap();
     let (success, said) = run(&toy, "run", &[]);
-    assert!(!success && said.contains("another `train run`"), "{said}");
+    assert!(!success && said.contains("another `train` command is at work"), "{said}");
     drop(first);
     run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\"]"]);
 }

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use regex_automata::Input;
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input, PatternID};
 
 use super::{Kind, Span};
 
@@ -237,15 +237,22 @@ impl<'a> Matches<'a> {
             let found =
                 found.filter(|found| block.as_ref().is_none_or(|block| found.start() < block.range.start));
             let Some(found) = found else { return block };
-            let (kind, before, _, after) = PATTERNS[found.pattern().as_usize()];
-            let range = found.range();
-            let whole = text.is_char_boundary(range.start) && text.is_char_boundary(range.end);
-            let fits = whole && !range.is_empty() && fits(text, range.start, range.end, before, after);
-            match kind {
-                Some(kind) if fits => return Some(Span { range, kind }),
-                None if fits => at = range.end,
+            let start = found.start();
+            // A pattern whose neighbours do not fit must not hide the later ones that match here too.
+            let later = (found.pattern().as_usize() + 1..PATTERNS.len()).filter_map(|index| {
+                let pattern = Anchored::Pattern(PatternID::new(index).ok()?);
+                regex.find(Input::new(text).range(start..).anchored(pattern))
+            });
+            let fitting = std::iter::once(found).chain(later).find(|found| {
+                let ((_, before, _, after), range) = (PATTERNS[found.pattern().as_usize()], found.range());
+                let whole = text.is_char_boundary(range.start) && text.is_char_boundary(range.end);
+                whole && !range.is_empty() && fits(text, range.start, range.end, before, after)
+            });
+            match fitting.map(|found| (PATTERNS[found.pattern().as_usize()].0, found.range())) {
+                Some((Some(kind), range)) => return Some(Span { range, kind }),
+                Some((None, range)) => at = range.end,
                 // The rest of a word that does not fit is no word of its own.
-                _ => at = next_boundary(text, range.start),
+                None => at = next_boundary(text, start),
             }
         }
         block

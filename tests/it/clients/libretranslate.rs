@@ -112,7 +112,10 @@ async fn files_are_translated_and_fetched() {
         (
             "a.po",
             format!("msgid \"{line}\"\nmsgstr \"\"\n"),
-            format!("msgid \"{line}\"\nmsgstr \"{translated}\"\n"),
+            format!(
+                "msgid \"{line}\"\nmsgstr \"{}\"\n",
+                translated.replace('\\', "\\\\").replace('"', "\\\"")
+            ),
         ),
     ] {
         let answer = replay_json(&server, head, upload(name, &content)).await;
