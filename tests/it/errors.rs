@@ -114,7 +114,7 @@ async fn wrong_routes_methods_and_media_types_are_told_apart() {
     for (method, path, allowed) in [
         (Method::GET, "/translate", "POST"),
         (Method::DELETE, "/translate", "POST"),
-        (Method::POST, "/languages", "GET"),
+        (Method::PUT, "/languages", "GET"),
         (Method::PUT, "/metrics", "GET"),
     ] {
         let response = in_time(request(method.clone(), path).send()).await.unwrap();
