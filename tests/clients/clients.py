@@ -112,10 +112,10 @@ def deepl_client():
         check(name, "get_glossary deleted", "found", "refused")
     except deepl.exceptions.GlossaryNotFoundException:
         check(name, "get_glossary deleted", "refused", "refused")
-    out = io.BytesIO()
-    status = client.translate_document(
-        io.BytesIO(TEXT.encode()), out, source_lang="EN", target_lang="DE", filename="a.txt"
-    )
+    # The client names the upload after the stream.
+    document, out = io.BytesIO(TEXT.encode()), io.BytesIO()
+    document.name = "a.txt"
+    status = client.translate_document(document, out, source_lang="EN", target_lang="DE")
     check(name, "translate_document", (status.done, out.getvalue().decode()), (True, BEST))
     try:
         client.translate_text(TEXT, target_lang="ZZ")
