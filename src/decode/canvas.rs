@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// An Imputer's canvas ([`Canvas::slots`]) has slots that blanks may fill. Each pass writes one slot of every T
 /// neighbours, the most certain one, and no slot is masked again, so T passes fill all. The pass that fills the
 /// last of them gets several choices for each and writes the most probable translation
-/// ([`super::prefix`]). With a language model every pass does so, and writes the tokens of that translation that are most
+/// (`prefix`). With a language model every pass does so, and writes the tokens of that translation that are most
 /// certain.
 ///
 /// A canvas is finished after T passes, or as soon as the next pass could change nothing: none of its

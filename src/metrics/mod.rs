@@ -287,7 +287,7 @@ impl EngineMetrics {
         self.tokenize_seconds.observe(duration.as_secs_f64());
     }
 
-    /// What had to be done for a translation, by its name in [`REPAIRS`].
+    /// What had to be done for a translation, by its name in `REPAIRS`.
     pub fn repaired(&self, kind: &str, count: usize) {
         let counter = REPAIRS.iter().position(|&name| name == kind).and_then(|at| self.repairs.get(at));
         if let Some(counter) = counter {

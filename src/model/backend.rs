@@ -183,7 +183,7 @@ impl Backend {
         self.gpu
     }
 
-    /// Where tensors are that are not a [`super::device`] network's.
+    /// Where tensors are that are not a `device` network's.
     pub fn device(&self) -> &Device {
         &self.tensors
     }

@@ -145,7 +145,7 @@ impl Shape {
     }
 
     /// The number of ids, from 0 up, that no prediction may be. (Of an Imputer the mask is none either, though
-    /// it stands above the blank: see [`Self::initial_output_bias`].)
+    /// it stands above the blank: see `initial_output_bias`.)
     pub fn forbidden(&self) -> usize {
         if self.has_blanks() { Specials::default().blank() as usize } else { Specials::NAMES.len() }
     }

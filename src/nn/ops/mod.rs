@@ -1,7 +1,7 @@
 //! Fused operations with their gradients, as candle custom ops.
 //!
 //! Each runs its own kernel on the CPU, kernels of `nn::device` between candle's products on a GPU, and a
-//! composition of stock candle ops on any other device ([`way`] decides); the tests hold them against one
+//! composition of stock candle ops on any other device (`kernel_path` decides); the tests hold them against one
 //! another and against finite differences. Stock candle would cut the gradient silently in several of these
 //! places (its fused layer norm and softmax have no backward pass).
 //!

@@ -50,7 +50,7 @@ pub struct Measured {
     /// Of the fastest update.
     pub best_tokens_per_second: f64,
     /// Floating-point operations of products with weights, padding and gradients included; see
-    /// [`operations`](crate::nn::ops::operations).
+    /// [`crate::nn::ops::operations`].
     pub operations_per_token: f64,
     /// The median update's, of the rate that a large product has on this device.
     pub matrix_share: f64,

@@ -1,7 +1,7 @@
 //! `train report`: quality and latency of several models, each decoded in several ways, on one test set.
 //!
 //! Anything that implements [`Scored`] can take part. Every row is compared with the first model: is the difference larger than
-//! chance? [`measure`] takes the numbers, [`table`] writes Markdown, [`plot`] draws quality over latency. Latency is that of
+//! chance? `measure` takes the numbers, `table` writes Markdown, `plot` draws quality over latency. Latency is that of
 //! the network and its decoding, without a server.
 
 mod measure;

@@ -1,8 +1,8 @@
 //! `train run`: all stages from parallel text to a student, in order, from one configuration.
 //!
 //! A stage whose outputs exist and whose inputs are unchanged is skipped. An interrupted stage continues. A stage whose inputs have
-//! changed starts over; its old outputs are moved aside, never deleted. [`stages`] is the table of stages, [`record`] what is known of
-//! each, [`preflight`] the checks before the first one.
+//! changed starts over; its old outputs are moved aside, never deleted. `stages` is the table of stages, [`record`] what is known of
+//! each, `preflight` the checks before the first one.
 
 mod artifact;
 mod inputs;

@@ -5,7 +5,7 @@
 //! `train.accumulate`, up to the order of sums. Only the first rank writes checkpoints, and they do not depend on the number of
 //! ranks: a run may continue with more or fewer.
 //!
-//! Ranks exchange numbers through [`group`], in host memory. Gradients take the same way or, between GPUs with the feature `nccl`, NCCL,
+//! Ranks exchange numbers through `group`, in host memory. Gradients take the same way or, between GPUs with the feature `nccl`, NCCL,
 //! with a barrier before each sum, so that a failed rank ends the others instead of leaving them waiting.
 
 mod group;
