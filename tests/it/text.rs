@@ -119,13 +119,18 @@ fn the_default_model_keeps_the_placeholders_of_user_interfaces() {
     };
     let lines: Vec<&str> = text.lines().filter(|line| !placeholders(line).is_empty()).take(200).collect();
     let (network, reader) = default_model();
+    let mut wrong = Vec::new();
     for (line, passage) in lines.iter().zip(translated(&network, &reader, &lines, 2)) {
         let answer = passage.text();
-        for placeholder in placeholders(line) {
-            let times = |text: &str| text.matches(placeholder.as_str()).count();
-            assert_eq!(times(&answer), times(line), "{line} became {answer}");
+        let times = |text: &str, placeholder: &String| text.matches(placeholder.as_str()).count();
+        if placeholders(line)
+            .iter()
+            .any(|placeholder| times(&answer, placeholder) != times(line, placeholder))
+        {
+            wrong.push(format!("{line} became {answer}"));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     println!("{} strings with placeholders", lines.len());
 }
 

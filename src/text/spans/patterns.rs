@@ -278,8 +278,8 @@ fn fits(text: &str, start: usize, end: usize, before: Edge, after: Edge) -> bool
         (Space, Some(c)) => {
             c.is_whitespace()
                 || matches!(c, '"' | '\'' | '“' | '”' | '„' | '‘' | '’')
-                || (closing && matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | ')' | ']'))
-                || (!closing && matches!(c, '(' | '[' | '=' | ':'))
+                || (closing && matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | ')' | ']' | '|'))
+                || (!closing && matches!(c, '(' | '[' | '=' | ':' | '|'))
         }
     };
     allows(before, previous, false) && (allows(after, next, true) || !inner(after))
