@@ -111,7 +111,7 @@ fn what_must_come_back_comes_back_from_the_default_model() {
 #[test]
 fn the_default_model_keeps_the_placeholders_of_user_interfaces() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ui-en-de/test.en");
-    let path = std::env::var_os("TUTTI_UI_STRINGS").map_or(path, PathBuf::from);
+    let path = std::env::var_os("TEST_UI_STRINGS").map_or(path, PathBuf::from);
     let Ok(text) = std::fs::read_to_string(path) else { return };
     let placeholders = |text: &str| -> Vec<String> {
         let spans = spans::find(text).into_iter().filter(|span| span.kind == Kind::Placeholder);

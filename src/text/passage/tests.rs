@@ -228,7 +228,7 @@ fn texts() -> impl Strategy<Value = String> {
 
 /// Cases of each property: 100,000 in all where CI asks for them.
 fn cases() -> u32 {
-    std::env::var("TUTTI_TEXT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
+    std::env::var("TEST_TEXT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
 }
 
 fn span_texts(text: &str, local: bool) -> Vec<String> {
