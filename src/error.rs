@@ -63,7 +63,7 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-/// What a person is told: the causes of an error in one line, each once. Some errors quote their cause
+/// The text for a terminal: the causes of an error in one line, each once. Some errors quote their cause
 /// already.
 pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();

@@ -166,6 +166,10 @@ impl Settings {
             let reason = format!("url_prefix: {prefix:?} is not a path such as /translator");
             return Err(Error::Config(reason));
         }
+        if OUTSIDE_PREFIX.contains(&prefix) {
+            let reason = format!("url_prefix: {prefix} is a path of probes and metrics; choose another");
+            return Err(Error::Config(reason));
+        }
         origins(&raw.cors_origins)?;
         let listen = address("listen", &raw.listen)?;
         let admin_listen = match raw.admin_listen.as_str() {
@@ -248,6 +252,9 @@ fn address(key: &str, value: &str) -> Result<SocketAddr> {
     let first = addresses.ok().and_then(|mut addresses| addresses.next());
     first.ok_or_else(|| Error::Config(format!("{key}: {value:?} is not host:port")))
 }
+
+/// Paths that are served without the prefix, so that it cannot be one of them.
+const OUTSIDE_PREFIX: [&str; 6] = ["/health", "/livez", "/readyz", "/startupz", "/info", "/metrics"];
 
 /// The default number of threads.
 pub fn one_for_each_core() -> NonZeroUsize {

@@ -1,7 +1,7 @@
 //! One connection from its first byte to its last: hyper reads requests and writes answers, and what lies
 //! around it keeps the promises that hyper does not make.
 //!
-//! * A connection that is told to close ends only when its socket holds nothing unread: a request that was
+//! * A connection that is to close ends only when its socket holds nothing unread: a request that was
 //!   sent is answered. (hyper's own graceful shutdown closes at once what looks idle to it.)
 //! * Closing takes a moment in which what the client still sends is read and thrown away. Without it the
 //!   kernel would answer those bytes with a reset, and the client would lose the answer that it has not
@@ -37,7 +37,7 @@ const TURNED_AWAY: &str = concat!(
     r#"{"error":"Slowdown: too many connections, try again in 1 s","code":"too_many_connections"}"#
 );
 
-/// Serves requests until the client leaves or the connection is told to close.
+/// Serves requests until the client leaves or the connection is to close.
 pub(super) async fn run<S>(stream: TcpStream, server: http1::Builder, service: S, registered: Registered)
 where
     S: Service<Request<Incoming>, Response = Response<Body>> + Unpin,

@@ -20,7 +20,7 @@ const MOST_CONNECTIONS: u64 = 16_384;
 /// ones takes time, and whoever opens connections by the thousand should not buy that time with each.
 const SHED_PART: usize = 64;
 
-/// What a connection is told by others.
+/// Signals to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     Stay,
@@ -30,7 +30,7 @@ pub(super) enum Order {
     Cut,
 }
 
-/// What a connection is doing, and what it is told.
+/// State of a connection, and its signals.
 pub(super) struct ConnectionState {
     inner: Mutex<Inner>,
     told: Notify,

@@ -43,7 +43,7 @@ pub fn resolve<'a>(tag: &str, served: impl IntoIterator<Item = &'a str> + Clone)
     served.iter().find(|(tag, _)| tag.language == asked.language).map(|(_, code)| *code)
 }
 
-/// `None` for what is no language tag.
+/// `None` if the text is not a language tag.
 pub fn canonical(tag: &str) -> Option<LanguageIdentifier> {
     let mut locale = Locale::try_from_str(&tag.replace('_', "-")).ok()?;
     LocaleCanonicalizer::new_extended().canonicalize(&mut locale);

@@ -36,7 +36,7 @@ const SAID_EVERY: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// After the end of accepting: how long a client that keeps its connection has time to ask once more and to
-/// read `Connection: close` in the answer. Whoever asks again and again is told so; nobody is cut off in
+/// read `Connection: close` in the answer. A client that keeps asking gets `Connection: close` too; nobody is cut off in
 /// the moment of asking.
 const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 

@@ -88,6 +88,7 @@ fn a_value_that_does_not_hold_is_refused_with_its_key() {
         ("listen", "nowhere"),
         ("url_prefix", "translator"),
         ("url_prefix", "/a b"),
+        ("url_prefix", "/health"),
         ("keep_other_languages", "perhaps"),
         ("max_texts", "0"),
         ("max_texts", "many"),

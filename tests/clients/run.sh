@@ -31,6 +31,7 @@ done
 "$work/venv/bin/python" "$here/clients.py" "$url"
 (cd "$work" && node clients.mjs "$url")
 # What the description promises must hold: statuses, content types and shapes, and no fault of the server.
+cd "$work" # where it leaves its own files
 "$work/venv/bin/schemathesis" run "$url/openapi.json" --max-examples 15 --seed 1 --phases examples,coverage,fuzzing \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
     --request-timeout 10 --exclude-path /translate/stream --no-color

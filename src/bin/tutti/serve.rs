@@ -1,4 +1,4 @@
-//! `tutti serve`, `check` and `health`: settings from the command line, what is told on the way, and signals.
+//! `tutti serve`, `check` and `health`: settings from the command line, their log lines, and signals.
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! `tutti translate`: flags to options, and what the terminal is told.
+//! `tutti translate`: flags to options, and messages on the terminal.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use tutti::lines::translate_lines;
 
 use super::{BackendArgs, compute_threads, model};
 
-/// Bad lines that are named; of further ones only the number is told.
+/// Number of bad lines that are named; further ones are only counted.
 const NAMED_BAD_LINES: usize = 10;
 
 #[derive(Args)]
