@@ -319,6 +319,8 @@ fn items(
             steps,
             steps_min: effort.steps_min.min(steps),
             length_beam,
+            // Some lose a span, or differ only in what the text path puts right.
+            alternatives: 2 * effort.alternatives,
             collapse: true,
             trace: effort.trace,
             deadline: Some(deadline),

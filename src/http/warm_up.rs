@@ -50,6 +50,7 @@ async fn translate(app: &App, tokens: usize, steps: Steps) -> Result<Duration> {
         steps,
         steps_min: steps,
         length_beam: app.default_length_beam(),
+        alternatives: 0,
         collapse: true,
         // Nobody else's answer will do.
         trace: true,
