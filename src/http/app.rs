@@ -1,12 +1,9 @@
 //! What every handler sees: the model's description, the engine's handle, the limits, the counters,
 //! and where the server stands in its life.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
 
-use axum::extract::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout_at;
 
 use super::detect::Detector;
 use super::error::ApiError;
@@ -14,8 +11,6 @@ use super::files::Files;
 use super::glossary_store::Glossaries;
 use super::keys::Keys;
 use super::languages::Pair;
-use super::models::Models;
-use super::params::Params;
 use super::request::Abilities;
 use super::routes::ROUTES;
 use super::usage::Usage;
@@ -25,7 +20,7 @@ use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
 use crate::model::Score;
 use crate::settings::{HttpSettings, one_for_each_core};
 use crate::text::{Reader, Tokenizer};
-use crate::{Error, Result};
+use crate::Error;
 
 /// What the network side knows of the model behind the engine.
 pub struct Model {
@@ -77,8 +72,6 @@ pub struct App {
     pub deepl_usage: Arc<Usage>,
     /// Who may ask; everybody, without.
     pub keys: Option<Arc<Keys>>,
-    /// All models, once the server runs.
-    models: OnceLock<Models>,
     phase: Arc<watch::Sender<Phase>>,
     admission: Arc<Semaphore>,
     /// Drained when the last request of this model has ended.
@@ -104,7 +97,6 @@ impl App {
             files: Arc::default(),
             deepl_usage: Arc::default(),
             keys: None,
-            models: OnceLock::new(),
             phase: Arc::new(watch::Sender::new(Phase::Starting)),
             admission: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
             model,
@@ -140,7 +132,6 @@ impl App {
             files: self.files.clone(),
             deepl_usage: self.deepl_usage.clone(),
             keys: self.keys.clone(),
-            models: self.models.clone(),
             phase: self.phase.clone(),
             admission: self.admission.clone(),
             model,
@@ -153,28 +144,6 @@ impl App {
     pub fn describe(&self) {
         let Model { checksum, dtype, device, .. } = &self.model;
         self.engine_metrics.describe(checksum, dtype, device);
-    }
-
-    /// All models of the server, this one among them.
-    pub(super) fn models(&self) -> Option<&Models> {
-        self.models.get()
-    }
-
-    /// Of all models, this one's first.
-    pub(super) fn pairs(&self) -> Vec<Pair> {
-        let all = self.models().map(Models::all).unwrap_or_default();
-        let mut pairs = vec![self.model.pair.clone()];
-        for app in all {
-            if !pairs.contains(&app.model.pair) {
-                pairs.push(app.model.pair.clone());
-            }
-        }
-        pairs
-    }
-
-    pub(super) fn served_with(&self, models: &Models) {
-        // Said once, when the server begins.
-        let _ = self.models.set(models.clone());
     }
 
     /// Canvases of a sentence whose request does not say how many.
@@ -194,26 +163,8 @@ impl App {
             default_steps: self.model.default_steps,
             max_steps: self.model.max_steps,
             default_length_beam: self.default_length_beam(),
+            reads_slots: self.engine.limits().has_blanks,
         }
-    }
-
-    /// The parameters of a request whose head `arrived` then, and the model that they are for.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] where the body is not there in its time, and what
-    /// [`Params::read`] fails with.
-    pub(super) async fn read(
-        self: &Arc<Self>,
-        request: Request,
-        arrived: Instant,
-    ) -> Result<(Arc<Self>, Params), ApiError> {
-        self.open()?;
-        let reading = Params::read(request, self.settings.max_body_bytes);
-        let limit = self.settings.body_timeout;
-        let params = timeout_at((arrived + limit).into(), reading).await;
-        let params = params.map_err(|_| ApiError::SlowBody { limit })??;
-        let model = self.models().map_or_else(|| self.clone(), |models| models.of_request(&params));
-        Ok((model, params))
     }
 
     pub fn phase(&self) -> Phase {

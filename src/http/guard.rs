@@ -12,10 +12,10 @@ use axum::response::Response;
 use tokio::time::timeout_at;
 
 use super::app::App;
+use super::dialect::refuse;
 use super::error::ApiError;
 use super::keys::{Client, Denied};
 use super::params::Params;
-use super::router::in_dialect;
 
 /// Routes for everybody: for machines that watch, for pages before their user has a key, and for those who read
 /// about the server.
@@ -38,8 +38,11 @@ const OPEN: [&str; 16] = [
     "/__lbheartbeat__",
 ];
 
-/// Where clients put a key outside the body.
-const IN_QUERY: [&str; 3] = ["api_key", "auth_key", "token"];
+/// What a key is called in a query or a body: by LibreTranslate, DeepL and MTranServer.
+const NAMES: [&str; 4] = ["api_key", "auth_key", "token", "api_token"];
+
+/// MTranServer's header for a token, beside `Authorization`.
+const TOKEN_HEADER: &str = "x-api-token";
 
 tokio::task_local! {
     /// Who sent the request that is being answered.
@@ -76,7 +79,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let uri = request.uri().clone();
     let (request, key) = match key(&app, request).await {
         Ok(found) => found,
-        Err(error) => return in_dialect(&uri, error),
+        Err(error) => return refuse(&uri, error),
     };
     match keys.admit(key.as_deref()) {
         Ok(client) => {
@@ -84,7 +87,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
             response.extensions_mut().insert(client);
             response
         }
-        Err(denied) => in_dialect(&uri, denied.into()),
+        Err(denied) => refuse(&uri, denied.into()),
     }
 }
 
@@ -103,7 +106,7 @@ async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), A
     let bytes = bytes.map_err(|_| ApiError::BodyLimit { limit: max_body_bytes })?;
     let copy = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
     let key = match Params::read(copy, max_body_bytes).await {
-        Ok(params) => params.text("api_key").ok().flatten().map(str::to_owned),
+        Ok(params) => NAMES.iter().find_map(|name| params.text(name).ok().flatten()).map(str::to_owned),
         Err(_) => None,
     };
     Ok((Request::from_parts(parts, Body::from(bytes)), key))
@@ -116,8 +119,11 @@ fn in_head(request: &Request) -> Option<String> {
         let key = value.split_once(' ').map_or(value, |(_, key)| key);
         return Some(key.trim().to_owned());
     }
+    if let Some(value) = request.headers().get(TOKEN_HEADER).and_then(|value| value.to_str().ok()) {
+        return Some(value.trim().to_owned());
+    }
     let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).ok()?;
-    query.0.into_iter().find(|(name, _)| IN_QUERY.contains(&name.as_str())).map(|(_, key)| key)
+    query.0.into_iter().find(|(name, _)| NAMES.contains(&name.as_str())).map(|(_, key)| key)
 }
 
 impl From<Denied> for ApiError {

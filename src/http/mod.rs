@@ -5,7 +5,8 @@
 //! A request is read by `body` and `params`; each dialect has a file or folder that makes a
 //! `request::TranslateRequest` of it (`libretranslate`, `deepl`, `mtran`) and writes the answer;
 //! `translation` is what is between the two. `page` is for people, `probes` for machines that watch,
-//! `healthcheck` asks them from outside. Whatever goes wrong becomes JSON in `error`.
+//! `healthcheck` asks them from outside. Whatever goes wrong becomes JSON in `error`,
+//! in the shape of a route's `dialect`.
 //!
 //! Knows no tensors: the model is a name, a tokenizer and an engine's handle.
 
@@ -16,6 +17,7 @@ mod connection;
 mod connections;
 mod deepl;
 mod detect;
+mod dialect;
 mod docs;
 mod error;
 mod files;

@@ -3,7 +3,6 @@
 //!
 //! When the client goes away the future is dropped, and with it every pending item.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +16,8 @@ use super::request::{TranslateRequest, check_chars};
 use super::timings::Stages;
 use crate::decode::{MORE_LENGTHS, more_steps};
 use crate::engine::{AdmissionEstimate, Item, Lowered, Outcome, Pending, Watch};
-use crate::formats;
-use crate::glossary::Glossary;
-use crate::text::spans::{Kind, Span};
-use crate::text::{self, Candidate, GivenSpan, Passage, ReadOptions, Reader, Request};
-use crate::{Error, Result};
+use crate::text::{self, Candidate, Passage, Reader, Request};
+use crate::{Error, Result, documents, formats};
 
 /// Texts up to so many bytes are tokenized where they arrive. Measured on two busy cores: 0.5 µs a byte
 /// and 60 µs for a short sentence, against 20 to 100 µs for the way to another thread and back.
@@ -224,27 +220,10 @@ impl Preparing {
         if foreign && self.keep_other_languages {
             return Prepared { content: None, detected, warnings };
         }
-        let read = |text| self.passage(text, request.glossary.as_deref());
+        let read = |text| documents::passage(text, request.glossary.as_deref(), &self.reader);
         let passages: Vec<Passage> = document.texts().iter().map(read).collect();
         let outcomes = passages.iter().map(|_| Vec::new()).collect();
         Prepared { content: Some(Content { document, passages, outcomes }), detected, warnings }
-    }
-
-    /// With the terms of a glossary and the tags as spans.
-    fn passage(&self, text: &formats::Text, glossary: Option<&Glossary>) -> Passage {
-        let formats::Text { text, tags } = text;
-        let span = |range: &Range<usize>, kind| Span { range: range.clone(), kind };
-        let terms = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
-        let terms = terms
-            .iter()
-            .map(|(place, replacement)| GivenSpan { span: span(place, Kind::Identifier), replacement });
-        // A term never reaches over a tag, whose character is in no term.
-        let tags = tags.iter().filter_map(|place| {
-            Some(GivenSpan { span: span(place, Kind::Markup), replacement: text.get(place.clone())? })
-        });
-        let mut given: Vec<GivenSpan<'_>> = terms.chain(tags).collect();
-        given.sort_by_key(|given| given.span.range.start);
-        self.reader.read_with(text, &given, ReadOptions::default())
     }
 }
 

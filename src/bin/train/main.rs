@@ -16,7 +16,7 @@ use arguments::{
     InterpolateArgs, LmArgs, ReportArgs, RunArgs, SealArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
-use tutti::model::{Bundle, Fusion};
+use tutti::model::{Bundle, DeviceChoice, Fusion};
 use tutti::suggest::renamed_arguments;
 use tutti::train::allocator;
 use tutti::train::bundle::calibrate::{Calibration, calibrate};
@@ -305,8 +305,9 @@ fn import_fairseq(args: FairseqArgs) -> Result<()> {
 }
 
 fn bench_updates(args: &BenchArgs) -> Result<()> {
-    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, seed, json } =
+    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, place, updates, seed, json } =
         args.clone();
+    let device = place.device.unwrap_or(DeviceChoice::Cpu);
     let options = Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, seed };
     let measured = bench::run(&options)?;
     if json {
