@@ -105,7 +105,10 @@ impl FromStr for Format {
             "srt" => Ok(Self::Srt),
             "json" => Ok(Self::Json),
             "xliff" => Ok(Self::Xliff),
-            _ => Err(Error::InvalidRequest(format!("format {name} is unknown; send {}", Self::NAMES.join(", ")))),
+            _ => Err(Error::InvalidRequest(format!(
+                "format {name} is unknown; send {}",
+                Self::NAMES.join(", ")
+            ))),
         }
     }
 }

@@ -14,13 +14,13 @@ use super::languages::Pair;
 use super::request::Abilities;
 use super::routes::ROUTES;
 use super::usage::Usage;
+use crate::Error;
 use crate::decode::Steps;
 use crate::engine::{Engine, Handle};
 use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
 use crate::model::Score;
 use crate::settings::{HttpSettings, one_for_each_core};
 use crate::text::{Reader, Tokenizer};
-use crate::Error;
 
 /// What the network side knows of the model behind the engine.
 pub struct Model {

@@ -22,7 +22,11 @@ async fn ask(path: &str) -> (u16, Value) {
     let answer = routes.layer(from_fn(catch_panics)).oneshot(request).await.unwrap();
     let status = answer.status().as_u16();
     let body = to_bytes(answer.into_body(), 1 << 16).await.unwrap();
-    (status, serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into())))
+    (
+        status,
+        serde_json::from_slice(&body)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into())),
+    )
 }
 
 #[tokio::test]

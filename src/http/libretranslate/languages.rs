@@ -55,7 +55,10 @@ pub async fn languages(State(models): State<Models>) -> Json<Value> {
     request_body = DetectBody,
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn detect(State(models): State<Models>, request: Request) -> Result<Json<Vec<Detection>>, ApiError> {
+pub async fn detect(
+    State(models): State<Models>,
+    request: Request,
+) -> Result<Json<Vec<Detection>>, ApiError> {
     let (app, params) = models.read(request, Instant::now()).await?;
     let texts = params.texts("q")?.map(|(texts, _)| texts).unwrap_or_default();
     if texts.iter().all(String::is_empty) {
