@@ -42,6 +42,9 @@ pub struct Serve {
     /// host:port for probes and metrics, apart from the load [default: none]
     #[arg(long)]
     admin_listen: Option<String>,
+    /// A path before every address, such as /translator [default: none]
+    #[arg(long)]
+    url_prefix: Option<String>,
     /// A bundle's folder [default: the model that is built in]
     #[arg(long)]
     model: Option<String>,
@@ -63,6 +66,7 @@ impl Serve {
         let named = [
             ("listen", &self.listen),
             ("admin_listen", &self.admin_listen),
+            ("url_prefix", &self.url_prefix),
             ("model", &self.model),
             ("threads", &self.threads),
             ("log_format", &self.log_format),
