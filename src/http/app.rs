@@ -1,5 +1,5 @@
-//! What every handler sees: the model's description, the engine's handle, the limits, the counters,
-//! and where the server stands in its life.
+//! The state that every handler sees: the model's description, the engine's handle, limits, counters and the server's
+//! phase.
 
 use std::sync::Arc;
 
@@ -43,17 +43,17 @@ pub struct Model {
     pub tokenizer: Arc<Tokenizer>,
 }
 
-/// Where the server stands. It only ever moves down this list.
+/// The server's phase. It only moves down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Listening; the model is warming up.
     Starting,
     Ready,
-    /// The signal came: no new connections soon, what was accepted is finished.
+    /// The signal came: new connections end soon, accepted requests are finished.
     Draining,
 }
 
-/// A model and what the server has besides, which all models share.
+/// A model, and the server's state that all models share.
 pub struct App {
     pub model: Model,
     pub engine: Handle,
@@ -70,7 +70,7 @@ pub struct App {
     /// Translated ones, until they are fetched.
     pub files: Arc<Files>,
     pub deepl_usage: Arc<Usage>,
-    /// Who may ask; everybody, without.
+    /// Who may use the API; everybody if there are none.
     pub keys: Option<Arc<Keys>>,
     phase: Arc<watch::Sender<Phase>>,
     admission: Arc<Semaphore>,
@@ -171,7 +171,7 @@ impl App {
         *self.phase.borrow()
     }
 
-    /// Moves on; a server that drains does not become ready again.
+    /// Enters a later phase; a draining server does not become ready again.
     pub(super) fn enter(&self, phase: Phase) {
         let moved = self.phase.send_if_modified(|now| {
             let moves = phase > *now;
@@ -183,11 +183,10 @@ impl App {
         }
     }
 
-    /// Whether requests are taken at all.
+    /// Whether requests are accepted.
     ///
     /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done. While draining, requests that still get in are served:
-    /// they were accepted.
+    /// [`Error::NotReady`] before the warm-up is done. While draining, requests on accepted connections are still served.
     pub(super) fn open(&self) -> Result<(), ApiError> {
         match self.phase() {
             Phase::Starting => Err(Error::NotReady.into()),
@@ -195,7 +194,7 @@ impl App {
         }
     }
 
-    /// Leave to work on a translation, held until it is answered. For requests that have arrived whole.
+    /// A permit to work on a translation, held until it is answered. For requests that have arrived whole.
     ///
     /// # Errors
     /// [`ApiError::TooManyRequests`] when as many are in progress as may be.

@@ -1,5 +1,5 @@
-//! Whoever has no key is turned away before any handler sees the request; so no route can forget to ask. Only
-//! what is no translation stays open.
+//! Requests without a valid API key are refused before any handler sees them, so that no route can forget the check. Only
+//! routes in a fixed list stay open.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +17,7 @@ use super::error::ApiError;
 use super::keys::{Client, Denied};
 use super::params::Params;
 
-/// Routes for everybody: for machines that watch, for pages before their user has a key, and for those who read
-/// about the server.
+/// Routes without a key: probes and metrics, what a page needs before its user has a key, and documentation.
 const OPEN: [&str; 16] = [
     "/",
     "/page/{file}",
@@ -45,7 +44,7 @@ const NAMES: [&str; 4] = ["api_key", "auth_key", "token", "api_token"];
 const TOKEN_HEADER: &str = "x-api-token";
 
 tokio::task_local! {
-    /// Who sent the request that is being answered.
+    /// The sender of the request that is being answered.
     static CLIENT: Arc<Client>;
 }
 
@@ -54,7 +53,7 @@ pub(super) fn charge(characters: usize) -> Result<(), ApiError> {
     CLIENT.try_with(|client| client.charge(characters)).unwrap_or(Ok(())).map_err(ApiError::from)
 }
 
-/// For work that goes on after the handler has returned: it is still charged to the request's sender.
+/// For work that continues after the handler has returned: it is still charged to the request's sender.
 pub(super) fn for_sender<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let client = CLIENT.try_with(Arc::clone).ok();
     async move {
@@ -68,7 +67,7 @@ pub(super) fn for_sender<F: Future>(work: F) -> impl Future<Output = F::Output> 
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Some(keys) = &app.keys else { return next.run(request).await };
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    // What has no route is not found, whoever asks.
+    // A path without a route is 404 with and without a key.
     let Some(path) = path else { return next.run(request).await };
     let path = path.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(&path);
     // The page of a server with a prefix.
@@ -102,7 +101,7 @@ async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), A
     let max_body_bytes = app.settings.max_body_bytes;
     let bytes = timeout_at(until.into(), to_bytes(body, max_body_bytes)).await;
     let bytes = bytes.map_err(|_| ApiError::SlowBody { limit })?;
-    // Whatever else may be wrong with a body, one that is read whole is no larger than this.
+    // A body that cannot be read in full is taken to be too large.
     let bytes = bytes.map_err(|_| ApiError::BodyLimit { limit: max_body_bytes })?;
     let copy = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
     let key = match Params::read(copy, max_body_bytes).await {

@@ -1,5 +1,5 @@
-//! The dialect of MTranServer, which browser extensions speak: Immersive Translate (`/imme`), Kiss
-//! Translator (`/kiss`), and its own `/translate`, told from LibreTranslate's by its fields.
+//! The API of MTranServer, which browser extensions use: Immersive Translate (`/imme`), Kiss Translator (`/kiss`), and its own
+//! `/translate`, distinguished from LibreTranslate's by its fields.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use super::timings::Stages;
 use super::translation::{TranslatedText, translate};
 use crate::formats::{Format, Markup};
 
-/// Whether a body for `/translate` is of this dialect.
+/// Whether a request to `/translate` is of this dialect.
 pub fn is_meant(params: &Params) -> bool {
     !params.has("q")
         && !params.has("source")

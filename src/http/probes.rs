@@ -1,5 +1,4 @@
-//! For machines that watch the server: probes, numbers, and what is being served. None of them waits
-//! for the model or stands behind its queue.
+//! Probes, metrics and the description of what is served. None of them waits for the model or its queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +16,11 @@ use super::shapes::Failures;
 use crate::Error;
 use crate::decode::Steps;
 
-/// A model thread that has not come round its loop for so long is stuck: the slowest pass of a full
-/// batch on one core takes a fraction of it.
+/// A model thread without a heartbeat for this long is stuck: the slowest pass of a full batch on one core takes a fraction
+/// of it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// The model thread comes round its loop.
+/// The model thread has a recent heartbeat.
 #[utoipa::path(
     get,
     path = "/livez",

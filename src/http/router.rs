@@ -1,5 +1,4 @@
-//! Which path goes where, and what every answer passes on its way out: request id, CORS, counting,
-//! JSON for whatever nobody else answered.
+//! The routes, and the layers around all of them: request id, CORS, metrics, JSON for requests without a handler.
 
 use std::sync::Arc;
 use std::time::Instant;

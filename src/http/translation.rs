@@ -23,14 +23,14 @@ use crate::{Error, Result, documents, formats};
 /// and 60 µs for a short sentence, against 20 to 100 µs for the way to another thread and back.
 const INLINE_BYTES: usize = 512;
 
-/// A little above what they are in most texts: what is refused for a guess should be too much indeed.
+/// Above the average of most texts: a request that is refused on this estimate is certainly too large.
 const BYTES_OF_A_TOKEN: usize = 6;
 
-/// Sentences of one request that are in the engine at once. A long document takes its turns among
-/// others, and is not refused for its length.
+/// Sentences of one request that are in the engine at once, so that a long document shares the queue with others and is not
+/// refused for its length.
 const WAVE: usize = 512;
 
-/// Between two tries to hand in the rest of a long document.
+/// Between two attempts to submit the rest of a long document.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// What was made of a request.
@@ -62,7 +62,7 @@ pub const NOT_SOURCE_LANGUAGE: &str = "not_source_language";
 /// A text on its way: taken apart down to what the model reads.
 #[derive(Debug)]
 struct Prepared {
-    /// None for a text that is given back as it is.
+    /// None for a text that is returned unchanged.
     content: Option<Content>,
     detected: Option<Detection>,
     warnings: Vec<&'static str>,
@@ -178,7 +178,7 @@ async fn prepare(app: &App, request: &TranslateRequest) -> Result<Vec<Prepared>,
         preparing.all(request)
     } else {
         let request = request.clone();
-        // Who leaves while it waits costs nothing.
+        // A client that leaves while it waits costs nothing.
         let permit = Arc::clone(&app.readers).acquire_owned().await.map_err(|_| Error::Draining)?;
         let work = move || {
             let _permit = permit;
@@ -309,8 +309,8 @@ fn items(
     requests.iter().flatten().enumerate().map(item).collect()
 }
 
-/// Hands in all items at once, or wave by wave where there are many: then only the first wave may be
-/// refused for want of room, and only if it is the request's first one.
+/// Submits all items at once, or in waves if there are many. Only the first wave of a request may be refused because the queue
+/// is full.
 async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(items.len());
     let mut rest = items.split_off(wave(app, &items));
@@ -328,7 +328,7 @@ async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec
     }
 }
 
-/// How many of the items go next: no more than the queue has room for, whatever they cost.
+/// How many of the items are submitted next: no more than the queue has room for.
 fn wave(app: &App, items: &[Item]) -> usize {
     let most = items.len().min(WAVE);
     app.engine.fitting(&items[..most]).min(most)
