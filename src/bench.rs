@@ -1,8 +1,8 @@
-//! Speed of the engine without HTTP and text: random sources of a given length, targets of a forced length, so that the work
-//! does not depend on the weights.
+//! Measures the speed of the engine without HTTP and text. Sources are random, and the target length is forced, so
+//! that the work does not depend on the weights.
 //!
-//! Latency is that of one sentence alone, from submission to answer. Throughput is that of a full engine: twice as many sentences
-//! are submitted as fit a batch.
+//! Latency is the time of a single sentence from submission to answer. Throughput is measured with a full engine:
+//! twice as many sentences are queued as fit a batch.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -20,34 +20,35 @@ use crate::model::{LanguageModel, LengthPrediction, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// Fewer timed sentences than this give no honest 90th percentile.
+/// Too few samples make the 90th percentile meaningless.
 const LEAST_SAMPLES: usize = 10;
 
+/// What to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Inner tokens of source and target, without bos and eos; each pair is measured.
+    /// Inner tokens of source and target, without bos and eos.
     pub lengths: Vec<(usize, usize)>,
-    /// Each number of steps is measured.
+    /// Each is measured with each pair of lengths.
     pub steps: Vec<Steps>,
     pub length_beam: usize,
     /// Sentences of a batch, for the throughput.
     pub batch: usize,
-    /// Time for each measurement; a latency and a throughput are taken for each length and steps.
+    /// Duration of each measurement. Every pair of lengths and number of steps takes two: latency and throughput.
     pub time: Duration,
-    /// Threads that compute.
+    /// Number of compute threads.
     pub threads: NonZeroUsize,
-    /// Source ids are drawn from 5 to this, exclusive.
+    /// Source ids are drawn from `5..vocabulary`.
     pub vocabulary: u32,
 }
 
-/// One line of the result.
+/// One row of the result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
     pub source_tokens: usize,
     pub target_tokens: usize,
     pub steps: Steps,
     pub length_beam: usize,
-    /// At batch 1.
+    /// For a sentence on its own.
     pub latency_p50_ms: f64,
     pub latency_p90_ms: f64,
     pub latency_samples: usize,
@@ -56,10 +57,11 @@ pub struct Measurement {
     pub target_tokens_per_second: f64,
 }
 
-/// Measures every length with every number of steps. `network` is called once for each length.
+/// Measures every pair of lengths with every number of steps. `network` is called once for each pair; `each` after
+/// each measurement.
 ///
 /// # Errors
-/// [`Error::Config`] for a plan beyond the network's limits, and what the network answers with.
+/// [`Error::Config`] for a plan beyond the network's limits, and the errors of the network.
 pub fn run<T: Translator>(
     plan: &Plan,
     mut network: impl FnMut() -> Result<T>,
@@ -128,7 +130,7 @@ fn check(plan: &Plan, source: usize, target: usize, limits: Limits) -> Result<()
     }
 }
 
-/// Sources to submit and the ways to submit them.
+/// Submits random sources to an engine.
 struct Load<'a> {
     handle: Handle,
     plan: &'a Plan,
@@ -159,7 +161,7 @@ impl<'a> Load<'a> {
         pending.into_iter().next().ok_or_else(|| Error::EngineDead("no answer to wait for".into()))
     }
 
-    /// One sentence after the other, a tenth of them before the clock counts.
+    /// Translates one sentence after the other. The first tenth of the time is a warm-up.
     async fn latencies(&mut self, steps: Steps) -> Result<Vec<Duration>> {
         let begun = Instant::now();
         while begun.elapsed() < self.plan.time / 10 {
@@ -175,7 +177,7 @@ impl<'a> Load<'a> {
         Ok(latencies)
     }
 
-    /// Sentences per second. The clock starts when the first batch is through.
+    /// Sentences per second, from the moment the first batch is done.
     async fn throughput(&mut self, steps: Steps) -> Result<f64> {
         let mut waiting = VecDeque::new();
         for _ in 0..2 * self.plan.batch {
@@ -183,7 +185,7 @@ impl<'a> Load<'a> {
         }
         let mut begun = Instant::now();
         let mut done = 0;
-        // All take the same number of passes, so the oldest finishes first.
+        // All sentences take the same number of passes, so the oldest finishes first.
         while let Some(oldest) = waiting.pop_front() {
             oldest.await?;
             done += 1;
@@ -204,14 +206,13 @@ impl<'a> Load<'a> {
     }
 }
 
-/// The nearest-rank percentile of sorted durations.
+/// The percentile of sorted durations, by the nearest-rank method.
 fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(rank).map_or(f64::NAN, |duration| duration.as_secs_f64() * 1000.0)
 }
 
-/// A network that finds one length most probable, and others the less the further they are; an Imputer's slots are
-/// what they are.
+/// A network whose predicted length is always `target`. An Imputer's number of slots stays as it is.
 struct ForcedLength<T> {
     network: T,
     target: usize,

@@ -1,5 +1,5 @@
-//! A document of any format from its source to its translation: the texts that [`formats`](crate::formats) finds in it are
-//! read as passages, in which its tags and the terms of a glossary are protected spans.
+//! Translates documents: the texts that [`formats`](crate::formats) finds in a document become passages, in which
+//! tags and the terms of a glossary are protected spans.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::glossary::Glossary;
 use crate::text::spans::{Kind, Span};
 use crate::text::{GivenSpan, Passage, ReadOptions, Reader};
 
-/// A text of a document, with its tags and the terms of a glossary as spans.
+/// Reads a text of a document. Its tags and the terms of a glossary become protected spans.
 pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader) -> Passage {
     let Text { text, tags } = text;
     let span = |range: &Range<usize>, kind| Span { range: range.clone(), kind };
@@ -18,7 +18,7 @@ pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader) -> Pas
     let terms = terms
         .iter()
         .map(|(place, replacement)| GivenSpan { span: span(place, Kind::Identifier), replacement });
-    // A term never reaches over a tag, whose character is in no term.
+    // Terms and tags never overlap: no term contains the character that stands for a tag.
     let tags = tags.iter().filter_map(|place| {
         Some(GivenSpan { span: span(place, Kind::Markup), replacement: text.get(place.clone())? })
     });
@@ -30,8 +30,8 @@ pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader) -> Pas
 /// Translates a whole document.
 ///
 /// # Errors
-/// [`Error::InvalidRequest`](crate::Error::InvalidRequest) where `source` is not such a document, and what the network
-/// answers with.
+/// [`Error::InvalidRequest`](crate::Error::InvalidRequest) if `source` is not a document of this format, and the errors
+/// of the translator.
 pub fn translate_document<T: Translator>(
     source: &str,
     format: &Format,

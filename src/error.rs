@@ -1,4 +1,4 @@
-//! Every error of the crate in one enum. `http` gives each its status, its code and the words of a dialect.
+//! All errors of the crate in one enum. `http` maps them to status, code and the wording of each API.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,13 +7,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request cannot be understood; the text says what to change.
+    /// The request is invalid; the text says what to change.
     #[error("{0}")]
     InvalidRequest(String),
-    /// The language or the pair is not served.
+    /// The language or the pair is not available.
     #[error("{0}")]
     UnsupportedLanguage(String),
-    /// A sentence or a request above a limit; never cut silently.
+    /// A sentence or a request exceeds a limit. Nothing is truncated silently.
     #[error("{what} ({size}) exceeds the limit ({limit})")]
     TooLarge { what: &'static str, size: usize, limit: usize },
     #[error("the queue is full, try again in {} s", retry_after.as_secs().max(1))]
@@ -29,33 +29,33 @@ pub enum Error {
     NotReady,
     #[error("the deadline of {} ms passed before the translation was done", .0.as_millis())]
     DeadlineExceeded(Duration),
-    /// The model thread is gone; the process is about to exit.
+    /// The model thread has ended; the process is about to exit.
     #[error("the engine stopped: {0}")]
     EngineDead(String),
 
-    /// A file that cannot be read or written.
+    /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    /// A bundle whose content is wrong: names the file and what was expected.
+    /// A bundle is invalid; names the file and what was expected.
     #[error("{}: {reason}", path.display())]
     Bundle { path: PathBuf, reason: String },
-    /// A line of a text that cannot be used. Lines count from 1.
+    /// A line of a text cannot be used. Lines count from 1.
     #[error("{}:{line}: {reason}", path.display())]
     Data { path: PathBuf, line: usize, reason: String },
-    /// A setting or a training configuration that does not hold together.
+    /// A setting, or the configuration of a training run, is invalid.
     #[error("configuration: {0}")]
     Config(String),
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// The network broke the contract of `decode::Translator`.
-    #[error("the network broke its contract: {0}")]
+    /// The network violated the contract of `decode::Translator`.
+    #[error("the network gave an invalid result: {0}")]
     Model(String),
-    /// What a GPU or its driver answered, and what to do about it.
+    /// An error of a GPU or its driver, and what to do about it.
     #[error("device: {0}")]
     Device(String),
-    /// A GPU without room for so many more bytes.
+    /// A GPU has too little free memory.
     #[error(
-        "device: no memory for {bytes} more bytes, {free} are free; end other programs on this GPU, use a \
+        "device: {bytes} bytes are needed, but only {free} are free; end other programs on this GPU, use a \
          smaller model or --device cpu"
     )]
     DeviceMemory { bytes: usize, free: usize },
@@ -63,13 +63,17 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-/// The text for a terminal: the causes of an error in one line, each once. Some errors quote their cause
-/// already.
+/// An error with its causes in one line, for a terminal. Causes that are already quoted are not repeated. candle
+/// appends a backtrace to its messages if `RUST_BACKTRACE` is set; that is left out.
 pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
+    let message = |error: &dyn std::error::Error| {
+        let text = error.to_string();
+        text.split("\n   0: ").next().unwrap_or_default().trim_end().to_owned()
+    };
+    let mut line = message(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
+        let text = message(error);
         if !line.contains(&text) {
             line = format!("{line}: {text}");
         }
@@ -88,3 +92,6 @@ impl Error {
         Self::Bundle { path: path.as_ref().to_path_buf(), reason: reason.into() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
-//! Writes files and folders atomically: they are there whole or not at all, whenever the machine stops.
+//! Writes files and folders atomically: after a crash they are complete or unchanged.
 //!
-//! Everything is written next to its place under another name (`.NAME.unfinished`), flushed to the disk and renamed. Two writers of one
-//! path at a time are not supported. Knows no content.
+//! Everything is written next to its destination under another name (`.NAME.unfinished`), flushed to the disk and
+//! renamed. Two writers of one path at a time are not supported.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Writes a file and waits until it is on the disk; makes the folder where it is not there. A failure
-/// leaves what stood there.
+/// Writes a file, creates its folder if necessary, and waits until it is on the disk. After an error the old content
+/// is unchanged.
 ///
 /// # Errors
-/// [`Error::Io`] with the path that was asked for.
+/// [`Error::Io`] with `path`.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let unfinished = sibling_temp(path, "unfinished")?;
     fs::create_dir_all(parent(path)).map_err(Error::io(path))?;
@@ -25,17 +25,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::rename(&unfinished, path)
     });
     if written.is_err() {
-        // What could not be finished is of no use; that it cannot be removed either is no further news.
+        // The write has failed already; a second error adds nothing.
         let _ = fs::remove_file(&unfinished);
     }
     written.map_err(Error::io(path))?;
     sync(parent(path))
 }
 
-/// The content of a file. A folder, a pipe or a device is refused: reading one may never end.
+/// The content of a file. Folders, pipes and devices are refused, because reading one may never end.
 ///
 /// # Errors
-/// [`Error::Io`] with the path; of kind `NotFound` where there is nothing.
+/// [`Error::Io`] with the path; of kind `NotFound` if it does not exist.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let content = fs::metadata(path).and_then(|found| {
         if !found.is_file() {
@@ -46,44 +46,44 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     content.map_err(Error::io(path))
 }
 
-/// The same as text.
+/// The content of a text file.
 ///
 /// # Errors
-/// As [`read`], and for what is not UTF-8.
+/// As [`read`], and for text that is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     let invalid = |error| std::io::Error::new(ErrorKind::InvalidData, error);
     String::from_utf8(read(path)?).map_err(|error| Error::io(path)(invalid(error)))
 }
 
-/// A folder that this process alone writes to, for as long as the answer lives and however the process ends; with
-/// `shared`, together with others that share it. `by` says what the other one may be.
+/// Locks a folder until the returned file is dropped or the process ends. With `shared`, other processes may share
+/// the lock. `by` describes the other process in the error.
 ///
 /// # Errors
-/// [`Error::Bundle`] while another process writes there.
+/// [`Error::Bundle`] while another process holds the lock.
 pub fn lock(folder: &Path, shared: bool, by: &str) -> Result<File> {
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let file = File::open(folder).map_err(Error::io(folder))?;
     let locked = if shared { file.try_lock_shared() } else { file.try_lock() };
     match locked {
         Err(TryLockError::WouldBlock) => {
-            Err(Error::bundle(folder, format!("{by} is at work in this folder")))
+            Err(Error::bundle(folder, format!("{by} is using this folder; wait until it has finished")))
         }
-        // Some network file systems lock no folders. Whoever uses one is on its own.
+        // Some network file systems do not support locks on folders. There is no protection then.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 
-/// Waits until a file, or the names in a folder, are on the disk.
+/// Waits until a file, or the entries of a folder, are on the disk.
 pub fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
 }
 
-/// The folder of a path, `.` for a bare name.
+/// The folder of a path; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What may still be written where `folder` lies, in bytes; `None` if the system does not say.
+/// Free space of the file system of `folder`, in bytes; `None` if unknown.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
@@ -97,7 +97,7 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
     }
 }
 
-/// SHA-256 of a file, in hex.
+/// SHA-256 of a file, in hexadecimal.
 pub fn checksum(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
@@ -111,7 +111,7 @@ pub fn checksum(path: &Path) -> Result<String> {
     }
 }
 
-/// SHA-256 of the checksums of files, one after the other, in hex.
+/// SHA-256 of the concatenated checksums of files, in hexadecimal.
 ///
 /// # Errors
 /// As [`checksum`].
@@ -120,7 +120,7 @@ pub fn checksum_of_all(paths: impl IntoIterator<Item = PathBuf>) -> Result<Strin
     Ok(digest(parts.concat().as_bytes()))
 }
 
-/// SHA-256 of bytes, in hex.
+/// SHA-256 of bytes, in hexadecimal.
 pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
@@ -129,13 +129,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes a folder and puts it in the place of the one at `dir`, if there is one: at every moment one
-/// of the two is there, whole. `fill` is given the new folder, and the files that it leaves are on the
-/// disk before the places change.
+/// Writes a folder and replaces the one at `dir`, if there is one. At every moment one of the two exists, complete.
+/// `fill` writes the files of the new folder; they are on the disk before the folders are exchanged.
 ///
 /// # Errors
-/// What `fill` answers, [`Error::Io`] for what cannot be made or moved. What stood at `dir` is then
-/// still there.
+/// Those of `fill`, and [`Error::Io`] if a folder cannot be created or moved. `dir` is unchanged then.
 pub fn replace_folder(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let (fresh, aside) = (sibling_temp(dir, "unfinished")?, sibling_temp(dir, "replaced")?);
     fs::create_dir_all(parent(dir)).map_err(Error::io(parent(dir)))?;
@@ -156,13 +154,13 @@ pub fn replace_folder(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
         sync(parent(dir))?;
         remove(&aside)?;
     }
-    // Now the old one, or what could not be finished.
+    // By now this is the old folder, or an incomplete new one.
     let removed = remove(&fresh);
     placed.and(removed)
 }
 
-/// Where the content of a folder is that [`replace_folder`] writes: there, but for the moment between
-/// two renames, on a system that cannot exchange names.
+/// The folder that has the content of `dir`. It differs from `dir` only between the two renames of
+/// [`replace_folder`], on systems that cannot exchange names.
 pub fn resolve_current(dir: &Path) -> PathBuf {
     match sibling_temp(dir, "replaced") {
         Ok(aside) if !dir.exists() && aside.is_dir() => aside,
@@ -170,7 +168,7 @@ pub fn resolve_current(dir: &Path) -> PathBuf {
     }
 }
 
-/// Removes a folder so that, whenever the machine stops, it is there whole or not at all.
+/// Removes a folder atomically: after a crash it is complete or gone.
 pub fn remove_folder(dir: &Path) -> Result<()> {
     let unfinished = sibling_temp(dir, "unfinished")?;
     remove(&unfinished)?;
@@ -178,7 +176,7 @@ pub fn remove_folder(dir: &Path) -> Result<()> {
     remove(&unfinished)
 }
 
-/// Repairs what [`replace_folder`] and [`remove_folder`] left in `parent` when they were interrupted.
+/// Repairs the state of an interrupted [`replace_folder`] or [`remove_folder`] in `parent`.
 pub fn recover_all(parent: &Path) -> Result<()> {
     for entry in fs::read_dir(parent).map_err(Error::io(parent))? {
         let path = entry.map_err(Error::io(parent))?.path();
@@ -192,7 +190,7 @@ pub fn recover_all(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts right what was left by a machine that died between the two renames.
+/// Repairs the state of a crash between the two renames.
 fn recover(dir: &Path, aside: &Path) -> Result<()> {
     if aside.exists() && !dir.exists() {
         fs::rename(aside, dir).map_err(Error::io(dir))?;
@@ -200,7 +198,7 @@ fn recover(dir: &Path, aside: &Path) -> Result<()> {
     remove(aside)
 }
 
-/// One step for the file system: no moment without a folder at `dir`.
+/// Exchanges two folders in one step, so that `dir` always exists.
 #[cfg(target_os = "linux")]
 fn exchange(fresh: &Path, dir: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -212,7 +210,7 @@ fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-/// An old kernel answers ENOSYS, some file systems EINVAL.
+/// Old kernels return ENOSYS, some file systems EINVAL.
 fn can_not_exchange(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput)
 }
@@ -220,7 +218,7 @@ fn can_not_exchange(error: &std::io::Error) -> bool {
 fn swap_in_two_steps(fresh: &Path, dir: &Path, aside: &Path) -> Result<()> {
     fs::rename(dir, aside).map_err(Error::io(dir))?;
     fs::rename(fresh, dir).map_err(|error| {
-        // The old one is found where it is even if it cannot be moved back.
+        // If this fails, `resolve_current` finds the old folder under its other name.
         let _ = fs::rename(aside, dir);
         Error::io(dir)(error)
     })
@@ -233,7 +231,7 @@ fn sync_all(folder: &Path) -> Result<()> {
     sync(folder)
 }
 
-/// Removes a folder, or a link to one; that there is none is fine.
+/// Removes a folder, or a link to one, if it exists.
 fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(folder)(error)),
@@ -241,7 +239,7 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// `.NAME.SUFFIX` in the same folder: a rename never crosses file systems.
+/// `.NAME.SUFFIX` in the same folder, so that a rename stays on one file system.
 fn sibling_temp(path: &Path, suffix: &str) -> Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         let reason = std::io::Error::new(ErrorKind::InvalidInput, "the path does not end in a name");

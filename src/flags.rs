@@ -1,11 +1,11 @@
-//! Command-line flags that several commands and both programs have, so that they read and mean the same everywhere.
+//! Command-line flags that several commands share, in both programs.
 
 use clap::Args;
 
 use crate::Result;
 use crate::model::{Backend, DeviceChoice, Dtype, DtypeChoice};
 
-/// Where a network computes.
+/// The device to compute on.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceFlag {
     /// auto, cpu or cuda:0; auto is a GPU if a suitable one is found [default: auto]
@@ -13,10 +13,10 @@ pub struct DeviceFlag {
     pub device: Option<DeviceChoice>,
 }
 
-/// What a network computes in, and what of its bundle is left out.
+/// The number type of a network, and which parts of its bundle are ignored.
 #[derive(Args, Clone, Debug)]
 pub struct NetworkFlags {
-    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16 [default: auto]
+    /// auto, q8 (8 bits, CPU), bf16 or f16 (GPU) or f32; auto is q8 on a CPU and bf16 on a GPU [default: auto]
     #[arg(long)]
     pub dtype: Option<DtypeChoice>,
     /// Ignore the bundle's shortlist and use the whole vocabulary
@@ -28,7 +28,7 @@ pub struct NetworkFlags {
 }
 
 impl NetworkFlags {
-    /// What `auto` is on a CPU is q8.
+    /// The number type on a CPU, where `auto` is q8.
     pub fn dtype_on_cpu(&self) -> Dtype {
         match self.dtype.unwrap_or_default() {
             DtypeChoice::Auto => Dtype::Q8,
@@ -44,7 +44,7 @@ impl NetworkFlags {
     }
 }
 
-/// Both.
+/// Device and number type.
 #[derive(Args, Clone, Debug)]
 pub struct BackendFlags {
     #[command(flatten)]

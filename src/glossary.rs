@@ -1,5 +1,5 @@
-//! Terms with the translations that somebody wants for them. A term is found at word borders, in any
-//! case, and its translation is put in as it was given.
+//! Terms with prescribed translations. A term is found at word boundaries, in any case, and its translation is
+//! inserted as given.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,30 +8,30 @@ use regex::{Regex, RegexBuilder};
 
 use crate::{Error, Result};
 
-/// More terms are refused: each request would pay for them.
+/// Largest number of terms, since every request pays for them.
 pub const MAX_TERMS: usize = 10_000;
 
-/// Bytes of the compiled search.
+/// Largest size of the compiled search, in bytes.
 const MAX_COMPILED: usize = 64 << 20;
 
 #[derive(Debug)]
 pub struct Glossary {
     terms: Vec<(String, String)>,
-    /// Translations by the lower-case term.
+    /// Translations by lower-case term.
     translations: HashMap<String, String>,
-    /// None without terms.
+    /// `None` without terms.
     search: Option<Regex>,
 }
 
 impl Glossary {
-    /// White space around terms and translations does not count. A later translation of the same term
-    /// replaces an earlier one.
+    /// White space around terms and translations is removed. A later translation of the same term replaces an earlier
+    /// one.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for an empty term or translation, one with a line break or a character of
-    /// private use, or more terms than [`MAX_TERMS`].
+    /// [`Error::InvalidRequest`] for an empty term or translation, for line breaks and characters of private use in
+    /// them, and for more than [`MAX_TERMS`] terms.
     pub fn new(terms: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        // None for those that were replaced: somebody may send a million of the same.
+        // `None` for terms that were replaced. Replacing in place bounds the work for a million equal terms.
         let mut given: Vec<Option<(String, String)>> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for (term, translation) in terms {
@@ -64,8 +64,8 @@ impl Glossary {
         &self.terms
     }
 
-    /// Where terms are in the text, and their translations. Of terms that overlap the first one counts,
-    /// of those with one beginning the longest.
+    /// The positions of terms in the text, with their translations. Of overlapping terms the first one is used; of
+    /// those that start at the same position, the longest.
     pub fn find(&self, text: &str) -> Vec<(Range<usize>, &str)> {
         let Some(search) = &self.search else { return Vec::new() };
         let translation = |found: &str| self.translations.get(&found.to_lowercase()).map(String::as_str);
@@ -76,7 +76,7 @@ impl Glossary {
     }
 }
 
-/// Characters of private use stand for tags while a text is translated.
+/// Control characters; and characters of private use, which represent tags during translation.
 fn is_unprintable(character: char) -> bool {
     character.is_control() || ('\u{e000}'..='\u{f8ff}').contains(&character)
 }

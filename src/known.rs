@@ -1,26 +1,26 @@
-//! A known sentence: a bundle says what its model makes of it, so that a machine can show whether it computes
-//! the same model. The files' checksums cannot tell that: a broken kernel or a wrong driver leaves them as they are.
+//! The known sentence: a bundle contains one sentence with its translation, so that a machine can check that it
+//! computes the model correctly. Checksums of files cannot detect a broken kernel or driver.
 
 use crate::decode::{DecodeOptions, InferenceModel, Steps, Translator, translate};
 use crate::eval::corpus_chrf;
 use crate::model::{Architecture, Backend, Bundle, DeviceChoice, DtypeChoice, KnownSentence};
 use crate::{Error, Result};
 
-/// How like the known translation it must be, in chrF. Other number types and kernels may choose another word;
-/// what comes out of a broken network shares hardly a syllable.
+/// Smallest chrF against the known translation. Other number types and kernels may change a word; the output of a
+/// broken network has almost nothing in common with it.
 const LEAST_CHRF: f64 = 60.0;
 
-/// What the sentence is where nobody names one.
+/// The sentence, unless another one is given.
 const SENTENCE: &str = "The weather is nice today, and we are going for a walk with our dog.";
 
-/// Writes the checksums of a bundle's files into its `config.json`, with what its model makes of `sentence`; the
-/// sentence that is there already, or one of this program, where none is given.
+/// Writes the checksums of a bundle's files and a known sentence with its translation into `config.json`. Uses
+/// `sentence`, or the bundle's known sentence, or a default one.
 ///
 /// # Errors
 /// [`Error::Bundle`] and [`Error::Io`] for a folder that is not a bundle or cannot be written.
 pub fn seal(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence>> {
     let known = match bundle.config.architecture {
-        // Nobody serves such a model.
+        // Such a model is never served.
         Architecture::Ar => None,
         Architecture::Cmlm | Architecture::Imputer => learn(bundle, sentence)?,
     };
@@ -28,7 +28,7 @@ pub fn seal(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSente
     Ok(known)
 }
 
-/// None where the sentence is too long for the model.
+/// `None` if the default sentence is too long for the model.
 fn learn(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence>> {
     let there = bundle.config.known.as_ref().map(|known| known.source.as_str());
     let source = sentence.or(there).unwrap_or(SENTENCE).to_owned();
@@ -41,10 +41,10 @@ fn learn(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence
     }
 }
 
-/// Whether the network makes of the bundle's known sentence what it should. A bundle without one passes.
+/// Checks that the network translates the bundle's known sentence correctly. A bundle without one passes.
 ///
 /// # Errors
-/// [`Error::Bundle`] with both translations where they are not alike.
+/// [`Error::Bundle`] with both translations if they differ too much.
 pub fn check<T: Translator>(network: &T, bundle: &Bundle) -> Result<()> {
     let Some(KnownSentence { source, steps, translation: expected }) = &bundle.config.known else {
         return Ok(());

@@ -1,20 +1,22 @@
-//! tutti translates with *parallel decoding*: the model proposes every target token at once and refines them in a number of steps
-//! that each request chooses. README.md says what it does and how fast; this page says where things are.
+//! tutti translates with *parallel decoding*: the model predicts all target tokens at once and refines them in a
+//! number of steps that each request chooses. README.md says what it does and how fast; this page says where to find
+//! things.
 //!
-//! # The way of a request
+//! # The path of a request
 //!
 //! 1. [`http`] reads a request, checks its limits, and admits it whole or not at all.
 //! 2. [`text`] splits it into sentences and turns words into token ids.
-//! 3. [`engine`] queues each sentence ([`Handle::submit`](engine::Handle::submit)). Before every pass its model thread plans a batch of
-//!    what runs and what waits, so that a one-step request never waits for a ten-step one.
+//! 3. [`engine`] queues each sentence ([`Handle::submit`](engine::Handle::submit)). Before every pass, its model
+//! thread plans a batch of running and waiting sentences, so that a one-step request never waits for a ten-step one.
 //! 4. [`model`] runs the encoder once, then one decoder pass for each step, on the layers of [`nn`].
 //! 5. [`decode`] decides after each pass which tokens stay on the [`Canvas`](decode::Canvas) and which are masked again.
-//! 6. A sentence that has had its steps leaves the batch; [`text`] turns its tokens into words, [`http`] writes the answer.
+//! 6. A sentence leaves the batch after its last step; [`text`] turns its tokens into words, [`http`] writes the
+//! answer.
 //!
-//! # The rooms
+//! # Modules
 //!
-//! An arrow points from a module to one that it uses. A test holds this diagram against the sources; [`error`], [`files`]
-//! and [`suggest`] may be used everywhere.
+//! An arrow points from a module to one that it uses. A test compares this diagram with the sources. [`error`],
+//! [`files`] and [`keys`] may be used everywhere.
 //!
 //! ```mermaid
 //! graph LR
@@ -31,13 +33,16 @@
 //!     train --> decode & model & nn & text & eval
 //! ```
 //!
-//! * [`train`] makes models ([bundles](model::Bundle)) from parallel text; its page has a diagram of its own. [`eval`] scores translations.
-//! * [`settings`] turns flags, environment and a file into one validated value; [`metrics`] holds every Prometheus series.
-//! * [`formats`] takes documents apart into texts and puts them together again, [`glossary`] holds a client's terms.
-//! * [`known`] checks a model against a sentence whose translation its bundle records.
-//! * [`lines`] is `tutti translate`, with `--format` [`documents`]; [`mod@bench`] is `tutti bench`, and [`flags`] are those that
-//!   both programs have.
-//! * [`error`] holds every error; [`files`] writes files and folders whole or not at all.
+//! * [`train`] makes models ([bundles](model::Bundle)) from parallel text; its page has its own diagram. [`eval`]
+//!   scores translations.
+//! * [`settings`] turns flags, environment and a file into one validated value; [`metrics`] holds every Prometheus
+//!   series.
+//! * [`formats`] splits documents into texts and reassembles them; [`glossary`] holds a client's terms.
+//! * [`known`] checks a model against a sentence whose translation its bundle contains.
+//! * [`lines`] is `tutti translate`, with `--format` [`documents`]; [`mod@bench`] is `tutti bench`; [`flags`] holds the
+//!   flags that both programs have.
+//! * [`error`] holds every error; [`files`] writes files and folders atomically; [`keys`] words the errors of
+//!   settings and configurations.
 //!
 //! `nn`, `model`, `decode` and `text` know nothing of HTTP, tokio, metrics or settings; `engine` knows no HTTP; `http` knows no
 //! tensors; `train` knows no server.
@@ -53,13 +58,13 @@ pub mod flags;
 pub mod formats;
 pub mod glossary;
 pub mod http;
+pub mod keys;
 pub mod known;
 pub mod lines;
 pub mod metrics;
 pub mod model;
 pub mod nn;
 pub mod settings;
-pub mod suggest;
 pub mod text;
 #[cfg(feature = "train")]
 pub mod train;

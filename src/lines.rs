@@ -1,8 +1,7 @@
-//! `tutti translate`: a line in, a line out, for files and pipes of any length.
+//! `tutti translate`: one output line for each input line, for files and pipes of any length.
 //!
-//! Takes whatever lines are there (late binding, as in the engine): a file goes in large batches, what
-//! somebody types is answered line by line. A line may hold several sentences; they are taken apart as
-//! the server does it.
+//! Takes the lines that have arrived: files are translated in large batches, typed lines one by one. A line may
+//! contain several sentences; they are split like in the server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -10,15 +9,15 @@ use crate::decode::{DecodeOptions, Translator, translate_passages};
 use crate::text::{Passage, Reader};
 use crate::{Error, Result};
 
-/// What is read at once; some thousand lines.
+/// Size of the input buffer: several thousand lines.
 const BUFFER_BYTES: usize = 1 << 17;
 
-/// Translates `input` to `output`, as many lines as there were, the last with or without its end as it
-/// came. Several `columns` are several translations of each line, with a tab between them. A line that
-/// cannot be translated comes back as it is, in one column; `on_bad_line` gets its number, from 1, and why.
+/// Translates `input` to `output`, line by line; the last line keeps its missing end. Each of `columns` gives a
+/// translation of each line, separated by tabs. A line that cannot be translated is copied unchanged, in one column;
+/// `on_bad_line` gets its number, from 1, and the reason.
 ///
 /// # Errors
-/// [`Error::Io`] for reading and writing, and what the network answers with.
+/// [`Error::Io`] for input and output, and the errors of the network.
 pub fn translate_lines<T: Translator>(
     input: impl Read,
     mut output: impl Write,
@@ -55,7 +54,7 @@ fn text_of(line: &[u8]) -> Result<&str, String> {
     Ok(text.strip_suffix('\n').unwrap_or(text))
 }
 
-/// `columns` have a passage for each line that is a text.
+/// `columns` have a passage for each line that can be translated.
 fn write_lines(
     output: &mut impl Write,
     lines: &[Vec<u8>],
@@ -69,7 +68,7 @@ fn write_lines(
             continue;
         }
         for (i, column) in columns.iter_mut().enumerate() {
-            // The model may write any byte; a line stays a line, and a column a column.
+            // A translation may contain any character, but must stay in its line and column.
             let text = column.next().map(|passage| passage.text().replace('\n', " ")).unwrap_or_default();
             let text = if several { text.replace('\t', " ") } else { text };
             write!(output, "{}{text}", if i == 0 { "" } else { "\t" })?;
@@ -81,7 +80,7 @@ fn write_lines(
     output.flush()
 }
 
-/// Waits for one line, then takes those that have already arrived in full. Ends are kept.
+/// Waits for one line, then takes those that have arrived completely. Line ends are kept.
 fn take_lines(input: &mut BufReader<impl Read>) -> Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     loop {

@@ -23,7 +23,7 @@ use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::Steps;
-use crate::suggest::{nearest, renamed};
+use crate::keys::{nearest, renamed};
 use crate::{Error, Result, engine, files};
 
 pub use models::ModelSettings;

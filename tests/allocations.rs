@@ -1,8 +1,6 @@
-//! How often a pass of the network asks for memory, once its buffers have grown: a number that a
-//! profile of times does not show and that only ever creeps up. A binary of its own, because it counts
-//! through the global allocator.
-//!
-//! One test, so that nobody else allocates meanwhile.
+//! Number of allocations of a pass of the network after its buffers have grown. Profiles of time do not show it, and
+//! it tends to grow. A separate binary, because it counts in the global allocator, and a single test, so that nothing
+//! else allocates at the same time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +8,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tutti::decode::{Beam, Encoded, InferenceModel, Row, Steps, Translator};
 use tutti::model::{Backend, Dtype, LengthPrediction};
 
-/// What any pass may allocate, however many sentences are in it.
+/// Largest number of allocations of a pass, for any number of sentences.
 const FOR_A_PASS: u64 = 30;
-/// What each sentence may add: its keys, its length scores, and where they grow from.
+/// Additional allocations for each sentence: its keys and its length scores.
 const FOR_AN_ENCODED_SENTENCE: u64 = 5;
-/// What each row of a decoder pass may add: its answer, and its part of what a group of rows needs for
-/// its best tokens.
+/// Additional allocations for each row of a decoder pass: its predictions, and its share of a group's scratch memory.
 const FOR_A_DECODED_ROW: u64 = 8;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator; counts what is asked for, new memory and more of it alike.
+/// The system's allocator, with a count of allocations and reallocations.
 struct Counting;
 
 fn count() {
     COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
-// SAFETY: everything is the system allocator's own answer; counting allocates nothing.
+// SAFETY: all calls go to the system allocator; counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -52,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of one call, the fifth of its kind.
+/// Allocations of the fifth call of its kind.
 fn steady<T>(mut call: impl FnMut() -> T) -> u64 {
     (0..4).for_each(|_| drop(call()));
     let before = COUNT.load(Ordering::Relaxed);
@@ -62,7 +59,7 @@ fn steady<T>(mut call: impl FnMut() -> T) -> u64 {
     allocations
 }
 
-/// Twelve words, the shape of the README's tables, products in eight bits, one thread.
+/// Twelve words, the shape of the README's tables, 8-bit products, one thread.
 fn measure(batch: usize) -> (u64, u64) {
     let shape = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000".parse().unwrap();
     let network = InferenceModel::random(&shape, 1, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();

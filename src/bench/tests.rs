@@ -10,7 +10,7 @@ fn percentiles_are_nearest_ranks() {
 }
 
 #[test]
-fn every_length_is_measured_with_every_number_of_steps_and_the_work_asked_for() {
+fn every_length_is_measured_with_every_number_of_steps() {
     let steps = [1, 4].map(|steps| Steps::new(steps).unwrap());
     let plan = Plan {
         lengths: vec![(3, 7), (5, 5)],
@@ -28,7 +28,7 @@ fn every_length_is_measured_with_every_number_of_steps_and_the_work_asked_for() 
     assert_eq!(asked, [(3, 7, 1), (3, 7, 4), (5, 5, 1), (5, 5, 4)]);
     assert!(measured.iter().all(|m| m.latency_p50_ms > 0.0 && m.latency_p50_ms <= m.latency_p90_ms));
     assert!(measured.iter().all(|m| m.sentences_per_second > 0.0));
-    // bos, seven forced tokens, eos, for each of a full batch of four rows.
+    // bos, seven forced tokens and eos, for each of a full batch of four rows.
     assert_eq!(counts.largest_batch_tokens(), 4 * 9);
 }
 

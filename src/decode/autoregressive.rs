@@ -1,7 +1,7 @@
-//! Beam search with an autoregressive network, one token of every candidate in each pass. Teachers translate with it: a
-//! parallel model learns best from their translations. A beam of one is greedy search.
+//! Beam search with an autoregressive network: each pass adds one token to every candidate. Teachers translate with
+//! it, because a parallel model learns best from a teacher's translations. A beam of one is greedy search.
 //!
-//! A sentence's result does not depend on the other sentences of its batch.
+//! The result for a sentence does not depend on the other sentences in its batch.
 
 use super::Hypothesis;
 use super::translate::batches;
@@ -11,15 +11,17 @@ use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::{Error, Result};
 
+/// Options of [`search`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Search {
-    /// Candidates that are kept of a sentence; 0 counts as 1.
+    /// Number of candidates kept for each sentence; 0 counts as 1.
     pub beam: usize,
-    /// α: a candidate's score is its log-probability over (tokens with eos)^α.
+    /// Exponent α of the length normalization: a candidate's score is its log-probability divided by `(tokens +
+    /// eos)^α`.
     pub length_penalty: f32,
-    /// Rows times longest source of a batch. A sentence that is longer goes alone.
+    /// Upper bound of a batch: beam × sentences × longest source. A single sentence above it makes its own batch.
     pub max_batch_tokens: usize,
-    /// Of the products.
+    /// Precision of the matrix products.
     pub precision: Precision,
 }
 
@@ -29,22 +31,24 @@ impl Search {
     }
 }
 
-/// What was found for one sentence.
+/// The result of [`search`] for one sentence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Searched {
-    /// Without bos and eos; the score is normalised by length.
+    /// Without bos and eos; its score is normalized by length.
     pub hypothesis: Hypothesis,
-    /// Whether the network ended the sentence itself, within the room it had.
+    /// Whether the network predicted eos within the length limit.
     pub finished: bool,
 }
 
-/// The best translation of each of `sources` (`bos x1..xn eos`), in their order. One without words has the
-/// empty translation. A translation may have twice its source's tokens and ten more, within the network's
-/// positions; one that is not ended there is answered as it stands, `finished` false.
+/// Returns the best translation of each of `sources` (`bos x1..xn eos`), in order. A source without words has the
+/// empty translation.
+///
+/// A translation has at most twice the tokens of its source plus ten, and at most as many as the network has
+/// positions. One that reaches the limit is cut there, and `finished` is false.
 ///
 /// # Errors
-/// [`Error::TooLarge`] for a source above the network's limit, [`Error::Model`] for an id outside its
-/// vocabulary, before anything is computed.
+/// Before anything is computed: [`Error::TooLarge`] for a source above the network's limit, [`Error::Model`] for an
+/// id outside the vocabulary.
 pub fn search(network: &Network, sources: &[Vec<u32>], options: &Search) -> Result<Vec<Searched>> {
     let (limit, vocabulary) = (network.shape().max_positions, network.shape().vocab);
     if let Some(long) = sources.iter().find(|source| source.len() > limit) {
@@ -67,23 +71,23 @@ pub fn search(network: &Network, sources: &[Vec<u32>], options: &Search) -> Resu
     Ok(done)
 }
 
-/// One candidate that is not ended.
+/// A candidate that has not ended.
 #[derive(Clone, Debug)]
 struct Live {
     tokens: Vec<u32>,
     log_probs: Vec<f32>,
-    /// Of `log_probs`; minus infinity for a place in the beam that nothing fills.
+    /// Sum of `log_probs`; minus infinity for an unused place in the beam.
     sum: f32,
 }
 
 /// The beam of one sentence.
 #[derive(Debug)]
 struct Sentence {
-    /// Where its translation belongs in the batch.
+    /// Index in the batch.
     index: usize,
-    /// Inner tokens that a translation may have.
+    /// Largest number of inner tokens.
     room: usize,
-    /// Always a beam of them.
+    /// As many as the beam is wide.
     live: Vec<Live>,
     finished: Vec<Hypothesis>,
 }
@@ -101,14 +105,14 @@ impl Sentence {
         let place = |i| Live {
             tokens: Vec::new(),
             log_probs: Vec::new(),
-            // All begin alike: only the first may speak.
+            // All candidates start equal, so only the first one is expanded.
             sum: if i == 0 { 0.0 } else { f32::NEG_INFINITY },
         };
         Self { index, room, live: (0..beam).map(place).collect(), finished: Vec::new() }
     }
 
-    /// Takes the best tokens after each live candidate. Answers which of its rows each new live candidate
-    /// comes from.
+    /// Extends the candidates by their best next tokens. Returns, for each new live candidate, the index of the one
+    /// that it extends.
     fn advance(&mut self, top: &[Vec<(u32, f32)>], eos: u32, length_penalty: f32) -> Vec<usize> {
         let beam = self.live.len();
         let mut candidates: Vec<Candidate> = Vec::new();
@@ -117,12 +121,12 @@ impl Sentence {
                 |&(token, log_prob): &_| Candidate { row, token, log_prob, sum: live.sum + log_prob };
             candidates.extend(top.iter().map(follow).filter(|c| c.sum.is_finite()));
         }
-        candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum)); // stable: ties to the better row, then token
+        candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum)); // stable: ties keep the better row, then the token's rank
         let (mut next, mut origins) = (Vec::with_capacity(beam), Vec::with_capacity(beam));
         for (rank, candidate) in candidates.iter().enumerate() {
             let Live { mut tokens, mut log_probs, .. } = self.live[candidate.row].clone();
             if candidate.token == eos {
-                // An end that others have overtaken is none.
+                // An end counts only if it is among the best `beam` continuations.
                 if rank < beam {
                     let score = candidate.sum / ((tokens.len() + 1) as f32).powf(length_penalty);
                     self.finished.push(Hypothesis { tokens, token_log_probs: log_probs, score });
@@ -145,7 +149,7 @@ impl Sentence {
 
     fn done(&self) -> bool {
         let alive = self.live[0].sum.is_finite();
-        // At the length limit, one more pass decides whether this is the end.
+        // Candidates may exceed the limit by one token, so that eos can still follow the last allowed one.
         self.finished.len() >= self.live.len() || !alive || self.live[0].tokens.len() > self.room
     }
 
@@ -163,17 +167,18 @@ impl Sentence {
         let hypothesis = if sum.is_finite() {
             Hypothesis { tokens, token_log_probs: log_probs, score }
         } else {
-            Hypothesis::default() // the network answered what are no numbers
+            Hypothesis::default() // every log-probability was NaN or infinite
         };
         Searched { hypothesis, finished: false }
     }
 }
 
-/// The same search for one sentence, by a network that keeps nothing between passes: `best` answers, for the
-/// candidates' tokens (all as many), the best so many next tokens of each with their log-probabilities.
+/// The same search for one sentence, with a network that caches nothing between passes. `best` takes the candidates'
+/// tokens (all of one length) and a count, and returns that many best next tokens of each with their
+/// log-probabilities.
 ///
 /// # Errors
-/// What `best` answers.
+/// Those of `best`.
 pub fn search_prefixes(
     room: usize,
     options: &Search,
@@ -201,7 +206,7 @@ fn search_batch(
     let source = Padded::new(sources.iter().copied(), specials.pad, network.device())?;
     let states = network.encode(&source, &mode)?;
     let mut memory: Memory = network.memory(&states, &source.lengths, &mode)?;
-    // bos and as many tokens are read, one position to spare as in training.
+    // The decoder reads bos and the tokens. One position is left free, as in training.
     let most = network.shape().max_positions - 2;
     let room = |source: &[u32]| (2 * (source.len() - 2) + 10).min(most);
     let mut open: Vec<Sentence> =
@@ -211,7 +216,7 @@ fn search_batch(
     let mut done = vec![Searched::default(); sources.len()];
     while !open.is_empty() {
         let states = network.decode_next(&tokens, &mut past, &memory, &mode)?;
-        // Of so many a beam's worth does not end, whatever comes.
+        // At most one of a candidate's tokens is eos, so `beam + 1` tokens contain `beam` that do not end it.
         let top = top_tokens(network, &states, &specials, beam + 1, &mode)?;
         let (mut rows, mut kept) = (Vec::new(), Vec::new());
         let mut still = Vec::with_capacity(open.len());

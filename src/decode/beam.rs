@@ -1,5 +1,5 @@
-//! All candidates of one sentence: a canvas for each length (of an Imputer: each number of slots) that is tried. The engine and
-//! the synchronous driver both decode with it, so both give the same translation.
+//! The canvases of one sentence: one for each target length (for an Imputer: each number of slots) that is tried. The
+//! engine and [`translate`](super::translate) both decode with it, so their translations are equal.
 
 use rayon::prelude::*;
 
@@ -11,18 +11,19 @@ use super::{
 use crate::model::LengthPrediction;
 use crate::{Error, Result};
 
-/// The canvases of one sentence, most probable length first. They share the encoder's output and
-/// finish independently.
+/// The canvases of one sentence, most probable length first. They share the encoder's output and finish
+/// independently.
 #[derive(Clone, Debug)]
 pub struct Beam {
     canvases: Vec<Canvas>,
 }
 
 impl Beam {
-    /// A canvas for each of the `beam` most probable lengths (see [`length_beam`]), or of as many numbers of slots.
+    /// One canvas for each of the `beam` most probable lengths (see [`length_beam`]), or for as many numbers of
+    /// slots.
     ///
     /// # Errors
-    /// [`Error::Model`] where no length is possible.
+    /// [`Error::Model`] if no length has a positive probability.
     pub fn new(outline: &LengthPrediction, beam: usize, steps: Steps, rules: &Rules) -> Result<Self> {
         let specials = rules.specials;
         let lengths = match outline {
@@ -39,25 +40,25 @@ impl Beam {
         Ok(Self { canvases: lengths.into_iter().map(canvas).collect() })
     }
 
-    /// Also reads an Imputer's slots for so many further translations. Of a network that predicts lengths, the other
-    /// canvases are what gives alternatives.
+    /// Makes the canvas of an Imputer give up to `alternatives` further translations. It has no effect on a network
+    /// that predicts lengths, whose other canvases are the alternatives.
     #[must_use]
     pub fn with_alternatives(self, alternatives: usize) -> Self {
         let canvases = self.canvases.into_iter().map(|canvas| canvas.with_alternatives(alternatives));
         Self { canvases: canvases.collect() }
     }
 
-    /// Every canvas, finished or not, most probable length first.
+    /// All canvases, most probable length first.
     pub fn canvases(&self) -> &[Canvas] {
         &self.canvases
     }
 
-    /// The canvases that still want predictions: one row of the next pass each.
+    /// The canvases that are not finished. Each is one row of the next pass.
     pub fn live(&self) -> impl Iterator<Item = &Canvas> {
         self.canvases.iter().filter(|canvas| !canvas.finished())
     }
 
-    /// The rows of the next pass, in the order in which [`apply`](Self::apply) takes the answers.
+    /// The rows of the next pass, in the order in which [`apply`](Self::apply) expects the predictions.
     pub fn rows<'a, M>(&'a self, memory: &'a M) -> impl Iterator<Item = Row<'a, M>> {
         self.live().map(move |canvas| Row {
             memory,
@@ -68,11 +69,11 @@ impl Beam {
         })
     }
 
-    /// One pass is done: one answer for each of [`rows`](Self::rows), in order.
+    /// Applies the predictions of a pass: one slice for each of [`rows`](Self::rows), in order.
     ///
     /// # Errors
-    /// [`Error::Model`] where the number of answers is wrong or [`Canvas::apply`] refuses one. The
-    /// beam is of no further use then.
+    /// [`Error::Model`] if the number of slices is wrong or [`Canvas::apply`] fails. The beam must not be used after
+    /// that.
     pub fn apply<P: AsRef<[Prediction]>>(&mut self, answers: &[P]) -> Result<()> {
         let rows = self.live().count();
         if answers.len() != rows {
@@ -86,13 +87,13 @@ impl Beam {
         self.live().next().is_none()
     }
 
-    /// Passes that the slowest canvas has had.
+    /// Number of passes of the canvas that took most.
     pub fn steps_used(&self) -> usize {
         self.canvases.iter().map(Canvas::steps_used).max().unwrap_or(0)
     }
 
-    /// The candidates, best first; equal scores keep the more probable length in front. The first one is the same
-    /// whether or not there are [alternatives](Self::with_alternatives), each of which is another text.
+    /// The candidates, best first. Of equal scores the more probable length comes first. The first candidate does not
+    /// depend on the number of [alternatives](Self::with_alternatives), and no alternative has the same text.
     pub fn finish(self, collapse: bool) -> Vec<Hypothesis> {
         let mut others: Vec<_> = self.canvases.iter().flat_map(Canvas::alternatives).collect();
         best_first(&mut others);
@@ -111,9 +112,10 @@ impl Beam {
     }
 }
 
-/// One pass is done for many sentences: each beam gets its answers, as [`Beam::apply`] does it.
+/// Applies the predictions of a pass to the beams of many sentences, as [`Beam::apply`] does.
 ///
-/// Where enough of them are to be searched, the costly part of it, the caller's rayon pool shares them.
+/// Prefix beam search is the expensive part. If more than a few beams need it, the caller's rayon pool shares the
+/// work.
 pub fn apply_all<P: AsRef<[Prediction]> + Sync>(work: Vec<(&mut Beam, &[P])>) -> Vec<Result<()>> {
     const WORTH_A_THREAD: usize = 4;
     let searched = work.iter().filter(|(beam, _)| beam.live().any(Canvas::wants_top_k)).count();

@@ -1,7 +1,7 @@
-//! One row of mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324) or of an Imputer (Saharia et al. 2020, arXiv 2004.07437):
-//! its tokens between two passes, and the rule that a pass applies to them. **Remasking is decided here.**
+//! One candidate of mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324) or of an Imputer (Saharia et al. 2020,
+//! arXiv 2004.07437): its tokens between passes, and how a pass changes them. **Remasking is decided here.**
 //!
-//! Pure: predictions come in as values, so the rules are tested without a network.
+//! Pure functions of predictions, so the rules are tested without a network.
 
 use std::sync::Arc;
 
@@ -14,49 +14,49 @@ use crate::{Error, Result};
 
 /// The state of one translation candidate of a fixed length.
 ///
-/// Pass t of T (t from 0) fills every masked place with its prediction and remembers the prediction's
-/// log-probability as the place's score. Unless it was the last pass, the
-/// `k = floor(L·(1 − (t+1)/T))` places of lowest score are masked again, ties at the lower index,
-/// where L is the number of inner places.
+/// # Mask-predict
 ///
-/// Where the network may refresh all places ([`Refresh::All`]), every pass writes all of them,
-/// with their scores (CMLMC, Huang et al. 2022).
+/// Pass t of T (from 0) replaces every mask with the predicted token and stores its log-probability as the score of
+/// the position. After each pass but the last, the `k = floor(L·(1 − (t+1)/T))` inner positions with the lowest
+/// scores are masked again; of equal scores the lower index is masked. L is the number of inner positions.
 ///
-/// An Imputer's canvas ([`Canvas::slots`]) has slots that blanks may fill. Each pass writes one slot of every T
-/// neighbours, the most certain one, and no slot is masked again, so T passes fill all. The pass that fills the
-/// last of them gets several choices for each and writes the most probable translation
-/// (`prefix`). With a language model every pass does so, and writes the tokens of that translation that are most
-/// certain.
+/// With [`Refresh::All`] (CMLMC, Huang et al. 2022) a pass rewrites all positions and their scores, masked or not.
 ///
-/// A canvas is finished after T passes, or as soon as the next pass could change nothing: none of its
-/// places would be masked (short canvases), and those that may be refreshed came out as they stood. Two passes that fill in the same text do not end it: early passes reveal few places, so
-/// they often agree on the one-step translation with all its repeats, which the passes after them would
-/// have mended (`models/en-de` on 400 validation sentences, repeats kept: 24.5 BLEU at ten steps with such
-/// a rule, 27.7 without).
+/// A canvas is finished after T passes, or earlier if the next pass could not change it: no position would be masked,
+/// or no token has changed in a pass. Equal text after two passes is no reason to stop. Early passes reveal few
+/// positions and often agree on the one-step translation, whose repeats later passes correct: with `models/en-de` on
+/// 400 validation sentences, repeats kept, such a rule gives 24.5 BLEU at ten steps instead of 27.7.
+///
+/// # Imputer
+///
+/// The canvas of an Imputer ([`Canvas::slots`]) consists of slots, which hold tokens or blanks. Each pass fills the
+/// most certain slot of every T neighbours, and no slot is masked again, so T passes fill all. The last pass gets the
+/// [`TOP_K`] best tokens of each slot and fills them with the most probable translation (module `prefix`). With a
+/// language model every pass runs this search and writes the most certain slots of its result.
 #[derive(Clone, Debug)]
 pub struct Canvas {
     /// `bos, inner …, eos`.
     tokens: Vec<u32>,
-    /// Log-probability of the token at each place of `tokens`; 0 for bos and eos.
+    /// Log-probability of each of `tokens`; 0 for bos and eos.
     scores: Vec<f32>,
-    /// Places of `tokens` that the network fills, ascending.
+    /// Positions of `tokens` that the network fills, ascending.
     free: Vec<usize>,
-    /// Places of `tokens` that the next pass writes, ascending: those of `free` that hold a mask or, until
-    /// the canvas is finished, all of them.
+    /// Positions that the next pass predicts, ascending: the masked ones or, with [`Refresh::All`], all of `free`.
+    /// Empty when the canvas is finished.
     wanted: Vec<usize>,
     rule: Rule,
     steps: Steps,
     used: usize,
     specials: Specials,
-    /// What an Imputer's slots are read with.
+    /// Language model for the prefix search over an Imputer's slots.
     lm: Option<Arc<LanguageModel>>,
     /// Number of further translations that an Imputer's slots are read for.
     alternatives: usize,
-    /// If there are to be any: for each written slot, its most probable tokens in the pass that wrote it.
+    /// With alternatives: for each written slot, its most probable tokens in the pass that wrote it. Otherwise empty.
     choices: Vec<TopK>,
 }
 
-/// What a pass writes.
+/// How a pass changes the canvas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     MaskPredict(Refresh),
@@ -74,7 +74,7 @@ impl Canvas {
         Self::masked(tokens, free, rule, steps, specials)
     }
 
-    /// An Imputer's canvas, of `count` masked slots and nothing else.
+    /// The canvas of an Imputer: `count` masked slots, without bos and eos.
     pub fn slots(count: usize, steps: Steps, specials: Specials) -> Self {
         Self::masked(vec![specials.mask; count], (0..count).collect(), Rule::Imputer, steps, specials)
     }
@@ -85,14 +85,14 @@ impl Canvas {
         Self { tokens, scores, free, wanted, rule, steps, used, specials, lm, alternatives, choices }
     }
 
-    /// Before the first pass, of an Imputer's canvas: what its slots are read with, if anything.
+    /// Sets the language model of an Imputer's canvas. Call it before the first pass.
     #[must_use]
     pub fn read_with(self, lm: Option<Arc<LanguageModel>>) -> Self {
         Self { lm, ..self }
     }
 
-    /// Before the first pass, of an Imputer's canvas: how many further translations
-    /// [`alternatives`](Self::alternatives) gives.
+    /// Makes the canvas of an Imputer give up to `alternatives` further translations, see
+    /// [`alternatives`](Self::alternatives). Call it before the first pass.
     #[must_use]
     pub fn with_alternatives(self, alternatives: usize) -> Self {
         match self.rule {
@@ -101,7 +101,7 @@ impl Canvas {
         }
     }
 
-    /// Before the first pass: what passes may write.
+    /// Sets which positions a pass rewrites. Call it before the first pass; it has no effect on an Imputer's canvas.
     #[must_use]
     pub fn refreshing(self, refresh: Refresh) -> Self {
         match self.rule {
@@ -110,41 +110,41 @@ impl Canvas {
         }
     }
 
-    /// `bos, inner tokens or masks …, eos`, or slots alone: what the next pass reads.
+    /// What the next pass reads: `bos, inner tokens or masks …, eos`, or only the slots of an Imputer.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Log-probability of the token at each place of [`tokens`](Self::tokens).
+    /// Log-probability of each of [`tokens`](Self::tokens).
     pub fn scores(&self) -> &[f32] {
         &self.scores
     }
 
-    /// The places of [`tokens`](Self::tokens), ascending, that the next pass must predict.
-    /// Empty exactly when [`finished`](Self::finished).
+    /// The indices into [`tokens`](Self::tokens), ascending, that the next pass predicts. Empty exactly when
+    /// [`finished`](Self::finished).
     pub fn wanted(&self) -> &[usize] {
         &self.wanted
     }
 
-    /// Nothing is left to predict.
+    /// Whether no position is left to predict.
     pub fn finished(&self) -> bool {
         self.wanted.is_empty()
     }
 
-    /// Whether there is only one pass.
+    /// Whether the translation takes a single pass.
     pub fn one_step(&self) -> bool {
         self.steps == Steps::ONE
     }
 
-    /// Whether the next pass is to give [`TOP_K`] predictions for each wanted place: slots are read together, or their
-    /// further choices are kept.
+    /// Whether the next pass needs the [`TOP_K`] best tokens of each wanted position: for the prefix search, or to keep
+    /// them for the alternatives.
     pub fn wants_top_k(&self) -> bool {
         let imputes = self.rule == Rule::Imputer && !self.finished();
         imputes && (self.alternatives > 0 || self.reads_together())
     }
 
-    /// Whether the next pass writes the most probable translation of all slots: with a language model, and where it
-    /// fills the last of them.
+    /// Whether the next pass writes the most probable translation of all slots: if there is a language model, or if
+    /// the pass fills the last slots.
     fn reads_together(&self) -> bool {
         let block = self.steps.get();
         self.lm.is_some() || self.wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block)
@@ -155,12 +155,13 @@ impl Canvas {
         self.used
     }
 
-    /// One pass is done: `predictions` answers [`wanted`](Self::wanted), in order, each place with one or as many as
-    /// [`wants_top_k`](Self::wants_top_k) says. On a finished canvas with no predictions it does nothing.
+    /// Applies the predictions of a pass, in the order of [`wanted`](Self::wanted): [`TOP_K`] for each position if
+    /// [`wants_top_k`](Self::wants_top_k), best first, otherwise one. A finished canvas with no predictions stays as
+    /// it is.
     ///
     /// # Errors
-    /// [`Error::Model`], and an unchanged canvas, where the number of predictions is wrong, a
-    /// predicted token is a special one or a log-probability is NaN.
+    /// [`Error::Model`] if the number of predictions is wrong, a predicted token is a special one or a
+    /// log-probability is NaN. The canvas is unchanged then.
     pub fn apply(&mut self, predictions: &[Prediction]) -> Result<()> {
         self.check(predictions)?;
         if self.finished() {
@@ -176,7 +177,7 @@ impl Canvas {
     }
 
     fn rewrite(&mut self, predictions: &[Prediction], refresh: Refresh) {
-        let mut changed = false; // always where a mask stood, which no prediction is
+        let mut changed = false; // true wherever a mask is replaced, since a mask is never predicted
         for (&place, prediction) in self.wanted.iter().zip(predictions) {
             changed |= self.tokens[place] != prediction.token;
             self.tokens[place] = prediction.token;
@@ -188,7 +189,7 @@ impl Canvas {
         }
     }
 
-    /// Writes the most certain slot of each block.
+    /// Fills the most certain slot of each block.
     fn impute(&mut self, predictions: &[Prediction]) {
         for i in argmax_per_block(&self.wanted, predictions, self.steps.get()) {
             let Prediction { token, log_prob } = predictions[i];
@@ -200,7 +201,7 @@ impl Canvas {
         self.wanted.retain(|&place| tokens[place] == mask);
     }
 
-    /// As [`impute`](Self::impute), with [`TOP_K`] predictions for each wanted slot.
+    /// Does what [`impute`](Self::impute) does, given [`TOP_K`] predictions for each wanted slot.
     fn impute_of_several(&mut self, predictions: &[Prediction]) {
         let slots = self.slots_with(predictions);
         let best: Vec<Prediction> = if self.reads_together() {
@@ -220,7 +221,7 @@ impl Canvas {
         }
     }
 
-    /// Every slot: a written one with its token, a wanted one with its choices.
+    /// All slots: a written one with its token, a wanted one with its predictions.
     fn slots_with(&self, predictions: &[Prediction]) -> Vec<TopK> {
         let written = self.tokens.iter().map(|&token| vec![(token, 0.0)]);
         let mut slots: Vec<TopK> = written.collect();
@@ -237,9 +238,9 @@ impl Canvas {
         slots
     }
 
-    /// Of a finished Imputer's canvas with [`with_alternatives`](Self::with_alternatives): the most probable translations
-    /// of its slots, best first; among them most often the one on the canvas. Each slot may hold what was probable in
-    /// the pass that wrote it.
+    /// The most probable translations of the slots, best first, of a finished canvas of an Imputer with
+    /// [`with_alternatives`](Self::with_alternatives); empty otherwise. The translation on the canvas is usually one of
+    /// them. Each slot takes the tokens that were probable in the pass that wrote it.
     pub fn alternatives(&self) -> Vec<Hypothesis> {
         if self.alternatives == 0 || !self.finished() {
             return Vec::new();
@@ -251,14 +252,14 @@ impl Canvas {
         let hypothesis = |reading: Reading| {
             let (slots, log_probs): (Vec<u32>, Vec<f32>) = reading.filling.into_iter().unzip();
             let (tokens, token_log_probs) = ctc_collapse(&slots, &log_probs, &self.specials);
-            // On the scale of the canvas' own score: what a slot loses on average.
+            // On the scale of the canvas' score: the mean loss of a slot.
             let score = self.score() + (reading.score - best) / slots.len().max(1) as f32;
             Hypothesis { tokens, token_log_probs, score }
         };
         readings.into_iter().map(hypothesis).collect()
     }
 
-    /// The mean log-probability of the places that the network fills.
+    /// Mean log-probability of the positions that the network fills; 0 if there are none.
     fn score(&self) -> f32 {
         match self.free.len() {
             0 => 0.0,
@@ -266,9 +267,8 @@ impl Canvas {
         }
     }
 
-    /// The translation on the canvas. `collapse` joins equal neighbours, which parallel decoding tends to repeat; an
-    /// Imputer's are always joined, since blanks separate intended repeats. Masks of an unfinished canvas are left
-    /// out.
+    /// The translation. `collapse` merges equal neighbours, which parallel decoding tends to repeat; those of an
+    /// Imputer are always merged, since blanks separate true repeats. Masks of an unfinished canvas are left out.
     pub fn finish(self, collapse: bool) -> Hypothesis {
         let score = self.score();
         if self.rule == Rule::Imputer {
@@ -282,7 +282,8 @@ impl Canvas {
         if collapse { hypothesis.collapsed() } else { hypothesis }
     }
 
-    /// k = floor(L·(1 − t/T)) after t passes, in whole numbers so that it is the same everywhere.
+    /// Masks k = floor(L·(1 − t/T)) positions after t passes. Integer arithmetic, so that k is the same on every
+    /// machine.
     fn remask(&mut self, refresh: Refresh) {
         let k = self.free.len() * (self.steps.get() - self.used) / self.steps.get();
         let mut by_score = self.free.clone();

@@ -1,37 +1,40 @@
-//! Connectionist temporal classification (Graves et al. 2006): all ways in which the slots of a canvas can spell a target, with
-//! blanks between its tokens and repeats of a token in adjacent slots.
+//! Connectionist temporal classification (Graves et al. 2006): all ways in which the slots of a canvas can spell a
+//! target, with blanks between its tokens and repeats of a token in adjacent slots.
 //!
-//! A target `y1..yL` has 2L + 1 states, `blank y1 blank y2 … yL blank`: even states are blanks, odd state k is token (k − 1) / 2. A
-//! path has one state for each slot. It begins in one of the first two states, ends in one of the last two, and moves by 0 or 1
-//! states, or by 2 if that skips a blank between different tokens. A slot may be *pinned* to a state: it is revealed, costs nothing,
-//! and every path goes through it (Imputer, Saharia et al. 2020). Pure: scores in, sums and paths out.
+//! A target `y1..yL` has 2L + 1 states, `blank y1 blank y2 … yL blank`: even states are blanks, odd state k is token
+//! (k − 1) / 2. A path has one state for each slot. It begins in one of the first two states, ends in one of the last
+//! two, and moves by 0 or 1 states, or by 2 if that skips a blank between different tokens.
+//!
+//! A slot can be *pinned* to a state (Imputer, Saharia et al. 2020): it is already filled, has log-probability 0, and
+//! every path passes through its state. Everything here is a pure function of scores.
 
-/// The states of one sentence's target with what its slots say of each.
+/// The CTC states of one target together with the scores of the slots.
 pub struct Lattice<'a> {
-    /// For each slot the log-probability of every symbol of [`symbols`], or the state that it is pinned to.
+    /// For each slot the log-probabilities of all [`symbols`], or the state that it is pinned to.
     slots: Vec<Slot<'a>>,
-    /// For each state its place among the symbols.
+    /// For each state the index of its symbol.
     symbol_of: Vec<usize>,
-    /// For each state how far in front of it a path may come from: 0, 1, or 2 where it leaves out a blank.
+    /// For each state the largest step that may lead to it: 0, 1, or 2 if the step may skip a blank.
     reach: Vec<usize>,
 }
 
+/// What is known of a slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slot<'a> {
     Free(&'a [f32]),
     Pinned(usize),
 }
 
-/// What paths have to say together.
+/// The sum over all paths of a [`Lattice`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sum {
-    /// ln of the probability of all paths; minus infinity where there is none.
+    /// Log-probability of the target; minus infinity if no path is possible.
     pub log_prob: f64,
-    /// For each free slot, one after the other, the share of the paths that say each of the symbols there.
+    /// `[free slot, symbol]`, flattened: the probability of each symbol in each free slot, given the target.
     pub posteriors: Vec<f32>,
 }
 
-/// What a slot may say: the blank, and each token of the target once.
+/// The symbols that slots can contain: the blank, then each token of the target once, ascending.
 pub fn symbols(target: &[u32], blank: u32) -> Vec<u32> {
     let mut symbols = target.to_vec();
     symbols.sort_unstable();
@@ -40,13 +43,14 @@ pub fn symbols(target: &[u32], blank: u32) -> Vec<u32> {
     symbols
 }
 
-/// How many slots a target needs: a blank has to stand between equal neighbours.
+/// The smallest number of slots that can hold the target: equal neighbours need a blank between them.
 pub fn slots_needed(target: &[u32]) -> usize {
     target.len() + target.windows(2).filter(|pair| pair[0] == pair[1]).count()
 }
 
 impl<'a> Lattice<'a> {
-    /// `target` is `y1..yL`, without bos and eos; `symbols` are those of it ([`symbols`]), and the width of every free slot's scores.
+    /// `target` is `y1..yL` without bos and eos; `symbols` are its [`symbols`]. Each free slot has one score for each
+    /// symbol.
     pub fn new(target: &[u32], symbols: &[u32], slots: Vec<Slot<'a>>) -> Self {
         let states = 2 * target.len() + 1;
         let of_token = |token: &u32| symbols[1..].binary_search(token).map_or(0, |place| place + 1);
@@ -63,18 +67,18 @@ impl<'a> Lattice<'a> {
         self.symbol_of.len()
     }
 
-    /// The states from which a path may come to `state`: itself first.
+    /// The states that can precede `state`, itself first.
     fn predecessors(&self, state: usize) -> impl Iterator<Item = usize> + use<> {
         (state - self.reach[state]..=state).rev()
     }
 
-    /// The states to which a path may go from `state`: itself first.
+    /// The states that can follow `state`, itself first.
     fn successors(&self, state: usize) -> impl Iterator<Item = usize> {
         let reach = &self.reach[state..];
         (0..reach.len().min(3)).filter(|&by| reach[by] >= by).map(move |by| state + by)
     }
 
-    /// ln of what a slot gives for a state.
+    /// Log-probability of a state in a slot.
     fn score(&self, slot: usize, state: usize) -> f64 {
         match self.slots[slot] {
             Slot::Free(scores) => scores[self.symbol_of[state]].into(),
@@ -90,7 +94,7 @@ impl<'a> Lattice<'a> {
         if slots == 0 {
             return none;
         }
-        // Over paths up to and including the slot; over paths after it.
+        // `forward` sums paths up to and including the slot, `backward` paths after it.
         let mut forward = vec![f64::NEG_INFINITY; slots * states];
         let mut backward = forward.clone();
         for slot in 0..slots {
@@ -133,8 +137,8 @@ impl<'a> Lattice<'a> {
         Sum { log_prob, posteriors }
     }
 
-    /// The states of the best path, one for each slot (Viterbi); of equal ones the one that stays longer. `None`
-    /// where no path is possible.
+    /// The states of the most probable path, one for each slot (Viterbi). Ties prefer to stay in a state. `None` if
+    /// no path is possible.
     pub fn best_path(&self) -> Option<Vec<usize>> {
         let (slots, states) = (self.slots.len(), self.states());
         let mut best = vec![f64::NEG_INFINITY; slots * states];
@@ -170,7 +174,7 @@ impl<'a> Lattice<'a> {
     }
 }
 
-/// The token of a state.
+/// The token of a CTC state: the blank for even states.
 pub fn symbol_at(state: usize, target: &[u32], blank: u32) -> u32 {
     if state.is_multiple_of(2) { blank } else { target[state / 2] }
 }

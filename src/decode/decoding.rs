@@ -1,4 +1,4 @@
-//! How a text is decoded: with a number of steps or a beam width.
+//! How a network translates: in how many steps, or with what beam.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Steps;
 
-/// How a network is made to translate.
+/// How a network translates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decoding {
-    /// In so many parallel passes.
+    /// In this number of parallel passes.
     Steps(Steps),
-    /// From left to right, with so many candidates.
+    /// Left to right, with a beam of this width.
     Beam(usize),
 }
 
 impl Decoding {
-    /// What follows the `@` in the name of a score: `4`, `beam4`.
+    /// Suffix of a score's name after `@`, such as `4` or `beam4`.
     pub fn tag(self) -> String {
         match self {
             Self::Steps(steps) => steps.to_string(),

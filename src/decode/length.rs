@@ -1,10 +1,10 @@
-//! Which target lengths are tried. A canvas needs its length before any token is known.
+//! Which target lengths are tried. Mask-predict fixes the length before the first pass.
 
-/// The `beam` most probable inner lengths, most probable first, ties to the shorter; `beam` counts as
-/// at least 1. `length_log_probs[l]` is the log-probability of `l` inner tokens.
+/// Returns the `beam` most probable inner lengths, most probable first, ties to the shorter; `beam` counts as at
+/// least 1. `length_log_probs[l]` is the log-probability of `l` inner tokens.
 ///
-/// Length 0 and lengths of probability 0 (`-inf`) or NaN are never tried, so that the answer may be
-/// shorter than asked, and is empty only where no length is possible.
+/// Length 0 and lengths with a log-probability of `-inf` or NaN are skipped, so the result may be shorter than
+/// `beam`; it is empty if no length is possible.
 pub fn length_beam(length_log_probs: &[f32], beam: usize) -> Vec<usize> {
     let beam = beam.max(1);
     let mut best: Vec<usize> = Vec::with_capacity(beam.min(length_log_probs.len()));
@@ -19,8 +19,8 @@ pub fn length_beam(length_log_probs: &[f32], beam: usize) -> Vec<usize> {
     best
 }
 
-/// Numbers of slots that an Imputer's canvases may have, `beam` of them, which counts as at least 1: the one that it is
-/// made for, then one fewer and one more, two fewer and so on, from 1 up to `most`.
+/// Returns the `beam` numbers of slots that are tried for an Imputer: `count`, then `count` ∓ 1, ∓ 2 and so on,
+/// within `1..=most`. `beam` counts as at least 1.
 pub fn slot_beam(count: usize, most: usize, beam: usize) -> Vec<usize> {
     let fewer_and_more = (1..).flat_map(|by| [count.checked_sub(by), count.checked_add(by)]);
     let possible = |slots: &usize| (1..=most).contains(slots);

@@ -1,13 +1,14 @@
-//! Mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324): start from a canvas of masks, let the network fill every
-//! masked place at once, mask the least certain places again, repeat.
+//! Parallel decoding. Mask-predict (Ghazvininejad et al. 2019, arXiv 1904.09324) starts from a canvas of masks, lets
+//! the network predict every masked position at once, masks the least certain positions again, and repeats.
 //!
-//! An Imputer (Saharia et al. 2020, arXiv 2004.07437) fills slots, some with blanks, and masks none again, so it needs no
-//! length. Its translation is the one with the most probable set of fillings, not the most probable filling; an n-gram
-//! language model may take part in that search. [`ctc`] sums over the fillings of a translation.
+//! An Imputer (Saharia et al. 2020, arXiv 2004.07437) fills slots, some of them with blanks, and never masks again,
+//! so it needs no exact length. Its translation is the one with the highest total probability over all fillings that
+//! collapse to it; an n-gram language model may take part in the search. [`ctc`] sums over the fillings of a
+//! translation.
 //!
-//! The rules are pure functions over scores and canvases; the network is behind [`Translator`]. A [`Canvas`] is one
-//! candidate, a [`Beam`] the candidates of one sentence. [`translate`] decodes many sentences synchronously. [`search`] is beam
-//! search with an autoregressive network.
+//! The rules are pure functions of scores and canvases; the network is behind [`Translator`]. A [`Canvas`] is one
+//! candidate, a [`Beam`] holds the candidates of one sentence. [`translate`] decodes many sentences synchronously.
+//! [`search`] is beam search with an autoregressive network.
 
 mod autoregressive;
 mod beam;
@@ -17,8 +18,8 @@ mod decoding;
 #[cfg(any(feature = "cuda", test))]
 mod device;
 mod hypothesis;
+mod inference_model;
 mod length;
-mod loaded;
 mod network;
 mod passages;
 mod prefix;
@@ -34,8 +35,8 @@ pub use beam::{Beam, apply_all};
 pub use canvas::Canvas;
 pub use decoding::Decoding;
 pub use hypothesis::{Hypothesis, best_first};
+pub use inference_model::{InferenceMemory, InferenceModel};
 pub use length::length_beam;
-pub use loaded::{InferenceMemory, InferenceModel};
 pub use passages::{MORE_LENGTHS, more_steps, translate_passages, translate_passages_with};
 pub use slots::{argmax_per_block, ctc_collapse, imputed_token};
 pub use translate::{DecodeOptions, translate};

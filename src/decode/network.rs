@@ -1,4 +1,4 @@
-//! [`Translator`] for the f32 network: pads rows to one batch and asks only for the wanted places.
+//! [`Translator`] for the f32 network. Rows are padded to one batch; only the wanted positions are predicted.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::nn::{Mode, ops};
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// Keys and values of one source sentence for every decoder layer: `[source, 2 · d]` each.
+/// Keys and values of one source sentence, `[source, 2 · d]` for each decoder layer.
 #[derive(Clone, Debug)]
 pub struct SentenceMemory {
     layers: Vec<Tensor>,
@@ -69,7 +69,7 @@ impl Translator for Network {
             .collect::<candle_core::Result<_>>()?;
         let states = Network::decode(self, &canvas, &Memory { layers, lengths }, &mode)?;
         let width = canvas.ids.dim(1)?;
-        // Which way a row's tokens are found does not depend on what other rows ask for.
+        // Whether a row wants one token or several decides how it is computed, whatever the other rows want.
         let (mut places, mut places_of_choices) = (Vec::new(), Vec::new());
         for (i, row) in rows.iter().enumerate() {
             if row.wanted.iter().any(|&p| p >= row.canvas.len()) {
@@ -94,7 +94,7 @@ impl Translator for Network {
     }
 }
 
-/// An id above the vocabulary would be an index error deep inside a product.
+/// An id outside the vocabulary would otherwise be an index error deep inside an operation.
 fn check_ids<'a>(rows: impl Iterator<Item = &'a [u32]>, vocab: usize) -> Result<()> {
     match rows.flatten().find(|&&id| id as usize >= vocab) {
         None => Ok(()),

@@ -1,17 +1,18 @@
-//! Whole texts through a network: [`Passage`]s ask, [`translate`] answers, until they need no more.
+//! Translates whole texts: collects the requests of [`Passage`]s, answers them with [`translate`], and repeats until
+//! no passage has another request.
 
 use super::{DecodeOptions, Hypothesis, Steps, Translator, translate};
 use crate::Result;
 use crate::text::{Candidate, Effort, Passage};
 
-/// Further steps pay little beyond these.
+/// More steps than this rarely improve a translation.
 const MOST_STEPS: usize = 10;
 
-/// Lengths that are tried beyond those asked for where a sentence needs another attempt.
+/// Number of additional lengths for the second attempt at a sentence.
 pub const MORE_LENGTHS: usize = 2;
 
 impl DecodeOptions {
-    /// These options, or more steps and lengths where a sentence needs another attempt.
+    /// These options, with more steps and lengths for [`Effort::More`].
     pub fn with_effort(self, effort: Effort) -> Self {
         match effort {
             Effort::Usual => self,
@@ -22,7 +23,7 @@ impl DecodeOptions {
     }
 }
 
-/// Twice as many steps, but no more than pay.
+/// Twice as many steps, at most [`MOST_STEPS`], and never fewer than `steps`.
 pub fn more_steps(steps: Steps) -> Steps {
     let twice = Steps::new((2 * steps.get()).min(MOST_STEPS) as u8).unwrap_or(steps);
     steps.max(twice)
@@ -37,7 +38,7 @@ impl From<&Hypothesis> for Candidate {
 /// Translates passages together, in batches of their sentences.
 ///
 /// # Errors
-/// What the network and the tokenizer answer with.
+/// Those of the network and the tokenizer.
 pub fn translate_passages<T: Translator>(
     translator: &T,
     passages: &mut [Passage],
@@ -46,11 +47,11 @@ pub fn translate_passages<T: Translator>(
     translate_passages_with(translator, passages, options, |_, _| Ok(()))
 }
 
-/// [`translate_passages`], which calls `first` with each passage's place and the best hypothesis of each of its first
-/// requests, before equal neighbours are joined.
+/// Like [`translate_passages`], but also calls `first` with the index of a passage and the best hypothesis for each
+/// request of its first round, before equal neighbours are merged.
 ///
 /// # Errors
-/// What the network and the tokenizer answer with, and what `first` does.
+/// Those of the network, the tokenizer and `first`.
 pub fn translate_passages_with<T: Translator>(
     translator: &T,
     passages: &mut [Passage],

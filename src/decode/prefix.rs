@@ -1,15 +1,15 @@
-//! The most probable translation of an Imputer's slots, summed over all fillings that collapse to it (prefix beam search,
-//! Graves et al. 2006).
+//! Finds the most probable translation of an Imputer's slots, summed over all fillings that collapse to it (prefix
+//! beam search, Graves et al. 2006).
 //!
-//! A token that fits two slots has half of its probability in each, so the blank may win in both; in the sum the token wins. A
-//! language model of the target (shallow fusion) keeps the halves of two translations from being mixed.
+//! If a token fits two slots, each of them may hold half of its probability, so that the blank wins in both; in the
+//! sum the token wins. A language model of the target (shallow fusion) prevents mixtures of two translations.
 
 use std::iter;
 
 use super::ctc::{Lattice, Slot, symbol_at, symbols};
 use crate::model::{Context, LanguageModel};
 
-/// Number of prefixes kept from slot to slot, without and with a language model. More gain nothing
+/// Number of prefixes kept after each slot, without and with a language model. More did not improve BLEU
 /// (config/train/README.md).
 const WIDTH: usize = 4;
 const WIDTH_WITH_LM: usize = 8;
@@ -17,17 +17,18 @@ const WIDTH_WITH_LM: usize = 8;
 /// ln 1/2 with a margin for rounding.
 const HALF: f32 = -0.69;
 
-/// The possible tokens of a slot with their log-probabilities, each once; of a written slot, its token and 0. All other
-/// tokens are impossible.
+/// The possible tokens of a slot with their log-probabilities, each token once. A filled slot has its token with 0.
 pub type TopK = Vec<(u32, f32)>;
 
-/// The most probable translation found, as one token for each slot with that slot's log-probability of it: its best filling,
-/// which [`super::slots::ctc_collapse`] turns back into the translation. Deterministic; ties go to the prefix that ranked
-/// higher one slot before. `lm` is not used where one filling has more than half of the probability.
+/// Returns one token for each slot, with its log-probability there: the best filling that collapses to the most
+/// probable translation. [`super::slots::ctc_collapse`] turns it back into the translation.
+///
+/// Deterministic: ties go to the prefix that ranked higher one slot before. `lm` is not used if a single filling has
+/// more than half of the probability.
 pub fn prefix_beam_search(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>) -> Vec<(u32, f32)> {
     let best_filling: Vec<_> =
         slots.iter().map(|slot| best_of(slot).unwrap_or((blank, f32::NEG_INFINITY))).collect();
-    // More than half of all fillings: nothing else can be as likely.
+    // More than half of the total probability: no other translation can have more.
     if best_filling.iter().map(|&(_, log_prob)| log_prob).sum::<f32>() > HALF {
         return best_filling;
     }
@@ -45,14 +46,14 @@ pub fn prefix_beam_search(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>
 /// One of several translations of the same slots.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// As [`prefix_beam_search`] gives it.
+    /// One token for each slot, with its log-probability there.
     pub filling: Vec<(u32, f32)>,
-    /// The log-probability of all fillings that collapse to the translation, with the language model's score.
+    /// Log-probability of all fillings that collapse to the translation, plus the language model's score.
     pub score: f32,
 }
 
-/// Up to `count` different translations, most probable first. The search keeps more prefixes than [`prefix_beam_search`]
-/// and may find a translation that is more probable than the one found there.
+/// Returns up to `count` different translations, most probable first. The search keeps more prefixes than
+/// [`prefix_beam_search`], so it may find a more probable translation than that.
 pub fn n_best(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>, count: usize) -> Vec<Reading> {
     let width = WIDTH_WITH_LM.max(2 * count);
     let found = match lm {
@@ -90,23 +91,23 @@ fn best_of(slot: &TopK) -> Option<(u32, f32)> {
     slot.iter().copied().reduce(|best, other| if other.1 > best.1 { other } else { best })
 }
 
-/// Scores tokens in addition to the slots.
+/// Adds a score to each token of a prefix.
 trait PrefixScorer {
     type Context: Copy;
 
     fn start(&self) -> Self::Context;
 
-    /// The score of a token after a context, and the context after the token.
+    /// Returns the score of `token` after `context`, and the context that follows.
     fn next(&self, context: Self::Context, token: u32) -> (f32, Self::Context);
 
-    /// The score of the end of the translation.
+    /// Returns the score of ending the translation after `context`.
     fn end(&self, context: Self::Context) -> f32;
 
-    /// Upper bound of the scores of tokens.
+    /// Upper bound of the token scores of [`next`](Self::next).
     fn max_token_score(&self) -> f32;
 }
 
-/// No additional scores.
+/// Adds nothing.
 struct NoLm;
 
 impl PrefixScorer for NoLm {
@@ -148,7 +149,7 @@ impl PrefixScorer for LanguageModel {
     }
 }
 
-/// A prefix of a translation: its last token and the prefix before it.
+/// A prefix of a translation, as its last token and the prefix before it.
 struct Node<C> {
     parent: usize,
     token: u32,
@@ -156,14 +157,14 @@ struct Node<C> {
     lm: LmState<C>,
 }
 
-/// The score and context of a prefix.
+/// The language model's score and context of a prefix.
 #[derive(Clone, Copy)]
 struct LmState<C> {
     score: f32,
     context: C,
 }
 
-/// All prefixes that were ever kept, each once.
+/// All prefixes that were kept after any slot, each once.
 struct Tree<C>(Vec<Node<C>>);
 
 const ROOT: usize = 0;
@@ -174,7 +175,7 @@ impl<C: Copy> Tree<C> {
         Self(vec![Node { parent: ROOT, token: u32::MAX, children: Vec::new(), lm }])
     }
 
-    /// The last token; none for the empty prefix.
+    /// The last token; `None` for the empty prefix.
     fn last(&self, node: usize) -> Option<u32> {
         (node != ROOT).then(|| self.0[node].token)
     }
@@ -205,17 +206,17 @@ impl<C: Copy> Tree<C> {
 #[derive(Clone, Copy)]
 struct Prefix<C> {
     at: At,
-    /// Of those that end with a blank.
+    /// Log-probability of the fillings that end with a blank.
     blank: f32,
-    /// Of those that end with its last token.
+    /// Log-probability of the fillings that end with the prefix's last token.
     word: f32,
-    /// Their sum, once both are known.
+    /// Sum of both, set after all extensions are known.
     all: f32,
     lm: LmState<C>,
 }
 
 impl<C> Prefix<C> {
-    /// What prefixes are ranked by.
+    /// Rank of the prefix, higher is better.
     fn score(&self) -> f32 {
         self.all + self.lm.score
     }
@@ -224,11 +225,11 @@ impl<C> Prefix<C> {
 #[derive(Clone, Copy)]
 enum At {
     Known(usize),
-    /// A known prefix and one more token.
+    /// A known prefix and a token after it.
     New(usize, u32),
 }
 
-/// The `count` best translations found with `width` prefixes kept from slot to slot, best first, with their scores.
+/// Returns the `count` best translations with their scores, best first, keeping `width` prefixes after each slot.
 fn search<V: PrefixScorer>(
     slots: &[TopK],
     blank: u32,
@@ -255,12 +256,12 @@ fn search<V: PrefixScorer>(
                 ..prefix
             });
         }
-        // A lower bound of the last kept score, if the beam is full.
+        // Lower bound of the worst score that will be kept, if the beam is full.
         let least = next.iter().map(|p| log_add(p.blank, p.word) + p.lm.score).reduce(f32::min);
         let floor = least.filter(|_| next.len() == width).unwrap_or(impossible);
         for &(node, prefix) in &beam {
             for (token, log_prob) in words() {
-                // A repeated token needs a blank between.
+                // A repeated token needs a blank in between.
                 let before = if tree.last(node) == Some(token) { prefix.blank } else { prefix.all };
                 let word = before + log_prob;
                 let child = tree.child(node, token);

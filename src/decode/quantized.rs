@@ -1,4 +1,4 @@
-//! [`Translator`] for the eight-bit network.
+//! [`Translator`] for the 8-bit network.
 
 use super::translator::answers;
 use super::{Encoded, Limits, Prediction, Row, Translator};

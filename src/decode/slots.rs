@@ -1,12 +1,12 @@
-//! The slots of an Imputer's canvas (Saharia et al. 2020, arXiv 2004.07437): which of them a pass writes, and which tokens they
-//! collapse to.
+//! The slots of an Imputer's canvas (Saharia et al. 2020, arXiv 2004.07437): which of them a pass fills, and the
+//! tokens that they collapse to.
 
 use super::Prediction;
 use crate::text::Specials;
 
-/// The most certain of every `block` neighbouring slots, as indices into `wanted`,
-/// ascending; ties at the lower slot. `wanted` are the masked slots, ascending, that `predictions` answer. A block
-/// without a masked slot has none. `block` counts as at least 1.
+/// Returns the most certain masked slot of every block of `block` neighbouring slots, as ascending indices into
+/// `wanted`; ties go to the lower slot. `wanted` are the masked slots, ascending, with one prediction each. Blocks
+/// without a masked slot contribute nothing. `block` counts as at least 1.
 pub fn argmax_per_block(wanted: &[usize], predictions: &[Prediction], block: usize) -> Vec<usize> {
     let block = block.max(1);
     let mut surest: Vec<usize> = Vec::new();
@@ -23,13 +23,13 @@ pub fn argmax_per_block(wanted: &[usize], predictions: &[Prediction], block: usi
     surest
 }
 
-/// The token that a prediction writes to a slot: a predicted mask counts as a blank.
+/// The token that a prediction writes to a slot. A predicted mask counts as a blank.
 pub fn imputed_token(predicted: u32, specials: &Specials) -> u32 {
     if predicted == specials.mask { specials.blank() } else { predicted }
 }
 
-/// The tokens that slots collapse to, with their log-probabilities: a run of one token becomes that token with its highest
-/// log-probability, blanks and masks are dropped (CTC, Graves et al. 2006).
+/// Collapses slots to tokens and their log-probabilities (CTC, Graves et al. 2006): a run of one token becomes that
+/// token with the run's highest log-probability; blanks and masks are dropped.
 pub fn ctc_collapse(slots: &[u32], log_probs: &[f32], specials: &Specials) -> (Vec<u32>, Vec<f32>) {
     let (mut tokens, mut best): (Vec<u32>, Vec<f32>) = (Vec::new(), Vec::new());
     let mut before = specials.blank();

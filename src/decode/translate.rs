@@ -1,33 +1,35 @@
-//! The synchronous driver: sentences in, candidate translations out. `tutti translate`, validation and evaluation use it. The
-//! server's engine has a loop of its own, because there sentences come and go between passes.
+//! The synchronous driver for `tutti translate`, validation and evaluation. The server's engine has its own loop,
+//! because there sentences join and leave a batch between passes.
 
 use super::{Beam, Encoded, Hypothesis, Row, Steps, Translator, apply_all};
 use crate::{Error, Result};
 
+/// Options of [`translate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
     pub steps: Steps,
-    /// How many lengths are tried for a sentence; 0 counts as 1.
+    /// Number of lengths tried for each sentence; 0 counts as 1.
     pub length_beam: usize,
-    /// Rows times longest row of a batch, on either side. A row that is longer goes alone.
+    /// Upper bound of rows × longest row in a batch, for the encoder and for the decoder. A single row above it makes
+    /// its own batch.
     pub max_batch_tokens: usize,
-    /// Join equal neighbours at the end.
+    /// Merge equal neighbours of the finished translation.
     pub collapse: bool,
 }
 
 impl DecodeOptions {
-    /// A beam of one, batches of 4096 padded tokens.
+    /// One length, and batches of 4096 padded tokens.
     pub fn new(steps: Steps) -> Self {
         Self { steps, length_beam: 1, max_batch_tokens: 4096, collapse: true }
     }
 }
 
-/// Translates `sources` (`bos x1..xn eos` each); the candidates of each, best first, in the order of
-/// `sources`. A source without words (`bos eos`, or less) has the empty translation.
+/// Translates `sources` (`bos x1..xn eos` each). Returns the candidates of each source, best first, in the order of
+/// `sources`. A source without words (`bos eos` or less) has the empty translation.
 ///
 /// # Errors
-/// [`Error::TooLarge`] for a source above the network's limit, before anything is computed; and
-/// whatever the network answers with.
+/// [`Error::TooLarge`] for a source above the network's limit, before anything is computed, and the errors of the
+/// network.
 pub fn translate<T: Translator>(
     translator: &T,
     sources: &[Vec<u32>],
@@ -82,8 +84,7 @@ fn translate_batch<T: Translator>(
     Ok(beams.into_iter().map(|beam| beam.finish(options.collapse)).collect())
 }
 
-/// Cuts `items` into runs whose count times longest length stays within `budget`; an item above it
-/// makes a run of its own.
+/// Cuts `items` into runs whose count times longest length is within `budget`. An item above it is a run of its own.
 pub(super) fn batches<I>(
     items: &[I],
     length: impl Fn(&I) -> usize,

@@ -1,5 +1,5 @@
-//! The interface between decoding and the network. The engine, [`translate`](super::translate) and evaluation work with any
-//! [`Translator`]; tests use one without weights.
+//! The interface between decoding and the network. The engine, [`translate`](super::translate) and evaluation work
+//! with any [`Translator`]; tests implement it without weights.
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -11,7 +11,7 @@ use crate::Result;
 use crate::model::{LanguageModel, LengthPrediction, Lengths, Refresh, Shape, TOP_K};
 use crate::text::Specials;
 
-/// How many decoder passes a translation may take. T steps are T passes.
+/// Number of decoder passes of a translation, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Steps(NonZeroU8);
@@ -34,14 +34,14 @@ impl fmt::Display for Steps {
     }
 }
 
-/// What the network can hold, in tokens with bos and eos, and what it begins with.
+/// Input and output limits of a network, in tokens with bos and eos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub source_tokens: usize,
-    /// Of an Imputer: slots.
+    /// For an Imputer: slots.
     pub target_tokens: usize,
-    /// Whether it is an Imputer: its canvases are slots. What it says in neighbouring slots it means once, what it
-    /// means twice a blank sets apart.
+    /// Whether the model is an Imputer (CTC): its canvas holds slots, equal neighbours collapse to one token, and
+    /// blanks separate true repeats.
     pub has_blanks: bool,
 }
 
@@ -51,63 +51,63 @@ impl Limits {
         Self { source_tokens, target_tokens, has_blanks: shape.has_blanks() }
     }
 
-    /// Default number of canvases: two lengths are better than one, but an Imputer needs no length.
+    /// Default number of lengths to try: two are better than one, but an Imputer needs no exact length.
     pub fn usual_beam(&self) -> usize {
         if self.has_blanks { 1 } else { 2 }
     }
 
-    /// Tokens of a canvas for a source of so many, as far as can be said before the network has predicted its length.
+    /// Estimated canvas length, in tokens, for a source of `source` tokens, before the network has predicted one.
     pub fn expected(&self, source: usize) -> usize {
         let target = if self.has_blanks { Lengths::SLOTS_PER_TOKEN.saturating_mul(source) } else { source };
         target.min(self.target_tokens)
     }
 }
 
-/// What a network's canvases go by.
+/// What decoding needs to know about a network.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub specials: Specials,
-    /// What a pass may write.
+    /// Which positions a pass rewrites.
     pub refresh: Refresh,
-    /// The language model that an Imputer's slots are read with, if any.
+    /// Language model for the prefix search over an Imputer's slots.
     pub lm: Option<Arc<LanguageModel>>,
 }
 
-/// One sentence after the encoder.
+/// The output of the encoder for one sentence.
 #[derive(Debug)]
 pub struct Encoded<M> {
-    /// What decoder passes read: opaque to everyone but the network.
+    /// What decoder passes read, such as keys and values. Only the network looks inside.
     pub memory: M,
-    /// What canvases it may begin with: lengths, at most `limits().target_tokens - 1` entries, or slots, at
-    /// most `limits().target_tokens`.
+    /// The predicted lengths (at most `limits().target_tokens - 1` entries), or an Imputer's number of slots (at most
+    /// `limits().target_tokens`).
     pub outline: LengthPrediction,
 }
 
-/// One canvas for a decoder pass.
+/// One canvas of a decoder pass.
 #[derive(Debug)]
 pub struct Row<'a, M> {
     pub memory: &'a M,
-    /// `bos, inner tokens or masks …, eos`; of an Imputer its slots alone.
+    /// `bos, inner tokens or masks …, eos`; for an Imputer only the slots.
     pub canvas: &'a [u32],
-    /// The positions in `canvas`, ascending, whose prediction is wanted.
+    /// Indices into `canvas`, ascending, of the positions to predict.
     pub wanted: &'a [usize],
-    /// Whether the translation is one of a single pass. A network may then choose among fewer words: what is
-    /// likely is known from the source, and no later pass compares the scores.
+    /// Whether the translation takes a single pass. The network may then restrict the vocabulary by a shortlist,
+    /// since no later pass compares the scores.
     pub one_step: bool,
-    /// Whether of each wanted place the [`TOP_K`] best tokens are asked for, not the best alone: in those passes of an
-    /// Imputer whose slots are read together.
+    /// Whether to return the [`TOP_K`] best tokens of each wanted position instead of the best one: for the prefix
+    /// search over an Imputer's slots.
     pub choices: bool,
 }
 
 impl<M> Row<'_, M> {
-    /// Predictions that answer it.
+    /// Number of predictions for this row.
     pub fn answers(&self) -> usize {
         self.wanted.len() * if self.choices { TOP_K } else { 1 }
     }
 }
 
-/// A token for one place and its log-probability, over the vocabulary without specials; of an Imputer's slot
-/// perhaps the blank.
+/// A token for one position and its log-probability over the vocabulary without special tokens. In an Imputer's slot
+/// the token may be the blank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     pub token: u32,
@@ -120,22 +120,24 @@ impl From<(u32, f32)> for Prediction {
     }
 }
 
-/// A network that translates in passes. What it answers for a row must not depend on the other rows
-/// of the call, bit for bit. Ties between tokens go to the lower id.
+/// A network that translates in passes.
+///
+/// The result for a row must not depend on the other rows of the call, bit for bit. Ties between tokens go to the
+/// lower id.
 pub trait Translator: Send + 'static {
-    /// The encoder's output for one sentence, and whatever else its passes reuse.
-    type Memory: Send;
+    /// The encoder's output for one sentence, and whatever else decoder passes reuse.
+    type Memory: Send + 'static;
 
     fn limits(&self) -> Limits;
 
     fn specials(&self) -> Specials;
 
-    /// What a pass may write: masked places alone, unless the network was trained to correct others.
+    /// Which positions a pass rewrites: the masked ones, unless the network was trained to correct others.
     fn refresh(&self) -> Refresh {
         Refresh::Masked
     }
 
-    /// The language model that an Imputer's slots are read with, if any.
+    /// Language model for the prefix search over an Imputer's slots.
     fn lm(&self) -> Option<&Arc<LanguageModel>> {
         None
     }
@@ -144,20 +146,22 @@ pub trait Translator: Send + 'static {
         Rules { specials: self.specials(), refresh: self.refresh(), lm: self.lm().cloned() }
     }
 
-    /// Encodes sentences (`bos x1..xn eos`, each within `limits`), one answer for each, in order.
+    /// Encodes sentences (`bos x1..xn eos`, each within [`limits`](Self::limits)). Returns one result for each, in
+    /// order.
     ///
     /// # Errors
-    /// [`Error::DeviceMemory`](crate::Error::DeviceMemory) where there is no room for what is kept of so many: fewer,
-    /// or the same after others have been dropped, may fit. Whatever else fails is the end of the network.
+    /// [`Error::DeviceMemory`](crate::Error::DeviceMemory) if device memory is short: fewer sentences, or the same
+    /// ones after others were dropped, may fit. After any other error the network must not be used again.
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>>;
 
-    /// One pass over every row; for each row, the best prediction for each wanted position, in order, or the
-    /// [`TOP_K`] best of each, best first, where the row asks for them. A vocabulary of fewer tokens fills the rest
-    /// with log-probabilities of minus infinity.
+    /// Runs one decoder pass over all rows. Returns, for each row, the best prediction for each wanted position, in
+    /// order, or the [`TOP_K`] best, best first, if [`Row::choices`] is set. If the vocabulary has fewer tokens,
+    /// log-probabilities of minus infinity fill the rest.
     fn decode(&self, rows: &[Row<'_, Self::Memory>]) -> Result<Vec<Vec<Prediction>>>;
 }
 
-/// Of the best tokens of each wanted place of all `rows`, place after place, those that each row asks for.
+/// Distributes predictions to rows. `places` holds the best tokens of each wanted position of all rows, in order;
+/// each row gets as many of them as it asked for.
 pub(super) fn answers<'a, M>(
     rows: &[Row<'_, M>],
     mut places: impl Iterator<Item = &'a [(u32, f32)]>,

@@ -1,5 +1,5 @@
-//! Corpus BLEU (Papineni et al. 2002) as sacreBLEU computes it by default: one reference, cased, 13a
-//! tokens, exponential smoothing.
+//! Corpus BLEU (Papineni et al. 2002) with the defaults of sacreBLEU: one reference, cased, 13a tokens, exponential
+//! smoothing.
 
 use std::collections::HashMap;
 use std::iter::Sum;
@@ -9,11 +9,10 @@ use super::is_python_space;
 
 const MAX_ORDER: usize = 4;
 
-/// What BLEU needs to know of a sentence, or of many: the sum of sentences is the corpus, and the sum
-/// of a resampling of them is a bootstrap sample.
+/// The counts of BLEU for one sentence. Sums of them give the counts of a corpus or of a bootstrap sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BleuStats {
-    /// N-grams of the hypothesis that the reference has too, clipped, by order from 1.
+    /// Clipped matches: n-grams of the hypothesis that also occur in the reference, by order from 1.
     pub correct: [u64; MAX_ORDER],
     /// N-grams of the hypothesis, by order from 1.
     pub total: [u64; MAX_ORDER],
@@ -21,13 +20,13 @@ pub struct BleuStats {
     pub reference_tokens: u64,
 }
 
-/// A score with what it is made of. Percent, as sacreBLEU prints them.
+/// A score and its parts, 0 to 100, as in sacreBLEU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bleu {
     pub score: f64,
-    /// Smoothed n-gram precisions by order from 1.
+    /// Smoothed n-gram precisions, by order from 1.
     pub precisions: [f64; MAX_ORDER],
-    /// Between 0 and 1.
+    /// 0 to 1.
     pub brevity_penalty: f64,
 }
 
@@ -77,7 +76,7 @@ impl BleuStats {
                     100.0 * correct as f64 / total as f64
                 };
             }
-            // An order without any n-gram has precision 0, and makes the whole 0.
+            // An order without n-grams has precision 0, so the score is 0.
             score =
                 brevity_penalty * (precisions.iter().map(|p| p.ln()).sum::<f64>() / MAX_ORDER as f64).exp();
         }
@@ -105,18 +104,18 @@ impl Sum for BleuStats {
     }
 }
 
-/// BLEU of (hypothesis, reference) pairs.
+/// BLEU of pairs of hypothesis and reference.
 pub fn corpus_bleu<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Bleu {
     pairs.into_iter().map(|(h, r)| BleuStats::of(h, r)).sum::<BleuStats>().score()
 }
 
-/// What was computed, in sacreBLEU's words; the version is ours, for the code is.
+/// The signature in sacreBLEU's format, with tutti's version.
 pub fn bleu_signature() -> String {
     format!("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:tutti-{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// mteval-v13a's tokens, as sacreBLEU's `13a`: entities resolved, ASCII punctuation apart, points and
-/// commas apart unless between digits, a dash apart after a digit.
+/// Tokens of mteval-v13a, like sacreBLEU's `13a`: entities are replaced; ASCII punctuation is separated; periods and
+/// commas are separated unless between digits; a hyphen is separated after a digit.
 fn tokenize_13a(line: &str) -> Vec<String> {
     let line = line.trim_end_matches(is_python_space);
     let line = line.replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
@@ -139,8 +138,7 @@ fn tokenize_13a(line: &str) -> Vec<String> {
     text.split(is_python_space).filter(|token| !token.is_empty()).map(str::to_owned).collect()
 }
 
-/// Replaces pairs of neighbours from left to right, none twice: what a regular expression of two
-/// characters does.
+/// Replaces non-overlapping pairs of characters from left to right, like a regular expression of two characters.
 fn rewrite(chars: &[char], rule: impl Fn(char, char) -> Option<[char; 4]>) -> Vec<char> {
     let mut out = Vec::with_capacity(chars.len() + 16);
     let mut rest = chars;

@@ -1,5 +1,5 @@
-//! chrF2 (Popović 2015) as sacreBLEU computes it by default: character n-grams up to six without white
-//! space, no words, recall weighted twice, averaged over the orders that both sides have.
+//! chrF2 (Popović 2015) with the defaults of sacreBLEU: character n-grams of order 1 to 6 without white space, no
+//! words, recall weighted twice, averaged over the orders that occur on both sides.
 
 use std::collections::HashMap;
 use std::iter::Sum;
@@ -10,13 +10,13 @@ use super::is_python_space;
 const MAX_ORDER: usize = 6;
 const BETA: f64 = 2.0;
 
-/// What chrF needs to know of a sentence, or of many: sums like [`BleuStats`](super::BleuStats).
+/// The counts of chrF for one sentence. They can be summed like [`BleuStats`](super::BleuStats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChrfStats {
-    /// N-grams of the hypothesis, by order from 1; 0 where the reference is too short to have any.
+    /// N-grams of the hypothesis, by order from 1; 0 if the reference is too short for the order.
     pub hypothesis: [u64; MAX_ORDER],
     pub reference: [u64; MAX_ORDER],
-    /// Those that both have, clipped.
+    /// Clipped matches.
     pub matched: [u64; MAX_ORDER],
 }
 
@@ -45,7 +45,7 @@ impl ChrfStats {
         stats
     }
 
-    /// In percent.
+    /// 0 to 100.
     pub fn score(&self) -> f64 {
         let (mut precision, mut recall, mut orders) = (0.0, 0.0, 0.0);
         for order in 0..MAX_ORDER {
@@ -84,12 +84,12 @@ impl Sum for ChrfStats {
     }
 }
 
-/// chrF2 of (hypothesis, reference) pairs, in percent.
+/// chrF2 of pairs of hypothesis and reference, 0 to 100.
 pub fn corpus_chrf<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> f64 {
     pairs.into_iter().map(|(h, r)| ChrfStats::of(h, r)).sum::<ChrfStats>().score()
 }
 
-/// What was computed, in sacreBLEU's words; the version is ours, for the code is.
+/// The signature in sacreBLEU's format, with tutti's version.
 pub fn chrf_signature() -> String {
     format!("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:tutti-{}", env!("CARGO_PKG_VERSION"))
 }

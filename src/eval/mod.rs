@@ -1,9 +1,8 @@
-//! How good translations are: [BLEU](BleuStats) and [chrF](ChrfStats) with sacreBLEU's numbers, and the
-//! [rate of repeats](Repetition); whether [two differ](compare) by more than chance. Knows texts, never
-//! networks.
+//! Scores translations: [BLEU](BleuStats) and [chrF](ChrfStats), equal to sacreBLEU's; the [rate of
+//! repeats](Repetition); and a [significance test](compare). Works on texts and knows nothing of networks.
 //!
-//! Each measure is a type of sums over sentences (`of` one sentence, `+`, `score`), so that a corpus, a
-//! part of it and a bootstrap sample are scored alike.
+//! Each score has a type for the counts of a sentence (`of`, `+`, `score`), so that a corpus, a part of it and a
+//! bootstrap sample are scored in the same way.
 
 mod bleu;
 mod chrf;
@@ -17,7 +16,7 @@ pub use chrf::{ChrfStats, chrf_signature, corpus_chrf};
 pub use repetition::Repetition;
 pub use significance::{Comparison, Interval, Resamples, compare};
 
-/// What Python's `str.split` calls white space: Unicode's, and the four separators of ASCII.
+/// White space of Python's `str.split`: Unicode's, and the four ASCII separators.
 fn is_python_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }

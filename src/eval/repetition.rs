@@ -1,10 +1,9 @@
-//! How often a translation says a thing twice running: the mark of a network that filled places
-//! without seeing their neighbours, and the first thing that more steps repair.
+//! Measures repeated words, the typical error of parallel decoding, which more steps reduce.
 
 use std::iter::Sum;
 use std::ops::Add;
 
-/// Tokens (or words) that equal the one before them, out of all.
+/// Number of tokens (or words) that equal the one before, and of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repetition {
     pub repeated: u64,
@@ -17,12 +16,12 @@ impl Repetition {
         Self { repeated: repeated as u64, total: tokens.len() as u64 }
     }
 
-    /// Of the words of a text, by white space.
+    /// Counts the words of a text, separated by white space.
     pub fn of_words(text: &str) -> Self {
         Self::of(&text.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// Between 0 and 1; 0 of nothing.
+    /// 0 to 1; 0 for an empty text.
     pub fn rate(self) -> f64 {
         if self.total == 0 { 0.0 } else { self.repeated as f64 / self.total as f64 }
     }

@@ -1,18 +1,18 @@
-//! Whether one system is better than another, or only luckier with the sentences: paired bootstrap
-//! resampling (Koehn 2004), defined as sacreBLEU's `paired-bs` and Moses' script before it.
+//! Tests whether the difference of two systems is larger than chance: paired bootstrap resampling (Koehn 2004), as in
+//! sacreBLEU's `paired-bs` and the script of Moses.
 
 use std::iter::Sum;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Sets of sentences, each drawn from the test set with replacement and as large as it. Both systems of
-/// a comparison are scored on the same ones.
+/// Bootstrap samples: sets of sentences drawn from the test set with replacement, each as large as the test set. Both
+/// systems of a comparison are scored on the same sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resamples(Vec<Vec<u32>>);
 
 impl Resamples {
-    /// `count` sets of `sentences` each, a pure function of the three.
+    /// Draws `count` sets of `sentences` each, a pure function of the arguments.
     pub fn draw(sentences: usize, count: usize, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let size = u32::try_from(sentences).unwrap_or(u32::MAX);
@@ -20,24 +20,23 @@ impl Resamples {
         Self((0..count).map(|_| draw()).collect())
     }
 
-    /// The corpus score of each set; `statistics` are those of the single sentences. A set asks for
-    /// sentences that are there, so a shorter slice is read as if the others were empty.
+    /// The corpus score of each set. `statistics` holds the counts of all sentences; missing ones count as empty.
     pub fn scores<S: Copy + Sum>(&self, statistics: &[S], score: impl Fn(S) -> f64) -> Vec<f64> {
         let chosen = |set: &Vec<u32>| set.iter().filter_map(|&i| statistics.get(i as usize)).copied().sum();
         self.0.iter().map(|set| score(chosen(set))).collect()
     }
 }
 
-/// One system against a baseline.
+/// A system compared with a baseline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// System minus baseline, on the test set itself.
+    /// System minus baseline, on the test set.
     pub difference: f64,
-    /// How often chance alone makes a difference as large.
+    /// Probability of at least this difference by chance.
     pub p_value: f64,
 }
 
-/// Where a system's score lies over the sets.
+/// The distribution of a system's scores over the sets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     pub mean: f64,
@@ -45,11 +44,11 @@ pub struct Interval {
     pub half_width: f64,
 }
 
-/// Compares two systems by their scores on the test set and on the same sets.
+/// Compares two systems by their scores on the test set and on the same bootstrap samples.
 ///
-/// The differences of the sets, moved so that their mean is nothing, are what chance does; the p-value is
-/// the share that exceeds the real difference, counting one set more for which it holds. Equal scores
-/// have a p-value of 1 (sacreBLEU gives the least there is).
+/// The differences on the samples, shifted to mean 0, are the distribution under chance. The p-value is the share of
+/// them that exceeds the real difference, where one more sample is counted as exceeding. Equal scores have a p-value
+/// of 1 (sacreBLEU gives the smallest possible one).
 pub fn compare(baseline: f64, system: f64, baseline_sets: &[f64], system_sets: &[f64]) -> Comparison {
     let difference = system - baseline;
     let gaps: Vec<f64> = system_sets.iter().zip(baseline_sets).map(|(s, b)| (s - b).abs()).collect();
@@ -60,7 +59,7 @@ pub fn compare(baseline: f64, system: f64, baseline_sets: &[f64], system_sets: &
 }
 
 impl Interval {
-    /// `None` of nothing.
+    /// `None` without samples.
     pub fn of(sets: &[f64]) -> Option<Self> {
         let mut sorted = sets.to_vec();
         sorted.sort_by(f64::total_cmp);

@@ -17,7 +17,7 @@ fn fill(text: &str) -> impl FnOnce(&Path) -> Result<()> {
 }
 
 #[test]
-fn a_file_is_replaced_and_nothing_is_left_beside_it() {
+fn a_file_is_replaced_without_leftovers() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("new/folder/file");
     write(&path, b"old").unwrap();
@@ -69,13 +69,13 @@ fn without_exchange_the_folder_is_found_after_each_step() {
     fs::create_dir(&fresh).unwrap();
     fill("new")(&fresh).unwrap();
 
-    // Died after the first rename.
+    // A crash after the first rename.
     fs::rename(&dir, &aside).unwrap();
     assert_eq!(content(&resolve_current(&dir)), "old");
     recover(&dir, &aside).unwrap();
     assert_eq!((content(&dir), aside.exists()), ("old".into(), false));
 
-    // Died after the second.
+    // A crash after the second.
     swap_in_two_steps(&fresh, &dir, &aside).unwrap();
     assert_eq!((content(&resolve_current(&dir)), content(&aside)), ("new".into(), "old".into()));
     replace_folder(&dir, fill("newer")).unwrap();
@@ -92,7 +92,7 @@ fn what_a_dead_writer_left_is_cleared() {
     assert_eq!((names(&dir), names(root.path())), (vec!["content".into()], vec!["folder".into()]));
 }
 
-/// The folder is looked up without pause while it is replaced: never is there a moment without it.
+/// The folder is read continuously while it is replaced, and never missing.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_reader_always_finds_the_folder_whole() {
@@ -104,7 +104,7 @@ fn a_reader_always_finds_the_folder_whole() {
     fs::create_dir(&probe).unwrap();
     fs::create_dir(&aside).unwrap();
     if exchange(&probe, &aside).is_err() {
-        return; // a file system that cannot; the test above is its
+        return; // this file system cannot exchange names; the test above covers it
     }
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -124,7 +124,7 @@ fn a_reader_always_finds_the_folder_whole() {
 }
 
 #[test]
-fn a_folder_is_removed_and_what_was_interrupted_is_repaired() {
+fn a_folder_is_removed_and_an_interrupted_removal_is_repaired() {
     let root = tempfile::tempdir().unwrap();
     let dir = |name: &str| root.path().join(name);
     for name in ["kept", "gone", ".half.unfinished", ".old.replaced", ".new.replaced", "new"] {

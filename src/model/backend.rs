@@ -1,4 +1,4 @@
-//! The choice of device and number type, made in one place.
+//! The choice of device and number type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What the operands of large products are in inference. Weights in training are always f32, and
-/// [`crate::nn::Mode`] says what its products are rounded to.
+/// Number type of the operands of matrix products in inference. Weights in training are always f32;
+/// [`crate::nn::Mode`] holds the precision of its products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     F32,
-    /// Eight bits of exponent: the range of f32. On a GPU only.
+    /// 8 bits of exponent, as f32; 8 bits of precision. GPU only.
     Bf16,
-    /// Eleven bits of mantissa: eight times as exact as bf16, up to 65,504. On a GPU only.
+    /// 11 bits of precision; largest value 65,504. GPU only.
     F16,
-    /// Weights in eight bits with a scale for each output, activations with one for each row: several
-    /// times faster on a CPU, and there only.
+    /// 8-bit weights with one scale for each output, 8-bit activations with one for each row. Several times faster
+    /// than f32; CPU only.
     #[default]
     Q8,
 }
@@ -41,13 +41,14 @@ impl FromStr for Dtype {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|dtype| dtype.name() == text).ok_or_else(|| {
-            Error::Config(format!("dtype {text:?} is unknown; f32, bf16, f16 and q8 are known"))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|dtype| dtype.name() == text)
+            .ok_or_else(|| Error::Config(format!("dtype {text:?} is unknown; expected f32, bf16, f16 or q8")))
     }
 }
 
-/// A number type, or the one that is best where the network computes: q8 on a CPU, bf16 on a GPU.
+/// A number type, or the best one for the device: q8 on a CPU, bf16 on a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DtypeChoice {
     #[default]
@@ -72,15 +73,15 @@ impl FromStr for DtypeChoice {
     }
 }
 
-/// Where to compute.
+/// The device to compute on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
-    /// The first GPU if it will do, otherwise the CPU.
+    /// The first GPU if it is suitable, otherwise the CPU.
     #[default]
     Auto,
     Cpu,
-    /// This GPU, or nothing.
+    /// The GPU with this number.
     Cuda(usize),
 }
 
@@ -96,7 +97,7 @@ impl FromStr for DeviceChoice {
             "cuda" => Ok(Self::Cuda(0)),
             other => number(other).map(Self::Cuda).ok_or_else(|| {
                 Error::Config(format!(
-                    "device {other:?} is unknown; auto, cpu and cuda:0 (cuda:1, …) are known"
+                    "device {other:?} is unknown; expected auto, cpu or cuda:0 (cuda:1, …)"
                 ))
             }),
         }
@@ -121,7 +122,7 @@ impl From<DeviceChoice> for String {
     }
 }
 
-/// A decision for a device and a number type.
+/// A device and a number type that go together.
 #[derive(Clone, Debug)]
 pub struct Backend {
     gpu: Option<usize>,
@@ -139,20 +140,19 @@ impl Backend {
         Self { gpu: None, dtype, shortlist: true, lm: true, instead, tensors }
     }
 
-    /// Decides, asking the driver where a GPU may be meant.
+    /// Chooses a backend. Asks the driver if `device` allows a GPU.
     ///
     /// # Errors
-    /// [`Error::Config`] where the two choices do not go together; [`Error::Device`] where the GPU that was asked
-    /// for will not do, with what was found and what to do.
+    /// [`Error::Config`] if device and number type do not go together; [`Error::Device`] if the requested GPU is not
+    /// suitable, with the reason and what to do.
     pub fn choose(device: DeviceChoice, dtype: DtypeChoice) -> Result<Self> {
         decide(device, dtype, available)
     }
 
-    /// Decides for training, and for networks with gradients: weights and their tensors are then on the GPU
-    /// itself, in f32.
+    /// Chooses a backend for training and for networks with gradients: tensors live on the GPU itself, in f32.
     ///
     /// # Errors
-    /// As [`Self::choose`]'s, and what opening the GPU may say.
+    /// As [`Self::choose`], and the errors of opening the GPU.
     pub fn of_tensors(device: DeviceChoice) -> Result<Self> {
         let decided = Self::choose(device, DtypeChoice::Of(Dtype::F32))?;
         match decided.gpu {
@@ -165,12 +165,12 @@ impl Backend {
         Self { dtype, ..self }
     }
 
-    /// Whether a bundle's shortlist is used, which is only in eight bits on the CPU; it is unless told not to.
+    /// Sets whether a bundle's shortlist is used (the default). Only q8 on the CPU uses one.
     pub fn with_shortlist(self, shortlist: bool) -> Self {
         Self { shortlist, ..self }
     }
 
-    /// Whether a bundle's language model is used; it is unless told not to.
+    /// Sets whether a bundle's language model is used (the default).
     pub fn with_lm(self, lm: bool) -> Self {
         Self { lm, ..self }
     }
@@ -187,22 +187,22 @@ impl Backend {
         self.lm
     }
 
-    /// The number of the GPU to compute on, if it is one.
+    /// The number of the GPU, or `None` for the CPU.
     pub fn gpu(&self) -> Option<usize> {
         self.gpu
     }
 
-    /// Where tensors are that are not a `device` network's.
+    /// The device of candle's tensors. [`super::device`] networks hold their own memory instead.
     pub fn device(&self) -> &Device {
         &self.tensors
     }
 
-    /// As one would ask for it.
+    /// The name that [`DeviceChoice`] parses.
     pub fn device_name(&self) -> String {
         self.gpu.map_or_else(|| "cpu".into(), |number| format!("cuda:{number}"))
     }
 
-    /// Why the CPU computes where a GPU was preferred.
+    /// Why the CPU computes although a GPU was preferred.
     pub fn cpu_fallback_reason(&self) -> Option<&str> {
         self.instead.as_deref()
     }

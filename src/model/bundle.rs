@@ -1,9 +1,10 @@
 //! A bundle: the folder that holds one trained model.
 //!
-//! `config.json`, `model.safetensors` (f16 or f32), `tokenizer.json`, `README.md` (the model card), and
-//! perhaps `shortlist.safetensors` ([`Shortlist`]) and `lm.safetensors` ([`LanguageModel`]).
-//! Opening one checks everything that could be wrong with it, so that code past here cannot meet a
-//! tensor that is missing, of another shape or not a number.
+//! `config.json`, `model.safetensors` (f16 or f32), `tokenizer.json`, `README.md` (the model card), and optionally
+//! `shortlist.safetensors` ([`Shortlist`]) and `lm.safetensors` ([`LanguageModel`]).
+//!
+//! Opening a bundle validates all of it: no later code meets a tensor that is missing, has a wrong shape or holds
+//! NaN.
 
 mod seal;
 
@@ -25,13 +26,13 @@ use crate::{Error, Result, files};
 use seal::{Seal, seal};
 
 const NO_FOLDER: &str = "there is no such folder. A model is a folder with config.json, model.safetensors and \
-                         tokenizer.json: `train pipeline` makes one of parallel text, and models/en-de in the \
-                         source code is one. Without --model, `tutti` uses the model that is built in";
+                         tokenizer.json: `train run` makes one from parallel text, and models/en-de in the \
+                         source code is one. Without --model, `tutti` uses its built-in model";
 
-/// Gives the content of a file by its name.
+/// Returns the content of a file by its name.
 type Read<'a> = &'a dyn Fn(&str) -> Result<Cow<'static, [u8]>>;
 
-/// Quality at one number of steps, as `train evaluate` measured it.
+/// Quality at a number of steps, measured by `train evaluate`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
@@ -40,19 +41,19 @@ pub struct Score {
     pub chrf: f64,
 }
 
-/// A validated bundle. The tensors are read, in f32, when a network is made of it.
+/// A validated bundle. Its tensors are f32 on the CPU.
 #[derive(Clone, Debug)]
 pub struct Bundle {
-    /// The folder's own name, `en-de`.
+    /// Name of the folder, such as `en-de`.
     pub name: String,
     pub dir: PathBuf,
     pub config: Config,
     pub tokenizer: Arc<Tokenizer>,
-    /// SHA-256 of `model.safetensors`, in hex.
+    /// SHA-256 of `model.safetensors`, in hexadecimal.
     pub checksum: String,
-    /// For inference in eight bits.
+    /// Used in q8 inference.
     pub shortlist: Option<Arc<Shortlist>>,
-    /// For reading an Imputer's slots.
+    /// Used to decode an Imputer's slots.
     pub lm: Option<Arc<LanguageModel>>,
     tensors: Arc<HashMap<String, Tensor>>,
 }
@@ -65,22 +66,22 @@ impl Bundle {
     pub const SHORTLIST: &str = "shortlist.safetensors";
     pub const LM: &str = "lm.safetensors";
 
-    /// Reads and checks a folder.
+    /// Reads and validates a folder.
     ///
     /// # Errors
-    /// [`Error::Io`] for what cannot be read, [`Error::Bundle`] for what is wrong inside: the file, the
-    /// tensor or key, and what was expected.
+    /// [`Error::Io`] if a file cannot be read, [`Error::Bundle`] if its content is invalid: names the file and the
+    /// tensor or key.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::open_leaving(dir, None)
     }
 
-    /// The same of a folder in which `file` is not looked at, [`Self::SHORTLIST`] or [`Self::LM`]: for the command that
-    /// replaces that file.
+    /// Opens a folder but ignores `file`, which is [`Self::SHORTLIST`] or [`Self::LM`]. For commands that replace
+    /// that file.
     pub fn open_without(dir: &Path, file: &str) -> Result<Self> {
         Self::open_leaving(dir, Some(file))
     }
 
-    /// A bundle that is part of the program: `content` has its files by their names.
+    /// A bundle that is part of the program. `content` returns a file by its name.
     ///
     /// # Errors
     /// As [`Bundle::open`].
@@ -104,7 +105,7 @@ impl Bundle {
         Ok(Self { dir: dir.to_path_buf(), ..bundle })
     }
 
-    /// `dir` is for errors, `left` as [`Seal`] has it.
+    /// `dir` appears in errors; `left` is [`Seal::left`].
     fn from_files(name: String, dir: &Path, left: Option<&str>, read: Read<'_>) -> Result<Self> {
         let path = dir.join(Self::CONFIG);
         let text = String::from_utf8(read(Self::CONFIG)?.into_owned())
@@ -125,8 +126,7 @@ impl Bundle {
         }
 
         if config.shape.has_blanks() && !tokenizer.spells_everything() {
-            let reason =
-                "has no token for every byte, which an imputer must have: its unknown token is the blank";
+            let reason = "has no token for every byte, which an Imputer needs: its blank takes the id of the unknown token";
             return Err(Error::bundle(&path, reason));
         }
 
@@ -153,13 +153,13 @@ impl Bundle {
         })
     }
 
-    /// How texts for this model are read, and its translations written.
+    /// Splits and tokenizes source texts, and assembles translations.
     pub fn reader(&self) -> Reader {
         let Config { source, target, shape, .. } = &self.config;
         Reader::new(self.tokenizer.clone(), source, target, shape.source_limit())
     }
 
-    /// The network with this bundle's weights.
+    /// The f32 network with this bundle's weights.
     pub fn network(&self, backend: &Backend) -> Result<Network> {
         let device = backend.device();
         let tensors = self
@@ -170,7 +170,7 @@ impl Bundle {
         Ok(Network::load(&self.config.shape, &VarBuilder::from_tensors(tensors, DType::F32, device))?)
     }
 
-    /// The network in eight bits, for the CPU; with this bundle's shortlist, if it has one and it is wanted.
+    /// The 8-bit network, with this bundle's shortlist if there is one and `shortlist` is set.
     pub fn quantized(&self, shortlist: bool) -> Result<QuantizedNetwork> {
         let network = QuantizedNetwork::new(&self.config.shape, &self.tensors)?;
         match self.shortlist.as_ref().filter(|_| shortlist) {
@@ -179,7 +179,7 @@ impl Bundle {
         }
     }
 
-    /// Writes measured scores into `config.json`, whole or not at all.
+    /// Writes measured scores into `config.json`, atomically.
     pub fn record_scores(&self, scores: Vec<Score>) -> Result<()> {
         let config = Config { scores, ..self.config.clone() };
         if self.is_sealed() {
@@ -188,52 +188,49 @@ impl Bundle {
         files::write(&self.dir.join(Self::CONFIG), config.to_json()?.as_bytes())
     }
 
-    /// Whether its `config.json` has the checksums of its files.
+    /// Whether `config.json` contains the checksums of the files.
     pub fn is_sealed(&self) -> bool {
         !self.config.files.is_empty()
     }
 
-    /// Reads a folder without comparing its files with their checksums: for whoever seals it next.
+    /// Opens a folder without comparing checksums, to seal it again.
     ///
     /// # Errors
-    /// As [`open`](Self::open), but for checksums.
+    /// As [`open`](Self::open), except for checksums.
     pub fn open_unsealed(dir: &Path) -> Result<Self> {
         Self::open_leaving(dir, Some(Self::CONFIG))
     }
 
-    /// Writes the checksums of the files as they are now, and the known sentence, into `config.json`.
+    /// Writes the current checksums of the files, and the known sentence, into `config.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] for what cannot be read or written.
+    /// [`Error::Io`] if a file cannot be read or written.
     pub fn seal(&self, known: Option<KnownSentence>) -> Result<()> {
         seal(&self.dir, Config { known, ..self.config.clone() })
     }
 
-    /// The weights by name, f32 on the CPU.
+    /// The weights by name: f32, on the CPU.
     pub fn tensors(&self) -> &HashMap<String, Tensor> {
         &self.tensors
     }
 
-    /// Whether a bundle may be written there.
+    /// Checks that a bundle may be written to `dir`: it is missing, empty or a bundle.
     ///
     /// # Errors
-    /// [`Error::Bundle`] for what is there and is not a bundle: it would be lost.
+    /// [`Error::Bundle`] if `dir` holds anything else, which would be lost.
     pub fn check_place(dir: &Path) -> Result<()> {
         if dir.exists() && !dir.join(Self::CONFIG).exists() && !is_empty_folder(dir) {
-            return Err(Error::bundle(
-                dir,
-                "is there and is not a bundle; choose another place for this one",
-            ));
+            return Err(Error::bundle(dir, "exists and is not a bundle; choose another folder"));
         }
         Ok(())
     }
 
-    /// Writes a bundle with weights in f16, not yet sealed, whole or not at all: into a new folder beside `dir`, which
-    /// then takes its place.
+    /// Writes a bundle with f16 weights, without checksums. Atomic: it is written to a temporary folder, which then
+    /// replaces `dir`.
     ///
     /// # Errors
-    /// [`Error::Io`] for what cannot be written; [`Error::Bundle`] or [`Error::Config`] for what
-    /// [`Bundle::open`] would refuse. What stood at `dir` is then still there.
+    /// [`Error::Io`] if a file cannot be written; [`Error::Bundle`] or [`Error::Config`] if [`Bundle::open`] would
+    /// refuse the result. `dir` is unchanged then.
     pub fn save(
         dir: &Path,
         config: &Config,
@@ -251,15 +248,15 @@ impl Bundle {
             .collect::<Result<std::collections::BTreeMap<_, _>>>()?;
         let path = dir.join(Self::WEIGHTS);
         let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
-        // Those of another bundle would be wrong here.
+        // Checksums and known sentence of another bundle do not apply.
         let config = Config { files: BTreeMap::new(), known: None, ..config.clone() };
         files::replace_folder(dir, |fresh| {
             files::write(&fresh.join(Self::CONFIG), config.to_json()?.as_bytes())?;
             files::write(&fresh.join(Self::CARD), card.as_bytes())?;
             tokenizer.save(fresh.join(Self::TOKENIZER))?;
             files::write(&fresh.join(Self::WEIGHTS), &bytes)?;
-            // What is wrong now (a weight that f16 cannot hold, a tensor that was forgotten) is told by
-            // the name that the caller knows.
+            // Validates what was written, for example that f16 can hold all weights. Errors name `dir`, not the
+            // temporary folder.
             Self::open(fresh).map(drop).map_err(|error| match error {
                 Error::Bundle { path, reason } => {
                     Error::bundle(dir.join(path.file_name().unwrap_or_default()), reason)
@@ -270,12 +267,12 @@ impl Bundle {
     }
 }
 
-/// SHA-256 in hex.
+/// SHA-256 in hexadecimal.
 pub fn checksum(bytes: &[u8]) -> String {
     files::digest(bytes)
 }
 
-/// What a file says that may be missing; `command` writes it again if it is not valid.
+/// Reads an optional file. `command` is the one that can write it again.
 fn optional<T>(
     seal: &Seal<'_>,
     file: &str,
@@ -306,16 +303,15 @@ fn optional<T>(
     }
 }
 
-/// Nothing is lost where such a folder is replaced.
+/// An empty folder can be replaced without loss.
 fn is_empty_folder(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Tensors of a safetensors file as f32 on the CPU, checked against the network's needs before any
-/// of them is allocated.
+/// Reads a safetensors file as f32 tensors on the CPU. Names and shapes are checked before anything is allocated.
 fn read_tensors(bytes: &[u8], config: &Config) -> Result<HashMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes)
-        .map_err(|e| format!("is no whole safetensors file ({e}); was it cut while copying?"))?;
+        .map_err(|e| format!("is not a complete safetensors file ({e}); was it truncated while copying?"))?;
     let shapes = file.iter().map(|(name, view)| (name.to_string(), view.shape().to_vec())).collect();
     Spec::check(&config.shape, &shapes)?;
     let mut tensors = HashMap::new();

@@ -8,15 +8,15 @@ use super::shape::{DecoderAttention, Refresh, Shape};
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// How a network's decoder reads its target; the tensors are the same.
+/// How a network's decoder reads its target. All architectures share the names of their tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "&'static str")]
 pub enum Architecture {
-    /// The whole canvas at once: conditional masked language model.
+    /// The whole canvas at once: a conditional masked language model.
     Cmlm,
-    /// The whole canvas at once, with blanks between the tokens: Imputer, or a CTC model.
+    /// The whole canvas at once, with CTC blanks: an Imputer.
     Imputer,
-    /// From left to right: a teacher for `train`, which the server does not run.
+    /// Left to right: a teacher for `train`. The server does not run it.
     Ar,
 }
 
@@ -27,7 +27,7 @@ impl TryFrom<String> for Architecture {
         let known = [Self::Cmlm, Self::Imputer, Self::Ar];
         known.into_iter().find(|known| known.name() == name).ok_or_else(|| {
             let names = known.map(|known| format!("{:?}", known.name())).join(", ");
-            format!("architecture {name:?} is unknown; this program knows {names}")
+            format!("architecture {name:?} is unknown; expected one of {names}")
         })
     }
 }
@@ -52,7 +52,7 @@ impl Architecture {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Version of this file's layout.
+    /// Version of the layout of this file.
     pub format: u32,
     pub architecture: Architecture,
     pub shape: Shape,
@@ -60,22 +60,22 @@ pub struct Config {
     /// Language codes (ISO 639-1) of the pair.
     pub source: String,
     pub target: String,
-    /// Decoding steps of a request that names none.
+    /// Number of steps of a request that gives none.
     pub default_steps: u8,
     pub max_steps: u8,
-    /// Quality as measured by `train evaluate`, one entry a step count.
+    /// Quality measured by `train evaluate`, one entry for each number of steps.
     #[serde(default)]
     pub scores: Vec<super::Score>,
-    /// SHA-256 of the bundle's files in hex, by name: of those that a translation depends on. This file's own is
-    /// that of its text without it. Empty in bundles of older programs.
+    /// SHA-256 of the bundle's files in hexadecimal, by file name. That of this file is computed without its own
+    /// checksum. Empty in bundles of older versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
-    /// What shows whether a machine computes this model as it should.
+    /// Shows whether a machine computes this model correctly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<KnownSentence>,
 }
 
-/// A sentence, and what the model made of it where the bundle was made.
+/// A sentence and its translation by this model, computed when the bundle was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownSentence {
@@ -103,7 +103,7 @@ impl Config {
         }
     }
 
-    /// As it stands in the file.
+    /// The content of the file.
     pub fn to_json(&self) -> Result<String> {
         let json = serde_json::to_string_pretty(self).map_err(|e| Error::Config(e.to_string()))?;
         Ok(format!("{json}\n"))
@@ -112,7 +112,7 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         if self.format != Self::FORMAT {
             return Err(Error::Config(format!(
-                "format {} is not the format {} that this program reads",
+                "format {} is not supported; this program reads format {}",
                 self.format,
                 Self::FORMAT
             )));
@@ -133,22 +133,24 @@ impl Config {
         if self.architecture == Architecture::Ar
             && (self.shape.decoder_attention, self.shape.refresh) != canvas_only
         {
-            return Err(Error::Config("an ar model has no canvas to attend to or to refresh".into()));
+            return Err(Error::Config(
+                "an ar model has no canvas: leave out decoder_attention and refresh".into(),
+            ));
         }
         let blanks = self.architecture == Architecture::Imputer;
         if blanks != self.shape.has_blanks() {
             let (kind, lengths) = (self.architecture.name(), self.shape.lengths);
             let reason = format!("shape.lengths = {lengths:?} in a model of architecture {kind:?}");
-            return Err(Error::Config(format!("{reason}; an imputer, and no other, has \"ctc\"")));
+            return Err(Error::Config(format!("{reason}; an imputer has \"ctc\", other models do not")));
         }
         self.shape.validate()
     }
 }
 
-/// Whether a bundle may name a language so: letters and digits, with `-` between the parts of a tag.
+/// Checks the syntax of a language code: letters and digits, with `-` between the parts of a tag.
 ///
 /// # Errors
-/// The code, and what it should be.
+/// The code, and what is expected.
 pub fn check_language(code: &str) -> Result<(), String> {
     let fits = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
     if code.len() <= 16 && code.split('-').all(fits) {

@@ -1,15 +1,20 @@
-//! An n-gram language model of the target language in back-off form (Katz 1987): the probability of a token after the two before
-//! it. An Imputer fills its slots independently and may mix the halves of two translations; read together with such a model, its
-//! slots give text that is likely as a whole.
+//! An n-gram language model of the target language in back-off form (Katz 1987): the probability of a token after the
+//! two before it. An Imputer fills its slots independently of each other and may mix two translations; together with
+//! such a model it prefers text that is probable as a whole.
 //!
-//! The probability of `w` after `u v` is that of the trigram `u v w` if there is one, else the back-off weight of `u v` times the
-//! probability of `w` after `v`, which is found in the same way.
+//! The probability of `w` after `u v` is that of the trigram `u v w` if there is one, otherwise the back-off weight
+//! of `u v` times the probability of `w` after `v`, which is found in the same way.
 //!
-//! An optional file of a bundle (`lm.safetensors`), written by `train lm`. Unigrams, one for each token of the vocabulary:
-//! `unigram.log_probs`, `unigram.backoffs`, and in `bigram.counts` the number of bigrams that begin with each. Bigrams by their
-//! first and then their second token: `bigram.tokens` (the second), `bigram.log_probs`, `bigram.backoffs`, and in `trigram.counts` the
-//! number of trigrams that begin with each. `trigram.tokens` and `trigram.log_probs` likewise. `fusion` `[weight, bonus, penalty]`
-//! ([`Fusion`]). Logarithms are in eight bits, in twelfths below zero.
+//! An optional file of a bundle (`lm.safetensors`), written by `train lm`:
+//!
+//! * unigrams, one for each token of the vocabulary: `unigram.log_probs`, `unigram.backoffs`, and in `bigram.counts`
+//!   the number of bigrams that start with each;
+//! * bigrams, sorted by their first and then their second token: `bigram.tokens` (the second), `bigram.log_probs`,
+//!   `bigram.backoffs`, and in `trigram.counts` the number of trigrams that start with each;
+//! * trigrams likewise: `trigram.tokens` and `trigram.log_probs`;
+//! * `fusion` `[weight, bonus, penalty]` ([`Fusion`]).
+//!
+//! Log-probabilities are u8, in units of −1/12.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,46 +25,46 @@ use super::rows;
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// ln p of one step of the codes: 0 to 21.25 in all.
+/// Unit of the stored log-probabilities, whose range is 0 to −21.25.
 const STEP: f32 = 1.0 / 12.0;
 
-/// How much a language model has to say: beside what the network gives a token counts `weight · ln p + bonus` (shallow
-/// fusion), but not less than `-penalty`. The bonus makes good for what every token costs in `ln p`; the penalty is what a
-/// token may cost that the model's text does not have, a name for instance.
+/// Weights of shallow fusion. A token adds `weight · ln p + bonus` to the network's score, but not less than
+/// `-penalty`. The bonus offsets that every further token lowers the score; the penalty limits the cost of tokens
+/// that are rare in the language model's text, such as names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fusion {
     pub weight: f32,
     pub bonus: f32,
-    /// At least 0; infinity where there is no limit.
+    /// At least 0; infinity for no limit.
     pub penalty: f32,
 }
 
 impl Fusion {
-    /// What a token counts.
+    /// The score of a token with log-probability `log_prob`.
     pub fn token_score(self, log_prob: f32) -> f32 {
         (self.weight * log_prob + self.bonus).max(-self.penalty)
     }
 
-    /// No token counts more.
+    /// Upper bound of [`token_score`](Self::token_score).
     pub fn max_token_score(self) -> f32 {
         self.token_score(0.0)
     }
 
-    /// What it counts that a translation ends.
+    /// The score of ending a translation.
     pub fn end(self, log_prob: f32) -> f32 {
         self.weight * log_prob
     }
 }
 
-/// The tokens before the next one, as far as the model looks back.
+/// The tokens before the next one, as far as the model uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
     last: u32,
-    /// The bigram that the last two are, if there is one.
+    /// Index of the bigram of the last two tokens, if it exists.
     bigram: Option<u32>,
 }
 
-/// See the module. Every token, `eos` included, has a probability behind every other.
+/// An n-gram language model; see the module. Every token, eos included, has a probability after every other.
 #[derive(Clone, PartialEq)]
 pub struct LanguageModel {
     fusion: Fusion,
@@ -68,33 +73,35 @@ pub struct LanguageModel {
     trigrams: Grams,
 }
 
-/// All n-grams of one length, those of one beginning side by side.
+/// All n-grams of one length, grouped by their first tokens.
 #[derive(Clone, Default, PartialEq)]
 struct Grams {
-    /// What each ends with, ascending among those of one beginning; of unigrams empty: each stands at its own place.
+    /// The last token of each, ascending within a group; empty for unigrams, whose index is the token.
     tokens: Vec<u16>,
     log_probs: Vec<u8>,
-    /// For each: what unseen continuations are multiplied with. Of trigrams empty, and so is the next.
+    /// Back-off weight of each; empty for trigrams.
     backoffs: Vec<u8>,
-    /// For each: where its continuations begin among the n-grams a token longer, and at the end, where they end.
+    /// For each, the index of its first continuation among the n-grams that are one token longer; then the end of the
+    /// last. Empty for trigrams.
     starts: Vec<u32>,
 }
 
-/// An n-gram as it was learnt, probabilities natural.
+/// An n-gram with its probability (not logarithmic).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gram<const N: usize> {
     pub tokens: [u32; N],
     pub prob: f64,
-    /// What the probability of a token is multiplied with that was not seen behind it; 1 where nothing was.
+    /// Factor for the probability of a token that was not seen after this n-gram.
     pub backoff: f64,
 }
 
 impl LanguageModel {
-    /// Of a whole vocabulary's unigrams, of bigrams and trigrams ascending by their tokens; the first two of every trigram
-    /// are one of the bigrams.
+    /// Builds a model from the unigrams of a whole vocabulary and from bigrams and trigrams in ascending order of
+    /// tokens. The first two tokens of every trigram must be one of the bigrams.
     ///
     /// # Errors
-    /// [`Error::Config`] where that is not so, for more than 65,535 tokens, and for a fusion that is no number.
+    /// [`Error::Config`] if the order is wrong or a bigram is missing, for more than 65,535 tokens, and for a fusion
+    /// that is not finite.
     pub fn new(
         fusion: Fusion,
         unigrams: &[Gram<1>],
@@ -136,10 +143,10 @@ impl LanguageModel {
         Ok(this)
     }
 
-    /// Reads what [`Self::to_bytes`] gave, for a vocabulary of `vocab` tokens.
+    /// Reads the output of [`Self::to_bytes`] for a vocabulary of `vocab` tokens.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub fn from_bytes(bytes: &[u8], vocab: usize) -> Result<Self, String> {
         let file = rows::open(bytes)?;
         let codes = |name| Ok::<_, String>(rows::row(&file, name, Dtype::U8)?.to_vec());
@@ -180,12 +187,12 @@ impl LanguageModel {
         Ok(this)
     }
 
-    /// The file, with what `metadata` says of its making.
+    /// Serializes the model. `metadata` describes how it was made.
     ///
     /// # Errors
-    /// What the format's library answers.
+    /// Those of the safetensors library.
     pub fn to_bytes(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-        // A beginning has fewer continuations than the vocabulary tokens, which are less than 65,536.
+        // Each count is at most the size of the vocabulary, which fits u16.
         let counts = |grams: &Grams| -> Vec<u8> {
             let count = |pair: &[u32]| ((pair[1] - pair[0]) as u16).to_le_bytes();
             grams.starts.windows(2).flat_map(count).collect()
@@ -222,19 +229,19 @@ impl LanguageModel {
             if grams.starts.last().map(|&end| end as usize) != Some(longer.tokens.len())
                 || longer.log_probs.len() != longer.tokens.len()
             {
-                return Err(format!("what continues its {name}s is not as much as they say"));
+                return Err(format!("the counts of its {name}s do not match their continuations"));
             }
             let ascending =
                 |pair: &[u32]| longer.tokens[pair[0] as usize..pair[1] as usize].is_sorted_by(|a, b| a < b);
             if !grams.starts.windows(2).all(ascending) {
-                return Err(format!("what continues its {name}s is not in order"));
+                return Err(format!("the continuations of its {name}s are not in order"));
             }
             let predicted = |&token: &u16| {
                 token == Specials::default().eos as u16
                     || (Specials::NAMES.len()..vocab).contains(&token.into())
             };
             if let Some(token) = longer.tokens.iter().find(|&token| !predicted(token)) {
-                return Err(format!("token {token} is none that a translation may contain"));
+                return Err(format!("token {token} cannot occur in a translation"));
             }
         }
         let Fusion { weight, bonus, penalty } = self.fusion;
@@ -250,18 +257,18 @@ impl LanguageModel {
         self.fusion
     }
 
-    /// How many bigrams and trigrams it knows.
+    /// Number of bigrams and trigrams.
     pub fn sizes(&self) -> [usize; 2] {
         [self.bigrams.tokens.len(), self.trigrams.tokens.len()]
     }
 
-    /// Before the first token of a sentence.
+    /// The context at the start of a sentence.
     pub fn start(&self) -> Context {
         Context { last: Specials::default().bos, bigram: None }
     }
 
-    /// ln p of `token` behind a context, and the context behind `token`. A token outside the vocabulary is as unlikely as
-    /// can be.
+    /// Returns ln p of `token` after `context`, and the context that follows. A token outside the vocabulary has the
+    /// lowest log-probability.
     pub fn next(&self, context: Context, token: u32) -> (f32, Context) {
         let bigram = self.unigrams.find(context.last, token, &self.bigrams);
         let log_prob = match context.bigram.map(|two| (two, self.bigrams.find(two, token, &self.trigrams))) {
@@ -272,7 +279,7 @@ impl LanguageModel {
         (log_prob, Context { last: token, bigram })
     }
 
-    /// ln p that a sentence ends.
+    /// ln p of the end of a sentence.
     pub fn end(&self, context: Context) -> f32 {
         self.next(context, Specials::default().eos).0
     }
@@ -286,7 +293,7 @@ impl LanguageModel {
 }
 
 impl Grams {
-    /// Where among `longer` n-grams that one stands that continues n-gram `at` with `token`.
+    /// The index, among `longer`, of n-gram `at` followed by `token`.
     fn find(&self, at: u32, token: u32, longer: &Self) -> Option<u32> {
         let (start, end) = (*self.starts.get(at as usize)?, *self.starts.get(at as usize + 1)?);
         let tokens = &longer.tokens[start as usize..end as usize];
@@ -316,7 +323,7 @@ fn code(prob: f64) -> u8 {
     (-prob.ln() / f64::from(STEP)).round().clamp(0.0, 255.0) as u8
 }
 
-/// How many of `keys` are each of `groups`, both ascending; `None` where they are not, or one is of no group.
+/// Counts the `keys` of each of `groups`; both are ascending. `None` if they are not, or a key has no group.
 fn count_by<K: PartialEq>(
     keys: impl Iterator<Item = K>,
     groups: impl Iterator<Item = K>,
@@ -327,7 +334,7 @@ fn count_by<K: PartialEq>(
     keys.next().is_none().then_some(counts)
 }
 
-/// Where each of lists of such lengths begins that follow each other, and where the last one ends.
+/// Start offsets of consecutive lists with these lengths, and the end of the last.
 fn starts(counts: Vec<usize>) -> Option<Vec<u32>> {
     let ends = counts.into_iter().scan(0usize, |end, count| {
         *end = end.saturating_add(count);

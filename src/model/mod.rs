@@ -1,5 +1,5 @@
-//! The network and its folder on disk (a *bundle*). Training writes a bundle; the server,
-//! `tutti translate` and `train evaluate` read it, and nothing else passes between them.
+//! The network and its folder on disk (a *bundle*). Training writes bundles; the server, `tutti translate` and `train
+//! evaluate` read them. Nothing else connects the two.
 
 mod backend;
 mod bundle;

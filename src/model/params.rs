@@ -1,4 +1,4 @@
-//! The tensors that a network needs, by name, and their seeded initial values.
+//! The tensors of a network, by name, and their seeded initial values.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Every tensor that a network of this shape needs, by name. Nothing is allocated for them.
+    /// All tensors of a network of this shape, by name. Allocates none of them.
     pub fn of(shape: &Shape) -> Result<BTreeMap<String, Spec>> {
         shape.validate()?;
         let recorder = Recorder::default();
@@ -34,8 +34,8 @@ impl Spec {
         Ok(specs.clone())
     }
 
-    /// Initial values for the whole network, a pure function of shape and seed: each tensor has a
-    /// stream of its own, so the order of drawing does not matter.
+    /// Initial values of the whole network, a pure function of shape and seed. Each tensor has its own random stream,
+    /// so the order of drawing does not matter.
     pub fn initial(shape: &Shape, seed: u64, device: &Device) -> Result<Tensors> {
         let mut tensors = HashMap::new();
         for (stream, (name, spec)) in Self::of(shape)?.into_iter().enumerate() {
@@ -55,8 +55,10 @@ impl Spec {
         Ok(tensors)
     }
 
-    /// Checks tensors against what the network needs: all there, none over, each of its shape.
-    /// The error names the tensor and what was expected.
+    /// Checks that `tensors` (name and shape) are exactly those of the network.
+    ///
+    /// # Errors
+    /// The tensor and what was expected.
     pub fn check(shape: &Shape, tensors: &HashMap<String, Vec<usize>>) -> Result<(), String> {
         let specs = Self::of(shape).map_err(|e| e.to_string())?;
         for (name, spec) in &specs {
@@ -77,13 +79,13 @@ impl Spec {
     }
 }
 
-/// Standard normal by Box and Muller.
+/// A standard normal value, by the Box–Muller transform.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
-/// Notes what a network asks for. It hands out views of a single zero, so a shape costs nothing.
+/// Records which tensors a network asks for. It returns views of a single zero, which take no memory.
 #[derive(Clone, Default)]
 struct Recorder {
     specs: Arc<Mutex<BTreeMap<String, Spec>>>,

@@ -1,4 +1,4 @@
-//! Files of a bundle other than its weights: safetensors whose tensors are rows of numbers.
+//! Optional files of a bundle: safetensors whose tensors have one dimension.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,15 +6,15 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the file.
 pub fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, String> {
-    SafeTensors::deserialize(bytes).map_err(|e| format!("is no whole safetensors file ({e})"))
+    SafeTensors::deserialize(bytes).map_err(|e| format!("is not a complete safetensors file ({e})"))
 }
 
-/// The bytes of a tensor of one dimension.
+/// The bytes of a one-dimensional tensor.
 ///
 /// # Errors
-/// That it is not there, or is another kind of tensor.
+/// If it is missing, or has another type or shape.
 pub fn row<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<&'a [u8], String> {
     let tensor = file.tensor(name).map_err(|_| format!("has no tensor {name:?}"))?;
     match (tensor.dtype(), tensor.shape()) {
@@ -33,11 +33,11 @@ pub fn bytes_of(words: &[u16]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// The same bytes for the same rows and `metadata`: the format's library writes entries in no certain order, so that
-/// they are one entry, `made`, in JSON.
+/// Serializes rows and `metadata`. Equal input gives equal bytes: the safetensors library writes metadata in
+/// arbitrary order, so `metadata` becomes a single JSON entry, `made`.
 ///
 /// # Errors
-/// What the format's library answers.
+/// Those of the safetensors library.
 pub fn serialize(
     rows: &[(&str, Dtype, Vec<u8>)],
     metadata: &BTreeMap<String, String>,

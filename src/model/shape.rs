@@ -1,4 +1,4 @@
-//! The shape of a network, and the options in which transformers differ.
+//! The shape of a network, and the variants of transformers.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use super::{LengthPrediction, Lengths, TOP_K};
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// The shape of a network: an encoder, a decoder that reads a whole canvas, one tied vocabulary matrix.
+/// The shape of a network: an encoder, a decoder and one vocabulary matrix for input and output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
@@ -18,7 +18,7 @@ pub struct Shape {
     pub ffn: usize,
     pub heads: usize,
     pub vocab: usize,
-    /// Positions of a sentence on either side, bos and eos included; of an Imputer, slots of its canvas.
+    /// Longest sentence on either side in tokens, bos and eos included; for an Imputer, the largest number of slots.
     pub max_positions: usize,
     /// Classes of the length head; 0 for an Imputer, which has none.
     pub length_classes: usize,
@@ -34,23 +34,23 @@ pub struct Shape {
     pub refresh: Refresh,
 }
 
-/// What is not written in a file is as it was before there was a choice.
+/// Keys that equal their default are left out, so that older files stay valid.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Where a layer's norms stand.
+/// Position of the norm of each sublayer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormPlace {
-    /// In front of each sublayer, and one after the last layer: x + f(norm(x)).
+    /// Before each sublayer, and once after the last layer: x + f(norm(x)).
     #[default]
     Pre,
-    /// After each sublayer's sum: norm(x + f(x)) (Vaswani et al. 2017).
+    /// After each residual sum: norm(x + f(x)) (Vaswani et al. 2017).
     Post,
 }
 
-/// How a token and its place become a vector. E is the token's row, P the place's.
+/// How token embedding E and position embedding P are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
@@ -59,31 +59,30 @@ pub enum Positions {
     Scaled,
     /// E + P
     Unscaled,
-    /// W · [E; P] + b, with a W of its own in encoder and decoder (CMLMC, Huang et al. 2022).
+    /// W · [E; P] + b, with separate W in encoder and decoder (CMLMC, Huang et al. 2022).
     Concat,
 }
 
-/// What a place on the canvas sees of the canvas.
+/// Which positions of the canvas a position attends to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderAttention {
-    /// All of it.
+    /// All positions.
     #[default]
     Whole,
-    /// All of it in one more self-attention in front of each layer, and then itself and what stands before
-    /// it. So masks differ by what precedes them (CMLMC, Huang et al. 2022).
+    /// All positions in an additional self-attention before each layer; then, in the layer's own, itself and those
+    /// before it. So masks differ by what precedes them (CMLMC, Huang et al. 2022).
     WholeThenCausal,
 }
 
-/// What a decoding pass may write.
+/// Which positions a decoding pass rewrites.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refresh {
-    /// Masked places.
+    /// The masked ones.
     #[default]
     Masked,
-    /// Every place, pinned ones aside, with its score: for networks that were trained to correct what
-    /// stands on the canvas (CMLMC, Huang et al. 2022).
+    /// All of them, with their scores: for networks that were trained to correct tokens (CMLMC, Huang et al. 2022).
     All,
 }
 
@@ -92,10 +91,10 @@ impl Shape {
     const MAX_WIDTH: usize = 1 << 14;
     const MAX_VOCAB: usize = 1 << 20;
     const MAX_POSITIONS: usize = 1 << 12;
-    /// A bias that leaves no probability, and no gradient to change it; it has a place in f16.
+    /// A bias that makes a token impossible, without a gradient to change it. Fits f16.
     const NEVER: f32 = -1e4;
 
-    /// Refuses what no network can be made of, and sizes that only a hostile file would name.
+    /// Rejects invalid shapes, and sizes that would exhaust memory.
     pub fn validate(&self) -> Result<()> {
         let in_range = |name: &str, value: usize, low: usize, high: usize| {
             if (low..=high).contains(&value) {
@@ -117,7 +116,7 @@ impl Shape {
             }
             Lengths::Ctc => {
                 in_range("length_classes", self.length_classes, 0, 0)?;
-                // A word between bos and eos.
+                // Room for one word between bos and eos.
                 in_range(
                     "max_positions",
                     self.max_positions,
@@ -127,7 +126,7 @@ impl Shape {
             }
         }
         if self.lengths == Lengths::Ctc && self.refresh == Refresh::All {
-            let reason = "model.refresh = all: an Imputer's canvas (model.lengths = ctc) is written once";
+            let reason = "model.refresh = all: an Imputer's slots (model.lengths = ctc) are filled only once";
             return Err(Error::Config(reason.into()));
         }
         if !self.d_model.is_multiple_of(self.heads) || !(self.d_model / self.heads).is_multiple_of(8) {
@@ -139,23 +138,23 @@ impl Shape {
         Ok(())
     }
 
-    /// Whether blanks stand between the tokens of a translation.
+    /// Whether the model is an Imputer (CTC), whose output contains blanks.
     pub fn has_blanks(&self) -> bool {
         self.lengths == Lengths::Ctc
     }
 
-    /// The number of ids, from 0 up, that no prediction may be. (Of an Imputer the mask is none either, though
-    /// it stands above the blank: see `initial_output_bias`.)
+    /// Ids below this one are never predicted. The mask of an Imputer has a higher id than its blank;
+    /// `initial_output_bias` makes it improbable.
     pub fn forbidden(&self) -> usize {
         if self.has_blanks() { Specials::default().blank() as usize } else { Specials::NAMES.len() }
     }
 
-    /// How many tokens a device finds for each wanted place: what an Imputer's slots may be asked for.
+    /// Number of tokens that a GPU returns for each wanted position.
     pub fn choices(&self) -> usize {
         if self.has_blanks() { TOP_K } else { 1 }
     }
 
-    /// Where the bias of a token's score begins in training.
+    /// Initial bias of the output layer.
     pub(super) fn initial_output_bias(&self) -> Vec<f32> {
         let mut bias = vec![0.0; self.vocab];
         if self.has_blanks() {
@@ -169,8 +168,8 @@ impl Shape {
         if self.has_blanks() { self.max_positions / Lengths::SLOTS_PER_TOKEN } else { self.max_positions }
     }
 
-    /// What canvases a source of so many tokens may begin with. `classes` are the log-probabilities of the
-    /// length classes, if there are any.
+    /// Predicts the canvas length for a source of `source` tokens. `classes` are the log-probabilities of the length
+    /// classes, if any.
     pub fn outline(&self, classes: &[f32], source: usize) -> LengthPrediction {
         match self.lengths {
             Lengths::Ctc => {
@@ -183,12 +182,12 @@ impl Shape {
     }
 
     /// # Errors
-    /// [`Error::Model`] where `row` cannot be embedded: it is empty, beyond `max_positions`, or holds an id
-    /// that the vocabulary has not.
+    /// [`Error::Model`] if `row` cannot be embedded: it is empty, longer than `max_positions`, or contains an id
+    /// outside the vocabulary.
     pub(super) fn check_row(&self, row: &[u32]) -> Result<()> {
         if row.is_empty() || row.len() > self.max_positions {
             let (len, limit) = (row.len(), self.max_positions);
-            return Err(Error::Model(format!("a row of {len} tokens, where 1 to {limit} are possible")));
+            return Err(Error::Model(format!("a row has {len} tokens; expected 1 to {limit}")));
         }
         match row.iter().find(|&&id| id as usize >= self.vocab) {
             None => Ok(()),
@@ -218,7 +217,7 @@ impl Default for Shape {
     }
 }
 
-/// `enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000[,positions=256][,imputer=1]`; what is left out is the default.
+/// `enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000[,positions=256][,imputer=1]`; keys may be left out.
 impl FromStr for Shape {
     type Err = Error;
 
@@ -228,7 +227,7 @@ impl FromStr for Shape {
         for part in text.split(',').filter(|p| !p.trim().is_empty()) {
             let (key, value) = part
                 .split_once('=')
-                .ok_or_else(|| Error::Config(format!("shape: {part:?} is not of the form key=number")))?;
+                .ok_or_else(|| Error::Config(format!("shape: {part:?} is not key=number")))?;
             let value: usize = value
                 .trim()
                 .parse()
@@ -244,7 +243,7 @@ impl FromStr for Shape {
                 "imputer" => &mut imputer,
                 other => {
                     return Err(Error::Config(format!(
-                        "shape: unknown key {other:?}; known are enc, dec, d, ffn, heads, vocab, positions, imputer"
+                        "shape: unknown key {other:?}; expected enc, dec, d, ffn, heads, vocab, positions or imputer"
                     )));
                 }
             };
@@ -253,7 +252,7 @@ impl FromStr for Shape {
         match imputer {
             0 => {}
             1 => (shape.lengths, shape.length_classes) = (Lengths::Ctc, 0),
-            other => return Err(Error::Config(format!("shape: imputer is 0 or 1, not {other}"))),
+            other => return Err(Error::Config(format!("shape: imputer is {other}; expected 0 or 1"))),
         }
         shape.validate()?;
         Ok(shape)

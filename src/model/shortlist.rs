@@ -1,9 +1,10 @@
-//! A lexical shortlist: the target tokens that a sentence may be translated with, chosen by its source tokens. The product with the
-//! vocabulary's matrix, a third of a pass on a CPU, then covers some hundred tokens instead of all.
+//! A lexical shortlist: the target tokens that may occur in the translation of a sentence, chosen by its source
+//! tokens. The product with the vocabulary matrix, a third of a pass on a CPU, is then computed for some hundred
+//! tokens instead of all.
 //!
-//! An optional file of a bundle (`shortlist.safetensors`), written by `train shortlist`: `common` `[n]`, tokens that every sentence
-//! may use; `tokens` `[m]`, further ones for each source token, those of token `s` at `starts[s]..starts[s + 1]` (`starts`
-//! `[vocab + 1]`).
+//! An optional file of a bundle (`shortlist.safetensors`), written by `train shortlist`: `common` `[n]` are tokens
+//! that every sentence may use; `tokens` `[m]` are the candidates of each source token, those of token `s` at
+//! `starts[s]..starts[s + 1]` (`starts` `[vocab + 1]`).
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,10 @@ use super::rows;
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// Tokens are stored in sixteen bits.
+/// Tokens are stored as u16.
 const MOST_TOKENS: usize = 1 << 16;
 
-/// The candidates of source tokens. Every id is that of a token that a translation may contain.
+/// The candidates of source tokens. All of them can occur in a translation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortlist {
     vocab: usize,
@@ -26,11 +27,11 @@ pub struct Shortlist {
 }
 
 impl Shortlist {
-    /// `of_source[s]` are the candidates of source token `s`, as many as the vocabulary has tokens.
+    /// `of_source[s]` are the candidates of source token `s`, for all tokens of the vocabulary.
     ///
     /// # Errors
-    /// [`Error::Config`] for a vocabulary of more than 65,536 tokens, ids outside it or of specials, and a
-    /// list without a common token: a sentence would have no candidate.
+    /// [`Error::Config`] for a vocabulary of more than 65,536 tokens, for candidates outside it, for special tokens,
+    /// and if `common` is empty, since a sentence could then have no candidate.
     pub fn new(common: &[u32], of_source: &[Vec<u32>]) -> Result<Self> {
         let vocab = of_source.len();
         if vocab > MOST_TOKENS {
@@ -45,7 +46,7 @@ impl Shortlist {
             *sum += tokens.len() as u32;
             Some(*sum)
         }));
-        let wide = || Error::Config(format!("a candidate is none of the {vocab} tokens"));
+        let wide = || Error::Config(format!("a candidate is outside the vocabulary of {vocab} tokens"));
         let this = Self {
             vocab,
             common: narrow(common).ok_or_else(wide)?,
@@ -56,10 +57,10 @@ impl Shortlist {
         Ok(this)
     }
 
-    /// Reads what [`Self::to_bytes`] gave, for a vocabulary of `vocab` tokens.
+    /// Reads the output of [`Self::to_bytes`] for a vocabulary of `vocab` tokens.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub fn from_bytes(bytes: &[u8], vocab: usize) -> Result<Self, String> {
         let file = rows::open(bytes)?;
         let starts = rows::row(&file, "starts", Dtype::U32)?;
@@ -73,10 +74,10 @@ impl Shortlist {
         Ok(this)
     }
 
-    /// The file, with what `metadata` says of its making.
+    /// Serializes the shortlist. `metadata` describes how it was made.
     ///
     /// # Errors
-    /// What the format's library answers.
+    /// Those of the safetensors library.
     pub fn to_bytes(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
         let rows = [
             ("common", Dtype::U16, rows::bytes_of(&self.common)),
@@ -94,26 +95,26 @@ impl Shortlist {
         let whole =
             starts.first() == Some(&0) && starts.last().map(|&end| end as usize) == Some(self.tokens.len());
         if !whole || !starts.is_sorted() {
-            return Err("its lists do not follow each other".into());
+            return Err("its lists are not consecutive".into());
         }
         let allowed = Specials::NAMES.len()..vocab;
         match self.common.iter().chain(&self.tokens).find(|&&t| !allowed.contains(&usize::from(t))) {
-            Some(token) => Err(format!("token {token} is none that a translation may contain")),
+            Some(token) => Err(format!("token {token} cannot occur in a translation")),
             None if self.common.is_empty() => Err("has no common token".into()),
             None => Ok(()),
         }
     }
 
-    /// Of how many tokens the vocabulary is.
+    /// Size of the vocabulary.
     pub fn vocab(&self) -> usize {
         self.vocab
     }
 
-    /// What a translation of `source` may consist of, ascending, at least one token: the common ones, those
-    /// of its tokens, and its tokens themselves (a name stays a name).
+    /// The tokens that may occur in a translation of `source`, ascending and at least one: the common tokens, the
+    /// candidates of the source tokens, and the source tokens themselves, so that names can be copied.
     ///
     /// # Panics
-    /// For a source token outside the vocabulary: a mistake of the caller.
+    /// If a source token is outside the vocabulary.
     pub fn candidates(&self, source: &[u32]) -> Vec<u32> {
         let mut taken = vec![0u64; self.vocab.div_ceil(64)];
         let mut take = |token: usize| taken[token / 64] |= 1 << (token % 64);

@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use super::ops::AttentionMask;
 use super::{Activation, Linear, Mode, ops};
 
-/// Self-attention over the real positions of each row; queries, keys and values in one product.
+/// Self-attention over the real positions of each row. One product computes queries, keys and values.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
     qkv: Linear,
@@ -23,20 +23,21 @@ impl SelfAttention {
         Ok(Self { qkv, output, heads })
     }
 
-    /// `x [rows, len, width]`, of which row `i` has `lengths[i]` real positions in front.
+    /// `x` is `[rows, len, width]`; the first `lengths[i]` positions of row `i` are real.
     pub fn forward(
         &self,
         x: &Tensor,
         lengths: &Arc<[usize]>,
-        sight: AttentionMask,
+        mask: AttentionMask,
         mode: &Mode,
     ) -> Result<Tensor> {
-        let mixed = ops::self_attention(&self.qkv.forward(x, mode)?, lengths, self.heads, sight)?;
+        let mixed = ops::self_attention(&self.qkv.forward(x, mode)?, lengths, self.heads, mask)?;
         self.output.forward(&mixed, mode)
     }
 
-    /// One more position of each row, `x [rows, 1, width]`, that sees itself and the `t` before it, whose
-    /// keys and values are `past [rows, t, 2 · width]`. The second answer is the past with this one in it.
+    /// Applies attention to one more position of each row, `x [rows, 1, width]`. It attends to itself and the `t`
+    /// positions before it, whose keys and values are `past [rows, t, 2 · width]`. Returns the result and the
+    /// extended past.
     pub fn next(&self, x: &Tensor, past: Option<&Tensor>, mode: &Mode) -> Result<(Tensor, Tensor)> {
         let (rows, _, width) = x.dims3()?;
         let qkv = self.qkv.forward(x, mode)?;
@@ -65,13 +66,13 @@ impl CrossAttention {
         Ok(Self { query, key_value, output, heads })
     }
 
-    /// Keys and values of the source, side by side; the same for every decoding step.
-    /// `memory [rows, source, width] -> [rows, source, 2 · width]`
+    /// Keys and values of the source, side by side. They are the same for every decoding step: `memory [rows, source,
+    /// width] -> [rows, source, 2 · width]`.
     pub fn keys_values(&self, memory: &Tensor, mode: &Mode) -> Result<Tensor> {
         self.key_value.forward(memory, mode)
     }
 
-    /// `x [rows, target, width]`, `keys_values [rows, source, 2 · width]`.
+    /// `x` is `[rows, target, width]`, `keys_values` is `[rows, source, 2 · width]`.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -86,7 +87,7 @@ impl CrossAttention {
     }
 }
 
-/// `W₂ · relu(W₁ · x)`.
+/// `W₂ · relu(W₁ · x)`
 #[derive(Clone, Debug)]
 pub struct FeedForward {
     inner: Linear,

@@ -1,11 +1,11 @@
-//! Token and learned position embeddings.
+//! Token embeddings and learned position embeddings.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::ops;
 
-/// A table of `[count, width]`.
+/// A table `[count, width]`.
 #[derive(Clone, Debug)]
 pub struct Embedding {
     table: Tensor,

@@ -1,4 +1,4 @@
-//! Layer normalisation with gain and bias (Ba et al. 2016).
+//! Layer normalization with gain and bias (Ba et al. 2016).
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -19,7 +19,7 @@ impl LayerNorm {
         Ok(Self { gain, bias, eps: 1e-5 })
     }
 
-    /// `[.., width] -> [.., width]`, each row on its own.
+    /// `[.., width] -> [.., width]`, row by row.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::layer_norm(x, &self.gain, &self.bias, self.eps)
     }

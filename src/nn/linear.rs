@@ -1,4 +1,4 @@
-//! Affine map, with an optional ReLU in the product's epilogue.
+//! Affine map with an optional ReLU.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -23,7 +23,7 @@ impl Linear {
         Ok(Self { weight, bias, activation })
     }
 
-    /// A map that shares its matrix with another layer, as the output does with the embedding.
+    /// A map that shares its matrix with another layer, as the output layer does with the embedding.
     pub fn tied(weight: Tensor, bias: Tensor) -> Self {
         Self { weight, bias, activation: Activation::None }
     }
@@ -33,7 +33,7 @@ impl Linear {
         ops::linear(x, &self.weight, &self.bias, self.activation, mode.precision())
     }
 
-    /// The layer as one that scores classes, over `x [rows, in]`; those below `forbidden` take no part.
+    /// The layer as an output layer over `x [rows, in]`. Classes below `forbidden` have no probability.
     pub fn output<'a>(&'a self, x: &'a Tensor, forbidden: usize, mode: &Mode) -> ops::Output<'a> {
         let Self { weight, bias, .. } = self;
         ops::Output { x, weight, bias, forbidden, precision: mode.precision() }

@@ -1,7 +1,7 @@
-//! Layers that inference and training share. Each is a small struct of tensors with a `load` and a
-//! `forward`; whatever differs between training and inference comes in through [`Mode`].
+//! Layers for inference and training. Each is a small struct of tensors with `load` and `forward`; differences
+//! between training and inference are passed as [`Mode`].
 //!
-//! Knows nothing of requests, canvases or files.
+//! This module knows nothing of requests, canvases or files.
 
 mod attention;
 #[cfg(any(feature = "cuda", test))]

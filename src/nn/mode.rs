@@ -1,4 +1,4 @@
-//! The purpose of a forward pass: inference, or a training update with its dropout.
+//! The mode of a forward pass: inference, or a training update with dropout.
 
 use std::cell::Cell;
 
@@ -7,8 +7,8 @@ use candle_core::{Result, Tensor};
 use super::gemm::Precision;
 use super::ops;
 
-/// Passed down to every layer. One value serves one forward pass of one update: each dropout site
-/// draws the next seed, in the order of the calls, so equal seeds give equal masks.
+/// Passed to every layer, and valid for one forward pass of one update. Each dropout site draws the next seed, in the
+/// order of calls, so equal seeds give equal masks.
 #[derive(Debug)]
 pub struct Mode {
     dropout: f32,
@@ -22,7 +22,7 @@ impl Mode {
         Self { dropout: 0.0, seed: Cell::new(0), precision: Precision::F32 }
     }
 
-    /// `dropout` is the probability that an activation is zeroed; `precision` is that of the products.
+    /// `dropout` is the probability that an activation is zeroed; `precision` is that of products.
     pub fn training(dropout: f32, seed: u64, precision: Precision) -> Self {
         Self { dropout, seed: Cell::new(seed), precision }
     }
@@ -37,12 +37,12 @@ impl Mode {
         seed
     }
 
-    /// Dropout alone: `x` with a share of its values zeroed and the others scaled up.
+    /// `x` with a share `dropout` of its values zeroed and the others scaled up.
     pub fn dropout(&self, x: &Tensor) -> Result<Tensor> {
         if self.dropout == 0.0 { Ok(x.clone()) } else { ops::dropout(x, self.dropout, self.next_seed()) }
     }
 
-    /// `x + dropout(branch)`: how a sublayer returns to the residual stream.
+    /// `x + dropout(branch)`, the residual connection of a sublayer.
     pub fn residual(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
         if self.dropout == 0.0 {
             ops::residual(x, branch)

@@ -1,4 +1,4 @@
-//! Everything that makes a model: text in, [bundle](crate::model::Bundle) out. Knows no server.
+//! Training: makes a [bundle](crate::model::Bundle) from parallel text. Knows nothing of the server.
 //!
 //! ```mermaid
 //! graph LR
@@ -10,13 +10,15 @@
 //!     data --> config & observe & rng
 //! ```
 //!
-//! * [`config`] holds everything typed in a run's TOML file.
+//! * [`config`] holds the settings of a run's TOML file.
 //! * [`data`] reads parallel text and makes masked batches of it.
-//! * [`objective`] has one file for each loss, [`update`] the training loop that minimises it.
-//! * [`stages`] are `train ar`, `train distill`, `train parallel` and `train dims`, and the pipeline that runs them in order.
-//! * [`bundle`] adds a shortlist or a language model to a bundle and calibrates its logits; [`import`] converts models of other programs.
-//! * [`measure`] scores a model, [`observe`] reports what a run does.
-//! * All chance comes from [`rng`].
+//! * [`objective`] has one file for each loss, [`update`] the training loop that minimizes it.
+//! * [`stages`] has one file for each of `train ar`, `train distill`, `train parallel` and `train dims`, and the
+//!   pipeline that runs them in order.
+//! * [`bundle`] adds a shortlist or a language model to a bundle and calibrates its logits; [`import`] converts
+//!   models of other programs.
+//! * [`measure`] scores models, [`observe`] reports the progress of a run.
+//! * [`rng`] is the source of all randomness.
 
 pub mod allocator;
 pub mod bundle;

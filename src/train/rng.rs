@@ -1,8 +1,9 @@
-//! All randomness of training: initial weights, order, masks and dropout.
+//! The source of all randomness in training: initial weights, order, masks and dropout.
 //!
-//! A generator is a 256-bit key and a position in its stream (ChaCha8). [`Rng::fork`] derives a new key from the key, a label and a
-//! counter, regardless of the position. The draws of update `n` are a pure function of (seed, n), so a resumed run needs no saved
-//! generator. The draws are implemented here, so that an update of a dependency cannot change a trained model.
+//! A generator is a 256-bit key and a position in its stream (ChaCha8). [`Rng::fork`] derives a new key from the key,
+//! a label and a counter, regardless of the position. The draws of update `n` are a pure function of (seed, n), so a
+//! resumed run needs no saved generator. The distributions are implemented here, so that an update of a dependency
+//! cannot change a trained model.
 
 use std::f64::consts::TAU;
 
@@ -20,7 +21,7 @@ impl Rng {
         Self::from_parts(&[b"tutti", &seed.to_le_bytes()])
     }
 
-    /// The independent stream named by `label` and `counter`, whatever was drawn from `self` before.
+    /// The independent stream named by `label` and `counter`, regardless of earlier draws from `self`.
     pub fn fork(&self, label: &str, counter: u64) -> Self {
         Self::from_parts(&[&self.0.get_seed(), label.as_bytes(), &counter.to_le_bytes()])
     }
@@ -47,8 +48,8 @@ impl Rng {
         (self.next_u32() >> 8) as f32 * (1.0 / (1u32 << 24) as f32)
     }
 
-    /// Uniform over `0..n`; 0 for `n = 0`. Exact: the draws that would favour low numbers are repeated
-    /// (Lemire 2019, arXiv 1805.10941).
+    /// Uniform over `0..n`; 0 for `n = 0`. Without bias: draws that would favour low numbers are repeated (Lemire
+    /// 2019, arXiv 1805.10941).
     pub fn below(&mut self, n: usize) -> usize {
         let n = n as u64;
         let unfair = if n == 0 { 0 } else { n.wrapping_neg() % n };
@@ -77,20 +78,20 @@ impl Rng {
 
     /// Box–Muller: two independent N(0, 1) from two uniforms.
     fn normal_pair(&mut self) -> [f32; 2] {
-        // 1 − U lies in (0, 1], where the logarithm is finite.
+        // 1 − U is in (0, 1], where the logarithm is finite.
         let radius = (-2.0 * (1.0 - f64::from(self.uniform())).ln()).sqrt();
         let angle = TAU * f64::from(self.uniform());
         [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
     }
 
-    /// Fisher–Yates: every order equally likely.
+    /// Fisher–Yates: all orders have equal probability.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
     }
 
-    /// `min(k, n)` different numbers of `0..n`, ascending, every such set equally likely.
+    /// `min(k, n)` different numbers of `0..n`, ascending. All such sets have equal probability.
     pub fn sample(&mut self, k: usize, n: usize) -> Vec<usize> {
         let k = k.min(n);
         let mut numbers: Vec<usize> = (0..n).collect();

@@ -1,4 +1,4 @@
-//! The trainable weights of a run: named variables, and the network over them.
+//! The trainable weights of a run: named variables, and the network that uses them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::Result;
 use crate::model::Tensors;
 use crate::model::{Backend, Network, Shape, Spec};
 
-/// Variables and the network that computes with them: an update of the one moves the other.
+/// Variables, and a network on the same memory: an update of the variables changes the network.
 pub struct Weights {
     pub vars: BTreeMap<String, Var>,
     pub network: Network,
@@ -21,7 +21,7 @@ impl Weights {
         Self::of(shape, &Spec::initial(shape, seed, backend.device())?, backend)
     }
 
-    /// Begins with a copy of given values.
+    /// Starts with a copy of the given values.
     pub fn of(shape: &Shape, values: &Tensors, backend: &Backend) -> Result<Self> {
         let vars = values
             .iter()
@@ -37,14 +37,14 @@ impl Weights {
         self.vars.values().map(|v| v.elem_count()).sum()
     }
 
-    /// The values off the tape, on the variables' own memory: an update shows in them.
+    /// The values as tensors without gradient, on the same memory, so they follow every update.
     pub fn tensors(&self) -> Tensors {
         self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
     }
 }
 
-/// A network over given tensors that no gradient reaches. It computes on their memory, so where they
-/// are those of variables it follows every update.
+/// A network over given tensors, without gradients. It uses their memory, so if they belong to variables it follows
+/// every update.
 pub fn frozen(shape: &Shape, tensors: &Tensors, backend: &Backend) -> Result<Network> {
     let tensors = tensors.iter().map(|(name, t)| (name.clone(), t.detach())).collect();
     Ok(Network::load(shape, &VarBuilder::from_tensors(tensors, DType::F32, backend.device()))?)

@@ -1,5 +1,8 @@
-//! A bundle on disk: what is saved is what is opened, and whatever is wrong with one is said by
-//! file, by tensor or key, and by what was expected. Nothing in it can make the program panic.
+//! Bundles on disk: what is saved can be opened, and every error names the file, the tensor or key, and what was
+//! expected. No content of a bundle causes a panic.
+
+mod sealed;
+mod shortlist;
 
 use std::collections::HashMap;
 use std::fs;
@@ -39,7 +42,7 @@ fn weights(seed: u64) -> HashMap<String, Tensor> {
     Spec::initial(&config().shape, seed, &Device::Cpu).expect("weights")
 }
 
-/// A temporary folder with a whole bundle in `en-de`.
+/// A temporary folder with a complete bundle in `en-de`.
 fn saved() -> TempDir {
     let root = tempfile::tempdir().expect("a folder");
     Bundle::save(&root.path().join("en-de"), &config(), &TOKENIZER, &weights(1), "# A model\n")
@@ -51,7 +54,7 @@ fn open(root: &TempDir) -> tutti::Result<Bundle> {
     Bundle::open(&root.path().join("en-de"))
 }
 
-/// The message of a bundle that must not open; it names `file` and says all of `parts`.
+/// The error of opening an invalid bundle; it must name `file` and contain all of `parts`.
 #[track_caller]
 fn assert_refused(root: &TempDir, file: &str, parts: &[&str]) {
     let error = open(root).map(|b| b.name).expect_err("a broken bundle");
@@ -68,7 +71,7 @@ fn file(root: &TempDir, name: &str) -> std::path::PathBuf {
     root.path().join("en-de").join(name)
 }
 
-/// A bundle whose weights are those of `change`.
+/// A bundle with the changed weights.
 fn with_weights(change: impl FnOnce(&mut HashMap<String, Tensor>)) -> TempDir {
     let (root, mut tensors) = (saved(), weights(1));
     change(&mut tensors);
@@ -77,7 +80,7 @@ fn with_weights(change: impl FnOnce(&mut HashMap<String, Tensor>)) -> TempDir {
     root
 }
 
-/// A bundle whose `config.json` is changed.
+/// A bundle with a changed `config.json`.
 fn with_config(change: impl FnOnce(&mut Value)) -> TempDir {
     let root = saved();
     let path = file(&root, Bundle::CONFIG);
@@ -87,7 +90,7 @@ fn with_config(change: impl FnOnce(&mut Value)) -> TempDir {
     root
 }
 
-/// A bundle whose safetensors header is changed, and its length with it.
+/// A bundle with a changed safetensors header, whose length is corrected.
 fn with_header(change: impl FnOnce(&mut Value)) -> TempDir {
     let root = saved();
     let path = file(&root, Bundle::WEIGHTS);
@@ -134,72 +137,6 @@ fn what_is_saved_is_what_is_opened() {
     assert!(bundle.network(&Backend::cpu()).is_ok());
     assert_eq!(bundle.checksum, open(&root).expect("open").checksum);
     assert_eq!(contents(root.path()), ["en-de"]);
-}
-
-/// What `train shortlist` writes from four pairs that share two words.
-fn with_shortlist() -> TempDir {
-    let root = saved();
-    let text = |name: &str, lines: &str| {
-        let path = root.path().join(name);
-        fs::write(&path, lines).expect("write");
-        path
-    };
-    let source = text("text.en", "train station\ntrain\nthe train\nstation\n");
-    let target = text("text.de", "Zug Bahnhof\nZug\nder Zug\nBahnhof\n");
-    let options = Options { per_token: 12, common: 3, iterations: 5 };
-    let made = shortlist(&open(&root).expect("a bundle"), &source, &target, options).expect("a shortlist");
-    assert_eq!((made.pairs, made.skipped), (4, 0));
-    root
-}
-
-#[test]
-fn a_shortlist_is_used_in_eight_bits_unless_it_is_not_wanted() {
-    let (with, without) = (with_shortlist(), saved());
-    let (bundle, plain) = (open(&with).expect("a bundle"), open(&without).expect("a bundle"));
-    assert!(bundle.shortlist.is_some() && plain.shortlist.is_none());
-    let narrow =
-        |bundle: &Bundle, backend: Backend| InferenceModel::open(bundle, &backend).unwrap().has_shortlist();
-    let q8 = || Backend::cpu().with_dtype(Dtype::Q8);
-    assert!(narrow(&bundle, q8()));
-    assert!(!narrow(&bundle, q8().with_shortlist(false)) && !narrow(&bundle, Backend::cpu()));
-    assert!(!narrow(&plain, q8()));
-    let source = bundle.tokenizer.encode("train station").expect("tokens");
-    let candidates = bundle.shortlist.as_ref().unwrap().candidates(&source);
-    assert!(candidates.len() < TOKENIZER.vocab_size() / 2, "{}", candidates.len());
-    for token in bundle.tokenizer.encode("Zug").expect("tokens") {
-        let special = token < 5;
-        assert_eq!(candidates.contains(&token), !special, "{token}");
-    }
-}
-
-#[test]
-fn a_shortlist_that_does_not_fit_is_refused_by_name() {
-    let root = with_shortlist();
-    let whole = fs::read(file(&root, Bundle::SHORTLIST)).expect("a file");
-    fs::write(file(&root, Bundle::SHORTLIST), &whole[..whole.len() / 2]).expect("write");
-    assert_refused(&root, Bundle::SHORTLIST, &["no whole safetensors file", "train shortlist"]);
-    let other = Shortlist::new(&[9], &vec![Vec::new(); 7]).unwrap_err().to_string();
-    assert!(other.contains("token 9"), "{other}");
-    let of_ten = Shortlist::new(&[9], &vec![Vec::new(); 10])
-        .unwrap()
-        .to_bytes(&std::collections::BTreeMap::new())
-        .unwrap();
-    fs::write(file(&root, Bundle::SHORTLIST), of_ten).expect("write");
-    assert_refused(&root, Bundle::SHORTLIST, &["is for 10 tokens"]);
-}
-
-#[test]
-fn a_shortlist_of_no_text_is_not_written() {
-    let root = saved();
-    let (bundle, empty) = (open(&root).expect("a bundle"), root.path().join("empty"));
-    fs::write(&empty, "\n\n").expect("write");
-    let learn = |per_token| {
-        let options = Options { per_token, common: 3, iterations: 5 };
-        shortlist(&bundle, &empty, &empty, options).expect_err("no text").to_string()
-    };
-    assert!(learn(2).contains("no pair of lines can be used (2 skipped)"), "{}", learn(2));
-    assert!(learn(0).contains("--per-token is 0"), "{}", learn(0));
-    assert!(!file(&root, Bundle::SHORTLIST).exists());
 }
 
 #[test]
@@ -291,7 +228,7 @@ fn a_hostile_header_length_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Most flips break it; one that does not (a space for a tab) must leave the weights as they were.
+    /// Most flips make it invalid. A flip that does not (a tab for a space) must not change the weights.
     #[test]
     fn flipped_bytes_in_the_header_are_refused_or_harmless(
         flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
@@ -376,7 +313,7 @@ fn numbers_that_no_memory_holds_are_refused_before_they_are_allocated() {
     }
     let root = with_header(|h| h["length.bias"]["data_offsets"] = json!([0, u64::MAX]));
     assert_refused(&root, Bundle::WEIGHTS, &["safetensors"]);
-    // The largest network that a configuration may name: a terabyte, none of it touched.
+    // The largest network that a configuration may name: a terabyte, none of which is allocated.
     let root = with_config(|c| {
         let shape = &mut c["shape"];
         (shape["encoder_layers"], shape["decoder_layers"]) = (json!(64), json!(64));
@@ -432,81 +369,4 @@ fn a_tokenizer_cut_anywhere_is_refused() {
         fs::write(&path, &bytes[..end]).expect("write");
         assert_refused(&root, Bundle::TOKENIZER, &[]);
     }
-}
-
-/// Of a sealed bundle, every file that a translation depends on.
-const SEALED: [&str; 4] = [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST];
-
-fn sealed() -> TempDir {
-    let root = saved();
-    let texts = ["source", "target"].map(|name| root.path().join(name));
-    let lines = "Where is the train station?\n";
-    texts.iter().for_each(|path| fs::write(path, lines).expect("text"));
-    let options = Options { per_token: 4, common: 4, iterations: 1 };
-    shortlist(&open(&root).expect("open"), &texts[0], &texts[1], options).expect("a shortlist");
-    known::seal(&open(&root).expect("open"), Some("Where?")).expect("seal");
-    root
-}
-
-#[test]
-fn a_sealed_bundle_is_refused_whatever_bit_of_it_is_flipped() {
-    let root = sealed();
-    let bundle = open(&root).expect("a sealed bundle");
-    assert!(bundle.is_sealed() && bundle.shortlist.is_some());
-    assert_eq!(bundle.config.known.as_ref().expect("a known sentence").source, "Where?");
-    let mut random = 1_u64;
-    for name in SEALED {
-        let path = file(&root, name);
-        let whole = fs::read(&path).expect("read");
-        for _ in 0..60 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (byte, bit) = ((random >> 33) as usize % whole.len(), (random >> 30) % 8);
-            let mut flipped = whole.clone();
-            flipped[byte] ^= 1 << bit;
-            fs::write(&path, flipped).expect("write");
-            assert!(open(&root).is_err(), "{name}: bit {bit} of byte {byte} was flipped, and nobody noticed");
-        }
-        fs::write(&path, whole).expect("write");
-    }
-    open(&root).expect("it is whole again");
-}
-
-#[test]
-fn what_is_changed_on_purpose_is_sealed_again_and_says_how() {
-    let root = sealed();
-    let path = file(&root, Bundle::CONFIG);
-    let text =
-        fs::read_to_string(&path).expect("read").replace("\"default_steps\": 4", "\"default_steps\": 3");
-    fs::write(&path, text).expect("write");
-    assert_refused(&root, Bundle::CONFIG, &["SHA-256", "train seal --model"]);
-    let changed = Bundle::open_unsealed(&root.path().join("en-de")).expect("its checksums are not looked at");
-    known::seal(&changed, None).expect("seal");
-    let bundle = open(&root).expect("it holds");
-    assert_eq!(
-        (bundle.config.default_steps, bundle.config.known.expect("kept").source),
-        (3, "Where?".into())
-    );
-
-    open(&root)
-        .expect("open")
-        .record_scores(vec![Score { steps: 1, bleu: 39.79, chrf: 58.36 }])
-        .expect("record");
-    assert_eq!(open(&root).expect("sealed again").config.scores.len(), 1);
-    fs::remove_file(file(&root, Bundle::SHORTLIST)).expect("remove");
-    assert_refused(&root, Bundle::SHORTLIST, &["is missing", "train shortlist"]);
-}
-
-#[test]
-fn a_machine_that_computes_something_else_is_told_by_the_known_sentence() {
-    let root = sealed();
-    let mut bundle = open(&root).expect("open");
-    let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::Q8)).expect("a network");
-    known::check(&network, &bundle).expect("the same machine");
-    if let Some(known) = &mut bundle.config.known {
-        known.translation = "Etwas ganz anderes.".into();
-    }
-    let error = known::check(&network, &bundle).expect_err("another translation").to_string();
-    assert!(error.contains("Etwas ganz anderes."), "{error}");
-    bundle.config.known = None;
-    known::check(&network, &bundle).expect("older bundles have none");
 }

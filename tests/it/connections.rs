@@ -1,4 +1,4 @@
-//! What happens on the socket: bodies that nobody reads, clients that send slowly, too many connections.
+//! Behaviour on the socket: bodies that are not read, slow clients, too many connections.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.address).await.unwrap()
 }
 
-/// Sends all of it before it reads, as simple clients do.
+/// Sends everything before it reads, like simple clients.
 async fn ask(stream: &mut TcpStream, request: &[u8]) -> RawAnswer {
     in_time(stream.write_all(request)).await.expect("the server takes it");
     read_answer(stream).await.expect("it is answered")
 }
 
-/// An answer that does not say `Connection: close` keeps its word.
+/// After an answer without `Connection: close` the connection can be used again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_to_a_body_that_nobody_reads_says_whether_the_connection_ends() {
     let server = Server::start(http(|http| http.max_body_bytes = 100_000)).await;
@@ -92,7 +92,7 @@ async fn bodies_that_come_slowly_keep_nobody_out() {
         stream.write_all(&request[..request.len() - 5]).await.unwrap();
         slow.push(stream);
     }
-    // Each of them is with its handler once one that came later is answered.
+    // When a later request is answered, all of them have reached their handlers.
     for _ in 0..3 {
         assert_eq!(ask(&mut connect(&server).await, &request).await.status, 200);
     }
@@ -117,7 +117,7 @@ async fn half_a_head_is_cut_after_its_time_and_an_idle_connection_is_not() {
     let (mut half, mut idle) = (connect(&server).await, connect(&server).await);
     half.write_all(b"GET /livez HTTP/1.1\r\nhost:").await.unwrap();
     let mut rest = Vec::new();
-    // A reset is an end as well.
+    // A reset ends the connection, too.
     let _ = in_time(half.read_to_end(&mut rest)).await;
     assert!(rest.is_empty());
     assert_eq!(ask(&mut idle, &raw("GET", "/livez", "")).await.status, 200);

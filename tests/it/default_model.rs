@@ -1,4 +1,4 @@
-//! The model that comes with the repository, through the built program: what the README promises.
+//! The model in the repository, through the built program: what the README promises.
 
 use std::path::PathBuf;
 use std::process::Command;

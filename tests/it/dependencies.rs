@@ -1,4 +1,4 @@
-//! What the crate is built from: licences and sources as deny.toml has them, and nothing that is not used.
+//! The dependencies of the crate: licences and sources follow deny.toml, and none is unused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn toml(file: &str) -> toml::Table {
     fs::read_to_string(root().join(file)).unwrap().parse().unwrap()
 }
 
-/// All packages that a build on this machine has, from `cargo metadata`.
+/// All packages of a build on this machine, from `cargo metadata`.
 fn packages() -> Vec<Value> {
     let run = |program: &str, arguments: &[&str]| {
         let done = Command::new(program).args(arguments).current_dir(root()).output().unwrap();
@@ -25,7 +25,7 @@ fn packages() -> Vec<Value> {
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let arguments = ["metadata", "--locked", "--format-version", "1", "--filter-platform", host];
     let mut metadata: Value = serde_json::from_str(&run(env!("CARGO"), &arguments)).unwrap();
-    // The list may have packages of other platforms, which are not resolved.
+    // The list may contain packages of other platforms, which are not resolved.
     let used: Vec<String> = metadata["resolve"]["nodes"]
         .as_array()
         .unwrap()
@@ -36,7 +36,7 @@ fn packages() -> Vec<Value> {
     packages.into_iter().filter(|package| used.iter().any(|id| package["id"] == **id)).collect()
 }
 
-/// Whether an SPDX expression can be met: `(MIT OR Apache-2.0) AND Unicode-3.0`. An old `/` means OR.
+/// Whether an SPDX expression is satisfied: `(MIT OR Apache-2.0) AND Unicode-3.0`. An old `/` means OR.
 fn allowed(expression: &str, list: &[&str]) -> bool {
     let met = |choices: &str| {
         let choices = choices.trim().trim_start_matches('(').trim_end_matches(')').replace('/', " OR ");

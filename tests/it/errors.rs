@@ -1,4 +1,4 @@
-//! Every way to be refused: the right status, JSON, words that clients know.
+//! Every refusal: its status, its JSON, and wording that clients recognize.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use tutti::settings::HttpSettings;
 
 use crate::support::{Server, Setup, TOKENIZER, en_de, fake, in_time};
 
-/// A refusal is JSON with a text and a code, whatever the route.
+/// A refusal is JSON with a text and a code, on every route.
 async fn refusal(response: Response) -> (u16, String, String) {
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -172,9 +172,9 @@ async fn before_the_warm_up_is_done_only_probes_say_yes() {
     assert_eq!(server.get("/startupz").await.status(), 200);
 }
 
-/// A word that the network cannot take: its request fails, and nobody else's does.
+/// A word that makes the network fail: only its own request fails.
 #[tokio::test]
-async fn one_bad_input_fails_alone_and_the_server_lives() {
+async fn one_bad_input_fails_only_itself() {
     let poison = TOKENIZER.encode("weather").unwrap();
     let poison = poison.into_iter().max().unwrap();
     let setup = Setup { fake: fake().failing_on(poison, Pass::Decode, Fault::Panic), ..Setup::default() };

@@ -1,5 +1,5 @@
-//! Checkpoints of fairseq become bundles that say what the networks in them said. `tests/data/fairseq`
-//! has tiny ones in its layout, and what a reference of its own made of them (`make.py`).
+//! Imported fairseq checkpoints compute the same results. `tests/data/fairseq` has tiny checkpoints in fairseq's
+//! format, and the results of a reference implementation (`make.py`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use tutti::nn::Mode;
 use tutti::nn::ops;
 use tutti::train::import::fairseq::{Import, import};
 
-/// What the reference read and said, in fairseq's ids.
+/// Input and output of the reference, in fairseq's ids.
 #[derive(Deserialize)]
 struct Case {
     text: String,
     source: Vec<u32>,
     canvas: Vec<u32>,
-    /// Of each place of the canvas.
+    /// For each position of the canvas.
     logits: Vec<Vec<f32>>,
     /// Log-probabilities.
     lengths: Vec<f32>,
@@ -52,7 +52,8 @@ fn imported(name: &str) -> (tempfile::TempDir, Bundle) {
     (folder, bundle)
 }
 
-/// fairseq has `<s> <pad> </s> <unk>` and then the dict; we have pad, bos, eos, unk, mask and then the dict.
+/// fairseq has `<s> <pad> </s> <unk>` and then the dictionary; tutti has pad, bos, eos, unk, mask and then the
+/// dictionary.
 fn ours(fairseq: u32) -> u32 {
     match fairseq {
         0 => 1,
@@ -70,13 +71,13 @@ fn assert_near(got: f32, want: f32, tolerance: f32, what: &str) {
     assert!((got - want).abs() < tolerance, "{what}: {got}, not {want}");
 }
 
-fn says_what_was_recorded(name: &str, tolerance: f32) {
+fn predicts_what_was_recorded(name: &str, tolerance: f32) {
     let (_folder, bundle) = imported(name);
     let network: Network = bundle.network(&Backend::cpu()).unwrap();
     let mode = Mode::inference();
     for case in cases(name) {
         let source = bundle.tokenizer.encode(&case.text).unwrap();
-        // A piece that only stands on the way to others has an id of its own; it is unknown to fairseq.
+        // An intermediate piece has its own id, but fairseq does not know it.
         let dict = ours(case.logits[0].len() as u32);
         let known: Vec<u32> = source.iter().map(|&id| if id >= dict { 3 } else { id }).collect();
         assert_eq!(known, case.source.iter().map(|&id| ours(id)).collect::<Vec<_>>(), "{}", case.text);
@@ -102,32 +103,32 @@ fn says_what_was_recorded(name: &str, tolerance: f32) {
 }
 
 #[test]
-fn a_cmlm_says_what_it_said_in_fairseq() {
-    says_what_was_recorded("cmlm", 1e-4);
+fn an_imported_cmlm_predicts_the_same_as_in_fairseq() {
+    predicts_what_was_recorded("cmlm", 1e-4);
     let shape = imported("cmlm").1.config.shape;
     assert_eq!((shape.norm, shape.positions), (NormPlace::Post, Positions::Scaled));
     assert_eq!((shape.lengths, shape.refresh), (Lengths::Offset, Refresh::Masked));
 }
 
 #[test]
-fn a_cmlmc_says_what_it_said_in_its_fork() {
-    says_what_was_recorded("cmlmc", 1e-4);
+fn an_imported_cmlmc_predicts_the_same_as_in_its_fork() {
+    predicts_what_was_recorded("cmlmc", 1e-4);
     let shape = imported("cmlmc").1.config.shape;
     assert_eq!((shape.positions, shape.refresh), (Positions::Concat, Refresh::All));
     assert_eq!(shape.lengths, Lengths::Absolute);
 }
 
-/// Its sines and cosines are no numbers that f16 holds.
+/// Its sines and cosines are not representable in f16.
 #[test]
-fn a_dims_student_says_what_it_said_but_for_the_rounding_of_its_positions() {
-    says_what_was_recorded("dims", 5e-3);
+fn an_imported_dims_student_predicts_the_same_up_to_rounding() {
+    predicts_what_was_recorded("dims", 5e-3);
     let config = imported("dims").1.config;
     assert_eq!((config.default_steps, config.shape.norm), (1, NormPlace::Pre));
     assert_eq!((config.source.as_str(), config.target.as_str()), ("en", "de"));
 }
 
 #[test]
-fn a_bundle_that_was_imported_translates_in_both_number_types_as_alone() {
+fn an_imported_bundle_gives_the_same_translation_in_any_batch() {
     for name in ["cmlm", "cmlmc", "dims"] {
         let (_folder, bundle) = imported(name);
         let sources: Vec<Vec<u32>> =
@@ -140,7 +141,7 @@ fn a_bundle_that_was_imported_translates_in_both_number_types_as_alone() {
             for (source, found) in sources.iter().zip(&together) {
                 let alone = translate(&network, std::slice::from_ref(source), &options).unwrap();
                 assert_eq!(&alone[0], found, "{name} {dtype:?}");
-                // Nothing that is no token of the dict is ever said.
+                // Only tokens of the dictionary are predicted.
                 let dict = 5 + fs::read_to_string(data("dict.txt")).unwrap().lines().count() as u32;
                 assert!(found[0].tokens.iter().all(|&token| (5..dict).contains(&token)));
                 bundle.tokenizer.decode(&found[0].tokens).unwrap();
@@ -162,7 +163,7 @@ fn what_cannot_be_taken_over_is_refused_by_name() {
     let error = refused(&Import { dict, ..job(data("cmlm.pt"), folder.path()) });
     assert!(error.contains("cmlm.pt") && error.contains("the dict has 2 tokens"), "{error}");
 
-    // Names in a pickle are plain text of their length: other names of the same length are another network.
+    // Names in a pickle are plain text with a length, so another name of the same length gives another network.
     let changed = |name: &str, from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
         let path = folder.path().join("changed.pt");
@@ -170,13 +171,13 @@ fn what_cannot_be_taken_over_is_refused_by_name() {
         refused(&job(path, folder.path()))
     };
     let error = changed("dims.pt", "cmlm_distill", "cmlm_unknown");
-    assert!(error.contains("architecture \"cmlm_unknown\" is unknown"), "{error}");
+    assert!(error.contains("architecture \"cmlm_unknown\" is not supported"), "{error}");
     let error = changed("cmlm.pt", "decoder.layers.1.fc1.bias", "decoder.layers.1.fc9.bias");
     assert!(error.contains("decoder.layers.1.fc1.bias") && error.contains("missing"), "{error}");
     let error = changed("cmlm.pt", "encoder.version", "encoder.vexsion");
-    assert!(error.contains("\"encoder.vexsion\" is not part of a CMLM"), "{error}");
+    assert!(error.contains("\"encoder.vexsion\" is not part of a supported CMLM"), "{error}");
     let error = changed("cmlm.pt", "encoder_attention_heads", "encoder_attention_haeds");
-    assert!(error.contains("do not say encoder_attention_heads"), "{error}");
+    assert!(error.contains("do not contain encoder_attention_heads"), "{error}");
 
     let path = folder.path().join("no.pt");
     fs::write(&path, b"no checkpoint").unwrap();
@@ -188,8 +189,8 @@ fn what_cannot_be_taken_over_is_refused_by_name() {
     assert!(refused(&job(path, folder.path())).contains("cut.pt"));
 }
 
-/// A checkpoint with `from` replaced wherever it stands; its files are stored uncompressed, and their sums
-/// are made right again.
+/// A checkpoint in which `from` is replaced everywhere. Its files are stored uncompressed, and their checksums are
+/// corrected.
 fn with_pickle_changed(checkpoint: &[u8], from: &str, to: &str) -> Vec<u8> {
     use std::io::{Cursor, Read, Write};
     let mut old = zip::ZipArchive::new(Cursor::new(checkpoint)).unwrap();

@@ -1,12 +1,11 @@
-//! Fragments of HTML in the shapes that pages, posts, mails and editors have: tags come back as they were,
-//! text is translated.
+//! HTML fragments of pages, posts, mails and editors: tags come back unchanged, text is translated.
 
 use html5gum::{DefaultEmitter, Token, Tokenizer};
 use serde_json::json;
 
 use crate::support::{Server, Setup, en_de};
 
-/// Each has a word outside of what is kept.
+/// Each contains a word that is translated.
 const FRAGMENTS: [&str; 60] = [
     "<p>Hello world.</p>",
     "<p>Read <a href=\"/a?b=1&amp;c=2#d\" target=\"_blank\" rel=\"noopener\">the guide</a> first.</p>",
@@ -70,8 +69,8 @@ const FRAGMENTS: [&str; 60] = [
     "plain text without any tag, and an unfinished <b",
 ];
 
-/// Every tag with its attributes (their values where nobody reads them), comment and doctype, in order: where they are equal,
-/// so is the multiset, and what was well-formed still is.
+/// Every tag with its attributes (their values if they are not translated), comment and doctype, in order. If they are
+/// equal, what was well-formed still is.
 fn tags(html: &str) -> Vec<String> {
     let mut emitter = DefaultEmitter::<()>::new_with_span();
     emitter.naively_switch_states(true);

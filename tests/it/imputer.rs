@@ -72,7 +72,7 @@ fn a_penalty_of_the_blank_is_in_the_bundle_and_not_in_the_training() {
         |run: &str| fs::read(toy.path(run).join("checkpoints/update-00000002/model.safetensors")).unwrap();
     assert!(checkpoint("plain") == checkpoint("penalised"), "what is trained knows nothing of it");
 
-    // The same of a bundle that is there already, which keeps what else is in it.
+    // The same for an existing bundle, whose other content is kept.
     let bundle = Bundle::open(&toy.path("plain/bundle")).unwrap();
     fs::write(bundle.dir.join(Bundle::CARD), "# Of its own\n").unwrap();
     let calibration = Calibration { blank_penalty: 0.5, ..Calibration::NONE };
@@ -85,7 +85,7 @@ fn a_penalty_of_the_blank_is_in_the_bundle_and_not_in_the_training() {
 }
 
 #[test]
-fn it_begins_with_the_weights_of_a_cmlm_but_not_the_other_way_round() {
+fn it_can_start_from_a_cmlm_but_not_vice_versa() {
     let toy = Toy::new();
     toy.run("cmlm", 2);
     toy.begin("imputer", "cmlm/bundle", IMPUTER).unwrap();
@@ -138,7 +138,7 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
         assert!(bleu > 85.0, "{dtype:?}, {steps} steps: {bleu} {texts:?}");
     }
 
-    // The report scores what the server answers, in which a token may stand twice.
+    // The report scores the server's answers, in which a token may occur twice.
     let plan = plan(&toy.path(""));
     let models = [Model::open(Some("imputer"), &toy.path("learnt/bundle"), &plan).unwrap()];
     let report = report::run(&plan, &models, |_| ()).unwrap();

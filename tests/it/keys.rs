@@ -1,4 +1,4 @@
-//! Who may ask, in each dialect.
+//! API keys, in each API.
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ struct Guarded {
     _folder: TempDir,
 }
 
-/// A server with one key, which may send `limits`.
+/// A server with one key with these `limits`.
 async fn guarded(limits: &str) -> Guarded {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.toml");
@@ -34,7 +34,7 @@ async fn every_dialect_says_who_may_ask_in_its_own_words() {
     let Guarded { server, key, .. } = guarded("").await;
     let deepl = json!({ "text": ["Hello."], "source_lang": "EN", "target_lang": "DE" });
     let mtran = json!({ "text": "Hello.", "from": "en", "to": "de" });
-    // Path, body, status and text without a key, text with a wrong one; `error` or `message`.
+    // Path, body, status, text without a key, text with a wrong key; `error` or `message`.
     for (path, body, missing, field) in [
         ("/translate", en_de("Hello."), 401, "error"),
         ("/detect", json!({ "q": "Hello." }), 401, "error"),

@@ -1,4 +1,4 @@
-//! A language model in a bundle: learnt by `train lm`, read by whoever translates, refused where it will not do.
+//! A language model in a bundle: made by `train lm`, used in translation, refused if it does not fit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ const TEXT: [&str; 4] = [
 ];
 const OPTIONS: Options = Options { fusion: Fusion { weight: 0.6, bonus: 2.8, penalty: 1.0 }, prune: 0 };
 
-/// A bundle of random weights.
+/// A bundle with random weights.
 fn bundle(root: &TempDir, name: &str, lengths: Lengths) -> Bundle {
     let tokenizer = Tokenizer::train(TEXT.iter(), 320).unwrap();
     let shape: Shape = "enc=1,dec=1,d=16,ffn=16,heads=2,positions=32".parse().unwrap();
@@ -69,7 +69,7 @@ fn slots_are_read_with_it_unless_it_is_not_wanted_and_alike_in_any_batch() {
             }
             let plainly = translate(&alone, &sources, &options).unwrap();
             assert_eq!(translate(&without, &sources, &options).unwrap(), plainly);
-            // Random weights are not sure of anything, so that it has its say.
+            // Random weights are uncertain everywhere, so the language model has an effect.
             assert!(together != plainly, "{dtype:?}, {steps} steps");
         }
     }
@@ -110,7 +110,7 @@ fn the_same_text_gives_the_same_file_and_a_calibrated_bundle_keeps_it() {
 }
 
 #[test]
-fn lines_that_cannot_be_used_are_counted_and_a_text_of_none_writes_nothing() {
+fn unusable_lines_are_counted_and_a_text_without_others_writes_nothing() {
     let root = tempfile::tempdir().unwrap();
     let own = bundle(&root, "en-de", Lengths::Ctc);
     let long = "Bahnhof ".repeat(40);
@@ -126,7 +126,7 @@ fn lines_that_cannot_be_used_are_counted_and_a_text_of_none_writes_nothing() {
 }
 
 #[test]
-fn a_model_that_has_no_slots_gets_none_and_a_file_that_will_not_do_is_refused_by_name() {
+fn a_model_without_slots_gets_no_language_model_and_an_invalid_file_is_refused_by_name() {
     let root = tempfile::tempdir().unwrap();
     let cmlm = bundle(&root, "cmlm", Lengths::default());
     let error = language_model(&cmlm, &[text(&root, &TEXT)], OPTIONS).unwrap_err().to_string();

@@ -1,12 +1,14 @@
-//! tutti from outside. The server as its clients see it, over TCP on port 0, with a fake network behind
-//! a real tokenizer; the network, its bundle and its training as everyone else sees them.
-//! One binary; a file for each subject. `process` runs the built program itself.
+//! tutti from outside: the server over TCP on port 0, with a fake network and a real tokenizer; the network, its
+//! bundle and its training through the public interface; and the built programs (`process`).
+//!
+//! One binary with one file for each subject.
 
 mod alternatives;
 mod architecture;
 mod bundle;
 mod clients;
 mod connections;
+mod contributing;
 mod default_model;
 mod dependencies;
 mod documents;
@@ -28,6 +30,7 @@ mod pipeline;
 mod preflight;
 mod process;
 mod readme;
+mod renamed;
 mod report;
 mod serve;
 mod shutdown;

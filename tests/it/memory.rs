@@ -1,4 +1,4 @@
-//! How much memory the program takes to serve the default model.
+//! Memory that the program needs to serve the default model.
 
 use std::path::Path;
 use std::process::Command;
@@ -33,7 +33,7 @@ async fn serving_takes_at_most_twice_the_weights_and_a_hundred_megabytes() {
         let request = client.post(format!("{url}/translate?steps=2")).json(&en_de(q));
         assert_eq!(in_time(request.send()).await.unwrap().status(), 200);
     };
-    // More sentences than a batch holds, so that every buffer reaches its size.
+    // More sentences than a batch holds, so that every buffer reaches its full size.
     for texts in [1, 200, 7, 200] {
         round(texts).await;
     }

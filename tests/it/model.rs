@@ -1,5 +1,5 @@
-//! The network as a whole: every weight learns, the gradient is the slope of the loss, and a
-//! sentence is read and answered the same, bit for bit, whatever stands beside it.
+//! The network as a whole: every weight is trained, the gradient is the slope of the loss, and the result for a
+//! sentence does not depend on others in the batch, bit for bit.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use tutti::train::objective::{Batch, Losses, Pass};
 use tutti::train::rng::Rng;
 use tutti::train::weights::Weights;
 
-/// Length classes so few that the tests' lengths meet several of them.
+/// So few length classes that the tests use several of them.
 fn shape(text: &str) -> Shape {
     let shape: Shape = text.parse().expect("a shape");
     Shape { length_classes: 12, ..shape }
@@ -26,7 +26,7 @@ fn tiny() -> Shape {
     shape("enc=2,dec=2,d=16,ffn=24,heads=2,vocab=32,positions=16")
 }
 
-/// The plain network, and the ways in which others differ from it.
+/// The plain network and its variants.
 fn kinds(plain: &Shape) -> [Shape; 3] {
     let causal = Shape { decoder_attention: DecoderAttention::WholeThenCausal, ..plain.clone() };
     let post = Shape {
@@ -38,7 +38,7 @@ fn kinds(plain: &Shape) -> [Shape; 3] {
     [plain.clone(), Shape { positions: Positions::Concat, refresh: Refresh::All, ..causal }, post]
 }
 
-/// A network without a length head, whose output may be blank.
+/// A network without a length head, which can predict blanks.
 fn imputer(plain: &Shape) -> Shape {
     Shape { lengths: Lengths::Ctc, length_classes: 0, ..plain.clone() }
 }
@@ -99,20 +99,20 @@ fn every_weight_gets_a_gradient() {
     }
 }
 
-/// For each tensor the entry with the largest gradient, where an error would show most, and some others.
+/// For each tensor the entry with the largest gradient, where an error would be largest, and some others.
 #[test]
 fn the_gradient_is_the_slope_of_the_loss() {
     const STEP: f32 = 4e-3;
     for shape in kinds(&shape("enc=1,dec=1,d=16,ffn=16,heads=2,vocab=16,positions=12")) {
         let weights = Weights::initial(&shape, 2, &Backend::cpu()).expect("weights");
         for (name, var) in weights.vars.iter().filter(|(name, _)| name.ends_with("inner.bias")) {
-            // Far from the kink of ReLU on either side: a difference across it is no slope.
+            // Not near the kink of ReLU: a difference across it is not a slope.
             let bias: Vec<f32> =
                 (0..var.elem_count()).map(|i| if i.is_multiple_of(2) { 8.0 } else { -8.0 }).collect();
             var.set(&Tensor::from_vec(bias, var.shape(), var.device()).expect("values")).expect(name);
         }
         let batch = batch(&shape, 3);
-        // Dropout is part of the loss: the same seed drops the same places on either side.
+        // Dropout is part of the loss: the same seed drops the same positions on both sides.
         let loss = || total(&weights, &batch, &Mode::training(0.1, 9, Precision::F32));
         let grads = loss().backward().expect("a backward pass");
         let mut rng = Rng::from_seed(4);
@@ -150,7 +150,7 @@ fn a_seed_gives_the_same_weights_and_another_seed_others() {
         let constant = name.ends_with("bias") || name.contains("norm");
         assert_eq!(a == b, constant, "{name}");
     }
-    // Two matrices drawn from one stream would start as one, if not in scale, then in their signs.
+    // Two matrices drawn from one stream would be equal up to scale.
     let matrices = first.iter().filter(|(name, _)| name.ends_with("weight") && !name.contains("norm"));
     let mut signs: Vec<Vec<bool>> =
         matrices.map(|(_, v)| v[..64].iter().map(|v| *v > 0.0).collect()).collect();
@@ -162,7 +162,7 @@ fn a_seed_gives_the_same_weights_and_another_seed_others() {
 
 type Memory = <Network as Translator>::Memory;
 
-/// A source, a canvas for it, and the places that are asked for.
+/// A source, a canvas for it, and the wanted positions.
 struct Case {
     source: Vec<u32>,
     canvas: Vec<u32>,
@@ -209,10 +209,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(36))]
 
     #[test]
-    fn a_sentence_is_answered_the_same_in_any_batch(
+    fn a_sentence_has_the_same_translation_in_any_batch(
         lengths in prop::collection::vec((0usize..14, 0usize..14), 1..=40), seed: u64, wide: bool, kind in 0usize..4,
     ) {
-        // Above and below the sizes at which the matrix product changes its ways.
+        // Above and below the sizes at which the matrix product changes its algorithm.
         let shape = if wide { shape("enc=1,dec=2,d=72,ffn=136,heads=3,vocab=304,positions=16") } else { tiny() };
         let shape = kinds(&shape).into_iter().chain([imputer(&shape)]).nth(kind).expect("a kind");
         let network = Network::random(&shape, seed, &Backend::cpu()).expect("a network");
@@ -225,7 +225,7 @@ proptest! {
         for (a, b) in together.iter().zip(&alone) {
             prop_assert_eq!(bits(&length_log_probs(a)), bits(&length_log_probs(b)));
         }
-        // Memories made in a batch and memories made alone, forwards and backwards.
+        // Memories made in a batch and alone, forwards and backwards.
         let row = |i: usize| (cases[i], if i.is_multiple_of(2) { &together[i].memory } else { &alone[i].memory });
         let forwards: Vec<_> = (0..cases.len()).map(row).collect();
         let backwards: Vec<_> = (0..cases.len()).rev().map(row).collect();
@@ -241,7 +241,7 @@ proptest! {
         }
     }
 
-    /// Lengths are scored for what they are: a probability at most, and none beyond the positions.
+    /// Length scores are probabilities, and lengths beyond the positions have none.
     #[test]
     fn length_scores_are_log_probabilities_of_lengths_that_fit(source in 0usize..14, seed: u64) {
         let network = Network::random(&tiny(), seed, &Backend::cpu()).expect("a network");

@@ -1,4 +1,4 @@
-//! Several models in one server, and models that are loaded again while it runs.
+//! Several models in one server, and models that are reloaded while it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ fn start(name: &str, source: &str, target: &str, checksum: &str, metrics: &Metri
     (Model { name: name.into(), pair, checksum: checksum.into(), ..model() }, engine)
 }
 
-/// `ende` and `deen`; loading `ende` again fails the first time.
+/// `ende` and `deen`; the first reload of `ende` fails.
 async fn several() -> Several {
     let metrics = Arc::new(Metrics::new());
     let (ende, engine) = start("ende", "en", "de", "one", &metrics);
@@ -126,7 +126,7 @@ async fn a_model_is_loaded_again_or_stays_as_it_was() {
     assert!(answer["error"].as_str().unwrap().contains("was cut while copying"), "{answer}");
     assert_eq!(server.checksum("ende").await, "one");
 
-    // While it is loaded again, not one request fails.
+    // No request fails during the reload.
     let body = || json!({ "q": "Hello.", "source": "en", "target": "de" });
     let asking = async {
         for _ in 0..50 {
@@ -143,7 +143,7 @@ async fn a_model_is_loaded_again_or_stays_as_it_was() {
     assert_eq!(described.iter().filter(|line| line.contains("ende")).count(), 1, "{described:?}");
 
     assert_eq!(reload("large").await.0, 404);
-    // Only operators may.
+    // Only for operators.
     let (status, _) = server.post(&server.url, "/admin/models/ende/reload", Value::Null).await;
     assert_eq!(status, 404);
 }

@@ -1,4 +1,4 @@
-//! More than fits, and clients that leave.
+//! More requests than fit, and clients that disconnect.
 
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ async fn a_full_queue_is_a_429_and_nobody_who_was_accepted_is_lost() {
         });
     };
     send(LINES[0]);
-    // The first one's beam fills the pass; the model thread takes no more while it is held.
+    // The beam of the first request fills the pass; the model thread takes no more while it is held.
     server.until_held().await;
     for i in 0..10 {
         send(LINES[i % LINES.len()]);
@@ -34,7 +34,7 @@ async fn a_full_queue_is_a_429_and_nobody_who_was_accepted_is_lost() {
         assert!(answer["error"].as_str().unwrap().starts_with("Slowdown: "), "{answer}");
         assert_eq!(answer["code"], "queue_full");
     }
-    // Whoever watches is answered whatever the queue.
+    // Probes are answered, however full the queue is.
     for path in ["/health", "/livez", "/readyz", "/metrics", "/info"] {
         assert_eq!(server.get(path).await.status(), 200, "{path}");
     }
@@ -85,10 +85,10 @@ async fn a_client_that_goes_away_frees_its_rows_before_its_steps_are_done() {
     assert_eq!(step().await, Some(5), "both share a pass");
 
     leaving.abort();
-    // Both places are taken until the server has noticed; then this is refused for what it is.
+    // Both places are taken until the server has noticed; then this is refused for its content.
     in_time(async { while server.post("/translate", &Value::Null).send().await.unwrap().status() == 429 {} })
         .await;
-    // The pass that stands at the gate was put together while both were there.
+    // The pass at the gate was planned with both of them.
     step().await;
     assert_eq!(step().await, Some(2));
     server.gate.open();

@@ -1,4 +1,4 @@
-//! What a person with a browser meets.
+//! The web page in a browser.
 
 use crate::support::{Server, Setup, in_time};
 

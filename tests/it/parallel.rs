@@ -1,4 +1,4 @@
-//! Several ranks that train one model: the weights are those of one rank that does it all.
+//! Training with several ranks gives the weights of a single rank.
 
 use std::sync::atomic::AtomicBool;
 
@@ -11,7 +11,7 @@ use crate::toy::{Toy, assert_same_checkpoint, assert_same_file};
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
-/// A run whose two micro-batches an update are shared by `ranks`.
+/// A run with two micro-batches for each update, shared by `ranks`.
 fn shared(toy: &Toy, output: &str, ranks: usize, updates: u64) -> Config {
     let student = "[dims]\nupdates = 6\nvalidate_every = 3\ncheckpoint_every = 3\nema = 0.5\n";
     toy.config(output, &format!("ranks = {ranks}\nupdates = {updates}\n{student}"))
@@ -61,7 +61,7 @@ fn the_log_of_two_ranks_counts_what_both_have_done() {
 }
 
 #[test]
-fn a_run_goes_on_with_another_number_of_ranks() {
+fn a_run_continues_with_another_number_of_ranks() {
     let toy = Toy::new();
     done(parallel::run, &shared(&toy, "whole", 1, 8));
     done(parallel::run, &shared(&toy, "changed", 2, 3));

@@ -1,5 +1,4 @@
-//! `train run` from outside: the built program on a toy corpus, killed, resumed, and fed with what is
-//! wrong.
+//! `train run` from outside: the built program on a toy corpus, killed, resumed, and with invalid input.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +16,7 @@ use crate::toy::{Toy, assert_same_file};
 
 const STAGES: [&str; 5] = ["tokenizer", "ar", "distill", "cmlm", "dims"];
 
-/// Settings of a whole toy run: some twenty checkpoints, three bundles, distilled text in five chunks.
+/// Settings of a whole toy run: about twenty checkpoints, three bundles, distilled text in five chunks.
 const SETTINGS: &str = "
     updates = 12
     [ar]
@@ -34,14 +33,14 @@ const SETTINGS: &str = "
 
 fn train(toy: &Toy, output: &str, sets: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    // What the machine's own environment says must not matter here.
+    // The environment of the machine must not affect the test.
     command.env_clear().args(["run", "--config"]).arg(toy.path(&format!("{output}.toml")));
     command.args(sets.iter().flat_map(|set| ["--set", set]));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
-/// A toy whose runs each have a tokenizer of their own.
+/// A toy whose runs have separate tokenizers.
 pub fn toy(outputs: &[&str]) -> Toy {
     let toy = Toy::new();
     for output in outputs {
@@ -58,7 +57,7 @@ pub fn configure(toy: &Toy, output: &str, settings: &str) {
     fs::write(&file, fs::read_to_string(&file).unwrap().replace(&shared, &own)).unwrap();
 }
 
-/// Runs to the end; what it said, and whether all went well.
+/// Runs to the end. Returns whether it succeeded, and its messages.
 pub fn run(toy: &Toy, output: &str, sets: &[&str]) -> (bool, String) {
     said(train(toy, output, sets).output().unwrap())
 }
@@ -78,7 +77,7 @@ fn record(folder: &Path, stage: &str) -> Option<Value> {
     Some(serde_json::from_slice(&text).unwrap())
 }
 
-/// Everything that stands in a run's folder under a finished name is whole.
+/// Everything in a run's folder under its final name is complete.
 fn assert_nothing_is_half_written(folder: &Path) {
     for bundle in ["bundle", "ar/bundle", "dims/bundle"].map(|name| folder.join(name)) {
         if bundle.exists() {
@@ -109,7 +108,7 @@ fn assert_nothing_is_half_written(folder: &Path) {
     }
 }
 
-/// Vocabulary, distilled text, bundles and last checkpoints are, byte for byte, those of the run that nobody disturbed.
+/// Vocabulary, distilled text, bundles and last checkpoints equal those of the undisturbed run, byte for byte.
 fn assert_same_result(toy: &Toy, output: &str) {
     let checkpoints =
         ["checkpoints/update-00000012", "ar/checkpoints/update-00000040", "dims/checkpoints/update-00000009"];
@@ -135,19 +134,19 @@ fn moments() -> impl Iterator<Item = f64> {
     std::iter::from_fn(move || Some((rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64))
 }
 
-/// Starts a run and kills it after `time`; whether it had not ended before.
+/// Starts a run and kills it after `time`. Returns whether it was still running.
 fn kill_after(mut command: Command, time: Duration) -> bool {
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     let id = child.id();
     let (ended, wait) = mpsc::channel();
     let waiter = std::thread::spawn(move || {
         let status = child.wait().unwrap();
-        // Nobody waits any more if it was killed.
+        // The process was killed.
         let _ = ended.send(());
         status
     });
     if wait.recv_timeout(time).is_err() {
-        // It may end just now; that is no failure.
+        // It may end just now, which is not an error.
         let _ = Command::new("sh").arg("-c").arg(format!("kill -KILL {id}")).stderr(Stdio::null()).status();
     }
     let status = waiter.join().unwrap();
@@ -165,12 +164,12 @@ fn a_run_that_is_killed_at_ten_random_moments_gives_the_same_weights() {
     let folder = toy.path("killed");
     let (mut kills, mut moments) = (0, moments());
     while kills < 10 {
-        // Starting up takes some of it; most times are too short to come to the end.
+        // Starting up takes part of the time; most times are too short for the whole run.
         let time = whole.mul_f64(0.1 + 0.5 * moments.next().unwrap());
         if kill_after(train(&toy, "killed", &[]), time) {
             kills += 1;
         } else {
-            // Done too early: this one is judged, and another begins. The first may have been held up.
+            // Finished too early: check this run and start another one. The kill may have been delayed.
             whole = whole.mul_f64(0.8);
             assert_same_result(&toy, "killed");
             fs::remove_dir_all(&folder).unwrap();
@@ -195,34 +194,43 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     assert!(!before[1]["machine"]["processor"].as_str().unwrap().is_empty());
 
     let again = run_well(&toy, "run", &["train.log_every=3", "train.keep_last=8"]);
-    assert_eq!(again.matches("is there, made in").count(), 5, "{again}");
+    assert_eq!(again.matches("already complete, took").count(), 5, "{again}");
     assert_eq!(STAGES.map(|stage| record(&folder, stage).unwrap()), before);
 
-    // An output that somebody has spoilt is made again; what comes after it is as it was.
+    // A modified output is made again; later stages are not affected.
     fs::write(folder.join("bundle/model.safetensors"), "half").unwrap();
     let mended = run_well(&toy, "run", &[]);
-    assert!(mended.contains("cmlm: continues, because") && mended.contains("dims: is there"), "{mended}");
+    assert!(
+        mended.contains("cmlm: continues, because") && mended.contains("dims: already complete"),
+        "{mended}"
+    );
     assert_eq!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
     assert_eq!(fs::read(folder.join("superseded/cmlm-1/bundle/model.safetensors")).unwrap(), b"half");
 
-    // So is text that somebody has put his hand to.
+    // The same holds for modified text.
     let text = fs::read(folder.join("distilled/train.de")).unwrap();
     fs::write(folder.join("distilled/train.de"), "Hallo.\n").unwrap();
     let mended = run_well(&toy, "run", &[]);
-    assert!(mended.contains("distill: continues, because") && mended.contains("cmlm: is there"), "{mended}");
+    assert!(
+        mended.contains("distill: continues, because") && mended.contains("cmlm: already complete"),
+        "{mended}"
+    );
     assert_eq!(fs::read(folder.join("distilled/train.de")).unwrap(), text);
 
-    // What is looked at only as a bundle is written asks for no update more.
+    // A setting that affects only how a bundle is written needs no further update.
     let checkpoints = || fs::read_dir(folder.join("dims/checkpoints")).unwrap().count();
     let (before, student) = (checkpoints(), fs::read(folder.join("dims/bundle/model.safetensors")).unwrap());
     let softer = run_well(&toy, "run", &["dims.output_scale=0.5"]);
-    assert!(softer.contains("dims: is written again") && softer.contains("dims.output_scale"), "{softer}");
+    assert!(
+        softer.contains("dims: its output is written again") && softer.contains("dims.output_scale"),
+        "{softer}"
+    );
     assert!(checkpoints() == before && !folder.join("dims/superseded/dims-1/checkpoints").exists());
     assert_ne!(fs::read(folder.join("dims/bundle/model.safetensors")).unwrap(), student);
 
-    // A setting of the last stage is no matter of those before it.
+    // A setting of the last stage does not affect earlier stages.
     let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);
-    assert!(dims.contains("cmlm: is there"), "{dims}");
+    assert!(dims.contains("cmlm: already complete"), "{dims}");
     assert!(dims.contains("dims: starts over") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
     for made in ["bundle/model.safetensors", "checkpoints", "log.jsonl"] {
         assert!(
@@ -231,12 +239,12 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
         );
     }
 
-    // And text is a matter of all.
+    // Changed text affects all stages.
     let text = fs::read_to_string(toy.path("de")).unwrap();
     fs::write(toy.path("de"), text.replace("Hund", "Dackel")).unwrap();
     let all = run_well(&toy, "run", &["dims.temperature=1.0"]);
     assert_eq!(all.matches("starts over").count(), 5, "{all}");
-    assert!(all.contains("data.target[0] has another content"), "{all}");
+    assert!(all.contains("data.target[0] has changed"), "{all}");
     assert_ne!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
 }
 
@@ -251,7 +259,7 @@ fn another_kind_of_model_is_not_the_one_that_is_there() {
     for kind in ["imputer.mask=block", "imputer.mask=full", "cmlmc.corrected=0.3"] {
         let told = run(&[kind]);
         assert!(told.contains("cmlm: starts over"), "{kind}: {told}");
-        assert!(run(&[kind]).contains("cmlm: is there"));
+        assert!(run(&[kind]).contains("cmlm: already complete"));
     }
 }
 
@@ -279,12 +287,12 @@ fn a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work() {
     let first = fs::File::open(toy.path("run")).unwrap();
     first.lock().unwrap();
     let (success, said) = run(&toy, "run", &[]);
-    assert!(!success && said.contains("another `train` command is at work"), "{said}");
+    assert!(!success && said.contains("another `train` command is using"), "{said}");
     drop(first);
     run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\"]"]);
 }
 
-/// `sh` as on every machine; a limit of so many kilobytes for each file, in place of a full disk.
+/// A limit in kilobytes for each file, instead of a full disk. Needs only `sh`.
 fn with_file_limit(command: &Command, kilobytes: u32) -> Command {
     let mut limited = Command::new("sh");
     let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", 2 * kilobytes);
@@ -294,19 +302,19 @@ fn with_file_limit(command: &Command, kilobytes: u32) -> Command {
 }
 
 #[test]
-fn a_full_disk_is_an_error_that_names_the_file_and_what_is_there_stays_whole() {
+fn a_full_disk_is_an_error_that_names_the_file_and_damages_nothing() {
     let toy = toy(&["run", "straight"]);
     run_well(&toy, "straight", &[]);
     let folder = toy.path("run");
     run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\"]"]);
-    // The log fits, a checkpoint does not.
+    // The log fits, but a checkpoint does not.
     let full = with_file_limit(&train(&toy, "run", &[]), 24);
     let (success, error) = said({ full }.output().unwrap());
     assert!(!success && error.contains("model.safetensors"), "{error}");
     assert_nothing_is_half_written(&folder);
     assert!(!folder.join("bundle").exists());
 
-    // The first stage fits on the disk of another day, the log of the second does not.
+    // The output of the first stage exists, but the log of the second does not fit.
     run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\", \"ar\", \"distill\", \"cmlm\"]"]);
     fs::create_dir_all(folder.join("dims")).unwrap();
     std::os::unix::fs::symlink("/dev/full", folder.join("dims/log.jsonl")).unwrap();
@@ -320,7 +328,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_what_is_there_stays_whole() {
     assert_same_result(&toy, "run");
 }
 
-/// The record that the stage would leave, had it been begun: its inputs are those of the other run.
+/// The record of a stage that was started: its inputs are those of the other run.
 fn begun_dims(toy: &Toy) -> Vec<u8> {
     let mut value = record(&toy.path("straight"), "dims").unwrap();
     let object = value.as_object_mut().unwrap();
@@ -329,7 +337,7 @@ fn begun_dims(toy: &Toy) -> Vec<u8> {
 }
 
 #[test]
-fn a_run_whose_time_is_over_says_so_and_the_same_command_goes_on() {
+fn a_run_out_of_time_says_so_and_the_same_command_continues() {
     let toy = toy(&["limited", "straight"]);
     let limited = |minutes: &str| {
         let mut command = train(&toy, "limited", &[]);
@@ -339,7 +347,7 @@ fn a_run_whose_time_is_over_says_so_and_the_same_command_goes_on() {
     let (status, said) = limited("0");
     assert_eq!(status, Some(75), "{said}");
     assert!(said.contains("--minutes is over") && said.contains("continues"), "{said}");
-    // However often it is cut short on the way.
+    // However often it is interrupted.
     let calls = (0..200).map(|_| limited("0.01").0).take_while(|&status| status == Some(75)).count();
     let (status, said) = limited("60");
     assert_eq!(status, Some(0), "{calls} calls: {said}");
@@ -349,12 +357,12 @@ fn a_run_whose_time_is_over_says_so_and_the_same_command_goes_on() {
     assert_same_file(&weights("limited"), &weights("straight"));
 
     let (status, said) = limited("nan");
-    assert!(status == Some(1) && said.contains("--minutes NaN is not a number of minutes"), "{said}");
+    assert!(status == Some(1) && said.contains("--minutes must be 0 or more, not NaN"), "{said}");
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_an_error_and_auto_goes_on_without_it() {
-    // A machine with a GPU has nothing to show here.
+fn a_missing_gpu_is_an_error_and_auto_uses_the_cpu() {
+    // A machine with a GPU cannot test this.
     let toy = toy(&["gpu"]);
     if tutti::model::Backend::choose("cuda:0".parse().unwrap(), "f32".parse().unwrap()).is_ok() {
         return;
@@ -365,5 +373,5 @@ fn a_gpu_that_is_not_there_is_an_error_and_auto_goes_on_without_it() {
     assert!(said.contains("computing on the CPU"), "{said}");
     let config = fs::read_to_string(toy.path("gpu.toml")).unwrap();
     assert!(!config.contains("device"), "the default is the CPU");
-    assert!(run_well(&toy, "gpu", &[]).contains("is there"), "another device does not make it anew");
+    assert!(run_well(&toy, "gpu", &[]).contains("already complete"), "another device does not make it anew");
 }

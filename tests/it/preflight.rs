@@ -1,4 +1,4 @@
-//! What is wrong with a run is reported before it costs time.
+//! Errors in a run's input are reported before training.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::pipeline::{configure, run, toy};
 use crate::toy::Toy;
 
-/// Most of these would show only when their stage begins, or at the first validation.
+/// Most of these would otherwise appear only when their stage starts, or at the first validation.
 #[test]
 fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
     let second_line = |toy: &Toy, file: &str, line: &[u8]| {
@@ -58,10 +58,10 @@ fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
 }
 
 #[test]
-fn a_teacher_that_ends_no_sentence_is_told_before_anything_is_trained_on_nothing() {
+fn a_teacher_that_finishes_no_sentence_is_reported_before_training() {
     let toy = toy(&["run"]);
     let (success, said) = run(&toy, "run", &["ar.updates=1"]);
-    assert!(!success && said.contains("run/distilled") && said.contains("nothing is left"), "{said}");
+    assert!(!success && said.contains("run/distilled") && said.contains("were dropped"), "{said}");
     assert!(!toy.path("run/checkpoints").exists() && !toy.path("run/distilled/manifest.json").exists());
 }
 

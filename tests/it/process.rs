@@ -10,8 +10,8 @@ use tutti::model::{Backend, Bundle, Config, Shape, Spec};
 
 use crate::support::{LINES, TOKENIZER, en_de, in_time};
 
-/// A bundle's folder called `tiny`, gone when dropped.
-fn bundle() -> TempDir {
+/// A folder with the bundle `tiny`, removed when dropped.
+pub fn bundle() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let vocab = TOKENIZER.vocab_size();
     let shape: Shape = format!("enc=1,dec=1,d=16,ffn=32,heads=2,vocab={vocab},positions=96").parse().unwrap();
@@ -21,9 +21,9 @@ fn bundle() -> TempDir {
     folder
 }
 
-fn tutti(folder: &TempDir) -> Command {
+pub fn tutti(folder: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
-    // What the machine's own environment says must not matter here.
+    // The environment of the machine must not affect the test.
     command.env_clear().current_dir(folder.path());
     command
 }
@@ -48,7 +48,7 @@ fn translate(folder: &TempDir, flags: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Ends the program if the test fails before it does.
+/// Kills the program when dropped.
 pub struct Killed(Child);
 
 impl Drop for Killed {
@@ -67,7 +67,7 @@ fn serve(folder: &TempDir) -> (Killed, String) {
 /// Starts `tutti serve` on a free port and reads its address from the log.
 pub fn serve_with(mut command: Command, model: &str) -> (Killed, String) {
     command.args(["--model", model, "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "1"]);
-    // However slow the machine: what is tested is that everybody is answered.
+    // Long enough for slow machines: the tests are about answers, not times.
     command.args(["--set", "request_timeout_ms=300000", "--set", "drain_timeout_ms=300000"]);
     let mut child = Killed(command.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(child.0.stderr.take().unwrap()).lines();
@@ -79,7 +79,7 @@ pub fn serve_with(mut command: Command, model: &str) -> (Killed, String) {
             Some(line["fields"]["address"].as_str()?.to_owned())
         })
         .expect("it says where it listens");
-    // A log that nobody reads would block the program one day.
+    // If the log is not read, the program blocks at some point.
     std::thread::spawn(move || log.for_each(drop));
     (child, format!("http://{address}"))
 }
@@ -126,7 +126,7 @@ async fn sigterm_under_load_answers_every_accepted_request_and_exits_with_0() {
     }
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
 
-    // And each is what `tutti translate` says to that line at those steps.
+    // Each equals the output of `tutti translate` for that line and number of steps.
     for (offset, steps) in ["1", "4", "20"].into_iter().enumerate() {
         let own: Vec<usize> = (offset..REQUESTS).step_by(3).collect();
         let input: String = own.iter().map(|&i| format!("{}\n", LINES[i % LINES.len()])).collect();
@@ -158,14 +158,14 @@ fn a_reader_that_leaves_early_is_no_error() {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    // It may be gone before all of this is written.
+    // The program may end before all of this is written.
     let _ = child.stdin.take().unwrap().write_all("Thank you.\n".repeat(100).as_bytes());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
-fn check_tells_what_does_not_hold() {
+fn check_reports_errors() {
     let folder = bundle();
     let check = |flags: &[&str]| {
         let mut command = tutti(&folder);
@@ -194,7 +194,7 @@ fn check_tells_what_does_not_hold() {
     assert!(said.contains("model.safetensors"), "{said}");
 }
 
-/// Both streams and the exit code of a command in an empty folder, without `RUST_BACKTRACE` or with it.
+/// Exit code and both streams of a command in an empty folder, with `RUST_BACKTRACE`.
 fn outcome(flags: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = tutti(&folder);
@@ -243,9 +243,9 @@ fn a_bad_line_is_named_and_kept_and_the_others_are_translated() {
 }
 
 #[test]
-fn a_mistake_is_one_line_that_says_its_cause_once() {
+fn an_error_is_one_line_with_each_cause_once() {
     for (flags, part) in [
-        (&["translate", "--model", "nowhere"][..], "train pipeline"),
+        (&["translate", "--model", "nowhere"][..], "train run"),
         (&["check", "--config", "none.toml"], "none.toml"),
         (&["check", "--listen", "nowhere"], "listen"),
         (&["translate", "--steps", "0"], "--steps must be 1 to"),
@@ -325,7 +325,7 @@ fn bench_measures_random_weights_and_bundles() {
     }
 }
 
-/// With the feature it depends on the machine; the rules are tested in `model::backend`.
+/// With the feature it depends on the machine; `model::backend` tests the rules.
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_gpu_that_cannot_be_is_refused_at_start_and_auto_does_without_it() {

@@ -1,4 +1,4 @@
-//! `train report` on tiny models with random weights: what it writes, and that it says what is so.
+//! `train report` on tiny models with random weights.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tutti::train::measure::report::{Model, Plan, Report, Row, Way, run};
 
 use crate::support::{LINES, TOKENIZER};
 
-/// Two bundles of different weights, and a test set of four sentences.
+/// Two bundles with different weights, and a test set of four sentences.
 fn models() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let vocab = TOKENIZER.vocab_size();
@@ -27,7 +27,7 @@ fn models() -> TempDir {
     folder
 }
 
-/// Of the test set `en` and `de` in a folder.
+/// A plan for the test set `en` and `de` in a folder.
 pub fn plan(folder: &Path) -> Plan {
     Plan {
         source: folder.join("en"),

@@ -1,4 +1,4 @@
-//! What is answered when all is well.
+//! Successful requests.
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -143,7 +143,7 @@ async fn every_answer_tells_where_its_time_went_and_carries_an_id() {
     assert_eq!(stages, ["tokenize", "queue", "encode", "decode", "detokenize", "total"]);
     let mut times: Vec<f64> =
         timing.split(", ").map(|entry| entry.split_once(";dur=").unwrap().1.parse().unwrap()).collect();
-    // Each is cut to the microsecond.
+    // Each is truncated to microseconds.
     let total = times.pop().unwrap();
     assert!(times.iter().sum::<f64>() <= total + 0.001, "{timing}");
     assert!(server.get("/health").await.headers().contains_key("x-request-id"));

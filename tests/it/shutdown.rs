@@ -1,4 +1,4 @@
-//! The end, in good order.
+//! Orderly shutdown.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ async fn everything_accepted_is_answered_before_the_server_ends() {
     }
     server.until_in_engine(40.0).await;
     server.shut_down();
-    // Nobody new gets in.
+    // New connections are refused.
     in_time(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
     server.gate.open();
     while let Some(done) = in_time(requests.join_next()).await {
@@ -51,7 +51,7 @@ async fn while_it_drains_readiness_says_no_and_answers_end_their_connections() {
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "draining");
     assert_eq!(server.get("/livez").await.status(), 200);
     assert_eq!(server.metric("tutti_ready", &[]).await, 0.0);
-    // Load balancers need a moment to hear of it; what they still send is served.
+    // Load balancers need a moment to notice; requests that still arrive are served.
     let response = in_time(server.post("/translate", &en_de(LINES[0])).send()).await.unwrap();
     assert_eq!(response.headers()["connection"], "close");
     assert_eq!(response.json::<Value>().await.unwrap()["translatedText"], alone(LINES[0], 4, DEFAULT_BEAM));
@@ -67,7 +67,7 @@ async fn a_request_that_never_ends_does_not_hold_up_the_end_for_ever() {
     server.shut_down();
     let begun = Instant::now();
     server.ended().await.unwrap();
-    // The connection is cut after 50 ms; the engine, which is held, may take its last second.
+    // The connection is cut after 50 ms; the engine, which is held, may use its last second.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(in_time(stuck).await.unwrap().is_err(), "its connection was cut");
 }
@@ -81,8 +81,8 @@ async fn a_connection_without_a_request_does_not_hold_up_the_end() {
     drop(idle);
 }
 
-/// One thread runs the server and this test, so that between two awaits nothing of the server runs: what is
-/// sent after the signal is in the sockets before the server sees the signal.
+/// One thread runs the server and this test, so nothing of the server runs between two awaits: requests sent after
+/// the signal are in the sockets before the server sees the signal.
 #[tokio::test]
 async fn what_was_sent_before_the_end_is_answered_on_warm_connections_and_on_new_ones() {
     const EACH: usize = 20;
@@ -121,7 +121,7 @@ async fn a_client_that_keeps_its_connection_is_told_to_leave_before_it_is_closed
     stream.write_all(&request).await.unwrap();
     assert!(!read_answer(&mut stream).await.unwrap().says_close());
     server.shut_down();
-    // Nobody new gets in, and the old connection is still served.
+    // New connections are refused, and the old connection is still served.
     in_time(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
     stream.write_all(&request).await.unwrap();
     assert!(read_answer(&mut stream).await.unwrap().says_close());

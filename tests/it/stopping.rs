@@ -1,4 +1,4 @@
-//! When a run of training ends by itself, and which weights it then gives.
+//! When a training run ends early, and which weights it gives.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -15,7 +15,7 @@ fn run(toy: &Toy, output: &str, settings: &str) -> End {
     parallel::run(&toy.config(output, settings), &AtomicBool::new(false)).unwrap()
 }
 
-/// A run that learns nothing, so that no validation after the first is a gain; up to `updates`.
+/// A run with learning rate 0, so that no validation after the first improves; up to `updates`.
 fn stuck(toy: &Toy, output: &str, updates: u64) -> Vec<Value> {
     let file = toy.path(&format!("{output}.toml"));
     toy.config(output, &format!("updates = {updates}\npatience = 3"));
@@ -49,13 +49,13 @@ fn a_run_without_gain_ends_and_one_that_was_stopped_on_the_way_ends_at_the_same_
     let weights = |run: &str| toy.path(run).join("bundle").join(Bundle::WEIGHTS);
     assert_same_file(&weights("straight"), &weights("stopped"));
 
-    // And it has ended: the same command adds nothing.
+    // The run is finished: the same command does nothing.
     let again = stuck(&toy, "stopped", 50);
     assert_eq!(again.iter().filter(|event| event["event"] == "train").count(), 4);
 }
 
 #[test]
-fn the_bundle_is_the_mean_of_the_best_where_that_is_asked_for() {
+fn the_bundle_is_the_mean_of_the_best_checkpoints_if_configured() {
     let toy = Toy::new();
     run(&toy, "run", "updates = 12\naverage_best = 2\nkeep_best = 2");
     let config = toy.config("run", "updates = 12");
@@ -69,7 +69,7 @@ fn the_bundle_is_the_mean_of_the_best_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_run_leaves_events_for_tensorboard_unless_told_not_to() {
+fn a_run_writes_tensorboard_events_unless_disabled() {
     let toy = Toy::new();
     run(&toy, "told", "updates = 2");
     run(&toy, "silent", "updates = 2\ntensorboard = false");

@@ -1,4 +1,4 @@
-//! A server to talk to, and what it should answer.
+//! A test server, and its expected answers.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -33,12 +33,12 @@ pub const LINES: [&str; 8] = [
 pub static TOKENIZER: LazyLock<Arc<Tokenizer>> =
     LazyLock::new(|| Arc::new(Tokenizer::train(LINES.iter(), 320).expect("the lines are enough")));
 
-/// No test of a server may hang for ever.
+/// Time limit of every test with a server.
 pub async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("this takes far too long")
 }
 
-/// What a server is started with; the defaults of the program unless a test says otherwise.
+/// Options of a test server; by default those of the program.
 pub struct Setup {
     pub http: HttpSettings,
     pub engine: engine::Options,
@@ -75,7 +75,7 @@ pub fn model() -> Model {
     }
 }
 
-/// Tokens below are characters of ASCII, so that any of them in a row are a text.
+/// The tokens are ASCII characters, so that any sequence of them is text.
 const ASCII_TOKENS: u32 = 99;
 
 pub fn fake() -> FakeTranslator {
@@ -94,7 +94,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Ready when this returns.
+    /// Returns when the server is ready.
     pub async fn start(setup: Setup) -> Self {
         let server = Self::start_cold(setup).await;
         in_time(async { while server.get("/readyz").await.status() != 200 {} }).await;
@@ -134,7 +134,7 @@ impl Server {
         self.client.post(self.url(path)).json(body)
     }
 
-    /// A translation that must succeed.
+    /// A translation, which must succeed.
     pub async fn translate(&self, path: &str, body: Value) -> Value {
         let response = in_time(self.post(path, &body).send()).await.unwrap();
         let status = response.status();
@@ -154,7 +154,7 @@ impl Server {
             .map(|sample| match &sample.value {
                 prometheus_parse::Value::Counter(v) | prometheus_parse::Value::Gauge(v) => *v,
                 prometheus_parse::Value::Untyped(v) => *v,
-                // As many as were observed.
+                // The number of observations.
                 prometheus_parse::Value::Histogram(buckets) => {
                     buckets.last().map_or(0.0, |bucket| bucket.count)
                 }
@@ -163,7 +163,7 @@ impl Server {
             .sum()
     }
 
-    /// Asks until so many sentences are in the engine's hands, waiting or running.
+    /// Waits until the engine has this number of sentences, waiting or running.
     pub async fn until_in_engine(&self, items: f64) {
         in_time(async {
             while self.metric("tutti_queue_depth", &[]).await + self.metric("tutti_running_items", &[]).await
@@ -173,13 +173,13 @@ impl Server {
         .await;
     }
 
-    /// Blocks a thread of its own, not the runtime, until the model thread stands at the closed gate.
+    /// Blocks a separate thread until the model thread waits at the closed gate.
     pub async fn until_held(&self) {
         let gate = self.gate.clone();
         in_time(tokio::task::spawn_blocking(move || gate.wait_until_held())).await.unwrap();
     }
 
-    /// Like SIGTERM.
+    /// Shuts down like SIGTERM.
     pub fn shut_down(&mut self) {
         self.shutdown.take().expect("once").send(()).expect("the server listens");
     }
@@ -190,14 +190,14 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// A model thread that stands at a gate would outlive its test.
+    /// Opens the gate, since a waiting model thread would outlive its test.
     fn drop(&mut self) {
         self.gate.open();
         self.task.abort();
     }
 }
 
-/// A request as bytes, for tests of what happens on the socket.
+/// A request as bytes, for tests on the socket.
 pub fn raw(method: &str, path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -207,7 +207,7 @@ pub fn raw(method: &str, path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What a server answered on a socket: status, headers in lower case, body.
+/// An answer read from a socket: status, headers in lower case, body.
 pub struct RawAnswer {
     pub status: u16,
     pub head: String,
@@ -220,7 +220,7 @@ impl RawAnswer {
     }
 }
 
-/// Reads one answer with a `Content-Length`; `None` where the connection ends before it is whole.
+/// Reads one answer with a `Content-Length`; `None` if the connection ends before it is complete.
 pub async fn read_answer(stream: &mut TcpStream) -> Option<RawAnswer> {
     let mut bytes = Vec::new();
     let head = loop {
@@ -247,10 +247,10 @@ pub fn en_de(q: impl Into<Value>) -> Value {
     json!({ "q": q.into(), "source": "en", "target": "de" })
 }
 
-/// Lengths that the program tries where nobody says how many.
+/// Default number of lengths to try.
 pub const DEFAULT_BEAM: usize = 2;
 
-/// What `tutti translate` makes of a text alone: the same parts, without queue, batches and HTTP.
+/// The output of `tutti translate` for a text: the same parts without queue, batches and HTTP.
 pub fn alone(text: &str, steps: u8, length_beam: usize) -> String {
     let fake = fake();
     let reader = Reader::new(TOKENIZER.clone(), "en", "de", fake.limits().source_tokens);

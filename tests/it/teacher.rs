@@ -22,7 +22,7 @@ fn teach(config: &Config) -> End {
     ar::run(config, &GOES_ON).unwrap()
 }
 
-/// A teacher after so many updates in `<output>/ar`.
+/// A teacher in `<output>/ar`, after this number of updates.
 fn with_teacher(updates: u64) -> (Toy, Config) {
     let toy = Toy::new();
     let config = toy
@@ -166,7 +166,7 @@ fn a_broken_chunk_is_named_and_can_be_made_again() {
 }
 
 #[test]
-fn text_that_is_not_what_was_written_is_not_trained_on_and_is_written_again() {
+fn modified_text_is_not_used_and_is_written_again() {
     let (toy, config) = with_teacher(40);
     distil(&config, "1/1");
     let target = toy.path("run/distilled/train.de");
@@ -204,7 +204,7 @@ fn a_parallel_model_is_no_teacher_and_a_teacher_is_not_served() {
 }
 
 #[test]
-fn a_run_begins_with_a_bundle_of_its_own_shape_and_tokenizer_only() {
+fn a_run_starts_only_from_a_bundle_of_its_shape_and_tokenizer() {
     let (toy, config) = with_teacher(2);
     let init = toy.path("run/ar/bundle");
     let begin = |change: fn(&mut Config)| {
@@ -225,12 +225,12 @@ fn a_run_begins_with_a_bundle_of_its_own_shape_and_tokenizer_only() {
     let error = begin(|_| ()).unwrap_err();
     assert!(error.contains("tokenizer.path"), "{error}");
     fs::write(toy.path("tokenizer.json"), text).unwrap();
-    // More positions than the bundle has are begun afresh.
+    // Positions that the bundle does not have get new values.
     assert_eq!(begin(|c| c.model.max_positions = 40), Ok(End::Finished));
 }
 
 #[test]
-fn a_teacher_is_the_mean_of_its_best_where_that_is_asked_for() {
+fn a_teacher_is_the_mean_of_its_best_checkpoints_if_configured() {
     let toy = Toy::new();
     let bundle = |run: &str| Bundle::open(&toy.path(run).join("ar/bundle")).unwrap().checksum;
     teach(&toy.config("last", "updates = 9"));

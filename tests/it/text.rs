@@ -1,5 +1,5 @@
-//! What must come back as it was, or in the target's form: a table of texts (`data/text.tsv`), with a network that
-//! knows nothing and with the model of the repository.
+//! Text that must be copied, or converted to the target's form: a table of texts (`data/text.tsv`), with a fake
+//! network and with the model of the repository.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -107,7 +107,7 @@ fn what_must_come_back_comes_back_from_the_default_model() {
     assert!(copies >= 33, "{copies} of {COPIES}");
 }
 
-/// Strings of real programs, where they are at hand; they are not part of the repository.
+/// Strings of real programs, if they are available; they are not part of the repository.
 #[test]
 fn the_default_model_keeps_the_placeholders_of_user_interfaces() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ui-en-de/test.en");

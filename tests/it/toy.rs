@@ -54,7 +54,7 @@ impl Toy {
         toy
     }
 
-    /// A run that begins with a bundle and learns next to nothing.
+    /// A run that starts from a bundle and learns almost nothing.
     pub fn begin(&self, output: &str, init: &str, more: &str) -> tutti::Result<End> {
         let mut config = self.config(output, &format!("updates = 1\n{more}"));
         (config.train.learning_rate, config.train.init) = (1e-12, Some(self.path(init)));
@@ -115,14 +115,14 @@ impl Toy {
         parallel::run(&config, &AtomicBool::new(false)).unwrap()
     }
 
-    /// A teacher that has hardly learnt anything, which is enough to have its steps distilled.
+    /// A teacher with very little training, which is enough to distil its steps.
     pub fn with_teacher() -> Self {
         let toy = Self::new();
         toy.run("teacher", 12);
         toy
     }
 
-    /// The configuration of a student in a folder of its own.
+    /// The configuration of a student in its own folder.
     pub fn student(&self, output: &str, settings: &str) -> Config {
         let own = self.path(output);
         let more = format!("updates = 12\n[dims]\noutput = \"{}\"\n{settings}", own.display());
@@ -133,7 +133,7 @@ impl Toy {
         dims::run(&self.student(output, settings), &AtomicBool::new(false)).unwrap()
     }
 
-    /// The values of a key in the events of one kind, in a run's log.
+    /// The values of a key in one kind of event in a run's log.
     pub fn logged(&self, output: &str, event: &str, key: &str) -> Vec<f64> {
         let text = fs::read_to_string(self.path(output).join("log.jsonl")).unwrap();
         let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -149,7 +149,7 @@ pub fn assert_same_file(a: &Path, b: &Path) {
     assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{} and {} differ", a.display(), b.display());
 }
 
-/// safetensors writes its tensors in one order, so equal weights are equal bytes.
+/// safetensors writes tensors in a fixed order, so equal weights give equal bytes.
 pub fn assert_same_checkpoint(a: &Path, b: &Path) {
     for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors"] {
         assert_same_file(&a.join(file), &b.join(file));
@@ -162,7 +162,7 @@ pub fn assert_same_checkpoint(a: &Path, b: &Path) {
 }
 
 /// With these sections of the configuration: eight updates at once, and the same stopped after the third, killed
-/// after the fourth, and left alone.
+/// after the fourth, and continued.
 pub fn assert_resumes_exactly(toy: &Toy, sections: &str) {
     let run = |output: &str, updates: u64| {
         let config = toy.config(output, &format!("updates = {updates}\ndropout = 0.1\n{sections}"));

@@ -1,5 +1,5 @@
-//! The training program on a toy corpus, through its public functions: what a run leaves behind, and
-//! that stopping it changes nothing.
+//! Training on a toy corpus, through the public functions: what a run leaves behind, and that interruptions change
+//! nothing.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +19,7 @@ fn a_run_that_is_stopped_and_resumed_equals_one_that_is_not() {
     let toy = Toy::new();
     assert_eq!(toy.run("straight", 10), End::Finished);
 
-    // Stopped after four updates, killed after having saved the sixth, then left alone.
+    // Stopped after four updates, killed after saving the sixth, then continued.
     toy.run("stopped", 4);
     toy.run("stopped", 8);
     for late in [7, 8] {
@@ -44,7 +44,7 @@ fn a_run_that_is_interrupted_saves_before_it_ends() {
 }
 
 #[test]
-fn a_run_that_fails_says_why_in_its_log() {
+fn a_failed_run_logs_the_reason() {
     let toy = Toy::new();
     toy.config("run", "updates = 50\nmax_skips_in_a_row = 2");
     let config = Config::read(&toy.path("run.toml"), &["train.learning_rate=1e30".into()]).unwrap();
@@ -111,7 +111,7 @@ fn a_distillation_that_is_stopped_and_resumed_equals_one_that_is_not() {
     };
     assert_eq!(toy.distil("straight", &settings(8)), End::Finished);
 
-    // Stopped after three updates, killed after having saved the fourth, then left alone.
+    // Stopped after three updates, killed after saving the fourth, then continued.
     toy.distil("stopped", &settings(3));
     toy.distil("stopped", &settings(6));
     for late in [5, 6] {
@@ -126,7 +126,7 @@ fn a_distillation_that_is_stopped_and_resumed_equals_one_that_is_not() {
 }
 
 #[test]
-fn a_distillation_that_is_interrupted_saves_the_teacher_it_began_with_and_goes_on() {
+fn an_interrupted_distillation_saves_its_teacher_and_continues() {
     let toy = Toy::with_teacher();
     let config = toy.student("student", "updates = 2");
     assert_eq!(dims::run(&config, &AtomicBool::new(true)).unwrap(), End::Interrupted);
@@ -161,7 +161,7 @@ fn source_text_alone_is_enough_to_distil_unsupervised() {
 #[test]
 fn in_two_rounds_the_first_student_is_the_second_teacher() {
     let toy = Toy::with_teacher();
-    // The mean of all three validated, because in so short a run none is better than the teacher.
+    // The mean of all three validated checkpoints, because in so short a run none is better than the teacher.
     let settings = "updates = 4\nvalidate_every = 2\naverage_best = 3\nlearning_rate_cap = 3e-3\n";
     toy.distil("first", settings);
     let teacher = toy.path("first/bundle");
@@ -170,7 +170,7 @@ fn in_two_rounds_the_first_student_is_the_second_teacher() {
     let [teacher, first, second] = ["teacher", "first", "second"].map(|run| fs::read(weights(run)).unwrap());
     assert!(teacher != first && first != second && second != teacher);
 
-    // Stopped in the first round, then left alone; after that nothing is left to do.
+    // Stopped in the first round, then continued; after that there is nothing to do.
     let config = toy.student("both", &format!("{settings}rounds = 2"));
     assert_eq!(dims::run(&config, &AtomicBool::new(true)).unwrap(), End::Interrupted);
     for _ in 0..2 {
@@ -190,7 +190,7 @@ fn a_teacher_for_other_languages_is_refused() {
     assert!(!toy.path("student").exists());
 }
 
-/// All switches of CMLMC, as published.
+/// All options of CMLMC, as published.
 const CMLMC: &str = "[cmlmc]";
 
 #[test]
@@ -200,7 +200,7 @@ fn a_run_of_a_cmlmc_that_is_stopped_and_resumed_equals_one_that_is_not() {
 }
 
 #[test]
-fn a_cmlmc_that_begins_with_a_cmlm_says_what_it_says_and_not_the_other_way_round() {
+fn a_cmlmc_can_start_from_a_cmlm_with_the_same_predictions_but_not_vice_versa() {
     let toy = Toy::new();
     toy.run("cmlm", 60);
     let says = |run: &str| {

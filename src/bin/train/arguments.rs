@@ -1,4 +1,4 @@
-//! What each command takes.
+//! The arguments of each command.
 
 use std::path::PathBuf;
 
@@ -10,21 +10,21 @@ use tutti::train::stages::distill::Shard;
 
 #[derive(Args)]
 pub struct RunArgs {
-    /// TOML file of the run (see config/train/)
+    /// TOML file of the run; config/train/ has examples
     #[arg(long)]
     pub config: PathBuf,
-    /// Override a key of the file, as in --set train.updates=100; may be repeated
+    /// Override a key of the file, such as --set train.updates=100; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }
 
-/// For commands that continue where they were stopped.
+/// Arguments of commands that can be interrupted and continued.
 #[derive(Args)]
 pub struct StageArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// Stop after N minutes: save, then exit with status 75; the same command continues. A validation, a chunk of
-    /// distilled text or a checkpoint that has begun is finished first
+    /// Stop after N minutes: finish the current validation, chunk or checkpoint, save, and exit with status 75. The
+    /// same command continues
     #[arg(long, value_name = "N")]
     pub minutes: Option<f64>,
 }
@@ -33,7 +33,7 @@ pub struct StageArgs {
 pub struct DistillArgs {
     #[command(flatten)]
     pub stage: StageArgs,
-    /// Do part I of N; the parts of all machines belong in one folder
+    /// Do part I of N; collect the parts of all machines in one folder
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
 }
@@ -42,51 +42,51 @@ pub struct DistillArgs {
 pub struct AverageArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// Stage whose checkpoints are averaged
+    /// Stage whose checkpoints to average
     #[arg(long, value_enum, default_value_t = Averaged::Parallel)]
     pub stage: Averaged,
     /// Number of checkpoints to average, those with the best validation scores
     #[arg(long, default_value_t = 5, conflicts_with = "checkpoints")]
     pub best: usize,
-    /// Checkpoint folders to average, instead of the best
+    /// Checkpoint folders to average, instead of the best ones
     #[arg(long, num_args = 1..)]
     pub checkpoints: Vec<PathBuf>,
-    /// Folder of the bundle
+    /// Folder of the new bundle
     #[arg(long)]
     pub output: PathBuf,
 }
 
 #[derive(Args)]
 pub struct CalibrateArgs {
-    /// Folder of the bundle
+    /// Folder of the bundle to correct
     #[arg(long, default_value = "models/en-de")]
     pub model: PathBuf,
-    /// Multiply all logits by this factor; below 1 makes the model less certain, so that it compares lengths better
+    /// Factor on all logits; below 1 makes the model less certain, so that it compares lengths better
     #[arg(long, default_value_t = 1.0)]
     pub output_scale: f64,
-    /// Subtract this from the blank's logit; above 0 makes an Imputer write more
+    /// Penalty on the blank's logit; above 0 makes an Imputer's translations longer
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub blank_penalty: f64,
-    /// Folder of the bundle that is written
+    /// Folder of the new bundle
     #[arg(long)]
     pub output: PathBuf,
 }
 
 #[derive(Args)]
 pub struct InterpolateArgs {
-    /// Text, a sentence a line, plain or gzip
+    /// Source text, plain or gzip, one sentence a line
     #[arg(long)]
     pub source: PathBuf,
     /// Human translation, line by line
     #[arg(long)]
     pub reference: PathBuf,
-    /// Translation by a model (`tutti translate`), line by line; repeat for several
+    /// Translation by a model (`tutti translate`), line by line; may be repeated
     #[arg(long = "candidate", required = true)]
     pub candidates: Vec<PathBuf>,
-    /// Take the reference if no candidate has at least this chrF (0 to 100) against it
+    /// Use the reference if no candidate reaches this chrF (0 to 100) against it
     #[arg(long, default_value_t = 0.0, value_name = "CHRF")]
     pub min_chrf: f64,
-    /// Folder to write train.source, train.target and manifest.json to
+    /// Folder for train.source, train.target and manifest.json
     #[arg(long)]
     pub output: PathBuf,
 }
@@ -99,10 +99,10 @@ pub enum ImportFrom {
 
 #[derive(Args)]
 pub struct FairseqArgs {
-    /// The checkpoint, model.pt
+    /// Checkpoint file (model.pt)
     #[arg(long)]
     pub checkpoint: PathBuf,
-    /// The dictionary of both languages, dict.txt
+    /// Dictionary of both languages (dict.txt)
     #[arg(long)]
     pub dict: PathBuf,
     /// BPE codes of subword-nmt or fastBPE that the model was trained with
@@ -114,7 +114,7 @@ pub struct FairseqArgs {
     /// Target language code [default: the checkpoint's]
     #[arg(long)]
     pub target: Option<String>,
-    /// Folder of the bundle
+    /// Folder of the new bundle
     #[arg(long)]
     pub output: PathBuf,
 }
@@ -138,7 +138,7 @@ pub struct BenchArgs {
     /// Padded tokens of a batch
     #[arg(long, default_value_t = 2048)]
     pub batch_tokens: usize,
-    /// Tokens of a sentence, on average
+    /// Mean number of tokens of a sentence
     #[arg(long, default_value_t = 14)]
     pub sentence_tokens: usize,
     /// Dropout rate
@@ -146,48 +146,48 @@ pub struct BenchArgs {
     pub dropout: f32,
     #[command(flatten)]
     pub place: DeviceFlag,
-    /// Updates of each stage
+    /// Number of updates to measure for each stage
     #[arg(long, default_value_t = 10)]
     pub updates: usize,
     /// Seed of text and weights
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Print JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Args)]
 pub struct ShortlistArgs {
-    /// Folder of the bundle that gets the shortlist
+    /// Folder of the bundle to add the shortlist to
     #[arg(long)]
     pub model: PathBuf,
-    /// Source text, plain or gzip, one sentence a line; best the text that the model was trained on
+    /// Source text, plain or gzip, one sentence a line; ideally the training text of the model
     #[arg(long)]
     pub source: PathBuf,
     /// Its translation, line by line
     #[arg(long)]
     pub target: PathBuf,
-    /// Number of candidates for each source token, the most probable ones
+    /// Number of candidates of each source token, the most probable ones
     #[arg(long, default_value_t = 100)]
     pub per_token: usize,
     /// Number of target tokens that every sentence may use, the most frequent ones
     #[arg(long, default_value_t = 200)]
     pub common: usize,
-    /// Rounds of expectation maximisation
+    /// Number of iterations of expectation maximization
     #[arg(long, default_value_t = 5)]
     pub iterations: usize,
 }
 
 #[derive(Args)]
 pub struct LmArgs {
-    /// Folder of the bundle (an Imputer's) that gets the language model
+    /// Folder of the bundle (an Imputer's) to add the language model to
     #[arg(long)]
     pub model: PathBuf,
-    /// Text of the target language, plain or gzip, one sentence a line; several files are joined
+    /// Text in the target language, plain or gzip, one sentence a line; may be repeated
     #[arg(long, required = true)]
     pub text: Vec<PathBuf>,
-    /// Weight of its log-probabilities; a higher one makes translations more fluent and less faithful
+    /// Weight of its log-probabilities; a higher weight makes translations more fluent and less faithful
     #[arg(long, default_value_t = 0.6)]
     pub weight: f32,
     /// Bonus for each token, in nats, against the language model's preference for short translations
@@ -203,32 +203,32 @@ pub struct LmArgs {
 
 #[derive(Args)]
 pub struct SealArgs {
-    /// Folder of the bundle
+    /// Folder of the bundle to seal
     #[arg(long)]
     pub model: PathBuf,
-    /// The known sentence; the one that is there, or one of this program, if not given
+    /// Known sentence [default: that of the bundle, or a built-in one]
     #[arg(long)]
     pub sentence: Option<String>,
 }
 
 #[derive(Args)]
 pub struct EvaluateArgs {
-    /// Folder of the bundle
+    /// Folder of the bundle to score
     #[arg(long, default_value = "models/en-de")]
     pub model: PathBuf,
-    /// Text to translate, a sentence a line
+    /// Source text, one sentence a line
     #[arg(long)]
     pub source: PathBuf,
     /// Reference translation, line by line
     #[arg(long)]
     pub reference: PathBuf,
-    /// Numbers of decoder passes
+    /// Numbers of decoding steps
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
     pub steps: Vec<u8>,
-    /// Widths of the beam, for an autoregressive model, which has no steps
+    /// Beam widths, for an autoregressive model
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     pub beam: Vec<usize>,
-    /// Number of lengths to try for each sentence [default: the model's]
+    /// Number of target lengths to try for each sentence [default: the model's]
     #[arg(long)]
     pub length_beam: Option<usize>,
     /// Padded tokens of a batch
@@ -236,58 +236,58 @@ pub struct EvaluateArgs {
     pub batch_tokens: usize,
     #[command(flatten)]
     pub network: NetworkFlags,
-    /// Print JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Record the scores in the bundle's config.json, where /info reads them
+    /// Record the scores in the bundle's config.json, for the server's /info
     #[arg(long)]
     pub record: bool,
 }
 
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folder of a bundle, or NAME=FOLDER; repeat for each model; the first one is the baseline
+    /// Folder of a bundle, or NAME=FOLDER; repeat for each model, baseline first
     #[arg(long = "model", value_name = "[NAME=]FOLDER", required = true)]
     pub models: Vec<String>,
-    /// Text to translate, a sentence a line
+    /// Source text, one sentence a line
     #[arg(long)]
     pub source: PathBuf,
     /// Reference translation, line by line
     #[arg(long)]
     pub reference: PathBuf,
-    /// Number of sentences, from the head of the files [default: all]
+    /// Number of sentences, from the start of the files [default: all]
     #[arg(long)]
     pub sentences: Option<usize>,
-    /// Numbers of decoder passes
+    /// Numbers of decoding steps
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,10")]
     pub steps: Vec<u8>,
-    /// Numbers of lengths to try for each sentence
+    /// Numbers of target lengths to try for each sentence
     #[arg(long = "length-beam", value_delimiter = ',', default_value = "1,3,5")]
     pub length_beams: Vec<usize>,
-    /// Widths of the beam, for an autoregressive model, which has no steps
+    /// Beam widths, for an autoregressive model
     #[arg(long = "beam", value_delimiter = ',', default_value = "1,4")]
     pub beams: Vec<usize>,
-    /// Also report BLEU by source length: the upper bound of each bucket but the last, in words
+    /// Also report BLEU by source length: upper bounds of all buckets but the last, in words
     #[arg(long, value_delimiter = ',')]
     pub buckets: Vec<usize>,
-    /// Number of bootstrap samples, for intervals and significance
+    /// Number of bootstrap samples for confidence intervals and significance tests
     #[arg(long, default_value_t = 1000)]
     pub resamples: usize,
-    /// Seed of the bootstrap
+    /// Seed of the bootstrap samples
     #[arg(long, default_value_t = 12345)]
     pub seed: u64,
     /// Number of sentences to time one by one
     #[arg(long, default_value_t = 200)]
     pub timed_sentences: usize,
-    /// Number of timings of each of them; the median counts
+    /// Number of timings of each sentence; the median counts
     #[arg(long, default_value_t = 3)]
     pub timing_rounds: usize,
-    /// Padded tokens of a batch, where quality is measured
+    /// Padded tokens of a batch for the measurement of quality
     #[arg(long, default_value_t = 2048)]
     pub batch_tokens: usize,
     #[command(flatten)]
     pub network: NetworkFlags,
-    /// Folder to write report.md, quality.svg and report.json to
+    /// Folder for report.md, quality.svg and report.json
     #[arg(long)]
     pub output: PathBuf,
 }

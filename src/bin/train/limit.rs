@@ -1,4 +1,4 @@
-//! When a run is to stop before it is done: Ctrl-C, and `--minutes`.
+//! Stops a run before it is complete: Ctrl-C, and `--minutes`.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ static TIME_IS_OVER: AtomicBool = AtomicBool::new(false);
 /// EX_TEMPFAIL of sysexits.h: the same command continues later.
 const TIME_IS_OVER_STATUS: u8 = 75;
 
-/// What the first Ctrl-C sets, and the end of `minutes` from now; the second Ctrl-C ends the program.
+/// A flag that is set by the first Ctrl-C, or `minutes` from now. The second Ctrl-C ends the program.
 pub fn stop_flag(minutes: Option<f64>) -> Result<&'static AtomicBool> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -23,7 +23,7 @@ pub fn stop_flag(minutes: Option<f64>) -> Result<&'static AtomicBool> {
     })?;
     if let Some(minutes) = minutes {
         let time = Duration::try_from_secs_f64(minutes * 60.0)
-            .with_context(|| format!("--minutes {minutes} is not a number of minutes"))?;
+            .with_context(|| format!("--minutes must be 0 or more, not {minutes}"))?;
         let over = move || {
             TIME_IS_OVER.store(true, Ordering::Relaxed);
             STOP.store(true, Ordering::Relaxed);
@@ -31,7 +31,7 @@ pub fn stop_flag(minutes: Option<f64>) -> Result<&'static AtomicBool> {
         if time.is_zero() {
             over();
         } else {
-            // It ends with the program.
+            // The thread ends with the program.
             thread::Builder::new().name("limit".into()).spawn(move || {
                 thread::sleep(time);
                 over();
@@ -41,10 +41,10 @@ pub fn stop_flag(minutes: Option<f64>) -> Result<&'static AtomicBool> {
     Ok(&STOP)
 }
 
-/// Says why the run has stopped, and with what status the program is to end.
+/// Prints why the run has stopped. Returns the exit status.
 pub fn interrupted(what: &str) -> ExitCode {
     if TIME_IS_OVER.load(Ordering::Relaxed) {
-        eprintln!("{what}: --minutes is over; the same command continues from here");
+        eprintln!("{what}: the time of --minutes is over; the same command continues from here");
         return TIME_IS_OVER_STATUS.into();
     }
     eprintln!("{what}; the same command continues from here");

@@ -1,4 +1,4 @@
-//! `train`: everything that produces weights. Thin: it reads the command line and calls the library.
+//! `train`: trains models. Reads the command line and calls the library.
 
 mod arguments;
 mod limit;
@@ -16,8 +16,8 @@ use arguments::{
     InterpolateArgs, LmArgs, ReportArgs, RunArgs, SealArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
+use tutti::keys::renamed_arguments;
 use tutti::model::{Bundle, DeviceChoice, Fusion};
-use tutti::suggest::renamed_arguments;
 use tutti::train::allocator;
 use tutti::train::bundle::calibrate::{Calibration, calibrate};
 use tutti::train::bundle::{lm, shortlist};
@@ -45,7 +45,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run all stages that are not done yet, from text to student
+    /// Run all stages that are not complete, from text to student
     Run(StageArgs),
     /// Learn the vocabulary of both languages from the training text
     Tokenizer(RunArgs),
@@ -81,11 +81,21 @@ enum Command {
     Report(ReportArgs),
 }
 
-fn main() -> Result<ExitCode> {
-    let cli = Cli::parse();
-    for warning in renamed_arguments(std::env::args(), &[("cmlm", "parallel")]) {
+fn main() -> ExitCode {
+    for warning in renamed_arguments(std::env::args(), &RENAMED) {
         eprintln!("warning: {warning}");
     }
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        // One line without a backtrace: most errors are about a setting or a file.
+        Err(error) => {
+            eprintln!("train: {}", tutti::error::in_one_line(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
     allocator::keep_freed_memory();
     let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
@@ -118,6 +128,9 @@ fn main() -> Result<ExitCode> {
     thread.join().map_err(|_| anyhow!("the training thread panicked; see its message above"))?
 }
 
+/// Commands and values that were renamed. The old names work for one more version.
+const RENAMED: [(&str, &str); 1] = [("cmlm", "parallel")];
+
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
 fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
@@ -140,19 +153,19 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same with the folder of the run to itself.
+/// Runs a stage that has the run's folder to itself.
 fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let _lock = pipeline::lock(&config.output, false)?;
     let made = output(&config);
-    // What would be refused when it is written is refused before anything is computed.
+    // Fail before training if the bundle could not be written afterwards.
     if made.file_name() == Some(OsStr::new("bundle")) {
         Bundle::check_place(&made)?;
     }
     stage(args, run, output)
 }
 
-/// Runs a stage until it is done, its time is over, or Ctrl-C; `output` is the stage's folder.
+/// Runs a stage until it is complete, its time is over, or Ctrl-C. `output` returns the stage's folder.
 fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let stop = limit::stop_flag(args.minutes)?;
@@ -169,7 +182,7 @@ fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Seals a bundle that has just been made.
+/// Seals a new bundle.
 fn seal_fresh(folder: &Path) -> Result<()> {
     if folder.join(Bundle::CONFIG).is_file() {
         let bundle = Bundle::open_unsealed(folder)?;
@@ -180,11 +193,11 @@ fn seal_fresh(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs what writes a bundle's folder, alone, and seals what was written.
+/// Runs `write`, which writes a bundle's folder, under a lock, and seals the bundle.
 fn writing_bundle(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
     let _lock = files::lock(folder, false, "another `train` command")?;
     if let Err(error) = write() {
-        // The lock may have made the folder. One that is not empty stays.
+        // The lock may have created the folder. Only an empty one is removed.
         let _ = std::fs::remove_dir(folder);
         return Err(error);
     }
@@ -195,7 +208,10 @@ fn writing_bundle(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<(
 fn seal_bundle(args: &SealArgs) -> Result<()> {
     let known = known::seal(&Bundle::open_unsealed(&args.model)?, args.sentence.as_deref())?;
     if let Some(known) = known {
-        eprintln!("{:?} becomes {:?} in {} steps", known.source, known.translation, known.steps);
+        eprintln!(
+            "known sentence: {:?} becomes {:?} in {} steps",
+            known.source, known.translation, known.steps
+        );
     }
     eprintln!("done: {}", args.model.join(Bundle::CONFIG).display());
     Ok(())
@@ -258,7 +274,7 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
         args.checkpoints.clone()
     };
     if paths.is_empty() {
-        bail!("no validated checkpoint under {}; name some with --checkpoints", config.output.display());
+        bail!("{} has no validated checkpoint; name some with --checkpoints", config.output.display());
     }
     match args.stage {
         Averaged::Parallel => parallel::write_average(&config, &paths, &args.output)?,
@@ -279,7 +295,7 @@ fn interpolate_texts(args: InterpolateArgs) -> Result<()> {
     if chosen.references_kept > 0 {
         eprintln!("{}: {} lines", chosen.reference.path.display(), chosen.references_kept);
     }
-    eprintln!("done: {}, {} pairs, {} lines left out", output.display(), chosen.kept, chosen.dropped);
+    eprintln!("done: {}: {} pairs, {} lines left out", output.display(), chosen.kept, chosen.dropped);
     Ok(())
 }
 
@@ -323,7 +339,7 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
     print(&format!("{head}\n|---|---|---|---|---|{lines}"))
 }
 
-/// Prints a result. A closed standard output is no error.
+/// Prints a result. A closed standard output is not an error.
 fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

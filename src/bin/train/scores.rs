@@ -1,4 +1,4 @@
-//! `evaluate` and `report`: how good a bundle is.
+//! `evaluate` and `report`: the quality of bundles.
 
 use anyhow::{Context, Result};
 use tutti::decode::Decoding;
@@ -46,7 +46,9 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
             Decoding::Beam(_) => None,
         };
         let scores: Option<Vec<Score>> = rows.iter().map(score).collect();
-        bundle.record_scores(scores.context("--record: only scores by steps have a place in a bundle")?)?;
+        bundle.record_scores(
+            scores.context("--record: a bundle can only hold scores by steps, not by beams")?,
+        )?;
     }
     Ok(())
 }
@@ -60,7 +62,7 @@ fn evaluate_steps(
     let network = InferenceModel::open(bundle, &args.network.backend_on(DeviceChoice::Cpu)?)?;
     let reader = bundle.reader();
     let measure = |&steps: &u8| {
-        let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
+        let steps = Steps::new(steps).context("--steps must be at least 1")?;
         let tokenizer = &bundle.tokenizer;
         let done = evaluate_texts(&network, &reader, tokenizer, set, steps, length_beam, args.batch_tokens)?;
         Ok(done.measured)

@@ -1,4 +1,4 @@
-//! `tutti bench`: what is measured, and the table that shows it.
+//! `tutti bench`: flags to a plan, and the result as a table.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::compute_threads;
 
 #[derive(Args)]
 pub struct Bench {
-    /// Folder of the bundle; random weights of `--shape` without it.
+    /// Folder of the bundle; without it, random weights of `--shape`.
     #[arg(long, conflicts_with = "shape")]
     model: Option<PathBuf>,
     /// Shape of a network with random weights.
@@ -24,27 +24,27 @@ pub struct Bench {
     /// Source lengths to measure, in tokens without bos and eos.
     #[arg(long, value_delimiter = ',', default_value = "12,25")]
     source_tokens: Vec<usize>,
-    /// Target lengths, one for each source length [default: the same].
+    /// Target lengths to measure, one for each source length [default: the same].
     #[arg(long, value_delimiter = ',')]
     target_tokens: Vec<usize>,
     /// Sentences of a batch, for the throughput.
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// Numbers of decoder passes to measure.
+    /// Numbers of decoding steps to measure.
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     steps: Vec<u8>,
     /// Number of target lengths to try.
     #[arg(long, default_value_t = 1)]
     length_beam: usize,
-    /// Number of compute threads; 0 for one for each core.
+    /// Number of compute threads; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
     on: BackendFlags,
-    /// For each measurement: a latency and a throughput for each length and number of steps.
+    /// Duration of each measurement, in seconds; every length and number of steps takes two.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Print JSON in place of a table.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -61,7 +61,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
     };
     let mut out = io::stdout().lock();
     if !arguments.json {
-        // With standard output closed, the run ends at the next line.
+        // If standard output is closed, the run ends with the next line.
         writeln!(out, "{}", Row::HEAD).or_else(quiet)?;
     }
     let measured = bench::run(&plan, network, |measurement| {
@@ -88,7 +88,7 @@ fn plan(arguments: &Bench) -> Result<bench::Plan> {
     ensure!(sources.len() == targets.len(), "--target-tokens needs as many lengths as --source-tokens");
     ensure!(
         arguments.seconds > 0.0 && arguments.seconds <= 3600.0,
-        "--seconds must be above 0, an hour at most"
+        "--seconds must be more than 0 and at most 3600"
     );
     let steps = arguments.steps.iter().map(|&steps| Steps::new(steps).context("--steps must be at least 1"));
     Ok(bench::Plan {
@@ -106,12 +106,12 @@ fn model_name(model: Option<&Path>, shape: &Shape) -> String {
     model.map_or_else(|| format!("random {shape:?}"), |dir| dir.display().to_string())
 }
 
-/// A reader that has gone is no error.
+/// A closed standard output is not an error.
 fn quiet(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
-/// A line of the bench's table.
+/// A row of the result table.
 struct Row<'a>(&'a Measurement);
 
 impl Row<'_> {

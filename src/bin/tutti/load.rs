@@ -1,4 +1,4 @@
-//! From settings to what serves: each model read, checked, and with an engine of its own.
+//! From settings to a running service: opens and checks each model and starts its engine.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tutti::{Error, Result, known};
 
 use super::model;
 
-/// Everything that serves but the listeners.
+/// Everything that serves, except the listeners.
 pub fn open(settings: &Settings) -> Result<Models> {
     let metrics = Arc::new(Metrics::new());
     let mut apps: Vec<App> = Vec::with_capacity(settings.models.len());
@@ -37,10 +37,10 @@ pub fn open(settings: &Settings) -> Result<Models> {
         let (_, each) = each.ok_or_else(|| Error::Config(format!("model {name} is not served")))?;
         if each.is_built_in() {
             return Err(Error::Config(format!(
-                "model {name} is built in: another one comes with another program"
+                "model {name} is built into the program and cannot be reloaded"
             )));
         }
-        // It keeps its name, also where its folder is a link that leads to another folder by now.
+        // The model keeps its name, even if its folder is a link that has changed.
         load(&settings, &ModelSettings { name: Some(name.to_owned()), ..each.clone() }, &again)
     };
     Models::new(apps, Some(Box::new(loader)))
@@ -55,8 +55,9 @@ fn load(settings: &Settings, each: &ModelSettings, metrics: &Metrics) -> Result<
         Some(reason) => tracing::info!(model = name, reason, "computing {backend}, not on a GPU"),
         None => tracing::info!(model = name, "computing {backend}"),
     }
-    let steps =
-        |steps| Steps::new(steps).ok_or_else(|| Error::Config("a bundle allows at least one step".into()));
+    let steps = |steps| {
+        Steps::new(steps).ok_or_else(|| Error::Config("a bundle must allow at least one step".into()))
+    };
     let max_steps = steps(bundle.config.max_steps)?;
     let network = InferenceModel::open(&bundle, &backend)?;
     known::check(&network, &bundle)?;
@@ -80,7 +81,7 @@ fn load(settings: &Settings, each: &ModelSettings, metrics: &Metrics) -> Result<
     let engine_metrics = metrics.engine(&name);
     if network.halvings() > 0 {
         let halvings = network.halvings();
-        tracing::warn!(halvings, "the device has little free memory: large batches are computed in parts");
+        tracing::warn!(halvings, "the GPU has little free memory: large batches are computed in parts");
         engine_metrics.out_of_memory(halvings);
     }
     let options = engine::Options { threads: each.threads, ..settings.engine.clone() };

@@ -1,5 +1,5 @@
 //! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `key`, `health`, `completions`, `man`.
-//! Thin: everything that can be tested without a command line lives in the library.
+//! Anything that can be tested without a command line is in the library.
 
 mod bench;
 mod load;
@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use tutti::http;
+use tutti::keys::renamed_arguments;
 use tutti::settings::one_for_each_core;
-use tutti::suggest::renamed_arguments;
 
 use serve::Serve;
 
@@ -39,9 +39,9 @@ enum Command {
     Bench(bench::Bench),
     /// Check settings and model without serving.
     Check(Serve),
-    /// Make an API key: the key on standard output, the entry for the file of keys on standard error.
+    /// Create an API key: prints the key on standard output, and its entry for the file of keys on standard error.
     Key {
-        /// What logs call its owner.
+        /// Name of the key's owner in logs.
         name: String,
     },
     /// Check whether the server with these settings is ready; for containers without curl.
@@ -52,13 +52,16 @@ enum Command {
     Man(manual::Man),
 }
 
+/// Flags that were renamed. The old names work for one more version.
+const RENAMED: [(&str, &str); 1] = [("--max-batch-tokens", "--batch-tokens")];
+
 fn main() -> ExitCode {
-    for warning in renamed_arguments(std::env::args(), &[("--max-batch-tokens", "--batch-tokens")]) {
+    for warning in renamed_arguments(std::env::args(), &RENAMED) {
         eprintln!("warning: {warning}");
     }
     match run(Cli::parse()) {
         Ok(code) => code,
-        // One line, and never a backtrace: what fails here is most often a setting or a file.
+        // One line without a backtrace: most errors are about a setting or a file.
         Err(error) => {
             eprintln!("tutti: {}", tutti::error::in_one_line(error.as_ref()));
             ExitCode::FAILURE
@@ -88,7 +91,7 @@ fn new_key(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// One thread for each core in place of 0.
+/// 0 means one thread per core.
 fn compute_threads(threads: usize) -> NonZeroUsize {
     NonZeroUsize::new(threads).unwrap_or_else(one_for_each_core)
 }

@@ -1,4 +1,4 @@
-//! Shell completions and man pages, made from the same description of the command line as `--help`.
+//! Shell completions and man pages, generated from the description of the command line.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use clap_complete::Shell;
 
 #[derive(Args)]
 pub struct Completions {
-    /// bash, zsh, fish, elvish or powershell; as in `tutti completions bash > /etc/bash_completion.d/tutti`.
+    /// bash, zsh, fish, elvish or powershell; for example `tutti completions bash > /etc/bash_completion.d/tutti`.
     shell: Shell,
 }
 
 #[derive(Args)]
 pub struct Man {
-    /// A folder for one page for each command [default: print the main page]
+    /// Folder for man pages, one for each command [default: print the main page]
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -32,12 +32,12 @@ pub fn man(command: Command, arguments: &Man) -> Result<()> {
         clap_mangen::Man::new(command).render(&mut page)?;
         return print(&page);
     };
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     clap_mangen::generate_to(command, folder)
         .with_context(|| format!("cannot write man pages to {}", folder.display()))
 }
 
-/// A reader that has gone is not an error.
+/// A closed standard output is not an error.
 fn print(text: &[u8]) -> Result<()> {
     match io::Write::write_all(&mut io::stdout().lock(), text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

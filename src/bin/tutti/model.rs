@@ -1,8 +1,8 @@
-//! The model that is built into the program, so that a single file translates wherever it is started.
+//! The built-in model, so that a single file translates wherever it is started.
 //!
-//! Built in rather than beside the program: `cargo install` copies nothing but the program, and a path
-//! relative to the working folder works in one folder only. It adds the size of the files to this program
-//! (19 MB to 16 MB) and to nothing else: tests, benches and `train` do not link it.
+//! It is not a separate file, because `cargo install` copies only the program, and a path relative to the working
+//! folder works in one folder only. It makes this program larger by its size (16 MB); tests, benchmarks and `train`
+//! do not contain it.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ const NAME: &str = "en-de";
 
 static FILES: Dir = include_dir!("$CARGO_MANIFEST_DIR/models/en-de");
 
-/// The bundle in `folder`, or the one that is built in.
+/// The bundle in `folder`, or the built-in one.
 pub fn open(folder: Option<&Path>) -> Result<Bundle> {
     match folder.filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => Bundle::open(folder),

@@ -1,4 +1,4 @@
-//! `tutti serve`, `check` and `health`: settings from the command line, their log lines, and signals.
+//! `tutti serve`, `check` and `health`: settings from the command line, the log, and signals.
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -11,17 +11,19 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
+use tutti::Error;
 use tutti::flags::BackendFlags;
 use tutti::http::{self, Listeners, Model, Models};
+use tutti::keys::key_value;
 use tutti::settings::{self, ENV_CONFIG, LogFormat, ModelSettings, Settings, one_for_each_core};
 
 use super::load;
 
-/// HTTP is a small part of the work, some tenth of what eight cores translate; the cores belong to the
-/// model. Threads that are not needed cost: one that wakes up wakes the next one to listen in its place.
+/// HTTP takes about a tenth of the work of eight cores; the rest is the model's. More threads would cost time,
+/// because each one that wakes up wakes another to listen in its place.
 const CORES_FOR_AN_HTTP_THREAD: usize = 8;
 
-/// How long `health` waits. Containers have a limit of their own for it.
+/// Timeout of `health`. Containers have their own limit.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
@@ -82,9 +84,8 @@ impl Serve {
             flags.extend(off.then(|| (key.to_owned(), "false".to_owned())));
         }
         for pair in &self.set {
-            let (key, value) =
-                pair.split_once('=').with_context(|| format!("--set {pair}: not KEY=VALUE"))?;
-            flags.push((key.trim().to_owned(), value.trim().to_owned()));
+            let (key, value) = key_value(pair).map_err(Error::Config)?;
+            flags.push((key.to_owned(), value.to_owned()));
         }
         // Ours are Unicode.
         let environment = std::env::vars_os()
@@ -132,6 +133,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 pub fn check(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
+    settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let models = load::open(&settings)?;
     print!("{}", settings.to_toml());
     for app in models.all() {
@@ -148,8 +150,8 @@ pub fn health(arguments: &Serve) -> Result<()> {
     http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not ready"))
 }
 
-/// At each SIGHUP keys and models are read again; what cannot be read stays as it was.
-/// `settings` has them in the same order.
+/// Reloads keys and models at each SIGHUP. What cannot be read stays unchanged. `settings` has the models in the same
+/// order.
 fn reload_at_hangup(models: Models, settings: Vec<ModelSettings>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
@@ -176,7 +178,7 @@ fn reload_at_hangup(models: Models, settings: Vec<ModelSettings>) -> Result<()> 
     Ok(())
 }
 
-/// Resolves at the first SIGTERM or SIGINT; the second one ends the process on the spot.
+/// Resolves at the first SIGTERM or SIGINT. The second one ends the process immediately.
 fn shutdown_signal() -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -184,7 +186,7 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>> {
     tokio::spawn(async move {
         let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
         next().await;
-        // The receiver is gone if the server has already stopped.
+        // Fails if the server has already stopped.
         let _ = first.send(());
         next().await;
         tracing::warn!("second signal: stopping now");

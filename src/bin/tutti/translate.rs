@@ -15,25 +15,25 @@ use tutti::model::Bundle;
 
 use super::{compute_threads, model};
 
-/// Number of bad lines that are named; further ones are only counted.
+/// Number of bad lines that are reported; further ones are only counted.
 const NAMED_BAD_LINES: usize = 10;
 
 #[derive(Args)]
 pub struct Translate {
-    /// A bundle's folder [default: the model that is built in]
+    /// Folder of the bundle [default: the built-in model]
     #[arg(long, env = "TUTTI_MODEL")]
     model: Option<PathBuf>,
-    /// Refinement steps; several, as in `--steps 1,4`, print their translations side by side, with a tab between
-    /// them [default: the model's]
+    /// Number of refinement steps; several, as in `--steps 1,4`, print one column each, separated by tabs [default:
+    /// that of the model]
     #[arg(long, value_delimiter = ',')]
     steps: Vec<u8>,
-    /// How many target lengths are tried [default: what is usual with the model]
+    /// Number of target lengths to try [default: that of the model]
     #[arg(long)]
     length_beam: Option<usize>,
-    /// Padded tokens of a batch, on either side.
+    /// Largest number of tokens in a batch, with padding, on either side
     #[arg(long, alias = "max-batch-tokens", default_value_t = 4096)]
     batch_tokens: usize,
-    /// Threads that compute; 0 means one for each core.
+    /// Number of compute threads; 0 for one for each core
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
@@ -47,10 +47,10 @@ pub struct Translate {
     html: bool,
 }
 
-/// Fails, with a message for each bad line, where a line could not be translated; the others are.
+/// Fails if a line could not be translated, with a message for each; the others are translated.
 pub fn run(arguments: &Translate) -> Result<ExitCode> {
     let threads = compute_threads(arguments.threads).get();
-    // This thread is one of them.
+    // The current thread is one of them.
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
     let bundle = model::open(arguments.model.as_deref())?;
     let max_steps = bundle.config.max_steps;
@@ -100,18 +100,18 @@ fn lines(network: &InferenceModel, bundle: &Bundle, columns: &[DecodeOptions]) -
     let on_bad_line = |line: usize, reason: &str| {
         bad_lines += 1;
         if bad_lines <= NAMED_BAD_LINES {
-            eprintln!("tutti: line {line}: {reason}; it is not translated");
+            eprintln!("tutti: line {line}: {reason}; it is copied without translation");
         }
     };
     let (input, output) = (io::stdin().lock(), io::stdout().lock());
     match translate_lines(input, output, network, &bundle.reader(), columns, on_bad_line) {
-        // `| head` has seen enough.
+        // The reader, such as `head`, needs no more.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {}
         ended => ended?,
     }
     if bad_lines == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("tutti: {bad_lines} lines are not translated");
+    eprintln!("tutti: {bad_lines} lines were not translated");
     Ok(ExitCode::FAILURE)
 }

@@ -16,7 +16,7 @@ fn source(inner: &[u32]) -> Vec<u32> {
     [&[1], inner, &[2]].concat()
 }
 
-/// log p(next token | source, prefix) over the allowed tokens, by reading the whole prefix at once.
+/// log p(next token | source, prefix) over the allowed tokens, computed from the whole prefix at once.
 fn next(network: &Network, source: &[u32], prefix: &[u32]) -> BTreeMap<u32, f32> {
     let mode = Mode::inference();
     let padded = |ids: &[u32]| Padded::new([ids].into_iter(), 0, network.device()).unwrap();
@@ -127,7 +127,7 @@ fn bad_input_is_an_error_before_any_work() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn company_changes_nothing(
+    fn other_sentences_of_a_batch_change_nothing(
         inners in prop::collection::vec(prop::collection::vec(5u32..24, 0..10), 1..8),
         beam in 1usize..5,
         max_batch_tokens in 20usize..300,

@@ -11,7 +11,7 @@ fn beam(length_log_probs: &[f32], beam: usize, steps: Steps) -> Result<Beam> {
 }
 
 #[test]
-fn many_sentences_get_what_each_gets_alone_and_one_that_is_refused_spoils_no_other() {
+fn many_sentences_get_the_same_results_as_each_alone_and_a_refused_one_affects_no_other() {
     let outline = LengthPrediction::Slots { count: 3, most: 4 };
     let new = || Beam::new(&outline, 1, Steps::ONE, &Rules::default()).unwrap();
     let answers = |sentence: u32| -> Vec<Vec<Prediction>> {
@@ -50,7 +50,7 @@ fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
     assert_eq!(canvas.wanted(), [1, 3]);
     assert_eq!(beam.rows(&()).map(|row| row.answers()).collect::<Vec<_>>(), [2 * TOP_K]);
     assert!(beam.apply(&[of(&[(50, -1.5), (4, -1.0)])]).is_err(), "the pass that fills all gives choices");
-    // The mask says nothing, as the blank does.
+    // A mask counts as a blank.
     let first = [(50, -1.5), (3, -2.0), (52, -3.0), (4, -9.0)];
     let second = [(4, -1.0), (51, -2.0), (3, -8.0), (52, -9.0)];
     beam.apply(&[of(&[first, second].concat())]).unwrap();

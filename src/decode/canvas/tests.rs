@@ -16,7 +16,7 @@ fn masked(canvas: &Canvas) -> Vec<usize> {
 }
 
 #[test]
-fn the_least_certain_places_are_masked_again() {
+fn the_least_certain_positions_are_masked_again() {
     let mut canvas = Canvas::new(4, steps(2), Specials::default());
     assert_eq!(canvas.tokens(), [1, 4, 4, 4, 4, 2]);
     canvas.apply(&predictions(&[(10, -0.1), (11, -3.0), (12, -0.2), (13, -2.0)])).unwrap();
@@ -61,7 +61,7 @@ fn a_network_that_corrects_rewrites_revealed_places_and_their_scores() {
     canvas.apply(&predictions(&[(10, -0.1), (11, -3.0), (12, -0.2), (13, -2.0)])).unwrap();
     assert_eq!(canvas.tokens(), [1, 10, 4, 12, 4, 2]);
     assert_eq!(canvas.wanted(), [1, 2, 3, 4]);
-    // The first place, so sure before, is the least certain now; the third has changed.
+    // The first position, so certain before, is the least certain now; the third has changed.
     canvas.apply(&predictions(&[(10, -5.0), (21, -0.5), (22, -0.3), (23, -0.4)])).unwrap();
     assert_eq!(canvas.tokens(), [1, 4, 21, 22, 23, 2]);
     canvas.apply(&predictions(&[(30, -0.5), (21, -0.25), (22, -0.5), (33, -0.25)])).unwrap();
@@ -72,7 +72,7 @@ fn a_network_that_corrects_rewrites_revealed_places_and_their_scores() {
 }
 
 #[test]
-fn a_corrected_canvas_ends_early_only_where_nothing_is_masked_and_nothing_changed() {
+fn a_corrected_canvas_ends_early_only_if_nothing_is_masked_or_changed() {
     let mut canvas = Canvas::new(1, steps(10), Specials::default()).refreshing(Refresh::All);
     for (pass, token) in [9, 8, 8].into_iter().enumerate() {
         assert!(!canvas.finished(), "before pass {pass}");
@@ -108,7 +108,7 @@ fn pass(canvas: &Canvas, t: usize, scores: &[u8]) -> Vec<Prediction> {
 #[test]
 fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
     use crate::decode::prefix::tests::lm;
-    // Not so sure that it is not asked.
+    // Certain, but not wanted.
     let first = [(10, 0.45f32.ln()), (12, 0.43f32.ln()), (5, -20.0), (6, -20.0)];
     let second = [(11, 0.45f32.ln()), (12, 0.43f32.ln()), (5, -20.0), (6, -20.0)];
     let slots = || Canvas::slots(2, steps(2), Specials::default());
@@ -159,13 +159,13 @@ proptest! {
                 Refresh::All => prop_assert_eq!(canvas.wanted(), &canvas.free),
             }
             prop_assert_eq!(canvas.tokens().len(), inner + 2);
-            // Revealed places that stay revealed keep their token.
+            // Positions that stay revealed keep their token.
             for (place, &token) in before.iter().enumerate() {
                 if !wanted.contains(&place) && !masks.contains(&place) {
                     prop_assert_eq!(canvas.tokens()[place], token);
                 }
             }
-            // No kept place ranks before a masked one by (score, index).
+            // No revealed position ranks before a masked one by (score, index).
             let rank = |place: usize| (canvas.scores[place], place);
             for &low in &masks {
                 for &kept in canvas.free.iter().filter(|place| !masks.contains(place)) {

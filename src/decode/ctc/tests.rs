@@ -6,7 +6,7 @@ use super::*;
 
 const BLANK: u32 = 3;
 
-/// What slots say, as a reader understands it.
+/// The collapsed text of slots, by definition.
 fn read(slots: &[u32]) -> Vec<u32> {
     let mut read: Vec<u32> = slots.to_vec();
     read.dedup();
@@ -14,7 +14,7 @@ fn read(slots: &[u32]) -> Vec<u32> {
     read
 }
 
-/// The state that each slot of a filling is in: there is only one way to read it.
+/// The state of each slot of a filling, which is unique.
 fn states(filling: &[u32]) -> Vec<usize> {
     let (mut tokens, mut before) = (0, BLANK);
     let state = |&token: &u32| {

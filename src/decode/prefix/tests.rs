@@ -14,7 +14,7 @@ fn reading(filling: &[(u32, f32)]) -> Vec<u32> {
     ctc_collapse(&tokens, &log_probs, &Specials::default()).0
 }
 
-/// Probabilities of all readings, by the definition.
+/// Probabilities of all translations, by definition.
 fn readings(slots: &[TopK]) -> BTreeMap<Vec<u32>, f64> {
     let mut fillings: Vec<(Vec<(u32, f32)>, f64)> = vec![(Vec::new(), 0.0)];
     for slot in slots {
@@ -33,7 +33,7 @@ fn readings(slots: &[TopK]) -> BTreeMap<Vec<u32>, f64> {
 }
 
 #[test]
-fn a_word_that_may_stand_in_either_slot_beats_the_blank_that_wins_in_both() {
+fn a_word_that_fits_two_slots_beats_the_blank_that_wins_in_both() {
     let slot: TopK = vec![(BLANK, 0.55f32.ln()), (9, 0.45f32.ln())];
     let filled = prefix_beam_search(&[slot.clone(), slot.clone()], BLANK, None);
     assert_eq!(reading(&filled), [9], "0.70 against 0.30");
@@ -63,7 +63,7 @@ fn what_is_meant_twice_keeps_the_blank_between() {
     assert_eq!(reading(&prefix_beam_search(&slots, BLANK, None)), [9, 9]);
 }
 
-/// Of tokens below 13, of which 11 hardly ever follows 10.
+/// Over tokens below 13, of which 11 almost never follows 10.
 pub fn lm(weight: f32, bonus: f32) -> LanguageModel {
     lm_of(Fusion { weight, bonus, penalty: f32::INFINITY })
 }
@@ -95,7 +95,7 @@ fn halves_of_two_words_are_not_joined_where_a_language_model_knows_better() {
 }
 
 #[test]
-fn a_bonus_makes_longer_what_each_token_costs() {
+fn a_bonus_makes_translations_longer() {
     let slots =
         [vec![(BLANK, 0.6f32.ln()), (10, 0.4f32.ln())], vec![(BLANK, 0.6f32.ln()), (12, 0.4f32.ln())]];
     let said = |bonus| reading(&prefix_beam_search(&slots, BLANK, Some(&lm(0.5, bonus)))).len();
@@ -103,7 +103,7 @@ fn a_bonus_makes_longer_what_each_token_costs() {
 }
 
 #[test]
-fn nothing_and_the_impossible_are_answered_too() {
+fn empty_and_impossible_slots_have_a_result() {
     assert!(prefix_beam_search(&[], BLANK, None).is_empty());
     let impossible = vec![(9, f32::NEG_INFINITY), (BLANK, f32::NEG_INFINITY)];
     let filled = prefix_beam_search(&[vec![(8, 0.0)], impossible, Vec::new()], BLANK, None);

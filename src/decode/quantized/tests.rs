@@ -14,7 +14,7 @@ fn small() -> Shape {
     "enc=2,dec=2,d=64,ffn=160,heads=4,vocab=700,positions=64".parse().unwrap()
 }
 
-/// The ways in which networks differ, all in one; a CMLMC and an Imputer as `train` makes them.
+/// A plain network, two with all other variants, and an Imputer.
 fn kinds() -> [Shape; 4] {
     let causal = Shape { decoder_attention: DecoderAttention::WholeThenCausal, ..small() };
     let imported = Shape {
@@ -30,13 +30,13 @@ fn imputer() -> Shape {
     Shape { lengths: Lengths::Ctc, length_classes: 0, ..small() }
 }
 
-/// The same random weights in f32 and in eight bits.
+/// The same random weights in f32 and in 8 bits.
 fn networks(shape: &Shape) -> (Network, QuantizedNetwork) {
     let tensors = Spec::initial(shape, 7, &Device::Cpu).unwrap();
     (Network::random(shape, 7, &Backend::cpu()).unwrap(), QuantizedNetwork::new(shape, &tensors).unwrap())
 }
 
-/// `bos, random words, eos` for each length, all told.
+/// `bos, random words, eos` with these lengths.
 fn sentences(lengths: &[usize], vocab: usize) -> Vec<Vec<u32>> {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut sentence = |len: usize| -> Vec<u32> {
@@ -46,8 +46,8 @@ fn sentences(lengths: &[usize], vocab: usize) -> Vec<Vec<u32>> {
     lengths.iter().map(|&len| sentence(len)).collect()
 }
 
-/// Encodes, then predicts every inner place of canvases `shift` tokens longer than their sources.
-/// Half of each canvas is masked. Sentences of the lengths that `choices` says get several predictions for each place.
+/// Encodes, then predicts every inner position of canvases `shift` tokens longer than their sources. Half of each
+/// canvas is masked. Sentences whose length is in `choices` get several predictions for each position.
 fn translate<T: Translator>(
     network: &T,
     sources: &[Vec<u32>],
@@ -105,7 +105,7 @@ fn eight_bits_agree_with_f32_but_for_their_rounding() {
 }
 
 #[test]
-fn a_sentence_is_the_same_bits_alone_and_among_up_to_forty_on_one_thread_or_three() {
+fn a_sentence_has_the_same_bits_in_any_batch_on_one_thread_or_three() {
     for shape in kinds() {
         let (exact, network) = networks(&shape);
         let lengths: Vec<usize> = (0..40).map(|i| 2 + i * 17 % 37).collect();
@@ -190,9 +190,9 @@ fn report<T: Translator>(name: &str, network: &T, vocab: usize) {
     println!("  {name:<5} 12: {:.3} ms  25: {:.3} ms  batch 64: {per_second:.0}/s", one[0], one[1]);
 }
 
-/// Slots without bos and eos, the remembered first pass among them.
+/// Slots without bos and eos, the cached first pass included.
 #[test]
-fn an_imputer_translates_as_in_f32_and_alike_in_any_company() {
+fn an_imputer_translates_as_in_f32_and_equally_in_any_batch() {
     let (exact, rounded) = networks(&imputer());
     let sources = sentences(&[3, 9, 14, 17, 25, 32], imputer().vocab);
     let limit = rounded.limits().source_tokens;

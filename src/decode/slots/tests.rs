@@ -10,7 +10,7 @@ fn sure(log_probs: &[f32]) -> Vec<Prediction> {
 }
 
 #[test]
-fn each_block_gives_its_surest_slot_and_ties_the_lower() {
+fn each_block_gives_its_most_certain_slot_and_ties_go_to_the_lower() {
     let predictions = sure(&[-3.0, -1.0, -2.0, -0.5, -0.5, -9.0, -4.0]);
     assert_eq!(argmax_per_block(&[0, 1, 2, 3, 4, 5, 6], &predictions, 3), [1, 3, 6]);
     assert_eq!(argmax_per_block(&[0, 1, 5, 6, 7, 8, 11], &predictions, 4), [1, 3, 6]);

@@ -1,9 +1,9 @@
-//! A translator without weights, for tests of everything that stands above the network: it counts
-//! what it is asked, can be held before each pass, and can be told to fail.
+//! A translator without weights, for tests of everything above the network. It counts calls, can be held before each
+//! pass, and can be made to fail.
 //!
-//! Its "translations" are made of hashes: a prediction depends on the row's own source, on the place,
-//! and on the tokens revealed to the left and right of it, so that every step changes the text and
-//! a row mixed up with its neighbour is noticed. The most probable length is the source's.
+//! Its "translations" consist of hashes: a prediction depends on the row's source, on the position, and on the tokens
+//! revealed to the left and right of it. So every step changes the text, and a mix-up of rows is noticed. The most
+//! probable length is that of the source.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,26 +13,26 @@ use crate::model::{LengthPrediction, Refresh};
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// See the module. Clones share counts and gate, so that a test keeps one and gives one away.
+/// See the module. Clones share counters and gate, so that a test can keep one.
 #[derive(Clone, Debug)]
 pub struct FakeTranslator {
     limits: Limits,
     vocabulary: u32,
     fault: Option<(std::ops::Range<usize>, Fault)>,
-    /// A source with this token fails, in the encoder or in a pass.
+    /// A source with this token makes the encoder or a pass fail.
     poison: Option<(u32, Pass, Fault)>,
     /// Every pass panics while this is set.
     broken: Arc<AtomicBool>,
     refresh: Refresh,
-    /// Source tokens that may be kept at a time.
+    /// Number of source tokens that may be in memory.
     room: usize,
-    /// Each token that is kept holds on to it, weakly.
+    /// Weak references to the tokens in memory.
     kept: Arc<()>,
     counts: Arc<Counts>,
     gate: Arc<Gate>,
 }
 
-/// A source, bos and eos included. As on a device, room is given back when all have gone that were encoded together.
+/// A source, bos and eos included. As on a device, memory is freed when all sources encoded together are dropped.
 #[derive(Clone, Debug)]
 pub struct FakeMemory {
     source: Vec<u32>,
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-/// Which call of the network fails.
+/// Which call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     Encode,
@@ -102,13 +102,13 @@ impl FakeTranslator {
         Self { vocabulary: vocabulary.max(6), ..self }
     }
 
-    /// What its passes may write.
+    /// Sets which positions its passes rewrite.
     #[must_use]
     pub fn refreshing(self, refresh: Refresh) -> Self {
         Self { refresh, ..self }
     }
 
-    /// Has memory for so many source tokens, bos and eos included, of all that is encoded and not dropped.
+    /// Limits its memory to this many source tokens, bos and eos included, over all sentences that are not dropped.
     #[must_use]
     pub fn with_room(self, tokens: usize) -> Self {
         Self { room: tokens, ..self }
@@ -126,13 +126,13 @@ impl FakeTranslator {
         Self { fault: Some((pass..usize::MAX, fault)), ..self }
     }
 
-    /// Fails whenever a source with this token is among those of a call.
+    /// Fails whenever a source in a call contains this token.
     #[must_use]
     pub fn failing_on(self, token: u32, pass: Pass, fault: Fault) -> Self {
         Self { poison: Some((token, pass, fault)), ..self }
     }
 
-    /// While it is set, every pass panics.
+    /// Every pass panics while this is set.
     pub fn broken(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.broken)
     }
@@ -165,7 +165,7 @@ impl FakeTranslator {
     }
 }
 
-/// One round of splitmix64: enough that neighbouring ids give unrelated hashes, on every platform.
+/// One round of splitmix64: neighbouring ids give unrelated hashes, on every platform.
 fn mix(hash: u64, part: u32) -> u64 {
     let mut z = (hash ^ u64::from(part)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -232,7 +232,7 @@ impl Translator for FakeTranslator {
     }
 }
 
-/// What a [`FakeTranslator`] was asked so far.
+/// Counters of a [`FakeTranslator`].
 #[derive(Debug, Default)]
 pub struct Counts {
     encode_calls: AtomicUsize,
@@ -246,12 +246,12 @@ impl Counts {
         self.encode_calls.load(SeqCst)
     }
 
-    /// Sentences encoded.
+    /// Number of encoded sentences.
     pub fn encoded(&self) -> usize {
         self.encoded.load(SeqCst)
     }
 
-    /// Decoder passes begun (those that wait at the gate do not count).
+    /// Number of started decoder passes, without those that wait at the gate.
     pub fn passes(&self) -> usize {
         lock(&self.rows_by_pass).len()
     }
@@ -261,7 +261,7 @@ impl Counts {
         lock(&self.rows_by_pass).clone()
     }
 
-    /// The largest rows × longest row of one call, on either side.
+    /// The largest rows × longest row of a call, of the encoder or the decoder.
     pub fn largest_batch_tokens(&self) -> usize {
         self.largest_batch_tokens.load(SeqCst)
     }
@@ -279,9 +279,8 @@ impl Counts {
     }
 }
 
-/// Stands before each decoder pass. Open at first; once [`close`](Self::close)d, each pass needs a
-/// leave from [`allow`](Self::allow). All of it blocks threads, never tasks: wait for it on a thread of
-/// your own.
+/// A gate before each decoder pass. It is open at first; after [`close`](Self::close), each pass needs a permit from
+/// [`allow`](Self::allow). All methods block threads, not tasks: call them on a separate thread.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -300,7 +299,7 @@ impl Gate {
         Self { state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// From now on passes wait.
+    /// Makes passes wait from now on.
     pub fn close(&self) {
         self.update(|state| (state.closed, state.leaves) = (true, 0));
     }
@@ -310,18 +309,18 @@ impl Gate {
         self.update(|state| state.closed = false);
     }
 
-    /// Lets `passes` more through.
+    /// Lets `passes` more passes through.
     pub fn allow(&self, passes: usize) {
         self.update(|state| state.leaves += passes);
     }
 
-    /// Blocks until a pass stands before the closed gate and no leave for it is left.
+    /// Blocks until a pass waits at the closed gate without a permit.
     pub fn wait_until_held(&self) {
         let held = |state: &mut GateState| !(state.closed && state.leaves == 0 && state.waiting > 0);
         drop(self.changed.wait_while(lock(&self.state), held).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets one pass through and blocks until the next one stands before the gate.
+    /// Lets one pass through and blocks until the next one waits at the gate.
     pub fn step(&self) {
         self.allow(1);
         self.wait_until_held();
@@ -346,7 +345,7 @@ impl Gate {
     }
 }
 
-/// A panic told to the fake must not become a second one in the test that reads its counts.
+/// A panic of the fake must not cause a second one in the test that reads its counters.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,3 +1,3 @@
-//! What only tests and benches use; outside of this crate with the feature `testing`.
+//! Helpers for tests and benchmarks; available outside of this crate with the feature `testing`.
 
 pub mod fake;

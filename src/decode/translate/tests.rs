@@ -23,7 +23,7 @@ fn one_step_is_one_pass_and_more_steps_say_something_else() {
 }
 
 #[test]
-fn a_source_without_words_is_translated_by_nothing() {
+fn a_source_without_words_has_an_empty_translation() {
     let fake = FakeTranslator::new();
     let done = translate(&fake, &[source(&[]), source(&[9]), vec![]], &options(2)).unwrap();
     assert_eq!(done[0], [Hypothesis::default()]);

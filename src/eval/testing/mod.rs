@@ -1,3 +1,3 @@
-//! What only tests use.
+//! Helpers for tests.
 
 pub mod recorded;

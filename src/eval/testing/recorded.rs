@@ -1,5 +1,4 @@
-//! Numbers that sacreBLEU 2.6.0 gave (`corpus_bleu` and `corpus_chrf` with their defaults, and its 13a
-//! tokenizer), recorded for the tests.
+//! Results of sacreBLEU 2.6.0 (`corpus_bleu` and `corpus_chrf` with their defaults, and its 13a tokenizer).
 
 pub struct Case {
     pub name: &'static str,
@@ -105,7 +104,7 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// A line, and its 13a tokens joined by spaces.
+/// Lines and their 13a tokens, joined by spaces.
 pub const TOKENS_13A: &[(&str, &str)] = &[
     (
         "Er sagte: &quot;Nein&quot; -- für 1.000,50 € (netto)...",

@@ -1,5 +1,5 @@
-//! Checksums of a bundle's files, kept in its `config.json`: a copy that was cut or changed on its way is refused,
-//! not served. They guard against accidents, not against somebody who writes new ones.
+//! Checksums of a bundle's files, stored in its `config.json`. A file that was truncated or changed is refused. They
+//! protect against accidents, not against an attacker, who can write new ones.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,22 +8,22 @@ use super::Bundle;
 use crate::model::Config;
 use crate::{Error, Result, files};
 
-/// Files that a translation depends on; the last two may be missing.
+/// The files that a translation depends on; the last two are optional.
 const SEALED: [&str; 4] = [Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST, Bundle::LM];
 
-/// What the files of a folder should be.
+/// The expected checksums of a folder.
 pub(super) struct Seal<'a> {
     pub dir: &'a Path,
     pub config: &'a Config,
-    /// Of `config.json`, as it was read.
+    /// The text of `config.json`.
     pub text: &'a str,
-    /// The file that is not looked at; [`Bundle::CONFIG`] for all of them.
+    /// The file that is not checked; [`Bundle::CONFIG`] disables all checks.
     pub left: Option<&'a str>,
 }
 
 impl Seal<'_> {
     /// # Errors
-    /// [`Error::Bundle`] for a `config.json` that is not as it was written.
+    /// [`Error::Bundle`] if `config.json` was changed.
     pub fn check_config(&self) -> Result<()> {
         if self.config.files.is_empty() {
             return Ok(());
@@ -37,7 +37,7 @@ impl Seal<'_> {
     }
 
     /// # Errors
-    /// [`Error::Bundle`] for a file that is not as it was written.
+    /// [`Error::Bundle`] if `file` was changed.
     pub fn check(&self, file: &str, bytes: &[u8]) -> Result<()> {
         match self.config.files.get(file) {
             Some(expected) => self.compare(file, expected, &files::digest(bytes)),
@@ -51,8 +51,8 @@ impl Seal<'_> {
             return Ok(());
         }
         let reason = format!(
-            "its SHA-256 is {found}, but the one in {} is {expected}: copy the bundle again, or, if the change is \
-             meant, run `train seal --model {}`",
+            "its SHA-256 is {found}, but {} says {expected}: copy the bundle again, or, if the change is \
+             intended, run `train seal --model {}`",
             Bundle::CONFIG,
             self.dir.display()
         );
@@ -60,7 +60,7 @@ impl Seal<'_> {
     }
 }
 
-/// Of the text of a `config.json`, without its own checksum.
+/// The digest of a `config.json` from which its own checksum is removed.
 fn digest_without(text: &str, own: &str) -> String {
     if own.is_empty() {
         files::digest(text.as_bytes())
@@ -69,7 +69,7 @@ fn digest_without(text: &str, own: &str) -> String {
     }
 }
 
-/// Writes `config` with the checksums of the files that are in the folder.
+/// Writes `config` with the checksums of the files in the folder.
 pub(super) fn seal(dir: &Path, mut config: Config) -> Result<()> {
     config.files = BTreeMap::new();
     for file in SEALED {

@@ -1,4 +1,4 @@
-//! The encoder's pass.
+//! The encoder pass.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use super::{DeviceNetwork, Phase, parts};
 use crate::Result;
 use crate::nn::device::{Address, Device, Then};
 
-/// What decoder passes read of one sentence: keys and values for every decoder layer, on the device.
+/// What decoder passes read of one sentence: its keys and values for every decoder layer, on the device.
 #[derive(Debug)]
 pub struct DeviceKeys<D: Device> {
-    /// Of all sentences that were encoded together.
+    /// Shared with all sentences of the same encoder pass.
     _memory: Arc<D::Buffer>,
     pub(super) address: Address,
     pub(super) rows: usize,
 }
 
 impl<D: Device> DeviceNetwork<D> {
-    /// For each sentence what decoder passes read of it, and the log-probabilities of its length
-    /// classes; none without a length head.
+    /// Returns, for each sentence, its keys and values and the log-probabilities of its length classes (empty without
+    /// a length head).
     ///
     /// # Errors
     /// [`crate::Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id;
-    /// [`crate::Error::DeviceMemory`] where the device has no room for what is to be kept.
+    /// [`crate::Error::DeviceMemory`] if the device has no memory for the result.
     pub fn encode_sentences(&self, sources: &[&[u32]]) -> Result<Vec<(DeviceKeys<D>, Vec<f32>)>> {
         sources.iter().try_for_each(|source| self.shape.check_row(source))?;
         let mut work = self.lock();
@@ -43,7 +43,7 @@ impl<D: Device> DeviceNetwork<D> {
         sources.iter().for_each(|source| batch.push(source));
         let weights = &self.weights;
         let row = weights.keys_values.outputs * self.element.size();
-        // Before anything is queued: nothing is half done if there is no room.
+        // Allocate before anything is queued, so that a failure leaves nothing half done.
         let memory = Arc::new(self.device.allocate(batch.rows() * row)?);
         self.run(Phase::Encode, &batch, work, |pass, _| {
             let Places { normed, states, keys, .. } = pass.places;
@@ -76,7 +76,7 @@ impl<D: Device> DeviceNetwork<D> {
     }
 }
 
-/// As the device wrote them.
+/// f32 values in native byte order.
 pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
 }

@@ -1,15 +1,15 @@
-//! The CMLM on a device that is not the CPU (see [`crate::nn::device`]), for inference only.
+//! The network on a device other than the CPU (see [`crate::nn::device`]), for inference only.
 //!
-//! All sentences of a call go through a pass together, their tokens packed without padding. A pass is one
-//! upload, a fixed sequence of kernels and products over memory that never moves, and one small answer: the
-//! log-probabilities of length classes, or the best token of each wanted place. What decoder passes read
-//! of a source stays on the device, in memory of its own that goes when its last sentence does.
+//! All sentences of a call share a pass; their tokens are packed without padding. A pass is one upload, a fixed
+//! sequence of kernels and matrix products over memory that never moves, and one small download: the
+//! log-probabilities of length classes, or the best token of each wanted position. What decoder passes read of a
+//! source stays on the device, in memory that is freed with its last sentence.
 //!
-//! Small passes are filled up to one of a few sizes and replayed (CUDA: as a graph), so that one sentence does
-//! not wait for a hundred launches. Larger calls than the memory was laid out for go in parts.
+//! Small passes are padded to one of a few sizes and replayed (CUDA: as a graph), so that a single sentence does not
+//! wait for a hundred kernel launches. Calls larger than the memory was laid out for are split.
 //!
-//! `weights` and `work` are the two pieces of memory, `pass` the steps, `encode` and `predict` the passes.
-//! Neither parts, sizes nor neighbours change a row's bits.
+//! `weights` and `work` are the two blocks of memory, `pass` holds the steps, `encode` and `predict` the two kinds of
+//! pass. The result for a row does not depend on splits, sizes or other rows, bit for bit.
 
 mod encode;
 mod pass;
@@ -35,11 +35,11 @@ use crate::{Error, Result};
 pub use self::encode::DeviceKeys;
 pub use self::predict::DeviceCanvas;
 
-/// Sizes that small passes are filled up to, in rows.
+/// Sizes that small passes are padded to, in rows.
 const SIZES: [usize; 10] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512];
-/// Rows that memory is laid out for where there is enough: a pass this large keeps any GPU busy.
+/// Rows that memory is laid out for if there is enough. A pass of this size keeps any GPU busy.
 const MOST_ROWS: usize = 1 << 14;
-/// Batches whose sentences are between two passes at a time.
+/// Number of largest passes whose encoded sentences must fit the memory.
 const HELD_PASSES: usize = 4;
 
 /// A network on a device.
@@ -54,7 +54,7 @@ pub struct DeviceNetwork<D: Device> {
     device: D,
 }
 
-/// What a pass is; with its size, the key of its recording.
+/// The kind of a pass; with its size, the key of its recording.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Encode,
@@ -62,12 +62,12 @@ enum Phase {
 }
 
 impl<D: Device> DeviceNetwork<D> {
-    /// Moves the tensors that [`super::Network`] takes, f32 on the CPU, to the device. Memory is laid out for
-    /// as large passes as fit, halving from [`MOST_ROWS`] on where the device has too little.
+    /// Moves the tensors of a [`super::Network`] (f32, on the CPU) to the device. Memory is laid out for passes of
+    /// [`MOST_ROWS`] rows, or half as many until it fits.
     ///
     /// # Errors
-    /// [`Error::Config`] for a shape that the kernels are not made for, [`Error::Model`] for a tensor that
-    /// is missing or of another shape, [`Error::DeviceMemory`] where not even the smallest passes fit.
+    /// [`Error::Config`] for a shape that the kernels do not support, [`Error::Model`] for a tensor that is missing
+    /// or has another shape, [`Error::DeviceMemory`] if not even the smallest passes fit.
     pub fn new(
         device: D,
         shape: &Shape,
@@ -77,7 +77,7 @@ impl<D: Device> DeviceNetwork<D> {
         Self::with_rows(device, shape, tensors, element, MOST_ROWS)
     }
 
-    /// With memory for passes of at most `rows` rows, and at least one sentence.
+    /// With memory for passes of at most `rows` rows, and at least one sentence of full length.
     pub fn with_rows(
         device: D,
         shape: &Shape,
@@ -92,7 +92,7 @@ impl<D: Device> DeviceNetwork<D> {
         let least = shape.max_positions;
         let (mut rows, mut halvings) = (rows.max(least), 0);
         let work = loop {
-            // Leaves room for the encoded sentences of several such passes.
+            // Checks that encoded sentences of several passes fit as well.
             let kept = HELD_PASSES * rows * weights.keys_values.outputs * element.size();
             let work = Work::new(&device, shape, element, rows);
             match work.and_then(|work| device.allocate(kept).map(|_| work)) {
@@ -104,10 +104,10 @@ impl<D: Device> DeviceNetwork<D> {
         Ok(Self { shape: shape.clone(), element, columns, weights, work: Mutex::new(work), halvings, device })
     }
 
-    /// Runs passes of every size that is replayed until each is recorded, so that no request waits for it.
+    /// Records the passes of every size that is replayed, so that no request waits for it.
     pub fn warm_up(&self) -> Result<()> {
         let most = self.pass_rows();
-        // Once plainly, once recorded, once replayed.
+        // The first run is plain, the second is recorded, the third replays.
         for size in SIZES.into_iter().filter(|&size| size <= most).flat_map(|size| [size; 3]) {
             let sentences = size.div_ceil(self.shape.max_positions);
             let ids = vec![Specials::default().bos; size / sentences];
@@ -136,22 +136,22 @@ impl<D: Device> DeviceNetwork<D> {
         Specials::default()
     }
 
-    /// The number of ids, from 0 up, that no prediction may be: all specials, but for an Imputer's blank.
+    /// Ids below this one are never predicted: the special tokens except an Imputer's blank.
     pub fn forbidden(&self) -> usize {
         self.shape.forbidden()
     }
 
-    /// Rows of the largest pass that the device's memory holds.
+    /// Rows of the largest pass.
     pub fn pass_rows(&self) -> usize {
         self.lock().rows
     }
 
-    /// How often they were halved until they fitted.
+    /// How often the largest pass was halved until it fitted.
     pub fn halvings(&self) -> usize {
         self.halvings
     }
 
-    /// What the weights take of the device's memory.
+    /// Device memory of the weights, in bytes.
     pub fn weight_bytes(&self) -> usize {
         self.weights.bytes
     }
@@ -161,12 +161,11 @@ impl<D: Device> DeviceNetwork<D> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Work<D::Buffer>> {
-        // The next pass uploads again what a panic left incomplete.
+        // A panic may leave the memory incomplete, but every pass uploads its input again.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uploads a batch and takes it through `steps`; small ones are replayed. Answers the size that the
-    /// batch was filled up to, in rows.
+    /// Uploads a batch and runs `steps` on it; small batches are replayed. Returns the number of rows after padding.
     fn run(
         &self,
         phase: Phase,
@@ -197,26 +196,26 @@ impl<D: Device> DeviceNetwork<D> {
     }
 }
 
-/// What the kernels and products take.
+/// Checks that the kernels support a shape.
 fn fitting(shape: &Shape) -> Result<Columns> {
     shape.validate()?;
     let head = shape.d_model / shape.heads;
     let refuse = |what: String| Err(Error::Config(format!("{what}; use --device cpu for this model")));
     let kind = (shape.norm, shape.positions, shape.decoder_attention);
     if kind != <(NormPlace, Positions, DecoderAttention)>::default() {
-        return refuse(format!("CUDA: {kind:?}, where only the default's is possible"));
+        return refuse(format!("CUDA: {kind:?} is not supported, only the default"));
     }
     let columns = match Columns::of(head) {
         Some(columns) => columns,
-        None => return refuse(format!("CUDA: heads of {head} values, where 128 are possible")),
+        None => return refuse(format!("CUDA: heads of width {head}; at most 128 is supported")),
     };
     if !shape.ffn.is_multiple_of(8) {
-        return refuse(format!("CUDA: model.ffn = {} is no multiple of 8", shape.ffn));
+        return refuse(format!("CUDA: model.ffn = {} is not a multiple of 8", shape.ffn));
     }
     let length = pass::length_floats(shape.d_model, shape.length_classes);
     if length > Grid::MOST_SHARED_FLOATS {
         return refuse(format!(
-            "CUDA: d_model {} and {} length classes are too much for the length head",
+            "CUDA: d_model {} with {} length classes exceeds the shared memory of the length head",
             shape.d_model, shape.length_classes
         ));
     }
@@ -224,7 +223,7 @@ fn fitting(shape: &Shape) -> Result<Columns> {
     Ok(columns)
 }
 
-/// Runs of neighbours whose lengths sum up to at most `rows`; a longer one goes alone.
+/// Ranges of neighbours whose lengths add up to at most `rows`. A longer one has its own range.
 fn parts(lengths: impl Iterator<Item = usize>, rows: usize) -> Vec<std::ops::Range<usize>> {
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
     let mut end = 0;

@@ -1,4 +1,4 @@
-//! The steps that encoder and decoder passes are made of, with everything they need to know.
+//! The steps of encoder and decoder passes.
 
 use super::DeviceNetwork;
 use super::weights::{CrossAttention, FeedForward, Linear, Norm, SelfAttention};
@@ -7,9 +7,9 @@ use crate::Result;
 use crate::nn::device::{Address, Argument, Device, Grid, Kernel, Product, Then};
 
 const EPSILON: f32 = 1e-5;
-/// Lanes of a warp, and keys of a tile of attention.
+/// Threads of a warp, and keys of a tile of attention.
 const LANES: usize = 32;
-/// Threads of a block of attention; each warp has a query.
+/// Threads of a block of attention; each warp computes one query.
 const ATTENTION_THREADS: usize = 128;
 
 /// One pass over `rows` rows of at most `sentences` sentences.
@@ -21,26 +21,26 @@ pub(super) struct Pass<'a, D: Device> {
     pub(super) sentences: usize,
 }
 
-/// What a sentence's rows look at.
+/// Which keys a sentence's rows attend to.
 enum Keys {
-    /// One another.
+    /// Those of the same rows (self-attention).
     Own,
-    /// What the encoder left for this decoder layer.
+    /// Those of the source, for this decoder layer (cross-attention).
     Source(usize),
 }
 
-/// An argument of a kernel that is a count or a stride; all are far below 2³².
+/// A kernel argument that is a count or a stride; all are far below 2³².
 fn count(value: usize) -> Argument {
     Argument::U32(value as u32)
 }
 
 impl<D: Device> Pass<'_, D> {
-    /// Of memory that starts at `base` to an address `values` further on.
+    /// The address `values` values after `base`.
     pub(super) fn offset(&self, base: Address, values: usize) -> Address {
         base + (values * self.network.element.size()) as u64
     }
 
-    /// Threads for a row of `d` values.
+    /// Number of threads for a row of `d` values.
     fn row_threads(&self) -> u32 {
         (self.network.shape.d_model / 2).next_multiple_of(LANES).clamp(LANES, 256) as u32
     }
@@ -63,13 +63,13 @@ impl<D: Device> Pass<'_, D> {
         )
     }
 
-    /// Of the residual stream, ready for a product.
+    /// Normalizes the residual stream for a product.
     fn norm(&self, norm: Norm) -> Result<()> {
         self.norm_rows(norm, 0, 0, self.rows)
     }
 
-    /// Of `rows` rows of the residual stream: those listed at `chosen`, or the first ones; in f32 to `states` as
-    /// well. 0 for either does without.
+    /// Normalizes rows of the residual stream: those listed at `chosen`, or the first `rows` if `chosen` is 0. Also
+    /// writes them to `states` in f32, unless `states` is 0.
     pub(super) fn norm_rows(&self, norm: Norm, chosen: Address, states: Address, rows: usize) -> Result<()> {
         let n = self.network;
         n.device.launch(
@@ -114,7 +114,7 @@ impl<D: Device> Pass<'_, D> {
         })
     }
 
-    /// `mixed` from `queries`, whose rows are `stride` values apart.
+    /// Writes attention to `mixed`. Rows of `queries` are `stride` values apart.
     fn attention(&self, queries: Address, stride: usize, keys: Keys) -> Result<()> {
         let Self { network: n, inputs, places, .. } = self;
         let (d, heads) = (n.shape.d_model, n.shape.heads);
@@ -175,7 +175,7 @@ impl<D: Device> Pass<'_, D> {
         self.product(layer.outer, hidden, x, Then::Add)
     }
 
-    /// Nothing without a length head.
+    /// Computes the length head, if the model has one.
     pub(super) fn length_classes(&self) -> Result<()> {
         let n = self.network;
         let Some(Linear { weight, bias, inputs, outputs }) = n.weights.length else { return Ok(()) };
@@ -195,8 +195,8 @@ impl<D: Device> Pass<'_, D> {
         )
     }
 
-    /// The best tokens of `rows` rows of scores, from row `first` of the wanted ones on; `room` rows of
-    /// answers are laid out.
+    /// Finds the best tokens of `rows` rows of logits. They are the wanted rows from `first` on; the result has space
+    /// for `room` rows.
     pub(super) fn best_tokens(&self, first: usize, rows: usize, room: usize) -> Result<()> {
         let n = self.network;
         let choices = n.shape.choices();
@@ -217,13 +217,13 @@ impl<D: Device> Pass<'_, D> {
     }
 }
 
-/// Shared memory of attention with heads of this width: a tile of keys and one of values, and for each
-/// warp a query and the weights of a tile.
+/// Shared memory of attention, in floats: a tile of keys, one of values, and for each warp a query and the weights of
+/// a tile.
 pub(super) fn attention_floats(head: usize) -> usize {
     2 * LANES * (head + 1) + ATTENTION_THREADS / LANES * (head + LANES)
 }
 
-/// Shared memory of the length head.
+/// Shared memory of the length head, in floats.
 pub(super) fn length_floats(width: usize, classes: usize) -> usize {
     LANES + width + classes
 }

@@ -1,4 +1,4 @@
-//! The decoder's pass.
+//! The decoder pass.
 
 use super::encode::floats;
 use super::work::{Batch, Inputs, Places, VOCABULARY_ROWS, Work};
@@ -10,22 +10,22 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct DeviceCanvas<'a, D: Device> {
     pub ids: &'a [u32],
-    /// Positions in `ids` whose prediction is wanted.
+    /// Indices into `ids` of the positions to predict, ascending.
     pub wanted: &'a [usize],
     pub keys: &'a DeviceKeys<D>,
 }
 
 impl<D: Device> DeviceNetwork<D> {
-    /// One decoder pass: the best token and its log-probability for each wanted position, row after row.
+    /// Runs a decoder pass. Returns the best token and its log-probability for each wanted position, row after row.
     ///
     /// # Errors
-    /// As [`Self::encode_sentences`], and for a wanted position outside its canvas or wanted twice.
+    /// As [`Self::encode_sentences`], and for wanted positions that are outside the canvas or not ascending.
     pub fn predict(&self, canvases: &[DeviceCanvas<'_, D>]) -> Result<Vec<(u32, f32)>> {
         Ok(self.predict_top(canvases)?.into_iter().step_by(self.shape.choices()).collect())
     }
 
-    /// The same with the [`TOP_K`](crate::model::TOP_K) best of each position of an Imputer, one after the other,
-    /// best first. Of another network it is the best alone.
+    /// Like [`Self::predict`], but an Imputer returns the [`TOP_K`](crate::model::TOP_K) best tokens of each
+    /// position, best first. Other networks return one.
     ///
     /// # Errors
     /// As [`Self::predict`].
@@ -34,7 +34,7 @@ impl<D: Device> DeviceNetwork<D> {
             self.shape.check_row(canvas.ids)?;
             let ascending = canvas.wanted.is_sorted_by(|a, b| a < b);
             if !ascending || canvas.wanted.last().is_some_and(|&p| p >= canvas.ids.len()) {
-                return Err(Error::Model("a prediction is wanted outside the canvas".into()));
+                return Err(Error::Model("wanted positions must be ascending and inside the canvas".into()));
             }
         }
         let mut work = self.lock();
@@ -81,7 +81,7 @@ impl<D: Device> DeviceNetwork<D> {
             }
             Ok(())
         })?;
-        // Tokens of `rows` rows, then log-probabilities of as many: one copy takes both.
+        // Tokens of `rows` rows, then their log-probabilities: one copy downloads both.
         let rows = rows * self.shape.choices();
         let mut bytes = vec![0; rows * 8];
         self.device.download(work.places.best, &mut bytes)?;

@@ -28,7 +28,7 @@ fn framed(len: usize, seed: usize) -> Vec<u32> {
 
 type Answers = (Vec<Vec<f32>>, Vec<(u32, f32)>);
 
-/// Length classes of sources, and predictions for every place of canvases three tokens longer.
+/// Length classes of sources, and predictions for every position of canvases three tokens longer.
 fn answers<D: Device>(network: &DeviceNetwork<D>, lengths: &[usize]) -> Answers {
     let sources: Vec<Vec<u32>> = lengths.iter().map(|&len| framed(len, 1)).collect();
     let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
@@ -40,8 +40,8 @@ fn answers<D: Device>(network: &DeviceNetwork<D>, lengths: &[usize]) -> Answers 
     (classes, network.predict(&canvases).unwrap())
 }
 
-/// What the CPU says of the same, each sentence alone: classes, and log-probabilities of all tokens at
-/// every place.
+/// The results of the CPU, each sentence alone: length classes, and log-probabilities of all tokens at every
+/// position.
 fn expected(lengths: &[usize]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let shape = shape();
     let tensors = Spec::initial(&shape, 3, &Cpu::Cpu).unwrap();
@@ -64,7 +64,7 @@ fn expected(lengths: &[usize]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     (classes, places)
 }
 
-/// The largest difference of any log-probability, and the share of places with another token.
+/// The largest difference of any log-probability, and the share of positions with another token.
 fn difference((classes, best): &Answers, lengths: &[usize]) -> (f32, f32) {
     let (expected_classes, places) = expected(lengths);
     assert_eq!((classes.len(), best.len()), (expected_classes.len(), places.len()));
@@ -87,7 +87,7 @@ fn bits((classes, best): &Answers) -> (Vec<u32>, Vec<(u32, u32)>) {
 }
 
 #[test]
-fn a_device_says_what_the_cpu_says() {
+fn a_device_predicts_the_same_as_the_cpu() {
     let lengths = [2, 9, 40, 1, 14];
     for (element, error, share) in NEARNESS {
         let (worst, others) = difference(&answers(&emulated(element, 128), &lengths), &lengths);
@@ -176,7 +176,7 @@ fn what_cannot_be_embedded_or_predicted_is_refused() {
     assert_eq!(network.predict(&[nothing]).unwrap(), []);
 }
 
-/// How far each type may be from the CPU's f32: log-probabilities, and the share of other tokens.
+/// The allowed difference of each type from f32 on the CPU: of log-probabilities, and the share of other tokens.
 const NEARNESS: [(Element, f32, f32); 3] =
     [(Element::F32, 1e-4, 0.0), (Element::F16, 1e-2, 0.1), (Element::Bf16, 6e-2, 0.1)];
 
@@ -191,7 +191,7 @@ mod gpu {
         let lengths = [2, 9, 40, 1, 14];
         for (element, error, share) in NEARNESS {
             let network = on(Cuda::open(0, element).unwrap(), element, 128);
-            // Plainly, recorded, replayed.
+            // Plain, recorded and replayed.
             for _ in 0..3 {
                 let (worst, others) = difference(&answers(&network, &lengths), &lengths);
                 assert!(worst < error && others <= share, "{element:?}: {worst} {others}");

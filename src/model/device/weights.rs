@@ -1,4 +1,4 @@
-//! A network's tensors in one piece of device memory.
+//! A network's tensors in one block of device memory.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use crate::nn::device::{Address, Device, Element};
 use crate::nn::ops::with_values;
 use crate::{Error, Result};
 
-/// Tensors begin at multiples of this many bytes.
+/// Tensors start at multiples of this number of bytes.
 pub(super) const ALIGNMENT: usize = 256;
 
-/// An affine map: matrix `[outputs, inputs]` and bias, as offsets into the weights.
+/// An affine map: a matrix `[outputs, inputs]` and a bias, as offsets into the weights.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linear {
     pub(super) weight: u64,
@@ -49,31 +49,31 @@ pub(super) struct FeedForward {
     pub(super) outer: Linear,
 }
 
-/// Everything that passes read and never write.
+/// The memory that passes read and never write.
 #[derive(Debug)]
 pub(super) struct Weights<B> {
     _memory: B,
     base: Address,
     pub(super) bytes: usize,
-    /// `[padded vocabulary, d]`, also the weight of `output`.
+    /// `[padded vocabulary, d]`; also the weight of `output`.
     pub(super) embedding: u64,
     pub(super) encoder_positions: u64,
     pub(super) decoder_positions: u64,
     pub(super) encoder: Vec<(SelfAttention, FeedForward)>,
     pub(super) encoder_norm: Norm,
-    /// The length head in f32: it is small and its errors cost whole words. An Imputer has none.
+    /// The length head, in f32: it is small, and a wrong length costs whole words. `None` for an Imputer.
     pub(super) length: Option<Linear>,
-    /// All decoder layers' keys and values of encoder states: outputs `[layers, 2, d]`.
+    /// Computes keys and values of all decoder layers from encoder states: outputs `[layers, 2, d]`.
     pub(super) keys_values: Linear,
     pub(super) decoder: Vec<(SelfAttention, CrossAttention, FeedForward)>,
     pub(super) decoder_norm: Norm,
-    /// To the padded vocabulary; what is beyond the real one scores 0 and is never looked at.
+    /// To the padded vocabulary. Scores of the padding are ignored.
     pub(super) output: Linear,
 }
 
 impl<B> Weights<B> {
     /// # Errors
-    /// [`Error::Model`] for a tensor that is missing; what the device answers.
+    /// [`Error::Model`] for a missing tensor, and the errors of the device.
     pub(super) fn new<D: Device<Buffer = B>>(
         device: &D,
         shape: &Shape,
@@ -143,12 +143,12 @@ impl<B> Weights<B> {
     }
 }
 
-/// Products want a multiple of 8 outputs.
+/// Matrix products need a multiple of 8 outputs.
 pub(super) fn padded(vocab: usize) -> usize {
     vocab.next_multiple_of(8)
 }
 
-/// Lays tensors one behind the other.
+/// Appends tensors to one block of memory.
 struct Packer<'a> {
     tensors: &'a HashMap<String, Tensor>,
     element: Element,
@@ -162,7 +162,7 @@ impl Packer<'_> {
         Ok(with_values(tensor, <[f32]>::to_vec)?)
     }
 
-    /// The offset at which the values lie.
+    /// Appends values and returns their offset.
     fn put(&mut self, element: Element, values: &[f32]) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
         let offset = self.bytes.len() as u64;
@@ -179,8 +179,7 @@ impl Packer<'_> {
         Ok(Norm { gain: self.f32(&format!("{name}.weight"))?, bias: self.f32(&format!("{name}.bias"))? })
     }
 
-    /// A map whose bias is of the element type, or, where its result is added to the f32 residual stream,
-    /// in f32.
+    /// The bias has the type `bias`: the element type, or f32 if the result is added to the f32 residual stream.
     fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: Element) -> Result<Linear> {
         let (weight, of_bias) =
             (self.values(&format!("{name}.weight"))?, self.values(&format!("{name}.bias"))?);

@@ -1,33 +1,33 @@
-//! The memory that passes write: one piece, allocated once, so that every pass of one size finds
-//! everything at the same addresses and can be replayed as a graph.
+//! The memory that passes write: one block, allocated once, so that every pass of one size uses the same addresses
+//! and can be replayed as a graph.
 
 use super::weights::{ALIGNMENT, padded};
 use crate::Result;
 use crate::model::Shape;
 use crate::nn::device::{Address, Device, Element};
 
-/// Rows of the product with the vocabulary at a time: their scores stay in the device's cache.
+/// Rows of one product with the vocabulary. Few enough that their logits stay in the device's cache.
 pub(super) const VOCABULARY_ROWS: usize = 1024;
 
-/// Where everything lies, for passes of at most `rows` rows.
+/// The addresses of all arrays, for passes of at most `rows` rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Places {
-    /// What the host uploads before a pass: see [`Inputs`].
+    /// Uploaded by the host before a pass: see [`Inputs`].
     pub(super) inputs: Address,
     /// The residual stream, f32 `[rows, d]`.
     pub(super) x: Address,
-    /// After a norm, `[rows, d]`; and what attention gives, likewise.
+    /// `[rows, d]` each: the residual stream after a norm, and the result of attention.
     pub(super) normed: Address,
     pub(super) mixed: Address,
     /// `[rows, 3 · d]`
     pub(super) qkv: Address,
-    /// Of cross-attention, `[rows, d]`.
+    /// Queries of cross-attention, `[rows, d]`.
     pub(super) queries: Address,
-    /// Inside a feed-forward layer, `[rows, ffn]`.
+    /// Hidden values of a feed-forward layer, `[rows, ffn]`.
     pub(super) hidden: Address,
-    /// The encoder's result, f32 `[rows, d]`.
+    /// Encoder states, f32 `[rows, d]`.
     pub(super) states: Address,
-    /// What decoder layers read of it, `[rows, layers · 2 · d]`.
+    /// Keys and values for the decoder layers, `[rows, layers · 2 · d]`.
     pub(super) keys: Address,
     /// Log-probabilities of length classes, f32 `[sentences, classes]`.
     pub(super) classes: Address,
@@ -38,7 +38,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// From `base` on; also the end.
+    /// The layout from `base` on, and its end.
     fn lay_out(base: Address, shape: &Shape, element: Element, rows: usize) -> (Self, Address) {
         let mut end = base;
         let mut take = |bytes: usize| {
@@ -71,7 +71,7 @@ pub(super) struct Work<B> {
     _memory: B,
     pub(super) rows: usize,
     pub(super) places: Places,
-    /// What is uploaded next; kept for its capacity.
+    /// The next upload; reused for its capacity.
     pub(super) staged: Vec<u8>,
 }
 
@@ -92,9 +92,8 @@ impl<B> Work<B> {
     }
 }
 
-/// What a pass of `rows` rows reads from the host, one array behind the other:
-/// keys u64 `[rows]`, then u32 starts `[rows + 1]`, ids, positions, key lengths, wanted `[rows]` each.
-/// There is room for as many sentences as rows, and never more.
+/// The input of a pass of `rows` rows, one array after the other: keys u64 `[rows]`, starts u32 `[rows + 1]`, then
+/// ids, positions, key lengths and wanted rows, u32 `[rows]` each. A pass has at most as many sentences as rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inputs {
     pub(super) keys: Address,
@@ -123,16 +122,16 @@ impl Inputs {
     }
 }
 
-/// The rows of a pass as the host puts them together.
+/// The rows of a pass, assembled by the host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     pub(super) ids: Vec<u32>,
     pub(super) positions: Vec<u32>,
-    /// Where each sentence begins, and the end of the last.
+    /// The first row of each sentence, and the end of the last one.
     pub(super) starts: Vec<u32>,
-    /// Rows whose prediction is wanted.
+    /// Rows to predict.
     pub(super) wanted: Vec<u32>,
-    /// Of each sentence: where its keys and values lie, and how many rows they are.
+    /// For each sentence the address of its keys and values, and their number of rows.
     pub(super) keys: Vec<Address>,
     pub(super) key_lengths: Vec<u32>,
 }
@@ -156,8 +155,8 @@ impl Batch {
         self.starts.len() - 1
     }
 
-    /// As [`Inputs`] lays it out for `rows` rows. What is beyond the real ones is a token that no sentence
-    /// has, or a sentence without tokens.
+    /// Writes the layout of [`Inputs`] for `rows` rows. The padding consists of tokens without a sentence and
+    /// sentences without tokens.
     pub(super) fn stage(&self, rows: usize, bytes: &mut Vec<u8>) {
         bytes.clear();
         let filled = |own: &[Address], bytes: &mut Vec<u8>| {

@@ -32,7 +32,7 @@ fn the_longest_n_gram_that_is_known_speaks_and_shorter_ones_cost_their_back_off_
     close((lm.end(seven), seven), 0.25 * 0.3);
     close(lm.next(seven, 9), 0.25 * 0.5 * 0.1);
     close(lm.next(eight, 7), 0.5 * 0.1);
-    // Not at the beginning: the bigram.
+    // Not at the start: the bigram.
     let (_, seven) = lm.next(eight, 7);
     close(lm.next(seven, 8), 0.2);
     let (log_prob, outside) = lm.next(seven, 99_999);
@@ -69,10 +69,10 @@ fn a_file_whose_parts_do_not_fit_is_refused() {
         LanguageModel::from_bytes(&rows::serialize(&rows, &BTreeMap::new()).unwrap(), VOCAB).unwrap_err()
     };
     assert!(with("bigram.backoffs", &[0, 0]).contains("not of one length"));
-    assert!(with("bigram.counts", &[9, 0].repeat(VOCAB)).contains("not as much as they say"));
+    assert!(with("bigram.counts", &[9, 0].repeat(VOCAB)).contains("do not match their continuations"));
     assert!(with("bigram.tokens", &[8, 0, 2, 0, 2, 0]).contains("not in order"));
     assert!(with("trigram.tokens", &[3, 0]).contains("token 3 is none"));
-    assert!(with("trigram.log_probs", &[]).contains("not as much as they say"));
+    assert!(with("trigram.log_probs", &[]).contains("do not match their continuations"));
     assert!(with("fusion", &f32::NAN.to_le_bytes().repeat(3)).contains("must be numbers"));
     assert!(with("fusion", &[0; 8]).contains("2 numbers, expected 3"));
     let negative = [0.5f32, 2.0, -1.0].map(f32::to_le_bytes).concat();
@@ -80,7 +80,7 @@ fn a_file_whose_parts_do_not_fit_is_refused() {
 }
 
 #[test]
-fn n_grams_out_of_order_or_without_their_beginning_are_refused() {
+fn n_grams_out_of_order_or_without_their_prefix_are_refused() {
     let refused = |change: fn(&mut Vec<Gram<2>>, &mut Vec<Gram<3>>)| {
         let (unigrams, mut bigrams, mut trigrams) = parts();
         change(&mut bigrams, &mut trigrams);

@@ -1,5 +1,5 @@
-//! The network with a causal decoder (Vaswani et al. 2017): each position sees itself and those before it. Whole targets at once
-//! for training; one token at a time with cached keys and values for search.
+//! The network with a causal decoder (Vaswani et al. 2017): each position attends to itself and those before it.
+//! Training decodes whole targets at once; search decodes one token at a time with cached keys and values.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use super::{DecoderAttention, Memory, Network, Padded, normed};
 use crate::nn::Mode;
 use crate::nn::ops::AttentionMask;
 
-/// What every decoder layer keeps of the target so far.
+/// Keys and values of the target so far.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
-    /// One for each decoder layer, `[rows, len, 2 · d]`; none before the first token.
+    /// For each decoder layer `[rows, len, 2 · d]`; empty before the first token.
     layers: Vec<Tensor>,
     len: usize,
 }
 
 impl Past {
-    /// Tokens read so far.
+    /// Number of tokens so far.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -27,7 +27,7 @@ impl Past {
         self.len == 0
     }
 
-    /// Goes on with these rows, in this order; a row may be taken several times.
+    /// Keeps these rows, in this order; a row may be repeated.
     pub fn select(&mut self, rows: &[u32]) -> Result<()> {
         for layer in &mut self.layers {
             let index = Tensor::from_slice(rows, rows.len(), layer.device())?;
@@ -38,7 +38,7 @@ impl Past {
 }
 
 impl Memory {
-    /// Goes on with these sentences, in this order.
+    /// Keeps these sentences, in this order.
     pub fn select(&mut self, sentences: &[u32]) -> Result<()> {
         for layer in &mut self.layers {
             let index = Tensor::from_slice(sentences, sentences.len(), layer.device())?;
@@ -50,15 +50,14 @@ impl Memory {
 }
 
 impl Network {
-    /// Last decoder states of each position of `bos y1..yn`, `[rows, target, d]`: the state at a position
-    /// is that from which the next token is told.
+    /// Decoder states of `bos y1..yn`, `[rows, target, d]`. The state at a position predicts the next token.
     pub fn decode_causal(&self, target: &Padded, memory: &Memory, mode: &Mode) -> Result<Tensor> {
         self.require_causal()?;
-        self.decode_seeing(AttentionMask::Causal, target, memory, mode)
+        self.decode_with(AttentionMask::Causal, target, memory, mode)
     }
 
-    /// The same for one more token of each row, `[rows, d]`; `past` grows by it. Every sentence of
-    /// `memory` has the same number of rows, side by side.
+    /// Decodes one more token of each row: states `[rows, d]`; `past` grows by one token. Every sentence of `memory`
+    /// has the same number of consecutive rows.
     pub fn decode_next(
         &self,
         tokens: &[u32],
@@ -69,7 +68,7 @@ impl Network {
         self.require_causal()?;
         let (rows, sentences) = (tokens.len(), memory.lengths.len());
         if sentences == 0 || !rows.is_multiple_of(sentences) {
-            candle_core::bail!("{rows} rows cannot be shared out to {sentences} sentences");
+            candle_core::bail!("{rows} rows are not a multiple of {sentences} sentences");
         }
         let (beam, d) = (rows / sentences, self.shape.d_model);
         let beams: Arc<[usize]> = vec![beam; sentences].into();
@@ -79,7 +78,7 @@ impl Network {
         for (i, (layer, keys_values)) in self.decoder.iter().zip(&memory.layers).enumerate() {
             let (seen, grown) = layer.next(&x, past.layers.get(i), mode)?;
             layers.push(grown);
-            // The rows of a sentence are so many queries to it: its keys and values stand there once.
+            // The rows of a sentence are queries to the same keys and values.
             let row = seen.reshape((sentences, beam, d))?;
             let source = (keys_values, &memory.lengths);
             x = layer.after_self_attention(&row, &beams, source, mode)?.reshape((rows, 1, d))?;
@@ -88,7 +87,7 @@ impl Network {
         normed(&self.decoder_norm, x)?.reshape((rows, d))
     }
 
-    /// A layer that looks at the whole canvas sees what stands behind.
+    /// A layer that attends to the whole canvas would see later tokens.
     fn require_causal(&self) -> Result<()> {
         match self.shape.decoder_attention {
             DecoderAttention::Whole => Ok(()),

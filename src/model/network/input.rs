@@ -1,4 +1,4 @@
-//! The input of the first layer: token and position embeddings of one side of the network.
+//! The input of the first layer: token and position embeddings of the encoder or the decoder.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -9,9 +9,9 @@ use crate::nn::{Activation, Embedding, Linear, Mode};
 #[derive(Clone, Debug)]
 pub(super) struct Input {
     positions: Embedding,
-    /// On the sum of the two; 1 is left out.
+    /// Factor of the sum of both.
     scale: f64,
-    /// `[2 · d] -> [d]`, where they are not summed.
+    /// `[2 · d] -> [d]` for embeddings that are concatenated instead of added.
     join: Option<Linear>,
 }
 
@@ -26,7 +26,7 @@ impl Input {
         })
     }
 
-    /// Of `tokens [rows, len, d]`, which stand from position `start` on.
+    /// `tokens` is `[rows, len, d]` and starts at position `start`.
     pub(super) fn forward(&self, tokens: &Tensor, start: usize, mode: &Mode) -> Result<Tensor> {
         let places = self.positions.range(start, tokens.dim(1)?)?;
         let Some(join) = &self.join else {

@@ -1,4 +1,4 @@
-//! Layers of encoder and decoder: sublayers, each with its norm and its residual connection.
+//! Layers of encoder and decoder, made of sublayers with a norm and a residual connection.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::model::{DecoderAttention, NormPlace, Shape};
 use crate::nn::ops::AttentionMask;
 use crate::nn::{CrossAttention, FeedForward, LayerNorm, Mode, SelfAttention};
 
-/// A sublayer's norm, where the shape has it.
+/// The norm of a sublayer, before or after it.
 #[derive(Clone, Debug)]
 struct Norm {
     norm: LayerNorm,
@@ -21,7 +21,7 @@ impl Norm {
         Ok(Self { norm: LayerNorm::load(shape.d_model, vb)?, place: shape.norm })
     }
 
-    /// What the sublayer reads of the residual stream `x`.
+    /// The input of the sublayer, from the residual stream `x`.
     fn before(&self, x: &Tensor) -> Result<Tensor> {
         match self.place {
             NormPlace::Pre => self.norm.forward(x),
@@ -29,7 +29,7 @@ impl Norm {
         }
     }
 
-    /// The residual stream with what the sublayer made of it.
+    /// The residual stream after the sublayer.
     fn after(&self, x: &Tensor, branch: &Tensor, mode: &Mode) -> Result<Tensor> {
         let x = mode.residual(x, branch)?;
         match self.place {
@@ -39,14 +39,14 @@ impl Norm {
     }
 }
 
-/// A self-attention as a sublayer.
+/// Self-attention as a sublayer.
 #[derive(Clone, Debug)]
-struct Look {
+struct SelfAttentionSublayer {
     norm: Norm,
     attention: SelfAttention,
 }
 
-impl Look {
+impl SelfAttentionSublayer {
     fn load(shape: &Shape, name: &str, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
             norm: Norm::load(shape, vb.pp(format!("{name}_norm")))?,
@@ -58,22 +58,22 @@ impl Look {
         &self,
         x: &Tensor,
         lengths: &Arc<[usize]>,
-        sight: AttentionMask,
+        mask: AttentionMask,
         mode: &Mode,
     ) -> Result<Tensor> {
-        let branch = self.attention.forward(&self.norm.before(x)?, lengths, sight, mode)?;
+        let branch = self.attention.forward(&self.norm.before(x)?, lengths, mask, mode)?;
         self.norm.after(x, &branch, mode)
     }
 }
 
-/// A feed-forward as a sublayer.
+/// A feed-forward network as a sublayer.
 #[derive(Clone, Debug)]
-struct Think {
+struct FeedForwardSublayer {
     norm: Norm,
     feed_forward: FeedForward,
 }
 
-impl Think {
+impl FeedForwardSublayer {
     fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
         Ok(Self {
             norm: Norm::load(shape, vb.pp("feed_forward_norm"))?,
@@ -89,13 +89,16 @@ impl Think {
 
 #[derive(Clone, Debug)]
 pub(super) struct EncoderLayer {
-    attention: Look,
-    feed_forward: Think,
+    attention: SelfAttentionSublayer,
+    feed_forward: FeedForwardSublayer,
 }
 
 impl EncoderLayer {
     pub(super) fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
-        Ok(Self { attention: Look::load(shape, "attention", vb)?, feed_forward: Think::load(shape, vb)? })
+        Ok(Self {
+            attention: SelfAttentionSublayer::load(shape, "attention", vb)?,
+            feed_forward: FeedForwardSublayer::load(shape, vb)?,
+        })
     }
 
     pub(super) fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
@@ -105,49 +108,49 @@ impl EncoderLayer {
 
 #[derive(Clone, Debug)]
 pub(super) struct DecoderLayer {
-    /// In front of the layer's own self-attention, over the whole canvas (CMLMC).
-    whole: Option<Look>,
-    attention: Look,
+    /// An additional self-attention over the whole canvas before the layer's own (CMLMC).
+    whole: Option<SelfAttentionSublayer>,
+    attention: SelfAttentionSublayer,
     cross_norm: Norm,
     cross: CrossAttention,
-    feed_forward: Think,
+    feed_forward: FeedForwardSublayer,
 }
 
 impl DecoderLayer {
     pub(super) fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
         let whole = shape.decoder_attention == DecoderAttention::WholeThenCausal;
         Ok(Self {
-            whole: whole.then(|| Look::load(shape, "whole_attention", vb)).transpose()?,
-            attention: Look::load(shape, "attention", vb)?,
+            whole: whole.then(|| SelfAttentionSublayer::load(shape, "whole_attention", vb)).transpose()?,
+            attention: SelfAttentionSublayer::load(shape, "attention", vb)?,
             cross_norm: Norm::load(shape, vb.pp("cross_norm"))?,
             cross: CrossAttention::load(shape.d_model, shape.heads, vb.pp("cross"))?,
-            feed_forward: Think::load(shape, vb)?,
+            feed_forward: FeedForwardSublayer::load(shape, vb)?,
         })
     }
 
-    /// `sight` is that of the layer's own self-attention.
+    /// `mask` is the mask of the layer's own self-attention.
     pub(super) fn forward(
         &self,
         x: &Tensor,
         lengths: &Arc<[usize]>,
-        sight: AttentionMask,
+        mask: AttentionMask,
         source: (&Tensor, &Arc<[usize]>),
         mode: &Mode,
     ) -> Result<Tensor> {
         let whole = self.whole.as_ref().map(|whole| whole.forward(x, lengths, AttentionMask::Whole, mode));
-        let x = self.attention.forward(whole.transpose()?.as_ref().unwrap_or(x), lengths, sight, mode)?;
+        let x = self.attention.forward(whole.transpose()?.as_ref().unwrap_or(x), lengths, mask, mode)?;
         self.after_self_attention(&x, lengths, source, mode)
     }
 
-    /// One more position of each row, `x [rows, 1, d]`, through the self-attention; and the past with it
-    /// (see [`SelfAttention::next`]).
+    /// Applies self-attention to the next position of each row, `x [rows, 1, d]`. Returns its state and the extended
+    /// past (see [`SelfAttention::next`]).
     pub(super) fn next(&self, x: &Tensor, past: Option<&Tensor>, mode: &Mode) -> Result<(Tensor, Tensor)> {
-        let Look { norm, attention } = &self.attention;
+        let SelfAttentionSublayer { norm, attention } = &self.attention;
         let (branch, grown) = attention.next(&norm.before(x)?, past, mode)?;
         Ok((norm.after(x, &branch, mode)?, grown))
     }
 
-    /// The rest of the layer: `x [rows, target, d]` reads the source, then its own feed-forward layer.
+    /// Applies the rest of the layer to `x [rows, target, d]`: cross-attention and feed-forward.
     pub(super) fn after_self_attention(
         &self,
         x: &Tensor,
@@ -160,7 +163,7 @@ impl DecoderLayer {
         self.feed_forward.forward(&self.cross_norm.after(x, &branch, mode)?, mode)
     }
 
-    /// Of encoder states, for [`after_self_attention`](Self::after_self_attention).
+    /// Keys and values of encoder states, for [`after_self_attention`](Self::after_self_attention).
     pub(super) fn keys_values(&self, states: &Tensor, mode: &Mode) -> Result<Tensor> {
         self.cross.keys_values(states, mode)
     }

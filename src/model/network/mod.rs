@@ -1,6 +1,7 @@
-//! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head, and a decoder that sees the
-//! whole canvas. Source embedding, target embedding and output share one matrix. An autoregressive model has the same weights and a
-//! causal decoder; an Imputer has no length head. [`Shape`] describes all other differences.
+//! The CMLM (Ghazvininejad et al. 2019, arXiv 1904.09324): a transformer encoder with a length head, and a decoder
+//! that attends to the whole canvas. Source embedding, target embedding and output share one matrix. An
+//! autoregressive model has the same weights and a causal decoder; an Imputer has no length head. [`Shape`] describes
+//! all other differences.
 
 mod autoregressive;
 mod input;
@@ -22,7 +23,7 @@ use crate::text::Specials;
 
 pub use autoregressive::Past;
 
-/// A batch of sentences as the network reads it: ids padded to one length, and the real lengths.
+/// A batch of sentences: ids padded to one length, and the real lengths.
 #[derive(Clone, Debug)]
 pub struct Padded {
     /// `[rows, len]`, u32
@@ -31,7 +32,7 @@ pub struct Padded {
 }
 
 impl Padded {
-    /// Pads to the longest row.
+    /// Pads all rows to the longest one.
     pub fn new<'a>(
         rows: impl ExactSizeIterator<Item = &'a [u32]>,
         pad: u32,
@@ -49,10 +50,10 @@ impl Padded {
     }
 }
 
-/// What the decoder reads of the source: keys and values of every decoder layer.
+/// What the decoder reads of the source: keys and values for every decoder layer.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// One for each decoder layer: `[rows, source, 2 · d]`
+    /// `[rows, source, 2 · d]` for each decoder layer.
     pub layers: Vec<Tensor>,
     pub lengths: Arc<[usize]>,
 }
@@ -66,9 +67,9 @@ pub struct Network {
     encoder_input: Input,
     decoder_input: Input,
     encoder: Vec<EncoderLayer>,
-    /// After the last layer, where the layers have their norms in front.
+    /// Only if the layers have their norms first ([`NormPlace::Pre`]).
     encoder_norm: Option<LayerNorm>,
-    /// None of an Imputer.
+    /// `None` for an Imputer.
     length: Option<Linear>,
     decoder: Vec<DecoderLayer>,
     decoder_norm: Option<LayerNorm>,
@@ -76,7 +77,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Takes every tensor from `vb`, which knows where they lie.
+    /// Takes every tensor from `vb`.
     pub fn load(shape: &Shape, vb: &VarBuilder) -> Result<Self> {
         let d = shape.d_model;
         let embedding = Embedding::load(shape.vocab, d, vb.pp("embedding"))?;
@@ -106,7 +107,7 @@ impl Network {
         })
     }
 
-    /// Seeded random weights, for benches and tests.
+    /// A network with seeded random weights, for benchmarks and tests.
     pub fn random(shape: &Shape, seed: u64, backend: &Backend) -> crate::Result<Self> {
         let tensors = Spec::initial(shape, seed, backend.device())?;
         let vb = VarBuilder::from_tensors(tensors, candle_core::DType::F32, backend.device());
@@ -125,12 +126,12 @@ impl Network {
         Specials::default()
     }
 
-    /// The number of ids, from 0 up, that no prediction may be: all specials, but for an Imputer's blank.
+    /// Ids below this one are never predicted: the special tokens except an Imputer's blank.
     pub fn forbidden(&self) -> usize {
         self.shape.forbidden()
     }
 
-    /// What the first layer reads of `ids [rows, len]`, which stand from position `start` on.
+    /// The input of the first layer for `ids [rows, len]`, which start at position `start`.
     fn embed(&self, ids: &Tensor, start: usize, input: &Input, mode: &Mode) -> Result<Tensor> {
         let len = ids.dim(1)?;
         if start + len > self.shape.max_positions {
@@ -143,7 +144,7 @@ impl Network {
         mode.dropout(&input.forward(&self.embedding.forward(ids)?, start, mode)?)
     }
 
-    /// Encoder states: `[rows, source, d]`.
+    /// Encodes sentences: states `[rows, source, d]`.
     pub fn encode(&self, source: &Padded, mode: &Mode) -> Result<Tensor> {
         let mut x = self.embed(&source.ids, 0, &self.encoder_input, mode)?;
         for layer in &self.encoder {
@@ -152,8 +153,8 @@ impl Network {
         normed(&self.encoder_norm, x)
     }
 
-    /// Scores of the length classes, from the mean state over the real positions:
-    /// `[rows, source, d] -> [rows, classes]`; nothing of a network without a length head.
+    /// Logits of the length classes, from the mean state over the real positions: `[rows, source, d] -> [rows,
+    /// classes]`. `None` without a length head.
     pub fn length_logits(
         &self,
         states: &Tensor,
@@ -171,7 +172,7 @@ impl Network {
         head.forward(&mean, mode).map(Some)
     }
 
-    /// The log-probabilities of each sentence's length classes, on the host; empty without a length head.
+    /// Log-probabilities of the length classes of each sentence; empty without a length head.
     pub fn length_log_probs(
         &self,
         states: &Tensor,
@@ -184,59 +185,58 @@ impl Network {
         }
     }
 
-    /// What every decoder pass over these sources reads.
+    /// Computes what every decoder pass over these sources reads.
     pub fn memory(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Memory> {
         let layers =
             self.decoder.iter().map(|layer| layer.keys_values(states, mode)).collect::<Result<Vec<_>>>()?;
         Ok(Memory { layers, lengths: lengths.clone() })
     }
 
-    /// Last decoder states of each canvas position: `[rows, target, d]`.
+    /// Decoder states of all canvas positions: `[rows, target, d]`.
     pub fn decode(&self, canvas: &Padded, memory: &Memory, mode: &Mode) -> Result<Tensor> {
-        let sight = match self.shape.decoder_attention {
+        let mask = match self.shape.decoder_attention {
             DecoderAttention::Whole => AttentionMask::Whole,
             DecoderAttention::WholeThenCausal => AttentionMask::Causal,
         };
-        self.decode_seeing(sight, canvas, memory, mode)
+        self.decode_with(mask, canvas, memory, mode)
     }
 
-    pub(super) fn decode_seeing(
+    pub(super) fn decode_with(
         &self,
-        sight: AttentionMask,
+        mask: AttentionMask,
         canvas: &Padded,
         memory: &Memory,
         mode: &Mode,
     ) -> Result<Tensor> {
         let mut x = self.embed(&canvas.ids, 0, &self.decoder_input, mode)?;
         for (layer, keys_values) in self.decoder.iter().zip(&memory.layers) {
-            x = layer.forward(&x, &canvas.lengths, sight, (keys_values, &memory.lengths), mode)?;
+            x = layer.forward(&x, &canvas.lengths, mask, (keys_values, &memory.lengths), mode)?;
         }
         normed(&self.decoder_norm, x)
     }
 
-    /// The states at chosen places: flat indices `row · target + position` into `states [rows,
-    /// target, d]`; the answer is `[places, d]`.
+    /// Selects states `[places, d]` from `states [rows, target, d]` by their flat indices `row · target + position`.
     pub fn select(&self, states: &Tensor, places: Vec<u32>) -> Result<Tensor> {
         ops::select(&states.flatten_to(1)?, places)
     }
 
-    /// Scores over the vocabulary: `[places, d] -> [places, vocab]`.
+    /// Logits over the vocabulary: `[places, d] -> [places, vocab]`.
     pub fn logits(&self, chosen: &Tensor, mode: &Mode) -> Result<Tensor> {
         self.output.forward(chosen, mode)
     }
 
-    /// The output layer over chosen states, `[places, d]`, for a loss. Ids below `forbidden` are no tokens.
+    /// The output layer for a loss, over the states `chosen [places, d]`. Ids below `forbidden` have no probability.
     pub fn output<'a>(&'a self, chosen: &'a Tensor, forbidden: usize, mode: &Mode) -> ops::Output<'a> {
         self.output.output(chosen, forbidden, mode)
     }
 
-    /// The best token and its log-probability at chosen places.
+    /// The best token and its log-probability at flat indices `places`.
     pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
         ops::best_tokens(&self.logits(&self.select(states, places)?, mode)?, self.forbidden())
     }
 
-    /// The [`TOP_K`] best tokens at chosen places, best first, with their log-probabilities; where the vocabulary has
-    /// fewer, with minus infinity for the rest.
+    /// The [`TOP_K`] best tokens at flat indices `places`, best first, with their log-probabilities. A smaller
+    /// vocabulary is filled up with minus infinity.
     pub fn top_tokens(
         &self,
         states: &Tensor,

@@ -18,7 +18,7 @@ fn network(shape: &Shape, tensors: HashMap<String, Tensor>) -> Network {
     Network::load(shape, &vb).unwrap()
 }
 
-/// Seeded values, but every position is the same.
+/// Seeded values with equal positions.
 fn placeless(shape: &Shape) -> Network {
     let mut tensors = Spec::initial(shape, 3, &Device::Cpu).unwrap();
     let positions = tensors.get_mut("decoder.positions.weight").unwrap();
@@ -26,7 +26,7 @@ fn placeless(shape: &Shape) -> Network {
     network(shape, tensors)
 }
 
-/// Last decoder states of a canvas, place by place.
+/// Last decoder states of a canvas, position by position.
 fn states(network: &Network, canvas: &[u32]) -> Vec<Vec<f32>> {
     let mode = Mode::inference();
     let padded = |ids: &[u32]| Padded::new([ids].into_iter(), 0, &Device::Cpu).unwrap();
@@ -43,7 +43,7 @@ fn far(a: &[f32], b: &[f32]) -> f32 {
 const MASKS: [u32; 6] = [1, 4, 4, 4, 4, 2];
 
 #[test]
-fn masks_without_positions_are_told_apart_by_causal_attention_alone() {
+fn masks_without_positions_differ_only_by_causal_attention() {
     let plain = states(&placeless(&shape()), &MASKS);
     assert!((2..5).all(|place| far(&plain[1], &plain[place]) < 1e-5), "equal inputs, equal states");
     let causal = states(&placeless(&causal()), &MASKS);
@@ -53,7 +53,7 @@ fn masks_without_positions_are_told_apart_by_causal_attention_alone() {
 }
 
 #[test]
-fn masks_are_told_apart_by_positions_however_these_come_in() {
+fn masks_differ_by_position_with_every_kind_of_position() {
     for positions in [Positions::Scaled, Positions::Unscaled, Positions::Concat] {
         let shape = Shape { positions, ..shape() };
         let network = Network::random(&shape, 3, &Backend::cpu()).unwrap();
@@ -63,12 +63,12 @@ fn masks_are_told_apart_by_positions_however_these_come_in() {
 }
 
 #[test]
-fn a_place_still_sees_what_stands_behind_it_through_the_attention_in_front() {
+fn a_position_sees_later_ones_through_the_attention_over_the_whole_canvas() {
     let network = Network::random(&causal(), 3, &Backend::cpu()).unwrap();
     let (a, b) = (states(&network, &[1, 4, 4, 20, 2]), states(&network, &[1, 4, 4, 21, 2]));
     assert!(far(&a[1], &b[1]) > 1e-4, "the last word changes the first place");
 
-    // Without what the attention in front adds, it does not.
+    // Without the output of the attention over the whole canvas it does not.
     let mut tensors = Spec::initial(&causal(), 3, &Device::Cpu).unwrap();
     for (name, tensor) in tensors.iter_mut().filter(|(name, _)| name.contains("whole_attention.output")) {
         *tensor = tensor.zeros_like().unwrap();
@@ -99,7 +99,7 @@ fn joined_positions_are_the_map_of_the_two_vectors_side_by_side() {
 }
 
 #[test]
-fn norms_behind_the_sublayers_leave_states_of_mean_zero_and_variance_one() {
+fn norms_after_sublayers_give_states_of_mean_zero_and_variance_one() {
     let shape = Shape { norm: NormPlace::Post, ..shape() };
     let network = Network::random(&shape, 3, &Backend::cpu()).unwrap();
     for state in states(&network, &MASKS) {

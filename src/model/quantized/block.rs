@@ -1,5 +1,5 @@
-//! How the rows of a batch are shared among threads: groups of whole sentences, each taken through a whole pass by one thread, or,
-//! with fewer sentences, blocks of rows between two phases.
+//! How threads share the rows of a batch: in groups of whole sentences, each computed by one thread from start to
+//! end, or, for few sentences, in blocks of rows within a phase.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -8,20 +8,20 @@ use rayon::prelude::*;
 
 use super::scratch::Scratch;
 
-/// Rows of a group, about: enough for a few tiles, so few that what they carry stays in the second cache.
+/// Approximate rows of a group: enough for a few tiles, few enough for the second-level cache.
 const GROUP_ROWS: usize = 42;
-/// Most rows of a block.
+/// Largest number of rows in a block.
 const MOST_ROWS: usize = 112;
-/// Below this a block is not worth another thread: each reads all weights.
+/// A block of fewer rows is not worth a thread, because each block reads all weights.
 const LEAST_ROWS: usize = 4;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
-/// Calls `f(sentences, threads)` for groups of neighbouring sentences of these `lengths`, and gives their
-/// answers in order. Either each group is for one thread, and they run side by side; or all sentences are
-/// one group for every thread.
+/// Calls `f(sentences, threads)` for ranges of sentences with these `lengths`, and returns the results in order.
+/// Either each range is computed by one thread, and ranges run in parallel; or one range holds all sentences and is
+/// computed by all threads.
 pub(super) fn by_groups<T: Send>(
     lengths: &[usize],
     f: impl Fn(Range<usize>, usize) -> T + Sync + Send,
@@ -31,13 +31,13 @@ pub(super) fn by_groups<T: Send>(
         Some(groups) if threads == 1 => groups.into_iter().map(|group| f(group, 1)).collect(),
         Some(groups) => groups.into_par_iter().with_max_len(1).map(|group| f(group, 1)).collect(),
         None if threads == 1 => vec![f(0..lengths.len(), 1)],
-        // On a thread of the pool, so that phases need not be handed over one by one.
+        // On a thread of the pool, so that starting a phase needs no handover.
         None => rayon::scope(|_| vec![f(0..lengths.len(), threads)]),
     }
 }
 
-/// The groups for so many threads; none where they would leave threads without work for long, because
-/// there are few sentences or one is much longer than the others.
+/// The groups for this number of threads. `None` if threads would be idle for long, because sentences are few or one
+/// is much longer than the others.
 fn groups_of(lengths: &[usize], threads: usize) -> Option<Vec<Range<usize>>> {
     let rows: usize = lengths.iter().sum();
     if rows < threads * GROUP_ROWS {
@@ -45,18 +45,18 @@ fn groups_of(lengths: &[usize], threads: usize) -> Option<Vec<Range<usize>>> {
     }
     let groups = cut(lengths, (rows / GROUP_ROWS).next_multiple_of(threads));
     let longest = groups.iter().map(|group| lengths[group.clone()].iter().sum()).max().unwrap_or(0);
-    // At most an eighth above a thread's share.
+    // The largest group may exceed a thread's share by an eighth.
     (longest * threads * 8 <= rows * 9).then_some(groups)
 }
 
-/// At most `groups` ranges of neighbours with about the same number of rows.
+/// Cuts sentences into at most `groups` ranges of similar numbers of rows.
 fn cut(lengths: &[usize], groups: usize) -> Vec<Range<usize>> {
     let rows: usize = lengths.iter().sum();
     let mut ranges = Vec::with_capacity(groups);
     let (mut start, mut before) = (0, 0);
     for (i, len) in lengths.iter().enumerate() {
         before += len;
-        // Ends where the next sentence would reach further beyond the border than this one stays below.
+        // Cut where the distance to the ideal border is smallest.
         let border = rows * (ranges.len() + 1) / groups;
         let next = lengths.get(i + 1).copied().unwrap_or(0);
         if before + next / 2 >= border || i + 1 == lengths.len() {
@@ -67,19 +67,19 @@ fn cut(lengths: &[usize], groups: usize) -> Vec<Range<usize>> {
     ranges
 }
 
-/// A pass over the packed rows of some sentences, on some threads.
+/// A pass over the packed rows of several sentences, on several threads.
 pub(super) struct Pass<'a> {
-    /// Where each sentence starts, and the end of the last.
+    /// The first row of each sentence, and the end of the last one.
     pub(super) starts: &'a [usize],
-    /// Where the sentences start that attention looks at; a pass over some of their rows only has fewer.
+    /// The same for keys and values. They differ from `starts` in a pass over only some rows of each sentence.
     pub(super) keys: &'a [usize],
-    /// Of each row of a pass over some rows only, its position in its sentence.
+    /// In a pass over only some rows: the position of each row in its sentence.
     pub(super) positions: Option<&'a [usize]>,
     pub(super) d: usize,
     pub(super) threads: usize,
 }
 
-/// Where each of some sentences starts, and the end of the last.
+/// Start offsets of consecutive sentences, and the end of the last one.
 pub(super) fn starts(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
     let mut end = 0;
     std::iter::once(0)
@@ -116,7 +116,7 @@ impl Pass<'_> {
         if rows <= size {
             return run(0, x, out);
         }
-        // A phase without output still has its blocks.
+        // Blocks are cut by `x`, because a phase may have no output.
         let mut parts: Vec<(&mut [f32], &mut [f32])> = Vec::with_capacity(rows.div_ceil(size));
         let mut out = out;
         for x in x.chunks_mut(size * self.d) {
@@ -133,13 +133,13 @@ impl Pass<'_> {
     }
 }
 
-/// As few blocks as fit the caches and keep all threads at work, of equal size.
+/// Rows of a block: as few blocks as fit the caches and occupy all threads, of equal size.
 fn block_rows(rows: usize, threads: usize) -> usize {
     let blocks = rows.div_ceil(MOST_ROWS).next_multiple_of(threads);
     rows.div_ceil(blocks.max(1)).clamp(LEAST_ROWS, MOST_ROWS)
 }
 
-/// Some rows of a pass.
+/// A range of rows of a pass.
 pub(super) struct Block<'a> {
     pub(super) rows: Range<usize>,
     starts: &'a [usize],
@@ -149,17 +149,17 @@ pub(super) struct Block<'a> {
 
 /// The rows of a block that belong to one sentence.
 pub(super) struct Part {
-    /// Of the sentence in the pass.
+    /// Index of the sentence in the pass.
     pub(super) index: usize,
-    /// What the sentence's rows look at.
+    /// The rows of keys and values that the sentence attends to.
     pub(super) sentence: Range<usize>,
     pub(super) rows: Range<usize>,
-    /// Where the sentence's own rows start.
+    /// First row of the sentence in the pass.
     start: usize,
 }
 
 impl Part {
-    /// The block's rows, counted among those of the sentence that are in the pass.
+    /// The part's rows, counted from the start of the sentence.
     pub(super) fn places(&self) -> Range<usize> {
         self.rows.start - self.start..self.rows.end - self.start
     }
@@ -172,7 +172,7 @@ impl Block<'_> {
         rows.zip(places).map(|(row, place)| self.positions.map_or(place, |positions| positions[row]))
     }
 
-    /// Sentences without rows have no part.
+    /// The parts of the block, one for each sentence that has rows in it.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
         let first = self.starts.partition_point(|&start| start <= self.rows.start) - 1;
         let sentences = self.starts.windows(2).zip(self.keys.windows(2)).enumerate().skip(first);

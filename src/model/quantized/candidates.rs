@@ -7,25 +7,25 @@ use crate::model::Shortlist;
 use crate::nn::int8::{Channelwise, PackedLinear, Rows};
 use crate::{Error, Result};
 
-/// What the output product is narrowed with.
+/// A shortlist and the weights to select from.
 #[derive(Debug)]
 pub(super) struct Narrowing {
     shortlist: Arc<Shortlist>,
     weights: Channelwise,
 }
 
-/// A sentence's own small vocabulary.
+/// The restricted vocabulary of a sentence.
 #[derive(Debug)]
 pub(super) struct Candidates {
     /// Ascending.
     tokens: Vec<u32>,
-    /// A channel for each of them.
+    /// One output for each token.
     output: PackedLinear,
 }
 
 impl QuantizedNetwork {
-    /// The same network, whose predictions choose among each sentence's candidates where that is allowed
-    /// ([`Canvas::narrow`]). Their log-probabilities are those among the candidates.
+    /// Restricts predictions to each sentence's candidates where [`Canvas::narrow`] allows it. Log-probabilities are
+    /// then over the candidates.
     ///
     /// # Errors
     /// [`Error::Config`] for a shortlist of another vocabulary.
@@ -42,18 +42,18 @@ impl QuantizedNetwork {
         self.narrowing.is_some()
     }
 
-    /// What of a sentence its candidates are made from: nothing where there are none.
+    /// What must be kept of a source to find its candidates; nothing without a shortlist.
     pub(super) fn kept<'a>(&self, source: &'a [u32]) -> &'a [u32] {
         if self.has_shortlist() { source } else { &[] }
     }
 
-    /// What a canvas chooses from, if not from all tokens.
+    /// The candidates of a canvas, or `None` for the whole vocabulary.
     pub(super) fn candidates<'a>(&self, canvas: &Canvas<'a>) -> Option<&'a Candidates> {
         let Narrowing { shortlist, weights } = self.narrowing.as_ref().filter(|_| canvas.narrow)?;
         Some(canvas.keys.candidates.get_or_init(|| {
             let mut tokens = shortlist.candidates(canvas.keys.source());
             if self.shape.has_blanks() {
-                tokens.insert(0, self.specials().blank()); // the lowest of them
+                tokens.insert(0, self.specials().blank()); // the lowest id
             }
             let output = self.output.select(weights, &tokens);
             Candidates { tokens, output }
@@ -62,7 +62,7 @@ impl QuantizedNetwork {
 }
 
 impl Candidates {
-    /// As [`PackedLinear::top_tokens`], on this thread: it is little work.
+    /// As [`PackedLinear::top_tokens`], on the current thread.
     pub fn top_tokens<const N: usize>(&self, rows: &Rows) -> impl Iterator<Item = [(u32, f32); N]> {
         let top = self.output.top_tokens::<N>(rows, 0, 1);
         top.into_iter().map(|top| top.map(|(place, log_prob)| (self.tokens[place as usize], log_prob)))

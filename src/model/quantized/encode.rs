@@ -1,4 +1,4 @@
-//! The encoder's pass.
+//! The encoder pass.
 
 use super::QuantizedNetwork;
 use super::block::{Block, Pass, by_groups, starts};
@@ -9,7 +9,7 @@ use crate::Result;
 use crate::nn::int8::{Input, Then, log_softmax};
 
 impl QuantizedNetwork {
-    /// For each sentence what decoder passes read of it, and the log-probabilities of its length classes.
+    /// Returns, for each sentence, its keys and values and the log-probabilities of its length classes.
     ///
     /// # Errors
     /// [`crate::Error::Model`] for an empty sentence, one beyond `max_positions`, or an unknown id.
@@ -65,7 +65,7 @@ impl QuantizedNetwork {
         starts.windows(2).zip(sources).map(sentence).collect()
     }
 
-    /// What the first layer reads of a block's rows.
+    /// Writes the input of the first layer for a block's rows.
     pub(super) fn embed(&self, ids: &[&[u32]], block: &Block, table: &Table, x: &mut [f32]) {
         let mut rows = x.chunks_exact_mut(self.shape.d_model);
         for part in block.parts() {
@@ -75,7 +75,7 @@ impl QuantizedNetwork {
         }
     }
 
-    /// From the mean of a sentence's states `[len, d]`, in f32; none without a length head.
+    /// From the mean of a sentence's states `[len, d]`, in f32. Empty without a length head.
     fn length_log_probs(&self, states: &[f32]) -> Vec<f32> {
         if self.length_bias.is_empty() {
             return Vec::new();

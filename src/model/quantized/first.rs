@@ -1,7 +1,7 @@
 //! The part of the first pass that does not depend on the source.
 //!
-//! A canvas of masks is the same for every sentence, so the decoder's first layer up to its cross-attention depends on the
-//! length of the canvas alone. It is computed once for each length.
+//! A canvas of masks is the same for every sentence of its length. So the decoder's first layer, up to its
+//! cross-attention, depends only on the length, and is computed once for each length.
 
 use std::sync::OnceLock;
 
@@ -9,19 +9,19 @@ use super::QuantizedNetwork;
 use super::block::Pass;
 use super::scratch::Buffers;
 
-/// Longest canvases, in tokens, that are remembered: 17 MB at a width of 256, if all were met.
+/// Longest canvas that is cached, in tokens. All lengths together take 17 MB at a width of 256.
 const LONGEST: usize = 128;
 
-/// For each length, once it was needed.
+/// One for each length, computed when first needed.
 #[derive(Debug)]
 pub(super) struct Beginnings(Vec<OnceLock<Beginning>>);
 
-/// The rows of one canvas of masks in the first layer, just before the attention to the source.
+/// The rows of a canvas of masks in the first layer, just before cross-attention.
 #[derive(Debug)]
 pub(super) struct Beginning {
     /// The residual stream, `[len, d]`.
     pub(super) x: Vec<f32>,
-    /// The queries for the source, `[len, d]`.
+    /// The queries of cross-attention, `[len, d]`.
     pub(super) queries: Vec<f32>,
 }
 
@@ -32,8 +32,8 @@ impl Default for Beginnings {
 }
 
 impl QuantizedNetwork {
-    /// `bos, masks, eos`, or of an Imputer masks alone, short enough to be remembered. A decoder of one layer
-    /// has no use for it.
+    /// Whether a canvas is `bos, masks, eos` (for an Imputer: only masks) and short enough for the cache. A decoder
+    /// of one layer does not use the cache.
     pub(super) fn is_first(&self, canvas: &[u32]) -> bool {
         let specials = self.specials();
         let masks = match canvas {
@@ -44,7 +44,7 @@ impl QuantizedNetwork {
         canvas.len() <= LONGEST && self.decoder.len() > 1 && masks.iter().all(|&token| token == specials.mask)
     }
 
-    /// For a canvas that [`is_first`](Self::is_first). On this thread.
+    /// The cached rows for a canvas that [`is_first`](Self::is_first). Computed on the current thread.
     pub(super) fn beginning(&self, canvas: &[u32]) -> &Beginning {
         self.beginnings.0[canvas.len()].get_or_init(|| {
             let (d, starts) = (self.shape.d_model, [0, canvas.len()]);
@@ -58,7 +58,7 @@ impl QuantizedNetwork {
                     self.embed(&[canvas], block, &self.decoder_input, x);
                     self.decoder[0].prepare(x, qkv, scratch);
                 });
-                self.look_at_whole(&self.decoder[0], &pass, x, now, next);
+                self.attend_to_whole(&self.decoder[0], &pass, x, now, next);
                 let qkv = now.values(canvas.len() * 3 * d);
                 pass.phase(x, queries, d, |block, x, queries, scratch| {
                     self.decoder[0].begin(x, block, qkv, queries, scratch);

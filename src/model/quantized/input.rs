@@ -1,4 +1,4 @@
-//! The input of the first layer: token and position embeddings of one side of the network.
+//! The input of the first layer: token and position embeddings of the encoder or the decoder.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::Result;
 use crate::model::{Positions, Shape};
 use crate::nn::gemm::{Precision, gemm};
 
-/// A row for each token and one for each place: `scale · (token + place)`, in f32.
+/// A row for each token and one for each position: `scale · (token + place)`, in f32.
 #[derive(Debug)]
 pub(super) struct Table {
     /// `[vocab, d]`
@@ -18,7 +18,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// `side` is `encoder` or `decoder`, `embedding [vocab, d]` that of the network.
+    /// `side` is `encoder` or `decoder`; `embedding [vocab, d]` is the network's.
     pub(super) fn new(weights: &Weights, side: &str, embedding: &Arc<[f32]>, shape: &Shape) -> Result<Self> {
         let d = shape.d_model;
         let places = weights.values(&format!("{side}.positions.weight"))?;
@@ -26,7 +26,7 @@ impl Table {
         Ok(match shape.positions {
             Positions::Scaled => plain((d as f32).sqrt()),
             Positions::Unscaled => plain(1.0),
-            // W · [E; P] + b, each half of it made once: W₁ · E and W₂ · P + b.
+            // W · [E; P] + b, precomputed in halves: W₁ · E and W₂ · P + b.
             Positions::Concat => {
                 let weight = weights.values(&format!("{side}.join.weight"))?;
                 let bias = weights.values(&format!("{side}.join.bias"))?;
@@ -47,7 +47,7 @@ impl Table {
         })
     }
 
-    /// The vector of a token at a position, into `x [d]`.
+    /// Writes the vector of a token at a position to `x [d]`.
     pub(super) fn write(&self, token: u32, position: usize, x: &mut [f32]) {
         let d = x.len();
         let (token, place) = (&self.tokens[token as usize * d..][..d], &self.places[position * d..][..d]);

@@ -1,4 +1,4 @@
-//! A layer's weights, and what one block of rows does between two self-attentions.
+//! The weights of a layer, and what it computes for a block of rows between two self-attentions.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -34,7 +34,7 @@ impl<'a> Weights<'a> {
         Ok(Norm::new(self.values(&format!("{name}.weight"))?, self.values(&format!("{name}.bias"))?))
     }
 
-    /// The product that makes keys and values for every decoder layer at once: `[layers, 2, d]` of `[d]`.
+    /// The product that computes keys and values for all decoder layers: `[d] -> [layers, 2, d]`.
     pub(super) fn keys_values(&self, shape: &Shape) -> Result<PackedLinear> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for layer in 0..shape.decoder_layers {
@@ -50,7 +50,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// A sublayer's norm, where the shape has it.
+/// The norm of a sublayer, before or after it.
 #[derive(Debug)]
 struct PlacedNorm {
     norm: Norm,
@@ -62,7 +62,7 @@ impl PlacedNorm {
         Ok(Self { norm: weights.norm(name)?, place: shape.norm })
     }
 
-    /// What the sublayer reads of the residual stream `x [_, d]`.
+    /// Quantizes the input of the sublayer, from the residual stream `x [_, d]`.
     fn before(&self, x: &[f32], rows: &mut Rows) {
         match self.place {
             NormPlace::Pre => rows.quantize_normed(x, &self.norm),
@@ -70,7 +70,7 @@ impl PlacedNorm {
         }
     }
 
-    /// When the sublayer's result is added to `x`.
+    /// Call it when the sublayer's result has been added to `x`.
     fn after(&self, x: &mut [f32]) {
         if self.place == NormPlace::Post {
             self.norm.apply(x);
@@ -94,7 +94,8 @@ impl FeedForward {
         })
     }
 
-    /// `x += outer(relu(inner(x)))` with its norm, a tile of rows after the other: so few values stay in the caches.
+    /// `x += outer(relu(inner(x)))` with its norm. Works on one tile of rows at a time, so that the values stay in
+    /// the cache.
     fn run(&self, x: &mut [f32], scratch: &mut Scratch) {
         let Scratch { rows, positive, hidden, .. } = scratch;
         for x in x.chunks_mut(TILE * self.outer.outputs()) {
@@ -112,7 +113,7 @@ pub(super) struct SelfAttention {
     qkv: PackedLinear,
     output: PackedLinear,
     heads: usize,
-    /// A position sees itself and those before it only.
+    /// Whether a position attends only to itself and those before it.
     causal: bool,
 }
 
@@ -128,19 +129,19 @@ impl SelfAttention {
         })
     }
 
-    /// Those among the rows of `qkv`.
+    /// The queries among the rows of `qkv`.
     pub(super) fn queries<'a>(&self, qkv: &'a [f32]) -> Strided<'a> {
         Strided { data: qkv, stride: self.qkv.outputs() }
     }
 
-    /// Queries, keys and values `[count, 3 · d]` of a block of the residual stream `x [count, d]`.
+    /// Computes queries, keys and values `[count, 3 · d]` of a block of the residual stream `x [count, d]`.
     pub(super) fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         self.norm.before(x, &mut scratch.rows);
         self.qkv.forward(&scratch.rows, Then::Store, qkv);
     }
 
-    /// `x += output(attention)` with its norm for the rows `x` of `block`: row `i` of `queries` looks at
-    /// the keys and values of its sentence in `qkv`.
+    /// `x += output(attention)` with its norm, for the rows `x` of `block`. Row `i` of `queries` attends to the keys
+    /// and values of its sentence in `qkv`.
     pub(super) fn run(
         &self,
         x: &mut [f32],
@@ -156,15 +157,15 @@ impl SelfAttention {
             let len = part.sentence.len();
             let qkv = &qkv[part.sentence.start * 3 * d..][..len * 3 * d];
             let of = |third: usize| Strided { data: &qkv[third * d..], stride: 3 * d };
-            let looked_at = Attention { width: d, heads: self.heads, len, keys: of(1), values: of(2) };
+            let keys_values = Attention { width: d, heads: self.heads, len, keys: of(1), values: of(2) };
             let out = &mut mixed[(part.rows.start - block.rows.start) * d..][..part.rows.len() * d];
             let queries = queries.from(part.rows.start);
             if self.causal {
                 seen.clear();
                 seen.extend(block.positions(&part).map(|position| position + 1));
-                looked_at.attend_to_first(queries, seen, attention, out);
+                keys_values.attend_to_first(queries, seen, attention, out);
             } else {
-                looked_at.attend(queries, part.rows.len(), attention, out);
+                keys_values.attend(queries, part.rows.len(), attention, out);
             }
         }
         rows.quantize(mixed, d, Input::Signed);
@@ -176,14 +177,14 @@ impl SelfAttention {
 /// Keys and values of one source sentence for every decoder layer.
 #[derive(Debug)]
 pub struct SentenceKeys {
-    /// `[len, layers, 2, width]`: of each token the key and the value for each layer.
+    /// `[len, layers, 2, width]`: the key and the value of each token for each layer.
     rows: Buffer,
     layers: usize,
     len: usize,
     width: usize,
-    /// The sentence, where its candidates may be wanted.
+    /// The source, kept if candidates may be needed.
     source: Box<[u32]>,
-    /// Made when they are first wanted.
+    /// Computed when first needed.
     pub(super) candidates: OnceLock<Candidates>,
 }
 
@@ -203,7 +204,7 @@ impl SentenceKeys {
         this
     }
 
-    /// The sentence, as it was encoded, where its candidates may be wanted.
+    /// The encoded sentence, or nothing if candidates are never needed.
     pub(super) fn source(&self) -> &[u32] {
         &self.source
     }
@@ -237,13 +238,13 @@ impl CrossAttention {
         })
     }
 
-    /// The queries of the rows `x`.
+    /// Computes the queries of the rows `x`.
     fn queries(&self, x: &[f32], rows: &mut Rows, queries: &mut [f32]) {
         self.norm.before(x, rows);
         self.query.forward(rows, Then::Store, queries);
     }
 
-    /// `x += output(attention to the source)` with its norm, and with the queries of the same rows.
+    /// `x += output(cross-attention)` with its norm, for the `queries` of the same rows.
     fn run<'m>(
         &self,
         x: &mut [f32],
@@ -281,12 +282,12 @@ impl EncoderLayer {
         })
     }
 
-    /// Queries, keys and values `[count, 3 · d]` of a block of the residual stream `x [count, d]`.
+    /// Computes queries, keys and values `[count, 3 · d]` of a block of the residual stream `x [count, d]`.
     pub(super) fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         self.attention.prepare(x, qkv, scratch);
     }
 
-    /// The layer for the rows `x` of `block`, once `qkv` holds all rows of their sentences.
+    /// Applies the layer to the rows `x` of `block`. `qkv` must hold all rows of their sentences.
     pub(super) fn run(&self, x: &mut [f32], block: &Block, qkv: &[f32], scratch: &mut Scratch) {
         self.attention.run(x, block, self.attention.queries(qkv), qkv, scratch);
         self.feed_forward.run(x, scratch);
@@ -295,7 +296,7 @@ impl EncoderLayer {
 
 #[derive(Debug)]
 pub(super) struct DecoderLayer {
-    /// In front of the layer's own self-attention, over the whole canvas (CMLMC).
+    /// An additional self-attention over the whole canvas before the layer's own (CMLMC).
     whole: Option<SelfAttention>,
     attention: SelfAttention,
     cross: CrossAttention,
@@ -314,22 +315,23 @@ impl DecoderLayer {
         })
     }
 
-    /// For the first of the layer's self-attentions.
+    /// Prepares the first self-attention of the layer.
     pub(super) fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         self.whole.as_ref().unwrap_or(&self.attention).prepare(x, qkv, scratch);
     }
 
-    /// The self-attention in front, where there is one.
+    /// The additional self-attention over the whole canvas.
     pub(super) fn whole(&self) -> Option<&SelfAttention> {
         self.whole.as_ref()
     }
 
-    /// For the layer's own self-attention, behind the one in front.
+    /// Prepares the layer's own self-attention, after the additional one.
     pub(super) fn prepare_own(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         self.attention.prepare(x, qkv, scratch);
     }
 
-    /// As [`EncoderLayer::run`], from the layer's own self-attention on; `memory(sentence)` are the source's keys and values for this layer.
+    /// As [`EncoderLayer::run`], from the layer's own self-attention on. `memory(sentence)` returns the source's keys
+    /// and values for this layer.
     pub(super) fn run<'m>(
         &self,
         x: &mut [f32],
@@ -341,7 +343,7 @@ impl DecoderLayer {
         self.run_some(x, block, self.attention.queries(qkv), qkv, memory, scratch);
     }
 
-    /// The layer for only some rows of each sentence, `x` and `queries`: `block` counts these.
+    /// Applies the layer to only some rows of each sentence, `x` and `queries`; `block` counts these.
     pub(super) fn run_some<'m>(
         &self,
         x: &mut [f32],
@@ -359,7 +361,7 @@ impl DecoderLayer {
         scratch.queries = queries;
     }
 
-    /// What comes before the look at the source: `x` after self-attention, and the queries for the source.
+    /// Applies the layer up to cross-attention: self-attention on `x`, and the queries of cross-attention.
     pub(super) fn begin(
         &self,
         x: &mut [f32],
@@ -372,7 +374,7 @@ impl DecoderLayer {
         self.cross.queries(x, &mut scratch.rows, queries);
     }
 
-    /// The layer from there on.
+    /// Applies the rest of the layer after [`begin`](Self::begin).
     pub(super) fn finish<'m>(
         &self,
         x: &mut [f32],
@@ -385,7 +387,7 @@ impl DecoderLayer {
         self.feed_forward.run(x, scratch);
     }
 
-    /// The attention's heads.
+    /// Number of attention heads.
     pub(super) fn heads(&self) -> usize {
         self.cross.heads
     }

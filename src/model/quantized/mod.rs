@@ -1,20 +1,18 @@
-//! The same network as [`super::Network`], for inference on CPUs with products in eight bits.
+//! The network of [`super::Network`] for inference on CPUs, with 8-bit products.
 //!
-//! A pass goes over *packed* rows: the tokens of all sentences one after the other, no padding.
-//! Everything but the look at other tokens (attention) belongs to one row alone. `block` decides by the
-//! load how threads share a pass:
+//! A pass computes *packed* rows: the tokens of all sentences one after the other, without padding. Only attention
+//! reads several rows; everything else is computed for each row separately. `block` decides how threads share a pass:
 //!
-//! * many sentences: each thread takes small groups of them through the whole pass, in buffers that fit
-//!   its caches, and meets the others at the end only;
-//! * few: the pass is a few phases, one for each self-attention; within a phase each block of rows goes
-//!   through all operations between two of them on one thread. So one sentence alone has all cores.
+//! * many sentences: each thread takes a small group of sentences through the whole pass, in buffers that fit its
+//!   caches, and threads meet only at the end;
+//! * few sentences: the pass has a few phases, one for each self-attention; within a phase each thread takes blocks
+//!   of rows through all operations. So a single sentence uses all cores.
 //!
-//! `encode` and `predict` are the two passes. What need not be computed is not: after the last
-//! self-attention only wanted rows go on, and on a canvas of nothing but masks the decoder's beginning is
-//! the same for every source (`first`); and with a shortlist only a sentence's own candidates are compared
-//! with its states (`candidates`).
+//! `encode` and `predict` are the two kinds of pass. Unneeded work is skipped: after the last self-attention only the
+//! wanted rows continue; for a canvas of masks the start of the decoder is cached (`first`); and with a shortlist
+//! only a sentence's candidates are scored (`candidates`).
 //!
-//! Neither groups nor blocks nor neighbours change a row's bits (see [`crate::nn::int8`]).
+//! The result for a row does not depend on groups, blocks or other rows, bit for bit (see [`crate::nn::int8`]).
 
 mod block;
 mod candidates;
@@ -43,35 +41,35 @@ use crate::{Error, Result};
 pub use self::layers::SentenceKeys;
 pub use self::predict::Canvas;
 
-/// A network in eight bits. Norms, attention, embeddings and the length head stay in f32.
+/// An 8-bit network. Norms, attention, embeddings and the length head are f32.
 #[derive(Debug)]
 pub struct QuantizedNetwork {
     shape: Shape,
     encoder_input: Table,
     decoder_input: Table,
     encoder: Vec<EncoderLayer>,
-    /// After the last layer, where the layers have their norms in front.
+    /// Only if the layers have their norms first ([`NormPlace::Pre`]).
     encoder_norm: Option<Norm>,
-    /// `[d, classes]`, transposed: the length head is small and its errors cost whole words. Empty without one.
+    /// `[d, classes]`, transposed and in f32: the length head is small, and a wrong length costs whole words. Empty
+    /// without one.
     length: Vec<f32>,
     length_bias: Vec<f32>,
-    /// All decoder layers' keys and values of encoder states.
+    /// Computes keys and values of all decoder layers from encoder states.
     keys_values: PackedLinear,
     decoder: Vec<DecoderLayer>,
     decoder_norm: Option<Norm>,
     output: PackedLinear,
     narrowing: Option<Narrowing>,
     beginnings: Beginnings,
-    /// Kept from pass to pass; a pass takes one out while it runs.
+    /// Reused between passes; a running pass takes one out.
     buffers: Mutex<Vec<Buffers>>,
 }
 
 impl QuantizedNetwork {
-    /// Quantises the tensors that [`super::Network`] takes, f32 on the CPU, by the same names.
+    /// Quantizes the tensors of a [`super::Network`] (f32, on the CPU).
     ///
     /// # Errors
-    /// [`Error::Config`] for a shape that no network has, [`Error::Model`] for a tensor that is missing
-    /// or of another shape.
+    /// [`Error::Config`] for an invalid shape, [`Error::Model`] for a tensor that is missing or has another shape.
     pub fn new(shape: &Shape, tensors: &HashMap<String, Tensor>) -> Result<Self> {
         let shapes = tensors.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect();
         Spec::check(shape, &shapes).map_err(Error::Model)?;
@@ -112,7 +110,7 @@ impl QuantizedNetwork {
         Specials::default()
     }
 
-    /// The number of ids, from 0 up, that no prediction may be: all specials, but for an Imputer's blank.
+    /// Ids below this one are never predicted: the special tokens except an Imputer's blank.
     pub fn forbidden(&self) -> usize {
         self.shape.forbidden()
     }

@@ -1,4 +1,4 @@
-//! The decoder's pass.
+//! The decoder pass.
 
 use super::QuantizedNetwork;
 use super::block::{Block, Pass, by_groups, starts};
@@ -11,15 +11,15 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug)]
 pub struct Canvas<'a> {
     pub ids: &'a [u32],
-    /// Positions in `ids` whose prediction is wanted.
+    /// Indices into `ids` of the positions to predict.
     pub wanted: &'a [usize],
     pub keys: &'a SentenceKeys,
-    /// Whether its sentence's own candidates are enough, where the network has a shortlist.
+    /// Whether to predict only the sentence's candidates, if the network has a shortlist.
     pub narrow: bool,
 }
 
 impl QuantizedNetwork {
-    /// One decoder pass: the best token and its log-probability for each wanted position, row after row.
+    /// Runs a decoder pass. Returns the best token and its log-probability for each wanted position, row after row.
     ///
     /// # Errors
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas.
@@ -27,8 +27,8 @@ impl QuantizedNetwork {
         Ok(self.predict_top::<1>(canvases)?.into_iter().flatten().collect())
     }
 
-    /// The same with the N best of each wanted position, best first; the first of them is that of
-    /// [`Self::predict`], to the bit.
+    /// Like [`Self::predict`], with the N best tokens of each wanted position, best first. The first of them equals
+    /// that of [`Self::predict`], bit for bit.
     ///
     /// # Errors
     /// As [`Self::predict`].
@@ -57,7 +57,7 @@ impl QuantizedNetwork {
         })
     }
 
-    /// The last layer's rows as the output product reads them.
+    /// Quantizes the states of the last layer for the output product.
     fn quantize_last(&self, last: &[f32], rows: &mut Rows) {
         match &self.decoder_norm {
             Some(norm) => rows.quantize_normed(last, norm),
@@ -65,8 +65,8 @@ impl QuantizedNetwork {
         }
     }
 
-    /// One decoder pass: the last states, after the final norm, of each wanted position, row after row:
-    /// `[wanted, d]`. What a teacher has to say beside its best tokens.
+    /// Runs a decoder pass. Returns the last states, after the final norm, of each wanted position, row after row:
+    /// `[wanted, d]`. Teachers need them for soft targets.
     ///
     /// # Errors
     /// As [`Self::predict`].
@@ -79,13 +79,13 @@ impl QuantizedNetwork {
         })
     }
 
-    /// The best token and its log-probability of each row of `states`, which are as [`Self::states`] gives them.
+    /// The best token and its log-probability for each row of `states`, the output of [`Self::states`].
     ///
     /// # Errors
-    /// Something other than whole rows.
+    /// [`Error::Model`] if `states` does not consist of whole rows.
     pub fn best_of(&self, states: &[f32]) -> Result<Vec<(u32, f32)>> {
         if !states.len().is_multiple_of(self.shape.d_model) {
-            return Err(Error::Model(format!("{} values are no rows of states", states.len())));
+            return Err(Error::Model(format!("{} values do not make whole rows of states", states.len())));
         }
         Ok(self.with_buffers(|buffers| {
             let rows = &mut buffers.wanted;
@@ -94,7 +94,7 @@ impl QuantizedNetwork {
         }))
     }
 
-    /// A pass, and `width` values of what `answer` makes of the last layer's rows for each wanted position.
+    /// Runs a pass. `answer` computes `width` values for each wanted position from the rows of the last layer.
     fn at_wanted<T: Copy + Default + Send>(
         &self,
         canvases: &[Canvas],
@@ -103,7 +103,7 @@ impl QuantizedNetwork {
     ) -> Result<Vec<T>> {
         canvases.iter().try_for_each(|canvas| self.shape.check_row(canvas.ids))?;
         if canvases.iter().any(|c| c.wanted.iter().any(|&p| p >= c.ids.len())) {
-            return Err(Error::Model("a prediction is wanted outside the canvas".into()));
+            return Err(Error::Model("a wanted position is outside the canvas".into()));
         }
         let places = starts(canvases.iter().map(|canvas| canvas.wanted.len() * width));
         let mut answers = vec![T::default(); places.last().copied().unwrap_or(0)];
@@ -111,7 +111,7 @@ impl QuantizedNetwork {
             (0..canvases.len()).filter(|&i| self.is_first(canvases[i].ids) == first).collect()
         });
         for (own, first) in kinds.iter().zip([true, false]).filter(|(own, _)| !own.is_empty()) {
-            // All of them are, or none is, one of a first pass.
+            // Either all or none of these canvases are of a first pass.
             let canvases: Vec<Canvas> = own.iter().map(|&i| canvases[i]).collect();
             let lengths: Vec<usize> = canvases.iter().map(|canvas| canvas.ids.len()).collect();
             let groups = by_groups(&lengths, |group, threads| {
@@ -149,7 +149,7 @@ impl QuantizedNetwork {
             return Vec::new();
         };
         for (i, layer) in through.iter().enumerate() {
-            self.look_at_whole(layer, &pass, x, now, next);
+            self.attend_to_whole(layer, &pass, x, now, next);
             let qkv = now.values(rows * 3 * d);
             pass.phase(x, next.take(rows * 3 * d), 3 * d, |block, x, out, scratch| {
                 layer.run(x, block, qkv, memory(done + i), scratch);
@@ -157,8 +157,8 @@ impl QuantizedNetwork {
             });
             std::mem::swap(now, next);
         }
-        self.look_at_whole(final_layer, &pass, x, now, next);
-        // The last layer's rows look at others, but only those that are wanted are looked at after it.
+        self.attend_to_whole(final_layer, &pass, x, now, next);
+        // In the last layer all rows are keys and values, but only the wanted ones are queries.
         let some = starts(canvases.iter().map(|canvas| canvas.wanted.len()));
         let positions: Vec<usize> = canvases.iter().flat_map(|canvas| canvas.wanted).copied().collect();
         let pass = Pass { starts: &some, keys: &all, positions: Some(&positions), d, threads };
@@ -177,9 +177,9 @@ impl QuantizedNetwork {
         answer(canvases, last, wanted, threads)
     }
 
-    /// The self-attention in front of a layer's own, where there is one: with the queries, keys and values
-    /// of `now`, which then has those of the other.
-    pub(super) fn look_at_whole(
+    /// Applies the additional self-attention before a layer's own, if it has one. It replaces the queries, keys and
+    /// values in `now` by those of the layer's own.
+    pub(super) fn attend_to_whole(
         &self,
         layer: &DecoderLayer,
         pass: &Pass,
@@ -197,7 +197,7 @@ impl QuantizedNetwork {
         std::mem::swap(now, next);
     }
 
-    /// Fills `x` and the next layer's `qkv`; answers how many layers are done.
+    /// Computes `x` and the next layer's `qkv`. Returns the number of layers that are done.
     fn begin<'m, M: Fn(usize) -> Attention<'m>>(
         &self,
         canvases: &[Canvas],
@@ -219,7 +219,7 @@ impl QuantizedNetwork {
         pass.phase(x, qkv, 3 * d, |block, x, qkv, scratch| {
             let mut queries = std::mem::take(&mut scratch.queries);
             let of_rows = queries.take(x.len());
-            self.remember(canvases, block, x, of_rows);
+            self.copy_beginning(canvases, block, x, of_rows);
             self.decoder[0].finish(x, block, of_rows, memory(0), scratch);
             scratch.queries = queries;
             self.decoder[1].prepare(x, qkv, scratch);
@@ -227,8 +227,8 @@ impl QuantizedNetwork {
         1
     }
 
-    /// What [`Self::beginning`] has for the rows of a block.
-    fn remember(&self, canvases: &[Canvas], block: &Block, x: &mut [f32], queries: &mut [f32]) {
+    /// Copies the rows of [`Self::beginning`] for a block.
+    fn copy_beginning(&self, canvases: &[Canvas], block: &Block, x: &mut [f32], queries: &mut [f32]) {
         let d = self.shape.d_model;
         for part in block.parts() {
             let known = self.beginning(canvases[part.index].ids);

@@ -12,7 +12,7 @@ fn small() -> QuantizedNetwork {
     of_shape(&"enc=1,dec=3,d=64,ffn=160,heads=4,vocab=700,positions=96".parse().unwrap())
 }
 
-/// A plain one, one that has everything else, and an Imputer.
+/// A plain network, one with all other variants, and an Imputer.
 fn kinds() -> [QuantizedNetwork; 3] {
     let plain = small();
     let shape = Shape {
@@ -37,7 +37,7 @@ fn source(len: usize) -> Vec<u32> {
     framed(len, |i| 5 + (i * 37 % 690) as u32)
 }
 
-/// Encoded sentences of some lengths, and a canvas of masks for each.
+/// Encoded sentences of these lengths, and a canvas of masks for each.
 fn sentences(network: &QuantizedNetwork, lengths: &[usize]) -> (Vec<SentenceKeys>, Vec<Vec<u32>>) {
     let sources: Vec<Vec<u32>> = lengths.iter().map(|&len| source(len)).collect();
     let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
@@ -107,7 +107,7 @@ fn only_a_short_canvas_of_masks_is_one_of_a_first_pass() {
 fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
     for network in &kinds() {
         let (keys, mut canvases) = sentences(network, &[9, 4, 25, 14, 70, 7, 12, 30, 17]);
-        // Every other one is not of a first pass.
+        // Every second canvas is not of a first pass.
         canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 33);
         let all: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).collect()).collect();
         let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
@@ -133,7 +133,7 @@ fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
 }
 
 #[test]
-fn a_narrow_canvas_gets_the_best_of_its_candidates_alone_or_in_any_company() {
+fn a_narrow_canvas_gets_the_best_of_its_candidates_in_any_batch() {
     for network in kinds().into_iter().take(2) {
         let (vocab, d) = (network.shape.vocab as u32, network.shape.d_model);
         let lists: Vec<Vec<u32>> =

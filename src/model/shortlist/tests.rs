@@ -16,7 +16,7 @@ fn lists() -> impl Strategy<Value = (Vec<u32>, Vec<Vec<u32>>)> {
 
 proptest! {
     #[test]
-    fn a_sentence_gets_what_is_common_what_its_tokens_have_and_themselves(
+    fn a_sentence_gets_common_tokens_candidates_and_its_own_tokens(
         (common, lists) in lists(),
         source in proptest::collection::vec(0..VOCAB as u32, 0..20),
     ) {
@@ -30,7 +30,7 @@ proptest! {
     }
 
     #[test]
-    fn a_file_gives_back_what_was_written((common, lists) in lists()) {
+    fn a_file_contains_what_was_written((common, lists) in lists()) {
         let shortlist = Shortlist::new(&common, &lists).unwrap();
         let bytes = shortlist.to_bytes(&BTreeMap::from([("made".into(), "here".into())])).unwrap();
         prop_assert_eq!(Shortlist::from_bytes(&bytes, VOCAB).unwrap(), shortlist);
@@ -43,13 +43,13 @@ fn what_no_sentence_could_use_is_refused() {
     let refused = |common: &[u32], lists: &[Vec<u32>]| Shortlist::new(common, lists).unwrap_err().to_string();
     assert!(refused(&[], &lists).contains("no common token"));
     assert!(refused(&[20], &lists).contains("token 20"));
-    assert!(refused(&[LOWEST - 1], &lists).contains("none that a translation may contain"));
+    assert!(refused(&[LOWEST - 1], &lists).contains("cannot occur in a translation"));
     assert!(refused(&[70_000], &lists).contains("none of the 20 tokens"));
     assert!(refused(&[9], &vec![Vec::new(); MOST_TOKENS + 1]).contains("up to 65536 tokens"));
 
     let bytes = Shortlist::new(&[9], &lists).unwrap().to_bytes(&BTreeMap::new()).unwrap();
     assert!(Shortlist::from_bytes(&bytes, 21).unwrap_err().contains("is for 20 tokens, the model has 21"));
-    assert!(Shortlist::from_bytes(&bytes[..bytes.len() - 1], 20).unwrap_err().contains("no whole"));
+    assert!(Shortlist::from_bytes(&bytes[..bytes.len() - 1], 20).unwrap_err().contains("not a complete"));
     let other = |name: &str, dtype, bytes: &[u8], shape: Vec<usize>| {
         let tensor = TensorView::new(dtype, shape, bytes).unwrap();
         Shortlist::from_bytes(&safetensors::serialize([(name, tensor)], None).unwrap(), 20).unwrap_err()
@@ -66,6 +66,6 @@ fn lists_that_do_not_follow_each_other_are_refused() {
     };
     assert_eq!(broken(vec![0, 1, 2, 2]), Ok(()));
     for starts in [vec![1, 1, 2, 2], vec![0, 2, 1, 2], vec![0, 1, 5, 2]] {
-        assert!(broken(starts).unwrap_err().contains("follow each other"));
+        assert!(broken(starts).unwrap_err().contains("not consecutive"));
     }
 }

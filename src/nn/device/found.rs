@@ -1,10 +1,10 @@
-//! Whether the GPUs and the driver that were found can be used, and the message if not. Pure, so that each message is tested
-//! without the machine that causes it.
+//! Decides whether the GPUs and the driver that were found can be used, and if not, why. A pure function, so that
+//! each message is tested without the machine that causes it.
 
-/// Of a machine.
+/// What was found on a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// As the driver counts: 13000 is CUDA 13.0.
+    /// In the driver's format: 13000 is CUDA 13.0.
     pub driver: i32,
     pub gpus: Vec<Gpu>,
 }
@@ -12,28 +12,28 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
     pub name: String,
-    /// Compute capability: (9, 0) of an H100.
+    /// Compute capability, such as (9, 0) for an H100.
     pub capability: (i32, i32),
 }
 
 /// What a program was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Built {
-    /// CUDA version, as the driver counts.
+    /// CUDA version, in the driver's format.
     pub cuda: i32,
-    /// Compute capability that its kernels need at least.
+    /// Lowest compute capability that its kernels support.
     pub capability: (i32, i32),
 }
 
 impl Found {
-    /// The GPU of this number.
+    /// The GPU with this number.
     ///
     /// # Errors
-    /// What was found instead and what to do.
+    /// What was found instead, and what to do.
     pub fn gpu(&self, number: usize, built: Built) -> Result<&Gpu, String> {
         if self.driver < built.cuda {
             return Err(format!(
-                "the driver speaks CUDA {}, this program was built for CUDA {}: update the driver, or build \
+                "the driver supports CUDA {}, but this program was built for CUDA {}: update the driver, or build \
                  tutti with an older CUDA toolkit",
                 version(self.driver),
                 version(built.cuda)
@@ -51,7 +51,7 @@ impl Found {
         if gpu.capability < built.capability {
             let ((major, minor), (own_major, own_minor)) = (gpu.capability, built.capability);
             return Err(format!(
-                "cuda:{number} ({}) is of compute capability {major}.{minor}, this program was built for \
+                "cuda:{number} ({}) has compute capability {major}.{minor}, but this program was built for \
                  {own_major}.{own_minor} and later: build it with CUDA_COMPUTE_CAP={major}{minor}",
                 gpu.name
             ));

@@ -1,10 +1,11 @@
-//! What a network in packed rows asks of a device that is not the CPU: memory, copies, the kernels of
-//! `kernels.cu`, products, and the replay of a fixed sequence of them.
+//! What a network in packed rows needs from a device other than the CPU: memory, copies, the kernels of `kernels.cu`,
+//! matrix products, and the replay of a fixed sequence of them.
 //!
-//! [`Device`] is the seam. `cuda` is the real one, with the feature of that name; `testing::emulated` runs the same
-//! kernel source on the CPU, for tests, so that everything above the seam is checked where there is no GPU.
+//! [`Device`] is the interface. `cuda` implements it with the feature of that name. `testing::emulated` runs the same
+//! kernel source on the CPU, so that tests cover everything above the interface without a GPU.
 //!
-//! Work is queued in order and [`Device::download`] waits for it. Knows no networks, sentences or files.
+//! Work is queued and runs in order; [`Device::download`] waits for it. This module knows nothing of networks,
+//! sentences or files.
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -22,10 +23,10 @@ use half::{bf16, f16};
 use crate::Result;
 pub use training::Training;
 
-/// Where something lies in the device's memory, in bytes. 0 is nowhere.
+/// An address in device memory, in bytes; 0 for none.
 pub type Address = u64;
 
-/// The type of weights and of what goes into products; sums are always f32.
+/// The type of weights and of the operands of products. Sums are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     F32,
@@ -34,7 +35,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// In bytes.
+    /// Size in bytes.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -42,7 +43,7 @@ impl Element {
         }
     }
 
-    /// As the device reads them.
+    /// Converts values to the bytes that the device reads.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         match self {
             Self::F32 => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
@@ -51,7 +52,7 @@ impl Element {
         }
     }
 
-    /// What [`Self::encode`] makes.
+    /// The inverse of [`Self::encode`].
     #[cfg(test)]
     fn decode(self, bytes: &[u8]) -> Vec<f32> {
         match self {
@@ -64,19 +65,19 @@ impl Element {
     }
 }
 
-/// The functions of `kernels.cu` and `training.cuh`, which say what each takes.
+/// The functions of `kernels.cu` and `training.cuh`. Their arguments are documented there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     Embed(Element),
     Norm(Element),
-    /// For heads of at most 32, 64 or 128 values.
+    /// Attention; [`Columns`] depends on the width of a head.
     Attention(Element, Columns),
     BestTokens,
     LengthClasses,
     Training(Training),
 }
 
-/// Values of a head that each lane of a warp sums up.
+/// Number of values of a head that each lane of a warp computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Columns {
     One,
@@ -85,7 +86,7 @@ pub enum Columns {
 }
 
 impl Columns {
-    /// For heads of so many values; none if that is too many.
+    /// For heads of width `head`; `None` above 128.
     pub fn of(head: usize) -> Option<Self> {
         match head {
             ..=32 => Some(Self::One),
@@ -97,7 +98,7 @@ impl Columns {
 }
 
 impl Kernel {
-    /// Every kernel that a network with weights of this type may launch.
+    /// All kernels of a network with weights of this type.
     pub fn all(element: Element) -> Vec<Self> {
         let attention = [Columns::One, Columns::Two, Columns::Four].map(|c| Self::Attention(element, c));
         [Self::Embed(element), Self::Norm(element), Self::BestTokens, Self::LengthClasses]
@@ -106,7 +107,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Its name in `kernels.cu`.
+    /// Its name in `kernels.cu` or `training.cuh`.
     pub fn name(self) -> &'static str {
         use Columns::{Four, One, Two};
         use Element::{Bf16, F16, F32};
@@ -133,7 +134,7 @@ impl Kernel {
     }
 }
 
-/// A parameter of a kernel.
+/// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Argument {
     Address(Address),
@@ -160,42 +161,43 @@ impl From<u32> for Argument {
     }
 }
 
-/// Blocks, threads and memory of a launch.
+/// Blocks, threads and shared memory of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     pub width: u32,
     pub height: u32,
-    /// Of a block; a multiple of 32, at most 256.
+    /// Threads of a block: a multiple of 32, at most 256.
     pub threads: u32,
-    /// Of a block, in floats, beside what the kernel declares itself.
+    /// Dynamic shared memory of a block, in floats.
     pub shared_floats: usize,
 }
 
 impl Grid {
-    /// A block for each row.
+    /// One block for each row.
     pub fn rows(rows: usize, threads: u32) -> Self {
         Self { width: rows as u32, height: 1, threads, shared_floats: 0 }
     }
 
-    /// A block gets no more than this unless asked for specially.
+    /// Largest shared memory of a block without special request.
     pub const MOST_SHARED_FLOATS: usize = 48 * 1024 / 4;
 }
 
-/// Where a product goes.
+/// What happens to the result of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Then {
-    /// `y = x · Wᵀ + b`, in the element type; the bias is of that type.
+    /// `y = x · Wᵀ + b`; y and b have the element type.
     Store,
-    /// `y = relu(x · Wᵀ + b)`, likewise.
+    /// `y = relu(x · Wᵀ + b)`; y and b have the element type.
     Relu,
-    /// `y += x · Wᵀ + b`, where y and b are f32.
+    /// `y += x · Wᵀ + b`; y and b are f32.
     Add,
-    /// `y = x · Wᵀ + b`, where y and b are f32.
+    /// `y = x · Wᵀ + b`; y and b are f32.
     Wide,
 }
 
-/// `x [rows, inputs]` by the rows of a weight matrix `[outputs, inputs]`, both of the element type; what
-/// [`Then`] says happens to `y [rows, outputs]`. Inputs and outputs are multiples of 8, addresses of 16.
+/// A product of `x [rows, inputs]` with the transpose of a weight matrix `[outputs, inputs]`, both of the element
+/// type. The result is stored in `y [rows, outputs]` according to [`Then`]. Inputs and outputs must be multiples of
+/// 8, addresses multiples of 16.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Product {
     pub element: Element,
@@ -209,12 +211,12 @@ pub struct Product {
     pub then: Then,
 }
 
-/// What was asked of a device since it was opened.
+/// Counters of a device since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Kernels and products that the host launched one by one.
+    /// Kernels and products launched one by one.
     pub launches: u64,
-    /// Sequences that were replayed as one graph, and those that were recorded.
+    /// Graphs that were replayed and recorded.
     pub replays: u64,
     pub recordings: u64,
     /// Kernels and products inside replayed graphs.
@@ -224,33 +226,33 @@ pub struct Counts {
 /// A queue of work on one device.
 ///
 /// # Errors
-/// Each function gives [`crate::Error::Device`] with what the driver said.
+/// All functions return [`crate::Error::Device`] with the driver's message.
 pub trait Device: Send + 'static {
-    /// Memory that is freed with it, once the work queued before is done.
+    /// Device memory. When dropped, it is freed after the work that was queued before.
     type Buffer: Send + Sync + Debug;
 
-    /// Of zeros.
+    /// Allocates zeroed memory.
     fn allocate(&self, bytes: usize) -> Result<Self::Buffer>;
 
     fn address(&self, buffer: &Self::Buffer) -> Address;
 
-    /// The bytes may change once this returns.
+    /// Copies to the device. `from` may change as soon as this returns.
     fn upload(&self, from: &[u8], to: Address) -> Result<()>;
 
-    /// Waits for all that was queued before.
+    /// Copies to the host, after all work that was queued before.
     fn download(&self, from: Address, to: &mut [u8]) -> Result<()>;
 
     fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()>;
 
-    /// The arguments must be those that the kernel takes, and what they point to must be there and large
-    /// enough: nothing checks it.
+    /// Queues a kernel. Nothing is checked: the arguments must match the kernel, and the memory behind addresses must
+    /// exist and be large enough.
     fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<()>;
 
-    /// A row of the result has the same bits whatever the number of rows.
+    /// Queues a product. The result for a row must not depend on the number of rows, bit for bit.
     fn product(&self, product: &Product) -> Result<()>;
 
-    /// Does what `record` does, which must be the same launches and products with the same arguments
-    /// whenever `key` is the same; a device may therefore remember them.
+    /// Runs `record`, or replays an earlier recording of it. For equal keys `record` must queue the same launches and
+    /// products with the same arguments.
     fn replay(&self, key: u64, record: &dyn Fn() -> Result<()>) -> Result<()>;
 
     fn counts(&self) -> Counts;

@@ -1,5 +1,4 @@
-//! Each kernel against the CPU's operation of the same meaning: run by the emulation, or by a GPU (see
-//! `machines`).
+//! Compares each kernel with the equivalent CPU operation, in the emulation or on a GPU (see `machines`).
 
 use std::sync::Arc;
 
@@ -18,15 +17,15 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(-2.0f32..2.0)).collect()
 }
 
-/// What a kernel is given.
+/// An argument of a kernel.
 enum Input<'a> {
-    /// Where its answer goes.
+    /// The address of the output.
     Out,
     Values(Element, &'a [f32]),
     Words(&'a [u32]),
-    /// An array of the places of these.
+    /// An array of the addresses of these inputs.
     Pointers(Element, &'a [Vec<f32>]),
-    /// What an input before this one is.
+    /// An earlier input.
     Again(usize),
     Null,
     Count(usize),
@@ -35,7 +34,7 @@ enum Input<'a> {
 
 /// Any device, for one kernel.
 trait Machine {
-    /// What `kernel` writes over `count` values of -77, which nothing computes.
+    /// The output of `kernel`, `count` values. They are -77 before, which no kernel computes.
     fn run(&self, kernel: Kernel, grid: Grid, to: Element, count: usize, inputs: &[Input]) -> Vec<f32>;
 }
 
@@ -77,7 +76,7 @@ impl<D: Device> Machine for D {
     }
 }
 
-/// The emulation with threads in both orders, or, where `TUTTI_TEST_GPU` is set, the first GPU.
+/// The emulation with threads in both orders, or, if `TUTTI_TEST_GPU` is set, the first GPU.
 fn machines(element: Element) -> Vec<Box<dyn Machine>> {
     #[cfg(feature = "cuda")]
     if std::env::var_os("TUTTI_TEST_GPU").is_some() {
@@ -87,7 +86,7 @@ fn machines(element: Element) -> Vec<Box<dyn Machine>> {
     vec![Box::new(Emulated::default()), Box::new(Emulated::backwards())]
 }
 
-/// On all machines, which must agree to the bit: in another order of threads a missing barrier shows.
+/// Runs on all machines, whose results must be equal: another order of threads reveals a missing barrier.
 fn run(kernel: Kernel, grid: Grid, to: Element, count: usize, inputs: &[Input]) -> Vec<f32> {
     let element = match kernel {
         Kernel::Embed(element) | Kernel::Norm(element) | Kernel::Attention(element, _) => element,
@@ -132,7 +131,7 @@ fn a_token_and_its_position_are_embedded() {
 }
 
 #[test]
-fn a_norm_is_the_cpus_norm_of_the_rows_that_are_asked_for() {
+fn a_norm_equals_the_cpus_norm_of_the_chosen_rows() {
     for d in [8, 33, 96, 600] {
         let (x, gain, bias) = (random(4 * d, 3), random(d, 4), random(d, 5));
         let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &Cpu::Cpu).unwrap();
@@ -167,7 +166,7 @@ fn attention_grid(sentences: usize, heads: usize, head: usize) -> Grid {
     Grid { width: sentences as u32, height: heads as u32, threads: 128, shared_floats }
 }
 
-/// `[len, width]` of each sentence as a padded batch, and back.
+/// Converts `[len, width]` of each sentence to a padded batch, and back.
 fn padded(rows: &[f32], lengths: &[usize], width: usize) -> Tensor {
     let longest = *lengths.iter().max().unwrap();
     let mut values = Vec::new();
@@ -197,7 +196,7 @@ fn starts(lengths: &[usize]) -> Vec<u32> {
 
 #[test]
 fn self_attention_over_packed_rows_is_the_cpus_over_padded_ones() {
-    // Sentences of one tile, of exactly one, of more; the last one is not there.
+    // Sentences of less than one tile, of exactly one, of more; the last one is empty.
     let lengths = [3, 32, 1, 70];
     for (heads, head, columns) in [(3, 16, Columns::One), (2, 64, Columns::Two), (1, 104, Columns::Four)] {
         let (d, rows) = (heads * head, lengths.iter().sum::<usize>());
@@ -239,7 +238,7 @@ fn cross_attention_follows_each_sentence_to_its_own_keys() {
     let d = heads * head;
     let rows = lengths.iter().sum::<usize>();
     let queries = random(rows * d, 7);
-    // Two layers' keys and values beside one another, of which the second is asked for.
+    // Keys and values of two layers, of which the second is used.
     let memory: Vec<Vec<f32>> = (0..3).map(|i| random(sources[i] * 4 * d, 8 + i as u64)).collect();
     let second: Vec<f32> =
         memory.iter().flat_map(|m| m.chunks_exact(4 * d).flat_map(|row| row[2 * d..].to_vec())).collect();
@@ -293,7 +292,7 @@ fn best(logits: &[f32], stride: usize, from: usize, vocab: usize, count: usize) 
         ];
         run(Kernel::BestTokens, Grid::rows(rows, 64), Element::F32, rows * count, &inputs)
     };
-    // Ids are read as the bits that they are.
+    // Ids are compared as bits.
     answer(true).iter().map(|v| v.to_bits()).zip(answer(false)).collect()
 }
 
@@ -301,7 +300,7 @@ fn best(logits: &[f32], stride: usize, from: usize, vocab: usize, count: usize) 
 fn the_best_tokens_are_the_cpus_with_their_log_probabilities() {
     for (vocab, stride) in [(16, 16), (61, 64), (700, 704)] {
         let mut logits = random(5 * stride, 9);
-        // Nobody looks beyond the vocabulary or at what is forbidden.
+        // Scores outside the vocabulary or of forbidden tokens are ignored.
         for row in logits.chunks_exact_mut(stride) {
             row[vocab..].fill(f32::INFINITY);
             row[..5].fill(50.0);

@@ -1,8 +1,8 @@
-//! The kernels of training, and the grids that they are made for.
+//! The kernels of training and their grids.
 
 use super::{Grid, Kernel};
 
-/// The functions of `training.cuh`, which says what each takes.
+/// The functions of `training.cuh`. Their arguments are documented there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Training {
     Dropout,
@@ -41,9 +41,9 @@ impl Training {
         Self::Ema,
     ];
 
-    /// Rows of which [`Self::ColumnSums`] makes one.
+    /// Number of rows that [`Self::ColumnSums`] adds up to one.
     pub const SUMMED_ROWS: usize = 128;
-    /// Values of which [`Self::Squares`] makes one.
+    /// Number of values that [`Self::Squares`] adds up to one.
     pub const SQUARED: usize = 16384;
 
     /// Its name in `training.cuh`.
@@ -75,21 +75,21 @@ impl From<Training> for Kernel {
 }
 
 impl Grid {
-    /// For a kernel that takes `count` values one by one.
+    /// For a kernel that handles `count` values one by one.
     pub fn values(count: usize) -> Self {
         const THREADS: u32 = 256;
         const SHARE: usize = 4;
         Self::rows(count.div_ceil(THREADS as usize * SHARE), THREADS)
     }
 
-    /// For [`Training::ColumnSums`] of `rows` rows of `width`.
+    /// For [`Training::ColumnSums`] of `rows` rows of `width` values.
     pub fn column_sums(rows: usize, width: usize) -> Self {
         const THREADS: u32 = 128;
         let height = width.div_ceil(THREADS as usize) as u32;
         Self { height, ..Self::rows(rows.div_ceil(Training::SUMMED_ROWS), THREADS) }
     }
 
-    /// For [`Training::Squares`] of `count` values: a block for each result.
+    /// For [`Training::Squares`] of `count` values: one block for each result.
     pub fn squares(count: usize) -> Self {
         Self::rows(count.div_ceil(Training::SQUARED), 256)
     }

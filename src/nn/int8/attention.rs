@@ -1,19 +1,18 @@
-//! Attention in f32 from some queries of one sentence to all its keys, over slices.
+//! Attention in f32 from several queries of one sentence to all its keys.
 //!
-//! Sixteen queries stand side by side in the lanes of registers, so that a softmax over the keys needs no
-//! sum across lanes, keys need no padding, and keys and values are read where a product left them. Each
-//! sum goes over its terms in order, one fused multiply-add after the other: how wide registers are and
-//! which queries share them changes no bit.
+//! Sixteen queries are transposed into the lanes of registers. So a softmax over the keys needs no sum across lanes,
+//! keys need no padding, and keys and values are read from where a product wrote them. Each sum adds its terms in
+//! order with fused multiply-adds, so neither the register width nor the other queries change a bit of the result.
 
 use pulp::Simd;
 
 use super::Buffer;
 use super::norm::{LANES, softmax};
 
-/// Keys whose scores, or queries whose results, are computed together: their sums stay in registers.
+/// Number of keys scored, or queries mixed, at once: their sums stay in registers.
 const GROUP: usize = 7;
 
-/// Vectors at equal distances in a buffer: vector `i` starts at `i · stride`.
+/// Equally spaced vectors in a buffer: vector `i` starts at `i · stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Strided<'a> {
     pub data: &'a [f32],
@@ -32,34 +31,34 @@ impl<'a> Strided<'a> {
     }
 }
 
-/// One sentence's keys and values.
+/// The keys and values of one sentence.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     pub width: usize,
     pub heads: usize,
-    /// How many keys, and values, there are.
+    /// Number of keys and of values.
     pub len: usize,
     pub keys: Strided<'a>,
     pub values: Strided<'a>,
 }
 
-/// Room for what [`Attention::attend`] computes on the way.
+/// Scratch memory of [`Attention::attend`].
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
     /// Sixteen queries, `[width, LANES]`.
     queries: Buffer,
-    /// Their weights in one head, `[len, LANES]`.
+    /// The attention weights of one head, `[len, LANES]`.
     weights: Buffer,
 }
 
 impl Attention<'_> {
-    /// softmax(Q · Kᵀ / √head) · V (Vaswani et al. 2017) for each of `count` queries, into
-    /// `out [count, width]`.
+    /// Computes softmax(Q · Kᵀ / √head) · V (Vaswani et al. 2017) for `count` queries, into `out [count, width]`.
     pub fn attend(&self, queries: Strided, count: usize, scratch: &mut AttentionScratch, out: &mut [f32]) {
         self.run(queries, count, None, scratch, out);
     }
 
-    /// The same, but query `i` sees only the first `seen[i]` keys, at least one; as many queries as `seen`.
+    /// Like [`attend`](Self::attend), but query `i` attends only to the first `seen[i]` keys, at least one. There are
+    /// as many queries as `seen` has entries.
     pub fn attend_to_first(
         &self,
         queries: Strided,
@@ -89,7 +88,7 @@ pub(super) struct Attend<'a> {
     pub(super) of: Attention<'a>,
     pub(super) queries: Strided<'a>,
     pub(super) count: usize,
-    /// Of each query, how many keys it sees; all where left out.
+    /// Number of keys that each query attends to; `None` for all.
     pub(super) seen: Option<&'a [usize]>,
     pub(super) transposed: &'a mut [[f32; LANES]],
     pub(super) weights: &'a mut [[f32; LANES]],
@@ -125,7 +124,7 @@ impl pulp::WithSimd for Attend<'_> {
                 let hidden = seen.map(|seen| &seen[first..first + some]);
                 fill_hidden(weights, hidden, f32::NEG_INFINITY);
                 softmax(weights);
-                // The softmax's exponential has a floor.
+                // `softmax` leaves hidden keys a tiny weight, because its exponential has a lower bound.
                 fill_hidden(weights, hidden, 0.0);
                 for query in (0..some).step_by(GROUP) {
                     let out = &mut out[(first + query) * of.width + start..];
@@ -144,7 +143,7 @@ impl pulp::WithSimd for Attend<'_> {
     }
 }
 
-/// Writes `value` to the weights of keys that the queries in the first lanes do not see.
+/// Sets the weights of hidden keys to `value`, for the queries in the first lanes.
 #[inline(always)]
 fn fill_hidden(weights: &mut [[f32; LANES]], seen: Option<&[usize]>, value: f32) {
     for (lane, &seen) in seen.unwrap_or_default().iter().enumerate() {
@@ -152,7 +151,8 @@ fn fill_hidden(weights: &mut [[f32; LANES]], seen: Option<&[usize]>, value: f32)
     }
 }
 
-/// `scale ·` the `count` vectors → `out [width, LANES]`, in squares of four by four; other lanes get zeros.
+/// Writes `count` vectors times `scale`, transposed, to `out [width, LANES]`, in blocks of four by four. Other lanes
+/// become zero.
 #[inline(always)]
 fn transpose(from: Strided, count: usize, scale: f32, out: &mut [[f32; LANES]]) {
     const SIDE: usize = 4;
@@ -169,7 +169,7 @@ fn transpose(from: Strided, count: usize, scale: f32, out: &mut [[f32; LANES]]) 
     }
 }
 
-/// Inner products of `N` keys with all queries in a head: over its channels in order.
+/// Inner products of `N` keys with all queries in one head, summed over its channels in order.
 #[inline(always)]
 fn scores<'a, const N: usize, S: Simd>(
     simd: S,
@@ -193,8 +193,8 @@ fn scores<'a, const N: usize, S: Simd>(
 }
 
 impl Attention<'_> {
-    /// The results of `N` queries from lane `first` on in the head that starts at `start`, into rows of
-    /// `out [_, width]`.
+    /// Results of `N` queries from lane `first` on, for the head that starts at channel `start`, into rows of `out
+    /// [_, width]`.
     #[inline(always)]
     fn mix_head<const N: usize, S: Simd>(
         &self,
@@ -219,7 +219,7 @@ impl Attention<'_> {
         }
     }
 
-    /// Weighted sums of `C` registers of the values' channels from `at` on: over the keys in order.
+    /// Weighted sums of `C` registers of value channels from `at` on, over the keys in order.
     #[inline(always)]
     fn mix<const N: usize, const C: usize, S: Simd>(
         &self,

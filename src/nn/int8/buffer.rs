@@ -1,38 +1,38 @@
-//! Memory for activations that is kept from use to use.
+//! Reusable memory for activations.
 
-/// Values of a cache line, and of a register of AVX-512.
+/// f32 values of a cache line, and of an AVX-512 register.
 const LANES: usize = 16;
 
-/// Starts on a cache line, so that no register of a row whose width is a multiple of sixteen lies across
-/// two: such a store costs twice.
+/// Aligned to cache lines: a store across two lines takes twice as long. Holds for all rows whose width is a multiple
+/// of sixteen.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Line([f32; LANES]);
 
-/// Room for f32 values; it only grows.
+/// A buffer of f32 values that only grows.
 #[derive(Debug, Default)]
 pub struct Buffer {
     lines: Vec<Line>,
 }
 
 impl Buffer {
-    /// The first `len` values. What stands there is left from earlier uses.
+    /// The first `len` values. They hold whatever was written last.
     pub fn take(&mut self, len: usize) -> &mut [f32] {
         let lines = len.div_ceil(LANES);
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0.0; LANES]));
         }
-        // SAFETY: a line is sixteen f32 without padding, and there are enough of them.
+        // SAFETY: a line consists of sixteen f32 without padding, and there are enough lines.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
     }
 
-    /// As [`take`](Self::take), to read.
+    /// The first `len` values, to read.
     ///
     /// # Panics
-    /// Where fewer were taken before.
+    /// If fewer values were taken before.
     pub fn values(&self, len: usize) -> &[f32] {
         assert!(len <= self.lines.len() * LANES, "not taken before");
-        // SAFETY: as above.
+        // SAFETY: as in `take`.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), len) }
     }
 }

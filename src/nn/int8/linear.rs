@@ -1,4 +1,4 @@
-//! The affine map in eight bits.
+//! The 8-bit affine map.
 
 use std::ops::Range;
 
@@ -7,15 +7,15 @@ use super::norm::{LANES, larger};
 use super::{Buffer, Input, Rows};
 use crate::{Error, Result};
 
-/// What the product's last loop does with a result.
+/// What happens to a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Store,
-    /// Adds to what is there: how a sublayer returns to the residual stream.
+    /// Adds to the existing value, as sublayers do with the residual stream.
     Add,
 }
 
-/// `y = x · Wᵀ + b` with `W` in i8, a scale for each output channel, packed for [`product`].
+/// `y = x · Wᵀ + b` with `W` in i8 and a scale for each output channel, packed for [`product`].
 #[derive(Debug)]
 pub struct PackedLinear {
     inputs: usize,
@@ -24,26 +24,26 @@ pub struct PackedLinear {
     path: Path,
     /// `[panels, steps, LINES]`
     lines: Vec<Line>,
-    /// What makes up for the zero point of the rows, a channel each: `-zero · Σ w`. As the other
-    /// vectors here it is padded to whole panels.
+    /// Compensates the zero point of the rows: `-zero · Σ w` for each channel. Padded to whole panels, like the
+    /// following fields.
     offsets: Vec<i32>,
     scales: Vec<Channels>,
     biases: Vec<Channels>,
 }
 
-/// A value for each channel of a panel, in whole cache lines.
+/// A value for each channel of a panel, aligned to cache lines.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Channels([f32; PANEL]);
 
 impl PackedLinear {
-    /// Above this an i32 sum of u8 x i8 products might overflow.
+    /// With more inputs, an i32 sum of u8 × i8 products could overflow.
     const MAX_INPUTS: usize = i32::MAX as usize / (255 * 127);
 
-    /// Rounds `weight [outputs, inputs]` to 127 steps on either side of zero for each channel.
+    /// Quantizes `weight [outputs, inputs]` to −127..=127, with a scale for each channel.
     ///
     /// # Errors
-    /// [`Error::Model`] where the lengths do not fit each other.
+    /// [`Error::Model`] if the lengths do not match.
     pub fn new(weight: &[f32], bias: &[f32], inputs: usize, input: Input) -> Result<Self> {
         Self::on_path(Path::best(), weight, bias, inputs, input)
     }
@@ -84,12 +84,12 @@ impl PackedLinear {
         }
     }
 
-    /// Of this kind, `outputs` channels of zeros.
+    /// A map of the same kind with `outputs` channels of zeros.
     pub(super) fn empty(&self, outputs: usize) -> Self {
         Self::zeros(self.path, self.inputs, outputs, self.input)
     }
 
-    /// All of a channel but its weights, from another matrix of this kind.
+    /// Copies everything of a channel except its weights from another matrix of the same kind.
     pub(super) fn copy_factors(&mut self, channel: usize, other: &Self, from: usize) {
         let place = |channel: usize| (channel / PANEL, channel % PANEL);
         let ((panel, within), (its_panel, its_within)) = (place(channel), place(from));
@@ -106,7 +106,7 @@ impl PackedLinear {
         &mut self.lines
     }
 
-    /// Of the reduction.
+    /// Number of steps over the inputs.
     pub(super) fn steps(&self) -> usize {
         self.inputs.div_ceil(STEP)
     }
@@ -137,15 +137,15 @@ impl PackedLinear {
         self.outputs
     }
 
-    /// What this was packed for; rows of another kind do not fit.
+    /// The kind of rows that this was packed for.
     pub fn input(&self) -> Input {
         self.input
     }
 
-    /// `out [count, outputs]` from the quantised rows, on this thread.
+    /// Computes `out [count, outputs]` from the quantized rows, on this thread.
     ///
     /// # Panics
-    /// Where shapes or kinds do not fit: a mistake of the caller.
+    /// If shapes or kinds do not match.
     pub fn forward(&self, rows: &Rows, then: Then, out: &mut [f32]) {
         assert_eq!(out.len(), rows.count() * self.outputs, "out is [count, outputs]");
         self.check(rows);
@@ -156,8 +156,8 @@ impl PackedLinear {
         }
     }
 
-    /// `relu(y)` of the quantised rows, quantised into `out` for the next product. The largest value of
-    /// each row is found while it is computed.
+    /// Computes `relu(y)` of the quantized rows and quantizes it into `out` for the next product. The largest value
+    /// of each row is tracked on the way.
     pub fn forward_relu(&self, rows: &Rows, positive: &mut Positive, out: &mut Rows) {
         self.check(rows);
         let stride = self.outputs + Positive::APART;
@@ -169,7 +169,7 @@ impl PackedLinear {
         out.quantize_positive(y, (self.outputs, stride), tops);
     }
 
-    /// `out [height, columns]` for a tile's rows `first..` and the channels of some panels.
+    /// Computes `out [height, columns]` for a tile of rows `first..` and the channels of some panels.
     pub(super) fn tile(&self, rows: &Rows, tile: (usize, usize), panels: Range<usize>, out: &mut [f32]) {
         self.check(rows);
         let (first, height) = tile;
@@ -190,7 +190,7 @@ impl PackedLinear {
     }
 }
 
-/// What [`PackedLinear::forward_relu`] needs room for.
+/// Scratch memory of [`PackedLinear::forward_relu`].
 #[derive(Debug, Default)]
 pub struct Positive {
     values: Buffer,
@@ -198,17 +198,17 @@ pub struct Positive {
 }
 
 impl Positive {
-    /// Between rows, so that rows of 1024 values do not meet in the same sets of the first cache.
+    /// Gap between rows, so that rows of 1024 values do not share the same cache sets.
     const APART: usize = LANES;
 }
 
-/// Integers to f32: `sum · (row scale · channel scale) + bias`, each operation rounded on its own.
+/// Converts integers to f32: `sum · (row scale · channel scale) + bias`, each operation rounded separately.
 struct Scaled<'a, F> {
     linear: &'a PackedLinear,
     scales: &'a [f32],
-    /// The panel that the first column of `out` belongs to.
+    /// The panel of the first column of `out`.
     first_panel: usize,
-    /// From row to row of `out`.
+    /// Distance between rows of `out`.
     stride: usize,
     out: &'a mut [f32],
     finish: F,
@@ -237,8 +237,8 @@ impl<F: Finish> Sink for Scaled<'_, F> {
     }
 }
 
-/// Half by half, so that everything stays in registers; and `out` is read before it is written, as the
-/// compiler cannot know that it is apart.
+/// Processes half a panel at a time, so that all values stay in registers. Reads `out` before writing it, because the
+/// compiler cannot know that it does not overlap.
 #[inline(always)]
 fn finish(
     finish: &mut impl Finish,
@@ -258,7 +258,7 @@ fn finish(
     }
 }
 
-/// What is stored for the results `y` of one half of a row's panel where `old` stands.
+/// Computes the value to store from the results `y` of one half of a row's panel and the value `old` that is there.
 trait Finish {
     fn of(&mut self, row: usize, half: usize, old: [f32; LANES], y: [f32; LANES]) -> [f32; LANES];
 }
@@ -284,7 +284,7 @@ impl Finish for Add {
     }
 }
 
-/// Keeps the largest values of each row, in lanes. The channels that pad a panel have weight and bias 0.
+/// Tracks the largest values of each row, in lanes. The channels that pad a panel have weight and bias 0.
 struct Relu<'a> {
     tops: &'a mut [[f32; PANEL]],
 }

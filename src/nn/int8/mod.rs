@@ -1,14 +1,14 @@
-//! Linear layers in eight bits, for inference on CPUs, and the f32 kernels that stand between them.
+//! 8-bit linear layers for inference on CPUs, and the f32 kernels between them.
 //!
-//! Weights are rounded to i8 once, with a scale for each output channel, and packed in the order in
-//! which [`kernel`] reads them. Activations are rounded to u8 row by row ([`Rows`]). Sums are exact
-//! integers; turning them into f32 is one piece of code. Hence the promises:
+//! Weights are rounded to i8 once, with a scale for each output channel, and packed in the order in which [`kernel`]
+//! reads them. Activations are rounded to u8 row by row ([`Rows`]). Sums are exact integers, and one piece of code
+//! converts them to f32. This guarantees:
 //!
-//! * a row's result is the same bits whatever the other rows are, how many, and on how many threads;
-//! * every CPU gives the same bits ([`kernel::Path`]), those without a fast path included.
+//! * the result for a row does not depend on the other rows, their number or the number of threads, bit for bit;
+//! * every CPU gives the same bits ([`kernel::Path`]), with or without a fast path.
 //!
-//! Everything works on slices of *packed* rows: the tokens of all sentences one after the other,
-//! without padding. Knows nothing of tensors, gradients or models.
+//! Everything works on slices of *packed* rows: the tokens of all sentences one after the other, without padding.
+//! This module knows nothing of tensors, gradients or models.
 
 mod attention;
 mod buffer;

@@ -1,4 +1,4 @@
-//! Layer normalisation of rows, and the reductions that row kernels share.
+//! Layer normalization of rows, and the reductions that row kernels share.
 
 /// Gain and bias of a layer norm (Ba et al. 2016).
 #[derive(Debug)]
@@ -10,7 +10,8 @@ pub struct Norm {
 impl Norm {
     const EPS: f32 = 1e-5;
 
-    /// Two vectors of one width.
+    /// # Panics
+    /// If the vectors differ in length.
     pub fn new(gain: Vec<f32>, bias: Vec<f32>) -> Self {
         assert_eq!(gain.len(), bias.len(), "gain and bias have one width");
         Self { gain, bias }
@@ -20,7 +21,7 @@ impl Norm {
         self.gain.len()
     }
 
-    /// Every row of `x [count, width]` in place.
+    /// Normalizes every row of `x [count, width]` in place.
     pub fn apply(&self, x: &mut [f32]) {
         pulp::Arch::new().dispatch(Apply { norm: self, x });
     }
@@ -35,7 +36,7 @@ impl Norm {
         }
     }
 
-    /// The mean, and one over the standard deviation.
+    /// The mean and the reciprocal of the standard deviation.
     #[inline(always)]
     fn moments(row: &[f32]) -> (f32, f32) {
         let n = row.len() as f32;
@@ -66,11 +67,11 @@ impl pulp::NullaryFnOnce for Apply<'_> {
     }
 }
 
-/// Values of the widest register.
+/// f32 values of the widest register.
 pub(super) const LANES: usize = 16;
 
-/// Folds in sixteen lanes and these by halves, in an order that is fixed by the length alone. A `ROW` is
-/// folded in four times as many first: short chains of dependent operations.
+/// Folds values in sixteen lanes, then the lanes by halves, in an order that depends only on the length. With `ROW`,
+/// uses four times as many lanes first, to shorten chains of dependent operations.
 #[inline(always)]
 fn fold<const ROW: bool>(
     values: &[f32],
@@ -127,7 +128,7 @@ pub(super) fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Largest value; NaN is passed over.
+/// Largest value, ignoring NaN.
 #[inline(always)]
 pub(super) fn max(values: &[f32]) -> f32 {
     fold::<true>(values, f32::NEG_INFINITY, larger, larger)
@@ -157,13 +158,13 @@ impl pulp::NullaryFnOnce for LogSoftmax<'_> {
     }
 }
 
-/// Sum of `e^(value - top)`, where no value is above `top`.
+/// Sum of `e^(value - top)`. No value may exceed `top`.
 #[inline(always)]
 pub(super) fn sum_of_exp(values: &[f32], top: f32) -> f32 {
     fold::<false>(values, 0.0, |sum, v| sum + exp_below(v - top), |a, b| a + b)
 }
 
-/// softmax of each lane over `x`.
+/// Softmax of each lane over `x`.
 #[inline(always)]
 pub(super) fn softmax(x: &mut [[f32; LANES]]) {
     let mut top = [f32::NEG_INFINITY; LANES];
@@ -185,9 +186,9 @@ pub(super) fn softmax(x: &mut [[f32; LANES]]) {
     }
 }
 
-/// `e^x` for `x <= 0`, with a relative error of at most 5e-7: reduced by ln 2 in two parts, then a polynomial of
-/// degree 5 (minimax of the relative error), all in fused operations: half as many as [`crate::nn::ops::exp`]
-/// takes. NaN stays NaN; below -87 it does not shrink any more.
+/// `e^x` for `x <= 0`, with a relative error of at most 5e-7. Reduces by ln 2 in two parts, then evaluates a
+/// polynomial of degree 5 (minimax of the relative error) in fused operations, half as many as
+/// [`crate::nn::ops::exp`]. NaN stays NaN; values below −87 count as −87.
 #[inline(always)]
 #[allow(clippy::excessive_precision)]
 fn exp_below(x: f32) -> f32 {

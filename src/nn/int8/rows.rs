@@ -1,15 +1,15 @@
-//! Rows of activations in u8, as a product reads them.
+//! Rows of u8 activations, the input of a product.
 
 use super::Norm;
 use super::kernel::{Line, PANEL, STEP, TILE, Work};
 use super::norm::{max, max_abs};
 
-/// How a row's values are spread over u8. A weight matrix is packed for one of the two.
+/// How a row's values map to u8. A weight matrix is packed for one of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Zero is 128; the largest magnitude of the row is 127 away from it.
     Signed,
-    /// What comes out of a ReLU: zero is 0, the largest value of the row 255. Twice as fine.
+    /// The output of a ReLU: zero is 0, the largest value of the row is 255. Twice the resolution.
     NonNegative,
 }
 
@@ -29,19 +29,18 @@ impl Input {
     }
 }
 
-/// Quantised rows, `value ≈ (byte - zero) · scale` with a scale for each row. Their buffers are kept
-/// from use to use.
+/// Quantized rows: `value ≈ (byte - zero) · scale`, with a scale for each row. The buffers are reused.
 #[derive(Debug)]
 pub struct Rows {
     input: Input,
     count: usize,
     width: usize,
-    /// Rows of a tile; the last may have fewer.
+    /// Rows of a tile; the last one may have fewer.
     height: usize,
-    /// Tile after tile, `[steps, height]` each, of [`STEP`] bytes.
+    /// Tile after tile, `[steps, height]` groups of [`STEP`] bytes each.
     values: Vec<[u8; STEP]>,
     scales: Vec<f32>,
-    /// A normalised row.
+    /// A normalized row.
     normed: Vec<f32>,
 }
 
@@ -60,12 +59,12 @@ impl Default for Rows {
 }
 
 impl Rows {
-    /// Takes the rows of `x [count, width]`.
+    /// Quantizes the rows of `x [count, width]`.
     pub fn quantize(&mut self, x: &[f32], width: usize, input: Input) {
         self.fill(x.len() / width, width, input, Plain { x, width });
     }
 
-    /// Takes the rows of `x [count, width]`, normalised, as [`Input::Signed`].
+    /// Normalizes the rows of `x [count, width]` and quantizes them as [`Input::Signed`].
     pub fn quantize_normed(&mut self, x: &[f32], norm: &Norm) {
         let width = norm.width();
         let mut normed = std::mem::take(&mut self.normed);
@@ -74,8 +73,8 @@ impl Rows {
         self.normed = normed;
     }
 
-    /// Takes rows of `width` values that stand `stride` apart and of which the maxima, in lanes, are
-    /// known, as [`Input::NonNegative`].
+    /// Quantizes rows of `width` values, `stride` apart, as [`Input::NonNegative`]. `tops` are their maxima, in
+    /// lanes.
     pub(super) fn quantize_positive(
         &mut self,
         x: &[f32],
@@ -111,13 +110,13 @@ impl Rows {
         &self.scales[..self.count]
     }
 
-    /// The first row and the height of the tile that holds `row`.
+    /// The first row and the height of the tile that contains `row`.
     fn tile_of(&self, row: usize) -> (usize, usize) {
         let first = row / self.height * self.height;
         (first, self.height.min(self.count - first))
     }
 
-    /// The product of these rows with a packed matrix, all panels.
+    /// The product of these rows with all panels of a packed matrix.
     pub(super) fn work<'a>(&'a self, lines: &'a [Line], offsets: &'a [i32]) -> Work<'a> {
         let steps = self.width.div_ceil(STEP);
         let panels = 0..offsets.len() / PANEL;
@@ -131,7 +130,7 @@ impl Rows {
     }
 }
 
-/// Where rows come from.
+/// Provides the rows to quantize.
 trait Source {
     /// A row and its largest magnitude.
     fn row(&mut self, index: usize) -> (&[f32], f32);
@@ -179,7 +178,7 @@ impl Source for Positive<'_> {
     }
 }
 
-/// A call of [`Rows::fill`]: a type of its own, so that it is inlined into the dispatch.
+/// A call of [`Rows::fill`]. A separate type, so that it is inlined into the dispatch.
 struct Fill<'a, S> {
     rows: &'a mut Rows,
     source: S,

@@ -1,13 +1,13 @@
-//! A packed matrix of some channels of another one: the rows of the vocabulary's matrix that a sentence's shortlist needs.
+//! Selects channels of a packed matrix: the rows of the vocabulary matrix that a sentence's shortlist needs.
 
 use super::PackedLinear;
 use super::kernel::{LINES, Line, PANEL, STEP};
 
-/// Channels copied side by side: those of a line.
+/// Channels of a line, which are interleaved.
 const TOGETHER: usize = PANEL / LINES;
 
-/// The weights of a [`PackedLinear`] channel after channel: there they are spread so that a product reads
-/// neighbouring channels together, which is slow to take single ones out of.
+/// The weights of a [`PackedLinear`], channel after channel. The packed order interleaves neighbouring channels,
+/// which makes selecting single ones slow.
 #[derive(Debug)]
 pub struct Channelwise {
     /// `[outputs, steps]`
@@ -25,10 +25,10 @@ impl PackedLinear {
         Channelwise { weights: weights.collect() }
     }
 
-    /// The map to `channels` alone, in their order: each gives the same bits as here.
+    /// The map to `channels` only, in this order. Each channel gives the same bits as in the full map.
     ///
     /// # Panics
-    /// For a channel that is not there, and for the weights of another matrix: mistakes of the caller.
+    /// If a channel does not exist, or `weights` belong to another matrix.
     pub fn select(&self, weights: &Channelwise, channels: &[u32]) -> Self {
         let steps = self.steps();
         assert_eq!(weights.weights.len(), self.outputs() * steps, "weights of another matrix");

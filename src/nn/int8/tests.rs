@@ -130,7 +130,7 @@ fn rows_normalised_on_the_way_are_those_normalised_before() {
 }
 
 #[test]
-fn a_row_is_the_same_bits_alone_and_in_any_batch() {
+fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let (outputs, inputs) = (70, 50);
     let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
     let linear = PackedLinear::new(&weight, &bias, inputs, Input::Signed).unwrap();
@@ -162,7 +162,7 @@ fn rounding_costs_no_more_than_half_a_step_of_either_operand() {
 }
 
 #[test]
-fn a_row_of_zeros_gives_the_biases_and_what_is_no_number_stays_in_its_row() {
+fn a_row_of_zeros_gives_the_biases_and_nan_stays_in_its_row() {
     let (weight, bias) = (random(6 * 9, 1), random(6, 2));
     let linear = PackedLinear::new(&weight, &bias, 9, Input::Signed).unwrap();
     let mut x = vec![0.0; 3 * 9];

@@ -1,5 +1,5 @@
-//! The best tokens of each row with their log-probabilities, straight out of the product with the
-//! vocabulary's matrix: no more than a block of scores of a tile of rows exists at a time.
+//! Finds the best tokens of each row, with their log-probabilities, during the product with the vocabulary matrix.
+//! Only one block of scores of a tile of rows exists at a time.
 
 use std::cell::Cell;
 
@@ -9,43 +9,42 @@ use super::kernel::PANEL;
 use super::norm::{max, sum_of_exp};
 use super::{Buffer, PackedLinear, Rows};
 
-/// Panels of a block: its scores for a tile of rows fit the first cache.
+/// Panels of a block: its scores for a tile of rows fit the first-level cache.
 const BLOCK: usize = 16;
 
-/// Of the scores of a block for a row: the largest, and the sum of exponentials relative to it.
+/// The largest score of a row in a block, and the sum of exponentials relative to it.
 #[derive(Clone, Copy, Debug)]
 struct Mass {
     peak: f32,
     sum: f32,
 }
 
-/// The best N of the scores seen so far, falling, with their tokens. Of equal scores those that were seen first.
+/// The N best scores so far with their tokens, best first. Of equal scores the first one seen stays ahead.
 type Top<const N: usize> = [(u32, f32); N];
 
 const NONE: (u32, f32) = (0, f32::NEG_INFINITY);
 
-/// Of the threads that share a vocabulary, each takes so many runs of blocks: the fewer, the sooner a block has
-/// nothing better than what was seen before it; the more, the less one thread waits for another.
+/// Number of runs of blocks for each thread. With fewer runs, blocks are compared with better scores and skipped
+/// earlier; with more, threads wait less for each other.
 const RUNS: usize = 2;
 
 thread_local! {
-    /// Kept between calls, taken while in use.
+    /// Reused between calls; taken out while in use.
     static SCORES: Cell<Buffer> = Cell::default();
 }
 
 impl PackedLinear {
-    /// For each row: the best token among those from `forbidden` upwards (specials are the lowest
-    /// ids) and its log-probability among them. Ties go to the lower id.
+    /// Returns, for each row, the best token from `forbidden` upwards (special tokens have the lowest ids) and its
+    /// log-probability among them. Ties go to the lower id.
     pub fn best_tokens(&self, rows: &Rows, forbidden: usize, threads: usize) -> Vec<(u32, f32)> {
         self.top_tokens::<1>(rows, forbidden, threads).into_iter().flatten().collect()
     }
 
-    /// For each row the N best tokens, best first, as [`Self::best_tokens`] has the best, to the bit. Where there are
-    /// fewer, the rest have log-probabilities of minus infinity.
+    /// Like [`Self::best_tokens`], with the N best tokens of each row, best first. If there are fewer tokens, the
+    /// rest have log-probabilities of minus infinity.
     ///
-    /// Where there is more than one of the `threads`, those of the caller's rayon pool share the blocks of the
-    /// vocabulary. A block's numbers do not depend on who computes it, and they are put together in the order
-    /// of the blocks.
+    /// With several `threads`, the caller's rayon pool shares the blocks of the vocabulary. The result does not
+    /// depend on which thread computes a block, because blocks are merged in order.
     pub fn top_tokens<const N: usize>(
         &self,
         rows: &Rows,
@@ -75,7 +74,7 @@ impl PackedLinear {
         };
         let blocks = panels.div_ceil(BLOCK);
         let run = if threads == 1 { blocks } else { blocks.div_ceil(threads * RUNS) };
-        // Of each block, each row; of each run of blocks, each row.
+        // Masses are [block, row], tops are [run, row].
         let mut masses = vec![Mass { peak: f32::NEG_INFINITY, sum: 0.0 }; blocks * count];
         let mut tops = vec![[NONE; N]; blocks.div_ceil(run) * count];
         let one_run = |(index, (masses, top)): (usize, (&mut [Mass], &mut [Top<N>]))| {
@@ -95,9 +94,9 @@ impl PackedLinear {
     }
 }
 
-/// Puts the scores of the tokens from `first` on among the best that were seen before. Looks no further than they are
-/// better than the last of these, and forgets each that it has found. A type of its own, not a closure, so that
-/// it is inlined into the dispatch.
+/// Merges the scores of the tokens from `first` on into the best ones so far. Searches only while scores beat the
+/// last of these, and clears each score that it has taken. A separate type, not a closure, so that it is inlined into
+/// the dispatch.
 struct BestOf<'a, const N: usize> {
     scores: &'a mut [f32],
     first: usize,
@@ -128,8 +127,8 @@ impl<const N: usize> pulp::NullaryFnOnce for BestOf<'_, N> {
     }
 }
 
-/// Where `value` stands first; 0 if nowhere. Whole registers at a time: a search that may stop at every
-/// value is not vectorised.
+/// Index of the first `value`; 0 if there is none. Compares whole chunks, because a search that may stop at every
+/// value is not vectorized.
 #[inline(always)]
 fn position(values: &[f32], value: f32) -> usize {
     const MANY: usize = 32;
@@ -139,7 +138,7 @@ fn position(values: &[f32], value: f32) -> usize {
     start + within.unwrap_or(0)
 }
 
-/// One of the best N where it is better than the last of them, behind all that are as good.
+/// Inserts `found` if it beats the last of the N best, after all that are equal.
 #[inline(always)]
 fn insert<const N: usize>(top: &mut Top<N>, found: (u32, f32)) {
     let at = top.partition_point(|&(_, better)| better >= found.1);
@@ -149,7 +148,7 @@ fn insert<const N: usize>(top: &mut Top<N>, found: (u32, f32)) {
     }
 }
 
-/// In the order of the runs: the first of equal scores stays in front.
+/// Merges in the order of the runs, so that the first of equal scores stays ahead.
 fn merge<'a, const N: usize>(runs: impl Iterator<Item = &'a Top<N>>) -> Top<N> {
     let mut top = [NONE; N];
     runs.flatten().for_each(|&found| insert(&mut top, found));

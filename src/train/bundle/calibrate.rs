@@ -1,10 +1,10 @@
-//! Corrections to a network's logits, applied when its bundle is written.
+//! Corrections of a network's logits, applied when its bundle is written.
 //!
-//! `scale`: a student learns from sharpened distributions and is overconfident. That does not change its best tokens, but it
-//! makes the comparison of candidates of several lengths worse.
+//! `scale`: a student of sharpened distributions is overconfident. That does not change its best tokens, but makes
+//! comparisons of candidates of different lengths worse.
 //!
-//! `blank_penalty`: a token that fits two slots has half of its probability in each, and the blank wins in both. The penalty
-//! makes such an Imputer's translations longer.
+//! `blank_penalty`: if a token fits two slots, each may hold half of its probability, and the blank wins in both. The
+//! penalty makes the translations of such an Imputer longer.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ use crate::{Error, Result, files};
 
 const OUTPUT_BIAS: &str = "output.bias";
 
-/// By how much.
+/// The size of the corrections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Calibration {
-    /// All logits are multiplied by this, above 0. 1 for no change.
+    /// Factor on all logits, above 0; 1 for no change.
     pub scale: f64,
-    /// Then the blank's logit loses this, in nats. 0 for no change.
+    /// Subtracted from the blank's logit after scaling, in nats; 0 for no change.
     pub blank_penalty: f64,
 }
 
@@ -29,14 +29,16 @@ impl Calibration {
     pub const NONE: Self = Self { scale: 1.0, blank_penalty: 0.0 };
 
     /// # Errors
-    /// [`Error::Config`] for numbers out of range, or a blank that the network does not have.
+    /// [`Error::Config`] for values out of range, or a penalty for a network without a blank.
     fn validate(&self, shape: &Shape) -> Result<()> {
         let Self { scale, blank_penalty } = *self;
         if !(scale.is_finite() && scale > 0.0) {
-            return Err(Error::Config(format!("an output scale of {scale}; it must be above 0")));
+            return Err(Error::Config(format!("the output scale must be more than 0, not {scale}")));
         }
         if !blank_penalty.is_finite() {
-            return Err(Error::Config(format!("a blank penalty of {blank_penalty}; it must be a number")));
+            return Err(Error::Config(format!(
+                "the blank penalty must be a finite number, not {blank_penalty}"
+            )));
         }
         if blank_penalty != 0.0 && !shape.has_blanks() {
             let reason = "a blank penalty is for an Imputer; this model has no blank";
@@ -45,11 +47,10 @@ impl Calibration {
         Ok(())
     }
 
-    /// The weights of a network whose logits are those of `weights`, changed so: the weights of the last norm and
-    /// the output's bias are; all else stays.
+    /// Applies the corrections: changes the weights of the last norm and the output bias.
     ///
     /// # Errors
-    /// [`Error::Config`] for numbers out of range, or a blank that the network does not have.
+    /// [`Error::Config`] for values out of range, or a penalty for a network without a blank.
     pub fn of(&self, weights: &Tensors, model: &ModelConfig) -> Result<Tensors> {
         self.validate(&model.shape)?;
         let mut weights = scaled(weights, &model.shape, self.scale)?;
@@ -65,11 +66,11 @@ impl Calibration {
     }
 }
 
-/// Writes a bundle's model, so changed, as another bundle: its scores are forgotten, shortlist, language model and card are
-/// kept, and the card says what was done.
+/// Writes a corrected copy of a bundle. Shortlist, language model and card are kept, and the card describes the
+/// corrections; scores are removed.
 ///
 /// # Errors
-/// What [`Calibration::of`] and [`Bundle::save`] refuse; an output folder that is the bundle's own.
+/// Those of [`Calibration::of`] and [`Bundle::save`]; and an output folder that is the bundle itself.
 pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Result<()> {
     let same = output.canonicalize().is_ok_and(|path| bundle.dir.canonicalize().is_ok_and(|dir| dir == path));
     if same {
@@ -95,8 +96,7 @@ pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Re
     kept.into_iter().try_for_each(|(name, bytes)| files::write(&output.join(name), &bytes))
 }
 
-/// The weights of a network whose logits are `scale` times those of `weights`: what gives the last states,
-/// the last norm, and the output's bias are scaled; all else stays. No best token changes.
+/// Scales the logits by scaling the last norm and the output bias. The best tokens stay the same.
 fn scaled(weights: &Tensors, shape: &Shape, scale: f64) -> Result<Tensors> {
     let norm = match shape.norm {
         NormPlace::Pre => "decoder.norm".to_string(),

@@ -1,8 +1,8 @@
-//! The model card that a run writes next to its weights. A person adds scores and licences.
+//! The draft of a model card, written next to the weights. Scores and licences are added by hand.
 
 use crate::model::{Architecture, Config, Refresh};
 
-/// A card with what the run itself knows: pair, shape, and its whole configuration.
+/// A card with the language pair, the shape and the run's whole configuration.
 pub fn draft(model: &Config, run: &str) -> String {
     let s = &model.shape;
     format!(

@@ -1,7 +1,8 @@
-//! Learns an n-gram [`LanguageModel`]: trigrams with interpolated modified Kneser-Ney smoothing (Chen and Goodman 1998).
+//! Learns an n-gram [`LanguageModel`]: trigrams with interpolated modified Kneser-Ney smoothing (Chen and Goodman
+//! 1998).
 //!
-//! A shorter n-gram is counted by the number of different tokens before it, except at the beginning of a sentence, where it is
-//! counted by occurrences. The same text gives the same file.
+//! A shorter n-gram is counted by the number of different tokens before it; at the start of a sentence, by its
+//! occurrences. The same text gives the same file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -13,15 +14,15 @@ use crate::train::config::OnBadLine;
 use crate::train::data::corpus::Corpus;
 use crate::{Error, Result, files};
 
-/// How a language model is made.
+/// Options of [`language_model`].
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub fusion: Fusion,
-    /// Trigrams that the text has no more often than this are left out; 0 leaves out none.
+    /// Drops trigrams that occur no more often than this; 0 drops none.
     pub prune: u32,
 }
 
-/// What was made.
+/// Statistics of a new language model.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
     pub sentences: usize,
@@ -31,17 +32,16 @@ pub struct Made {
     pub bytes: usize,
 }
 
-/// Learns a bundle's language model from files of its target language, plain or gzip, a sentence a line, and writes it
-/// into the bundle. Lines that are empty, not UTF-8 or too long for the model are skipped.
+/// Learns a language model from text in the target language, plain or gzip, one sentence a line, and writes it into
+/// the bundle. Lines that are empty, not UTF-8 or too long for the model are skipped.
 ///
 /// # Errors
-/// A file that cannot be read, no sentence at all, a bundle that is not an Imputer's, which has no use for it.
+/// A file that cannot be read, no usable sentence, or a bundle that is not an Imputer's.
 pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> Result<Made> {
     let shape = &bundle.config.shape;
     if !shape.has_blanks() {
         let kind = bundle.config.architecture.name();
-        let reason =
-            format!("is of architecture {kind}; a language model helps to read the slots of an imputer");
+        let reason = format!("is of architecture {kind}; only an imputer uses a language model");
         return Err(Error::bundle(&bundle.dir, reason));
     }
     let encode = |text: &str| bundle.tokenizer.encode(text);
@@ -56,7 +56,7 @@ pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> R
     }
     let (sentences, skipped) = (corpus.pairs.len(), corpus.skipped.total());
     if sentences == 0 {
-        let reason = format!("no line can be used ({skipped} skipped)");
+        let reason = format!("has no usable line ({skipped} skipped)");
         return Err(Error::Data { path: texts.first().cloned().unwrap_or_default(), line: 1, reason });
     }
     let sentences_of = corpus.pairs.iter().map(|pair| pair.source.as_slice());
@@ -72,7 +72,7 @@ pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> R
     Ok(Made { sentences, skipped, bigrams, trigrams, bytes: bytes.len() })
 }
 
-/// From sentences `bos x1..xn eos`, n ≥ 1, of a vocabulary of `vocab` tokens.
+/// Learns from sentences `bos x1..xn eos`, n ≥ 1, with a vocabulary of `vocab` tokens.
 fn learn<'a>(
     sentences: impl Iterator<Item = &'a [u32]> + Clone,
     vocab: usize,
@@ -85,7 +85,7 @@ fn learn<'a>(
     let bigrams = counted(first.chain(trigrams.iter().map(|&([_, v, w], _)| [v, w])).collect());
     let unigrams = counted(bigrams.iter().map(|&([_, w], _)| [w]).collect());
 
-    // What may come: a word, or the end.
+    // The tokens that can follow: words, and the end of a sentence.
     let may_come: Vec<u32> =
         (0..vocab as u32).filter(|&t| t == eos || t >= Specials::NAMES.len() as u32).collect();
     let by_word = smoothed(&unigrams, 0, |_| 1.0 / may_come.len() as f64);
@@ -96,7 +96,7 @@ fn learn<'a>(
 
     let by_two = smoothed(&bigrams, 0, |[_, w]| of_word[w as usize]);
     let of_two: HashMap<[u32; 2], f64> = by_two.probs.iter().copied().collect();
-    // Behind what stands behind something, it stands alone, too.
+    // Each bigram at the end of a trigram was counted as a bigram, too.
     let by_three =
         smoothed(&trigrams, options.prune, |[_, v, w]| of_two.get(&[v, w]).copied().unwrap_or(0.0));
 
@@ -114,27 +114,28 @@ fn learn<'a>(
     )
 }
 
-/// n-grams with how often each is there, ascending.
+/// n-grams with their counts, ascending.
 fn counted<const N: usize>(mut grams: Vec<[u32; N]>) -> Vec<([u32; N], u32)> {
     grams.sort_unstable();
     grams.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u32)).collect()
 }
 
-/// n-grams of one length, ascending, with the probability of the last token behind those before it.
+/// n-grams of one length, ascending, with the probability of the last token given those before it.
 struct Smoothed<const N: usize> {
     probs: Vec<([u32; N], f64)>,
     backoffs: HashMap<Vec<u32>, f64>,
 }
 
 impl<const N: usize> Smoothed<N> {
-    /// What is left for tokens that were not seen behind these: all, where none was.
+    /// The probability left for tokens not seen after `before`; 1 if none was seen.
     fn backoff(&self, before: &[u32]) -> f64 {
         self.backoffs.get(before).copied().unwrap_or(1.0)
     }
 }
 
-/// From counts, ascending by their tokens: of each something is taken off, and all that is shared out as `shorter` says,
-/// the probability of the last token behind one fewer. n-grams counted no more than `prune` times give all they have.
+/// Smooths counts, which ascend by tokens: a discount of each count is redistributed in proportion to `shorter`, the
+/// probability of the last token given one token less. n-grams with counts up to `prune` are dropped, and all of
+/// their counts redistributed.
 fn smoothed<const N: usize>(
     counts: &[([u32; N], u32)],
     prune: u32,
@@ -154,12 +155,12 @@ fn smoothed<const N: usize>(
     Smoothed { probs, backoffs }
 }
 
-/// What is taken off a count of 1, of 2, and of 3 or more.
+/// Discounts of counts 1, 2, and 3 or more.
 struct Discounts([f64; 3]);
 
 impl Discounts {
-    /// Chen and Goodman's estimates from how many counts are 1, 2, 3 and 4; in a text too small for them, as in KenLM, a
-    /// half each time.
+    /// The estimates of Chen and Goodman, from the numbers of n-grams with counts 1 to 4. For texts too small for
+    /// that, half of the index each, as in KenLM.
     fn of(counts: impl Iterator<Item = u32>) -> Self {
         let mut there = [0.0f64; 4];
         counts.filter_map(|count| there.get_mut((count as usize).checked_sub(1)?).map(|n| *n += 1.0)).count();

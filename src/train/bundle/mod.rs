@@ -1,4 +1,4 @@
-//! What is made of a trained bundle, and what it holds besides weights.
+//! Everything that is added to a trained bundle or changed in it.
 
 pub mod calibrate;
 pub mod card;

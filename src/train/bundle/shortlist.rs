@@ -1,5 +1,5 @@
-//! Learns a [`Shortlist`]: the target tokens that each source token is translated with, by IBM Model 1 (Brown et al. 1993) and
-//! expectation maximisation over parallel text.
+//! Learns a [`Shortlist`]: the target tokens that each source token is translated to, by IBM Model 1 (Brown et al.
+//! 1993) with expectation maximization over parallel text.
 //!
 //! Counts are summed in the order of the text, so the same text gives the same file.
 
@@ -12,36 +12,36 @@ use crate::train::config::OnBadLine;
 use crate::train::data::corpus::{Corpus, Pair, inner};
 use crate::{Error, Result, files};
 
-/// How a shortlist is made.
+/// Options of [`shortlist`].
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Candidates of each source token, the most probable ones.
+    /// Number of candidates of each source token, the most probable ones.
     pub per_token: usize,
-    /// Target tokens that every sentence gets, the most frequent ones.
+    /// Number of target tokens that every sentence may use, the most frequent ones.
     pub common: usize,
     pub iterations: usize,
 }
 
-/// What was made.
+/// Statistics of a new shortlist.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
     pub pairs: usize,
     pub skipped: usize,
-    /// Candidates of a sentence of the text, on average.
+    /// Mean number of candidates of a sentence of the text.
     pub candidates: f64,
     pub bytes: usize,
 }
 
-/// Learns a bundle's shortlist from parallel text, plain or gzip, and writes it into the bundle. Pairs with a
-/// line that is empty, not UTF-8 or too long for the model are skipped.
+/// Learns a shortlist from parallel text, plain or gzip, and writes it into the bundle. Pairs with a line that is
+/// empty, not UTF-8 or too long for the model are skipped.
 ///
 /// # Errors
-/// A file that cannot be read, unequal numbers of lines, no pair at all, an option of 0.
+/// A file that cannot be read, unequal numbers of lines, no usable pair, or an option of 0.
 pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options) -> Result<Made> {
     let Options { per_token, common, iterations } = options;
     for (name, value) in [("per-token", per_token), ("common", common), ("iterations", iterations)] {
         if value == 0 {
-            return Err(Error::Config(format!("--{name} is 0; it must be at least 1")));
+            return Err(Error::Config(format!("--{name} must be at least 1, not 0")));
         }
     }
     let limit = bundle.config.shape.source_limit();
@@ -49,7 +49,7 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     let Corpus { pairs, skipped } =
         Corpus::read(source, target, LengthLimit::tokens(limit), OnBadLine::Skip, encode)?;
     if pairs.is_empty() {
-        let reason = format!("no pair of lines can be used ({} skipped)", skipped.total());
+        let reason = format!("has no usable pair of lines ({} skipped)", skipped.total());
         return Err(Error::Data { path: source.to_path_buf(), line: 1, reason });
     }
     let vocab = bundle.config.shape.vocab;
@@ -73,7 +73,7 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     })
 }
 
-/// Target tokens by frequency, ties to the lower id.
+/// Target tokens by frequency; ties go to the lower id.
 fn most_frequent(pairs: &[Pair], vocab: usize, count: usize) -> Vec<u32> {
     let mut counts = vec![0u64; vocab];
     pairs.iter().flat_map(|pair| inner(&pair.target)).for_each(|&token| counts[token as usize] += 1);
@@ -83,10 +83,10 @@ fn most_frequent(pairs: &[Pair], vocab: usize, count: usize) -> Vec<u32> {
     tokens
 }
 
-/// `p(target token | source token)` of every two that stand in one pair.
+/// `p(target token | source token)` for tokens that occur together in a pair.
 struct Lexicon {
     vocab: usize,
-    /// Source token (`vocab` for none: what translates no word) and target token, in the order of the text.
+    /// Source token (`vocab` for the empty word) and target token, in the order of the text.
     links: Vec<(u32, u32)>,
     probabilities: Vec<f64>,
 }
@@ -128,7 +128,7 @@ impl Lexicon {
         Self { vocab, links, probabilities }
     }
 
-    /// The `count` most probable target tokens of each source token, ties to the lower id.
+    /// The `count` most probable target tokens of each source token; ties go to the lower id.
     fn best(&self, count: usize) -> Vec<Vec<u32>> {
         let mut lists = vec![Vec::new(); self.vocab];
         for (&(source, target), &p) in self.links.iter().zip(&self.probabilities) {

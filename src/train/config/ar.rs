@@ -1,19 +1,20 @@
-//! Settings of `train ar` (`[ar]`): what differs from `[train]`.
+//! Settings of `train ar` (`[ar]`).
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Train;
+use crate::keys::{at_least, at_most, below_one, positive};
 
-/// The autoregressive teacher. A missing key has the value of `[train]`.
+/// The autoregressive teacher. A missing key has its value in `[train]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ar {
-    /// Bundle whose weights a new run begins with: of the same shape and tokenizer, autoregressive or not.
+    /// Bundle with the initial weights of a new run; must have the same shape and tokenizer, autoregressive or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// Folder for checkpoints, log and bundle; by default `ar` in the run's output folder.
+    /// Folder of checkpoints, log and bundle; by default `ar` in the run's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +34,7 @@ impl Ar {
         self.output.clone().unwrap_or_else(|| output.join("ar"))
     }
 
-    /// The settings of `[train]`, overridden by those of this stage.
+    /// The settings of `[train]`, overridden by those of this section.
     pub fn train(&self, run: &Train) -> Train {
         Train {
             updates: self.updates.unwrap_or(run.updates),
@@ -45,16 +46,14 @@ impl Ar {
         }
     }
 
-    /// What is wrong with the values, if anything.
+    /// # Errors
+    /// The first invalid key.
     pub(super) fn validate(&self, run: &Train) -> Result<(), String> {
-        let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
         let Train { updates, learning_rate, warmup, cooldown, dropout, .. } = self.train(run);
-        rule(updates > 0, "ar.updates is 0; it must be at least 1".into())?;
-        rule(warmup > 0, "ar.warmup is 0; it must be at least 1".into())?;
-        rule(cooldown <= updates, format!("ar.cooldown ({cooldown}) exceeds ar.updates ({updates})"))?;
-        let fits = learning_rate > 0.0 && learning_rate.is_finite();
-        rule(fits, format!("ar.learning_rate is {learning_rate}; it must be more than 0"))?;
-        let fits = (0.0..1.0).contains(&dropout);
-        rule(fits, format!("ar.dropout is {dropout}; it must lie in [0, 1)"))
+        at_least("ar.updates", updates, 1)?;
+        at_least("ar.warmup", warmup, 1)?;
+        at_most("ar.cooldown", cooldown, "ar.updates", updates)?;
+        positive("ar.learning_rate", learning_rate)?;
+        below_one("ar.dropout", dropout)
     }
 }

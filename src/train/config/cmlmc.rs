@@ -1,25 +1,25 @@
-//! Settings of a CMLM that corrects itself (`[cmlmc]`; CMLMC, Huang et al. 2022). Defaults are the published values. A run
-//! without the section trains a plain CMLM.
+//! Settings of a CMLM that corrects itself (`[cmlmc]`; CMLMC, Huang et al. 2022). Defaults are the published values.
+//! A run without this section trains a plain CMLM.
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::{in_range, not_negative};
 use crate::model::{DecoderAttention, Positions, Refresh, Shape};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cmlmc {
-    /// One more self-attention in front of each decoder layer, over the whole canvas, and the layer's own
-    /// sees only what stands before.
+    /// Adds a self-attention over the whole canvas before each decoder layer, and makes the layer's own causal.
     pub causal_attention: bool,
-    /// Token and position are joined by a learned map instead of summed, on either side of the network.
+    /// Combines token and position embeddings by a learned map instead of adding them, in encoder and decoder.
     pub concat_positions: bool,
-    /// Share of the revealed tokens that are replaced by guesses, to be corrected; decoding then refreshes
-    /// all places in every step. 0 for none: decoding writes masked places only.
+    /// Share of the revealed tokens that training replaces by predictions, so that the model learns to correct them.
+    /// Decoding then rewrites all positions in every step. With 0 it writes only masked ones.
     pub corrected: f64,
-    /// 1 + ⌊share · words · u⌋ words of each source are masked, u ~ U(0, 1), and the encoder is to name
-    /// them; 0 for none at all.
+    /// The encoder learns to predict masked source words: 1 + ⌊share · words · u⌋ of each source, u ~ U(0, 1). 0
+    /// masks none.
     pub masked_source: f64,
-    /// Weight of that loss.
+    /// Weight of the loss of masked source words.
     pub source_weight: f64,
 }
 
@@ -36,7 +36,7 @@ impl Default for Cmlmc {
 }
 
 impl Cmlmc {
-    /// The shape of such a network.
+    /// The shape of a plain CMLM with the changes of this section.
     pub fn shape(&self, plain: Shape) -> Shape {
         let (attention, positions) = (plain.decoder_attention, plain.positions);
         Shape {
@@ -51,15 +51,12 @@ impl Cmlmc {
         }
     }
 
-    /// What is wrong with the values, if anything.
+    /// # Errors
+    /// The first invalid key.
     pub(super) fn validate(&self) -> Result<(), String> {
-        let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
         for (key, value) in [("corrected", self.corrected), ("masked_source", self.masked_source)] {
-            let fits = (0.0..=1.0).contains(&value);
-            rule(fits, format!("cmlmc.{key} is {value}; it must lie between 0 and 1"))?;
+            in_range(&format!("cmlmc.{key}"), value, 0.0, 1.0)?;
         }
-        let weight = self.source_weight;
-        let fits = weight >= 0.0 && weight.is_finite();
-        rule(fits, format!("cmlmc.source_weight is {weight}; it must be 0 or more"))
+        not_negative("cmlmc.source_weight", self.source_weight)
     }
 }

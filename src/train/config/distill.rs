@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Products;
+use crate::keys::{at_least, not_negative};
 use crate::nn::gemm::Precision;
 
 /// How the training sources are translated, and which translations are kept.
@@ -14,27 +15,27 @@ pub struct Distill {
     /// Bundle of the teacher; by default `ar/bundle` in the run's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
-    /// Folder of a Marian model (OPUS-MT) that translates instead of that teacher: config.json, model.safetensors or
-    /// pytorch_model.bin, source.spm and vocab.json in Hugging Face's format. It ignores `products` and `batch_tokens`, and
-    /// sentences are counted in its tokens.
+    /// Folder of a Marian model (OPUS-MT) to use instead of that teacher, in Hugging Face's format: config.json,
+    /// model.safetensors or pytorch_model.bin, source.spm and vocab.json. It ignores `products` and `batch_tokens`,
+    /// and lengths are counted in its tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub marian: Option<PathBuf>,
-    /// Folder for the text and its manifest; by default `distilled` in the run's output folder.
+    /// Folder of the text and its manifest; by default `distilled` in the run's output folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Width of the beam; 1 is greedy search.
     pub beam: usize,
-    /// α of (tokens with eos)^α, by which a candidate's log-probability is divided.
+    /// Exponent α of the length normalization: a candidate's log-probability is divided by (tokens with eos)^α.
     pub length_penalty: f32,
-    /// Padded source tokens of a batch, times the beam.
+    /// Padded source tokens of a batch, times the width of the beam.
     pub batch_tokens: usize,
     pub products: Products,
     /// Sentences of a chunk. A stopped run loses at most one chunk.
     pub chunk: usize,
-    /// A translation of more tokens than this many times its source's, or of fewer than its source's over
-    /// this, is dropped; a difference of up to four tokens never is.
+    /// Drops translations with more tokens than this many times the source's, or fewer than the source's divided by
+    /// this. A difference of up to four tokens is always accepted.
     pub max_length_ratio: f64,
-    /// A translation that repeats this many tokens in a row is dropped; 0 keeps all.
+    /// Drops translations that repeat this many tokens in a row; 0 keeps all.
     pub repeated_ngram: usize,
 }
 
@@ -68,19 +69,18 @@ impl Distill {
         self.products.into()
     }
 
-    /// What is wrong with the values, if anything.
+    /// # Errors
+    /// The first invalid key.
     pub(super) fn validate(&self) -> Result<(), String> {
-        let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
         for (key, value) in [("beam", self.beam), ("batch_tokens", self.batch_tokens), ("chunk", self.chunk)]
         {
-            rule(value > 0, format!("distill.{key} is 0; it must be at least 1"))?;
+            at_least(&format!("distill.{key}"), value, 1)?;
         }
-        let both = self.teacher.is_some() && self.marian.is_some();
-        rule(!both, "distill.teacher and distill.marian are both given; one of them translates".to_owned())?;
-        let (ratio, penalty) = (self.max_length_ratio, self.length_penalty);
-        rule(ratio >= 1.0, format!("distill.max_length_ratio is {ratio}; it must be at least 1"))?;
-        let fits = penalty >= 0.0 && penalty.is_finite();
-        rule(fits, format!("distill.length_penalty is {penalty}; it must be 0 or more"))
+        if self.teacher.is_some() && self.marian.is_some() {
+            return Err("distill.teacher and distill.marian are both given; leave one of them out".into());
+        }
+        at_least("distill.max_length_ratio", self.max_length_ratio, 1.0)?;
+        not_negative("distill.length_penalty", self.length_penalty.into())
     }
 }
 

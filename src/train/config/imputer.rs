@@ -1,8 +1,8 @@
-//! Settings of an Imputer (`[imputer]`; Saharia et al. 2020, arXiv 2004.07437): a parallel model that predicts no length, since
-//! blanks fill the slots that are left over. A run without the section trains a CMLM.
+//! Settings of an Imputer (`[imputer]`; Saharia et al. 2020, arXiv 2004.07437): a parallel model that predicts no
+//! length, because blanks fill unused slots. A run without this section trains a CMLM.
 //!
-//! Its loss has no label smoothing and no length, so those keys are ignored. Its canvas is twice as long as its source, so a batch
-//! of `train.batch_tokens` takes more memory than a CMLM's.
+//! The loss has no label smoothing and no length, so those keys are ignored. A canvas is twice as long as its source,
+//! so a batch of `train.batch_tokens` takes more memory than a CMLM's.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ use crate::model::{Lengths, Shape};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Imputer {
-    /// Which slots are masked; the others show the best alignment that the network itself finds.
+    /// Which slots are masked. The others show the best alignment that the network finds itself.
     pub mask: SlotMask,
-    /// The bundle's blank has this much less of a logit than the network that was trained, in nats: above 0 where the
-    /// model says too little. A student of the bundle learns it with all else.
+    /// Subtracted from the blank's logit in the bundle, in nats. Above 0 corrects a model that translates too little;
+    /// a student of the bundle learns it, too.
     #[serde(skip_serializing_if = "is_zero")]
     pub blank_penalty: f64,
 }
@@ -26,13 +26,13 @@ fn is_zero(value: &f64) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlotMask {
-    /// Of every B neighbours the same number k, as decoding in B steps leaves them: B is 2, 4, 8 or 16, k is
-    /// 1..=B, each as likely. So about a quarter of the canvases is masked as a whole.
+    /// The same number k of every B neighbours, as decoding in B steps leaves them. B is 2, 4, 8 or 16, and k is
+    /// uniform in 1..=B, so about a quarter of the canvases is fully masked.
     #[default]
     Block,
-    /// A random number of slots, each number as likely.
+    /// A random number of slots, uniformly distributed.
     Uniform,
-    /// All of them: plain CTC, for models of one step.
+    /// All slots: plain CTC, for one-step models.
     Full,
 }
 
@@ -42,7 +42,7 @@ impl Imputer {
         if penalty.is_finite() {
             return Ok(());
         }
-        Err(format!("imputer.blank_penalty is {penalty}; it must be a number"))
+        Err(format!("imputer.blank_penalty must be a finite number, not {penalty}"))
     }
 
     /// The shape of such a network: positions for the slots of the longest source, and no length head.

@@ -1,49 +1,49 @@
-//! `[[data.corpora]]`, `[[data.validation]]` and `[data.augment]`: several corpora, mixed by weight, in place of one.
+//! `[[data.corpora]]`, `[[data.validation]]` and `[data.augment]`: several corpora, sampled by weight.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Data;
+use crate::keys::{at_least, in_range, positive};
 
-/// One of several corpora that training text is sampled from.
+/// One of the corpora that training text is sampled from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusConfig {
-    /// For the log and for error messages.
+    /// Name in the log and in error messages.
     pub name: String,
-    /// One file or several, as `data.source` and `data.target`.
+    /// One file or several, like `data.source` and `data.target`.
     #[serde(with = "super::paths")]
     pub source: Vec<PathBuf>,
     #[serde(with = "super::paths")]
     pub target: Vec<PathBuf>,
-    /// Share of the sampled sentence pairs (not of the tokens), relative to the weights of the other corpora.
+    /// Share of the sampled sentence pairs (not tokens), relative to the weights of the other corpora.
     #[serde(default = "one")]
     pub weight: f64,
-    /// How often a pair is used in one epoch, on average, at most. A corpus that would need more has a smaller share.
+    /// Largest mean number of times that a pair is used in one epoch. Limits the share of small corpora.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<f64>,
-    /// Only the first so many usable pairs are read.
+    /// Number of usable pairs to read, from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pairs: Option<usize>,
-    /// Of the pairs whose sources differ only in case, digits and punctuation, the first so many are read.
+    /// Number of pairs to read, from the start, of those whose sources differ only in case, digits and punctuation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_repeats: Option<usize>,
 }
 
-/// One of several texts that a run is validated with.
+/// One of the texts that a run is validated with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidationConfig {
-    /// Scores are logged by it.
+    /// Name of its scores in the log.
     pub name: String,
     pub source: PathBuf,
     pub target: PathBuf,
 }
 
-/// Changes to the training text, drawn for each sentence whenever it is used. Names and rates are those of
-/// OpusTrainer where it has them (`UpperCase`, `TitleCase`, `Merge`, `Typos`). A sentence that a change makes too long
-/// is used unchanged.
+/// Random changes to training text, drawn each time a sentence is used. Names and rates follow OpusTrainer where it
+/// has them (`UpperCase`, `TitleCase`, `Merge`, `Typos`). A sentence that would become too long stays unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
@@ -51,16 +51,16 @@ pub struct Augment {
     pub upper_case: f64,
     /// The first letter of each word in upper case, on both sides.
     pub title_case: f64,
-    /// Both sides without their final mark, where both have one.
+    /// Removes the final punctuation mark, if both sides have one.
     pub no_final_mark: f64,
-    /// A sentence and the one to three sampled after it as one, as far as they fit.
+    /// Joins a sentence with the one to three sampled after it, if they fit.
     pub join: f64,
-    /// Slips of the keyboard, in the letters of the source alone.
+    /// Typing errors in the letters of the source.
     pub typos: f64,
-    /// Of the sentences with addresses, placeholders, numbers and so on that stand on both sides: how many have them
-    /// as reserved tokens.
+    /// Share of the sentences with spans (addresses, placeholders, numbers) on both sides in which these become
+    /// reserved tokens.
     pub spans: f64,
-    /// An emoji at the same relative place on both sides.
+    /// Inserts an emoji at the same relative position on both sides.
     pub emoji: f64,
 }
 
@@ -79,7 +79,7 @@ impl Default for Augment {
 }
 
 impl Augment {
-    /// Text as it is.
+    /// No changes.
     pub const NONE: Self = Self {
         upper_case: 0.0,
         title_case: 0.0,
@@ -101,9 +101,7 @@ impl Augment {
             ("spans", spans),
             ("emoji", emoji),
         ] {
-            rule((0.0..=1.0).contains(&rate), || {
-                format!("data.augment.{key} is {rate}; it must lie in [0, 1]")
-            })?;
+            in_range(&format!("data.augment.{key}"), rate, 0.0, 1.0)?;
         }
         Ok(())
     }
@@ -118,7 +116,7 @@ fn rule(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
 }
 
 impl CorpusConfig {
-    /// Its pairs of files, looked for from `root`.
+    /// Pairs of source and target files; relative paths start at `root`.
     pub fn files(&self, root: &Path) -> Vec<(PathBuf, PathBuf)> {
         let pair = |(s, t): (&PathBuf, &PathBuf)| (root.join(s), root.join(t));
         self.source.iter().zip(&self.target).map(pair).collect()
@@ -131,21 +129,20 @@ impl CorpusConfig {
             let (sources, targets) = (source.len(), target.len());
             format!("data.corpora {name}: source has {sources} files, target {targets}")
         })?;
-        for (key, value) in [("weight", Some(*weight)), ("cap", *cap)] {
-            rule(value.is_none_or(|value| value > 0.0 && value.is_finite()), || {
-                format!("data.corpora {name}: {key} must be more than 0")
-            })?;
+        let key = |key: &str| format!("data.corpora {name}: {key}");
+        for (name, value) in [("weight", Some(*weight)), ("cap", *cap)] {
+            value.map_or(Ok(()), |value| positive(&key(name), value))?;
         }
-        for (key, value) in [("max_pairs", max_pairs), ("max_repeats", max_repeats)] {
-            rule(*value != Some(0), || format!("data.corpora {name}: {key} is 0; it must be at least 1"))?;
+        for (name, value) in [("max_pairs", max_pairs), ("max_repeats", max_repeats)] {
+            value.map_or(Ok(()), |value| at_least(&key(name), value, 1))?;
         }
         Ok(())
     }
 }
 
 impl Data {
-    /// The corpora that training text is sampled from, paths resolved: those of the configuration, or its only one where
-    /// that is to be augmented. None where the text is read as it is, each pair once an epoch.
+    /// The corpora that training text is sampled from, with resolved paths: `corpora`, or the single corpus if it is
+    /// augmented. `None` if each pair is used once an epoch, unchanged.
     pub fn mixture(&self) -> Option<Vec<CorpusConfig>> {
         let resolved = |corpus: &CorpusConfig, files: Vec<(PathBuf, PathBuf)>| {
             let (source, target) = files.into_iter().unzip();
@@ -169,7 +166,7 @@ impl Data {
         Some(vec![resolved(&only, self.train_files())])
     }
 
-    /// What a run is validated with, paths resolved.
+    /// The validation texts, with resolved paths.
     pub fn validation_sets(&self) -> Vec<ValidationConfig> {
         let resolve = |set: &ValidationConfig| ValidationConfig {
             name: set.name.clone(),
@@ -185,7 +182,8 @@ impl Data {
         }
     }
 
-    /// What is wrong with the files that are named, if anything. `sources_alone` where no target is needed.
+    /// # Errors
+    /// What is wrong with the named files. `sources_alone` if targets are not needed.
     pub(super) fn validate_texts(&self, sources_alone: bool) -> Result<(), String> {
         let (sources, targets) = (self.source.len(), self.target.len());
         if self.corpora.is_empty() {
@@ -195,18 +193,20 @@ impl Data {
             })?;
         } else {
             rule(sources == 0 && targets == 0 && self.distilled.is_none(), || {
-                "[[data.corpora]] takes the place of data.source, data.target and data.distilled; leave one of them out"
+                "[[data.corpora]] replaces data.source, data.target and data.distilled; leave one of them out"
                     .into()
             })?;
-            rule(!sources_alone, || "dims.unsupervised reads data.source, not [[data.corpora]]".into())?;
+            rule(!sources_alone, || {
+                "dims.unsupervised needs data.source instead of [[data.corpora]]".into()
+            })?;
         }
         self.corpora.iter().try_for_each(CorpusConfig::validate)?;
         unique("data.corpora", self.corpora.iter().map(|corpus| &corpus.name))?;
         unique("data.validation", self.validation.iter().map(|set| &set.name))?;
         let plain = usize::from(self.valid_source.is_some()) + usize::from(self.valid_target.is_some());
-        rule(plain != 1, || "data.valid_source and data.valid_target need each other".into())?;
+        rule(plain != 1, || "data.valid_source and data.valid_target must be given together".into())?;
         rule((plain == 2) == self.validation.is_empty(), || {
-            "what is a run validated with? Give data.valid_source and data.valid_target, or [[data.validation]]"
+            "the run has no validation text, or two kinds; give data.valid_source and data.valid_target, or [[data.validation]]"
                 .into()
         })?;
         self.augment.as_ref().map_or(Ok(()), Augment::validate)

@@ -1,13 +1,14 @@
-//! The TOML file of a run, validated before anything is built from it.
+//! The TOML file of a run. It is validated before anything is built from it.
 //!
-//! An unknown key is an error with its line and a suggestion. `--set train.updates=100` overrides a key by its dotted name.
+//! An unknown key is an error with its line and a suggestion. `--set train.updates=100` overrides a key by its dotted
+//! name.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::{self, at_least, at_most, below_one, not_negative, positive, with_suggestion};
 use crate::model::check_language;
-use crate::suggest::with_suggestion;
 use crate::text::Specials;
 use crate::{Error, Result};
 
@@ -34,12 +35,12 @@ pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
 pub use train::{Products, Train};
 
-/// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train parallel` these, `model` and `train`;
-/// the other stages have a section of their own that says what differs. `train run` reads everything.
+/// The configuration of a run. `train tokenizer` reads `data` and `tokenizer`; `train parallel` also `model` and
+/// `train`; other stages have a section that overrides `train`. `train run` reads all of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where checkpoints, the log and the finished bundle go.
+    /// Folder of checkpoints, log and bundle.
     pub output: PathBuf,
     pub data: Data,
     pub tokenizer: Tokenizer,
@@ -64,40 +65,41 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Files are looked for from here, and this from the working directory.
+    /// Folder that the following paths are relative to; itself relative to the working directory.
     #[serde(default)]
     pub root: PathBuf,
-    /// Training text; one file or several, plain or gzip, line n of a source file with line n of its target file.
+    /// Training text: one file or several, plain or gzip. Line n of a source file pairs with line n of its target
+    /// file.
     #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<PathBuf>,
-    /// Without it there is nothing but U-DiMS to do.
+    /// Only U-DiMS can do without it.
     #[serde(with = "paths", default, skip_serializing_if = "Vec::is_empty")]
     pub target: Vec<PathBuf>,
-    /// Folder of `train distill`, from the working directory: its text takes the place of `source` and
-    /// `target` in training; validation stays on real references.
+    /// Folder written by `train distill`, relative to the working directory. Training uses its text instead of
+    /// `source` and `target`; validation still uses human references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distilled: Option<PathBuf>,
-    /// Text to validate with; several such texts stand in `validation`.
+    /// Validation text; use `validation` for several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_source: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_target: Option<PathBuf>,
-    /// Language codes, as the server will name them.
+    /// Language codes, as the server will report them.
     pub source_lang: String,
     pub target_lang: String,
     #[serde(default)]
     pub on_bad_line: OnBadLine,
-    /// A longer sentence is a bad line; `bos` and `eos` counted.
+    /// Longer sentences are bad lines. Counts bos and eos.
     #[serde(default = "Data::default_max_tokens")]
     pub max_tokens_per_sentence: usize,
-    /// In place of `source` and `target`: corpora that are sampled by weight.
+    /// Replaces `source` and `target`: corpora that are sampled by weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub corpora: Vec<CorpusConfig>,
-    /// In place of `valid_source` and `valid_target`: each is scored by its name, and the best checkpoint has the best
-    /// mean of their scores.
+    /// Replaces `valid_source` and `valid_target`. Each text has its own scores; the best checkpoint has the best
+    /// mean.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validation: Vec<ValidationConfig>,
-    /// Without the section the text is used as it is; a section without keys has the default rates.
+    /// Without this section text is used unchanged; without keys it has the default rates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment: Option<Augment>,
 }
@@ -105,12 +107,12 @@ pub struct Data {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tokenizer {
-    /// Entries, special tokens counted.
+    /// Number of entries, special tokens included.
     pub vocab_size: usize,
-    /// Of these, tokens that stand for protected spans, at most 32.
+    /// Number of these that stand for protected spans, at most 32.
     #[serde(default)]
     pub reserved: usize,
-    /// Where `train tokenizer` writes it and `train parallel` reads it.
+    /// Written by `train tokenizer`, read by the other stages.
     pub path: PathBuf,
 }
 
@@ -119,7 +121,7 @@ impl Data {
         256
     }
 
-    /// Pairs of training files: the distilled ones, where there are such.
+    /// Pairs of training files: the distilled ones, if given.
     pub fn train_files(&self) -> Vec<(PathBuf, PathBuf)> {
         match &self.distilled {
             Some(folder) => vec![distill::files(folder, &self.source_lang, &self.target_lang)],
@@ -127,14 +129,14 @@ impl Data {
         }
     }
 
-    /// Pairs of files as people wrote them.
+    /// Pairs of original training files.
     pub fn original_files(&self) -> Vec<(PathBuf, PathBuf)> {
         let pair = |(s, t): (&PathBuf, &PathBuf)| (self.root.join(s), self.root.join(t));
         let own = self.source.iter().zip(&self.target).map(pair);
         own.chain(self.corpora.iter().flat_map(|corpus| corpus.files(&self.root))).collect()
     }
 
-    /// Source files as people wrote them.
+    /// Original source files.
     pub fn source_files(&self) -> Vec<PathBuf> {
         let corpora = self.corpora.iter().flat_map(|corpus| &corpus.source);
         self.source.iter().chain(corpora).map(|path| self.root.join(path)).collect()
@@ -142,8 +144,11 @@ impl Data {
 }
 
 impl Config {
-    /// Reads a file, with `key=value` overrides (dotted keys, TOML values; a value that is no TOML is
-    /// a string), and validates.
+    /// Reads and validates a file. `overrides` are `key=value` with dotted keys and TOML values; a value that is not
+    /// TOML is a string.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; [`Error::Config`], which names the key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let config: Self = toml::from_str(&text).map_err(|e| named(path, &e))?;
@@ -152,7 +157,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration that holds, overrides included, as TOML: for checkpoints and model cards.
+    /// The effective configuration, overrides included, as TOML: for checkpoints and model cards.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
     }
@@ -162,24 +167,25 @@ impl Config {
             toml::from_str(&self.to_toml()?).map_err(|e| Error::Config(e.to_string()))?;
         for text in overrides {
             let wrong = |reason: String| Error::Config(format!("--set {text}: {reason}"));
-            let (key, value) = text.split_once('=').ok_or_else(|| wrong("expected key=value".into()))?;
-            let mut names: Vec<&str> = key.trim().split('.').collect();
+            let (key, value) = keys::key_value(text).map_err(Error::Config)?;
+            let mut names: Vec<&str> = key.split('.').collect();
             let last = names.pop().unwrap_or_default();
             let mut section = &mut table;
             for name in names {
-                // A section that the file leaves out has its defaults; one that is unknown shows below.
+                // A section that the file leaves out has its defaults; an unknown one is reported below.
                 let inner = section.entry(name).or_insert_with(|| toml::Table::new().into());
                 section =
                     inner.as_table_mut().ok_or_else(|| wrong(format!("{name} is a value, not a section")))?;
             }
-            section.insert(last.to_owned(), parse_value(value.trim()));
-            // At once, so that the message is about this one.
+            section.insert(last.to_owned(), parse_value(value));
+            // Checked after each override, so that the message names the right one.
             table.clone().try_into::<Self>().map_err(|e| wrong(with_suggestion(e.message())))?;
         }
         table.try_into().map_err(|e| Error::Config(e.to_string()))
     }
 
-    /// What is wrong with the values, if anything: the key, its value, and what it should be.
+    /// # Errors
+    /// The first invalid key: its value, and what it must be.
     fn validate(&self) -> Result<(), String> {
         let Self { data, tokenizer, model, train, ar, distill, dims, .. } = self;
         let rule = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
@@ -190,31 +196,19 @@ impl Config {
             check_language(code).map_err(|reason| format!("data.{key}: {reason}"))?;
         }
         let (sentence, positions) = (data.max_tokens_per_sentence, model.max_positions);
+        // bos, a word and eos.
+        at_least("data.max_tokens_per_sentence", sentence, 3)?;
+        at_most("data.max_tokens_per_sentence", sentence, "model.max_positions", positions)?;
         rule(
-            sentence >= 3,
-            format!("data.max_tokens_per_sentence is {sentence}; bos, a word and eos are 3"),
-        )?;
-        rule(
-            sentence <= positions,
-            format!("data.max_tokens_per_sentence ({sentence}) exceeds model.max_positions ({positions})"),
-        )?;
-        let (batch, vocabulary) = (train.batch_tokens, tokenizer.vocab_size);
-        rule(
-            batch >= sentence,
-            format!("train.batch_tokens ({batch}) is less than data.max_tokens_per_sentence ({sentence})"),
-        )?;
-        rule(
-            vocabulary >= 300,
-            format!("tokenizer.vocab_size is {vocabulary}; bytes and specials alone are 261"),
-        )?;
-        rule(
-            tokenizer.reserved <= Specials::MAX_RESERVED,
+            train.batch_tokens >= sentence,
             format!(
-                "tokenizer.reserved is {}; at most {} are possible",
-                tokenizer.reserved,
-                Specials::MAX_RESERVED
+                "train.batch_tokens must be at least data.max_tokens_per_sentence ({sentence}), not {}",
+                train.batch_tokens
             ),
         )?;
+        // 256 bytes and the special tokens are 261.
+        at_least("tokenizer.vocab_size", tokenizer.vocab_size, 300)?;
+        keys::in_range("tokenizer.reserved", tokenizer.reserved, 0, Specials::MAX_RESERVED)?;
 
         for (key, value) in [
             ("model.encoder_layers", model.encoder_layers as u64),
@@ -233,13 +227,13 @@ impl Config {
             ("train.valid_sentences", train.valid_sentences as u64),
             ("train.max_skips_in_a_row", train.max_skips_in_a_row.into()),
         ] {
-            rule(value > 0, format!("{key} is 0; it must be at least 1"))?;
+            at_least(key, value, 1)?;
         }
         let (micro, ranks) = (train.accumulate, train.ranks);
         rule(
             micro.is_multiple_of(ranks),
             format!(
-                "train.accumulate ({micro}) is no multiple of train.ranks ({ranks}): each takes as many micro-batches"
+                "train.accumulate ({micro}) is not a multiple of train.ranks ({ranks}): all ranks take the same number of micro-batches"
             ),
         )?;
         let (width, heads) = (model.d_model, model.heads);
@@ -255,27 +249,23 @@ impl Config {
             ("betas[0]", train.betas.0),
             ("betas[1]", train.betas.1),
         ] {
-            rule((0.0..1.0).contains(&value), format!("train.{key} is {value}; it must lie in [0, 1)"))?;
+            below_one(&format!("train.{key}"), value)?;
         }
         for (key, value) in [
             ("length_loss_weight", train.length_loss_weight),
             ("weight_decay", train.weight_decay),
             ("clip", train.clip),
         ] {
-            let fits = value >= 0.0 && value.is_finite();
-            rule(fits, format!("train.{key} is {value}; it must be 0 or more"))?;
+            not_negative(&format!("train.{key}"), value)?;
         }
         for (key, value) in [("learning_rate", train.learning_rate), ("eps", train.eps)] {
-            let fits = value > 0.0 && value.is_finite();
-            rule(fits, format!("train.{key} is {value}; it must be more than 0"))?;
+            positive(&format!("train.{key}"), value)?;
         }
-        let (average, kept) = (train.average_best, train.keep_best);
-        rule(average <= kept, format!("train.average_best ({average}) exceeds train.keep_best ({kept})"))?;
-        let (cooldown, updates) = (train.cooldown, train.updates);
-        rule(cooldown <= updates, format!("train.cooldown ({cooldown}) exceeds train.updates ({updates})"))?;
+        at_most("train.average_best", train.average_best, "train.keep_best", train.keep_best)?;
+        at_most("train.cooldown", train.cooldown, "train.updates", train.updates)?;
         rule(
             self.cmlmc.is_none() || self.imputer.is_none(),
-            "[cmlmc] and [imputer] are two models; leave one of them out".into(),
+            "[cmlmc] and [imputer] are different models; leave one of them out".into(),
         )?;
         self.cmlmc.as_ref().map_or(Ok(()), Cmlmc::validate)?;
         self.imputer.as_ref().map_or(Ok(()), Imputer::validate)?;
@@ -288,7 +278,7 @@ impl Config {
     }
 }
 
-/// A TOML value, or a string where it is none: paths and language codes need no quotes on a command line.
+/// Parses a TOML value. Anything else is a string, so that paths and language codes need no quotes on a command line.
 fn parse_value(text: &str) -> toml::Value {
     toml::from_str::<toml::Table>(&format!("value = {text}"))
         .ok()

@@ -13,9 +13,9 @@ pub struct Model {
     /// Inner width of the feed-forward layers.
     pub ffn: usize,
     pub heads: usize,
-    /// Longest sentence in tokens, `bos` and `eos` counted.
+    /// Longest sentence in tokens, bos and eos included.
     pub max_positions: usize,
-    /// Norms before each sublayer, or after it.
+    /// Norms before or after each sublayer.
     #[serde(skip_serializing_if = "Model::is_default_norm")]
     pub norm: NormPlace,
 }
@@ -35,7 +35,7 @@ impl Default for Model {
 }
 
 impl Model {
-    /// What is not said keeps a run's record as it was before there was a choice.
+    /// The default is left out, so that records of older runs stay equal.
     fn is_default_norm(norm: &NormPlace) -> bool {
         *norm == NormPlace::default()
     }

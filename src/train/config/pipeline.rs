@@ -1,4 +1,4 @@
-//! Settings of `train run` (`[pipeline]`): which stages a run has.
+//! Settings of `train run` (`[pipeline]`): the stages of a run.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pipeline {
-    /// In the order of [`StageName`]. What a stage that is left out would make must be there already.
+    /// In the order of [`StageName`]. The output of a stage that is left out must exist already.
     pub stages: Vec<StageName>,
 }
 
-/// The stages, in the order in which one needs the other.
+/// The stages, in the order of their dependencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageName {
     Tokenizer,
     Ar,
-    /// Where a run has this stage, those behind it are trained on the distilled text.
+    /// If a run has this stage, later ones train on the distilled text.
     Distill,
     Cmlm,
     Dims,
@@ -46,15 +46,18 @@ impl Default for Pipeline {
 }
 
 impl Pipeline {
-    /// What is wrong with the values, if anything.
+    /// # Errors
+    /// What is wrong with `stages`.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.stages.is_empty() {
-            return Err("pipeline.stages is empty; there is nothing to run".into());
+            return Err("pipeline.stages is empty; name at least one stage".into());
         }
         match self.stages.windows(2).find(|pair| pair[0] >= pair[1]) {
             None => Ok(()),
             Some(pair) if pair[0] == pair[1] => Err(format!("pipeline.stages names {} twice", pair[0])),
-            Some(pair) => Err(format!("pipeline.stages has {} before {}, which needs it", pair[0], pair[1])),
+            Some(pair) => {
+                Err(format!("pipeline.stages has {} before {}, which must come first", pair[0], pair[1]))
+            }
         }
     }
 }

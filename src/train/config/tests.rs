@@ -96,24 +96,27 @@ fn an_override_that_does_not_fit_is_named() {
 #[test]
 fn values_that_cannot_work_are_refused_by_key() {
     for (set, reason) in [
-        ("model.heads=0", "model.heads is 0"),
+        ("model.heads=0", "model.heads must be at least 1, not 0"),
         ("model.heads=3", "model.d_model (256) is not a multiple of model.heads (3)"),
-        ("train.dropout=1.0", "train.dropout is 1"),
-        ("train.dropout=nan", "train.dropout is NaN"),
-        ("train.learning_rate=inf", "train.learning_rate is inf"),
-        ("train.eps=0.0", "train.eps is 0"),
-        ("imputer.blank_penalty=inf", "imputer.blank_penalty is inf"),
-        ("train.clip=-1.0", "train.clip is -1"),
-        ("train.batch_tokens=100", "train.batch_tokens (100)"),
-        ("train.ranks=2", "train.accumulate (1) is no multiple of train.ranks (2)"),
-        ("train.ranks=0", "train.ranks is 0"),
-        ("train.average_best=6", "train.average_best (6) exceeds train.keep_best (5)"),
-        ("train.cooldown=20000", "train.cooldown (20000) exceeds train.updates (10000)"),
-        ("data.max_tokens_per_sentence=500", "exceeds model.max_positions (256)"),
+        ("train.dropout=1.0", "train.dropout must be at least 0 and less than 1, not 1"),
+        ("train.dropout=nan", "train.dropout must be at least 0 and less than 1, not NaN"),
+        ("train.learning_rate=inf", "train.learning_rate must be more than 0, not inf"),
+        ("train.eps=0.0", "train.eps must be more than 0, not 0"),
+        ("imputer.blank_penalty=inf", "imputer.blank_penalty must be a finite number, not inf"),
+        ("train.clip=-1.0", "train.clip must be 0 or more, not -1"),
+        (
+            "train.batch_tokens=100",
+            "train.batch_tokens must be at least data.max_tokens_per_sentence (256), not 100",
+        ),
+        ("train.ranks=2", "train.accumulate (1) is not a multiple of train.ranks (2)"),
+        ("train.ranks=0", "train.ranks must be at least 1, not 0"),
+        ("train.average_best=6", "train.average_best must be at most train.keep_best (5), not 6"),
+        ("train.cooldown=20000", "train.cooldown must be at most train.updates (10000), not 20000"),
+        ("data.max_tokens_per_sentence=500", "must be at most model.max_positions (256), not 500"),
         ("data.target=[\"x\", \"y\"]", "data.source has 1 files, data.target 2"),
         ("data.target_lang=\"\"", "data.target_lang: \"\" is not a language code"),
         ("data.source_lang=\"de_AT\"", "data.source_lang: \"de_AT\" is not a language code"),
-        ("tokenizer.vocab_size=200", "tokenizer.vocab_size is 200"),
+        ("tokenizer.vocab_size=200", "tokenizer.vocab_size must be at least 300, not 200"),
     ] {
         let error = error(SMALL, &[set]);
         assert!(error.contains(reason), "{error}");
@@ -173,7 +176,7 @@ fn the_teacher_of_dims_follows_as_slowly_as_it_is_told() {
 }
 
 #[test]
-fn of_several_rounds_the_last_alone_is_scaled() {
+fn only_the_last_of_several_rounds_is_scaled() {
     let dims = Dims { rounds: 3, output_scale: 0.7, ..Dims::default() };
     let scales = [1, 2, 3].map(|number| dims.round(number, Path::new("run")).output_scale);
     assert_eq!(scales, [1.0, 1.0, 0.7]);
@@ -181,7 +184,7 @@ fn of_several_rounds_the_last_alone_is_scaled() {
 }
 
 #[test]
-fn only_the_unsupervised_stage_goes_without_targets() {
+fn only_the_unsupervised_stage_needs_no_targets() {
     let bare = SMALL.replace("target = [\"a.de.gz\"]\n", "");
     let error = error(&bare, &[]);
     assert!(error.contains("data.source has 1 files, data.target 0"), "{error}");
@@ -194,7 +197,7 @@ fn the_best_students_can_be_averaged_only_if_they_are_kept() {
     let text = format!("{SMALL}\n[dims]\naverage_best = 3\n");
     assert_eq!(read(&text, &[]).unwrap().dims.unwrap().average_best, 3);
     let wrong = error(&text, &["train={ keep_best = 2 }"]);
-    assert!(wrong.contains("dims.average_best (3) exceeds train.keep_best (2)"), "{wrong}");
+    assert!(wrong.contains("dims.average_best must be at most train.keep_best (2), not 3"), "{wrong}");
 }
 
 #[test]
@@ -214,7 +217,7 @@ fn the_stages_of_a_pipeline_stand_in_their_order_and_once() {
 }
 
 #[test]
-fn a_section_alone_is_the_published_cmlmc_and_each_switch_has_its_key() {
+fn an_empty_section_is_the_published_cmlmc_and_each_part_has_its_key() {
     let read = |settings: &str| read(&format!("{SMALL}\n[cmlmc]\n{settings}"), &[]).map(|c| c.cmlmc.unwrap());
     let published = read("").unwrap();
     assert_eq!(published, Cmlmc::default());
@@ -231,7 +234,7 @@ fn a_section_alone_is_the_published_cmlmc_and_each_switch_has_its_key() {
     assert!(error.contains("correctd"), "{error}");
 }
 
-/// The same run with corpora and validation sets in the place of single files.
+/// The same run with corpora and validation sets instead of single files.
 fn mixed() -> String {
     let files =
         "source = \"a.en.gz\"\ntarget = [\"a.de.gz\"]\nvalid_source = \"v.en\"\nvalid_target = \"v.de\"\n";
@@ -276,7 +279,7 @@ fn corpora_validation_sets_and_augmentation_are_read_and_written() {
 }
 
 #[test]
-fn augmentation_alone_makes_a_mixture_of_the_only_corpus() {
+fn augmentation_makes_a_mixture_of_a_single_corpus() {
     let config = read(&format!("{SMALL}\n[data.augment]\n"), &[]).unwrap();
     let corpora = config.data.mixture().unwrap();
     assert_eq!(corpora.len(), 1);
@@ -304,16 +307,16 @@ fn corpora_that_cannot_work_are_refused_by_name() {
         ("target = [\"d.de\", \"e.de\"]", "target = \"d.de\"", "docs: source has 2 files, target 1"),
         ("weight = 0.8", "weight = 0.0", "docs: weight must be more than 0"),
         ("cap = 2", "cap = -1.0", "docs: cap must be more than 0"),
-        ("max_repeats = 5", "max_repeats = 0", "docs: max_repeats is 0"),
-        ("typos = 0.0", "typos = 1.5", "data.augment.typos is 1.5"),
-        ("source_lang", "valid_source = \"x\"\nsource_lang", "need each other"),
+        ("max_repeats = 5", "max_repeats = 0", "docs: max_repeats must be at least 1, not 0"),
+        ("typos = 0.0", "typos = 1.5", "data.augment.typos must be 0 to 1, not 1.5"),
+        ("source_lang", "valid_source = \"x\"\nsource_lang", "must be given together"),
         ("source_lang", "valid_source = \"x\"\nvalid_target = \"y\"\nsource_lang", "or [[data.validation]]"),
-        ("source_lang", "source = \"x\"\nsource_lang", "takes the place of data.source"),
-        ("source_lang", "distilled = \"x\"\nsource_lang", "takes the place of data.source"),
+        ("source_lang", "source = \"x\"\nsource_lang", "replaces data.source"),
+        ("source_lang", "distilled = \"x\"\nsource_lang", "replaces data.source"),
     ] {
         let error = changed(from, to);
         assert!(error.contains(reason), "{error}");
     }
     let unsupervised = error(&format!("{text}\n[dims]\nunsupervised = true\n"), &[]);
-    assert!(unsupervised.contains("dims.unsupervised reads data.source"), "{unsupervised}");
+    assert!(unsupervised.contains("dims.unsupervised needs data.source"), "{unsupervised}");
 }

@@ -1,4 +1,4 @@
-//! `[train]`: what all stages of training share, and how their updates are made.
+//! `[train]`: settings shared by all training stages.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,10 +13,10 @@ use crate::{Error, Result};
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
     pub seed: u64,
-    /// Where to compute: `cpu`, `cuda:0` (or another), or `auto`, the first suitable GPU, else the CPU.
-    /// Distilling takes it from here too. One device gives the same weights each time, another may not.
+    /// `cpu`, `cuda:0` (or another number), or `auto`: the first suitable GPU, otherwise the CPU. Also used for
+    /// distillation. Repeated runs on one kind of device give the same weights; on another kind they may differ.
     pub device: DeviceChoice,
-    /// Bundle whose weights a new run of `train parallel` begins with: of the same shape and tokenizer.
+    /// Bundle with the initial weights of a new run of `train parallel`; must have the same shape and tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     pub dropout: f64,
@@ -27,15 +27,16 @@ pub struct Train {
     pub batch_tokens: usize,
     /// Micro-batches for each update.
     pub accumulate: usize,
-    /// Number of GPUs that share them, `device` and the following ones; a divisor of `accumulate`. The weights are those of
-    /// one GPU, up to the order of sums, and a run may continue with another number. On the CPU, threads.
+    /// Number of GPUs that share the micro-batches of an update: `device` and the following ones. Must divide
+    /// `accumulate`. The weights are those of a single GPU, up to the order of sums, and a run may continue with
+    /// another number. On the CPU, number of threads.
     #[serde(skip_serializing_if = "Train::alone")]
     pub ranks: usize,
     pub updates: u64,
     /// Learning rate at the end of the warm-up.
     pub learning_rate: f64,
     pub warmup: u64,
-    /// Number of updates at the end over which the learning rate falls linearly to zero; 0 for none.
+    /// Number of last updates over which the learning rate falls linearly to zero; 0 for none.
     pub cooldown: u64,
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 for no clipping.
@@ -44,34 +45,35 @@ pub struct Train {
     pub eps: f64,
     /// The run fails after this many updates in a row without a finite gradient.
     pub max_skips_in_a_row: u32,
-    /// Number type of the operands of the large products.
+    /// Number type of the operands of matrix products.
     pub products: Products,
     /// Decay of the moving average of the weights; 0 for none.
     pub ema_decay: f64,
-    /// In updates, like the next two.
+    /// In updates, like the next two keys.
     pub validate_every: u64,
     pub checkpoint_every: u64,
     pub log_every: u64,
     pub keep_last: usize,
     pub keep_best: usize,
-    /// Sentences translated at each validation, from the head of the file.
+    /// Number of sentences translated at each validation, from the start of the file.
     pub valid_sentences: usize,
-    /// The run ends after this many validations in a row without a gain in BLEU (of one step, or of greedy search); 0 for
-    /// never.
+    /// The run ends after this many validations in a row without a higher BLEU (of one step, or of greedy search); 0
+    /// for never.
     pub patience: u64,
-    /// Number of checkpoints with the best validation scores whose mean weights the bundle gets; 0 for the last weights.
+    /// The bundle gets the mean weights of this many checkpoints with the best validation scores; 0 for the last
+    /// weights.
     pub average_best: usize,
-    /// Whether TensorBoard event files are written.
+    /// Whether to write TensorBoard event files.
     pub tensorboard: bool,
 }
 
-/// Number type of the operands of products; weights, sums and everything else stay f32.
+/// Number type of the operands of matrix products. Weights, sums and everything else stay f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Products {
     F32,
-    /// On a CPU by AMX or AVX512-BF16, whichever is faster, and as `f32` where neither is; on a GPU in its tensor
-    /// cores, where `f32` is TF32.
+    /// On a CPU, AMX or AVX512-BF16, whichever is faster, or f32 without either. On a GPU its tensor cores, where
+    /// `f32` means TF32.
     Bf16,
 }
 
@@ -82,7 +84,7 @@ impl FromStr for Products {
         match text {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
-            other => Err(Error::Config(format!("products {other:?} are unknown; f32 and bf16 are known"))),
+            other => Err(Error::Config(format!("products {other:?} is unknown; expected f32 or bf16"))),
         }
     }
 }

@@ -1,16 +1,15 @@
-//! Which sentences go together: batches of a bounded number of padded tokens, of similar lengths.
+//! Groups sentences of similar lengths into batches of a bounded number of padded tokens.
 //!
-//! The plan of an epoch is a pure function of (lengths, budget, generator, epoch): shuffle, sort by
-//! length with a little noise, cut into batches that keep the budget, shuffle the batches. So the
-//! place in the data is two numbers, [`Position`], and that is all a resumed run has to know.
-//! Works on lengths only and knows neither tokens nor tensors.
+//! The plan of an epoch is a pure function of lengths, budget, seed and epoch: shuffle, sort by length with a little
+//! noise, cut into batches within the budget, shuffle the batches. So the position in the data is just two numbers,
+//! [`Position`], which is all that a resumed run needs. This module knows neither tokens nor tensors.
 
 use serde::{Deserialize, Serialize};
 
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 
-/// Lengths of one pair in tokens, `bos` and `eos` counted.
+/// Lengths of a pair in tokens, bos and eos included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lengths {
     pub source: usize,
@@ -22,13 +21,13 @@ impl Lengths {
         self.source.max(self.target)
     }
 
-    /// Both sides as long as the longer of the two.
+    /// The larger of both lengths on each side.
     fn cover(self, other: Self) -> Self {
         Self { source: self.source.max(other.source), target: self.target.max(other.target) }
     }
 }
 
-/// The next batch to train on: the `index`th of epoch `epoch`, both from 0.
+/// The position of the next batch: number `index` of epoch `epoch`, both from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -36,22 +35,23 @@ pub struct Position {
     pub index: usize,
 }
 
-/// The batches of one epoch, in the order of training.
+/// The batches of one epoch, in training order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Indices of pairs; each pair stands in exactly one batch.
+    /// Indices of pairs. Each pair is in exactly one batch.
     pub batches: Vec<Vec<usize>>,
-    /// Source and target tokens that are words.
+    /// Source and target tokens without padding.
     pub real_tokens: usize,
-    /// Source and target tokens after each side is padded to the longest of its batch.
+    /// Source and target tokens after padding each side to the longest of its batch.
     pub padded_tokens: usize,
 }
 
 impl Plan {
-    /// Plans epoch `epoch`: in each batch, rows × max(longest source, longest target) ≤ `max_tokens`.
-    /// `rng` is the run's root generator; only its seed matters.
+    /// Plans epoch `epoch`: rows × max(longest source, longest target) ≤ `max_tokens` in each batch. `rng` is the
+    /// run's root generator; only its seed matters.
     ///
-    /// Errors: nothing to train on; a pair that is longer than a whole batch.
+    /// # Errors
+    /// [`Error::Config`] if there are no pairs, or a pair exceeds `max_tokens`.
     pub fn new(lengths: &[Lengths], max_tokens: usize, rng: &Rng, epoch: u64) -> Result<Self> {
         if lengths.is_empty() {
             return Err(Error::Config("no sentence pairs to make batches of".into()));
@@ -70,14 +70,14 @@ impl Plan {
         Ok(Self { batches, real_tokens, padded_tokens })
     }
 
-    /// Share of the computed tokens that are padding, 0..1.
+    /// Share of the computed tokens that are padding, 0 to 1.
     pub fn padding_share(&self) -> f64 {
         1.0 - self.real_tokens as f64 / self.padded_tokens.max(1) as f64
     }
 }
 
-/// All pairs, by length: first the longer side, which the budget looks at and which counts as one
-/// longer for a quarter of the pairs, then each side. Noise and shuffle give every epoch other neighbours.
+/// Sorts pairs by length: by the longer side, which determines the budget and counts as one longer for a random
+/// quarter of the pairs, then by each side. Noise and shuffling give each epoch different batches.
 fn sorted_with_noise(lengths: &[Lengths], rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     rng.shuffle(&mut order);
@@ -117,7 +117,7 @@ fn padded(lengths: &[Lengths], batch: &[usize]) -> usize {
     batch.len() * (longest.source + longest.target)
 }
 
-/// Batches without end: goes through epoch after epoch, from any position.
+/// An endless sequence of batches through all epochs, from any position.
 pub struct Batches {
     lengths: Vec<Lengths>,
     max_tokens: usize,
@@ -129,7 +129,8 @@ pub struct Batches {
 impl Batches {
     /// Starts at `position`, as if all batches before it had been taken.
     ///
-    /// Errors: as [`Plan::new`]; an index past the end of its epoch (data or budget have changed).
+    /// # Errors
+    /// As [`Plan::new`], and for an index after the end of its epoch, which means that data or budget have changed.
     pub fn new(lengths: Vec<Lengths>, max_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
         let plan = Plan::new(&lengths, max_tokens, rng, position.epoch)?;
         if position.index > plan.batches.len() {
@@ -142,7 +143,7 @@ impl Batches {
         Ok(Self { lengths, max_tokens, rng: rng.clone(), plan, position })
     }
 
-    /// The next batch: indices of pairs.
+    /// The next batch, as indices of pairs.
     pub fn next_batch(&mut self) -> Result<&[usize]> {
         if self.position.index == self.plan.batches.len() {
             let epoch = self.position.epoch + 1;
@@ -154,12 +155,12 @@ impl Batches {
         Ok(batch)
     }
 
-    /// Where the next batch stands; goes into the checkpoint.
+    /// The position of the next batch; stored in checkpoints.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The plan of the present epoch.
+    /// The plan of the current epoch.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -1,10 +1,8 @@
-//! Parallel text from files to token ids: line n of the source pairs with line n of the target.
+//! Reads parallel text into token ids. Line n of the source file pairs with line n of the target file.
 //!
-//! A file is plain UTF-8 or gzip, told apart by its first bytes. A line that cannot be used is an error
-//! that names file and line, or is skipped and counted, as the configuration says; a pair of files of
-//! unequal length is always an error, since nobody can tell which lines still belong together.
-//! Files are read with any function from words to ids; only the two ways to read a configuration's
-//! whole text know of a tokenizer.
+//! A file is plain UTF-8 or gzip, recognized by its first bytes. An unusable line is either an error that names file
+//! and line, or is skipped and counted, as configured. Files of unequal length are always an error, because it is
+//! unknown which lines belong together.
 
 use std::io::Read;
 use std::path::Path;
@@ -20,8 +18,8 @@ use crate::train::data::batches;
 use crate::train::observe::event::Skipped;
 use crate::{Error, Result};
 
-/// Two sentences that translate each other, each `bos x1..xn eos`, n ≥ 1. The target is empty where only
-/// source text was read.
+/// A sentence and its translation, each `bos x1..xn eos` with n ≥ 1. The target is empty if only source text was
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     pub source: Vec<u32>,
@@ -34,19 +32,19 @@ impl Pair {
         inner(&self.target)
     }
 
-    /// Of an Imputer's canvas for the source.
+    /// Number of slots of an Imputer's canvas for the source.
     pub fn slots(&self) -> usize {
         Lengths::SLOTS_PER_TOKEN * self.source.len()
     }
 
-    /// That the target cannot do without.
+    /// Smallest number of slots for the target.
     pub fn slots_needed(&self) -> usize {
         slots_needed(self.inner_target())
     }
 
-    /// Whether the target finds a place in the slots of its source, where it has to.
-    pub fn fits(&self, room: LengthLimit) -> bool {
-        !room.in_slots || self.slots_needed() <= self.slots()
+    /// Whether the target fits the slots of its source, if that is required.
+    pub fn fits(&self, limit: LengthLimit) -> bool {
+        !limit.in_slots || self.slots_needed() <= self.slots()
     }
 }
 
@@ -61,30 +59,31 @@ pub struct Corpus {
     pub skipped: Skipped,
 }
 
-/// A pair of usable lines, or what is wrong with one of them, and its file.
+/// A usable pair of lines, or the file with a bad line and the reason.
 type UsableLines<'a> = Result<(&'a str, &'a str), (&'a Path, LineError)>;
 
 /// Why a line cannot be used.
 enum LineError {
     Empty,
     InvalidUtf8,
-    /// Its length in tokens.
+    /// Length in tokens.
     TooLong(usize),
-    /// Slots that the target needs, and that its source gives.
+    /// Slots that the target needs, and slots that its source has.
     Unaligned(usize, usize),
     Encoding(Error),
 }
 
 impl Corpus {
-    /// Reads and encodes a pair of files, in parallel. `encode` gives `bos x1..xn eos`; a sentence that has no
-    /// `room` is a bad line.
+    /// Reads and encodes a pair of files, in parallel. `encode` returns `bos x1..xn eos`; sentences beyond the limit
+    /// `limit` are bad lines.
     ///
-    /// Errors: a file that cannot be read, unequal numbers of lines, a bad line under
-    /// [`OnBadLine::Error`] (the first one), and whatever `encode` answers.
+    /// # Errors
+    /// A file that cannot be read, unequal numbers of lines, the first bad line under [`OnBadLine::Error`], and the
+    /// errors of `encode`.
     pub fn read(
         source: &Path,
         target: &Path,
-        room: LengthLimit,
+        limit: LengthLimit,
         on_bad_line: OnBadLine,
         encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
     ) -> Result<Self> {
@@ -92,7 +91,7 @@ impl Corpus {
         let (source_lines, target_lines) = (split_lines(&source_text), split_lines(&target_text));
         require_equal_counts((source, source_lines.len()), (target, target_lines.len()))?;
 
-        let encode_line = |line: &[u8]| encode_line(line, room.tokens, &encode);
+        let encode_line = |line: &[u8]| encode_line(line, limit.tokens, &encode);
         let encoded: Vec<Result<Pair, (&Path, LineError)>> = source_lines
             .par_iter()
             .zip(&target_lines)
@@ -100,7 +99,7 @@ impl Corpus {
                 let source = encode_line(s).map_err(|bad| (source, bad))?;
                 let pair = Pair { source, target: encode_line(t).map_err(|bad| (target, bad))? };
                 let unaligned = || (target, LineError::Unaligned(pair.slots_needed(), pair.slots()));
-                if pair.fits(room) { Ok(pair) } else { Err(unaligned()) }
+                if pair.fits(limit) { Ok(pair) } else { Err(unaligned()) }
             })
             .collect();
 
@@ -108,17 +107,19 @@ impl Corpus {
         for (index, result) in encoded.into_iter().enumerate() {
             match result {
                 Ok(pair) => corpus.pairs.push(pair),
-                Err((path, bad)) => corpus.record_bad_line(bad, on_bad_line, path, index + 1, room.tokens)?,
+                Err((path, bad)) => {
+                    corpus.record_bad_line(bad, on_bad_line, path, index + 1, limit.tokens)?
+                }
             }
         }
         Ok(corpus)
     }
 
-    /// Reads a pair of files as [`read`](Self::read) does, and gives the text of each pair that can be used to `keep`, in
-    /// order. Only a block of lines is encoded at a time, so that the tokens of a large corpus need no memory.
+    /// Reads a pair of files like [`read`](Self::read), and passes the text of each usable pair to `keep`, in order.
+    /// Encodes one block of lines at a time, so that the tokens of a large corpus are never all in memory.
     pub fn read_texts(
         (source, target): (&Path, &Path),
-        room: LengthLimit,
+        limit: LengthLimit,
         on_bad_line: OnBadLine,
         encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
         mut keep: impl FnMut(&str, &str),
@@ -134,10 +135,10 @@ impl Corpus {
                 .par_iter()
                 .zip(targets)
                 .map(|(s, t)| {
-                    let source_ids = encode_line(s, room.tokens, &encode).map_err(|bad| (source, bad))?;
-                    let target_ids = encode_line(t, room.tokens, &encode).map_err(|bad| (target, bad))?;
+                    let source_ids = encode_line(s, limit.tokens, &encode).map_err(|bad| (source, bad))?;
+                    let target_ids = encode_line(t, limit.tokens, &encode).map_err(|bad| (target, bad))?;
                     let pair = Pair { source: source_ids, target: target_ids };
-                    if !pair.fits(room) {
+                    if !pair.fits(limit) {
                         return Err((target, LineError::Unaligned(pair.slots_needed(), pair.slots())));
                     }
                     let text =
@@ -150,7 +151,7 @@ impl Corpus {
                 match result {
                     Ok((source, target)) => keep(source, target),
                     Err((path, bad)) => {
-                        corpus.record_bad_line(bad, on_bad_line, path, number, room.tokens)?
+                        corpus.record_bad_line(bad, on_bad_line, path, number, limit.tokens)?
                     }
                 }
             }
@@ -158,41 +159,41 @@ impl Corpus {
         Ok(corpus.skipped)
     }
 
-    /// All training text of a configuration, encoded; a sentence that has no `room` is a bad line.
-    pub fn read_all(data: &Data, room: LengthLimit, tokenizer: &Tokenizer) -> Result<Self> {
+    /// Reads and encodes all training text of a configuration. Sentences beyond `limit` are bad lines.
+    pub fn read_all(data: &Data, limit: LengthLimit, tokenizer: &Tokenizer) -> Result<Self> {
         let mut corpus = Self::default();
         for (source, target) in data.train_files() {
             let encode = |text: &str| tokenizer.encode(text);
-            corpus.extend(Self::read(&source, &target, room, data.on_bad_line, encode)?);
+            corpus.extend(Self::read(&source, &target, limit, data.on_bad_line, encode)?);
         }
         Ok(corpus)
     }
 
-    /// The source side alone, for a stage whose teacher writes the targets: they are empty.
-    pub fn read_sources(data: &Data, room: LengthLimit, tokenizer: &Tokenizer) -> Result<Self> {
+    /// Reads only the source side; targets are empty. For stages whose teacher writes the targets.
+    pub fn read_sources(data: &Data, limit: LengthLimit, tokenizer: &Tokenizer) -> Result<Self> {
         let mut corpus = Self::default();
         for path in data.source_files() {
             let encode = |text: &str| tokenizer.encode(text);
-            corpus.extend(Self::read_text(&path, room, data.on_bad_line, encode)?);
+            corpus.extend(Self::read_text(&path, limit, data.on_bad_line, encode)?);
         }
         Ok(corpus)
     }
 
-    /// One text alone, as sources; the targets are empty. Else as [`read`](Self::read).
+    /// Reads one text as sources, like [`read`](Self::read); targets are empty.
     pub fn read_text(
         path: &Path,
-        room: LengthLimit,
+        limit: LengthLimit,
         on_bad_line: OnBadLine,
         encode: impl Fn(&str) -> Result<Vec<u32>> + Sync,
     ) -> Result<Self> {
         let text = read_bytes(path)?;
-        let encode = |line: &&[u8]| encode_line(line, room.tokens, &encode);
+        let encode = |line: &&[u8]| encode_line(line, limit.tokens, &encode);
         let encoded: Vec<Result<Vec<u32>, LineError>> = split_lines(&text).par_iter().map(encode).collect();
         let mut corpus = Self::default();
         for (index, result) in encoded.into_iter().enumerate() {
             match result {
                 Ok(source) => corpus.pairs.push(Pair { source, target: Vec::new() }),
-                Err(bad) => corpus.record_bad_line(bad, on_bad_line, path, index + 1, room.tokens)?,
+                Err(bad) => corpus.record_bad_line(bad, on_bad_line, path, index + 1, limit.tokens)?,
             }
         }
         Ok(corpus)
@@ -204,7 +205,7 @@ impl Corpus {
         self.skipped.add(&other.skipped);
     }
 
-    /// The length of each pair, as batches are planned by.
+    /// The lengths of all pairs.
     pub fn lengths(&self) -> Vec<batches::Lengths> {
         self.pairs
             .iter()
@@ -256,13 +257,14 @@ fn encode_line(
     }
     let tokens = encode(text).map_err(LineError::Encoding)?;
     match tokens.len() {
-        0..3 => Err(LineError::Empty), // bos and eos, and nothing that the tokenizer sees between them
+        0..3 => Err(LineError::Empty), // bos and eos without any token between them
         size if size > max_tokens => Err(LineError::TooLong(size)),
         _ => Ok(tokens),
     }
 }
 
-/// The files of a pair with their numbers of lines: which of them ends too early, if one does.
+/// # Errors
+/// [`Error::Data`] if two files, given with their numbers of lines, differ in length: names the shorter one.
 pub fn require_equal_counts(a: (&Path, usize), b: (&Path, usize)) -> Result<()> {
     let (short, long) = if a.1 < b.1 { (a, b) } else { (b, a) };
     if short.1 == long.1 {
@@ -275,8 +277,8 @@ pub fn require_equal_counts(a: (&Path, usize), b: (&Path, usize)) -> Result<()> 
     })
 }
 
-/// The source sentences of a configuration that can be used, as text, in their order; a sentence of more
-/// than `max_tokens` is a bad line.
+/// The usable source sentences of a configuration, as text, in order. Sentences of more than `max_tokens` are bad
+/// lines.
 pub fn read_source_texts(
     data: &Data,
     max_tokens: usize,
@@ -301,9 +303,10 @@ pub fn read_source_texts(
     Ok((texts, corpus.skipped))
 }
 
-/// The lines of a file, plain or gzip, as they stand: for references, and for training a tokenizer.
+/// Reads the lines of a file, plain or gzip, unchanged: references, or text to train a tokenizer on.
 ///
-/// Errors: a file that cannot be read, a line that is not UTF-8.
+/// # Errors
+/// A file that cannot be read, or a line that is not UTF-8.
 pub fn read_lines(path: &Path) -> Result<Vec<String>> {
     let bytes = read_bytes(path)?;
     let owned = |(index, line): (usize, &[u8])| {
@@ -316,7 +319,7 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
     split_lines(&bytes).into_iter().enumerate().map(owned).collect()
 }
 
-/// As [`read_lines`]; a line that is not UTF-8 is left out where bad lines are skipped.
+/// Like [`read_lines`], but with [`OnBadLine::Skip`] lines that are not UTF-8 are left out.
 pub fn read_usable_lines(path: &Path, on_bad_line: OnBadLine) -> Result<Vec<String>> {
     match on_bad_line {
         OnBadLine::Error => read_lines(path),
@@ -327,7 +330,7 @@ pub fn read_usable_lines(path: &Path, on_bad_line: OnBadLine) -> Result<Vec<Stri
     }
 }
 
-/// The whole of a file, unpacked if it begins as gzip does.
+/// The content of a file, decompressed if it is gzip.
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     if !bytes.starts_with(&[0x1f, 0x8b]) {
@@ -338,7 +341,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
-/// Lines without their ends (`\n` or `\r\n`); the last one may lack its end.
+/// Lines without their ends (`\n` or `\r\n`). The last line may have none.
 fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
     if lines.last().is_some_and(|last| last.is_empty()) {

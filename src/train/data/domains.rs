@@ -1,4 +1,4 @@
-//! The texts that a run is validated with, one for each domain.
+//! The validation texts of a run, one for each domain.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::train::config::{Data, ValidationConfig};
 use crate::train::data::test_set::TestSet;
 
 pub struct Domain {
-    /// `valid` where a run has only one.
+    /// `valid` for a single validation text.
     pub name: String,
     pub set: TestSet,
 }
 
 impl Domain {
-    /// Reads the first `sentences` lines of each text that a run is validated with. A line that is too long for the
-    /// network, which takes `limit` tokens, is split as the server splits it.
+    /// Reads the first `sentences` lines of each validation text. Lines that exceed the network's `limit` in tokens
+    /// are split like in the server.
     ///
     /// # Errors
-    /// A file that cannot be read, does not fit its partner or is empty.
+    /// A file that cannot be read, is empty or has another number of lines than its partner.
     pub fn read_all(
         data: &Data,
         sentences: usize,

@@ -1,4 +1,4 @@
-//! Batches without end for the loop of training, from a corpus in memory or from a mixture.
+//! Endless batches for the training loop, from a corpus in memory or from a mixture.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -9,8 +9,8 @@ use crate::train::data::mixture::{Mixture, Part};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 
-/// Where batches come from. The place in the data is a [`Position`] for both: of a corpus an epoch and a batch of it, of a
-/// mixture a part, counted over all epochs, and a batch of it.
+/// The source of batches. Both kinds use [`Position`]: for a corpus an epoch and a batch in it; for a mixture a part,
+/// counted over all epochs, and a batch in it.
 pub enum Feed<'a> {
     Corpus(&'a Corpus, Box<Batches>),
     Mixture(Stream),
@@ -25,7 +25,8 @@ impl<'a> Feed<'a> {
     }
 
     /// # Errors
-    /// An index past the end of its part (data or budget have changed); whatever making a part answers.
+    /// An index after the end of its part, which means that data or budget have changed; and the errors of making a
+    /// part.
     pub fn of_mixture(
         mixture: Arc<Mixture>,
         batch_tokens: usize,
@@ -44,7 +45,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Where the next batch stands; goes into the checkpoint.
+    /// The position of the next batch; stored in checkpoints.
     pub fn position(&self) -> Position {
         match self {
             Self::Corpus(_, batches) => batches.position(),
@@ -52,7 +53,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// From 0.
+    /// The current epoch, from 0.
     pub fn epoch(&self) -> u64 {
         match self {
             Self::Corpus(_, batches) => batches.position().epoch,
@@ -60,7 +61,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Share of the computed tokens that are padding, in the present epoch or part.
+    /// Share of the computed tokens that are padding, in the current epoch or part.
     pub fn padding_share(&self) -> f64 {
         match self {
             Self::Corpus(_, batches) => batches.plan().padding_share(),
@@ -69,11 +70,11 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// The parts of a mixture, made on a thread of their own, one ahead of the updates.
+/// The parts of a mixture. A thread prepares them one ahead of the updates.
 pub struct Stream {
     part: Part,
     position: Position,
-    /// Of an epoch.
+    /// Number of parts of an epoch.
     parts: u64,
     ahead: Receiver<Result<Part>>,
 }

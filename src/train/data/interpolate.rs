@@ -1,9 +1,9 @@
-//! `train interpolate`: of several translations of a training sentence the one that is most like what a person wrote
-//! (sequence-level interpolation, Kim and Rush 2016). Such text is as regular as that of sequence-level distillation,
-//! for a model wrote it, and nearer to the data.
+//! `train interpolate`: chooses, among several translations of a training sentence, the one that is most similar to
+//! the human reference (sequence-level interpolation, Kim and Rush 2016). Such text is as regular as distilled text
+//! and closer to the references.
 //!
-//! Whose translations they are does not matter: a model at several steps (`tutti translate`), several models, the
-//! candidates of a beam.
+//! The translations may come from one model with several numbers of steps (`tutti translate`), from several models,
+//! or from the candidates of a beam.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -16,32 +16,34 @@ use crate::eval::ChrfStats;
 use crate::train::data::corpus::{read_lines, require_equal_counts};
 use crate::{Error, Result, files};
 
-/// Texts of as many lines each, plain or gzip.
+/// The texts. All have the same number of lines, plain or gzip.
 #[derive(Clone, Debug)]
 pub struct Interpolate {
     pub source: PathBuf,
-    /// What people made of it.
+    /// Human translation.
     pub reference: PathBuf,
-    /// Translations, each of the whole source.
+    /// Translations of the whole source.
     pub candidates: Vec<PathBuf>,
-    /// Where no candidate is as much like the references as this, mean chrF in percent, one of them is taken; 0 for never.
+    /// The reference is used if no candidate reaches this mean chrF (0 to 100) against the references; 0 never uses
+    /// it.
     pub min_chrf: f64,
-    /// The folder that gets the pairs.
+    /// Folder of the chosen pairs.
     pub output: PathBuf,
 }
 
-/// What was chosen: `manifest.json` beside the pairs.
+/// The result, which becomes `manifest.json` in the output folder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Chosen {
     pub source: Text,
     pub reference: Text,
     pub candidates: Vec<Candidate>,
     pub min_chrf: f64,
-    /// Pairs written.
+    /// Number of pairs written.
     pub kept: usize,
-    /// Of these the ones with a reference in place of a candidate.
+    /// Number of these that use the reference.
     pub references_kept: usize,
-    /// Lines of which the source or the reference is empty, or all candidates, where no reference may take their place.
+    /// Number of lines left out: source or reference is empty, or all candidates are and the reference may not be
+    /// used.
     pub dropped: usize,
 }
 
@@ -56,26 +58,26 @@ pub struct Text {
 pub struct Candidate {
     #[serde(flatten)]
     pub text: Text,
-    /// Lines that have its translation.
+    /// Number of lines that use this translation.
     pub chosen: usize,
 }
 
-/// Within the folder: the sources, and what was chosen for each.
+/// Files of the output folder: the sources and the chosen translations.
 pub const SOURCE: &str = "train.source";
 pub const TARGET: &str = "train.target";
 const MANIFEST: &str = "manifest.json";
 
-/// Chooses for each source the candidate of the highest sentence chrF; of equal ones the first named. A source that stands
-/// in several lines gets one translation in all of them, that of the highest mean over their references, so that the
-/// text does not tell a model two things of one sentence. The folder is written whole or not at all.
+/// Chooses, for each source, the candidate with the highest sentence chrF; ties go to the candidate named first. A
+/// source that occurs in several lines gets the same translation everywhere, the one with the highest mean over its
+/// references, so that the text does not contradict itself. The output folder is written atomically.
 ///
 /// # Errors
-/// [`Error::Config`] without candidates, for a `min_chrf` that is none, where nothing is kept and for a folder that holds
-/// something else; [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
+/// [`Error::Config`] without candidates, for an invalid `min_chrf`, if no line remains, and for an output folder with
+/// other files; [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
 pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
     let Interpolate { source, reference, candidates, min_chrf, output } = options;
     if !(0.0..=100.0).contains(min_chrf) {
-        return Err(Error::Config(format!("min_chrf = {min_chrf}; it must be a chrF, 0 to 100")));
+        return Err(Error::Config(format!("min_chrf must be 0 to 100, not {min_chrf}")));
     }
     if candidates.is_empty() {
         return Err(Error::Config(
@@ -133,7 +135,7 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
     Ok(manifest)
 }
 
-/// For each line which of the translations, of which the last is what people wrote, and which of its lines.
+/// For each line, the index of the chosen text and of its line. The last of `translations` is the reference.
 fn choose(sources: &[String], translations: &[Vec<String>], min_chrf: f64) -> Vec<Option<(usize, usize)>> {
     let people = translations.len() - 1;
     let references = &translations[people];
@@ -147,7 +149,7 @@ fn choose(sources: &[String], translations: &[Vec<String>], min_chrf: f64) -> Ve
         let of_line = |&line: &usize| ChrfStats::of(text, references[line].trim()).score();
         lines.iter().map(of_line).sum::<f64>() / lines.len() as f64
     };
-    // The first of those that are most alike; a text is scored once.
+    // The first of the most similar texts. Equal texts are scored once.
     let nearest = |whose: Range<usize>, lines: &[usize]| {
         let said = whose.flat_map(|i| lines.iter().map(move |&line| (i, line)));
         let mut seen = HashSet::new();
@@ -172,7 +174,8 @@ fn choose(sources: &[String], translations: &[Vec<String>], min_chrf: f64) -> Ve
     chosen
 }
 
-/// Errors: a folder with anything else in it than what this command writes there; it would be lost.
+/// # Errors
+/// A folder with files that this command does not write; they would be lost.
 fn require_own(output: &Path) -> Result<()> {
     if !output.exists() {
         return Ok(());
@@ -182,12 +185,14 @@ fn require_own(output: &Path) -> Result<()> {
         let name = entry.map_err(Error::io(output))?.file_name();
         own &= [SOURCE, TARGET, MANIFEST].iter().any(|file| name == *file);
     }
-    // The folder of another command has a manifest, too.
+    // Folders of other commands contain a manifest, too.
     if own && (output.join(TARGET).is_file() || !output.join(MANIFEST).exists()) {
         return Ok(());
     }
-    let reason =
-        format!("{} has something in it that this command has not written; choose another", output.display());
+    let reason = format!(
+        "{} contains other files than those of this command; choose another folder",
+        output.display()
+    );
     Err(Error::Config(reason))
 }
 

@@ -1,10 +1,10 @@
-//! Many short texts in one piece of memory: a million sentences as strings would cost as much again in headers and gaps.
+//! Many short texts in one block of memory. A million separate strings would take twice as much.
 
-/// Lines by number, in the order in which they were pushed.
+/// Lines by number, in the order of [`push`](Self::push).
 #[derive(Debug, Default)]
 pub struct Lines {
     text: String,
-    /// Where each line ends in `text`.
+    /// The end of each line in `text`.
     ends: Vec<usize>,
 }
 
@@ -14,7 +14,7 @@ impl Lines {
         self.ends.push(self.text.len());
     }
 
-    /// Line `index`, from 0; empty where there is none.
+    /// Line `index`, from 0; empty if it does not exist.
     pub fn get(&self, index: usize) -> &str {
         let Some(&end) = self.ends.get(index) else { return "" };
         let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -25,7 +25,7 @@ impl Lines {
         self.ends.len()
     }
 
-    /// Gives back the memory that was kept for more lines.
+    /// Releases unused capacity.
     pub fn shrink(&mut self) {
         self.text.shrink_to_fit();
         self.ends.shrink_to_fit();

@@ -1,10 +1,12 @@
 //! Corpora that are sampled by weight.
 //!
-//! An epoch has as many pairs as it takes to use each pair of each corpus at least once, at the shares that the weights
-//! say; a small corpus is repeated up to its cap. Within an epoch a pair is used ⌊c⌋ or ⌈c⌉ times, where c is its
-//! corpus's mean. The order of an epoch is a pure function of the seed and the epoch. It is cut into parts of a bounded
-//! number of pairs; a part is varied, encoded and put into batches as a whole, again as a pure function of seed and
-//! number. So the place in the data is a part and a batch, and the text in memory is the text itself, once.
+//! An epoch is long enough to use each pair of each corpus at least once at the shares given by the weights; a small
+//! corpus is repeated up to its cap. Within an epoch a pair is used ⌊c⌋ or ⌈c⌉ times, where c is the mean of its
+//! corpus.
+//!
+//! The order of an epoch is a pure function of seed and epoch. It is cut into parts of a bounded number of pairs. A
+//! part is augmented, encoded and batched as a whole, again as a pure function of seed and number. So the position in
+//! the data is a part and a batch, and memory holds the text only once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,15 +23,16 @@ use crate::train::observe::event::{Share, Skipped};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 
-/// Pairs of a part, before neighbours are joined: enough for batches of one length, little enough to hold three.
+/// Pairs of a part, before sentences are joined. Enough for batches of equal length; three parts are in memory at a
+/// time.
 const PART: usize = 1 << 16;
 
-/// All training text of a run, and how it is sampled.
+/// All training text of a run, and how often each corpus is sampled.
 pub struct Mixture {
     corpora: Vec<Weighted>,
     tokenizer: Arc<Tokenizer>,
     languages: Languages,
-    room: LengthLimit,
+    limit: LengthLimit,
     augment: Augment,
     pub skipped: Skipped,
     part_size: usize,
@@ -39,30 +42,30 @@ struct Weighted {
     name: String,
     source: Lines,
     target: Lines,
-    /// Pairs sampled in an epoch.
+    /// Number of pairs sampled in an epoch.
     sampled: usize,
 }
 
-/// Batches to train on, made of one part of an epoch.
+/// The batches of one part of an epoch.
 pub struct Part {
     pub pairs: Vec<Pair>,
     pub plan: Plan,
 }
 
 impl Mixture {
-    /// Reads the corpora; lines that do not have the `room` are bad lines.
+    /// Reads the corpora. Sentences beyond `limit` are bad lines.
     ///
     /// # Errors
-    /// A file that cannot be read or does not fit its partner; a bad line where bad lines are errors; a corpus without
-    /// usable pairs.
+    /// A file that cannot be read or has another number of lines than its partner; a bad line under
+    /// [`OnBadLine::Error`]; a corpus without usable pairs.
     pub fn read(
         corpora: &[CorpusConfig],
         data: &Data,
-        room: LengthLimit,
+        limit: LengthLimit,
         tokenizer: Arc<Tokenizer>,
     ) -> Result<Self> {
         let mut skipped = Skipped::default();
-        let read = |corpus| Weighted::read(corpus, data.on_bad_line, room, &tokenizer, &mut skipped);
+        let read = |corpus| Weighted::read(corpus, data.on_bad_line, limit, &tokenizer, &mut skipped);
         let mut read: Vec<Weighted> = corpora.iter().map(read).collect::<Result<_>>()?;
         let total: f64 = corpora.iter().map(|corpus| corpus.weight).sum();
         let of_epoch = |(weighted, corpus): (&Weighted, &CorpusConfig)| {
@@ -76,7 +79,7 @@ impl Mixture {
         }
         let augment = data.augment.unwrap_or(Augment::NONE);
         let languages = Languages::new(&data.source_lang, &data.target_lang);
-        let mixture = Self { corpora: read, tokenizer, languages, room, augment, skipped, part_size: PART };
+        let mixture = Self { corpora: read, tokenizer, languages, limit, augment, skipped, part_size: PART };
         let (pairs, sampled) = (mixture.pairs(), mixture.sampled());
         let most = u32::MAX as usize;
         if pairs > most || sampled > most {
@@ -87,12 +90,12 @@ impl Mixture {
         Ok(mixture)
     }
 
-    /// Usable pairs, each counted once.
+    /// Number of usable pairs, without repeats.
     pub fn pairs(&self) -> usize {
         self.corpora.iter().map(|corpus| corpus.source.len()).sum()
     }
 
-    /// Pairs of an epoch, repeats counted.
+    /// Number of pairs of an epoch, repeats included.
     pub fn sampled(&self) -> usize {
         self.corpora.iter().map(|corpus| corpus.sampled).sum()
     }
@@ -106,12 +109,12 @@ impl Mixture {
         self.corpora.iter().map(share).collect()
     }
 
-    /// Parts of an epoch.
+    /// Number of parts of an epoch.
     pub fn parts(&self) -> u64 {
         self.sampled().div_ceil(self.part_size) as u64
     }
 
-    /// Which pairs epoch `epoch` uses, in its order, as numbers over all corpora.
+    /// The pairs of epoch `epoch`, in order, as indices over all corpora.
     pub(super) fn order(&self, rng: &Rng, epoch: u64) -> Vec<u32> {
         let mut rng = rng.fork("mixture", epoch);
         let mut order = Vec::with_capacity(self.sampled());
@@ -128,16 +131,16 @@ impl Mixture {
         order
     }
 
-    /// Part `number` of the run, counted over all epochs; `order` is its epoch's.
+    /// Makes part `number`, counted over all epochs. `order` belongs to its epoch.
     ///
     /// # Errors
-    /// What the tokenizer answers with; a pair that is longer than a batch.
+    /// Those of the tokenizer; a pair that is longer than a batch.
     pub(super) fn part(&self, order: &[u32], number: u64, rng: &Rng, batch_tokens: usize) -> Result<Part> {
         let begin = (number % self.parts()) as usize * self.part_size;
         let entries = &order[begin.min(order.len())..(begin + self.part_size).min(order.len())];
         let texts: Vec<(&str, &str)> = entries.iter().map(|&entry| self.text(entry)).collect();
-        let Self { augment, tokenizer, languages, room, .. } = self;
-        let augmenter = Augmenter { rates: *augment, tokenizer, languages, room: *room };
+        let Self { augment, tokenizer, languages, limit, .. } = self;
+        let augmenter = Augmenter { rates: *augment, tokenizer, languages, limit: *limit };
         let draws = rng.fork("augment", number);
         let mut pairs = Vec::with_capacity(texts.len());
         let mut at = 0;
@@ -152,7 +155,7 @@ impl Mixture {
         Ok(Part { pairs, plan })
     }
 
-    /// The text of a pair, by its number over all corpora.
+    /// The text of a pair, by its index over all corpora.
     fn text(&self, entry: u32) -> (&str, &str) {
         let mut index = entry as usize;
         for corpus in &self.corpora {
@@ -174,7 +177,7 @@ impl Weighted {
     fn read(
         corpus: &CorpusConfig,
         on_bad_line: OnBadLine,
-        room: LengthLimit,
+        limit: LengthLimit,
         tokenizer: &Tokenizer,
         skipped: &mut Skipped,
     ) -> Result<Self> {
@@ -194,7 +197,7 @@ impl Weighted {
             };
             let encode = |text: &str| tokenizer.encode(text);
             let files = (source_file.as_path(), target_file.as_path());
-            skipped.add(&Corpus::read_texts(files, room, on_bad_line, encode, keep)?);
+            skipped.add(&Corpus::read_texts(files, limit, on_bad_line, encode, keep)?);
         }
         skipped.surplus += surplus;
         if source.len() == 0 {

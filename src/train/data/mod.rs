@@ -1,4 +1,4 @@
-//! Parallel text from files to masked batches.
+//! From parallel text in files to masked batches.
 
 mod augment;
 pub mod batches;

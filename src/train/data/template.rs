@@ -1,5 +1,5 @@
-//! Sentences that are made after one template: "Version 1.2 of {0}." and "version 3.4 of {1}". A corpus of
-//! documentation has thousands of some.
+//! Recognizes sentences made from one template, such as "Version 1.2 of {0}." and "version 3.4 of {1}". Corpora of
+//! documentation contain thousands of them.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// How many of `sentence`'s template there are now, itself included.
+    /// Counts `sentence`. Returns how many sentences of its template there are now.
     pub fn count(&mut self, sentence: &str) -> usize {
         let mut hash = [0; 16];
-        // Part of a SHA-256, since which pairs are kept must not change with the standard library's hash.
+        // SHA-256, since the standard library's hash may change, and with it which pairs are kept.
         hash.copy_from_slice(&Sha256::digest(template(sentence).as_bytes())[..16]);
         let count = self.seen.entry(u128::from_le_bytes(hash)).or_insert(0);
         *count += 1;
@@ -23,7 +23,7 @@ impl Templates {
     }
 }
 
-/// The letters in lower case, each run of digits as one 0, each run of anything else as one space.
+/// Letters in lower case, each run of digits as one 0, each run of other characters as one space.
 fn template(sentence: &str) -> String {
     let mut template = String::with_capacity(sentence.len());
     for c in sentence.chars().flat_map(char::to_lowercase) {

@@ -7,25 +7,25 @@ use crate::text::{Reader, Tokenizer};
 use crate::train::data::corpus::{read_lines, require_equal_counts};
 use crate::{Error, Result};
 
-/// Text to translate and what it should become, line by line; the source also as ids.
+/// Sources and references, line by line. The sources also as ids.
 pub struct TestSet {
     pub sources: Vec<String>,
     pub references: Vec<String>,
-    /// What is translated: a line, or the pieces of a line that is too long.
+    /// A line, or the pieces of a line that is too long.
     pub(crate) ids: Vec<Vec<u32>>,
-    /// How many of the ids each line is.
+    /// Number of `ids` for each line.
     pieces: Vec<usize>,
 }
 
 impl TestSet {
-    /// For a network that takes any length.
+    /// A test set for a network without a length limit.
     pub fn new(sources: Vec<String>, references: Vec<String>, tokenizer: &Tokenizer) -> Result<Self> {
         let ids: Vec<Vec<u32>> = sources.iter().map(|s| tokenizer.encode(s)).collect::<Result<_>>()?;
         let pieces = vec![1; ids.len()];
         Ok(Self { sources, references, ids, pieces })
     }
 
-    /// Splits the lines that are too long for a network of up to `limit` tokens, as the server does.
+    /// Splits lines of more than `limit` tokens like the server does.
     fn split(mut self, reader: &Reader, limit: usize) -> Result<Self> {
         let whole = std::mem::take(&mut self.ids);
         for ((ids, source), count) in whole.into_iter().zip(&self.sources).zip(&mut self.pieces) {
@@ -40,7 +40,7 @@ impl TestSet {
         Ok(self)
     }
 
-    /// The translation of each line, from those of its pieces.
+    /// The translation of each line, joined from those of its pieces.
     pub(crate) fn join(&self, translations: &[String]) -> Vec<String> {
         let mut rest = translations;
         let mut line = |&count: &usize| {
@@ -60,11 +60,11 @@ impl TestSet {
         Self::new(sources, references, tokenizer)
     }
 
-    /// As [`TestSet::read`], for a network that takes sentences of up to `limit` tokens, `bos` and `eos` counted. A
-    /// longer line is split as the server splits it. `languages` are the source's and the target's.
+    /// Like [`TestSet::read`], but splits lines of more than `limit` tokens (bos and eos included) like the server
+    /// does. The languages are those of source and target.
     ///
     /// # Errors
-    /// Files that cannot be read, do not fit each other or have no lines.
+    /// Files that cannot be read, are empty or differ in their number of lines.
     pub fn read_within(
         source: &Path,
         target: &Path,
@@ -75,7 +75,7 @@ impl TestSet {
     ) -> Result<Self> {
         let set = Self::read(source, target, count, tokenizer)?;
         if set.is_empty() {
-            let reason = "the file has no lines to translate".into();
+            let reason = "the file is empty".into();
             return Err(Error::Data { path: source.to_path_buf(), line: 1, reason });
         }
         set.split(&Reader::new(tokenizer.clone(), from, to, limit), limit)

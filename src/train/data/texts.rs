@@ -1,4 +1,4 @@
-//! What a stage of training reads before it begins: all its ranks share it.
+//! The text that a training stage reads before it starts. All ranks share it.
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ pub struct Texts {
     pub domains: Vec<Domain>,
 }
 
-/// What a run is trained on.
+/// The training text of a run.
 pub enum Training {
-    /// One corpus as it is, each pair once an epoch.
+    /// One corpus, unchanged, each pair once an epoch.
     Corpus(Corpus),
     Mixture(Arc<Mixture>),
 }
 
 impl Training {
-    /// Pairs, each counted once.
+    /// Number of pairs, without repeats.
     pub fn pairs(&self) -> usize {
         match self {
             Self::Corpus(corpus) => corpus.pairs.len(),
@@ -45,7 +45,7 @@ impl Training {
         }
     }
 
-    /// Of the corpora of a mixture.
+    /// Shares of the corpora of a mixture.
     pub fn shares(&self) -> Vec<Share> {
         match self {
             Self::Corpus(_) => Vec::new(),
@@ -53,7 +53,7 @@ impl Training {
         }
     }
 
-    /// Batches from `position` on; `rng` is the run's.
+    /// Batches from `position` on. `rng` is the run's root generator.
     ///
     /// # Errors
     /// As [`Feed::of_corpus`] and [`Feed::of_mixture`].
@@ -65,15 +65,16 @@ impl Training {
     }
 }
 
-/// Whether a stage needs the targets of the training text.
+/// The sides of the training text that a stage needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sides {
     Both,
-    /// A teacher writes the targets.
+    /// Only sources: a teacher writes the targets.
     SourceAlone,
 }
 
-/// Errors: a bundle for other languages than the text's.
+/// # Errors
+/// [`Error::Bundle`] if the bundle is for other languages than the text.
 pub fn require_languages(bundle: &Bundle, data: &Data) -> Result<()> {
     let (own, text) = (&bundle.config, data);
     if (&own.source, &own.target) == (&text.source_lang, &text.target_lang) {
@@ -87,10 +88,10 @@ pub fn require_languages(bundle: &Bundle, data: &Data) -> Result<()> {
 }
 
 impl Texts {
-    /// Text to train on, and up to `valid_sentences` pairs of each domain to validate with, for a network of this shape.
+    /// Reads training text, and up to `valid_sentences` pairs of each validation text, for a network of this shape.
     ///
     /// # Errors
-    /// A file that cannot be read, a line that cannot be used, by name.
+    /// A file that cannot be read, or a line that cannot be used, by name.
     pub fn read(
         sides: Sides,
         data: &Data,
@@ -99,14 +100,16 @@ impl Texts {
         valid_sentences: usize,
     ) -> Result<Self> {
         let limit = shape.source_limit();
-        let room =
+        let sentence_limit =
             LengthLimit { tokens: data.max_tokens_per_sentence.min(limit), in_slots: shape.has_blanks() };
         let training = match (sides, data.mixture()) {
             (Sides::Both, Some(corpora)) => {
-                Training::Mixture(Arc::new(Mixture::read(&corpora, data, room, tokenizer.clone())?))
+                Training::Mixture(Arc::new(Mixture::read(&corpora, data, sentence_limit, tokenizer.clone())?))
             }
-            (Sides::Both, None) => Training::Corpus(Corpus::read_all(data, room, &tokenizer)?),
-            (Sides::SourceAlone, _) => Training::Corpus(Corpus::read_sources(data, room, &tokenizer)?),
+            (Sides::Both, None) => Training::Corpus(Corpus::read_all(data, sentence_limit, &tokenizer)?),
+            (Sides::SourceAlone, _) => {
+                Training::Corpus(Corpus::read_sources(data, sentence_limit, &tokenizer)?)
+            }
         };
         let domains = Domain::read_all(data, valid_sentences, &tokenizer, limit)?;
         Ok(Self { tokenizer, training, domains })

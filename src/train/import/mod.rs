@@ -1,4 +1,4 @@
-//! Models that other programs trained.
+//! Imports models trained by other programs.
 
 pub mod fairseq;
 pub mod marian;

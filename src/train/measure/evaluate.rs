@@ -1,5 +1,5 @@
-//! Quality of a network on parallel text, for each number of decoding steps or each width of a beam:
-//! `train evaluate`, and the validation inside a run.
+//! Measures the quality of a network on parallel text, for each number of decoding steps or each beam width. Used by
+//! `train evaluate` and by validation during a run.
 
 use std::time::Instant;
 
@@ -15,28 +15,29 @@ use crate::model::Network;
 use crate::text::{Passage, Reader, Tokenizer};
 use crate::train::data::test_set::TestSet;
 
-/// What was measured at one number of steps, or one width of the beam.
+/// The scores of one decoding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     #[serde(flatten)]
     pub decoding: Decoding,
-    /// Cased, detokenised sacreBLEU of what every user gets: equal neighbours joined, unless they are meant.
+    /// Cased, detokenized sacreBLEU of the final output, in which equal neighbours are merged (except those that an
+    /// Imputer or a beam search intends).
     pub bleu: f64,
-    /// BLEU where equal neighbours are left standing in the output.
+    /// BLEU before equal neighbours are merged.
     pub bleu_uncollapsed: f64,
     pub chrf: f64,
-    /// Share of output tokens that equal the one before, before any are joined.
+    /// Share of output tokens that equal the one before, before merging.
     pub repetition_rate: f64,
     pub sentences_per_second: f64,
 }
 
-/// Translations of a whole test set at one number of steps.
+/// The translations of a whole test set, and their scores.
 pub struct Translated {
     pub measured: Measured,
     pub texts: Vec<String>,
 }
 
-/// Translates the set and scores it. Batches are bounded by `max_batch_tokens` padded tokens.
+/// Translates the set and scores it. `max_batch_tokens` limits the padded tokens of a batch.
 pub fn evaluate<T: Translator>(
     translator: &T,
     tokenizer: &Tokenizer,
@@ -45,7 +46,7 @@ pub fn evaluate<T: Translator>(
     length_beam: usize,
     max_batch_tokens: usize,
 ) -> Result<Translated> {
-    // Equal neighbours are left standing, so that one decoding serves both scores.
+    // Without merging, so that one decoding serves both scores.
     let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: false };
     let begin = Instant::now();
     let hypotheses = translate(translator, &set.ids, &options)?;
@@ -55,8 +56,8 @@ pub fn evaluate<T: Translator>(
     measure(Decoding::Steps(steps), best, joins, seconds, tokenizer, set)
 }
 
-/// Translates the set as users' texts are translated, with their protected spans and over-long sentences, and scores
-/// it. Where equal neighbours are left standing, words alone are scored, without spans.
+/// Translates the set like texts of users, with protected spans and splitting of long sentences, and scores it. The
+/// score without merging covers only words, without spans.
 pub fn evaluate_texts<T: Translator>(
     translator: &T,
     reader: &Reader,
@@ -82,8 +83,7 @@ pub fn evaluate_texts<T: Translator>(
     Ok(score(Decoding::Steps(steps), texts, &plain, repetition, seconds, set))
 }
 
-/// Translates the set from left to right and scores it. What a beam search says twice it means twice: its
-/// equal neighbours are not joined.
+/// Translates the set by beam search and scores it. Equal neighbours are intended there and not merged.
 pub fn evaluate_search(
     network: &Network,
     tokenizer: &Tokenizer,
@@ -97,7 +97,7 @@ pub fn evaluate_search(
     measure(Decoding::Beam(options.beam.max(1)), best, false, seconds, tokenizer, set)
 }
 
-/// Scores one translation of each sentence of the set; `joins` where equal neighbours are a mistake.
+/// Scores one translation for each sentence. `joins` says whether equal neighbours are merged.
 fn measure(
     decoding: Decoding,
     hypotheses: Vec<Hypothesis>,
@@ -118,7 +118,7 @@ fn measure(
     Ok(score(decoding, set.join(&joined), &plain, repetition, seconds, set))
 }
 
-/// The scores of `texts`, and of `plain`, in which equal neighbours are left standing.
+/// Scores `texts`, and `plain`, in which equal neighbours are not merged.
 fn score(
     decoding: Decoding,
     texts: Vec<String>,

@@ -1,4 +1,4 @@
-//! Scores of a model on parallel text.
+//! Measures models on parallel text.
 
 pub mod evaluate;
 pub mod report;

@@ -17,7 +17,7 @@ pub enum Event {
     Stop(Stop),
 }
 
-/// A run begins, or continues after `update` updates.
+/// A run starts, or continues after `update` updates.
 #[derive(Clone, Debug, Serialize)]
 pub struct Start {
     pub update: u64,
@@ -25,21 +25,21 @@ pub struct Start {
     pub parameters: usize,
     pub pairs: usize,
     pub skipped: Skipped,
-    /// Of a mixture.
+    /// Corpora of a mixture.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub corpora: Vec<Share>,
     pub device: String,
-    /// Of a large product, floating-point operations a second: see `update::rate::matrix_rate`.
+    /// Floating-point operations per second of a large matrix product; see `update::rate::matrix_rate`.
     pub matrix_rate: f64,
 }
 
-/// Pairs that were skipped, by the first reason found.
+/// Numbers of skipped pairs, by the first reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     pub empty: usize,
     pub invalid_utf8: usize,
     pub too_long: usize,
-    /// Of an Imputer: targets that have no place in the slots of their sources.
+    /// For an Imputer: targets that do not fit the slots of their sources.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unaligned: usize,
     /// Pairs beyond `max_repeats` or `max_pairs` of their corpus.
@@ -47,13 +47,13 @@ pub struct Skipped {
     pub surplus: usize,
 }
 
-/// What a corpus of a mixture gives to an epoch.
+/// The share of a corpus in an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Share {
     pub name: String,
-    /// Usable pairs.
+    /// Number of usable pairs.
     pub pairs: usize,
-    /// Pairs sampled in an epoch, repeats counted.
+    /// Number of pairs sampled in an epoch, repeats included.
     pub sampled: usize,
 }
 
@@ -75,31 +75,31 @@ impl Skipped {
     }
 }
 
-/// Means over the updates since the event before.
+/// Means over the updates since the last event.
 #[derive(Clone, Debug, Serialize)]
 pub struct Train {
     pub update: u64,
     pub epoch: u64,
-    /// Of the tokens, nats per masked token: label-smoothed cross entropy, or divergence from a teacher.
+    /// Loss in nats per masked token: label-smoothed cross entropy, or divergence from a teacher.
     pub loss: f64,
     /// Distance to a teacher's hidden states, per masked token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_loss: Option<f64>,
-    /// Of the length head, nats per sentence, where there is one.
+    /// Loss of the length head in nats per sentence, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length_loss: Option<f64>,
     pub gradient_norm: f64,
     pub learning_rate: f64,
-    /// Target tokens, padding not counted.
+    /// Target tokens, without padding.
     pub tokens_per_second: f64,
-    /// What the products of the updates were of the [rate](Start::matrix_rate) that a large one has, on this rank;
-    /// a teacher's in eight bits are not among them.
+    /// Speed of the updates' matrix products, as a share of the [rate](Start::matrix_rate) of a large one, on this
+    /// rank. Products of an 8-bit teacher are not counted.
     pub matrix_share: f64,
     /// Share of the computed tokens that are padding.
     pub padding_share: f64,
 }
 
-/// An update dropped because its gradient was not finite.
+/// An update was dropped because its gradient was not finite.
 #[derive(Clone, Debug, Serialize)]
 pub struct Skip {
     pub update: u64,
@@ -111,15 +111,15 @@ pub struct Valid {
     pub update: u64,
     pub seconds: f64,
     pub sentences: usize,
-    /// Of several domains the mean.
+    /// Means over the domains.
     pub scores: Vec<Score>,
-    /// Where there are several.
+    /// Only if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<Domain>,
     pub samples: Vec<Sample>,
 }
 
-/// One of several texts that a run is validated with.
+/// One of several validation texts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Domain {
     pub name: String,
@@ -127,7 +127,7 @@ pub struct Domain {
     pub scores: Vec<Score>,
 }
 
-/// Quality at one number of decoder passes, or one width of a beam.
+/// Quality with one decoding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Score {
     #[serde(flatten)]
@@ -155,6 +155,6 @@ pub struct Saved {
 #[derive(Clone, Debug, Serialize)]
 pub struct Stop {
     pub update: u64,
-    /// `finished`, `interrupted`, or an error's text.
+    /// `finished`, `interrupted`, or the text of an error.
     pub reason: String,
 }

@@ -1,6 +1,6 @@
 //! The log of a run as JSON lines, for programs. [`progress`](crate::train::observe::progress) is for people.
 //!
-//! The file is only appended to, one event a line with its time, so a resumed run continues in the same file.
+//! Events are only appended, one a line with its time, so a resumed run continues in the same file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -26,12 +26,12 @@ struct Line<'a> {
 pub struct Log {
     file: File,
     path: PathBuf,
-    /// What the log says, for TensorBoard.
+    /// Receives all events, too.
     mirror: Option<Events>,
 }
 
 impl Log {
-    /// Opens `path` to append; makes it, and its folder, where it is not there.
+    /// Opens `path` to append. Creates the file and its folder.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -42,12 +42,12 @@ impl Log {
         Ok(log)
     }
 
-    /// Tells TensorBoard too, from now on.
+    /// Sends all further events to TensorBoard, too.
     pub fn mirrored(self, events: Events) -> Self {
         Self { mirror: Some(events), ..self }
     }
 
-    /// Appends one line, in one write. A loss that is not a number is written as `null`.
+    /// Appends one line, in a single write. A loss that is not a number becomes `null`.
     pub fn write(&mut self, event: &Event) -> Result<()> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let time_seconds = (since.as_secs_f64() * 1e3).round() / 1e3;
@@ -57,7 +57,7 @@ impl Log {
         self.mirror.as_mut().map_or(Ok(()), |events| events.tell(event))
     }
 
-    /// A run that was killed while writing leaves half a line; the next event begins on a new one.
+    /// Ends an incomplete line of a run that was killed while writing.
     fn end_cut_line(&mut self) -> std::io::Result<()> {
         let mut last = [0];
         if self.file.metadata()?.len() > 0 {
@@ -71,8 +71,8 @@ impl Log {
     }
 }
 
-/// Time at work over all the times that a run was begun, by its log: from each start to the last event
-/// before the next, so that a time which a kill cut short counts too. 0 for a log that is not there.
+/// Total working time of a run, from its log: from each start to the last event before the next start, so that runs
+/// that were killed count, too. 0 for a missing log.
 pub fn seconds_at_work(path: &Path) -> Result<f64> {
     let text = match std::fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0.0),
@@ -80,7 +80,7 @@ pub fn seconds_at_work(path: &Path) -> Result<f64> {
     };
     let (mut total, mut last) = (0.0, None);
     for line in text.split(|&byte| byte == b'\n') {
-        // A cut line is one event less.
+        // An incomplete line is skipped.
         let Ok(Head { time_seconds, event }) = serde_json::from_slice(line) else { continue };
         if let (Some(last), true) = (last, event != "start") {
             total += f64::max(time_seconds - last, 0.0);
@@ -90,7 +90,7 @@ pub fn seconds_at_work(path: &Path) -> Result<f64> {
     Ok(total)
 }
 
-/// What every line has.
+/// The fields of every line.
 #[derive(Deserialize)]
 struct Head {
     time_seconds: f64,

@@ -1,4 +1,4 @@
-//! The machine on which a stage or a report ran.
+//! The machine of a stage or a report.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     pub processor: String,
-    /// That this process may use.
+    /// Number of cores that this process may use.
     pub cores: usize,
     pub os: String,
 }

@@ -1,8 +1,7 @@
-//! Progress of a stage and of a whole run on standard error: bars on a terminal, otherwise a line a minute for runs of several
-//! stages.
+//! Shows progress on standard error: bars on a terminal; otherwise, for runs of several stages, one line a minute.
 //!
-//! A stage makes a [`Progress`] and advances it. A pipeline opens an [`Overall`] around each stage, which the stage does not
-//! see, as a function does not see the tracing subscriber. Both belong to the thread that trains.
+//! A stage creates a [`Progress`] and advances it. A pipeline opens an [`Overall`] around each stage. The stage finds
+//! it in a thread-local variable, so both must be used on the training thread.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -11,19 +10,18 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::train::observe::event;
 
-/// Updates or other units done of all, and the time left.
+/// Number of finished updates (or other units) of a stage, and the time left.
 pub struct Progress {
     bar: ProgressBar,
     unit: String,
     overall: Option<Overall>,
 }
 
-/// Between two lines where there are no bars.
+/// Interval of lines where there are no bars.
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 impl Progress {
-    /// `done` of `count` updates (or another unit) lie behind a resumed run; the time left is reckoned from
-    /// the rest.
+    /// `done` of `count` units were finished before a resumed run; the estimate of the time left ignores them.
     pub fn new(unit: &str, count: u64, done: u64) -> Self {
         let overall = Overall::current();
         let bar = ProgressBar::new(count);
@@ -39,12 +37,12 @@ impl Progress {
         progress
     }
 
-    /// Of a rank that leaves telling to another.
+    /// Shows nothing. For ranks other than the first.
     pub fn silent() -> Self {
         Self { bar: ProgressBar::hidden(), unit: String::new(), overall: None }
     }
 
-    /// One more is done.
+    /// Counts one more unit.
     pub fn advance(&self) {
         self.bar.inc(1);
         self.tell(false);
@@ -60,12 +58,12 @@ impl Progress {
         ));
     }
 
-    /// A line above the bar; silent where the bar is.
+    /// Prints a line above the bar; nothing without a terminal.
     pub fn say(&self, line: impl AsRef<str>) {
         self.bar.println(line);
     }
 
-    /// A line above the bar, or on standard error where there is none: for what must not be missed.
+    /// Prints a line above the bar, or on standard error without a terminal: for important messages.
     pub fn announce(&self, line: impl AsRef<str>) {
         self.bar.suspend(|| eprintln!("{}", line.as_ref()));
     }
@@ -92,7 +90,7 @@ impl Progress {
     }
 }
 
-/// Steps of the bar over all stages.
+/// Resolution of the bar over all stages.
 const TICKS: f64 = 10_000.0;
 
 thread_local! {
@@ -102,7 +100,7 @@ thread_local! {
 struct Run {
     overall: Overall,
     clock: Clock,
-    /// `stage 2 of 3, cmlm`.
+    /// Such as `stage 2 of 3, cmlm`.
     stage: String,
     last_line: Instant,
 }
@@ -124,7 +122,7 @@ impl Run {
     }
 }
 
-/// The view over all stages of a run; closed when dropped.
+/// The bars over all stages of a run.
 #[derive(Clone)]
 pub struct Overall {
     bars: MultiProgress,
@@ -132,7 +130,7 @@ pub struct Overall {
 }
 
 impl Overall {
-    /// `work` is what all stages cost together, in any unit.
+    /// `work` is the total cost of all stages, in any unit.
     pub fn open(work: f64) -> Opened {
         let bars = MultiProgress::new();
         let total = bars.add(ProgressBar::new(TICKS as u64));
@@ -151,7 +149,7 @@ impl Overall {
     }
 }
 
-/// What the present stage does from here on is part `number`, from 1, of `parts` equal ones.
+/// From here on, the current stage works on part `number`, from 1, of `parts` equal ones.
 pub fn part(number: u32, parts: u32) {
     RUN.with_borrow_mut(|run| {
         if let Some(run) = run {
@@ -160,11 +158,11 @@ pub fn part(number: u32, parts: u32) {
     });
 }
 
-/// Keeps the view open.
+/// Closes the view when dropped.
 pub struct Opened(Overall);
 
 impl Opened {
-    /// The next stage begins; `work` is its part of the whole.
+    /// Starts the next stage; `work` is its share of the total.
     pub fn stage(&self, name: String, work: f64) {
         RUN.with_borrow_mut(|run| {
             if let Some(run) = run {
@@ -175,7 +173,7 @@ impl Opened {
         });
     }
 
-    /// The stage is done, or needed nothing to be done.
+    /// Ends the stage, whether it did anything or not.
     pub fn done(&self) {
         RUN.with_borrow_mut(|run| {
             if let Some(run) = run {
@@ -185,7 +183,7 @@ impl Opened {
         });
     }
 
-    /// A line above the bars, or on standard error where there are none.
+    /// Prints a line above the bars, or on standard error without a terminal.
     pub fn say(&self, line: impl AsRef<str>) {
         self.0.bars.suspend(|| eprintln!("{}", line.as_ref()));
     }
@@ -198,20 +196,21 @@ impl Drop for Opened {
     }
 }
 
-/// The time left at the present rate.
+/// Estimates the time left from the rate so far.
 #[derive(Debug)]
 struct Clock {
-    /// Of all stages, and of those that lie behind.
+    /// Work of all stages, and of the finished ones.
     total: f64,
     behind: f64,
-    /// Of the present stage, and how much of it is done.
+    /// Work of the current stage, and the share of it that is done.
     stage: f64,
     share: f64,
-    /// Parts of the stage that lie behind, and all of them.
+    /// Number of finished parts of the stage, and of all its parts.
     part: (u32, u32),
-    /// Where this process found the stage, and when: what it did before cost this process no time.
+    /// The share at which this process started the stage, and when. Work of earlier processes took no time of this
+    /// one.
     begin: Option<(f64, Instant)>,
-    /// Work and time of this process in the stages before.
+    /// Work and time of this process in finished stages.
     worked: f64,
     seconds: f64,
 }
@@ -234,7 +233,7 @@ impl Clock {
         (self.stage, self.share, self.part, self.begin) = (work, 0.0, (0, 1), None);
     }
 
-    /// The stage, or the present part of it, has done `share` of its work; the first call says where it was found.
+    /// Sets the share of the stage, or of its current part, that is done. `first` marks where this process started.
     fn reach(&mut self, share: f64, first: bool) {
         let (behind, parts) = self.part;
         self.share = (f64::from(behind) + share.clamp(0.0, 1.0)) / f64::from(parts);
@@ -251,7 +250,7 @@ impl Clock {
         self.enter(0.0);
     }
 
-    /// Work and time of this process in the present stage.
+    /// Work and time of this process in the current stage.
     fn present(&self) -> (f64, f64) {
         self.begin.map_or((0.0, 0.0), |(share, since)| {
             (self.stage * (self.share - share), since.elapsed().as_secs_f64())
@@ -262,12 +261,12 @@ impl Clock {
         self.behind + self.stage * self.share
     }
 
-    /// Of all work.
+    /// Share of the total work that is done.
     fn share(&self) -> f64 {
         (self.finished() / self.total.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
     }
 
-    /// `None` before there is anything to go by.
+    /// `None` before any work is done.
     fn left(&self) -> Option<Duration> {
         let (worked, seconds) = self.present();
         let (worked, seconds) = (self.worked + worked, self.seconds + seconds);

@@ -1,8 +1,9 @@
 //! Writes the events of the log as TensorBoard event files.
 //!
-//! A file is a sequence of TFRecords, each an `Event` message. The messages are declared here as far as they are used, with the
-//! field numbers of TensorFlow's `event.proto` and `summary.proto`. Each process writes its own file, which begins with the update
-//! that it continues from, so that TensorBoard drops what a killed process wrote after its last checkpoint.
+//! A file is a sequence of TFRecords, each an `Event` message. The messages are declared here as far as needed, with
+//! the field numbers of TensorFlow's `event.proto` and `summary.proto`. Each process writes its own file, which
+//! starts with the update that it continues from, so that TensorBoard drops what a killed process wrote after its
+//! last checkpoint.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use crate::train::observe::event;
 use crate::{Error, Result};
 
-/// An event file. Each event is written immediately.
+/// An event file. Events are written immediately.
 #[derive(Debug)]
 pub struct Events {
     file: File,
@@ -24,12 +25,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Makes a file in `folder`, which is made where it is not there.
+    /// Creates a file in `folder`, and the folder.
     pub fn open(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let (seconds, process) = (now().as_secs(), std::process::id());
         let name = |number| format!("events.out.tfevents.{seconds:010}.tutti.{process}.{number}");
-        // The tests begin several runs in one process and one second.
+        // Tests start several runs in one process within a second.
         let mut number = 0;
         while folder.join(name(number)).exists() {
             number += 1;
@@ -41,7 +42,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Writes what there is to be seen in an event of the log.
+    /// Writes the parts of an event that TensorBoard can show.
     pub fn tell(&mut self, event: &event::Event) -> Result<()> {
         match event {
             event::Event::Start(start) => {
@@ -91,14 +92,14 @@ fn score_curves(prefix: &str, scores: &[event::Score], values: &mut Vec<SummaryV
     }
 }
 
-/// Every number of the event under its own name, as the log has it.
+/// All numbers of the event, under their names in the log.
 fn scalars(train: &event::Train) -> Result<Vec<SummaryValue>> {
     let event = serde_json::to_value(train).map_err(|e| Error::Config(e.to_string()))?;
     let numbers = event.as_object().into_iter().flatten().filter(|(name, _)| *name != "update");
     Ok(numbers
         .filter_map(|(name, value)| match value {
             Value::Number(number) => Some(scalar(format!("train/{name}"), number.as_f64()?)),
-            // Kept: a loss that is not a number is worth seeing.
+            // A loss that is not a number is kept, because it is worth seeing.
             Value::Null => Some(scalar(format!("train/{name}"), f64::NAN)),
             _ => None,
         })
@@ -109,7 +110,7 @@ fn scalar(tag: String, value: f64) -> SummaryValue {
     SummaryValue { tag, simple_value: Some(value as f32), ..SummaryValue::default() }
 }
 
-/// A Markdown table, which is what the text plugin shows.
+/// A Markdown table for the text plugin.
 fn samples(samples: &[event::Sample]) -> SummaryValue {
     let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
     let mut table = String::from("| decoding | source | translation | reference |\n|---|---|---|---|\n");
@@ -130,20 +131,20 @@ fn samples(samples: &[event::Sample]) -> SummaryValue {
     }
 }
 
-/// A TFRecord: length, its checksum, data, their checksum; little endian.
+/// A TFRecord: length, checksum of the length, data, checksum of the data; little endian.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let crc = |data: &[u8]| masked_crc(data).to_le_bytes();
     [length.as_slice(), &crc(&length), data, &crc(data)].concat()
 }
 
-/// CRC-32C, rotated and moved, so that a checksum of checksums is one too (TensorFlow's `crc32c.h`).
+/// CRC-32C, rotated and offset, so that checksums of data with checksums stay useful (TensorFlow's `crc32c.h`).
 fn masked_crc(data: &[u8]) -> u32 {
     const CASTAGNOLI: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
     CASTAGNOLI.checksum(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// `SessionLog.SessionStatus.START`: events of this step or a later one, from files before, do not count.
+/// `SessionLog.SessionStatus.START`: earlier files' events of this step or later are dropped.
 const SESSION_START: i32 = 1;
 /// `DataType.DT_STRING`.
 const DT_STRING: i32 = 7;

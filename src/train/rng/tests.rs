@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::Rng; // not the trait of proptest's prelude
 
 #[test]
-fn a_fork_does_not_depend_on_what_was_drawn_before() {
+fn a_fork_does_not_depend_on_earlier_draws() {
     let fresh = Rng::from_seed(7);
     let mut used = fresh.clone();
     for _ in 0..1000 {
@@ -32,7 +32,7 @@ fn seed_label_and_counter_each_name_another_stream() {
 }
 
 #[test]
-fn a_generator_goes_on_from_its_serialized_state() {
+fn a_generator_continues_from_its_serialized_state() {
     let mut rng = Rng::from_seed(1);
     rng.next_u32();
     let json = serde_json::to_string(&rng).unwrap();

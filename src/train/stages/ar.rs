@@ -1,7 +1,8 @@
-//! `train ar`: the autoregressive teacher for sequence-level distillation (Kim and Rush 2016), and the quality to compare with.
+//! `train ar`: the autoregressive teacher for sequence-level distillation (Kim and Rush 2016), also the quality to
+//! compare with.
 //!
-//! It is the network of the CMLM with a causal decoder and the same tokenizer, so either can start from the other's weights. Its
-//! length head is trained for that purpose; search does not use it.
+//! It is the network of the CMLM with a causal decoder and the same tokenizer, so each can start from the other's
+//! weights. Its length head is trained for that purpose; search does not use it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,14 +24,14 @@ use crate::train::update::ranks::{RankContext, devices, run_ranks};
 use crate::train::update::run::{End, Published, Run, Stage};
 use crate::train::update::schedule::Schedule;
 
-/// Trains, going on from the last checkpoint in the stage's folder if there is one. `stop` is looked at
-/// after each update; when it is set, everything is saved first.
+/// Trains the teacher, or continues from the last checkpoint in the stage's folder. `stop` is checked after each
+/// update; when it is set, the run saves and ends.
 ///
-/// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
-/// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
-/// Validated, and the best checkpoints chosen, by greedy search.
+/// Writes `checkpoints/`, `log.jsonl` and, at the end, `bundle/`. The bundle has the final weights (their moving
+/// average, if there is one), or the mean of the best checkpoints if `train.average_best` is set. Validation, and the
+/// choice of the best checkpoints, use greedy search.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
-    // A teacher learns from people, whatever its students learn from.
+    // A teacher always learns from the original text.
     let data = &Data { distilled: None, ..config.data.clone() };
     let train = config.ar.clone().unwrap_or_default().train(&config.train);
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
@@ -40,7 +41,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
 }
 
-/// One rank's part of a run.
+/// The work of one rank.
 fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBool) -> Result<End> {
     let tokenizer = &texts.tokenizer;
     let settings = config.ar.clone().unwrap_or_default();

@@ -1,9 +1,11 @@
-//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023, arXiv 2206.02999).
+//! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023, arXiv
+//! 2206.02999). The loss itself is [`Dims`](crate::train::objective::Dims).
 //!
-//! Student and teacher start as copies of one bundle. In each update the teacher takes n passes over a masked target, and the
-//! student learns to give the final distribution and hidden states at every masked place in one pass. The teacher is fixed, or a
-//! moving average of the student. In the unsupervised form (U-DiMS) the target is the teacher's own translation, so only source
-//! text is needed. Progressive distillation repeats this: the student of each round is the teacher of the next.
+//! Student and teacher start as copies of one bundle. In each update the teacher takes n passes over a masked target,
+//! and the student learns to give the final distribution and hidden states of every masked position in one pass. The
+//! teacher is fixed, or a moving average of the student. In the unsupervised form (U-DiMS) the target is the
+//! teacher's own translation, so only source text is needed. Progressive distillation repeats this: the student of
+//! each round is the teacher of the next.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -25,16 +27,18 @@ use crate::train::update::schedule::Schedule;
 use crate::train::weights::frozen;
 use crate::{Error, Result};
 
-/// Steps whose BLEU decides which student is the best: those that it is made for.
+/// Number of steps whose BLEU decides which student is the best.
 const SCORED_STEPS: Steps = Steps::ONE;
 
-/// Distils the bundle that `config` names, going on from the last checkpoint in the stage's folder if
-/// there is one. `stop` is looked at after each update; when it is set, everything is saved first.
+/// Distils the bundle that `config` names, or continues from the last checkpoint in the stage's folder. `stop` is
+/// checked after each update; when it is set, the run saves and ends.
 ///
-/// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the student of the best one-step
-/// BLEU, or the mean of as many as `dims.average_best` says; the teacher's own weights are the first candidate. In a checkpoint `ema.safetensors` is the teacher.
+/// Writes `checkpoints/`, `log.jsonl` and, at the end, `bundle/` with the student of the best one-step BLEU, or the
+/// mean of the best `dims.average_best`. The teacher's own weights are the first candidate. In a checkpoint,
+/// `ema.safetensors` holds the teacher.
 ///
-/// Errors: a teacher for other languages; whatever is wrong with bundle, data or folder.
+/// # Errors
+/// A teacher for other languages; and invalid bundles, data or folders.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let settings = config.dims.clone().unwrap_or_default();
     for number in 1..=settings.rounds {
@@ -47,7 +51,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     Ok(End::Finished)
 }
 
-/// One of several rounds, or the only one. One that is done does nothing but write its bundle again.
+/// Runs one round. A finished round only writes its bundle again.
 fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let data = &config.data;
     let settings = config.dims.clone().unwrap_or_default();
@@ -64,7 +68,7 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     run_ranks(&devices, |seat| run_rank(config, &bundle, &texts, &seat, stop))
 }
 
-/// One rank's part of a run.
+/// The work of one rank.
 fn run_rank(
     config: &Config,
     bundle: &Bundle,
@@ -114,14 +118,14 @@ fn run_rank(
     Ok(end)
 }
 
-/// Writes a bundle with the mean weights of some checkpoints of a student.
+/// Writes a bundle with the mean weights of several checkpoints of a student.
 pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) -> Result<()> {
     let settings = config.dims.clone().unwrap_or_default();
     let teacher = Bundle::open(&settings.teacher(&config.output))?;
     write_bundle(config, &teacher, &average(checkpoints)?, output)
 }
 
-/// The student is of its teacher's shape and has its tokenizer.
+/// Writes a student, which has the shape and the tokenizer of its teacher.
 fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Path) -> Result<()> {
     let Config { data, .. } = config;
     let shape = teacher.config.shape.clone();
@@ -133,7 +137,8 @@ fn write_bundle(config: &Config, teacher: &Bundle, weights: &Tensors, path: &Pat
     Bundle::save(path, &student, &teacher.tokenizer, &weights, &card)
 }
 
-/// Errors: a teacher of other languages, or of a kind that the settings are not for.
+/// # Errors
+/// A teacher for other languages, or of a kind that the settings do not support.
 pub(crate) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
     require_languages(bundle, &config.data)?;
     let guesses = config.dims.as_ref().is_some_and(|dims| dims.length_beam > 0);
@@ -147,11 +152,12 @@ pub(crate) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Errors: a teacher whose products cannot be computed there.
+/// # Errors
+/// A backend that cannot compute the teacher's number type.
 pub(crate) fn require_place(config: &Config, backend: &Backend) -> Result<()> {
     let eight_bit = config.dims.as_ref().is_some_and(|dims| dims.teacher_dtype == Dtype::Q8);
     if backend.gpu().is_some() && eight_bit {
-        let reason = "dims.teacher_dtype = \"q8\" computes on the CPU; on a GPU it must be \"f32\"";
+        let reason = "dims.teacher_dtype = \"q8\" is for the CPU; set it to \"f32\" on a GPU";
         return Err(Error::Config(reason.into()));
     }
     Ok(())

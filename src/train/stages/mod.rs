@@ -1,4 +1,4 @@
-//! One file for each stage of training, the pipeline that runs them in order, and what several of them share.
+//! The stages of training, one file each; the pipeline that runs them in order; and what several of them share.
 
 pub mod ar;
 pub mod dims;
@@ -19,7 +19,7 @@ use crate::train::update::initial::POSITIONS;
 use crate::train::update::run::Run;
 use distill::Manifest;
 
-/// Classes of the length head: a translation may be up to 64 tokens shorter or 63 longer.
+/// Classes of the length head: a translation may be up to 64 tokens shorter or 63 longer than its source.
 const LENGTH_CLASSES: usize = 128;
 
 /// The shape of a configuration with `vocab` tokens, without the changes of `[cmlmc]` and `[imputer]`.
@@ -41,21 +41,21 @@ pub(crate) fn plain_shape(config: &Config, vocab: usize) -> Result<Shape> {
     Ok(shape)
 }
 
-/// The weights of a finished run: the mean of its best checkpoints if `train.average_best` is set, else what it
+/// The weights of a finished run: the mean of its best checkpoints if `train.average_best` is set, otherwise those it
 /// publishes.
 pub(crate) fn outcome<O: Objective>(run: &Run<'_, O>, train: &Train) -> Result<Tensors> {
     let best = run.best(train.average_best)?;
     if best.is_empty() { Ok(run.published().clone()) } else { mean(&best) }
 }
 
-/// The mean weights of some checkpoints: of their moving averages, where each of them has one.
+/// The mean weights of several checkpoints, or of their moving averages if all have one.
 pub(crate) fn mean(checkpoints: &[PathBuf]) -> Result<Tensors> {
     let paths: Vec<PathBuf> = checkpoints.iter().map(|c| c.join("ema.safetensors")).collect();
     average(if paths.iter().all(|p| p.exists()) { &paths } else { checkpoints })
 }
 
-/// Positions that no training sentence can have reached are left out of the bundle, so that the server splits
-/// a longer sentence instead of using positions that were never trained.
+/// Removes positions that no training sentence can reach, so that the server splits longer sentences instead of using
+/// untrained positions.
 pub(crate) fn trimmed(
     shape: Shape,
     weights: &Tensors,
@@ -74,7 +74,8 @@ pub(crate) fn trimmed(
 
 /// Checks that the distilled text of `data`, if any, is complete and unmodified.
 ///
-/// Errors: name the folder and what to do.
+/// # Errors
+/// The folder, and what to do.
 pub fn require_finished(data: &Data) -> Result<()> {
     let Some(folder) = &data.distilled else { return Ok(()) };
     Manifest::read(folder)?.verify(&distilled_files(folder, &data.source_lang, &data.target_lang))

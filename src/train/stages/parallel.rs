@@ -18,7 +18,7 @@ use crate::train::update::run::{End, Published, Run, Stage};
 use crate::train::update::schedule::Schedule;
 use crate::{Error, Result};
 
-/// The shape that a configuration asks for with so many tokens.
+/// The shape of a configuration with `vocab` tokens.
 pub(crate) fn shape_of(config: &Config, vocab: usize) -> Result<Shape> {
     let plain = plain_shape(config, vocab)?;
     Ok(match (&config.cmlmc, &config.imputer) {
@@ -28,20 +28,23 @@ pub(crate) fn shape_of(config: &Config, vocab: usize) -> Result<Shape> {
     })
 }
 
-/// The shape that a configuration and a tokenizer ask for.
+/// The shape of a configuration with a tokenizer.
+///
+/// # Errors
+/// A tokenizer that an Imputer cannot use.
 pub fn shape(config: &Config, tokenizer: &Tokenizer) -> Result<Shape> {
     if config.imputer.is_some() && !tokenizer.spells_everything() {
-        let reason = "[imputer] needs a tokenizer of bytes, as `train tokenizer` makes it: its unknown token is the blank";
+        let reason = "[imputer] needs a byte-level tokenizer, as `train tokenizer` makes it: its blank takes the id of the unknown token";
         return Err(Error::Config(reason.into()));
     }
     shape_of(config, tokenizer.vocab_size())
 }
 
-/// Trains, going on from the last checkpoint in `config.output` if there is one. `stop` is looked at
-/// after each update; when it is set, everything is saved first.
+/// Trains the model, or continues from the last checkpoint in `config.output`. `stop` is checked after each update;
+/// when it is set, the run saves and ends.
 ///
-/// Writes `checkpoints/`, `log.jsonl`, and at the end `bundle/` with the final weights (the moving
-/// average, where the run keeps one), or the mean of the best where `train.average_best` asks for it.
+/// Writes `checkpoints/`, `log.jsonl` and, at the end, `bundle/`. The bundle has the final weights (their moving
+/// average, if there is one), or the mean of the best checkpoints if `train.average_best` is set.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let (train, data) = (&config.train, &config.data);
     require_finished(data)?;
@@ -52,7 +55,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
 }
 
-/// One rank's part of a run.
+/// The work of one rank.
 fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBool) -> Result<End> {
     let tokenizer = &texts.tokenizer;
     let train = &config.train;
@@ -97,7 +100,7 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
     Ok(end)
 }
 
-/// Writes a bundle with the mean weights of some checkpoints of a run.
+/// Writes a bundle with the mean weights of several checkpoints of a run.
 pub fn write_average(config: &Config, checkpoints: &[PathBuf], output: &Path) -> Result<()> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     write_bundle(config, &tokenizer, &mean(checkpoints)?, output)

@@ -8,11 +8,11 @@ use crate::train::config::Config;
 use crate::train::data::corpus::read_usable_lines;
 use crate::train::update::run::End;
 
-/// Learns the vocabulary and writes it to `config.tokenizer.path`. It takes seconds, so the flag that
-/// stops longer stages is not looked at.
+/// Learns the vocabulary and writes it to `config.tokenizer.path`. It takes seconds, so it does not check the stop
+/// flag.
 ///
 /// # Errors
-/// A file that cannot be read or written, a line that is not UTF-8 (unless `data.on_bad_line` skips it).
+/// A file that cannot be read or written, or a line that is not UTF-8 (unless `data.on_bad_line` is `skip`).
 pub fn run(config: &Config, _: &AtomicBool) -> Result<End> {
     let mut lines = Vec::new();
     for (source, target) in config.data.original_files() {

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_prediction_depends_on_source_place_and_what_is_revealed_beside_it() {
+fn a_prediction_depends_on_source_position_and_revealed_neighbours() {
     let fake = FakeTranslator::new();
     let token = |source: &[u32], canvas: &[u32], place| fake.predict(source, canvas, place).token;
     let base = token(&[1, 9, 2], &[1, 4, 4, 4, 2], 2);
@@ -12,7 +12,7 @@ fn a_prediction_depends_on_source_place_and_what_is_revealed_beside_it() {
 }
 
 #[test]
-fn a_closed_gate_lets_through_as_many_passes_as_it_is_told() {
+fn a_closed_gate_lets_the_allowed_number_of_passes_through() {
     let fake = FakeTranslator::new();
     let (gate, counts) = (fake.gate(), fake.counts());
     gate.close();
@@ -30,7 +30,7 @@ fn a_closed_gate_lets_through_as_many_passes_as_it_is_told() {
 }
 
 #[test]
-fn it_fails_at_the_pass_it_was_told() {
+fn it_fails_at_the_chosen_pass() {
     let fake = FakeTranslator::new().failing_at(2, Fault::Error);
     assert!(fake.decode(&[]).is_ok());
     assert!(fake.decode(&[]).is_err());

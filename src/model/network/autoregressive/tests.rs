@@ -54,7 +54,7 @@ fn token_by_token_gives_the_states_of_the_whole_target() {
 }
 
 #[test]
-fn a_position_does_not_see_those_behind_it() {
+fn a_position_does_not_see_later_ones() {
     let (network, mode) = (network(), Mode::inference());
     let memory = memory(&network, &[&[1, 9, 10, 2]]);
     let states = |target: &[u32]| {
@@ -69,7 +69,7 @@ fn a_position_does_not_see_those_behind_it() {
 }
 
 #[test]
-fn rows_that_are_taken_again_go_on_from_their_own_past() {
+fn repeated_rows_continue_from_their_own_past() {
     let (network, mode) = (network(), Mode::inference());
     let memory = memory(&network, &[&[1, 9, 10, 2]]);
     let mut past = Past::default();

@@ -1,4 +1,4 @@
-//! NCCL: sums over the GPUs of one machine, queued on the stream that everything else is queued on.
+//! NCCL: sums over the GPUs of one machine, queued on the stream of all other work.
 
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
@@ -11,23 +11,23 @@ use cudarc::nccl::sys;
 use super::tensors::address;
 use crate::{Error, Result};
 
-/// One rank's way to the others. Ranks must ask for the same sums in the same order.
+/// The connection of one rank to the others. All ranks must request the same sums in the same order.
 pub struct Collective {
     communicator: sys::ncclComm_t,
     device: candle_core::CudaDevice,
 }
 
-/// What the ranks of a group find each other by: one of them makes it and tells the others.
+/// Makes the key by which the ranks of a group find each other. One rank makes it and passes it to the others.
 pub fn key() -> Result<Vec<c_char>> {
     let id = get_uniqueid().map_err(|e| told("making a key", &e))?;
     Ok(id.internal.to_vec())
 }
 
 impl Collective {
-    /// Waits for all `ranks`. `device` is this rank's own GPU.
+    /// Connects to the other ranks, and waits until all `ranks` have joined. `device` is this rank's own GPU.
     ///
     /// # Errors
-    /// What NCCL says, two ranks on one GPU for example; a device that is no GPU, a key that none made.
+    /// Those of NCCL, for example if two ranks use the same GPU; and if `device` is not a GPU or `key` is invalid.
     pub fn join(device: &Device, rank: usize, ranks: usize, key: &[c_char]) -> Result<Self> {
         let device = device.as_cuda_device()?.clone();
         let mut id = sys::ncclUniqueId { internal: [0; 128] };
@@ -41,7 +41,7 @@ impl Collective {
         id.internal.copy_from_slice(key);
         device.cuda_stream().context().bind_to_thread().map_err(|e| Error::Device(format!("NCCL: {e}")))?;
         let mut communicator = MaybeUninit::uninit();
-        // SAFETY: it is written where NCCL says that it was; the GPU is this thread's present one.
+        // SAFETY: the communicator is read only after NCCL reported success; the GPU is current on this thread.
         let communicator = unsafe {
             comm_init_rank(communicator.as_mut_ptr(), ranks as i32, id, rank as i32)
                 .map_err(|e| told(&format!("rank {rank} of {ranks}"), &e))?;
@@ -50,18 +50,19 @@ impl Collective {
         Ok(Self { communicator, device })
     }
 
-    /// `tensor` becomes its sum over all ranks; it is contiguous, of f32 and of the same size everywhere, and nobody
-    /// may hold its memory by another name. Only queued: what is queued behind it sees the sum.
+    /// Replaces `tensor` by its sum over all ranks. The tensor must be contiguous, f32, of the same size on all
+    /// ranks, and its memory must not be shared with another tensor. The sum is only queued; later work on the stream
+    /// sees it.
     ///
     /// # Errors
-    /// What NCCL says; a tensor of another device.
+    /// Those of NCCL, and if the tensor is on another device.
     pub fn sum_in_place(&self, tensor: &Tensor) -> Result<()> {
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
             return Err(Error::Device("NCCL: a tensor is not on a GPU".into()));
         };
         let at = address(storage, layout)?;
-        // SAFETY: so many f32 lie there, and everything on them is queued on this stream.
+        // SAFETY: `elem_count` f32 values start at `at`, and all work on them is queued on this stream.
         unsafe {
             all_reduce(
                 at as *const _,
@@ -80,13 +81,13 @@ impl Collective {
 
 impl Drop for Collective {
     fn drop(&mut self) {
-        // SAFETY: made by `join` and used by nobody from here on. Aborting waits for no rank that has failed.
+        // SAFETY: made by `join` and not used after this. Aborting does not wait for ranks that failed.
         let _ = unsafe { comm_abort(self.communicator) };
     }
 }
 
 fn told(doing: &str, error: &NcclError) -> Error {
     Error::Device(format!(
-        "NCCL, {doing}: {error:?}; NCCL_DEBUG=INFO says more, and a build without the feature nccl does without it"
+        "NCCL, {doing}: {error:?}; set NCCL_DEBUG=INFO for details, or build without the feature `nccl`"
     ))
 }

@@ -1,7 +1,7 @@
-//! Recorded passes (CUDA graphs): a hundred launches as one.
+//! Recorded passes (CUDA graphs): one launch instead of a hundred.
 //!
-//! The first time a sequence runs plainly, so that whatever is set up lazily is; the second time it is
-//! recorded and replayed; from then on it is only replayed. What cannot be recorded goes on running plainly.
+//! A sequence runs plainly the first time, so that everything lazy is set up. The second time it is recorded and
+//! replayed; after that it is only replayed. A sequence that cannot be recorded always runs plainly.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +16,13 @@ use crate::Result;
 use crate::nn::device::Counts;
 
 enum Known {
-    /// It has run once.
+    /// Has run once.
     Seen,
     Recorded {
         graph: CudaGraph,
         launches: u64,
     },
-    /// The driver would not record it.
+    /// Could not be recorded.
     Plain,
 }
 
@@ -32,13 +32,13 @@ struct State {
     counts: Counts,
 }
 
-// SAFETY: graphs belong to a context and not to a thread; they are only ever used with the lock held.
+// SAFETY: graphs belong to a context, not to a thread, and are used only while the lock is held.
 unsafe impl Send for State {}
 
 pub(super) struct Graphs {
     state: Mutex<State>,
     stream: Arc<CudaStream>,
-    /// Nothing is ever recorded.
+    /// Disables recording.
     none: bool,
 }
 
@@ -55,7 +55,7 @@ impl Graphs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).counts
     }
 
-    /// As [`crate::nn::device::Device::replay`]; `launches` counts what `record` launches.
+    /// As [`crate::nn::device::Device::replay`]. `launches` is the counter that `record` increments.
     pub(super) fn replay(
         &self,
         key: u64,
@@ -77,7 +77,7 @@ impl Graphs {
             Some(Known::Seen) => {
                 let before = launches.load(Ordering::Relaxed);
                 let graph = self.record(record);
-                // What was recorded did not run, and counts when it does.
+                // Recording runs nothing; its launches count when the graph is replayed.
                 let inside = launches.swap(before, Ordering::Relaxed) - before;
                 let Ok(Some(graph)) = graph else {
                     known.insert(key, Known::Plain);
@@ -96,12 +96,12 @@ impl Graphs {
         Ok(())
     }
 
-    /// None, or an error, where it cannot be; the stream is then as it was.
+    /// Records a graph. Returns `None` or an error if that is impossible; the stream is then unchanged.
     fn record(&self, record: &dyn Fn() -> Result<()>) -> Result<Option<CudaGraph>> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(|e| told("recording", e))?;
         let launched = record();
-        // Also after an error: the stream must leave the recording.
+        // Also after an error, so that the stream leaves capture mode.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
         launched.and_then(|()| graph.map_err(|e| told("recording", e)))
     }

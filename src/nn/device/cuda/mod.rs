@@ -1,8 +1,8 @@
-//! An NVIDIA GPU as a [`Device`]: one stream, on which everything happens in order; kernels from PTX that the
-//! build made of `kernels.cu`; pinned memory for what goes up and comes back.
+//! An NVIDIA GPU as a [`Device`]: one stream, on which all work runs in order; kernels from PTX that the build
+//! compiled from `kernels.cu`; pinned host memory for uploads and downloads.
 //!
-//! `products` are cuBLASLt's, `graphs` replays recorded passes, `probe` asks the driver what there is, and
-//! `tensors` lends kernels to candle's tensors and `collective` adds them up over GPUs, for training.
+//! `products` calls cuBLASLt, `graphs` replays recorded passes, `probe` asks the driver about GPUs. For training,
+//! `tensors` runs kernels on candle's tensors and `collective` sums them over GPUs.
 
 #[cfg(feature = "nccl")]
 pub mod collective;
@@ -36,7 +36,7 @@ const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 /// Copies up to this size go through pinned memory.
 const PINNED_BYTES: usize = 1 << 20;
 
-/// Whether GPU `number` will do; otherwise what was found and what to do.
+/// Checks that GPU `number` is suitable. The error says what was found and what to do.
 pub fn available(number: usize) -> Result<(), String> {
     probe::gpu(number).map(drop)
 }
@@ -55,7 +55,7 @@ pub struct Cuda {
 struct Pinned {
     up: PinnedHostSlice<u8>,
     down: PinnedHostSlice<u8>,
-    /// A copy from `up` may still be under way.
+    /// Whether a copy from `up` may still be running.
     busy: bool,
 }
 
@@ -69,12 +69,12 @@ impl Cuda {
     /// Opens GPU `number` for networks with weights of this type.
     ///
     /// # Errors
-    /// [`Error::Device`] that says what was found and what to do.
+    /// [`Error::Device`], which says what was found and what to do.
     pub fn open(number: usize, element: Element) -> Result<Self> {
         let gpu = probe::gpu(number).map_err(Error::Device)?;
         let context = CudaContext::new(number).map_err(|e| told(&format!("opening cuda:{number}"), e))?;
-        // Everything is on one stream: events between streams would only cost time and spoil recordings.
-        // SAFETY: no second stream is made in this context by anyone who shares this memory.
+        // All work is on one stream, so events would only cost time and prevent recording.
+        // SAFETY: this memory is never used on a second stream.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|e| told("a stream", e))?;
         keep_memory(&context).map_err(|e| told("the memory pool", e))?;
@@ -105,27 +105,27 @@ impl Cuda {
         })
     }
 
-    /// Launches everything one by one, to measure what graphs spare.
+    /// Disables graphs, to measure what they save.
     pub fn without_graphs(mut self) -> Self {
         self.graphs = Graphs::none(self.stream.clone());
         self
     }
 
-    /// What the driver calls it.
+    /// The driver's name of the GPU.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Bytes that are free and that there are.
+    /// Free and total memory, in bytes.
     pub fn memory(&self) -> Result<(usize, usize)> {
         self.stream.context().mem_get_info().map_err(|e| told("memory", e))
     }
 
-    /// Gives what freed memory the driver keeps back to it.
+    /// Returns cached memory to the driver.
     fn trim(&self) -> Result<(), DriverError> {
         self.stream.synchronize()?;
         if self.stream.context().has_async_alloc() {
-            // SAFETY: the device of a context that is alive; its pool lives as long.
+            // SAFETY: the context is alive, and its device's memory pool lives as long.
             unsafe {
                 let pool = result::device::get_mem_pool(self.stream.context().cu_device())?;
                 result::mem_pool::trim_to(pool, 0)?;
@@ -139,21 +139,21 @@ impl Cuda {
     }
 }
 
-/// Has the driver keep what is freed: by default it would give it back at every wait, and allocating would
-/// then map memory anew for each sentence.
+/// Makes the driver cache freed memory. By default it releases it at every synchronization, and allocating memory for
+/// a sentence would map it again.
 fn keep_memory(context: &CudaContext) -> Result<(), DriverError> {
     if !context.has_async_alloc() {
         return Ok(());
     }
     let mut threshold = u64::MAX;
-    // SAFETY: the device of a context that is alive; the attribute is one number of 64 bits.
+    // SAFETY: the context is alive; the attribute is a 64-bit number.
     unsafe {
         let pool = result::device::get_mem_pool(context.cu_device())?;
         result::mem_pool::set_attribute(pool, RELEASE_THRESHOLD, (&raw mut threshold).cast())
     }
 }
 
-/// What the driver said about something.
+/// A driver error with its context.
 fn told(what: &str, error: DriverError) -> Error {
     Error::Device(format!("{what}: {error}"))
 }
@@ -181,9 +181,9 @@ impl Device for Cuda {
     fn upload(&self, from: &[u8], to: Address) -> Result<()> {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         let copy = |from: &[u8]| {
-            // SAFETY: the caller names memory of this device that is large enough; `from` outlives the copy,
-            // being pinned memory that is not written while `busy`, or pageable memory, which the driver has
-            // read when this returns.
+            // SAFETY: the caller guarantees that `to` has enough memory. `from` outlives the copy: it is either
+            // pinned memory, which is not written while `busy`, or pageable memory, which the driver has read
+            // when this returns.
             unsafe { result::memcpy_htod_async(to, from, self.stream.cu_stream()) }
         };
         let copied = self.stream.context().bind_to_thread().and_then(|()| {
@@ -203,8 +203,8 @@ impl Device for Cuda {
     fn download(&self, from: Address, to: &mut [u8]) -> Result<()> {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         let copy = |to: &mut [u8]| {
-            // SAFETY: the caller names memory of this device that is large enough; `to` lives until the stream
-            // is synchronised below.
+            // SAFETY: the caller guarantees that `from` has enough memory; `to` lives until the stream is
+            // synchronized below.
             unsafe { result::memcpy_dtoh_async(to, from, self.stream.cu_stream()) }
                 .and_then(|()| self.stream.synchronize())
         };
@@ -224,7 +224,7 @@ impl Device for Cuda {
 
     fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
         let copied = self.stream.context().bind_to_thread().and_then(|()| {
-            // SAFETY: the caller names memory of this device that is large enough.
+            // SAFETY: the caller guarantees that both have enough memory.
             unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
         });
         copied.map_err(|e| told("copy", e))
@@ -238,7 +238,7 @@ impl Device for Cuda {
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(pointer).collect();
         self.count_launch();
         let launched = self.stream.context().bind_to_thread().and_then(|()| {
-            // SAFETY: the arguments are those that the kernel takes; the driver copies them before it returns.
+            // SAFETY: the arguments match the kernel; the driver copies them before it returns.
             unsafe {
                 result::launch_kernel(
                     function.cu_function(),
@@ -267,7 +267,7 @@ impl Device for Cuda {
     }
 }
 
-/// Where the value of an argument lies, as the driver wants it.
+/// A pointer to the value of an argument.
 fn pointer(argument: &Argument) -> *mut c_void {
     match argument {
         Argument::Address(value) => std::ptr::from_ref(value).cast_mut().cast(),

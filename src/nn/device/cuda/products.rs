@@ -1,9 +1,9 @@
-//! Products through cuBLASLt, with bias, ReLU and the sum with the residual stream in the same launch.
+//! Matrix products with cuBLASLt; bias, ReLU and the sum with the residual stream are part of the same launch.
 //!
-//! cuBLASLt proposes an algorithm for a shape, and another one for another number of rows: a row's bits would
-//! then depend on its neighbours. So an algorithm is chosen once for each matrix, for [`REFERENCE_ROWS`], and
-//! kept for any number of rows. It adds up a result's products in one order: splitting the sum over blocks is
-//! ruled out by allowing neither a reduction nor a workspace.
+//! cuBLASLt proposes an algorithm for a shape, possibly another one for another number of rows. A row's result would
+//! then depend on the number of rows. So one algorithm is chosen for each matrix, for [`REFERENCE_ROWS`], and used
+//! for any number of rows. It must add up products in a fixed order, so reductions across blocks and workspaces are
+//! not allowed.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -22,10 +22,10 @@ use cudarc::driver::CudaStream;
 use crate::nn::device::{Element, Product, Then};
 use crate::{Error, Result};
 
-/// Rows that an algorithm is chosen for: between one sentence and a full house.
+/// Number of rows that algorithms are chosen for, between a single sentence and a full batch.
 const REFERENCE_ROWS: usize = 256;
 
-/// What an algorithm is chosen for.
+/// The key of an algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     element: Element,
@@ -40,13 +40,13 @@ pub(super) struct Products {
     stream: Arc<CudaStream>,
 }
 
-// SAFETY: cuBLASLt's handle may be used by any thread, by several at once too.
+// SAFETY: a cuBLASLt handle may be used by several threads at once.
 unsafe impl Send for Products {}
 unsafe impl Sync for Products {}
 
 impl Drop for Products {
     fn drop(&mut self) {
-        // SAFETY: made by `new` and used by nobody any more. Nobody is left to tell of an error.
+        // SAFETY: made by `new` and not used after this. An error has no recipient here.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
@@ -75,7 +75,7 @@ impl Products {
         let call = Call::new(p, p.rows)?;
         let algorithm = self.algorithm(p)?;
         let at = |address: u64| address as *const c_void;
-        // SAFETY: descriptors live until the call returns; the caller names memory that is there.
+        // SAFETY: descriptors live until the call returns; the caller guarantees the memory of all addresses.
         unsafe {
             result::matmul(
                 self.handle,
@@ -106,7 +106,7 @@ impl Products {
         }
         let call = Call::new(p, REFERENCE_ROWS)?;
         let wishes = Wishes::new()?;
-        // CUBLASLT_REDUCTION_SCHEME_NONE and nothing else; no workspace is the default.
+        // Only CUBLASLT_REDUCTION_SCHEME_NONE; the default has no workspace.
         wishes.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &0u32)?;
         // SAFETY: all descriptors are alive.
         let best = unsafe {
@@ -125,7 +125,7 @@ impl Products {
     }
 }
 
-/// A product as cuBLASLt sees it, column by column: `yᵀ [outputs, rows] = W · xᵀ`.
+/// A product in cuBLASLt's column-major order: `yᵀ [outputs, rows] = W · xᵀ`.
 struct Call {
     what: Description,
     weight: Matrix,
@@ -144,10 +144,10 @@ impl Call {
             }
         };
         let what = Description::new()?;
-        // CUBLAS_OP_T: the matrix lies row by row.
+        // CUBLAS_OP_T: the weight matrix is row-major.
         what.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
         what.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
-        // The bias is of the result's type unless said otherwise.
+        // The bias has the type of the result by default.
         what.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias)?;
         Ok(Self {
             what,
@@ -166,7 +166,7 @@ fn data_type(element: Element) -> cudaDataType_t {
     }
 }
 
-/// Sums in f32; f32 operands stay f32 (no TF32).
+/// Accumulates in f32, without TF32 for f32 operands.
 struct Description(cublasLtMatmulDesc_t);
 
 impl Description {
@@ -175,7 +175,7 @@ impl Description {
         result::create_matmul_desc(sums, cudaDataType_t::CUDA_R_32F).map(Self)
     }
 
-    /// The value must be of the type that the attribute has.
+    /// `value` must have the type of the attribute.
     fn set<T>(&self, attribute: Attribute, value: &T) -> Result<(), CublasError> {
         // SAFETY: the descriptor is alive; the value is read before this returns.
         unsafe {
@@ -187,12 +187,12 @@ impl Description {
 
 impl Drop for Description {
     fn drop(&mut self) {
-        // SAFETY: made by `new` and used by nobody any more. Nobody is left to tell of an error.
+        // SAFETY: made by `new` and not used after this. An error has no recipient here.
         let _ = unsafe { result::destroy_matmul_desc(self.0) };
     }
 }
 
-/// A matrix without gaps, column by column.
+/// A dense column-major matrix.
 struct Matrix(cublasLtMatrixLayout_t);
 
 impl Matrix {
@@ -208,7 +208,7 @@ impl Drop for Matrix {
     }
 }
 
-/// What an algorithm may need.
+/// Constraints on the choice of an algorithm.
 struct Wishes(cublasLtMatmulPreference_t);
 
 impl Wishes {

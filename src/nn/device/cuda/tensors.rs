@@ -1,6 +1,6 @@
-//! candle's tensors on a GPU, for training: the device that they are on, and kernels over their memory.
+//! candle's tensors on a GPU, for training: opens the device and runs kernels on tensor memory.
 //!
-//! One stream for one thread, so that everything happens in order and nothing needs events.
+//! Each training thread has one stream, so that all work runs in order and needs no events.
 
 use candle_core::cuda_backend::cudarc;
 use candle_core::cuda_backend::{CudaDevice, CudaStorage, CudaStorageSlice, WrapErr};
@@ -11,22 +11,22 @@ use super::{KERNELS, keep_memory, probe, told};
 use crate::nn::device::{Address, Argument, Grid, Kernel};
 use crate::{Error, Result};
 
-/// Opens GPU `number` for tensors: a stream of its own, f32 products in TF32 (ten bits of mantissa, sums in
-/// f32), freed memory kept for the next update.
+/// Opens GPU `number` for tensors, with its own stream. f32 products use TF32 (10 bits of mantissa, accumulated in
+/// f32); freed memory is cached.
 ///
 /// # Errors
-/// [`Error::Device`] that says what was found and what to do.
+/// [`Error::Device`], which says what was found and what to do.
 pub fn open(number: usize) -> Result<candle_core::Device> {
     probe::gpu(number).map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(number)?;
-    // SAFETY: training is one thread with one stream; nobody makes a second one.
+    // SAFETY: training is one thread with one stream; there is no second one.
     unsafe { device.disable_event_tracking() };
     keep_memory(device.cuda_stream().context()).map_err(|e| told("the memory pool", e))?;
     candle_core::cuda::set_gemm_reduced_precision_f32(true);
     Ok(candle_core::Device::Cuda(device))
 }
 
-/// Where a contiguous tensor of f32 or u32 begins.
+/// The address of a contiguous tensor of f32 or u32.
 pub fn address(storage: &CudaStorage, layout: &Layout) -> Answer<Address> {
     let Some((start, _)) = layout.contiguous_offsets() else { bail!("a kernel needs contiguous input") };
     let stream = storage.device.cuda_stream();
@@ -38,16 +38,16 @@ pub fn address(storage: &CudaStorage, layout: &Layout) -> Answer<Address> {
     Ok(base + 4 * start as u64)
 }
 
-/// Memory for so many f32, in which anything may stand, and where it begins.
+/// Allocates uninitialized memory for `count` f32 values. Returns it with its address.
 pub fn allocate(device: &CudaDevice, count: usize) -> Answer<(CudaStorage, Address)> {
-    // SAFETY: the kernel that is given it writes all of it before it is read.
+    // SAFETY: the kernel that gets it writes all of it before it is read.
     let slice = unsafe { device.alloc::<f32>(count)? };
     let at = slice.device_ptr(&device.cuda_stream()).0;
     Ok((CudaStorage::wrap_cuda_slice(slice, device.clone()), at))
 }
 
-/// Queues a kernel. The arguments must be those that it takes, and what they point to must be there and large
-/// enough: nothing checks it.
+/// Queues a kernel. Nothing is checked: the arguments must match the kernel, and the memory behind addresses must
+/// exist and be large enough.
 pub fn launch(device: &CudaDevice, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Answer<()> {
     let function = device.get_or_load_custom_func(kernel.name(), "tutti", KERNELS)?;
     let mut builder = function.builder();
@@ -63,13 +63,12 @@ pub fn launch(device: &CudaDevice, kernel: Kernel, grid: Grid, arguments: &[Argu
         block_dim: (grid.threads, 1, 1),
         shared_mem_bytes: (grid.shared_floats * 4) as u32,
     };
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { builder.launch(grid) }.w().map(drop)
 }
 
-/// Queues a kernel that changes some of `tensors` in place; its first arguments are where they lie, then come
-/// `rest`. They must be of one device, contiguous and of f32, and nobody may hold what is changed by another
-/// name: the change is seen there too.
+/// Queues a kernel that changes some of `tensors` in place. Its arguments are the addresses of `tensors`, then
+/// `rest`. All tensors must be contiguous f32 on one device. Tensors that share memory with a changed one change too.
 pub fn launch_in_place(kernel: Kernel, grid: Grid, tensors: &[&Tensor], rest: &[Argument]) -> Answer<()> {
     let guards: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
     let mut arguments = Vec::with_capacity(tensors.len() + rest.len());

@@ -1,14 +1,14 @@
-//! With the feature `cuda`: compiles kernels.cu to PTX, which the driver translates for its GPU. Without it
-//! there is nothing to do, and nothing of CUDA is looked for.
+//! With the feature `cuda`, compiles kernels.cu to PTX, which the driver compiles for its GPU. Without the feature it
+//! does nothing and needs no CUDA toolkit.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const KERNELS: &str = "src/nn/device/kernels/kernels.cu";
-/// What it includes.
+/// Included by [`KERNELS`].
 const TRAINING: &str = "src/nn/device/kernels/training.cuh";
-/// Of an A100: the first with bf16.
+/// Compute capability of an A100, the first GPU with bf16.
 const LEAST_CAPABILITY: &str = "80";
 
 fn main() {
@@ -49,7 +49,7 @@ fn compile() -> Result<(), String> {
     let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or("no OUT_DIR")?.join("kernels.ptx");
     let architecture = format!("-arch=compute_{capability}");
     run(&["-ptx", "-O3", "-std=c++17", &architecture, KERNELS, "-o", &out.to_string_lossy()])?;
-    // A driver that lacks a function of newer ones is then told of by name, not by the dynamic linker.
+    // With lazy binding, a driver that lacks a newer function fails with an error that names it.
     println!("cargo::rustc-link-arg=-Wl,-z,lazy");
     println!("cargo::rustc-env=TUTTI_CUDA_VERSION={version}");
     println!("cargo::rustc-env=TUTTI_CUDA_CAPABILITY={}", capability.trim_end_matches(char::is_alphabetic));
@@ -64,12 +64,12 @@ fn nvcc() -> PathBuf {
     named.or(there).unwrap_or_else(|| "nvcc".into())
 }
 
-/// "release 13.0, V13.0.88" is 13000, as the driver counts.
+/// "release 13.0, V13.0.88" is 13000, the driver's format.
 fn cuda_version(told: &str) -> Result<i32, String> {
     let release = told.split("release ").nth(1).and_then(|rest| rest.split(',').next());
     let number = release.and_then(|release| {
         let (major, minor) = release.trim().split_once('.')?;
         Some(major.parse::<i32>().ok()? * 1000 + minor.parse::<i32>().ok()? * 10)
     });
-    number.ok_or_else(|| format!("nvcc does not tell its release: {told}"))
+    number.ok_or_else(|| format!("cannot find the release in the output of nvcc: {told}"))
 }

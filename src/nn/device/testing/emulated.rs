@@ -1,5 +1,5 @@
-//! A device for tests: `kernels.cu` compiled by the C++ compiler of the machine and run on the CPU, with
-//! products in plain loops. It also notices what a GPU would not: work on memory that is not there.
+//! A device for tests: `kernels.cu` compiled by the machine's C++ compiler and run on the CPU, with products in plain
+//! loops. It also detects what a GPU would not: access to memory that is not allocated.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
@@ -19,7 +19,7 @@ unsafe extern "C" {
 type Entry = extern "C" fn(*mut *mut c_void);
 type Launch = extern "C" fn(Entry, c_uint, c_uint, c_uint, c_uint, *mut *mut c_void, c_int) -> c_int;
 
-/// The kernels as a library, built once for all tests of a process. What is loaded stays loaded.
+/// The kernels as a shared library, built once per test process and never unloaded.
 struct Library {
     launch: Launch,
     entries: HashMap<Kernel, Entry>,
@@ -56,7 +56,7 @@ impl Library {
         let handle = unsafe { dlopen(path.as_ptr(), NOW) };
         let symbol = |name: &str| {
             let name = CString::new(name)?;
-            // SAFETY: the handle is null or one that dlopen gave.
+            // SAFETY: the handle is null or comes from dlopen.
             let found = if handle.is_null() { handle } else { unsafe { dlsym(handle, name.as_ptr()) } };
             if found.is_null() { Err(std::io::Error::other(format!("no {name:?}"))) } else { Ok(found) }
         };
@@ -64,10 +64,10 @@ impl Library {
         let inference = [Element::F32, Element::Bf16, Element::F16].into_iter().flat_map(Kernel::all);
         for kernel in inference.chain(Training::ALL.map(Kernel::Training)) {
             let entry = symbol(&format!("{}_entry", kernel.name()))?;
-            // SAFETY: every such function of emulated.h is of this type.
+            // SAFETY: emulated.h declares all of these functions with this type.
             entries.insert(kernel, unsafe { std::mem::transmute::<*mut c_void, Entry>(entry) });
         }
-        // SAFETY: as emulated.h declares it.
+        // SAFETY: emulated.h declares it with this type.
         let launch = unsafe { std::mem::transmute::<*mut c_void, Launch>(symbol("emulated_launch")?) };
         Ok(Self { launch, entries })
     }
@@ -76,21 +76,21 @@ impl Library {
 /// The CPU as a device.
 #[derive(Clone, Debug, Default)]
 pub struct Emulated {
-    /// Threads of a block take turns from the last to the first.
+    /// Whether the threads of a block run from the last to the first.
     backwards: bool,
-    /// Bytes that may be allocated, if there is a limit.
+    /// Total memory in bytes, if limited.
     limit: Option<usize>,
-    /// First byte and end of all memory that is there.
+    /// Start and end of all allocated memory.
     memory: Arc<Mutex<HashMap<Address, Address>>>,
     counts: Arc<Mutex<Counts>>,
-    /// Launches of each recorded sequence.
+    /// The launches of each recorded sequence.
     recorded: Arc<Mutex<HashMap<u64, Vec<String>>>>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Debug)]
 pub struct Memory {
-    /// In words of 16 bytes; a device aligns no less.
+    /// In words of 16 bytes, the alignment of a device.
     _words: Box<[u128]>,
     from: Address,
     memory: Arc<Mutex<HashMap<Address, Address>>>,
@@ -107,12 +107,12 @@ impl Emulated {
         Self { backwards: true, ..Self::default() }
     }
 
-    /// A device that runs out of memory.
+    /// A device with `bytes` of memory.
     pub fn with_memory(bytes: usize) -> Self {
         Self { limit: Some(bytes), ..Self::default() }
     }
 
-    /// Pieces of memory that are there.
+    /// Number of allocations that are alive.
     pub fn allocated(&self) -> usize {
         self.memory.lock().unwrap().len()
     }
@@ -135,7 +135,7 @@ impl Emulated {
     }
 }
 
-/// Runs a kernel on memory of the CPU, which the arguments name rightly.
+/// Runs a kernel on the CPU. Addresses must be valid.
 pub fn run(kernel: Kernel, grid: Grid, arguments: &[Argument], backwards: bool) -> Result<()> {
     let mut values: Vec<u64> = arguments
         .iter()
@@ -181,14 +181,14 @@ impl Device for Emulated {
 
     fn upload(&self, from: &[u8], to: Address) -> Result<()> {
         self.check(to, from.len())?;
-        // SAFETY: checked to lie in memory that is there.
+        // SAFETY: checked to be allocated.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
         Ok(())
     }
 
     fn download(&self, from: Address, to: &mut [u8]) -> Result<()> {
         self.check(from, to.len())?;
-        // SAFETY: checked to lie in memory that is there.
+        // SAFETY: checked to be allocated.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
@@ -235,7 +235,7 @@ impl Device for Emulated {
         self.upload(&to.encode(&y), p.y)
     }
 
-    /// Records, and refuses a sequence that is not the one recorded under this key.
+    /// Records the sequence; fails if it differs from an earlier one with the same key.
     fn replay(&self, key: u64, record: &dyn Fn() -> Result<()>) -> Result<()> {
         self.log.lock().unwrap().clear();
         record()?;

@@ -1,9 +1,9 @@
-//! AVX2 without VNNI. `vpmaddubsw` would saturate: both operands are widened to i16 instead, and
-//! `vpmaddwd` sums pairs of products in i32, exactly.
+//! AVX2 without VNNI. `vpmaddubsw` would saturate, so both operands are widened to i16, and `vpmaddwd` sums pairs of
+//! products in i32, exactly.
 //!
-//! Widening costs as much as multiplying, so it is done once and kept: the rows before a product, a panel's
-//! weights before all its rows. What is left in the inner loop is a load for each row, and a product and a sum
-//! for each row and register of weights.
+//! Widening costs as much as multiplying. So rows are widened once before a product, and a panel's weights once for
+//! all rows. The inner loop consists of a load for each row, and a product and a sum for each row and register of
+//! weights.
 
 use std::arch::x86_64::{
     _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepu8_epi16, _mm256_hadd_epi32, _mm256_load_si256,
@@ -14,25 +14,25 @@ use std::cell::Cell;
 
 use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work};
 
-/// Most rows that share a register of weights: twelve registers of sums, two of weights, one of a row and one
-/// of products are all sixteen.
+/// Largest number of rows that share a register of weights. Twelve registers of sums, two of weights, one of a row
+/// and one of products use all sixteen.
 const ROWS: usize = 6;
-/// Channels of two registers of sums: one has the sums over inputs 0 and 1 of a step, beside those over 2 and 3,
-/// for four channels.
+/// Channels of two registers of sums. For four channels, a register holds the sums over inputs 0 and 1 of a step, and
+/// over 2 and 3.
 const CHANNELS: usize = 8;
-/// Of a panel.
+/// Groups of [`CHANNELS`] in a panel.
 const PARTS: usize = PANEL / CHANNELS;
 
 /// The inputs of a step of one row, widened.
 type Group = [i16; STEP];
 
-/// The weights of a step for [`CHANNELS`] channels, widened: four inputs each of channels 0, 1, 4 and 5, then of
-/// 2, 3, 6 and 7, as instructions that work on halves of a register leave them.
+/// The weights of a step for [`CHANNELS`] channels, widened: four inputs each of channels 0, 1, 4 and 5, then of 2,
+/// 3, 6 and 7, the order that instructions on register halves produce.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Weights([i16; CHANNELS * STEP]);
 
-/// What is widened, on memory that is kept from use to use.
+/// Widened operands, in reusable memory.
 #[derive(Default)]
 struct Widened {
     /// In the order of [`Work::values`].
@@ -42,11 +42,11 @@ struct Widened {
 }
 
 thread_local! {
-    /// Taken while in use.
+    /// Taken out while in use.
     static WIDENED: Cell<Widened> = Cell::default();
 }
 
-/// `work` has been checked.
+/// Callers must have checked `work`.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn product<S: Sink>(work: &Work, sink: &mut S) {
     let mut widened = WIDENED.take();
@@ -80,7 +80,7 @@ impl Widened {
         self.rows.resize(self.rows.len().max(groups.len()), [0; STEP]);
         let (wide, bytes) = (self.rows.as_chunks_mut::<4>().0, groups.as_chunks::<4>().0);
         for (wide, bytes) in wide.iter_mut().zip(bytes) {
-            // SAFETY: sixteen bytes, and room for sixteen i16.
+            // SAFETY: reads sixteen bytes and writes sixteen i16, which are both inside their slices.
             unsafe {
                 let values = _mm256_cvtepu8_epi16(_mm_loadu_si128(bytes.as_ptr().cast()));
                 _mm256_storeu_si256(wide.as_mut_ptr().cast(), values);
@@ -99,10 +99,10 @@ impl Widened {
         let bytes = lines.as_ptr().cast::<i8>();
         for (part, weights) in self.weights.chunks_exact_mut(steps.max(1)).enumerate() {
             for (step, wide) in weights.iter_mut().enumerate() {
-                // SAFETY: the part's 32 bytes of the step's two lines, and room for as many i16.
+                // SAFETY: reads the part's 32 bytes of the step's two lines, and writes as many i16.
                 unsafe {
                     let bytes = _mm256_loadu_si256(bytes.add((step * PANEL + part * CHANNELS) * STEP).cast());
-                    // Each byte twice, the upper one shifted down with its sign: cheaper than `vpmovsxbw`.
+                    // Duplicates each byte and shifts the upper one down with its sign: cheaper than `vpmovsxbw`.
                     let low = _mm256_srai_epi16::<8>(_mm256_unpacklo_epi8(bytes, bytes));
                     let high = _mm256_srai_epi16::<8>(_mm256_unpackhi_epi8(bytes, bytes));
                     let wide = wide.0.as_mut_ptr();
@@ -114,10 +114,10 @@ impl Widened {
     }
 }
 
-/// Some rows of a tile, from `row` on.
+/// Rows of a tile, from `row` on.
 #[derive(Clone, Copy)]
 struct Share<'a> {
-    /// Of the tile, `[steps, height]`.
+    /// All rows of the tile, `[steps, height]`.
     x: &'a [Group],
     height: usize,
     row: usize,
@@ -139,7 +139,7 @@ fn share<const M: usize, S: Sink>(
     sink.take(tile.first + rows.row, panel, &out);
 }
 
-/// The sums of [`CHANNELS`] channels from `channel` on. Apart, so that they stay in registers.
+/// Sums of [`CHANNELS`] channels from `channel` on. A separate function, so that they stay in registers.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn accumulate<const M: usize>(
@@ -155,11 +155,11 @@ fn accumulate<const M: usize>(
     let mut sums = [[_mm256_setzero_si256(); 2]; M];
     for weights in weights {
         let weights = weights.0.as_ptr();
-        // SAFETY: two registers, aligned as `Weights` is.
+        // SAFETY: two registers, with the alignment of `Weights`.
         let weights =
             unsafe { [_mm256_load_si256(weights.cast()), _mm256_load_si256(weights.add(16).cast())] };
         for (m, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: row + m < height in each of as many steps as there are weights, asserted above.
+            // SAFETY: row + m < height in each step, and there are as many steps as weights, as asserted above.
             let x = _mm256_set1_epi64x(unsafe { x.add(m).cast::<i64>().read_unaligned() });
             for (sum, weights) in sums.iter_mut().zip(weights) {
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, weights));
@@ -168,7 +168,7 @@ fn accumulate<const M: usize>(
         x = x.wrapping_add(height);
     }
     for (out, [low, high]) in out.iter_mut().zip(sums) {
-        // Like the unpacking before it within halves, which puts the channels in order again.
+        // Works on register halves like the unpacking, and so restores the order of channels.
         let sum = _mm256_hadd_epi32(low, high);
         // SAFETY: eight i32 from `channel` on, within the panel as asserted above.
         unsafe {

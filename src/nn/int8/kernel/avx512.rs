@@ -1,5 +1,5 @@
-//! AVX512-VNNI: `vpdpbusd` multiplies 64 pairs and sums them by fours. A tile of up to fourteen rows
-//! keeps its sums of a panel in 28 registers, so that weights are read once for the whole tile.
+//! AVX512-VNNI: `vpdpbusd` multiplies 64 pairs and sums them by fours. A tile of up to fourteen rows keeps its sums
+//! of a panel in 28 registers, so that weights are read once for the whole tile.
 
 use std::arch::x86_64::{
     _MM_HINT_T0, _mm_prefetch, _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_loadu_si512, _mm512_set1_epi32,
@@ -9,10 +9,10 @@ use std::mem::MaybeUninit;
 
 use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work};
 
-/// How far ahead of its use a weight is asked for, in lines: a few hundred cycles.
+/// Prefetch distance of weights, in lines: a few hundred cycles.
 const AHEAD: usize = 32;
 
-/// `work` has been checked.
+/// Callers must have checked `work`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
 pub(super) fn product<S: Sink>(work: &Work, sink: &mut S) {
     for panel in work.panels.clone() {
@@ -50,11 +50,11 @@ fn tile<const ROWS: usize, S: Sink>(
     assert!(ROWS == rows.height && rows.values.len() == steps * ROWS * STEP);
     let mut out = MaybeUninit::<[Sums; ROWS]>::uninit();
     accumulate(rows.values, lines, offsets, &mut out);
-    // SAFETY: `accumulate` writes all of them.
+    // SAFETY: `accumulate` writes all of it.
     sink.take(rows.first, panel, unsafe { out.assume_init_ref() });
 }
 
-/// Apart from [`tile`], so that the sums stay in registers from the first step to the last.
+/// A separate function, so that the sums stay in registers from the first step to the last.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
 fn accumulate<const ROWS: usize>(
@@ -66,16 +66,16 @@ fn accumulate<const ROWS: usize>(
     let steps = lines.len() / LINES;
     assert_eq!(values.len(), steps * ROWS * STEP);
     let (mut x, mut w): (*const u8, *const Line) = (values.as_ptr(), lines.as_ptr());
-    // SAFETY: sixteen i32 are one register.
+    // SAFETY: sixteen i32 fill one register.
     let first = unsafe { [0, 16].map(|channel| _mm512_loadu_si512(offsets.as_ptr().add(channel).cast())) };
     let mut sums = [first; ROWS];
     for _ in 0..steps {
         _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
         _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 1).cast());
-        // SAFETY: `w` goes through the `steps * LINES` lines.
+        // SAFETY: `w` iterates over the `steps * LINES` lines.
         let weights = unsafe { [_mm512_load_si512(w.cast()), _mm512_load_si512(w.add(1).cast())] };
         for (row, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: `x` goes through the `steps * ROWS * STEP` bytes asserted above.
+            // SAFETY: `x` iterates over the `steps * ROWS * STEP` bytes asserted above.
             let x = _mm512_set1_epi32(unsafe { x.add(row * STEP).cast::<i32>().read_unaligned() });
             sums[0] = _mm512_dpbusd_epi32(sums[0], x, weights[0]);
             sums[1] = _mm512_dpbusd_epi32(sums[1], x, weights[1]);
@@ -84,7 +84,7 @@ fn accumulate<const ROWS: usize>(
     }
     let out = out.as_mut_ptr().cast::<Sums>();
     for (row, sums) in sums.iter().enumerate() {
-        // SAFETY: row < ROWS; twice sixteen i32, aligned as `Sums` is.
+        // SAFETY: row < ROWS; writes two times sixteen i32, with the alignment of `Sums`.
         unsafe {
             let out = out.add(row).cast::<i32>();
             _mm512_store_si512(out.cast(), sums[0]);

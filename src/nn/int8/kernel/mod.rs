@@ -1,7 +1,7 @@
-//! Products of u8 rows with packed i8 weights, exact in i32: one loop for each kind of CPU.
+//! Products of u8 rows with packed i8 weights, exact in i32, with a loop for each kind of CPU.
 //!
-//! All paths give the same integers, and what becomes of them ([`Sink`]) is one piece of code, so
-//! that every CPU computes the same bits. Knows nothing of scales.
+//! All paths compute the same integers, and one piece of code processes them ([`Sink`]), so every CPU gives the same
+//! bits. This module knows nothing of scales.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -13,14 +13,14 @@ use std::ops::Range;
 
 /// Output channels that are computed together.
 pub const PANEL: usize = 32;
-/// Neighbours along the reduction that one instruction sums.
+/// Neighbouring inputs that one instruction sums.
 pub const STEP: usize = 4;
-/// Most rows that are computed together: `TILE` times two registers of sums leave room for operands.
+/// Largest number of rows that are computed together: two registers of sums for each leave enough for operands.
 pub const TILE: usize = 14;
-/// Registers across a panel.
+/// 64-byte registers of weights across a panel.
 pub const LINES: usize = PANEL * STEP / 64;
 
-/// One cache line of weights: sixteen channels, four inputs of each.
+/// One cache line of weights: four inputs of each of sixteen channels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Line(pub [i8; 64]);
@@ -30,18 +30,18 @@ pub struct Line(pub [i8; 64]);
 #[repr(C, align(64))]
 pub struct Sums(pub [i32; PANEL]);
 
-/// The kinds of CPU that are told apart.
+/// The kinds of CPU that have their own loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// AVX512-VNNI: 64 products an instruction.
+    /// AVX512-VNNI: 64 products per instruction.
     Avx512,
-    /// Widening to i16, as the u8 x i8 instruction of AVX2 saturates.
+    /// AVX2: widens to i16, since its u8 × i8 instruction saturates.
     Avx2,
     Portable,
 }
 
 impl Path {
-    /// Every path that this CPU can take, the fastest first.
+    /// All paths that this CPU supports, fastest first.
     pub fn available() -> impl Iterator<Item = Self> {
         [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|path| path.runs_here())
     }
@@ -69,10 +69,10 @@ impl Path {
     }
 }
 
-/// Rows against some panels of a matrix.
+/// A product of rows with some panels of a matrix.
 #[derive(Clone, Debug)]
 pub struct Work<'a> {
-    /// Tile after tile, `[steps, height, STEP]` each: interleaved so that a step reads neighbours.
+    /// Tile after tile, `[steps, height, STEP]` each: interleaved so that a step reads consecutive bytes.
     pub values: &'a [u8],
     pub count: usize,
     /// Rows of a tile; the last tile may have fewer.
@@ -80,14 +80,14 @@ pub struct Work<'a> {
     pub steps: usize,
     /// `[panels, steps, LINES]`, of the whole matrix.
     pub lines: &'a [Line],
-    /// What each channel's sum starts from, `[panels * PANEL]`.
+    /// Initial value of each channel's sum, `[panels * PANEL]`.
     pub offsets: &'a [i32],
-    /// Those that are wanted.
+    /// The panels to compute.
     pub panels: Range<usize>,
 }
 
 impl<'a> Work<'a> {
-    /// The lines and the first sums of one panel.
+    /// The lines and the initial sums of one panel.
     #[inline(always)]
     fn panel(&self, panel: usize) -> (&'a [Line], &'a [i32; PANEL]) {
         let lines = &self.lines[panel * self.steps * LINES..][..self.steps * LINES];
@@ -114,24 +114,24 @@ struct Tile<'a> {
     values: &'a [u8],
 }
 
-/// What becomes of the sums. Inlined into each path's loop, with that path's instructions.
+/// Processes sums. Inlined into each path's loop, with that path's instructions.
 pub trait Sink {
-    /// The sums of the rows from `first` on over a panel. Each row comes once with each panel.
+    /// Takes the sums of rows from `first` on over a panel. Called once for each row and panel.
     fn take(&mut self, first: usize, panel: usize, sums: &[Sums]);
 }
 
-/// Gives the sums of every row and panel of `work` to `sink`: panel by panel, so that a panel's weights
-/// stay in the first cache while tile after tile passes by.
+/// Passes the sums of every row and panel of `work` to `sink`. Goes panel by panel, so that a panel's weights stay in
+/// the first-level cache for all tiles.
 ///
 /// # Panics
-/// Where a slice of `work` is smaller than its shape, or the CPU cannot take this path.
+/// If a slice of `work` is smaller than its shape, or the CPU does not support `path`.
 pub fn product(path: Path, work: &Work, sink: &mut impl Sink) {
     assert!((1..=TILE).contains(&work.height));
     match path {
         #[cfg(target_arch = "x86_64")]
         Path::Avx512 | Path::Avx2 => {
             assert!(path.runs_here());
-            // SAFETY: the CPU has the features, by the assertion above.
+            // SAFETY: the CPU has the features, as asserted above.
             unsafe {
                 match path {
                     Path::Avx512 => avx512::product(work, sink),

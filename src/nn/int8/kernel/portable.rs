@@ -1,5 +1,4 @@
-//! The definition of the product, for CPUs without a path of their own; written so that compilers
-//! find vectors in it.
+//! The reference product, for CPUs without their own path. Compilers can vectorize it.
 
 use super::{LINES, Line, PANEL, STEP, Sink, Sums, Work};
 
@@ -22,7 +21,7 @@ pub(super) fn product(work: &Work, sink: &mut impl Sink) {
     }
 }
 
-/// For the sixteen channels of a line, the sums over each fourth input.
+/// For the sixteen channels of a line, the sums over every fourth input.
 #[inline]
 fn channels<'a>(x: impl Iterator<Item = &'a [u8]>, lines: impl Iterator<Item = &'a Line>) -> [i32; 64] {
     let mut parts = [0i32; 64];

@@ -8,7 +8,7 @@ fn initial(shape: &Shape) -> Tensors {
     weights.map(|(name, t)| (name, (t + 0.1).unwrap())).collect()
 }
 
-/// Logits of two places.
+/// Logits of two positions.
 fn logits(shape: &Shape, weights: &Tensors) -> Vec<Vec<f32>> {
     let network = frozen(shape, weights, &Backend::cpu()).unwrap();
     let mode = Mode::inference();
@@ -22,7 +22,7 @@ fn logits(shape: &Shape, weights: &Tensors) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn all_logits_are_scaled_wherever_the_last_norm_stands() {
+fn all_logits_are_scaled_with_either_position_of_the_norm() {
     for norm in [NormPlace::Pre, NormPlace::Post] {
         let shape = Shape {
             norm,
@@ -39,7 +39,7 @@ fn all_logits_are_scaled_wherever_the_last_norm_stands() {
 }
 
 #[test]
-fn a_penalty_is_of_the_blank_alone_and_comes_after_the_scale() {
+fn a_penalty_affects_only_the_blank_and_is_applied_after_the_scale() {
     let shape: Shape = "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=32,positions=24,imputer=1".parse().unwrap();
     let model = ModelConfig::new(shape.clone(), "en", "de");
     let (weights, blank) = (initial(&shape), model.specials.blank() as usize);

@@ -22,12 +22,13 @@ fn prob(lm: &LanguageModel, before: &[u32], token: u32) -> f64 {
 fn probabilities_are_those_of_the_formula_on_a_text_that_is_counted_by_hand() {
     // 7 8 | 7 8 | 9 8: too small a text to estimate discounts from, so they are 0.5, 1 and 1.5.
     let lm = learnt(&[vec![7, 8], vec![7, 8], vec![9, 8]], 0);
-    // Behind how many tokens: 7 and 9 behind the beginning, 8 behind 7 and 9, the end behind 8. Ten may come.
+    // Number of different tokens before each: 7 and 9 follow the start, 8 follows 7 and 9, the end follows 8. Ten
+    // tokens are possible.
     let rest = (3.0 * 0.5 + 1.0) / 5.0;
     let (eight, end) = ((2.0 - 1.0) / 5.0 + rest / 10.0, (1.0 - 0.5) / 5.0 + rest / 10.0);
-    // 7 8 stands behind the beginning alone; so does 9 8.
+    // 7 8 occurs only after the start; so does 9 8.
     let eight_behind_seven = 0.5 + 0.5 * eight;
-    // The beginning counts as often as it stands there: 7 twice, 9 once.
+    // At the start of a sentence occurrences count: 7 twice, 9 once.
     let first = (2.0 - 1.0) / 3.0 + (1.0 + 0.5) / 3.0 * end; // of 7, which is as probable alone as the end
     let close = |found: f64, right: f64| assert!((found / right).ln().abs() < 0.13, "{found} for {right}");
     close(prob(&lm, &[], 7), first);
@@ -54,7 +55,7 @@ fn discounts_are_the_published_ones_where_there_is_enough_text() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn behind_whatever_stands_there_all_that_may_come_comes_to_one(
+    fn the_probabilities_of_the_next_token_sum_to_one(
         sentences in prop::collection::vec(prop::collection::vec(5u32..VOCAB as u32, 1..6), 1..30),
         before in prop::collection::vec(5u32..VOCAB as u32, 0..4),
         prune in 0u32..3,

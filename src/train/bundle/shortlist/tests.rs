@@ -5,7 +5,7 @@ fn pair(source: &[u32], target: &[u32]) -> Pair {
     Pair { source: framed(source), target: framed(target) }
 }
 
-/// "das Haus", "das Buch", "ein Buch": the example of Koehn's textbook, which every two of its words decide.
+/// "das Haus", "das Buch", "ein Buch": the example of Koehn's textbook.
 #[test]
 fn words_are_told_apart_by_the_pairs_that_they_share() {
     let (the, house, book, a) = (10, 11, 12, 13);

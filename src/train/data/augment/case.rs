@@ -1,7 +1,7 @@
-//! Capitals.
+//! Changes of case.
 
-/// The first character of each word in upper case, the others as they are (OpusTrainer's `TitleCase`). Words stand
-/// between white space; whether one `starts` with the text is for the caller to say.
+/// Puts the first character of each word in upper case (OpusTrainer's `TitleCase`). White space separates words.
+/// `starts` says whether the text starts with a word.
 pub fn title(text: &str, mut starts: bool) -> String {
     let mut title = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,9 +1,9 @@
-//! Emoji put into a sentence and its translation.
+//! Inserts emoji into a sentence and its translation.
 
 use super::Sides;
 use crate::train::rng::Rng;
 
-/// The most used ones; a model that copies these as bytes copies others.
+/// The most common emoji. A model that learns to copy their bytes copies others, too.
 const EMOJI: &[&str] = &[
     "😂", "❤️", "🤣", "👍", "😭", "🙏", "😘", "🥰", "😍", "😊", "🎉", "😁", "💕", "🥺", "😅", "🔥", "☺️",
     "🤦", "♥️", "🤷", "🙄", "😆", "🤗", "😉", "🎂", "🤔", "👏", "🙂", "😳", "🥳", "😎", "👌", "💜", "😔",
@@ -11,7 +11,8 @@ const EMOJI: &[&str] = &[
     "👋",
 ];
 
-/// One emoji at the same relative place between the words of both sides; half of them at the end, where most stand.
+/// Inserts one emoji between words, at the same relative position on both sides. Half of them go to the end, where
+/// most emoji occur.
 pub fn insert(sides: &Sides<String>, rng: &mut Rng) -> Sides<String> {
     let emoji = EMOJI[rng.below(EMOJI.len())];
     let place = if rng.uniform() < 0.5 { 1.0 } else { rng.uniform() };

@@ -1,4 +1,5 @@
-//! Text varied on its way into a batch, as OpusTrainer varies it: see [`Augment`] for what and how often.
+//! Random changes to sentence pairs on their way into a batch, after OpusTrainer. [`Augment`] lists them with their
+//! rates.
 
 mod case;
 mod emoji;
@@ -12,26 +13,26 @@ use crate::train::config::{Augment, LengthLimit};
 use crate::train::data::corpus::Pair;
 use crate::train::rng::Rng;
 
-/// Sentences that are joined, at least and at most: OpusTrainer's.
+/// Number of sentences that are joined, as in OpusTrainer.
 const JOINED: std::ops::RangeInclusive<usize> = 2..=4;
 
 pub struct Augmenter<'a> {
     pub rates: Augment,
     pub tokenizer: &'a Tokenizer,
     pub languages: &'a Languages,
-    /// Of a pair when it is varied.
-    pub room: LengthLimit,
+    /// Limit of a pair after the changes.
+    pub limit: LengthLimit,
 }
 
 /// A sentence and its translation.
 type Sides<T> = [T; 2];
 
 impl Augmenter<'_> {
-    /// The next pair to train on, and how many of `texts` it uses; there is at least one, and each has the room. All
-    /// chance comes from `rng`.
+    /// Returns the next training pair and the number of `texts` that it uses, at least one. Each of the texts must be
+    /// within the limit. All random choices come from `rng`.
     ///
     /// # Errors
-    /// What the tokenizer answers with.
+    /// Those of the tokenizer.
     pub fn pair(&self, texts: &[(&str, &str)], rng: &mut Rng) -> Result<(Pair, usize)> {
         let used = if hits(self.rates.join, rng) { self.joinable(texts, rng)? } else { 1 };
         let plain = join(&texts[..used]);
@@ -50,7 +51,7 @@ impl Augmenter<'_> {
 
     fn varied(&self, mut sides: Sides<String>, rng: &mut Rng) -> Result<Pair> {
         let rates = &self.rates;
-        // All are drawn before any is made, so that one rate does not move the draws of the others.
+        // All are drawn before any is applied, so that one rate does not change the draws of the others.
         let [unmarked, emoji, upper, title, typos, reserves] =
             [rates.no_final_mark, rates.emoji, rates.upper_case, rates.title_case, rates.typos, rates.spans]
                 .map(|rate| hits(rate, rng));
@@ -85,8 +86,8 @@ impl Augmenter<'_> {
         Ok(Pair { source: encode(&source)?, target: encode(&target)? })
     }
 
-    /// How many of the first texts can be joined, of a number that is drawn: as long as all of them together have the
-    /// room, and each but the last is a sentence that ends.
+    /// Draws a number of sentences, and returns how many of the first texts can be joined: their sum must be within
+    /// the limit, and each but the last must end with a punctuation mark.
     fn joinable(&self, texts: &[(&str, &str)], rng: &mut Rng) -> Result<usize> {
         let wanted = JOINED.start() + rng.below(JOINED.end() - JOINED.start() + 1);
         let mut count = 0;
@@ -94,7 +95,7 @@ impl Augmenter<'_> {
         for &(source, target) in texts.iter().take(wanted) {
             let own = [self.tokenizer.encode(source)?.len() - 2, self.tokenizer.encode(target)?.len() - 2];
             tokens = [tokens[0] + own[0], tokens[1] + own[1]];
-            if tokens.iter().any(|&tokens| tokens > self.room.tokens) {
+            if tokens.iter().any(|&tokens| tokens > self.limit.tokens) {
                 break;
             }
             count += 1;
@@ -109,14 +110,14 @@ impl Augmenter<'_> {
         Ok(Pair { source: self.tokenizer.encode(source)?, target: self.tokenizer.encode(target)? })
     }
 
-    /// Whether a pair has the room and words on both sides.
+    /// Whether a pair is within the limit and not empty on either side.
     fn fits(&self, pair: &Pair) -> bool {
-        let fits = |ids: &[u32]| (3..=self.room.tokens).contains(&ids.len());
-        fits(&pair.source) && fits(&pair.target) && pair.fits(self.room)
+        let fits = |ids: &[u32]| (3..=self.limit.tokens).contains(&ids.len());
+        fits(&pair.source) && fits(&pair.target) && pair.fits(self.limit)
     }
 }
 
-/// Whether a change of this rate is made. Draws even where the rate is 0.
+/// Whether to make a change of this rate. Always draws, so that rates do not affect each other.
 fn hits(rate: f64, rng: &mut Rng) -> bool {
     f64::from(rng.uniform()) < rate
 }

@@ -1,5 +1,5 @@
-//! Addresses, placeholders, numbers and so on that stand on both sides of a pair: kept from other changes, and put in as
-//! reserved tokens, as they are when a user's text is translated.
+//! Spans such as addresses, placeholders and numbers that occur on both sides of a pair. They are protected from
+//! other changes and can become reserved tokens, as in translation.
 
 use std::ops::Range;
 
@@ -9,26 +9,27 @@ use crate::text::spans::{Languages, shared};
 use crate::text::{Part, Tokenizer};
 use crate::train::rng::Rng;
 
-/// A sentence, cut at the spans that its partner has, too.
+/// A sentence, split at the spans that the other side has, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pieces(Vec<Piece>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    /// The span of this number, counted from 0 in the order of the source.
+    /// A span and its number, counted from 0 in the order of the source.
     Span(usize, String),
 }
 
-/// Both sides of a pair, cut at the spans that they share.
+/// Splits both sides of a pair at the spans that they share.
 pub fn cut(sides: &Sides<String>, languages: &Languages) -> Sides<Pieces> {
     let pairs = shared(&sides[0], &sides[1], languages);
     let (sources, targets): (Vec<_>, Vec<_>) = pairs.into_iter().map(|(s, t)| (s.range, t.range)).unzip();
     [Pieces::of(&sides[0], sources), Pieces::of(&sides[1], targets)]
 }
 
-/// The number of the first reserved token of a sentence with so many spans. Translation always counts from 0; here half
-/// of the sentences begin elsewhere, so that every token is learnt, though few sentences have many spans.
+/// The number of the first reserved token of a sentence with `spans` spans. Translation always starts at 0. Half of
+/// the training sentences start elsewhere, so that all reserved tokens are trained although few sentences have many
+/// spans.
 pub fn first_token(spans: usize, reserved: usize, rng: &mut Rng) -> usize {
     let elsewhere = rng.uniform() < 0.5;
     let first = rng.below(reserved.saturating_sub(spans) + 1);
@@ -53,7 +54,7 @@ impl Pieces {
         self.0.iter().filter(|piece| matches!(piece, Piece::Span(..))).count()
     }
 
-    /// Changes what is not a span. `change` is given a piece of text and whether a word can begin with it.
+    /// Changes the text between spans. `change` gets a piece of text, and whether it starts a word.
     pub fn change(&mut self, mut change: impl FnMut(&str, bool) -> String) {
         let mut starts = true;
         for piece in &mut self.0 {
@@ -69,7 +70,7 @@ impl Pieces {
         }
     }
 
-    /// Changes the longest piece that is not a span.
+    /// Changes the longest piece of text between spans.
     pub fn change_longest(&mut self, change: impl FnOnce(&str) -> String) {
         let texts = self.0.iter_mut().filter_map(|piece| match piece {
             Piece::Text(text) => Some(text),
@@ -89,10 +90,10 @@ impl Pieces {
             .collect()
     }
 
-    /// `bos x1..xn eos`, with reserved tokens from number `first` on in the place of the spans.
+    /// `bos x1..xn eos`, with reserved tokens from number `first` on instead of spans.
     ///
     /// # Errors
-    /// What the tokenizer answers with.
+    /// Those of the tokenizer.
     pub fn encode_reserved(&self, first: usize, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let parts = self.0.iter().map(|piece| match piece {
             Piece::Text(text) => Part::Text(text.as_str()),

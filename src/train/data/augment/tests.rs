@@ -10,7 +10,7 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
 const TEXTS: [(&str, &str); 3] =
     [("The cat sleeps.", "Die Katze schläft."), ("The dog eats.", "Der Hund isst."), ("Open", "Öffnen")];
 
-/// What becomes of the texts, as text, and how many were used.
+/// The augmented texts, and how many were used.
 fn varied(rates: Augment, texts: &[(&str, &str)], tokens: usize, seed: u64) -> ([String; 2], usize) {
     let (pair, used) = pair(rates, texts, tokens, seed);
     ([pair.source, pair.target].map(|ids| TOKENIZER.decode(&ids).unwrap()), used)
@@ -28,7 +28,7 @@ fn one(rates: Augment) -> [String; 2] {
 }
 
 #[test]
-fn each_change_is_made_on_the_sides_that_it_is_meant_for() {
+fn each_change_affects_the_right_sides() {
     const NONE: Augment = Augment::NONE;
     assert_eq!(one(NONE), ["The cat sleeps.", "Die Katze schläft."]);
     assert_eq!(one(Augment { upper_case: 1.0, ..NONE }), ["THE CAT SLEEPS.", "DIE KATZE SCHLÄFT."]);
@@ -44,7 +44,7 @@ fn each_change_is_made_on_the_sides_that_it_is_meant_for() {
 }
 
 #[test]
-fn an_emoji_stands_at_the_same_relative_place() {
+fn an_emoji_has_the_same_relative_position_on_both_sides() {
     for seed in 0..20 {
         let ([source, target], _) = varied(Augment { emoji: 1.0, ..Augment::NONE }, &TEXTS, 100, seed);
         let at =
@@ -62,7 +62,7 @@ fn sentences_are_joined_as_far_as_they_fit() {
         assert!((2..=3).contains(&used));
         assert!(source.starts_with("The cat sleeps. The dog eats."), "{source}");
         assert!(target.starts_with("Die Katze schläft. Der Hund isst."), "{target}");
-        // A label does not end; nothing is joined to it.
+        // A label has no final mark, so nothing is joined to it.
         let (label, used) = varied(joining, &[TEXTS[2], TEXTS[0]], 100, seed);
         assert_eq!((label, used), (["Open".into(), "Öffnen".into()], 1));
     }
@@ -71,7 +71,7 @@ fn sentences_are_joined_as_far_as_they_fit() {
 }
 
 #[test]
-fn a_sentence_that_a_change_makes_too_long_stays_as_it_is() {
+fn a_sentence_that_would_become_too_long_stays_unchanged() {
     let upper = Augment { upper_case: 1.0, ..Augment::NONE };
     let plain = [TEXTS[0].0, TEXTS[0].1].map(|text| TOKENIZER.encode(text).unwrap().len());
     let limit = plain[0].max(plain[1]);
@@ -80,7 +80,7 @@ fn a_sentence_that_a_change_makes_too_long_stays_as_it_is() {
 }
 
 #[test]
-fn rates_are_met_and_the_same_seed_gives_the_same_text() {
+fn rates_are_kept_and_the_same_seed_gives_the_same_text() {
     let rates = Augment { upper_case: 0.05, ..Augment::NONE };
     let hits = (0..4000).filter(|&seed| varied(rates, &TEXTS[2..], 100, seed).0[0] == "OPEN").count();
     assert!((150..250).contains(&hits), "{hits}");

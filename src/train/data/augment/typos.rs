@@ -1,17 +1,17 @@
-//! Slips of the keyboard: the nine kinds of OpusTrainer's `Typos`, each with its default chance of a tenth in a sentence
-//! that is changed. Digits stay as they are: nobody could tell the number that was meant.
+//! Typing errors: the nine kinds of OpusTrainer's `Typos`, each with its default probability of 0.1 in an affected
+//! sentence. Digits stay unchanged, because a wrong number cannot be recognized.
 
-#![allow(clippy::ptr_arg, reason = "all slips have one type, and some change the length")]
+#![allow(clippy::ptr_arg, reason = "all typos have one type, and some change the length")]
 
 use crate::train::rng::Rng;
 
-/// Of each kind, in a sentence that is changed.
+/// Probability of each kind in an affected sentence.
 const CHANCE: f32 = 0.1;
 
-/// Changes the characters, if it finds a place.
-type Slip = fn(&mut Vec<char>, &mut Rng);
+/// Changes the characters, if there is a suitable position.
+type Typo = fn(&mut Vec<char>, &mut Rng);
 
-const SLIPS: [Slip; 9] = [
+const TYPOS: [Typo; 9] = [
     char_swap,
     missing_char,
     extra_char,
@@ -25,15 +25,15 @@ const SLIPS: [Slip; 9] = [
 
 pub fn add(text: &str, rng: &mut Rng) -> String {
     let mut chars: Vec<char> = text.chars().collect();
-    for slip in SLIPS {
+    for typo in TYPOS {
         if rng.uniform() < CHANCE {
-            slip(&mut chars, rng);
+            typo(&mut chars, rng);
         }
     }
     chars.into_iter().collect()
 }
 
-/// One of the places where `holds`, each as likely.
+/// A random position where `holds` is true.
 fn place(chars: &[char], rng: &mut Rng, holds: impl Fn(usize) -> bool) -> Option<usize> {
     let places: Vec<usize> = (0..chars.len()).filter(|&at| holds(at)).collect();
     (!places.is_empty()).then(|| places[rng.below(places.len())])
@@ -51,7 +51,7 @@ fn char_swap(chars: &mut Vec<char>, rng: &mut Rng) {
 }
 
 fn missing_char(chars: &mut Vec<char>, rng: &mut Rng) {
-    // Of a word of one letter nothing would be left.
+    // A word of one letter would disappear.
     let in_word = |at: usize| letter(chars, at) && (letter(chars, at + 1) || at > 0 && letter(chars, at - 1));
     if let Some(at) = place(chars, rng, in_word) {
         chars.remove(at);
@@ -83,7 +83,7 @@ fn similar_char(chars: &mut Vec<char>, rng: &mut Rng) {
 }
 
 fn skipped_space(chars: &mut Vec<char>, rng: &mut Rng) {
-    // Between letters only: a number must not run into another one.
+    // Only between letters, so that numbers are not joined.
     let between = |at: usize| chars[at] == ' ' && at > 0 && letter(chars, at - 1) && letter(chars, at + 1);
     if let Some(at) = place(chars, rng, between) {
         chars.remove(at);
@@ -118,7 +118,7 @@ fn key(letter: char) -> Option<(usize, usize)> {
     ROWS.iter().enumerate().find_map(|(row, keys)| keys.find(lower).map(|column| (row, column)))
 }
 
-/// A letter whose key touches this one's, in its case.
+/// A letter whose key is adjacent, in the same case.
 fn neighbour(letter: char, rng: &mut Rng) -> Option<char> {
     let (row, column) = key(letter)?;
     // Each row is half a key to the right of the one above.
@@ -134,7 +134,7 @@ fn neighbour(letter: char, rng: &mut Rng) -> Option<char> {
     Some(if letter.is_ascii_uppercase() { other.to_ascii_uppercase() } else { other })
 }
 
-/// A character that looks alike.
+/// A character that looks similar.
 fn similar(c: char) -> Option<char> {
     const ALIKE: [(char, char); 14] = [
         ('o', '0'),

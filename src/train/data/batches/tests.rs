@@ -8,7 +8,7 @@ fn some_lengths() -> impl Strategy<Value = Vec<Lengths>> {
     prop::collection::vec(one, 1..200)
 }
 
-/// Sentences as in a corpus: short, and the two sides much alike.
+/// Typical sentences: short, with similar lengths on both sides.
 fn corpus(pairs: usize) -> Vec<Lengths> {
     let mut rng = Rng::from_seed(1);
     let mut draw = || {
@@ -20,7 +20,7 @@ fn corpus(pairs: usize) -> Vec<Lengths> {
 
 proptest! {
     #[test]
-    fn every_pair_stands_in_exactly_one_batch(lengths in some_lengths(), seed: u64, epoch in 0u64..5) {
+    fn every_pair_is_in_exactly_one_batch(lengths in some_lengths(), seed: u64, epoch in 0u64..5) {
         let plan = Plan::new(&lengths, 128, &Rng::from_seed(seed), epoch).unwrap();
         let mut seen: Vec<usize> = plan.batches.concat();
         seen.sort_unstable();
@@ -40,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn starting_at_a_position_gives_what_not_stopping_gives(
+    fn starting_at_a_position_equals_not_stopping(
         lengths in some_lengths(), seed: u64, taken in 0usize..40,
     ) {
         let rng = Rng::from_seed(seed);

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// One id a word, its number of bytes; so the tests can see which words came through.
+/// One id for each word, its number of bytes, so that tests can recognize words.
 fn encode(text: &str) -> Result<Vec<u32>> {
     let words = text.split_whitespace().map(|word| 100 + word.len() as u32);
     Ok([1].into_iter().chain(words).chain([2]).collect())

@@ -41,7 +41,7 @@ fn each_line_gets_the_candidate_nearest_to_its_reference_and_ties_the_first() {
 }
 
 #[test]
-fn a_source_that_stands_several_times_gets_one_translation() {
+fn a_source_that_occurs_several_times_gets_one_translation() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(
         dir.path(),
@@ -54,7 +54,7 @@ fn a_source_that_stands_several_times_gets_one_translation() {
     );
     let chosen = interpolate(&options).unwrap();
     let text = std::fs::read_to_string(options.output.join(TARGET)).unwrap();
-    // Each is the nearest to its own reference; over all three "Danke." is.
+    // Each is the nearest to its own reference; on average over all three, "Danke." is.
     assert_eq!(text, "Danke.\nNein.\nDanke.\nDanke.\n");
     assert_eq!(chosen.candidates.iter().map(|c| c.chosen).collect::<Vec<_>>(), [0, 4]);
 }
@@ -77,7 +77,7 @@ fn where_no_candidate_is_like_enough_a_reference_takes_its_place() {
 }
 
 #[test]
-fn texts_that_do_not_belong_together_are_named_and_nothing_is_written() {
+fn texts_of_different_lengths_are_named_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let short = options(dir.path(), &["a\nb\n", "a\nb\n", "a\n"]);
     let error = interpolate(&short).unwrap_err().to_string();
@@ -95,7 +95,7 @@ fn texts_that_do_not_belong_together_are_named_and_nothing_is_written() {
 }
 
 #[test]
-fn only_what_it_has_written_itself_is_replaced() {
+fn only_its_own_output_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(dir.path(), &["a\n", "b\n", "b\n"]);
     std::fs::create_dir(&options.output).unwrap();

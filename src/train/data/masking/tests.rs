@@ -26,7 +26,7 @@ fn the_number_of_masks_and_their_places_are_uniform() {
     }
     assert_eq!(counts[0], 0);
     assert!(counts[1..].iter().all(|n| n.abs_diff(2_000) < 200), "{counts:?}");
-    // On average (1 + 6) / 2 of 6 places are masked.
+    // On average (1 + 6) / 2 of 6 positions are masked.
     assert_eq!((places[0], places[7]), (0, 0));
     assert!(places[1..7].iter().all(|n| n.abs_diff(7_000) < 300), "{places:?}");
 }
@@ -40,7 +40,7 @@ fn a_target_without_inner_tokens_stays_as_it_is() {
 }
 
 #[test]
-fn of_a_translation_something_is_always_masked_and_something_kept() {
+fn a_translation_is_always_partly_masked() {
     let mut rng = Rng::from_seed(5);
     let counts = |inner: usize, rng: &mut Rng| -> std::collections::BTreeSet<usize> {
         let draw = || mask_translation(&target(inner), MASK, rng).positions.len();
@@ -67,7 +67,7 @@ fn at_least_one_word_of_a_source_is_masked_and_never_a_special_token() {
         let masked = mask_source(&target(30), 0.1, MASK, 5, &mut rng);
         counts[masked.positions.len()] += 1;
     }
-    // 1 + floor(3u): one to three, each as likely.
+    // 1 + floor(3u): one to three, with equal probability.
     assert_eq!((counts[0], counts[4]), (0, 0));
     assert!(counts[1..4].iter().all(|n| n.abs_diff(1_000) < 120), "{counts:?}");
     let source = [BOS, 3, 9, 3, EOS];
@@ -88,7 +88,7 @@ fn the_share_of_revealed_places_is_rounded_down() {
 }
 
 #[test]
-fn every_block_of_slots_has_as_many_masks_and_a_quarter_of_the_canvases_nothing_else() {
+fn every_block_has_equally_many_masks_and_a_quarter_of_canvases_is_fully_masked() {
     let mut rng = Rng::from_seed(9);
     let mut whole = 0;
     for _ in 0..4_000 {

@@ -43,7 +43,7 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::train(["large sentence", "small sentence"].iter(), 288).unwrap()
 }
 
-/// How often each text stands in an epoch.
+/// How often each text occurs in an epoch.
 fn counts(mixture: &Mixture, epoch: u64) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for entry in mixture.order(&Rng::from_seed(1), epoch) {
@@ -107,7 +107,7 @@ fn lines_that_are_too_long_are_skipped_and_counted_or_named() {
     assert_eq!((read.source.len(), skipped.too_long), (1, 1));
 }
 
-/// The batches of a run, from a position on.
+/// The batches of a run from a position on.
 fn batches(mixture: &Arc<Mixture>, position: Position, count: usize) -> Vec<(Vec<Pair>, Position)> {
     let rng = Rng::from_seed(5);
     let mut feed = Feed::of_mixture(mixture.clone(), 256, &rng, position).unwrap();
@@ -119,7 +119,7 @@ fn batches(mixture: &Arc<Mixture>, position: Position, count: usize) -> Vec<(Vec
 }
 
 #[test]
-fn a_run_goes_on_exactly_from_any_position() {
+fn a_run_continues_exactly_from_any_position() {
     let files = Files::new();
     let corpora = [files.corpus("large", 0.75, None), files.corpus("small", 0.25, None)];
     let mixture = Arc::new(files.mixture(&corpora, Some(Augment::default())).unwrap().in_parts_of(50));

@@ -1,4 +1,4 @@
-//! A fairseq checkpoint as a file: the arguments of its run, and its tensors by name.
+//! Reads a fairseq checkpoint: the arguments of its run, and its tensors by name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -21,7 +21,7 @@ pub struct Checkpoint {
     pub tensors: HashMap<String, Tensor>,
 }
 
-/// What the run was told on its command line, defaults included.
+/// The command line arguments of the run, defaults included.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arguments(BTreeMap<String, Object>);
 
@@ -30,7 +30,7 @@ impl Checkpoint {
     /// [`Error::Io`] for a file that cannot be read, [`Error::Bundle`] for one that is not a checkpoint.
     pub fn read(path: &Path) -> Result<Self> {
         let pickle = checked_pickle(path)?;
-        // candle's reader takes some malformed files for its own mistakes.
+        // candle's reader panics on some malformed files.
         let read = catch_unwind(AssertUnwindSafe(|| (arguments(path, &pickle), tensors(path))));
         match read {
             Ok((arguments, tensors)) => Ok(Self { arguments: arguments?, tensors: tensors? }),
@@ -46,19 +46,19 @@ type Archive = zip::ZipArchive<BufReader<File>>;
 fn archive(path: &Path) -> Result<Archive> {
     let file = File::open(path).map_err(Error::io(path))?;
     zip::ZipArchive::new(BufReader::new(file)).map_err(|e| {
-        let hint = "load an older one and save it again";
+        let hint = "load an older checkpoint in PyTorch and save it again";
         Error::bundle(path, format!("is not a checkpoint of PyTorch 1.6 or later ({e}); {hint}"))
     })
 }
 
-/// The content of `data.pkl`, which holds no length that is not true and unfolds to nothing much larger.
+/// The content of `data.pkl`, checked to have valid lengths and a bounded size in memory.
 fn checked_pickle(path: &Path) -> Result<Vec<u8>> {
     let wrong = |reason: String| Error::bundle(path, reason);
     let mut zip = archive(path)?;
     let mut found = None;
     for index in 0..zip.len() {
         let mut file = zip.by_index(index).map_err(|e| wrong(e.to_string()))?;
-        // As candle chooses: it reads all of them.
+        // The same condition as in candle, which reads all matching files.
         if !file.name().is_ok_and(|name| name.ends_with("data.pkl")) {
             continue;
         }
@@ -75,7 +75,7 @@ fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let wrong = |e: candle_core::Error| Error::bundle(path, e.to_string());
     let file = PthTensors::new(path, Some(MODEL)).map_err(wrong)?;
     let mut tensors = HashMap::new();
-    // Several tensors may share one storage, and what is stored as f16 doubles.
+    // Several tensors may share one storage, and f16 doubles in size.
     let mut room = 4 * path.metadata().map_err(Error::io(path))?.len();
     for (name, info) in file.tensor_infos() {
         let wrong = |reason: String| Error::bundle(path, format!("tensor {name:?}: {reason}"));
@@ -91,7 +91,7 @@ fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     Ok(tensors)
 }
 
-/// What is left of `room` bytes after a tensor, which must lie within its storage.
+/// The rest of `room` bytes after a tensor, which must lie within its storage.
 fn take_room(path: &Path, info: &TensorInfo, room: u64) -> Result<u64, String> {
     let count = |count: u64, &dim: &usize| count.checked_mul(dim as u64);
     let count = info.layout.dims().iter().try_fold(1, count);
@@ -107,7 +107,7 @@ fn take_room(path: &Path, info: &TensorInfo, room: u64) -> Result<u64, String> {
     }
 }
 
-/// `args`, an `argparse.Namespace`, or in newer versions `cfg`, a dict with such a one as `model`.
+/// `args`, an `argparse.Namespace`, or, in newer versions, the entry `model` of the dict `cfg`.
 fn arguments(path: &Path, pickle: &[u8]) -> Result<Arguments> {
     let wrong = |reason: String| Error::bundle(path, reason);
     let mut stack = Stack::empty();
@@ -117,7 +117,9 @@ fn arguments(path: &Path, pickle: &[u8]) -> Result<Arguments> {
         .filter(|args| **args != Object::None)
         .or_else(|| entry(&root, "cfg").and_then(|cfg| entry(cfg, "model")));
     let fields = found.and_then(fields).ok_or_else(|| {
-        wrong("has neither args nor cfg.model, which say what the network is: is it fairseq's?".into())
+        wrong(
+            "has neither args nor cfg.model, which describe the network: is it a fairseq checkpoint?".into(),
+        )
     })?;
     let named = |(key, value): &(Object, Object)| match key {
         Object::Unicode(key) => Some((key.clone(), value.clone())),
@@ -148,7 +150,7 @@ impl Arguments {
         }
     }
 
-    /// Whether a switch is on; one that the run's version did not know is off.
+    /// Whether a flag is set. A flag that the run's version does not have is not set.
     pub fn flag(&self, key: &str) -> bool {
         matches!(self.0.get(key), Some(Object::Bool(true)))
     }

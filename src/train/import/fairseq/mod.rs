@@ -1,10 +1,10 @@
-//! `train import fairseq`: a CMLM, CMLMC or DiMS checkpoint of fairseq, or of the forks that published the latter two, becomes a
-//! bundle.
+//! `train import fairseq`: converts a CMLM, CMLMC or DiMS checkpoint of fairseq, or of the forks that published the
+//! latter two, to a bundle.
 //!
-//! Its networks differ from ours in what [`Shape`] describes, and in the vocabulary, where the mask is the unknown token. Anything
-//! else (another activation, separate embeddings) is refused by name.
+//! fairseq's networks differ from tutti's in what [`Shape`] describes, and in the vocabulary, whose mask is the
+//! unknown token. Anything else (another activation, separate embeddings) is refused by name.
 //!
-//! The tokenizer belongs to this model and its students: it has only the pieces of fairseq's dictionary.
+//! The tokenizer fits only this model and its students: it has the pieces of fairseq's dictionary.
 
 mod checkpoint;
 mod pickle;
@@ -19,18 +19,18 @@ use self::weights::{Plan, Source, convert};
 use crate::model::{Bundle, Config, DecoderAttention, Lengths, NormPlace, Positions, Refresh, Shape};
 use crate::{Error, Result};
 
-/// What is taken over, and where to.
+/// The files to import, and the folder to write to.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// `model.pt`, as `fairseq-train` or PyTorch's `torch.save` writes it.
+    /// `model.pt`, written by `fairseq-train` or PyTorch's `torch.save`.
     pub checkpoint: PathBuf,
     /// `dict.txt` of both languages.
     pub dict: PathBuf,
-    /// The codes that the text was cut into pieces with, of subword-nmt or fastBPE.
+    /// BPE codes of subword-nmt or fastBPE.
     pub codes: PathBuf,
     /// Folder of the bundle.
     pub output: PathBuf,
-    /// Language codes; those of the checkpoint where left out.
+    /// Language codes; by default those of the checkpoint.
     pub source_lang: Option<String>,
     pub target_lang: Option<String>,
 }
@@ -38,8 +38,8 @@ pub struct Import {
 /// Writes the bundle.
 ///
 /// # Errors
-/// What cannot be read; an architecture, a setting or a tensor that is unknown, by name; a dict that is not
-/// the checkpoint's.
+/// Files that cannot be read; an unsupported architecture, setting or tensor, by name; a dictionary that does not fit
+/// the checkpoint.
 pub fn import(import: &Import) -> Result<()> {
     let wrong = |reason: String| Error::bundle(&import.checkpoint, reason);
     let vocabulary = Vocabulary::read(&import.dict, &import.codes)?;
@@ -54,7 +54,7 @@ pub fn import(import: &Import) -> Result<()> {
 
     let language = |given: &Option<String>, key: &str, flag: &str| {
         let own = given.clone().or_else(|| arguments.text(key).map(str::to_owned));
-        own.ok_or_else(|| wrong(format!("does not say its {key}; say it with {flag}")))
+        own.ok_or_else(|| wrong(format!("does not contain its {key}; give it with {flag}")))
     };
     let source_lang = language(&import.source_lang, "source_lang", "--source")?;
     let target_lang = language(&import.target_lang, "target_lang", "--target")?;
@@ -66,26 +66,26 @@ pub fn import(import: &Import) -> Result<()> {
     Bundle::save(&import.output, &config, &vocabulary.tokenizer, &tensors, &card)
 }
 
-/// DiMS' students.
+/// Architecture of DiMS students.
 const DISTILLED: &str = "cmlm_distill";
 
 fn architecture(arguments: &Arguments) -> &str {
     arguments.text("arch").or_else(|| arguments.text("_name")).unwrap_or_default()
 }
 
-/// Refuses what would compute something else.
+/// Refuses settings that would change the computation.
 fn require_known(arguments: &Arguments) -> Result<(), String> {
     let name = architecture(arguments);
     let known = ["cmlm_transformer", "cmlmc_transformer", DISTILLED];
     if !known.iter().any(|known| name.starts_with(known)) {
         return Err(format!(
-            "architecture {name:?} is unknown; known are {} and their presets",
+            "architecture {name:?} is not supported; expected {} or one of their presets",
             known.join(", ")
         ));
     }
     let activation = arguments.text("activation_fn").unwrap_or("relu");
     if activation != "relu" {
-        return Err(format!("activation_fn is {activation:?}; only relu is known"));
+        return Err(format!("activation_fn is {activation:?}; only relu is supported"));
     }
     let unknown = [
         "ctc",
@@ -98,7 +98,7 @@ fn require_known(arguments: &Arguments) -> Result<(), String> {
         "cross_self_attention",
     ];
     match unknown.into_iter().find(|key| arguments.flag(key)) {
-        Some(key) => Err(format!("{key} is on, which this program does not know")),
+        Some(key) => Err(format!("{key} is set, which is not supported")),
         None => Ok(()),
     }
 }
@@ -113,13 +113,13 @@ fn shape(
         let of = |side: &str| {
             let key = format!("{side}_{what}");
             let number = arguments.number(&key).and_then(|n| usize::try_from(n).ok());
-            number.ok_or_else(|| format!("the arguments do not say {key}"))
+            number.ok_or_else(|| format!("the arguments do not contain {key}"))
         };
         let (encoder, decoder) = (of("encoder")?, of("decoder")?);
         if encoder == decoder {
             Ok(encoder)
         } else {
-            Err(format!("encoder_{what} is {encoder} and decoder_{what} {decoder}; they have to be equal"))
+            Err(format!("encoder_{what} is {encoder}, but decoder_{what} is {decoder}; they must be equal"))
         }
     };
     let norms = ["encoder_normalize_before", "decoder_normalize_before"].map(|key| arguments.flag(key));
@@ -157,7 +157,7 @@ fn shape(
     Ok(shape)
 }
 
-/// Those that both sides have.
+/// The number of positions that both sides have.
 fn max_positions(arguments: &Arguments, source: &Source, learned: [bool; 2]) -> Result<usize, String> {
     const PADDING_ROWS: usize = 2;
     let mut positions = usize::MAX;
@@ -178,9 +178,9 @@ fn max_positions(arguments: &Arguments, source: &Source, learned: [bool; 2]) -> 
 fn card(import: &Import, arguments: &Arguments, config: &Config) -> String {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     format!(
-        "# {} → {}\n\nTaken over from a fairseq checkpoint of architecture {:?} ({}, {}, {}). \
-         It reads and writes text as it was prepared for that model: words and punctuation apart by spaces, \
-         by the Moses scripts as a rule.\n",
+        "# {} → {}\n\nImported from a fairseq checkpoint of architecture {:?} ({}, {}, {}). \
+         Its text must be prepared as for that model: words and punctuation separated by spaces, \
+         usually by the Moses scripts.\n",
         config.source,
         config.target,
         architecture(arguments),

@@ -1,25 +1,25 @@
-//! Looks through a pickle before it is read: candle's reader believes every length that it finds, and copies
-//! whatever is taken from the memo. A damaged or hostile file would have it ask for all memory there is.
+//! Checks a pickle before it is read. candle's reader trusts every length in it, and copies whatever is taken from
+//! the memo, so a damaged or malicious file could exhaust memory.
 //!
-//! The same operations are gone through with sizes in place of objects. Knows what operations do to the stack,
-//! nothing of what objects mean.
+//! The check runs the same operations with sizes instead of objects. It knows what operations do to the stack, but
+//! not what objects mean.
 
 use std::collections::HashMap;
 
-/// More than any checkpoint needs: of one with its optimizer's state it is some hundred kilobytes.
+/// Largest size of a pickle. A checkpoint with optimizer state has some hundred kilobytes.
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// Objects within objects; deeper ones would use up the thread's stack when they are dropped.
+/// Largest nesting depth. Dropping deeper objects would overflow the stack.
 const MAX_DEPTH: u32 = 256;
 
-/// Objects that may be copied for each byte of the pickle, and some for a short one.
+/// Number of objects that may be copied: a constant, plus this many for each byte of the pickle.
 const COPIES_PER_BYTE: u64 = 8;
 const COPIES: u64 = 100_000;
 
-/// What an object would be.
+/// The size of an object.
 #[derive(Clone, Copy, Default)]
 struct Size {
-    /// Objects that it consists of.
+    /// Number of objects inside, itself included.
     objects: u64,
     depth: u32,
 }
@@ -27,7 +27,7 @@ struct Size {
 impl Size {
     const ONE: Self = Self { objects: 1, depth: 1 };
 
-    /// What consists of `parts`.
+    /// The size of an object with these parts.
     fn around(parts: impl IntoIterator<Item = Self>) -> Self {
         let add = |all: Self, part: Self| Self {
             objects: all.objects.saturating_add(part.objects),
@@ -50,7 +50,7 @@ struct Checked<'a> {
 }
 
 /// # Errors
-/// Why the pickle cannot be read in a bounded time and memory.
+/// Why the pickle cannot be read in bounded time and memory.
 pub fn check(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() > MAX_BYTES {
         return Err(format!("its pickle has {} bytes, more than {MAX_BYTES}", bytes.len()));
@@ -62,7 +62,7 @@ pub fn check(bytes: &[u8]) -> Result<(), String> {
 }
 
 impl Checked<'_> {
-    /// One operation. False after the last one.
+    /// Runs one operation. Returns false after the last one.
     fn step(&mut self) -> Result<bool, String> {
         let operation = self.bytes(1)?[0];
         match operation {
@@ -84,7 +84,7 @@ impl Checked<'_> {
             b'M' => self.plain(2)?,
             b'J' => self.plain(4)?,
             b'G' => self.plain(8)?,
-            // LONG1; candle's numbers have eight bytes
+            // LONG1; candle's integers have 64 bits
             0x8a => match self.bytes(1)?[0] {
                 length @ 0..=8 => self.plain(length.into())?,
                 length => return Err(format!("its pickle has a number of {length} bytes")),
@@ -97,7 +97,7 @@ impl Checked<'_> {
             }
             // MARK
             b'(' => self.stack.push(Entry::Mark),
-            // TUPLE, DICT, which candle takes for an empty one
+            // TUPLE; DICT, which candle reads as empty
             b't' => {
                 let parts = self.pop_to_mark()?;
                 self.push(Size::around(parts))?;
@@ -134,7 +134,7 @@ impl Checked<'_> {
                 let key = self.number()?;
                 self.get(key)?;
             }
-            other => return Err(format!("its pickle has the operation {other:#04x}, which is unknown")),
+            other => return Err(format!("its pickle contains the unknown operation {other:#04x}")),
         }
         Ok(true)
     }
@@ -145,7 +145,7 @@ impl Checked<'_> {
                 self.rest = rest;
                 Ok(bytes)
             }
-            None => Err(format!("its pickle ends {} bytes before its content does", count - self.rest.len())),
+            None => Err(format!("its pickle is {} bytes too short", count - self.rest.len())),
         }
     }
 
@@ -168,7 +168,7 @@ impl Checked<'_> {
 
     fn push(&mut self, size: Size) -> Result<(), String> {
         if size.depth > MAX_DEPTH {
-            return Err(format!("its pickle has objects within objects, more than {MAX_DEPTH} deep"));
+            return Err(format!("its pickle nests objects more than {MAX_DEPTH} deep"));
         }
         self.stack.push(Entry::Object(size));
         Ok(())
@@ -177,8 +177,8 @@ impl Checked<'_> {
     fn pop(&mut self) -> Result<Size, String> {
         match self.stack.pop() {
             Some(Entry::Object(size)) => Ok(size),
-            // candle takes a mark for an object; nothing that Python writes does.
-            Some(Entry::Mark) | None => Err("its pickle takes an object that is not there".into()),
+            // candle accepts a mark as an object, but Python never writes that.
+            Some(Entry::Mark) | None => Err("its pickle takes an object from an empty stack".into()),
         }
     }
 
@@ -193,21 +193,21 @@ impl Checked<'_> {
             match self.stack.pop() {
                 Some(Entry::Object(size)) => parts.push(size),
                 Some(Entry::Mark) => return Ok(parts),
-                None => return Err("its pickle goes back to a mark that is not there".into()),
+                None => return Err("its pickle refers to a missing mark".into()),
             }
         }
     }
 
-    /// Both ways between stack and memo copy.
+    /// Both storing and loading copy the object.
     fn copy(&mut self, size: Size) -> Result<(), String> {
         let left = self.copies_left.checked_sub(size.objects);
-        self.copies_left = left.ok_or("its pickle unfolds to far more than it holds")?;
+        self.copies_left = left.ok_or("its pickle expands to far more than its size")?;
         Ok(())
     }
 
     fn put(&mut self, key: u32) -> Result<(), String> {
         let Some(&Entry::Object(size)) = self.stack.last() else {
-            return Err("its pickle remembers an object that is not there".into());
+            return Err("its pickle stores an object from an empty stack".into());
         };
         self.copy(size)?;
         self.memo.insert(key, size);
@@ -215,8 +215,7 @@ impl Checked<'_> {
     }
 
     fn get(&mut self, key: u32) -> Result<(), String> {
-        let size =
-            *self.memo.get(&key).ok_or("its pickle takes an object from the memo that is not there")?;
+        let size = *self.memo.get(&key).ok_or("its pickle refers to a missing object in the memo")?;
         self.copy(size)?;
         self.push(size)
     }

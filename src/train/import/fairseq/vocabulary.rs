@@ -1,7 +1,9 @@
-//! fairseq's vocabulary as a tokenizer: `dict.txt` lists the tokens, the codes (subword-nmt 0.2 or fastBPE) are the merges.
+//! Converts fairseq's vocabulary to a tokenizer: `dict.txt` lists the tokens, the codes (subword-nmt 0.2 or fastBPE)
+//! are the merges.
 //!
-//! In `dict.txt` a piece that does not end its word is followed by `@@`; in the codes, and in our tokenizer, a piece that ends its
-//! word is followed by `</w>`. Pieces that are only steps of merges and not in `dict.txt` are unknown tokens.
+//! In `dict.txt`, a piece that does not end its word is marked with `@@`; in the codes, and in tutti's tokenizer, a
+//! piece that ends its word is marked with `</w>`. Pieces that occur only as steps of merges and not in `dict.txt`
+//! are unknown tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -9,47 +11,47 @@ use std::path::Path;
 use crate::text::{END_OF_WORD, Specials, Tokenizer};
 use crate::{Error, Result};
 
-/// What marks a piece that does not end its word.
+/// Marks a piece that does not end its word.
 const CONTINUED: &str = "@@";
 
-/// `<s> <pad> </s> <unk>`: what fairseq puts before the tokens of a dict.
+/// `<s> <pad> </s> <unk>`, which fairseq puts before the tokens of a dictionary.
 pub const FAIRSEQ_SPECIALS: usize = 4;
 
-/// The rows of fairseq's embedding that ours are made of.
+/// The row of fairseq's embedding for an id of tutti.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
-    /// A token of fairseq's.
+    /// A token of fairseq.
     Token(usize),
-    /// No token, but may stand in a source: has the row of the unknown.
+    /// Not a token, but may occur in a source: has the row of the unknown token.
     Unknown,
-    /// Fills the vocabulary up to a multiple of 16.
+    /// Pads the vocabulary to a multiple of 16.
     Unused,
 }
 
 pub struct Vocabulary {
     pub tokenizer: Tokenizer,
-    /// Of each id.
+    /// For each id.
     pub rows: Vec<Row>,
-    /// Rows that fairseq's embedding has.
+    /// Number of rows of fairseq's embedding.
     pub fairseq_size: usize,
 }
 
 impl Vocabulary {
     /// # Errors
-    /// [`Error::Data`] for a line that cannot be understood, by file and line.
+    /// [`Error::Data`] for an invalid line, by file and line.
     pub fn read(dict: &Path, codes: &Path) -> Result<Self> {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::io(path));
         let tokens = tokens(&read(dict)?, dict)?;
         let merges = merges(&read(codes)?, codes)?;
 
-        // pad, bos, eos, unk, mask; fairseq's mask is its unknown.
+        // pad, bos, eos, unk, mask; fairseq's mask is its unknown token.
         let mut rows: Vec<Row> = [1, 0, 2, 3, 3].map(Row::Token).into();
         let mut pieces: Vec<String> = Specials::NAMES.map(str::to_owned).into();
         let mut known: HashMap<String, usize> = pieces.iter().cloned().zip(0..).collect();
         for (index, token) in tokens.iter().enumerate() {
             let piece = piece(token);
             if known.insert(piece.clone(), index).is_some() {
-                let reason = format!("{token:?} is there twice, or has the name of a special token");
+                let reason = format!("{token:?} occurs twice, or is the name of a special token");
                 return Err(Error::Data { path: dict.to_path_buf(), line: index + 1, reason });
             }
             rows.push(Row::Token(FAIRSEQ_SPECIALS + index));
@@ -65,7 +67,7 @@ impl Vocabulary {
             }
         }
         while !pieces.len().is_multiple_of(Tokenizer::VOCABULARY_MULTIPLE) {
-            // Not a word that splitting at spaces could give.
+            // Splitting at spaces cannot produce this word.
             pieces.push(format!("<unused {}>", pieces.len()));
             rows.push(Row::Unused);
         }
@@ -74,7 +76,7 @@ impl Vocabulary {
     }
 }
 
-/// As the codes spell a token of the dict.
+/// The spelling of a dictionary token in the codes.
 fn piece(token: &str) -> String {
     match token.strip_suffix(CONTINUED).filter(|start| !start.is_empty()) {
         Some(start) => start.to_owned(),
@@ -82,7 +84,7 @@ fn piece(token: &str) -> String {
     }
 }
 
-/// `token count` a line, in the order of the ids.
+/// Reads lines of a token and its count, in the order of ids.
 fn tokens(text: &str, path: &Path) -> Result<Vec<String>> {
     let token = |(index, line): (usize, &str)| {
         let line = line.strip_suffix("#fairseq:overwrite").map_or(line, str::trim_end);
@@ -105,7 +107,10 @@ fn merges(text: &str, path: &Path) -> Result<Vec<(String, String)>> {
         let wrong = |reason: String| Error::Data { path: path.to_path_buf(), line: index + 1, reason };
         if let Some(version) = line.strip_prefix("#version:") {
             if version.trim() != "0.2" {
-                return Err(wrong(format!("codes of version {}; 0.2 is known", version.trim())));
+                return Err(wrong(format!(
+                    "codes of version {} are not supported; expected 0.2",
+                    version.trim()
+                )));
             }
             continue;
         }
@@ -123,7 +128,7 @@ fn merges(text: &str, path: &Path) -> Result<Vec<(String, String)>> {
             }
             _ => {
                 let reason = format!(
-                    "{line:?} is no merge: expected subword-nmt's codes with their line #version: 0.2, or fastBPE's"
+                    "{line:?} is not a merge: expected codes of subword-nmt with a line #version: 0.2, or of fastBPE"
                 );
                 return Err(wrong(reason));
             }

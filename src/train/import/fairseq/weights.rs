@@ -1,4 +1,4 @@
-//! The tensors of a fairseq CMLM under our names.
+//! Converts the tensors of a fairseq CMLM.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,13 +9,13 @@ use crate::Result;
 use crate::model::Tensors;
 use crate::model::{Positions, Shape};
 
-/// fairseq counts positions from here: rows below belong to padding.
+/// fairseq's first position; the rows below it belong to padding.
 const FIRST_POSITION: usize = 2;
 
-/// Low enough that a softmax never sees it, and a number in f16.
+/// Low enough to have no probability, and representable in f16.
 const NEVER: f32 = -10_000.0;
 
-/// Tensors by fairseq's names, and which of them are left over.
+/// Tensors by fairseq's names, and which of them were used.
 pub(super) struct Source {
     tensors: HashMap<String, Tensor>,
     taken: HashSet<String>,
@@ -30,17 +30,17 @@ impl Source {
         self.tensors.contains_key(name)
     }
 
-    /// The sizes of a tensor that is there.
+    /// The shape of a tensor.
     pub(super) fn dims(&self, name: &str) -> Result<&[usize], String> {
         self.tensors.get(name).map(Tensor::dims).ok_or_else(|| format!("tensor {name:?} is missing"))
     }
 
-    /// How many layers `encoder` or `decoder` has.
+    /// Number of layers of `encoder` or `decoder`.
     pub(super) fn layers(&self, side: &str) -> usize {
         (0..).take_while(|i| self.has(&format!("{side}.layers.{i}.fc1.weight"))).count()
     }
 
-    /// A tensor of this shape.
+    /// Takes a tensor, which must have this shape.
     pub(super) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, String> {
         let found = self.dims(name)?;
         if found != shape {
@@ -50,37 +50,36 @@ impl Source {
         Ok(self.tensors[name].clone())
     }
 
-    /// Of no use here: buffers that say nothing.
+    /// Marks a tensor that is not needed as used.
     pub(super) fn pass_over(&mut self, name: &str) {
         self.taken.insert(name.to_owned());
     }
 
-    /// Refuses what was left over: a network that has more than we know is another one.
+    /// Refuses unused tensors, since the network would compute something else.
     pub(super) fn require_all_taken(&self) -> Result<(), String> {
         let mut left: Vec<&String> = self.tensors.keys().filter(|name| !self.taken.contains(*name)).collect();
         left.sort();
         match left.first() {
             None => Ok(()),
-            Some(name) => Err(format!(
-                "tensor {name:?} is not part of a CMLM as this program knows it ({} such)",
-                left.len()
-            )),
+            Some(name) => {
+                Err(format!("tensor {name:?} is not part of a supported CMLM ({} such)", left.len()))
+            }
         }
     }
 }
 
-/// What [`convert`] has to be told besides the shape.
+/// Parameters of [`convert`].
 pub(super) struct Plan<'a> {
     pub shape: &'a Shape,
     pub vocabulary: &'a Vocabulary,
-    /// On token vectors, before positions come in: √d or 1.
+    /// Factor of token embeddings before positions are added: √d or 1.
     pub scale: f64,
-    /// Encoder and decoder.
+    /// Of encoder and decoder.
     pub learned_positions: [bool; 2],
 }
 
 /// # Errors
-/// The tensor that is missing, of another shape, not shared as it must be, or over.
+/// A tensor that is missing, has another shape, is not shared or is not used.
 pub(super) fn convert(source: &mut Source, plan: &Plan) -> Result<Tensors, String> {
     let shape = plan.shape;
     let (d, ffn) = (shape.d_model, shape.ffn);
@@ -179,7 +178,7 @@ fn norm(source: &mut Source, out: &mut Tensors, theirs: &str, ours: &str, d: usi
     Ok(())
 }
 
-/// Queries, keys and values of an attention, which fairseq keeps apart or, in old versions, in one.
+/// Queries, keys and values of an attention. fairseq stores them separately or, in old versions, in one tensor.
 fn projections(source: &mut Source, name: &str, d: usize) -> Result<[Linear; 3], String> {
     let packed = format!("{name}.in_proj_weight");
     if source.has(&packed) {
@@ -199,7 +198,7 @@ fn projections(source: &mut Source, name: &str, d: usize) -> Result<[Linear; 3],
     Ok([part("q")?, part("k")?, part("v")?])
 }
 
-/// The one matrix of source, target and output.
+/// The embedding shared by source, target and output.
 fn shared_embedding(source: &mut Source, plan: &Plan) -> Result<Tensor, String> {
     const ENCODER: &str = "encoder.embed_tokens.weight";
     let size = [plan.vocabulary.fairseq_size, plan.shape.d_model];
@@ -219,14 +218,14 @@ fn shared_embedding(source: &mut Source, plan: &Plan) -> Result<Tensor, String> 
         let same = (&embedding - &other).and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>());
         if !same.is_ok_and(|difference| difference == 0.0) {
             return Err(format!(
-                "tensor {name:?} is not {ENCODER:?}: only models with --share-all-embeddings can be taken over"
+                "tensor {name:?} differs from {ENCODER:?}: only models with --share-all-embeddings are supported"
             ));
         }
     }
     Ok(embedding)
 }
 
-/// fairseq's rows in the order of our ids.
+/// fairseq's rows in the order of tutti's ids.
 fn rearranged(embedding: &Tensor, rows: &[Row]) -> candle_core::Result<Tensor> {
     const UNKNOWN: usize = 3;
     let index: Vec<u32> = rows
@@ -239,7 +238,7 @@ fn rearranged(embedding: &Tensor, rows: &[Row]) -> candle_core::Result<Tensor> {
     embedding.index_select(&Tensor::from_vec(index, rows.len(), &Device::Cpu)?, 0)
 }
 
-/// Positions, and how they come in.
+/// Converts the position embeddings of the encoder or the decoder.
 fn input(
     source: &mut Source,
     out: &mut Tensors,
@@ -258,7 +257,7 @@ fn input(
     } else {
         sinusoidal(shape.max_positions, d)
     };
-    // Ours scales tokens and positions together, theirs tokens alone.
+    // tutti scales the sum of tokens and positions, fairseq only the tokens.
     let divisor = if shape.positions == Positions::Scaled { plan.scale } else { 1.0 };
     put(out, &format!("{side}.positions.weight"), table.and_then(|table| table / divisor))?;
     if shape.positions != Positions::Concat {

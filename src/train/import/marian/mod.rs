@@ -1,9 +1,9 @@
-//! A Marian model (OPUS-MT) in place of the autoregressive teacher: a folder in Hugging Face's format with `config.json`,
+//! A Marian model (OPUS-MT) as the autoregressive teacher: a folder in Hugging Face's format with `config.json`,
 //! `model.safetensors` or `pytorch_model.bin`, `source.spm` and `vocab.json`.
 //!
-//! The network is candle-transformers'. It takes no padding mask, so each sentence is translated alone, which also makes its
-//! translation independent of the others. It cannot reorder its cache, so each candidate is read from its beginning. This is
-//! slower than our own teacher, but a corpus is translated once.
+//! The network is candle-transformers'. It has no padding mask, so each sentence is translated alone, which also
+//! makes its translation independent of the others. It cannot reorder its cache, so each candidate is decoded from
+//! its start. This is slower than a teacher of `train ar`, but a corpus is translated only once.
 
 mod sentencepiece;
 
@@ -21,9 +21,9 @@ use self::sentencepiece::{SPACE, SentencePiece};
 use crate::decode::{Search, Searched, search_prefixes};
 use crate::{Error, Result, files};
 
-/// What to do about a folder that is not whole.
+/// The advice for an incomplete folder.
 const HOW: &str = "a Marian model's folder has config.json, model.safetensors or pytorch_model.bin, source.spm and \
-                   vocab.json, as Hugging Face gives them (Helsinki-NLP/opus-mt-en-de, for one)";
+                   vocab.json, in Hugging Face's format (for example Helsinki-NLP/opus-mt-en-de)";
 
 pub struct Marian {
     config: Config,
@@ -32,25 +32,25 @@ pub struct Marian {
     ids: HashMap<String, u32>,
     tokens: Vec<String>,
     unknown: u32,
-    /// As [`checksum`] has it.
+    /// The result of [`checksum`].
     pub checksum: String,
 }
 
-/// The files of a model's folder: settings, vocabulary, pieces and weights.
+/// The files of a model's folder: configuration, vocabulary, pieces and weights.
 ///
 /// # Errors
-/// [`Error::Bundle`] for one that is missing.
+/// [`Error::Bundle`] for a missing file.
 pub fn require_files(folder: &Path) -> Result<[PathBuf; 4]> {
     let [settings, vocabulary, pieces] =
         ["config.json", "vocab.json", "source.spm"].map(|name| folder.join(name));
     let files = [settings, vocabulary, pieces, weights(folder)];
     match files.iter().find(|path| !path.is_file()) {
-        Some(path) => Err(Error::bundle(path, format!("is not there; {HOW}"))),
+        Some(path) => Err(Error::bundle(path, format!("is missing; {HOW}"))),
         None => Ok(files),
     }
 }
 
-/// SHA-256 over all that decides a translation, in hex.
+/// SHA-256 of all files that affect a translation, in hexadecimal.
 ///
 /// # Errors
 /// As [`require_files`].
@@ -58,7 +58,7 @@ pub fn checksum(folder: &Path) -> Result<String> {
     files::checksum_of_all(require_files(folder)?)
 }
 
-/// The file of the weights in a model's folder; model.safetensors where both are there, as transformers has it.
+/// The file of the weights. Like transformers, prefers model.safetensors.
 fn weights(folder: &Path) -> PathBuf {
     let (plain, pickled) = (folder.join("model.safetensors"), folder.join("pytorch_model.bin"));
     if pickled.exists() && !plain.exists() { pickled } else { plain }
@@ -66,7 +66,7 @@ fn weights(folder: &Path) -> PathBuf {
 
 impl Marian {
     /// # Errors
-    /// [`Error::Bundle`] for a file that is missing or wrong: which, and what was expected.
+    /// [`Error::Bundle`] for a missing or invalid file, with what was expected.
     pub fn open(folder: &Path) -> Result<Self> {
         let [settings, vocabulary, pieces, weights] = require_files(folder)?;
         let config = read_config(&settings)?;
@@ -82,7 +82,7 @@ impl Marian {
         Ok(Self { checksum: checksum(folder)?, config, model, source, ids, tokens, unknown })
     }
 
-    /// The ids of a sentence, `eos` at its end. A piece that the vocabulary lacks is `<unk>`.
+    /// The ids of a sentence, with eos at the end. Pieces outside the vocabulary become `<unk>`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let pieces = self.source.pieces(text)?;
         let ids = pieces.iter().map(|piece| self.ids.get(piece).copied().unwrap_or(self.unknown));
@@ -95,15 +95,15 @@ impl Marian {
         pieces.cloned().collect::<String>().replace(SPACE, " ").trim().to_owned()
     }
 
-    /// Tokens of a sentence, `eos` counted.
+    /// Largest number of tokens of a sentence, eos included.
     pub fn limit(&self) -> usize {
         self.config.max_position_embeddings
     }
 
-    /// The best translation of each of `sources`, as [`Self::encode`] gives them.
+    /// The best translation of each of `sources`, which come from [`Self::encode`].
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a sentence above [`Self::limit`], [`Error::Model`] for one that cannot be computed.
+    /// [`Error::TooLarge`] for a sentence above [`Self::limit`]; [`Error::Model`] if the computation fails.
     pub fn search(&self, sources: &[Vec<u32>], options: &Search) -> Result<Vec<Searched>> {
         sources.par_iter().map(|source| self.search_one(source, options)).collect()
     }
@@ -119,7 +119,7 @@ impl Marian {
         // The weights are shared; a copy has its own cache.
         let mut model = self.model.clone();
         let memory = encoded(&mut model, source)?;
-        // The start symbol and as many tokens are read.
+        // The decoder reads the start symbol and the tokens.
         let room = (2 * (size - 1) + 10).min(limit - 1);
         search_prefixes(room, options, self.config.eos_token_id, |prefixes, count| {
             let logits = self.logits(&mut model, &memory, prefixes)?;
@@ -127,7 +127,7 @@ impl Marian {
         })
     }
 
-    /// The next token's scores after each prefix, which are all as long: `[prefixes][vocab]`.
+    /// The scores of the next token after each prefix, all of one length: `[prefixes][vocab]`.
     fn logits(&self, model: &mut MTModel, memory: &Tensor, prefixes: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
         let start = self.config.decoder_start_token_id;
         let ids: Vec<u32> = prefixes.iter().flat_map(|p| [&[start], *p].concat()).collect();
@@ -139,8 +139,8 @@ impl Marian {
         Ok(logits.narrow(1, width - 1, 1)?.squeeze(1)?.to_vec2()?)
     }
 
-    /// The best `count` tokens with their log-probabilities, the best first, ties to the lower id. Padding, which
-    /// starts a translation, is never in it, nor is `<unk>` (as in Marian without `--allow-unk`): it would be text.
+    /// The best `count` tokens with their log-probabilities, best first; ties go to the lower id. Excludes padding,
+    /// which starts a translation, and `<unk>`, which would become text (like Marian without `--allow-unk`).
     fn top(&self, logits: &[f32], count: usize) -> Vec<(u32, f32)> {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum = highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();
@@ -157,7 +157,7 @@ impl Marian {
     }
 }
 
-/// The encoder's states of one sentence: `[1, len, d]`.
+/// The encoder states of one sentence: `[1, len, d]`.
 fn encoded(model: &mut MTModel, source: &[u32]) -> Result<Tensor> {
     let ids = Tensor::new(source, &Device::Cpu)?.unsqueeze(0)?;
     model.encoder().reset_kv_cache();
@@ -170,9 +170,7 @@ fn read_config(path: &Path) -> Result<Config> {
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     let kind = value.get("model_type").and_then(|kind| kind.as_str()).unwrap_or("unknown");
     if kind != "marian" {
-        return Err(wrong(format!(
-            "is of a model of type {kind:?}; marian is what can take the teacher's place"
-        )));
+        return Err(wrong(format!("is for a model of type {kind:?}; only marian is supported")));
     }
     let config: Config = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
     let rule = |holds: bool, what: &str| if holds { Ok(()) } else { Err(wrong(what.to_owned())) };
@@ -180,19 +178,19 @@ fn read_config(path: &Path) -> Result<Config> {
     rule(d > 0 && d.is_multiple_of(2), "d_model must be even and more than 0")?;
     let heads = config.decoder_attention_heads;
     rule(heads > 0 && d.is_multiple_of(heads), "d_model must be a multiple of the number of heads")?;
-    // candle-transformers 0.11 gives the encoder the decoder's number.
-    rule(heads == config.encoder_attention_heads, "encoder and decoder must have as many heads")?;
+    // candle-transformers 0.11 uses the decoder's number of heads in the encoder.
+    rule(heads == config.encoder_attention_heads, "encoder and decoder must have the same number of heads")?;
     rule(config.max_position_embeddings > 1, "max_position_embeddings must be at least 2")?;
     rule(
         config.share_encoder_decoder_embeddings && config.decoder_vocab_size.is_none_or(|size| size == vocab),
-        "the languages have vocabularies of their own; models with a common one are read",
+        "source and target have separate vocabularies; only models with a common one are supported",
     )?;
     let ids = [config.decoder_start_token_id, config.pad_token_id, config.eos_token_id];
     rule(ids.iter().all(|&id| (id as usize) < vocab), "a special token lies outside the vocabulary")?;
     Ok(config)
 }
 
-/// The id of each token. Padding is the last one of OPUS-MT's vocabularies, so that another model's shows there.
+/// The id of each token. Padding is the last token of OPUS-MT vocabularies, so its id reveals files of another model.
 fn read_vocabulary(path: &Path, config: &Config) -> Result<HashMap<String, u32>> {
     let size = config.vocab_size;
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
@@ -200,7 +198,7 @@ fn read_vocabulary(path: &Path, config: &Config) -> Result<HashMap<String, u32>>
         serde_json::from_str(&text).map_err(|e| Error::bundle(path, e.to_string()))?;
     let other = |reason: String| Err(Error::bundle(path, format!("{reason}; take both from one model")));
     if let Some((token, id)) = ids.iter().find(|&(_, &id)| id as usize >= size) {
-        return other(format!("has {token:?} as {id}, but config.json says that there are {size} tokens"));
+        return other(format!("has {token:?} as {id}, but config.json has only {size} tokens"));
     }
     for (token, id) in [("</s>", config.eos_token_id), ("<pad>", config.pad_token_id)] {
         match ids.get(token) {
@@ -212,7 +210,7 @@ fn read_vocabulary(path: &Path, config: &Config) -> Result<HashMap<String, u32>>
     Ok(ids)
 }
 
-/// f32 on the CPU, by name.
+/// Reads tensors as f32 on the CPU, by name.
 fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let pickled = path.extension().is_some_and(|extension| extension == "bin");
     let read = || -> candle_core::Result<HashMap<String, Tensor>> {
@@ -227,7 +225,7 @@ fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
         }
         tensors.into_iter().map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?.contiguous()?))).collect()
     };
-    // candle's pickle reader takes some malformed files for its own mistakes.
+    // candle's pickle reader panics on some malformed files.
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(read) => read.map_err(|e| Error::bundle(path, e.to_string())),
         Err(_) => Err(Error::bundle(path, "cannot be read: it is malformed")),

@@ -1,5 +1,5 @@
-//! Splits words into pieces as a SentencePiece file (`source.spm`) says; the `tokenizers` library finds the pieces. Only the
-//! fields of the protocol buffer that matter for that are read.
+//! Splits words into pieces by a SentencePiece file (`source.spm`), with the `tokenizers` library. Reads only the
+//! fields of the protocol buffer that this needs.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use tokenizers::{Model, NormalizedString, Normalizer};
 
 use crate::{Error, Result};
 
-/// A space within a piece.
+/// A space inside a piece.
 pub const SPACE: &str = "\u{2581}";
 
-/// `model_type` of a unigram model, the only kind that is read.
+/// `model_type` of a unigram model, the only supported one.
 const UNIGRAM: i32 = 1;
-/// `type` of the piece that stands for what no piece has.
+/// `type` of the piece for unknown characters.
 const UNKNOWN: i32 = 2;
 
 pub struct SentencePiece {
@@ -58,16 +58,17 @@ struct Normalization {
 
 impl SentencePiece {
     /// # Errors
-    /// [`Error::Io`] for a file that cannot be read, [`Error::Bundle`] for one that is not of this kind.
+    /// [`Error::Io`] for a file that cannot be read, [`Error::Bundle`] for one of another kind.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let wrong = |reason: String| Error::bundle(path, reason);
-        let file = File::decode(bytes.as_slice())
-            .map_err(|e| wrong(format!("is no SentencePiece model ({e}); was it cut while copying?")))?;
+        let file = File::decode(bytes.as_slice()).map_err(|e| {
+            wrong(format!("is not a SentencePiece model ({e}); was it truncated while copying?"))
+        })?;
         let kind = file.trainer.and_then(|trainer| trainer.model_type).unwrap_or(UNIGRAM);
         if kind != UNIGRAM {
             return Err(wrong(format!(
-                "is a SentencePiece model of type {kind}; unigram models (1) are read"
+                "is a SentencePiece model of type {kind}; only unigram models (1) are supported"
             )));
         }
         let unknown = file.pieces.iter().position(|piece| piece.kind == Some(UNKNOWN));
@@ -76,15 +77,15 @@ impl SentencePiece {
         let model = Unigram::from(pieces.collect(), unknown, false).map_err(|e| wrong(e.to_string()))?;
         let map = file.normalizer.and_then(|n| n.precompiled_charsmap).filter(|map| !map.is_empty());
         let normalizer = map
-            .map(|map| Precompiled::from(&map).map_err(|e| wrong(format!("its normalisation: {e}"))))
+            .map(|map| Precompiled::from(&map).map_err(|e| wrong(format!("its normalization: {e}"))))
             .transpose()?;
         Ok(Self { normalizer, model })
     }
 
-    /// The pieces of a text, spaces as [`SPACE`].
+    /// The pieces of a text, with spaces as [`SPACE`].
     ///
     /// # Errors
-    /// [`Error::Model`] where the library finds none.
+    /// [`Error::Model`] if the library fails.
     pub fn pieces(&self, text: &str) -> Result<Vec<String>> {
         let mut normal = NormalizedString::from(text);
         if let Some(normalizer) = &self.normalizer {

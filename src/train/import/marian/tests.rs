@@ -1,4 +1,4 @@
-//! Against what transformers says of the same folder (tests/data/marian/make.py).
+//! Compares with the results of transformers on the same folder (tests/data/marian/make.py).
 
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn sentences_become_the_ids_that_transformers_gives_them_and_ids_its_text() {
+fn ids_and_text_equal_those_of_transformers() {
     let marian = Marian::open(&folder()).unwrap();
     for recorded in recorded() {
         match recorded {
@@ -58,7 +58,7 @@ fn scores_are_those_of_transformers() {
     for case in cases() {
         let mut model = marian.model.clone();
         let memory = encoded(&mut model, &case.ids).unwrap();
-        // Three rows, to see that they do not mix; twice, to see that nothing stays.
+        // Three rows, to see that they are independent; twice, to see that no state remains.
         let prefixes = [[6, 7, 8], [case.prefix[1], case.prefix[2], case.prefix[3]], [9, 9, 9]];
         let prefixes: Vec<&[u32]> = prefixes.iter().map(|p| p.as_slice()).collect();
         for _ in 0..2 {
@@ -136,13 +136,13 @@ fn pickled_weights_are_read_where_there_are_no_others() {
 }
 
 #[test]
-fn a_file_that_is_missing_is_named_with_what_belongs_in_the_folder() {
+fn a_missing_file_is_named_with_the_expected_files() {
     for name in ["config.json", "model.safetensors", "source.spm", "vocab.json"] {
         let dir = copy();
         std::fs::remove_file(dir.path().join(name)).unwrap();
         let error = refused(dir.path());
         assert!(
-            error.contains(name) && error.contains("is not there") && error.contains("Hugging Face"),
+            error.contains(name) && error.contains("is missing") && error.contains("Hugging Face"),
             "{error}"
         );
     }
@@ -176,7 +176,8 @@ fn a_file_of_something_else_is_refused_by_name() {
     assert!(change("vocab.json", "\"<pad>\": 62", "\"<pad>\": 61").contains("<pad> as 61"));
     assert!(change("vocab.json", "\"<pad>\"", "\"<other>\"").contains("no token <pad>"));
     assert!(change("vocab.json", "\"</s>\": 0", "\"</s>\": 2").contains("</s> as 2"));
-    for (name, said) in [("source.spm", "no SentencePiece model"), ("model.safetensors", "model.safetensors")]
+    for (name, said) in
+        [("source.spm", "not a SentencePiece model"), ("model.safetensors", "model.safetensors")]
     {
         let dir = copy();
         let bytes = std::fs::read(dir.path().join(name)).unwrap();

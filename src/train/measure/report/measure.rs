@@ -9,13 +9,13 @@ use crate::eval::{BleuStats, ChrfStats, Interval, Repetition, Resamples, compare
 use crate::train::data::corpus::{read_lines, require_equal_counts};
 use crate::{Error, Result};
 
-/// Timed for nothing before the clock counts.
+/// Number of untimed sentences before the measurement.
 const WARM_UP: usize = 5;
 
-/// Sentences of one length.
+/// Sentences of similar length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Bucket {
-    /// Words of the source, by white space: the shortest, and the longest where there is a limit.
+    /// Smallest and largest number of words in the source, separated by white space; no largest in the last bucket.
     pub from: usize,
     pub to: Option<usize>,
     pub sentences: usize,
@@ -65,12 +65,12 @@ impl Texts {
         &self.buckets
     }
 
-    /// The sources as a model reads them.
+    /// The sources as ids of a model.
     pub fn ids(&self, model: &Model) -> Result<Vec<Vec<u32>>> {
         self.sources.iter().map(|text| model.bundle.tokenizer.encode(text)).collect()
     }
 
-    /// Places in the test set of a bucket's sentences.
+    /// Indices of the sentences of a bucket.
     fn places(&self, bucket: &Bucket) -> Vec<usize> {
         (0..self.len()).filter(|&i| bucket.holds(words(&self.sources[i]))).collect()
     }
@@ -80,7 +80,7 @@ fn words(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
-/// One line of the report. BLEU and chrF in percent, as sacreBLEU prints them.
+/// One row of the report. BLEU and chrF are 0 to 100, as in sacreBLEU.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub model: String,
@@ -89,17 +89,17 @@ pub struct Row {
     /// Half the width of the 95 % interval of the resampled scores.
     pub bleu_half_width: f64,
     pub chrf: f64,
-    /// Share of output tokens that equal the one before, before any are joined.
+    /// Share of output tokens that equal the one before, before merging.
     pub repetition_rate: f64,
-    /// One sentence alone, from ids to ids.
+    /// Of a single sentence, from ids to ids.
     pub latency_p50_ms: f64,
     pub latency_p90_ms: f64,
     pub timed_sentences: usize,
     /// In batches.
     pub sentences_per_second: f64,
-    /// BLEU of each bucket that has sentences.
+    /// BLEU of each bucket; `None` without sentences.
     pub bucket_bleu: Vec<Option<f64>>,
-    /// Missing in the rows of the first model.
+    /// Comparison with the first model; `None` in its own rows.
     pub against: Option<Against>,
 }
 
@@ -108,14 +108,14 @@ pub struct Row {
 pub struct Against {
     pub model: String,
     pub way: Way,
-    /// This row minus that one.
+    /// This row minus the baseline.
     pub bleu_difference: f64,
     pub bleu_p_value: f64,
     pub chrf_difference: f64,
     pub chrf_p_value: f64,
 }
 
-/// What a comparison needs of a row.
+/// The scores that a comparison needs.
 pub struct Scores {
     model: String,
     way: Way,
@@ -126,7 +126,7 @@ pub struct Scores {
 }
 
 impl Row {
-    /// With the baseline's row that is decoded in the same way or, where it has none, with its last.
+    /// Compares with the baseline's row of the same decoding, or with its last row if there is none.
     pub fn compare(&mut self, own: &Scores, baselines: &[Scores]) {
         let same = baselines.iter().find(|baseline| baseline.way == own.way).or(baselines.last());
         self.against = same.map(|baseline| {
@@ -193,7 +193,7 @@ pub fn measure(
     Ok((row, scores))
 }
 
-/// Of single sentences, each the median of its rounds, ascending.
+/// Latencies of single sentences, each the median of its rounds, ascending.
 fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> Result<Vec<f64>> {
     let chosen: Vec<&Vec<u32>> = spread(sources.len(), plan.timed_sentences).map(|i| &sources[i]).collect();
     let time = |source: &&Vec<u32>| -> Result<f64> {
@@ -204,7 +204,7 @@ fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> R
     for source in chosen.iter().take(WARM_UP) {
         time(source)?;
     }
-    // Round by round, so that what disturbs the machine for a moment meets a sentence once.
+    // Round by round, so that a short disturbance affects a sentence only once.
     let mut times = vec![Vec::with_capacity(plan.timing_rounds); chosen.len()];
     for _ in 0..plan.timing_rounds {
         for (times, source) in times.iter_mut().zip(&chosen) {
@@ -220,13 +220,13 @@ fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> R
     Ok(latencies)
 }
 
-/// Up to `wanted` of `count` places, evenly spread.
+/// Up to `wanted` of `count` indices, evenly spaced.
 fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
     let wanted = wanted.min(count);
     (0..wanted).map(move |i| i * count / wanted.max(1))
 }
 
-/// Nearest rank; 0 of nothing.
+/// Nearest-rank percentile; 0 for no values.
 fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()

@@ -1,8 +1,8 @@
-//! `train report`: quality and latency of several models, each decoded in several ways, on one test set.
+//! `train report`: compares the quality and latency of several models, each with several decodings, on one test set.
 //!
-//! Anything that implements [`Scored`] can take part. Every row is compared with the first model: is the difference larger than
-//! chance? `measure` takes the numbers, `table` writes Markdown, `plot` draws quality over latency. Latency is that of
-//! the network and its decoding, without a server.
+//! Any implementation of [`Scored`] can take part. Every row is compared with the first model by a significance test.
+//! `measure` computes the numbers, `table` writes Markdown, `plot` draws quality over latency. Latency covers the
+//! network and its decoding, without a server.
 
 mod measure;
 mod plot;
@@ -20,26 +20,26 @@ use crate::{Error, Result, files};
 pub use measure::{Against, Bucket, Row};
 pub use scored::{Autoregressive, Model, Parallel, Scored, Translation, Way};
 
-/// What is to be measured, and on what.
+/// What to measure, and on which text.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     pub source: PathBuf,
     pub reference: PathBuf,
-    /// From the head of the files; all where left out.
+    /// Number of sentences, from the start of the files; all by default.
     pub sentences: Option<usize>,
     pub steps: Vec<u8>,
     pub length_beams: Vec<usize>,
-    /// Of an autoregressive model, which has no steps.
+    /// Beam widths of autoregressive models.
     pub beams: Vec<usize>,
-    /// The longest source of each bucket but the last, in words, ascending; none for no buckets.
+    /// Longest source of each bucket but the last, in words, ascending; empty for no buckets.
     pub buckets: Vec<usize>,
     pub resamples: usize,
     pub seed: u64,
-    /// Sentences that are timed one by one, spread over the set.
+    /// Number of sentences that are timed one by one, spread over the set.
     pub timed_sentences: usize,
-    /// How often each of them is timed: the median of its times counts.
+    /// Number of timings of each sentence; their median counts.
     pub timing_rounds: usize,
-    /// Padded tokens of a batch, where quality is measured.
+    /// Padded tokens of a batch for the measurement of quality.
     pub batch_tokens: usize,
     pub dtype: Dtype,
     /// Whether bundles' shortlists and language models are used.
@@ -48,13 +48,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What models compute on and with.
+    /// The backend of all models.
     pub fn backend(&self) -> Backend {
         Backend::cpu().with_dtype(self.dtype).with_shortlist(self.shortlist).with_lm(self.lm)
     }
 
     /// # Errors
-    /// The flag whose value cannot work.
+    /// The flag with an invalid value.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::Config(format!("report: {what}")));
         match () {
@@ -67,7 +67,7 @@ impl Plan {
             () if self.beams.is_empty() || self.beams.contains(&0) => {
                 wrong("--beam needs numbers of at least 1")
             }
-            () if !self.buckets.is_sorted_by(|a, b| a < b) => wrong("--buckets must ascend"),
+            () if !self.buckets.is_sorted_by(|a, b| a < b) => wrong("--buckets must be ascending"),
             () if self.timed_sentences == 0 => wrong("--timed-sentences must be at least 1"),
             () if self.timing_rounds == 0 => wrong("--timing-rounds must be at least 1"),
             () => Ok(()),
@@ -75,21 +75,21 @@ impl Plan {
     }
 }
 
-/// Everything that was measured.
+/// The whole result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub plan: Plan,
     pub models: Vec<About>,
     pub machine: Machine,
-    /// That products are computed on.
+    /// Number of threads for matrix products.
     pub threads: usize,
-    /// Sentences of the test set, and of each bucket.
+    /// Number of sentences of the test set, and of each bucket.
     pub sentences: usize,
     pub buckets: Vec<Bucket>,
     pub rows: Vec<Row>,
 }
 
-/// One of the models.
+/// Identification of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct About {
     pub name: String,
@@ -98,10 +98,10 @@ pub struct About {
     pub checksum: String,
 }
 
-/// Measures every model with each of its decodings; `each` gets each row when it is done.
+/// Measures every model with each of its decodings. Calls `each` after each row.
 ///
 /// # Errors
-/// A test set that cannot be used, and what a network answers with.
+/// An invalid test set, and the errors of the networks.
 pub fn run(plan: &Plan, models: &[Model], mut each: impl FnMut(&Row)) -> Result<Report> {
     plan.validate()?;
     let texts = measure::Texts::read(plan)?;
@@ -133,7 +133,7 @@ pub fn run(plan: &Plan, models: &[Model], mut each: impl FnMut(&Row)) -> Result<
 }
 
 impl Report {
-    /// Writes `report.md`, `quality.svg` and `report.json` into a folder, which is made.
+    /// Writes `report.md`, `quality.svg` and `report.json` into a folder, and creates it.
     pub fn write(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let json = serde_json::to_vec_pretty(self).map_err(|e| Error::Config(e.to_string()))?;

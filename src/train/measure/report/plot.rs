@@ -1,4 +1,4 @@
-//! Quality over latency as an SVG: one curve for each model, along its steps (or beams).
+//! Draws quality over latency as an SVG: one curve for each model, over its steps or beams.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (880, 540);
 
-/// Okabe and Ito's colours, which colour-blind people can distinguish.
+/// Colours by Okabe and Ito, distinguishable for colour-blind readers.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -23,13 +23,13 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(60, 60, 60),
 ];
 
-/// The length beam that a curve follows, where the report has it: the server's default. Others are points.
+/// Length beam of the curves, if the report has it: the server's default. Other beams are points.
 const CURVE_BEAM: usize = 2;
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// # Errors
-/// What the drawing library answers with, of which nothing is known.
+/// Those of the drawing library, which are not expected.
 pub fn quality_over_latency(report: &Report) -> Result<String> {
     let mut svg = String::new();
     draw(report, SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())
@@ -98,7 +98,7 @@ fn on_curve(row: &Row, rows: &[&Row]) -> bool {
     length_beam(row).is_none() || length_beam(row) == followed(rows.iter().copied())
 }
 
-/// Of the rows that have one.
+/// The length beam of the curves.
 fn followed<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<usize> {
     let beams: Vec<usize> = rows.filter_map(length_beam).collect();
     if beams.contains(&CURVE_BEAM) { Some(CURVE_BEAM) } else { beams.first().copied() }
@@ -123,10 +123,10 @@ fn caption(report: &Report) -> String {
 }
 
 fn lengths(beam: usize) -> String {
-    if beam == 1 { "one target length".into() } else { format!("{beam} target lengths side by side") }
+    if beam == 1 { "one target length".into() } else { format!("{beam} target lengths at once") }
 }
 
-/// Beside a point, where the curve says the rest.
+/// The label of a point.
 fn short(way: Way) -> String {
     match way {
         Way::Steps { steps, .. } => steps.to_string(),
@@ -134,12 +134,12 @@ fn short(way: Way) -> String {
     }
 }
 
-/// A doubling of latency is one to the right.
+/// Coordinates of a row. Latency is logarithmic, to base 2.
 fn place(row: &Row) -> (f64, f64) {
     (row.latency_p50_ms.max(1e-3).log2(), row.bleu)
 }
 
-/// The range of values with room around it, `least` at least.
+/// The range of values with a margin of at least `least`.
 fn margins(values: impl Iterator<Item = f64>, least: f64) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())

@@ -1,4 +1,4 @@
-//! The models that a report compares.
+//! The models of a report.
 
 use std::fmt;
 use std::path::Path;
@@ -15,9 +15,9 @@ use crate::model::{Architecture, Bundle, Network};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// In parallel: so many passes over so many lengths.
+    /// In parallel, with this number of passes and of lengths.
     Steps { steps: usize, length_beam: usize },
-    /// From left to right, with so many candidates.
+    /// Left to right, with a beam of this width.
     Beam(usize),
 }
 
@@ -34,26 +34,26 @@ impl fmt::Display for Way {
     }
 }
 
-/// As a user gets it.
+/// A final translation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Translation {
     /// Without bos and eos.
     pub tokens: Vec<u32>,
-    /// Of the tokens that the network wrote, before equal neighbours are joined.
+    /// Repeats in the output of the network, before equal neighbours are merged.
     pub repetition: Repetition,
 }
 
-/// A network with its ways to decode.
+/// A network with the decodings that it supports.
 pub trait Scored {
-    /// In the order of the report: from the fastest.
+    /// In the order of the report, fastest first.
     fn ways(&self) -> Vec<Way>;
 
-    /// The best translation of each of `sources` (`bos x1..xn eos`), in batches of up to `max_batch_tokens`
-    /// padded tokens.
+    /// The best translation of each of `sources` (`bos x1..xn eos`), in batches of up to `max_batch_tokens` padded
+    /// tokens.
     fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>>;
 }
 
-/// A bundle, and how it is scored.
+/// A bundle and its network.
 pub struct Model {
     pub name: String,
     pub bundle: Bundle,
@@ -61,10 +61,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// `name`, or the end of the path that distinguishes the bundles.
+    /// Opens a bundle. `name` defaults to its path.
     ///
     /// # Errors
-    /// What is wrong with the bundle.
+    /// Those of the bundle.
     pub fn open(name: Option<&str>, path: &Path, plan: &Plan) -> Result<Self> {
         let bundle = Bundle::open(path)?;
         let backend = plan.backend();
@@ -88,7 +88,7 @@ impl Model {
     }
 }
 
-/// A model that decodes in parallel.
+/// A parallel model.
 pub struct Parallel {
     pub network: InferenceModel,
     pub steps: Vec<Steps>,
@@ -109,9 +109,9 @@ impl Scored for Parallel {
             _ => None,
         });
         let Some((steps, length_beam)) = found else {
-            return Err(crate::Error::Config(format!("a model in parallel has no way {way}")));
+            return Err(crate::Error::Config(format!("a parallel model cannot decode with {way}")));
         };
-        // Left standing, so that one decoding serves both numbers.
+        // Without merging, so that one decoding serves both numbers.
         let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: false };
         let hypotheses = translate(&self.network, sources, &options)?;
         let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default());
@@ -125,7 +125,7 @@ impl Scored for Parallel {
     }
 }
 
-/// A model that decodes from left to right, in f32.
+/// An autoregressive model, in f32.
 pub struct Autoregressive {
     pub network: Network,
     pub beams: Vec<usize>,
@@ -136,10 +136,10 @@ impl Scored for Autoregressive {
         self.beams.iter().map(|&beam| Way::Beam(beam)).collect()
     }
 
-    /// What it says twice it means twice: equal neighbours are not joined.
+    /// Equal neighbours are intended and not merged.
     fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>> {
         let Way::Beam(beam) = way else {
-            return Err(crate::Error::Config(format!("an autoregressive model has no way {way}")));
+            return Err(crate::Error::Config(format!("an autoregressive model cannot decode with {way}")));
         };
         let found = search(&self.network, sources, &Search { max_batch_tokens, ..Search::new(beam) })?;
         let translation = |tokens: Vec<u32>| Translation { repetition: Repetition::of(&tokens), tokens };

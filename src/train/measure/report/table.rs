@@ -1,4 +1,4 @@
-//! The report as Markdown.
+//! Writes the report as Markdown.
 
 use std::fmt::Write;
 
@@ -94,8 +94,8 @@ fn notes(report: &Report) -> String {
     let (plan, timed) = (&report.plan, report.rows.first().map_or(0, |row| row.timed_sentences));
     format!(
         "\nBLEU {}, ± half the 95 % interval of {} bootstrap samples.  \nchrF {}.  \nDifference and p: paired bootstrap \
-         (Koehn 2004, sacreBLEU's `paired-bs`), seed {}, of BLEU, against the first model decoded in the same way or, \
-         where it has none, as said.  \nLatency: one sentence at a time, from ids to ids, the median of {} rounds of {timed} sentences.\n",
+         (Koehn 2004, sacreBLEU's `paired-bs`), seed {}, of BLEU, against the first model with the same decoding or, \
+         if it has none, the one in brackets.  \nLatency: one sentence at a time, from ids to ids, the median of {} rounds of {timed} sentences.\n",
         bleu_signature(),
         plan.resamples,
         chrf_signature(),
@@ -116,12 +116,12 @@ fn label(bucket: &Bucket) -> String {
     }
 }
 
-/// What would round to nothing is not said to be nothing.
+/// Small values are not rounded to 0.
 fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-/// A name may hold what Markdown takes for the end of a cell.
+/// Escapes `|`, which would end a cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

@@ -54,7 +54,7 @@ fn every_event_is_one_line_with_its_name_and_time() {
 }
 
 #[test]
-fn a_resumed_run_goes_on_below_a_line_that_was_cut() {
+fn a_resumed_run_continues_after_an_incomplete_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.jsonl");
     let stop = |update| Event::Stop(Stop { update, reason: "interrupted".into() });

@@ -16,7 +16,7 @@ fn what_an_earlier_process_has_done_sets_no_pace() {
     let mut clock = clock(100.0, 10.0, 10.0);
     clock.enter(50.0);
     clock.reach(0.8, true);
-    // 40 of 50 are found done: 10 + 40 lie behind, and 50 are left at a second each.
+    // 40 of 50 were done before: 10 + 40 are finished, and 50 are left at one second each.
     assert_eq!(clock.share(), 0.5);
     let left = clock.left().unwrap().as_secs_f64();
     assert!((50.0..51.0).contains(&left), "{left}");
@@ -31,7 +31,7 @@ fn a_stage_in_parts_is_done_when_the_last_of_them_is() {
         clock.reach(share, share == 0.0);
         assert_eq!(clock.share(), whole);
     }
-    // The second part does not forget when the first one began.
+    // The second part continues the clock of the first.
     assert_eq!(clock.begin.map(|(share, _)| share), Some(0.0));
 }
 

@@ -19,14 +19,14 @@ fn read(path: &Path) -> Vec<Event> {
 
 #[test]
 fn the_checksum_is_that_of_tensorflow() {
-    // CRC-32C of "123456789" is e3069283 (RFC 3720 names the polynomial, the check value is common).
+    // CRC-32C of "123456789" is e3069283, the common check value of the polynomial in RFC 3720.
     assert_eq!(masked_crc(b"123456789"), 0xe306_9283_u32.rotate_right(15).wrapping_add(0xa282_ead8));
     // The first bytes of every event file that TensorFlow writes: a record of 24 bytes.
     assert_eq!(record(&[0; 24])[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
 }
 
 #[test]
-fn a_run_is_told_as_scalars_and_samples_by_update() {
+fn a_run_is_shown_as_scalars_and_samples_by_update() {
     let dir = tempfile::tempdir().unwrap();
     let mut events = Events::open(dir.path()).unwrap();
     let train = event::Train {
@@ -82,7 +82,7 @@ fn a_run_is_told_as_scalars_and_samples_by_update() {
 }
 
 #[test]
-fn every_process_has_a_file_of_its_own_and_says_from_where_it_goes_on() {
+fn every_process_has_its_own_file_which_starts_with_its_update() {
     let dir = tempfile::tempdir().unwrap();
     let (first, mut second) = (Events::open(dir.path()).unwrap(), Events::open(dir.path()).unwrap());
     assert_ne!(first.path, second.path);

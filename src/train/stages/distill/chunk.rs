@@ -1,4 +1,4 @@
-//! A chunk of sentences with their translations, as a file of JSON lines.
+//! A chunk of sentences with their translations, stored as JSON lines.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::decode::Search;
 use crate::train::config::Distill as Settings;
 use crate::{Error, Result};
 
-/// For each sentence of a chunk its translation, or why it has none.
+/// For each sentence of a chunk, its translation or the reason why there is none.
 #[derive(Debug, PartialEq)]
 pub struct Chunk {
     pub outcomes: Vec<Result<String, String>>,
@@ -35,7 +35,7 @@ impl Chunk {
             if let Some(reason) = objection(&found, source, settings) {
                 return Err(reason.to_owned());
             }
-            // A line is a sentence; a text of spaces would be no line.
+            // A sentence must stay on one line.
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             if line.is_empty() { Err("empty".to_owned()) } else { Ok(line) }
         };
@@ -55,16 +55,17 @@ impl Chunk {
         Ok(bytes)
     }
 
-    /// Reads the file of `sentences`.
+    /// Reads the translations of `sentences`.
     ///
-    /// Errors: a file that is not whole, or not of this many sentences, by line.
+    /// # Errors
+    /// A file that is incomplete or has another number of sentences, by line.
     pub fn read(path: &Path, sentences: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let wrong = |line: usize, reason: String| Error::Data { path: path.to_path_buf(), line, reason };
         let mut outcomes = Vec::with_capacity(sentences.len());
         for (index, line) in text.lines().enumerate() {
             let line = serde_json::from_str(line)
-                .map_err(|e| wrong(index + 1, format!("{e}; remove the file, and it is translated again")))?;
+                .map_err(|e| wrong(index + 1, format!("{e}; remove the file to have it translated again")))?;
             outcomes.push(match line {
                 Line::Target(target) => Ok(target),
                 Line::Dropped(reason) => Err(reason),
@@ -72,7 +73,7 @@ impl Chunk {
         }
         if outcomes.len() != sentences.len() {
             let reason = format!(
-                "the chunk has {} sentences, but {} belong in it; remove the file, and it is translated again",
+                "the chunk has {} sentences, expected {}; remove the file to have it translated again",
                 outcomes.len(),
                 sentences.len()
             );

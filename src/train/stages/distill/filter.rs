@@ -1,14 +1,14 @@
-//! Which translations of a teacher are kept.
+//! Decides which translations of a teacher are kept.
 
 use std::collections::HashSet;
 
 use crate::decode::Searched;
 use crate::train::config::Distill as Settings;
 
-/// A difference of so many tokens is never too much: ratios of short sentences say little.
+/// A difference of this many tokens is always accepted, because length ratios of short sentences vary a lot.
 const SLACK: usize = 4;
 
-/// Why a translation is left out, if it is: the first reason that holds. `source` counts without bos and eos.
+/// The first reason to drop a translation, if any. `source` is the number of source tokens, without bos and eos.
 pub fn objection(found: &Searched, source: usize, settings: &Settings) -> Option<&'static str> {
     let tokens = &found.hypothesis.tokens;
     let (short, long) = (source.min(tokens.len()), source.max(tokens.len()));
@@ -25,7 +25,7 @@ pub fn objection(found: &Searched, source: usize, settings: &Settings) -> Option
     }
 }
 
-/// Whether some `n` tokens in a row stand twice, where n is not 0.
+/// Whether some sequence of `n` tokens occurs twice; never if `n` is 0.
 fn repeats(tokens: &[u32], n: usize) -> bool {
     let mut seen = HashSet::new();
     n > 0 && tokens.windows(n).any(|ngram| !seen.insert(ngram))

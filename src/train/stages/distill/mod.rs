@@ -1,9 +1,10 @@
-//! `train distill`: translates the training text with an autoregressive teacher, that of `train ar` or a Marian model
-//! (sequence-level distillation, Kim and Rush 2016). Such text is more regular than human translations, which a parallel model needs.
+//! `train distill`: translates the training text with an autoregressive teacher, either that of `train ar` or a
+//! Marian model (sequence-level distillation, Kim and Rush 2016). Such text is more regular than human translations,
+//! which helps parallel models.
 //!
-//! The work is cut into chunks, each written as a whole file. A stopped run loses at most a chunk, and several machines can share
-//! the work (`--shard i/n`): collect their files in one folder, and the run that finds all of them writes the text and its
-//! manifest.
+//! The work is cut into chunks, each written as one file. A stopped run loses at most one chunk, and several machines
+//! can share the work (`--shard i/n`): collect their chunks in one folder, and the run that finds all of them writes
+//! the text and its manifest.
 
 mod chunk;
 mod filter;
@@ -29,7 +30,7 @@ use crate::{Error, Result};
 use chunk::Chunk;
 use teacher::Teacher;
 
-/// The share of the work that one machine does.
+/// The share of the work of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Counted from 1.
@@ -40,7 +41,7 @@ pub struct Shard {
 impl Shard {
     pub const WHOLE: Self = Self { index: 1, count: 1 };
 
-    /// Whether others do the rest.
+    /// Whether other machines do the rest.
     pub fn is_part(self) -> bool {
         self.count > 1
     }
@@ -50,7 +51,7 @@ impl Shard {
     }
 }
 
-/// `2/4`: the second of four.
+/// `2/4` is the second of four.
 impl FromStr for Shard {
     type Err = Error;
 
@@ -62,7 +63,7 @@ impl FromStr for Shard {
     }
 }
 
-/// What decides the text, for `plan.json`: a folder belongs to one plan.
+/// Everything that determines the text, stored as `plan.json`. A folder belongs to one plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Plan {
     /// SHA-256 of the teacher's weights.
@@ -78,16 +79,16 @@ struct Plan {
     sentences: usize,
 }
 
-/// `manifest.json`: what the text is and what was left out of it.
+/// `manifest.json`: a description of the text and of what was left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     #[serde(flatten)]
     plan: Plan,
-    /// Pairs in the text.
+    /// Number of pairs in the text.
     pub kept: usize,
-    /// Translations left out, by reason.
+    /// Number of dropped translations, by reason.
     pub dropped: BTreeMap<String, usize>,
-    /// Source lines that never were translated.
+    /// Source lines that were not translated.
     pub skipped: Skipped,
     /// SHA-256 of the two files.
     source_checksum: String,
@@ -97,13 +98,13 @@ pub struct Manifest {
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const PLAN: &str = "plan.json";
 
-/// Translates this shard's chunks that are not there yet; `stop` is looked at before each. When all
-/// chunks are there, of this shard and of the others, writes `train.<source>`, `train.<target>` and last of
-/// all `manifest.json`. [`End::Finished`] says that the shard is done; without the others' chunks there is
-/// no manifest yet.
+/// Translates those chunks of this shard that are missing. `stop` is checked before each chunk. If all chunks of all
+/// shards exist, writes `train.<source>`, `train.<target>` and, last, `manifest.json`. Returns [`End::Finished`] when
+/// this shard is done, even if chunks of others are still missing.
 ///
-/// Errors: a teacher that is not autoregressive or of other languages; a folder that another plan began;
-/// whatever is wrong with bundle, data or folder.
+/// # Errors
+/// A teacher that is not autoregressive or for other languages; a folder that was started with another plan; and
+/// invalid bundles, data or folders.
 pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     let data = &config.data;
     let settings = config.distill.clone().unwrap_or_default();
@@ -157,12 +158,13 @@ fn chunk_path(folder: &Path, index: usize) -> PathBuf {
     folder.join("chunks").join(format!("{index:06}.jsonl"))
 }
 
-/// Errors: a bundle that is not autoregressive, or of other languages.
+/// # Errors
+/// A bundle that is not autoregressive, or for other languages.
 pub(crate) fn require_teacher(bundle: &Bundle, data: &Data) -> Result<()> {
     let architecture = bundle.config.architecture;
     if architecture != Architecture::Ar {
         let reason =
-            format!("is of architecture {}; a teacher is what `train ar` writes", architecture.name());
+            format!("is of architecture {}; the teacher must be a bundle of `train ar`", architecture.name());
         return Err(Error::bundle(&bundle.dir, reason));
     }
     require_languages(bundle, data)
@@ -196,7 +198,7 @@ impl Plan {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "{} was begun with another teacher, other sources or other settings ({} says which); remove the folder, or choose another with distill.output",
+            "{} was started with another teacher, other sources or other settings (see {}); remove the folder, or choose another with distill.output",
             folder.display(),
             path.display()
         )))
@@ -216,13 +218,14 @@ impl Manifest {
         serde_json::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
     }
 
-    /// Errors: text that differs from the manifest, for example after an incomplete copy.
+    /// # Errors
+    /// Text that differs from the manifest, for example after an incomplete copy.
     pub(crate) fn verify(&self, (source, target): &(PathBuf, PathBuf)) -> Result<()> {
         for (path, expected) in [(source, &self.source_checksum), (target, &self.target_checksum)] {
             if files::checksum(path)? != *expected {
                 let reason = format!(
-                    "is not the text that {MANIFEST} beside it tells of; `train distill` writes it again, and text of your own goes \
-                     under data.source and data.target"
+                    "does not match its checksum in {MANIFEST}; `train distill` writes it again, and text of your own \
+                     belongs in data.source and data.target"
                 );
                 return Err(Error::bundle(path, reason));
             }
@@ -231,7 +234,7 @@ impl Manifest {
     }
 }
 
-/// Puts the chunks together in their order.
+/// Joins all chunks in order.
 fn assemble(
     folder: &Path,
     chunks: &[&[String]],
@@ -257,7 +260,7 @@ fn assemble(
     if kept == 0 {
         let reasons: Vec<String> =
             dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        let reason = format!("nothing is left of the teacher's translations: {}", reasons.join(", "));
+        let reason = format!("all translations of the teacher were dropped: {}", reasons.join(", "));
         return Err(Error::bundle(folder, reason));
     }
     files::write(source_path, source.as_bytes())?;

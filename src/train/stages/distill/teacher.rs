@@ -11,7 +11,7 @@ use crate::train::import::marian::Marian;
 use crate::{Error, Result};
 
 pub enum Teacher {
-    /// What `train ar` wrote.
+    /// A bundle of `train ar`.
     Own {
         network: Box<Network>,
         tokenizer: Arc<Tokenizer>,
@@ -20,17 +20,17 @@ pub enum Teacher {
     Marian(Box<Marian>),
 }
 
-/// A sentence's translation as it was found.
+/// The translation of one sentence.
 pub struct Translated {
     pub found: Searched,
-    /// Tokens of the source, without those of its frame.
+    /// Number of source tokens, without special tokens.
     pub source: usize,
     pub text: String,
 }
 
 impl Teacher {
     /// # Errors
-    /// A teacher of another architecture or of other languages; whatever is wrong with its folder.
+    /// A teacher of another architecture or for other languages; an invalid folder.
     pub fn open(config: &Config, settings: &Settings, backend: &Backend) -> Result<Self> {
         if let Some(folder) = &settings.marian {
             return Ok(Self::Marian(Box::new(Marian::open(folder)?)));
@@ -44,7 +44,7 @@ impl Teacher {
         })
     }
 
-    /// SHA-256 of the weights, and of all else that a Marian model is read from, in hex.
+    /// SHA-256 of the weights, in hexadecimal; for a Marian model, of all its files.
     pub fn checksum(&self) -> &str {
         match self {
             Self::Own { checksum, .. } => checksum,
@@ -52,7 +52,7 @@ impl Teacher {
         }
     }
 
-    /// Tokens of a sentence that it takes, those of the frame counted.
+    /// Largest number of tokens of a sentence, special tokens included.
     pub fn limit(&self) -> usize {
         match self {
             Self::Own { network, .. } => network.shape().max_positions,

@@ -12,7 +12,7 @@ fn shards_share_out_every_chunk_once() {
 }
 
 #[test]
-fn a_shard_that_is_none_is_refused() {
+fn an_invalid_shard_is_refused() {
     for text in ["", "1", "0/4", "5/4", "1/0", "a/b", "-1/3"] {
         let error = text.parse::<Shard>().unwrap_err().to_string();
         assert!(error.contains("i/n"), "{text}: {error}");

@@ -1,4 +1,4 @@
-//! Files and bundles that stages hand over, with their checksums.
+//! Files and bundles that stages exchange, with their checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,15 @@ use crate::{Result, files};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Artifact {
     File(PathBuf),
-    /// A model's folder. What it is known by are weights and vocabulary: a card that is edited or a
-    /// score that is recorded makes no other model.
+    /// Folder of a model. Its checksum covers weights and vocabulary, since edits of the card or recorded scores do
+    /// not change the model.
     Bundle(PathBuf),
-    /// A Marian model's folder, known by all that it is read from.
+    /// Folder of a Marian model. Its checksum covers all files that are read.
     Marian(PathBuf),
 }
 
 impl Artifact {
-    /// What every checksum begins with.
+    /// Prefix of every checksum.
     pub(super) const CHECKSUM: &str = "sha256:";
 
     pub fn path(&self) -> &Path {

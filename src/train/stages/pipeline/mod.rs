@@ -1,8 +1,8 @@
-//! `train run`: all stages from parallel text to a student, in order, from one configuration.
+//! `train run`: runs all stages from parallel text to a student, in order, from one configuration.
 //!
-//! A stage whose outputs exist and whose inputs are unchanged is skipped. An interrupted stage continues. A stage whose inputs have
-//! changed starts over; its old outputs are moved aside, never deleted. `stages` is the table of stages, [`record`] what is known of
-//! each, `preflight` the checks before the first one.
+//! A stage whose outputs exist and whose inputs are unchanged is skipped. An interrupted stage continues. A stage
+//! whose inputs have changed starts over; its old outputs are moved aside, never deleted. `stages` is the table of
+//! stages, [`record`] the state of each, `preflight` the checks before the first one.
 
 mod artifact;
 mod inputs;
@@ -27,11 +27,11 @@ use inputs::Inputs;
 use record::{Records, StageStatus};
 use stages::Stage;
 
-/// Runs what is left to run of `config.pipeline.stages`. `stop` is looked at after each update and
-/// between stages; when it is set, everything is saved first.
+/// Runs the stages of `config.pipeline.stages` that are not complete. `stop` is checked after each update and between
+/// stages; when it is set, the run saves and ends.
 ///
 /// # Errors
-/// Whatever is wrong with configuration, text, a folder or a stage; what was done until then stays done.
+/// Errors of the configuration, text, folders and stages. Completed stages stay complete.
 pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let stages = stages::of(config)?;
     let _lock = lock(&config.output, false)?;
@@ -53,7 +53,7 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
     let inputs = stage.inputs()?;
     let before = match records.judge(stage, &inputs)? {
         StageStatus::Complete(record) => {
-            view.say(format!("{name}: is there, made in {}", time(record.seconds)));
+            view.say(format!("{name}: already complete, took {}", time(record.seconds)));
             return Ok(End::Finished);
         }
         StageStatus::InProgress { seconds } => {
@@ -62,17 +62,20 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
         }
         StageStatus::OutputModified { seconds, output } => {
             view.say(format!("{name}: continues, because {} was modified", output.display()));
-            // What it was made of is there still, so that the rest is not made again.
+            // Checkpoints and logs stay, so that training need not be repeated.
             set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
             seconds
         }
         StageStatus::Recalibrated { seconds, differences } => {
-            view.say(format!("{name}: is written again from what was trained: {}", differences.join("; ")));
+            view.say(format!(
+                "{name}: its output is written again, because settings changed: {}",
+                differences.join("; ")
+            ));
             set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
             seconds
         }
         StageStatus::Absent => {
-            view.say(format!("{name}: begins"));
+            view.say(format!("{name}: starts"));
             0.0
         }
         StageStatus::Outdated(differences) => {
@@ -100,12 +103,12 @@ fn finish(stage: &Stage, records: &Records, inputs: Inputs, seconds: f64, view: 
     Ok(())
 }
 
-/// By its log, where it has one: that knows of the times that were cut short by a kill.
+/// Total time of a stage: from its log, if it has one, which also covers runs that were killed.
 fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
     Ok(stage.log().map(log::seconds_at_work).transpose()?.map_or(measured, |logged| logged.max(measured)))
 }
 
-/// Moves what a stage has made to `superseded/NAME-n/`, next to its place; everything moved at one time has the same n.
+/// Moves the output of a stage to `superseded/NAME-n/` in the same folder. Everything moved at once has the same n.
 fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &Opened) -> Result<()> {
     let aside =
         |place: &Path, n: u32| files::parent(place).join("superseded").join(format!("{}-{n}", stage.name));
@@ -121,11 +124,11 @@ fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &O
     Ok(())
 }
 
-/// Two commands that write one folder would undo each other's work, so each takes this before it looks at anything.
-/// The lock goes with the process, however it ends. `shared` is for parts of one work on several machines.
+/// Locks a run's folder against other commands until the process ends. Take the lock before reading anything.
+/// `shared` is for machines that share one task.
 ///
 /// # Errors
-/// [`Error::Bundle`] while another command is at work there.
+/// [`Error::Bundle`] while another command holds the lock.
 pub fn lock(output: &Path, shared: bool) -> Result<File> {
     files::lock(output, shared, "another `train` command")
 }

@@ -1,5 +1,5 @@
-//! Checks before the first stage for errors that would otherwise show after hours: missing files, unusable text, a teacher that
-//! does not fit.
+//! Checks before the first stage, for errors that would otherwise appear after hours: missing files, unusable text, a
+//! teacher that does not fit.
 
 use super::artifact::Artifact;
 use super::stages::Stage;
@@ -13,7 +13,7 @@ use crate::train::stages::dims;
 use crate::{Error, Result};
 
 /// # Errors
-/// The first thing that is wrong, with its file and line.
+/// The first problem, with its file and line.
 pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
     training_text(&config.data)?;
     for ValidationConfig { source, target, .. } in config.data.validation_sets() {
@@ -35,7 +35,7 @@ pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
     Ok(())
 }
 
-/// Lines are looked at as they are; how many tokens one has shows when there is a tokenizer.
+/// Checks the lines without a tokenizer, so their numbers of tokens are not checked yet.
 fn training_text(data: &Data) -> Result<()> {
     let mut usable = 0;
     for (source, target) in data.original_files() {

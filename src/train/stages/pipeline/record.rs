@@ -1,7 +1,7 @@
-//! What is known of a stage: inputs, outputs, machine and time.
+//! The records of stages: inputs, outputs, machine and time.
 //!
-//! `stages/NAME.begun.json` exists from before a stage writes anything until it is complete, `stages/NAME.json` from then on. Both are
-//! written atomically, so they are right whenever the machine stops.
+//! `stages/NAME.begun.json` exists from before a stage writes anything until it is complete, `stages/NAME.json` after
+//! that. Both are written atomically, so they are correct whenever the machine stops.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,48 +17,48 @@ use crate::train::config::StageName;
 use crate::train::observe::Machine;
 use crate::{Error, Result, files};
 
-/// A stage that is complete.
+/// A complete stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     pub stage: StageName,
-    /// Of `inputs`.
+    /// Digest of `inputs`.
     pub digest: String,
     pub inputs: Inputs,
     /// Checksums by path.
     pub outputs: BTreeMap<PathBuf, String>,
-    /// At work, over all the times that it was run.
+    /// Working time, over all runs.
     pub seconds: f64,
     pub machine: Machine,
-    /// Of tutti.
+    /// Version of tutti.
     pub version: String,
 }
 
-/// A stage that was begun.
+/// A stage that was started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Begun {
     pub stage: StageName,
     pub digest: String,
     pub inputs: Inputs,
-    /// At work in the times before, as far as is known.
+    /// Working time of earlier runs, as far as known.
     pub seconds: f64,
 }
 
-/// What a stage has left on disk.
+/// The state of a stage on disk.
 #[derive(Debug, PartialEq)]
 pub enum StageStatus {
-    /// No outputs.
+    /// There are no outputs.
     Absent,
     /// Complete, from the same inputs.
     Complete(Record),
-    /// Begun from the same inputs, not complete.
+    /// Started from the same inputs, but not complete.
     InProgress { seconds: f64 },
-    /// Complete from the same inputs, but this output was modified since.
+    /// Complete from the same inputs, but this output was modified later.
     OutputModified { seconds: f64, output: PathBuf },
-    /// Trained from the same inputs, but its outputs are to be written otherwise; what differs, for people.
+    /// Trained from the same inputs, but settings of its output have changed; the differences, as text.
     Recalibrated { seconds: f64, differences: Vec<String> },
-    /// From other inputs; what differs, for people.
+    /// Made from other inputs; the differences, as text.
     Outdated(Vec<String>),
 }
 
@@ -72,7 +72,7 @@ impl Records {
         Self { folder: output.join("stages") }
     }
 
-    /// Compares what is on disk with the present inputs.
+    /// Compares the records and outputs on disk with `inputs`.
     ///
     /// # Errors
     /// A record that cannot be read; outputs without a record.
@@ -101,7 +101,7 @@ impl Records {
         })
     }
 
-    /// Records that the stage begins; call it before the stage writes anything.
+    /// Records that the stage starts. Call it before the stage writes anything.
     pub fn begin(&self, stage: StageName, inputs: &Inputs, seconds: f64) -> Result<()> {
         fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
         let begun = Begun { stage, digest: digest(inputs), inputs: inputs.clone(), seconds };
@@ -109,10 +109,10 @@ impl Records {
         remove(&self.record(stage))
     }
 
-    /// The stage's outputs are there.
+    /// Records that the stage is complete.
     ///
     /// # Errors
-    /// One that is not.
+    /// A missing output.
     pub fn complete(&self, stage: &Stage, inputs: Inputs, seconds: f64) -> Result<Record> {
         let checksum = |output: &Artifact| Ok((output.path().to_path_buf(), output.checksum()?));
         let record = Record {
@@ -129,7 +129,7 @@ impl Records {
         Ok(record)
     }
 
-    /// Nothing is known of the stage any more.
+    /// Removes the records of the stage.
     pub fn forget(&self, stage: StageName) -> Result<()> {
         remove(&self.record(stage))?;
         remove(&self.begun(stage))
@@ -144,7 +144,7 @@ impl Records {
     }
 }
 
-/// Inputs that are looked at when a bundle is written, and by nothing that is trained.
+/// Inputs that affect only how a bundle is written, not the training.
 const AT_THE_END: [&str; 2] = ["dims.output_scale", "imputer.blank_penalty"];
 
 fn differing<'a>(known: &'a Inputs, inputs: &'a Inputs) -> Vec<&'a String> {
@@ -152,11 +152,11 @@ fn differing<'a>(known: &'a Inputs, inputs: &'a Inputs) -> Vec<&'a String> {
     keys.into_iter().filter(|key| known.get(*key) != inputs.get(*key)).collect()
 }
 
-/// `key: 1 → 2`; a checksum is not worth a reader's time.
+/// `key: 1 → 2`. Checksums are not shown.
 fn difference(key: &str, known: &Inputs, inputs: &Inputs) -> String {
     let checksum = |value: &String| value.starts_with(Artifact::CHECKSUM);
     match (known.get(key), inputs.get(key)) {
-        (Some(before), Some(_)) if checksum(before) => format!("{key} has another content"),
+        (Some(before), Some(_)) if checksum(before) => format!("{key} has changed"),
         (before, now) => {
             let text = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
             format!("{key}: {} → {}", text(before), text(now))
@@ -164,7 +164,7 @@ fn difference(key: &str, known: &Inputs, inputs: &Inputs) -> String {
     }
 }
 
-/// The first output that is not what the record says, or of which it says nothing.
+/// The first output that is missing from the record or differs from it.
 fn spoilt(record: &Record, stage: &Stage) -> Option<PathBuf> {
     let differs = |output: &&Artifact| match (record.outputs.get(output.path()), output.checksum()) {
         (Some(before), Ok(now)) => *before != now,
@@ -175,8 +175,8 @@ fn spoilt(record: &Record, stage: &Stage) -> Option<PathBuf> {
 
 fn unknown(stage: StageName, path: &Path) -> Error {
     let reason = format!(
-        "is there, but no record says what it was made from; move it away to have stage {stage} make it, \
-         or take {stage} out of pipeline.stages to use it as it is"
+        "exists, but no record says what it was made from; move it away to have stage {stage} make it, \
+         or remove {stage} from pipeline.stages to use it as it is"
     );
     Error::bundle(path, reason)
 }

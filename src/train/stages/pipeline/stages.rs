@@ -1,4 +1,4 @@
-//! The table of stages: for each, its inputs, outputs, cost and the function that runs it. A new stage is an entry here and in
+//! The table of stages: for each its inputs, outputs, cost and function. A new stage needs an entry here and in
 //! [`StageName`](crate::train::config::StageName).
 
 use std::collections::BTreeMap;
@@ -20,35 +20,35 @@ use crate::train::update::initial::require_shape;
 use crate::train::update::run::End;
 use crate::{Error, Result};
 
-/// Settings of `[train]` that no weight depends on, or whose content is looked at by itself; and the device and
-/// the number of ranks, on which only rounding depends, so that a run may continue with others.
+/// Settings of `[train]` that do not affect weights, or whose content is checked separately; and the device and the
+/// number of ranks, which affect only rounding, so that a run may continue with others.
 const WITHOUT_EFFECT: [&str; 8] =
     ["init", "device", "ranks", "checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
 
 /// One stage of one run.
 pub struct Stage {
     pub name: StageName,
-    /// As this stage is to see it.
+    /// The configuration of this stage.
     pub config: Config,
-    /// By section, what of the configuration decides the outcome.
+    /// The settings that determine the output, by section.
     settings: BTreeMap<&'static str, Value>,
-    /// Files and bundles that it reads, by their role.
+    /// Input files and bundles, by role.
     pub sources: Vec<(String, Artifact)>,
-    /// Errors: a bundle among its sources that it will refuse. No stage has more than one.
+    /// Checks a bundle among the sources; a stage has at most one.
     pub fits: fn(&Config, &Bundle) -> Result<()>,
     pub outputs: Vec<Artifact>,
-    /// What it writes on the way: checkpoints, a log.
+    /// What it writes during the run: checkpoints and a log.
     pub traces: Vec<PathBuf>,
-    /// In tokens through a decoder, without gradient, as an estimate.
+    /// Estimated cost, in tokens of decoder passes without gradient.
     pub work: f64,
     pub run: fn(&Config, &AtomicBool) -> Result<End>,
 }
 
 impl Stage {
-    /// What decides the outcome.
+    /// Everything that determines the output.
     ///
     /// # Errors
-    /// A file or bundle that is not there.
+    /// A missing file or bundle.
     pub fn inputs(&self) -> Result<Inputs> {
         let mut inputs = Inputs::new();
         for (section, value) in &self.settings {
@@ -60,7 +60,7 @@ impl Stage {
         Ok(inputs)
     }
 
-    /// Everything that it writes.
+    /// Everything that the stage writes.
     pub fn places(&self) -> impl Iterator<Item = &Path> {
         self.outputs.iter().map(Artifact::path).chain(self.traces.iter().map(PathBuf::as_path))
     }
@@ -71,10 +71,10 @@ impl Stage {
     }
 }
 
-/// The stages that a configuration asks for, in their order.
+/// The stages of a configuration, in order.
 ///
 /// # Errors
-/// Settings that cannot be written as JSON, of which none are known.
+/// Settings that cannot be converted to JSON, which is not expected.
 pub fn of(config: &Config) -> Result<Vec<Stage>> {
     let pipeline = config.pipeline.clone().unwrap_or_default();
     let mut behind = config.clone();
@@ -128,7 +128,7 @@ fn ar(config: &Config) -> Result<Stage> {
         ]
         .into(),
         sources,
-        // Which tokens there will be shows when there is a tokenizer.
+        // The vocabulary is checked later, because the tokenizer may not exist yet.
         fits: |config, init| require_shape(init, &plain_shape(config, init.config.shape.vocab)?),
         outputs: vec![Artifact::Bundle(output.join("bundle"))],
         traces: traces(&output),
@@ -156,7 +156,7 @@ fn distill(config: &Config) -> Result<Stage> {
         fits: |config, teacher| distill::require_teacher(teacher, &config.data),
         outputs: [text.0, text.1, output.join(distill::MANIFEST)].map(Artifact::File).to_vec(),
         traces: ["chunks", distill::PLAN].map(|name| output.join(name)).to_vec(),
-        // How much text there is shows when it is read; some ten epochs of training have been usual.
+        // The amount of text is not known yet; ten epochs of training are typical.
         work: updates(&config.train, settings.beam as f64 / 10.0),
         run: |config, stop| distill::run(config, Shard::WHOLE, stop),
         config: config.clone(),
@@ -178,7 +178,7 @@ fn cmlm(config: &Config) -> Result<Stage> {
     if let Some(imputer) = &config.imputer {
         settings.insert("imputer", json(imputer)?);
     }
-    // Of a CMLMC a guess, and a second pass that is learnt from; of an Imputer an alignment, and a canvas twice as long.
+    // A CMLMC also predicts and learns from a second pass; an Imputer aligns, and its canvas is twice as long.
     let twice = config.cmlmc.is_some() || config.imputer.is_some();
     let passes = if twice { 2.0 * GRADIENT_PASS } else { GRADIENT_PASS };
     Ok(Stage {
@@ -234,14 +234,14 @@ struct Lines {
     on_bad_line: crate::train::config::OnBadLine,
 }
 
-/// A pass and its gradient cost as much as three passes.
+/// The cost of a pass with its gradient, in passes.
 const GRADIENT_PASS: f64 = 3.0;
 
 fn updates(train: &Train, passes: f64) -> f64 {
     train.updates as f64 * (train.accumulate * train.batch_tokens) as f64 * passes
 }
 
-/// What the loop of training leaves in its folder on the way.
+/// What the training loop writes during a run.
 fn traces(output: &Path) -> Vec<PathBuf> {
     ["checkpoints", "log.jsonl", "tensorboard"].map(|name| output.join(name)).to_vec()
 }
@@ -258,7 +258,7 @@ fn source_files(config: &Config) -> Vec<(String, Artifact)> {
     numbered("data.source", &data.root, &data.source).into_iter().chain(corpora).collect()
 }
 
-/// Training text as people wrote it.
+/// The original training text.
 fn original_files(config: &Config) -> Vec<(String, Artifact)> {
     let data = &config.data;
     let corpora = data.corpora.iter().flat_map(|corpus| {
@@ -285,7 +285,7 @@ fn valid_files(config: &Config) -> Vec<(String, Artifact)> {
     config.data.validation_sets().into_iter().flat_map(roles).collect()
 }
 
-/// What a parallel model reads: distilled text where there is such, and real text to be validated by.
+/// The files that a parallel model reads: distilled text, if there is any, and validation text.
 fn text_files(config: &Config) -> Vec<(String, Artifact)> {
     let data = &config.data;
     let mut files = match &data.distilled {
@@ -300,7 +300,7 @@ fn text_files(config: &Config) -> Vec<(String, Artifact)> {
     files
 }
 
-/// Where the files lie decides nothing, and their content is looked at by itself.
+/// The data settings without the paths of files, whose content is checked separately.
 fn data(config: &Config) -> Result<Value> {
     let mut data = json(&config.data)?;
     let files = ["source", "target"];
@@ -329,7 +329,7 @@ fn without(section: &mut Value, keys: &[&str]) {
     }
 }
 
-/// `{"train": {"seed": 1}}` is `train.seed = 1`.
+/// `{"train": {"seed": 1}}` becomes `train.seed = 1`.
 fn flatten(key: &str, value: &Value, inputs: &mut Inputs) {
     match value {
         Value::Object(section) => {

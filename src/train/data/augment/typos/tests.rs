@@ -7,7 +7,7 @@ fn slipped(slip: Slip, text: &str) -> String {
 }
 
 #[test]
-fn each_slip_does_what_its_name_says() {
+fn each_typo_matches_its_name() {
     assert_eq!(slipped(char_swap, "ab"), "ba");
     assert_eq!(slipped(missing_char, "aa"), "a");
     assert_eq!(slipped(similar_char, "o"), "0");

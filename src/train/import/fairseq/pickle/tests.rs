@@ -16,11 +16,11 @@ fn what_python_writes_passes() {
 
 #[test]
 fn a_length_beyond_the_end_is_refused() {
-    assert!(refused(b"\x80\x02X\xff\xff\xff\xffab.").contains("ends"));
+    assert!(refused(b"\x80\x02X\xff\xff\xff\xffab.").contains("too short"));
     assert!(refused(b"\x8a\xff.").contains("255 bytes"));
 }
 
-/// Each tuple holds the one before twice: forty of them are a thousand thousand million objects.
+/// Each tuple contains the one before twice: after forty of them there are 10¹² objects.
 #[test]
 fn a_memo_that_doubles_is_refused() {
     let mut bytes = b"]q\x00".to_vec();
@@ -28,7 +28,7 @@ fn a_memo_that_doubles_is_refused() {
         bytes.extend([b'h', key, b'h', key, 0x86, b'q', key + 1]);
     }
     bytes.push(b'.');
-    assert!(refused(&bytes).contains("unfolds"));
+    assert!(refused(&bytes).contains("expands"));
 }
 
 #[test]

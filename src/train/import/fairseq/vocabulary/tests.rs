@@ -29,7 +29,7 @@ fn words_are_split_as_the_codes_say_and_come_back() {
 fn what_the_dict_does_not_have_is_unknown() {
     let Vocabulary { tokenizer, rows, .. } = vocabulary(DICT, CODES).unwrap();
     let row = |id: u32| rows[id as usize].clone();
-    // A character that nobody has seen, and a piece that is only on the way to others.
+    // An unknown character, and a piece that is only an intermediate step of merges.
     let ids = tokenizer.encode("ö th").unwrap();
     assert_eq!(ids[1], 3);
     assert!(ids[2..ids.len() - 1].iter().all(|&id| id == 3 || row(id) == Row::Unknown), "{ids:?}");

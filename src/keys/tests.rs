@@ -32,3 +32,27 @@ fn old_arguments_are_warned_about() {
     assert_eq!(warnings.len(), 2);
     assert!(warnings[0].starts_with("cmlm is now called parallel") && warnings[1].contains("--length-beam"));
 }
+
+#[test]
+fn an_unknown_key_gets_a_suggestion_or_the_place_to_look() {
+    assert_eq!(unknown("stesp", ["steps", "seed"], "server.toml"), "unknown key stesp; did you mean steps?");
+    assert_eq!(unknown("xyz", ["steps"], "server.toml"), "unknown key xyz; server.toml lists all keys");
+}
+
+#[test]
+fn a_value_outside_its_range_is_named_with_its_key_and_its_limits() {
+    assert_eq!(in_range("threads", 3, 0, 3), Ok(()));
+    assert_eq!(in_range("threads", 4, 0, 3).unwrap_err(), "threads must be 0 to 3, not 4");
+    assert_eq!(at_least("updates", 0, 1).unwrap_err(), "updates must be at least 1, not 0");
+    assert_eq!(at_most("best", 6, "kept", 5).unwrap_err(), "best must be at most kept (5), not 6");
+    assert_eq!(positive("rate", 0.0).unwrap_err(), "rate must be more than 0, not 0");
+    assert!(positive("rate", f64::INFINITY).is_err() && not_negative("clip", f64::NAN).is_err());
+    assert_eq!(not_negative("clip", 0.0), Ok(()));
+    assert!(below_one("dropout", 1.0).is_err() && below_one("dropout", 0.0).is_ok());
+}
+
+#[test]
+fn a_pair_is_cut_at_its_first_sign() {
+    assert_eq!(key_value("log = a=b"), Ok(("log", "a=b")));
+    assert_eq!(key_value("steps").unwrap_err(), "--set steps: expected KEY=VALUE");
+}

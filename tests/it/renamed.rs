@@ -1,0 +1,74 @@
+//! Names of the last version that still work: each prints a warning with the new name.
+
+use std::fs;
+use std::process::Command;
+
+use crate::process::{bundle, tutti};
+
+/// Old name, new name, and a command that uses the old one.
+const RENAMED: [(&str, &str, &[&str]); 4] = [
+    (
+        "max_passed_over",
+        "max_overtakes_per_step",
+        &["check", "--model", "tiny", "--set", "max_passed_over=3"],
+    ),
+    ("--max-batch-tokens", "--batch-tokens", &["translate", "--model", "tiny", "--max-batch-tokens", "64"]),
+    ("cmlm", "parallel", &["cmlm", "--config", "none.toml"]),
+    ("cmlm", "parallel", &["average", "--stage", "cmlm", "--config", "none.toml", "--output", "mean"]),
+];
+
+#[test]
+fn an_old_name_works_with_a_warning() {
+    let folder = bundle();
+    for (old, new, arguments) in RENAMED {
+        let mut command = match arguments[0] {
+            "check" | "translate" => tutti(&folder),
+            _ => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+                command.env_clear().current_dir(folder.path());
+                command
+            }
+        };
+        let output = command.args(arguments).stdin(std::process::Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let warning =
+            format!("warning: {old} is now called {new}; the next version will refuse the old name\n");
+        assert!(said.contains(&warning), "{arguments:?}: {said}");
+        // `train` gets as far as reading its file.
+        let works = output.status.success() || said.contains("none.toml: No such file");
+        assert!(works, "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn every_old_name_in_the_sources_is_tested_here() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut pairs = Vec::new();
+    for file in ["src/settings.rs", "src/bin/tutti/main.rs", "src/bin/train/main.rs"] {
+        let text = fs::read_to_string(format!("{root}/{file}")).unwrap();
+        let (_, list) = text.split_once("const RENAMED: [(&str, &str); ").expect(file);
+        let (list, _) = list.split_once("];\n").unwrap();
+        let names: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+        pairs.extend(names.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
+    }
+    let mut tested: Vec<_> = RENAMED.iter().map(|(old, new, _)| (old.to_string(), new.to_string())).collect();
+    tested.dedup();
+    assert_eq!(pairs, tested);
+}
+
+#[test]
+fn an_error_in_training_is_one_line_without_a_backtrace() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["parallel", "--config", "none.toml"][..],
+        &["evaluate", "--model", "none", "--source", "a", "--reference", "b"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+        command.env_clear().env("RUST_BACKTRACE", "1").current_dir(folder.path()).args(arguments);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("train: ") && said.contains("none"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
