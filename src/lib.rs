@@ -7,11 +7,11 @@
 //! 1. [`http`] reads a request, checks its limits, and admits it whole or not at all.
 //! 2. [`text`] splits it into sentences and turns words into token ids.
 //! 3. [`engine`] queues each sentence ([`Handle::submit`](engine::Handle::submit)). Before every pass, its model
-//! thread plans a batch of running and waiting sentences, so that a one-step request never waits for a ten-step one.
+//!    thread plans a batch of running and waiting sentences, so that a one-step request never waits for a ten-step one.
 //! 4. [`model`] runs the encoder once, then one decoder pass for each step, on the layers of [`nn`].
 //! 5. [`decode`] decides after each pass which tokens stay on the [`Canvas`](decode::Canvas) and which are masked again.
 //! 6. A sentence leaves the batch after its last step; [`text`] turns its tokens into words, [`http`] writes the
-//! answer.
+//!    answer.
 //!
 //! # Modules
 //!

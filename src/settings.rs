@@ -1,10 +1,10 @@
 //! Reads and validates the [`Settings`] of the server.
 //!
-//! Three sources, the later wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has one name in all three (`listen`,
-//! `TUTTI_LISTEN`, `--listen` or `--set listen=…`). They are merged into `Raw`, where unknown keys are refused by name; then [`Settings`] is
-//! built from it, or an error names the key and what is wrong with it. Code after this module cannot meet an invalid value.
+//! There are three sources, and the later one wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has the
+//! same name in all three (`listen`, `TUTTI_LISTEN`, `--listen` or `--set listen=…`). They are merged into `Raw`, which
+//! refuses unknown keys, and validated into [`Settings`], so that no other module has to check a value.
 //!
-//! Knows nothing of clap: the command line hands over pairs of strings.
+//! The module does not depend on clap: the command line passes pairs of strings.
 
 mod models;
 mod ranges;
@@ -23,24 +23,22 @@ use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::Steps;
-use crate::keys::{nearest, renamed};
-use crate::{Error, Result, engine, files};
+use crate::{Error, Result, engine, files, keys};
 
 pub use models::ModelSettings;
 use raw::Raw;
 pub use reference::reference;
 
-/// The variables that tutti reads start with this, all of them: containers set bare `PORT` and
-/// `HOSTNAME` for their own purposes.
+/// Prefix of all variables that tutti reads. Containers set `PORT` and `HOSTNAME` for other purposes.
 pub const ENV_PREFIX: &str = "TUTTI_";
 
-/// Names the TOML file; read by the command line, not a key of the file.
+/// Variable with the path of the TOML file. Not a key of the file; the command line reads it.
 pub const ENV_CONFIG: &str = "TUTTI_CONFIG";
 
-/// Keys that have another name by now. The old ones work for one more version.
+/// Keys that were renamed, as pairs of old and new name. The old names work for one more version.
 const RENAMED: [(&str, &str); 1] = [("max_passed_over", "max_overtakes_per_step")];
 
-/// Flags for a part of `listen`, not keys of the file. They have no variables: Kubernetes sets `TUTTI_PORT`.
+/// Flags for the parts of `listen`. They are not keys of the file and have no variables: Kubernetes sets `TUTTI_PORT`.
 pub const HOST: &str = "host";
 pub const PORT: &str = "port";
 
@@ -51,11 +49,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// What the server runs with. Every value holds.
+/// The validated settings of the server.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: SocketAddr,
-    /// For probes and metrics, apart from the load.
+    /// Separate address for probes and metrics.
     pub admin_listen: Option<SocketAddr>,
     /// At least one.
     pub models: Vec<ModelSettings>,
@@ -68,12 +66,12 @@ pub struct Settings {
     pub log_format: LogFormat,
     pub http: HttpSettings,
     pub engine: engine::Options,
-    /// What the log should say about old names.
+    /// One warning for each renamed key that was used.
     pub warnings: Vec<String>,
     raw: Raw,
 }
 
-/// What `http` may accept and for how long.
+/// Limits and timeouts of HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     pub max_body_bytes: usize,
@@ -83,35 +81,34 @@ pub struct HttpSettings {
     pub api_keys: Option<PathBuf>,
     /// Origins of pages that may use the API from a browser; any if there is none.
     pub cors_origins: Option<Vec<String>>,
-    /// Before every path, such as `/translator`; empty for none. No slash at its end.
+    /// Prefix of every path, such as `/translator`, without a slash at its end; empty for none.
     pub url_prefix: String,
-    /// A text that is detected to be in another language than the model's source, or is in another
-    /// script, is given back as it is.
+    /// Whether a text that is in another language or script than the model's source is returned unchanged.
     pub keep_other_languages: bool,
-    /// Texts in one request.
+    /// Number of texts in a request.
     pub max_texts: usize,
-    /// Characters over all texts of one request.
+    /// Number of characters in all texts of a request.
     pub max_text_chars: usize,
-    /// Translations in progress, from the last byte of the request on; above it 429.
+    /// Number of requests in progress, counted from the last byte of their body; more are answered with 429.
     pub max_concurrent_requests: usize,
-    /// Open connections; 0 for what the limit of open files allows.
+    /// Number of open connections; 0 for as many as the limit of open files allows.
     pub max_connections: usize,
-    /// The bundle may allow fewer.
+    /// Largest number of steps; the bundle may allow fewer.
     pub max_steps: Steps,
     pub max_length_beam: usize,
-    /// 0 for what is usual with the model.
+    /// 0 for the default of the model.
     pub default_length_beam: usize,
-    /// From the head of the request to its answer; `deadline_ms` can only shorten it.
+    /// Time from the head of the request to its answer; `deadline_ms` can only shorten it.
     pub request_timeout: Duration,
-    /// For the head of a request, from its first byte on.
+    /// Time for the head of a request, from its first byte.
     pub header_timeout: Duration,
-    /// For the body of a request, from the end of its head on.
+    /// Time for the body of a request, from the end of its head.
     pub body_timeout: Duration,
-    /// How long a connection may be idle.
+    /// Time that a connection may be idle.
     pub idle_timeout: Duration,
-    /// After the signal, how long requests are still accepted while `/readyz` says 503.
+    /// Time after the signal in which requests are still accepted while `/readyz` answers 503.
     pub shutdown_delay: Duration,
-    /// After that, how long accepted requests may take to finish.
+    /// Time after that in which accepted requests may finish.
     pub drain_timeout: Duration,
 }
 
@@ -122,11 +119,11 @@ impl Default for HttpSettings {
 }
 
 impl Settings {
-    /// Merges and validates. `environment` holds name and value (`std::env::vars()`), `flags` key and
-    /// value; both may come in any order.
+    /// Merges and validates all sources. `environment` holds names and values (`std::env::vars()`), `flags` keys and
+    /// values; the order does not matter.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the key, or [`Error::Io`] when the file cannot be read.
+    /// [`Error::Config`] with the name of the key, or [`Error::Io`] if the file cannot be read.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -137,9 +134,9 @@ impl Settings {
         if let Some(path) = file {
             let text = files::read_text(path)?;
             let in_file = |e| Error::Config(format!("{}: {}", path.display(), describe(e)));
-            let keys: Dict = Figment::from(Toml::string(&text)).extract().map_err(in_file)?;
-            figment = figment.merge(Serialized::globals(with_new_names(keys, &mut warnings)));
-            // Read on its own first, so that a bad key is reported with the file's name.
+            let dict: Dict = Figment::from(Toml::string(&text)).extract().map_err(in_file)?;
+            figment = figment.merge(Serialized::globals(with_new_names(dict, &mut warnings)));
+            // Read separately first, so that the error for a bad key names the file.
             figment.extract::<Raw>().map_err(in_file)?;
         }
         figment =
@@ -215,7 +212,7 @@ impl Settings {
     }
 }
 
-/// Origins between commas; none for `*`.
+/// Parses origins separated by commas; `None` for `*`.
 fn origins(text: &str) -> Result<Option<Vec<String>>> {
     if text.trim() == "*" {
         return Ok(None);
@@ -299,24 +296,25 @@ fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> 
         .collect()
 }
 
-/// Old names become the new ones, each with a warning.
-fn with_new_names(mut keys: Dict, warnings: &mut Vec<String>) -> Dict {
+/// Replaces old names by the new ones, with a warning for each.
+fn with_new_names(mut dict: Dict, warnings: &mut Vec<String>) -> Dict {
     for (old, new) in RENAMED {
-        if let Some(value) = keys.remove(old) {
-            warnings.push(renamed(old, new));
-            keys.entry(new.to_owned()).or_insert(value);
+        if let Some(value) = dict.remove(old) {
+            warnings.push(keys::renamed(old, new));
+            dict.entry(new.to_owned()).or_insert(value);
         }
     }
-    keys
+    dict
 }
 
-/// A Service called `tutti` puts `TUTTI_SERVICE_HOST`, `TUTTI_SERVICE_PORT[_HTTP]`, `TUTTI_PORT` and
-/// `TUTTI_PORT_8080_TCP[_…]` into every pod of its namespace; they are not mistyped settings.
+/// Whether Kubernetes sets this variable: for a Service called `tutti`, every pod of the namespace gets
+/// `TUTTI_SERVICE_HOST`, `TUTTI_SERVICE_PORT[_HTTP]`, `TUTTI_PORT` and `TUTTI_PORT_8080_TCP[_…]`. They are not mistyped
+/// settings.
 fn set_by_kubernetes(name: &str) -> bool {
     name == "TUTTI_PORT" || name.starts_with("TUTTI_PORT_") || name.starts_with("TUTTI_SERVICE_")
 }
 
-/// A `host:port` in which one of them is replaced. IPv6 addresses get their brackets.
+/// Replaces the host or the port of a `host:port`. IPv6 addresses get brackets.
 fn with_part(listen: &str, key: &str, value: &str) -> String {
     let (host, port) = listen.rsplit_once(':').unwrap_or((listen, "8080"));
     match key {
@@ -326,21 +324,18 @@ fn with_part(listen: &str, key: &str, value: &str) -> String {
     }
 }
 
-/// Numbers become numbers, `true` and `false` what they say, everything else stays text.
+/// Reads a number or a boolean; any other value stays text.
 fn parse(value: &str) -> Value {
     let number = value.parse::<u64>().map(Value::from);
     let truth = value.parse::<bool>().map(Value::from);
     number.or(truth).unwrap_or_else(|_| Value::from(value))
 }
 
-/// The first error of figment's chain, with the key it is about.
+/// The first error of figment's chain, with its key.
 fn describe(error: figment::Error) -> String {
     let key = error.path.join(".");
     match &error.kind {
-        Kind::UnknownField(name, known) => match nearest(name, known.iter().copied()) {
-            Some(known) => format!("unknown key {name}; did you mean {known}?"),
-            None => format!("unknown key {name}; config/server.toml lists all"),
-        },
+        Kind::UnknownField(name, known) => keys::unknown(name, known.iter().copied(), "config/server.toml"),
         kind if key.is_empty() => kind.to_string(),
         kind => format!("{key}: {kind}"),
     }

@@ -1,10 +1,10 @@
-//! The products in eight bits, which are most of a pass: rows times a feed-forward matrix, and the best
-//! token of the vocabulary. Throughput is multiply-adds.
+//! The 8-bit matrix products, which take most of a pass: rows times a feed-forward matrix, and the best token of the
+//! vocabulary. Throughput is in multiply-adds.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tutti::nn::int8::{Input, PackedLinear, Positive, Rows};
 
-/// Numbers of both signs without a pattern that matters.
+/// Numbers of both signs.
 fn values(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0).collect()
 }
@@ -35,7 +35,7 @@ pub fn bench(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("best token", count), |b| {
             b.iter(|| output.best_tokens(&rows, 5, 1))
         });
-        // As many as a sentence's shortlist has: what is computed for each row, and what once for a sentence.
+        // The size of a sentence's shortlist. Below, selecting it is measured separately.
         let channels: Vec<u32> = (5..vocabulary as u32).step_by(18).collect();
         let few = output.select(&weights, &channels);
         group.throughput(Throughput::Elements((count * d * channels.len()) as u64));

@@ -17,7 +17,7 @@ pub fn bench(criterion: &mut Criterion) {
             let id = |pass: &str| BenchmarkId::new(pass, format!("{tokens} tokens x {batch}"));
             group.throughput(Throughput::Elements(batch as u64));
             group.bench_function(id("encode"), |b| b.iter(|| network.encode(&sources)));
-            // As long as the source, whatever random weights think of it.
+            // As long as the source: random weights predict no useful length.
             let mut lengths = vec![f32::NEG_INFINITY; tokens + 1];
             lengths[tokens] = 0.0;
             let lengths = LengthPrediction::Lengths(lengths);

@@ -1,5 +1,4 @@
-//! What the engine itself costs: admission, planning, two threads that meet, answers; the network is a
-//! fake one.
+//! The overhead of the engine: admission, planning, handing over between two threads, answers. The network is a fake.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::Builder;

@@ -1,4 +1,4 @@
-//! Mask-predict between passes: taking answers in, choosing what is masked again, the end.
+//! Mask-predict between passes: applying predictions, choosing the positions to mask again, finishing.
 
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use tutti::decode::{Canvas, Prediction, Steps};

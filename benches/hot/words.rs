@@ -1,4 +1,4 @@
-//! Text to ids and back, as the server does it for each request.
+//! Text to ids and back, as for each request of the server.
 
 use std::hint::black_box;
 use std::path::Path;

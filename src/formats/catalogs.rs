@@ -1,7 +1,6 @@
-//! Catalogs of translators: gettext's PO and XLIFF. What is translated already stays; what is not gets
-//! the translation in its place.
+//! Translation catalogs: gettext's PO and XLIFF. Messages that have a translation are kept; the others get one.
 //!
-//! PO is read here, line by line: the crates for it panic on an unbalanced quote or drop obsolete entries.
+//! PO is parsed here, line by line: the available crates panic on an unbalanced quote or drop obsolete entries.
 
 use std::ops::Range;
 
@@ -11,14 +10,14 @@ use super::edits::{Edits, Escape};
 use super::{Document, has_words};
 use crate::{Error, Result};
 
-/// A keyword's strings: what they say and where they are, quotes included.
+/// The strings of a keyword: their content, and their place in the source with the quotes.
 #[derive(Debug, Default)]
 struct Field {
     text: String,
     place: Range<usize>,
 }
 
-/// One message of a PO file, as far as it was read.
+/// A message of a PO file, as far as it has been read.
 #[derive(Debug, Default)]
 struct Message {
     context: Option<Field>,
@@ -28,7 +27,9 @@ struct Message {
 }
 
 impl Message {
-    /// Each empty translation gets one of the singular, or of the plural from the second form on.
+    /// Adds the message's edits: an empty `msgstr` gets the translation of the singular, and from the second
+    /// plural
+    /// form on that of the plural.
     fn finish(self, edits: &mut Edits) {
         let Some(id) = self.id.filter(|id| has_words(&id.text)) else { return };
         for (form, translation) in self.translations.into_iter().enumerate() {
@@ -41,7 +42,7 @@ impl Message {
 }
 
 /// # Errors
-/// [`Error::InvalidRequest`] with the line of a string without its quotes or before any keyword.
+/// [`Error::InvalidRequest`] with the line number, for a string without quotes or before any keyword.
 pub fn read_po(source: &str) -> Result<Document> {
     let mut edits = Edits::default();
     let mut message = Message::default();
@@ -86,7 +87,7 @@ pub fn read_po(source: &str) -> Result<Document> {
     Ok(edits.into_document(source))
 }
 
-/// The content of a string in C's notation; `None` without its quotes.
+/// Unescapes a string in C's notation; `None` if it has no quotes.
 fn unquote(string: &str) -> Option<String> {
     let inner = string.strip_prefix('"')?.strip_suffix('"')?;
     let mut text = String::with_capacity(inner.len());
@@ -106,23 +107,22 @@ fn unquote(string: &str) -> Option<String> {
     Some(text)
 }
 
-/// A `<source>` and where its translation goes.
+/// A `<source>` and the place of its translation.
 #[derive(Default)]
 struct Unit {
-    /// The content of `<source>` without tags.
+    /// The content of `<source>` without its tags.
     text: Option<String>,
-    /// After `</source>`.
+    /// The place after `</source>`.
     after_source: usize,
-    /// The whole element, where it has no content.
+    /// The whole `<target>` element, if it is empty.
     empty_target: Option<Range<usize>>,
     translated: bool,
 }
 
-/// XLIFF 1.2 (`trans-unit`) and 2 (`segment`). The translation of a source with inline elements has its
-/// text without them.
+/// XLIFF 1.2 (`trans-unit`) and 2 (`segment`). If a source has inline elements, its translation has only their text.
 ///
 /// # Errors
-/// [`Error::InvalidRequest`] for what is not well-formed XML or has no `<xliff>`.
+/// [`Error::InvalidRequest`] if `source` is not well-formed XML or has no `<xliff>`.
 pub fn read_xliff(source: &str) -> Result<Document> {
     let mut reader = quick_xml::Reader::from_str(source);
     let mut edits = Edits::default();
@@ -132,7 +132,7 @@ pub fn read_xliff(source: &str) -> Result<Document> {
         let begin = reader.buffer_position() as usize;
         let event = reader.read_event().map_err(|error| bad_xml(&error))?;
         let end = reader.buffer_position() as usize;
-        // Proposals of a translation memory are no part of the unit.
+        // Proposals of a translation memory are not part of the unit.
         match &event {
             Event::Start(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => {
                 proposals += 1

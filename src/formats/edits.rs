@@ -1,35 +1,35 @@
-//! Replacements of places in a source: how most formats are put together again.
+//! Replaces parts of a source. Most formats are reassembled in this way.
 
 use std::ops::Range;
 
 use super::{Document, Text};
 
-/// Texts found in a source, each with its place and how it is written there.
+/// The texts of a source, each with its place and its notation.
 #[derive(Debug, Default)]
 pub struct Edits {
     places: Vec<(Range<usize>, Escape)>,
     texts: Vec<Text>,
 }
 
-/// How a text is written in its format.
+/// The notation of a text in its format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Escape {
     None,
-    /// In an attribute, quotes included.
+    /// The value of an attribute, with its quotes.
     Attribute,
-    /// Between tags, after `before` and in front of `after`.
+    /// Between tags; `before` and `after` are added around the text.
     Element {
         before: String,
         after: String,
     },
-    /// A string of C and PO, quotes included.
+    /// A string in C's notation, as in PO, with its quotes.
     Quoted,
-    /// A string of JSON, quotes included.
+    /// A JSON string, with its quotes.
     Json,
 }
 
 impl Edits {
-    /// Places must come in the order of the source and not overlap.
+    /// Adds a text. Places must be in the order of the source and must not overlap.
     pub fn push(&mut self, place: Range<usize>, text: String, escape: Escape) {
         debug_assert!(self.places.last().is_none_or(|(last, _)| last.end <= place.start));
         self.places.push((place, escape));
@@ -86,7 +86,7 @@ impl Escape {
     }
 }
 
-/// The characters that HTML's serialization escapes; `&#160;`, unlike `&nbsp;`, is also XML.
+/// Escapes the characters that HTML's serialization escapes. It writes `&#160;`, since `&nbsp;` is not XML.
 pub fn escape(character: char, in_attribute: bool, out: &mut String) {
     match character {
         '&' => out.push_str("&amp;"),

@@ -1,9 +1,9 @@
-//! HTML as browsers read it, and XML: text between tags and in some attributes is to be translated.
+//! HTML as browsers parse it, and XML: text between tags and in some attributes is translated.
 //!
-//! The tokenizer is the WHATWG's, so that broken markup is read as browsers read it, and every token has
-//! its place in the source: only texts change, so that tags, comments, scripts and white space come back
-//! byte for byte. A block's text is one text; each tag in it is one character of the private use area, which
-//! a translation must give back exactly once.
+//! The tokenizer follows the WHATWG standard, so that broken markup is read as in browsers, and it gives the place of
+//! every token. Only texts change: tags, comments, scripts and white space are kept byte for byte. The content of a
+//! block is one text, in which each tag is one character of the private use area; a translation must contain each
+//! exactly once.
 
 mod elements;
 mod passage;
@@ -16,14 +16,14 @@ use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 use super::{Document, Text, has_words};
 use passage::{Element, Part, Passage};
 
-/// Attributes that people read.
+/// Attributes that contain text for readers.
 const READ_ATTRIBUTES: [&[u8]; 3] = [b"title", b"alt", b"placeholder"];
 
-/// Which rules markup follows.
+/// The rules of a markup language.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Markup {
     xml: bool,
-    /// Elements whose content stays as it is, in lower case.
+    /// Elements whose content is not translated, in lower case.
     ignored: Vec<String>,
 }
 
@@ -32,12 +32,12 @@ impl Markup {
         Self::default()
     }
 
-    /// Elements have no meaning of their own and attributes stay as they are.
+    /// Rules for XML: element names have no meaning, and attributes are not translated.
     pub fn xml() -> Self {
         Self { xml: true, ..Self::default() }
     }
 
-    /// The content of these elements stays as it is.
+    /// Sets the elements whose content is not translated.
     pub fn ignoring(self, names: impl IntoIterator<Item = String>) -> Self {
         let ignored = names.into_iter().map(|name| name.trim().to_lowercase()).collect();
         Self { ignored, ..self }
@@ -47,7 +47,7 @@ impl Markup {
         self.xml
     }
 
-    /// The content of the element that `tag` opens stays as it is.
+    /// Whether the content of the element that `tag` opens is not translated.
     fn keeps(&self, tag: &StartTag<usize>) -> bool {
         if self.ignored.iter().any(|name| name.as_bytes() == tag.name.as_slice()) {
             return true;
@@ -67,13 +67,13 @@ impl Markup {
         if self.xml { !tag.self_closing } else { !elements::is_void(&tag.name) }
     }
 
-    /// Texts do not run over this tag.
+    /// Whether a text ends at this tag.
     fn cuts(&self, name: &[u8]) -> bool {
         !self.xml && elements::is_block(name)
     }
 }
 
-/// Takes markup apart; nothing is refused.
+/// Splits markup into texts. It never fails.
 pub fn read(source: &str, markup: &Markup) -> Document {
     let mut reader = Reader {
         source,
@@ -100,13 +100,13 @@ struct Reader<'a> {
     markup: &'a Markup,
     texts: Vec<Text>,
     parts: Vec<Part>,
-    /// The source up to here is in `parts`.
+    /// The source up to this byte is in `parts`.
     done: usize,
-    /// Since the last block.
+    /// What has been read since the last block began.
     passage: Vec<Element>,
-    /// Open elements from the outermost kept one on; empty outside of kept elements.
+    /// The open elements, from the outermost kept one inwards; empty outside of kept elements.
     kept: Vec<Vec<u8>>,
-    /// How many of them have a name, so that an end tag without a start is no search.
+    /// Number of these elements by name, so that an end tag without a start needs no search.
     kept_by_name: HashMap<Vec<u8>, usize>,
     kept_from: usize,
 }
@@ -114,7 +114,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn take(&mut self, token: Token<usize>) {
         match token {
-            // A message about the token that follows, which is the text or tag to look at.
+            // An error about the next token, which is handled then.
             Token::Error(_) => {}
             Token::StartTag(tag) => self.start(&tag),
             Token::EndTag(tag) => self.end_tag(&tag.name, tag.span.start..tag.span.end),
@@ -128,7 +128,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A part of the source without text, in the middle of a text.
+    /// Adds a part of the source that is not text, within a text.
     fn keep(&mut self, place: Range<usize>) {
         self.passage.push(Element::Kept(place.clone(), vec![Part::Source(place)]));
     }
@@ -163,7 +163,7 @@ impl Reader<'_> {
         self.kept.push(tag.name.to_vec());
     }
 
-    /// Closes the kept elements from this one on.
+    /// Closes the kept elements from this one inwards.
     fn close_kept(&mut self, from: usize) {
         for name in self.kept.drain(from..) {
             if let Some(count) = self.kept_by_name.get_mut(&name) {
@@ -181,7 +181,7 @@ impl Reader<'_> {
                 self.keep(self.kept_from..place.end);
             }
             Some(index) => self.close_kept(index),
-            // Nothing inside opened it: it ends a `<p>` without `</p>`, say, and is itself the next tag.
+            // No start tag inside matches, such as for a `<p>` without `</p>`: this tag ends the text.
             None if self.kept.first().is_some_and(|open| elements::has_optional_end(open)) => {
                 self.close_kept(0);
                 self.keep(self.kept_from..place.start);
@@ -195,7 +195,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A start tag around the texts of its attributes.
+    /// Adds a start tag and the texts of its attributes.
     fn parts_of(&mut self, tag: &StartTag<usize>) -> Vec<Part> {
         let mut found: Vec<(Range<usize>, String)> = Vec::new();
         for (name, value) in &tag.attributes {
@@ -264,7 +264,7 @@ impl Reader<'_> {
     }
 }
 
-/// The value with its quotes in `name = "value"`.
+/// The value with its quotes, in `name = "value"`.
 fn place_of_value(attribute: &str) -> Option<Range<usize>> {
     let after_equals = attribute.find('=')? + 1;
     let value = attribute[after_equals..].trim_ascii_start();

@@ -1,4 +1,4 @@
-//! JSON: every string that is a value is translated; keys, numbers and white space stay as they were.
+//! JSON: every string value is translated; keys, numbers and white space are kept.
 
 use serde::de::IgnoredAny;
 
@@ -7,13 +7,13 @@ use super::{Document, has_words};
 use crate::{Error, Result};
 
 /// # Errors
-/// [`Error::InvalidRequest`] for what is not JSON.
+/// [`Error::InvalidRequest`] if `source` is not JSON.
 pub fn read(source: &str) -> Result<Document> {
     let json = source.trim_start_matches('\u{feff}');
     let bad =
         |error: serde_json::Error| Error::InvalidRequest(format!("the file is not valid JSON: {error}"));
     let _: IgnoredAny = serde_json::from_str(json).map_err(bad)?;
-    // The grammar holds, so that a quote outside of a string begins one.
+    // The source is valid JSON, so a quote outside of a string begins one.
     let mut edits = Edits::default();
     let mut start = source.len() - json.len();
     while let Some(quote) = source[start..].find('"') {
@@ -29,7 +29,7 @@ pub fn read(source: &str) -> Result<Document> {
     Ok(edits.into_document(source))
 }
 
-/// With both quotes.
+/// The length of the string at the beginning, with both quotes.
 fn length_of_string(json: &str) -> usize {
     let mut escaped = false;
     for (index, byte) in json.bytes().enumerate().skip(1) {

@@ -1,5 +1,4 @@
-//! Markdown: headings, paragraphs, list items and table cells are translated; code, links' addresses and
-//! HTML stay.
+//! Markdown: headings, paragraphs, list items and table cells are translated; code, link targets and HTML are kept.
 
 use std::ops::Range;
 
@@ -8,7 +7,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use super::edits::{Edits, Escape};
 use super::{Document, has_words};
 
-/// Takes Markdown apart into its blocks of text; inline marks stay in the text. Nothing is refused.
+/// Splits Markdown into the texts of its blocks; inline markup stays in the text. It never fails.
 pub fn read(source: &str) -> Document {
     let options =
         Options::ENABLE_TABLES | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS | Options::ENABLE_STRIKETHROUGH;
@@ -67,7 +66,7 @@ fn extend(block: &mut Option<Range<usize>>, place: Range<usize>) {
     }
 }
 
-/// A block's lines are edited one by one, so that what continues it (`> `, indentation) stays.
+/// Replaces the lines of a block one by one, so that the marks of continued lines (`> `, indentation) are kept.
 fn end_block(source: &str, block: &mut Option<Range<usize>>, edits: &mut Edits) {
     let Some(place) = block.take() else { return };
     let mut start = place.start;

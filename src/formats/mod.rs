@@ -1,9 +1,9 @@
-//! Documents that people have, as texts to translate and what is around them: HTML, XML, Markdown,
-//! subtitles, catalogs. [`Format::read`] takes a document apart, [`Document::rebuild`] puts it together
-//! around translations; everything that is not a text stays as it was, byte for byte where the format
+//! Document formats: HTML, XML, Markdown, subtitles and translation catalogs. [`Format::read`] splits a document into
+//! texts,
+//! [`Document::rebuild`] puts their translations in place. Everything else is kept, byte for byte if the format
 //! allows it.
 //!
-//! Pure functions over strings: knows no models, no HTTP and no files.
+//! Functions over strings; they do not depend on models, HTTP or files.
 
 mod catalogs;
 mod edits;
@@ -21,33 +21,33 @@ use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// How a document is written.
+/// The format of a document.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Format {
     #[default]
     Text,
-    /// HTML, or XML by its own rules.
+    /// HTML or XML.
     Markup(Markup),
     Markdown,
-    /// gettext.
+    /// gettext's PO.
     Po,
-    /// SubRip.
+    /// SubRip subtitles.
     Srt,
-    /// Every string that is a value.
+    /// JSON; every string value is a text.
     Json,
     /// XLIFF 1.2 and 2.
     Xliff,
 }
 
-/// Extensions of files that [`Format::of_file`] knows, with their dots.
+/// The file extensions that [`Format::of_file`] accepts, with their dots.
 pub const EXTENSIONS: [&str; 10] =
     [".txt", ".html", ".htm", ".xhtml", ".md", ".po", ".srt", ".json", ".xlf", ".xliff"];
 
 impl Format {
-    /// The names that [`Format::from_str`] knows.
+    /// The names that [`Format::from_str`] accepts.
     pub const NAMES: [&str; 8] = ["text", "html", "xml", "markdown", "po", "srt", "json", "xliff"];
 
-    /// By the extension of a file's name, in any case.
+    /// The format for a file name's extension, in upper or lower case.
     pub fn of_file(name: &str) -> Option<Self> {
         let (_, extension) = name.rsplit_once('.')?;
         match extension.to_ascii_lowercase().as_str() {
@@ -62,7 +62,7 @@ impl Format {
         }
     }
 
-    /// The media type of such a document.
+    /// The media type of this format.
     pub fn media_type(&self) -> &'static str {
         match self {
             Self::Text | Self::Srt | Self::Po => "text/plain; charset=utf-8",
@@ -74,11 +74,11 @@ impl Format {
         }
     }
 
-    /// Takes a document apart.
+    /// Splits a document into texts.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) where `source` is not such a document.
-    /// Text, HTML and Markdown are never refused.
+    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) if `source` is not in this format. Text, HTML and
+    /// Markdown never fail.
     pub fn read(&self, source: &str) -> Result<Document> {
         match self {
             Self::Text => Ok(Document::new(vec![source.to_owned().into()], <[String]>::concat)),
@@ -117,7 +117,8 @@ impl FromStr for Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     pub text: String,
-    /// Places of characters that stand for tags: a translation has each of them once, as it is.
+    /// Places of the characters that stand for tags. A translation must contain each of these characters exactly
+    /// once.
     pub tags: Vec<Range<usize>>,
 }
 
@@ -129,7 +130,7 @@ impl From<String> for Text {
 
 type Rebuild = Box<dyn Fn(&[String]) -> String + Send + Sync>;
 
-/// A document taken apart.
+/// A document, split into texts and the parts between them.
 pub struct Document {
     texts: Vec<Text>,
     rebuild: Rebuild,
@@ -146,19 +147,20 @@ impl Document {
         Self { texts, rebuild: Box::new(rebuild) }
     }
 
-    /// What is to be translated, in order.
+    /// The texts to translate, in order.
     pub fn texts(&self) -> &[Text] {
         &self.texts
     }
 
-    /// The document around translations of [`texts`](Self::texts), as many as these.
+    /// Builds the translated document. `translations` are those of [`texts`](Self::texts), in the same number and
+    /// order.
     pub fn rebuild(&self, translations: &[String]) -> String {
         debug_assert_eq!(translations.len(), self.texts.len());
         (self.rebuild)(translations)
     }
 }
 
-/// Whether there is anything to translate.
+/// Whether the text contains anything to translate.
 fn has_words(text: &str) -> bool {
     text.chars().any(char::is_alphabetic)
 }

@@ -1,10 +1,11 @@
-//! SubRip: blocks of a number, a time and lines of text, between blank lines. Only the lines of text are
-//! translated; a cue of several lines is one text, since its sentences run over them.
+//! SubRip: blocks of a number, a time and lines of text, separated by blank lines. Only the lines of text are
+//! translated.
+//! The lines of a block are one text, since sentences continue over them.
 
 use super::edits::{Edits, Escape};
 use super::{Document, has_words};
 
-/// Takes subtitles apart. A block without a time is left as it is.
+/// Splits subtitles into texts. A block without a time is kept as it is.
 pub fn read(source: &str) -> Document {
     let mut edits = Edits::default();
     let mut start = 0;

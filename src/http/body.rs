@@ -1,5 +1,5 @@
-//! The bytes of a request: bounded, decompressed, with the kind of content that they are. Clients label
-//! JSON as anything, so the content decides where the label does not fit it.
+//! Reads the body of a request: limits its size, decompresses it and determines its kind. Clients send JSON with any
+//! content type, so the content decides if it does not match its type.
 
 use std::io::Read;
 
@@ -27,8 +27,9 @@ pub enum Kind {
 
 impl Body {
     /// # Errors
-    /// 400 what cannot be read or decompressed, 413 more than `limit` bytes (also after decompression),
-    /// 415 what is neither JSON nor a form.
+    /// 400 if the body cannot be read or decompressed, 413 for more than `limit` bytes (also after
+    /// decompression), 415 if
+    /// it is neither JSON nor a form.
     pub async fn read(request: Request, limit: usize) -> Result<Self, ApiError> {
         let headers = request.headers().clone();
         let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| {
@@ -43,7 +44,7 @@ impl Body {
         Ok(Self { bytes, kind })
     }
 
-    /// Without the byte order mark that .NET clients send.
+    /// The content without the byte order mark that .NET clients send.
     pub fn json(&self) -> &[u8] {
         without_mark(&self.bytes)
     }
@@ -60,14 +61,14 @@ fn decompress(bytes: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, 
         "" | "identity" => Ok(bytes),
         _ if bytes.is_empty() => Ok(bytes),
         "gzip" | "x-gzip" => bounded(GzDecoder::new(&*bytes), limit),
-        // RFC 9110 means zlib by it; some clients send the bare stream.
+        // `deflate` means zlib (RFC 9110); some clients send a raw deflate stream.
         "deflate" if is_zlib(&bytes) => bounded(ZlibDecoder::new(&*bytes), limit),
         "deflate" => bounded(DeflateDecoder::new(&*bytes), limit),
         _ => Err(ApiError::ContentEncoding(encoding)),
     }
 }
 
-/// RFC 1950: the method is 8, and the two bytes of the header are a multiple of 31.
+/// Whether this is a zlib header (RFC 1950): the method is 8, and the two bytes are a multiple of 31.
 fn is_zlib(bytes: &[u8]) -> bool {
     matches!(bytes, [method, flags, ..] if method & 0x0F == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0)
 }
@@ -94,7 +95,7 @@ fn kind(headers: &HeaderMap, bytes: &[u8]) -> Result<Kind, ApiError> {
             Ok(boundary) => Ok(Kind::Multipart(boundary)),
             Err(_) => Err(ApiError::invalid("the content type multipart/form-data has no boundary")),
         },
-        // `curl -d '{…}'` says that it sends a form.
+        // `curl -d '{…}'` sends JSON with the type of a form.
         "application/x-www-form-urlencoded" if !looks_like_json() => Ok(Kind::Form),
         json if json == "application/json" || json.ends_with("+json") => Ok(Kind::Json),
         _ if looks_like_json() => Ok(Kind::Json),

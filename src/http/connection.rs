@@ -1,11 +1,10 @@
-//! One connection from its first byte to its last: hyper reads requests and writes answers, and what lies
-//! around it keeps the promises that hyper does not make.
+//! Serves one connection. hyper reads requests and writes responses; the socket around it adds two guarantees:
 //!
-//! * A connection that is to close ends only when its socket holds nothing unread: a request that was
-//!   sent is answered. (hyper's own graceful shutdown closes at once what looks idle to it.)
-//! * Closing takes a moment in which what the client still sends is read and thrown away. Without it the
-//!   kernel would answer those bytes with a reset, and the client would lose the answer that it has not
-//!   read yet.
+//! * A connection that is to be closed ends only when its socket holds nothing unread, so that every request that was
+//!   sent is answered. hyper's graceful shutdown closes at once what looks idle.
+//! * After the last response, data that the client still sends is read and discarded for a moment. Otherwise the
+//!   kernel
+//!   would answer it with a reset, and the client would lose a response that it has not read yet.
 
 use std::future::Future;
 use std::io;
@@ -26,24 +25,24 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::connections::{ConnectionState, Registered};
 
-/// How long, and how much, is still read from a client after the last answer on its connection.
+/// How long, and how many bytes, are still read after the last response on a connection.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
 
-/// For whom there is no connection left.
+/// Response for clients above the limit of connections.
 const TURNED_AWAY: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n",
     "connection: close\r\ncontent-length: 90\r\n\r\n",
     r#"{"error":"Slowdown: too many connections, try again in 1 s","code":"too_many_connections"}"#
 );
 
-/// Serves requests until the client leaves or the connection is to close.
+/// Serves requests until the client disconnects or the connection is to be closed.
 pub(super) async fn run<S>(stream: TcpStream, server: http1::Builder, service: S, registered: Registered)
 where
     S: Service<Request<Incoming>, Response = Response<Body>> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // Answers are small and written at once: waiting for more to send only costs time.
+    // Responses are small and written at once: Nagle's algorithm would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
@@ -57,13 +56,13 @@ where
             () = state.told() => if state.is_cut() { return },
         }
     };
-    // Clients that hang up are everyday life.
+    // Disconnected clients are normal.
     if let Err(error) = ended {
         tracing::debug!(%error, "connection");
     }
 }
 
-/// Answers 503 whatever is asked, and closes.
+/// Answers any request with 503, and closes.
 pub(super) async fn turn_away(stream: TcpStream) {
     let state = Arc::new(ConnectionState::default());
     let mut socket = Socket { stream, state, lingering: None };
@@ -76,14 +75,14 @@ pub(super) async fn turn_away(stream: TcpStream) {
     }
 }
 
-/// A socket that tells what happens on it, and says that the client has left when it is time to go.
+/// A socket that reports what happens on it, and reads as ended when the connection is to be closed.
 struct Socket {
     stream: TcpStream,
     state: Arc<ConnectionState>,
     lingering: Option<Lingering>,
 }
 
-/// What is left of the time and the bytes after the last answer.
+/// Time and bytes that are left for reading after the last response.
 struct Lingering {
     time: Pin<Box<Sleep>>,
     bytes: usize,
@@ -100,7 +99,7 @@ impl AsyncRead for Socket {
         match &read {
             Poll::Ready(Ok(())) if buf.filled().len() > before => self.state.received(),
             Poll::Ready(_) => {}
-            // Nothing read is how a stream says that it has ended.
+            // No bytes: the end of the stream.
             Poll::Pending if self.state.closes_now() => return Poll::Ready(Ok(())),
             Poll::Pending => {}
         }
@@ -122,7 +121,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-            // Nobody waits for an answer on a connection that was idle.
+            // No client waits for a response on an idle connection.
             if self.state.closes_now() {
                 return Poll::Ready(Ok(()));
             }
@@ -137,7 +136,7 @@ impl AsyncWrite for Socket {
                 Ok(()) if !scratch.filled().is_empty() => {
                     lingering.bytes = lingering.bytes.saturating_sub(scratch.filled().len());
                 }
-                // The client has closed its side, or is gone: it has what it wanted.
+                // The client has closed its side or has disconnected: it needs no more.
                 _ => break,
             }
         }
@@ -159,7 +158,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A service that tells when a request begins and when its answer has been handed over.
+/// A service that reports when a request begins and when its response has been written.
 struct Observed<S> {
     service: S,
     state: Arc<ConnectionState>,
@@ -180,7 +179,7 @@ where
     }
 }
 
-/// Says that the answer is done when it is dropped.
+/// Reports the end of the response when it is dropped.
 struct Busy(Arc<ConnectionState>);
 
 impl Drop for Busy {
@@ -207,7 +206,7 @@ where
     }
 }
 
-/// The body of an answer.
+/// The body of a response.
 struct Answer {
     body: Body,
     _busy: Option<Busy>,

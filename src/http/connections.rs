@@ -1,8 +1,7 @@
-//! The open connections: how many there may be, what each of them is doing, and which are closed first
-//! when there is no room for more.
+//! The open connections: their number, the state of each, and which are closed first if there are too many.
 //!
-//! Knows no requests and no HTTP: `connection` reports what happens on its socket and obeys what it is
-//! told here.
+//! The module does not depend on HTTP: `connection` reports what happens on its socket and follows the signals from
+//! here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,23 +9,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// File descriptors that are left for everything else: model files, logs, the other listener.
+/// File descriptors reserved for everything else: model files, logs, the other listener.
 const RESERVED_FILES: u64 = 64;
 
-/// Connections where the system sets no limit that matters.
+/// Number of connections if the system sets no useful limit.
 const MOST_CONNECTIONS: u64 = 16_384;
 
-/// The part of all connections that is closed at once when there is no room: looking for the longest idle
-/// ones takes time, and whoever opens connections by the thousand should not buy that time with each.
+/// Share of all connections that is closed at once if the limit is reached. Finding the longest idle ones takes time,
+/// so
+/// it must not be done for every new connection.
 const SHED_PART: usize = 64;
 
 /// Signals to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     Stay,
-    /// Close as soon as no request is there, not even one that the socket holds unread.
+    /// Close as soon as no request is in progress, not even an unread one in the socket.
     CloseWhenIdle,
-    /// Close whatever is there.
+    /// Close immediately.
     Cut,
 }
 
@@ -37,11 +37,11 @@ pub(super) struct ConnectionState {
 }
 
 struct Inner {
-    /// A request has arrived whose answer is not yet handed over.
+    /// A request has arrived whose response is not written yet.
     answering: bool,
-    /// When the head of the next request began to arrive.
+    /// Time when the head of the next request began to arrive.
     head_since: Option<Instant>,
-    /// The client has not yet taken what was written.
+    /// The client has not yet received all that was written.
     write_blocked: bool,
     idle_since: Instant,
     order: Order,
@@ -61,7 +61,7 @@ impl Default for ConnectionState {
 }
 
 impl ConnectionState {
-    /// No change of the state can panic halfway, so what a poisoned lock guards is whole.
+    /// The state is consistent even if a thread panicked with the lock.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the last write could not give everything away.
+    /// Sets whether the last write left data behind.
     pub(super) fn wrote(&self, blocked: bool) {
         self.lock().write_blocked = blocked;
     }
@@ -85,13 +85,13 @@ impl ConnectionState {
         (inner.answering, inner.head_since) = (true, None);
     }
 
-    /// The answer was handed over, or nobody works on it any more.
+    /// The response was written, or the request was given up.
     pub(super) fn end_answer(&self) {
         let mut inner = self.lock();
         (inner.answering, inner.idle_since) = (false, Instant::now());
     }
 
-    /// Whether the connection should end now, given that its socket has nothing to read.
+    /// Whether the connection should be closed now, if its socket has nothing to read.
     pub(super) fn closes_now(&self) -> bool {
         let inner = self.lock();
         let idle = !inner.answering && inner.head_since.is_none() && !inner.write_blocked;
@@ -102,7 +102,7 @@ impl ConnectionState {
         self.lock().order == Order::Cut
     }
 
-    /// Resolves when there may be a new order.
+    /// Resolves when there may be a new signal.
     pub(super) async fn told(&self) {
         self.told.notified().await;
     }
@@ -116,10 +116,10 @@ impl ConnectionState {
     }
 }
 
-/// Why a connection is not taken.
+/// Why a connection is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
-    /// There will be room in a moment.
+    /// Others are being closed; try again in a moment.
     SomeAreClosing,
     AllAtWork,
 }
@@ -134,12 +134,12 @@ pub(super) struct Connections {
 struct Open {
     states: HashMap<u64, Arc<ConnectionState>>,
     next: u64,
-    /// Connections that are yet to come close when they are idle.
+    /// Whether new connections close when they are idle.
     closing: bool,
 }
 
 impl Connections {
-    /// `limit` of 0 is what the limit of open files allows.
+    /// Creates a registry for `limit` connections; 0 for as many as the limit of open files allows.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let limit = if limit == 0 { limit_of_files() } else { limit };
         Arc::new(Self { limit, open: Mutex::default() })
@@ -149,15 +149,16 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection for as long as the answer lives. Where there is no room, some of the longest idle ones are
-    /// told to close.
+    /// Counts a connection until the returned guard is dropped. At the limit, some of the longest idle
+    /// connections get the
+    /// signal to close.
     pub(super) fn register(self: &Arc<Self>) -> Result<Registered, NoRoom> {
         let full = self.lock().states.len() >= self.limit;
         if full && self.shed() == 0 {
             return Err(NoRoom::AllAtWork);
         }
         let mut open = self.lock();
-        // Those that were told to close need a moment, in which there may be a few more.
+        // Connections with the signal to close need a moment, so the limit may be exceeded by a few.
         if open.states.len() >= self.limit + self.shed_at_once() {
             return Err(NoRoom::SomeAreClosing);
         }
@@ -175,7 +176,9 @@ impl Connections {
         (self.limit / SHED_PART).max(1)
     }
 
-    /// Tells some of the longest idle connections to close, unless as many are closing already. Gives how many are.
+    /// Signals some of the longest idle connections to close, unless as many are closing already. Returns how
+    /// many are
+    /// closing.
     pub(super) fn shed(&self) -> usize {
         let open = self.lock();
         let mut closing = 0;
@@ -190,7 +193,7 @@ impl Connections {
         }
         idle.sort_unstable_by_key(|(since, _)| *since);
         for (_, state) in idle.into_iter().take(self.shed_at_once().saturating_sub(closing)) {
-            // One that has sent half a head is not idle for HTTP, but it holds up others for nothing.
+            // A connection with half a head counts as idle: it blocks others for nothing.
             let begun = state.lock().head_since.is_some();
             state.tell(if begun { Order::Cut } else { Order::CloseWhenIdle });
             closing += 1;
@@ -198,7 +201,7 @@ impl Connections {
         closing
     }
 
-    /// Cuts connections on which a head has been arriving for longer than `allowed`.
+    /// Closes connections on which a head has been arriving for longer than `allowed`.
     pub(super) fn cut_slow_heads(&self, allowed: Duration) {
         for state in self.lock().states.values() {
             let since = state.lock().head_since;
@@ -208,7 +211,7 @@ impl Connections {
         }
     }
 
-    /// From now on every connection closes as soon as nothing is asked on it.
+    /// From now on, every connection closes as soon as no request is in progress on it.
     pub(super) fn close_idle(&self) {
         let mut open = self.lock();
         open.closing = true;
@@ -229,7 +232,7 @@ impl Drop for Registered {
     }
 }
 
-/// As many connections as the limit of open files allows.
+/// The number of connections that the limit of open files allows.
 fn limit_of_files() -> usize {
     let files = open_files_limit().unwrap_or(MOST_CONNECTIONS + RESERVED_FILES);
     let connections = files.saturating_sub(RESERVED_FILES).clamp(16, MOST_CONNECTIONS);
@@ -246,8 +249,9 @@ fn open_files_limit() -> Option<u64> {
     Some(256)
 }
 
-/// Raises the limit of open files to what the system allows this process. Gives the limit; `None` where
-/// there is none or it is not known.
+/// Raises the limit of open files to the maximum for this process. Returns the limit; `None` if there is none or it
+/// is
+/// unknown.
 #[cfg(target_os = "linux")]
 pub fn raise_open_files_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

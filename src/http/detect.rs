@@ -1,5 +1,6 @@
-//! Which language a text is in: lingua over the served languages and those that they are mistaken for,
-//! and the scripts of Unicode where statistics are not needed.
+//! Detects the language of a text: lingua over the served languages and those that are confused with them, and
+//! Unicode
+//! scripts where no statistics are needed.
 
 use std::sync::OnceLock;
 
@@ -11,11 +12,11 @@ use serde::Serialize;
 
 use super::languages::{Pair, canonical};
 
-/// More of a text does not change the answer.
+/// Number of characters that are examined; more do not change the result.
 const SAMPLE_CHARS: usize = 1000;
 
-/// In percent: a text is not in the source language if another one is at least so probable and the
-/// source language less than [`IMPROBABLE`]. Short texts are often neither.
+/// In percent. A text is not in the source language if another language has at least this probability and the source
+/// language less than [`IMPROBABLE`]. Short texts often meet neither condition.
 const PROBABLE: f64 = 60.0;
 const IMPROBABLE: f64 = 20.0;
 
@@ -28,9 +29,9 @@ pub struct Detection {
 
 pub struct Detector {
     pair: Pair,
-    /// None where several scripts are usual (Japanese, Chinese) or the language is unknown.
+    /// `None` if several scripts are usual (Japanese, Chinese) or the language is unknown.
     source_script: Option<Script>,
-    /// Built at the first use: the statistics take memory that servers without `auto` do not need.
+    /// Built on first use, since the statistics take memory that servers without `auto` do not need.
     inner: OnceLock<LanguageDetector>,
 }
 
@@ -40,8 +41,9 @@ impl Detector {
         Self { pair, source_script, inner: OnceLock::new() }
     }
 
-    /// The languages that the text may be in, most probable first; never empty. A text without letters is
-    /// in the source language with no confidence.
+    /// The possible languages of the text, most probable first; never empty. For a text without letters, the
+    /// source
+    /// language with confidence 0.
     pub fn detect(&self, text: &str) -> Vec<Detection> {
         let sample: String = text.chars().take(SAMPLE_CHARS).collect();
         let values = self.inner.get_or_init(build).compute_language_confidence_values(sample);
@@ -59,7 +61,7 @@ impl Detector {
         detections
     }
 
-    /// What a text is taken to be in: the source language unless another one is much more probable.
+    /// The detected language: the source language, unless another one is much more probable.
     pub fn decide(&self, text: &str) -> Detection {
         let detections = self.detect(text);
         let source = detections.iter().find(|detection| detection.language == self.pair.source);
@@ -73,7 +75,7 @@ impl Detector {
         detection.language == self.pair.source
     }
 
-    /// Most letters of the text belong to another script than the source language's.
+    /// Whether most letters of the text belong to another script than that of the source language.
     pub fn in_other_script(&self, text: &str) -> bool {
         let Some(expected) = self.source_script else { return false };
         if text.is_ascii() && expected == Script::Latin {
@@ -90,7 +92,7 @@ impl Detector {
         other > own
     }
 
-    /// The served code where the language is served, otherwise ISO 639-1's.
+    /// The code of the language as it is served, otherwise its ISO 639-1 code.
     fn code(&self, language: Language) -> String {
         let code = language.iso_code_639_1().to_string();
         let served = self

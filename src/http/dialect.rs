@@ -1,5 +1,6 @@
-//! Errors in the shape that a route's clients read, also where no handler has answered: `{"error"}` for LibreTranslate's and
-//! MTranServer's clients, `{"message"}` for DeepL's.
+//! Errors in the format of each API, including those that no handler returned: `{"error"}` for clients of
+//! LibreTranslate and
+//! MTranServer, `{"message"}` for those of DeepL.
 
 use std::panic::AssertUnwindSafe;
 
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::error::ApiError;
 
-/// An error in DeepL's shape, with 456 where a quota is used up.
+/// An error in DeepL's format; status 456 if a quota is used up.
 #[derive(Debug)]
 pub struct DeeplError(pub ApiError);
 
@@ -26,7 +27,7 @@ impl<E: Into<ApiError>> From<E> for DeeplError {
 impl IntoResponse for DeeplError {
     fn into_response(self) -> Response {
         let status = match &self.0 {
-            // What DeepL's clients take for a bad key.
+            // DeepL's status for a wrong key.
             ApiError::KeyMissing => StatusCode::FORBIDDEN,
             ApiError::Quota { .. } | ApiError::KeyQuota { .. } => {
                 StatusCode::from_u16(456).unwrap_or(StatusCode::FORBIDDEN)
@@ -37,7 +38,7 @@ impl IntoResponse for DeeplError {
     }
 }
 
-/// The answer to a request that no handler answered. A prefix may stand before DeepL's `/v2`.
+/// The response to a request that no handler answered. A prefix may precede DeepL's `/v2`.
 pub fn refuse(uri: &Uri, error: ApiError) -> Response {
     if uri.path().split('/').any(|part| part == "v2") {
         DeeplError(error).into_response()
@@ -46,14 +47,14 @@ pub fn refuse(uri: &Uri, error: ApiError) -> Response {
     }
 }
 
-/// A handler that panics fails its own request alone. The panic hook has logged where.
+/// Answers a request whose handler panicked. The panic hook has logged the place.
 pub async fn catch_panics(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     answer.unwrap_or_else(|_| refuse(&uri, ApiError::Panic))
 }
 
-/// The variable part of a path. axum's own extractor refuses in plain text what is not UTF-8.
+/// The variable part of a path. The error of axum's extractor for invalid UTF-8 would be plain text.
 pub struct PathPart(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathPart {

@@ -1,5 +1,6 @@
-//! `GET /openapi.json`, made from the handlers' annotations, and `GET /docs`: Swagger UI with every file
-//! from this binary.
+//! `GET /openapi.json`, generated from the annotations of the handlers, and `GET /docs`: Swagger UI, all of whose
+//! files
+//! are in this binary.
 
 use std::sync::{Arc, LazyLock};
 
@@ -83,7 +84,7 @@ pub async fn openapi(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// The page's files have addresses relative to a folder.
+/// Redirects to the page: the addresses of its files are relative to its folder.
 pub async fn index(State(app): State<Arc<App>>) -> Redirect {
     Redirect::permanent(&format!("{}/docs/index.html", app.settings.url_prefix))
 }

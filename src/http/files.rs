@@ -1,4 +1,4 @@
-//! Translated files that wait to be fetched: in memory, bounded by bytes and age.
+//! Translated files until they are downloaded: in memory, limited in bytes and age.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Clone, Debug)]
 pub struct StoredFile {
-    /// Safe in a header.
+    /// File name, safe in a header.
     pub name: String,
     pub media_type: &'static str,
     pub bytes: Bytes,
-    /// Of the document that it was made from.
+    /// Number of characters of the original document.
     pub characters: usize,
 }
 
-/// The oldest files are dropped when new ones need their space.
+/// The store. It drops the oldest files when new ones need space.
 pub struct Files(Cache<String, StoredFile>);
 
 impl Default for Files {
@@ -30,7 +30,7 @@ impl Default for Files {
 }
 
 impl Files {
-    /// The id under which the file is found: not to be guessed, with the file's name at its end.
+    /// Stores a file. Returns its id, which cannot be guessed and ends with the file's name.
     pub fn put(&self, file: StoredFile) -> String {
         let id = format!("{}.{}", Uuid::new_v4(), file.name);
         self.put_as(id.clone(), file);

@@ -1,4 +1,4 @@
-//! `/glossaries`: terms that are stored once and named by their id.
+//! `/glossaries`: stored terms, referenced by id.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

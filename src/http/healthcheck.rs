@@ -1,18 +1,16 @@
-//! Asks a running server whether it is well, for containers that have no curl: one GET over plain TCP,
-//! of whose answer only the status line is read.
-//!
-//! Must never grow into an HTTP client, and knows no settings.
+//! Checks a running server, for containers without curl: one GET over TCP, of which only the status line is read. It
+//! does
+//! not depend on settings and is not meant as an HTTP client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Fails unless a GET of `path` on `server` answers 200. `patience` bounds connecting, writing and
-/// each read.
+/// Fails unless `GET path` on `server` answers with 200. `patience` limits connecting, writing and each read.
 ///
 /// # Errors
-/// Nobody listens or answers in time, the answer is not HTTP, or its status is another one, which the
-/// error names.
+/// No server listens or answers in time, the response is not HTTP, or its status is not 200; the error names the
+/// status.
 pub fn healthcheck(server: SocketAddr, path: &str, patience: Duration) -> io::Result<()> {
     let address = reachable(server);
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
@@ -29,14 +27,14 @@ pub fn healthcheck(server: SocketAddr, path: &str, patience: Duration) -> io::Re
     }
 }
 
-/// The status of an answer that starts so.
+/// The status in the first line of a response.
 fn status(start: &[u8]) -> Option<&str> {
     let (version, code) = std::str::from_utf8(start).ok()?.split_once(' ')?;
     let holds = version.starts_with("HTTP/1.") && code.bytes().all(|byte| byte.is_ascii_digit());
     holds.then_some(code)
 }
 
-/// A server that listens on every address is asked on the loopback one.
+/// Replaces the address of a server that listens on all addresses by the loopback address.
 fn reachable(server: SocketAddr) -> SocketAddr {
     let ip = match server.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

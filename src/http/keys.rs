@@ -1,4 +1,4 @@
-//! API keys from a file that has only their hashes, each with its own rate and quota.
+//! API keys, from a file that contains only their hashes, each with its own rate limit and quota.
 //!
 //! ```toml
 //! [[keys]]
@@ -8,8 +8,8 @@
 //! characters_per_day = 1000000    # optional
 //! ```
 //!
-//! Keys are random and long, so that one round of SHA-256 is enough to hide them. A key is compared with all
-//! hashes, whichever matches. No key is ever logged; logs name a client.
+//! Keys are random and long, so one round of SHA-256 is enough. A key is compared with all hashes, so that the time
+//! does not depend on which one matches. Keys are never logged; logs contain the name of the client.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::{Error, Result, files};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The keys of a file, which can be read again.
+/// The keys of a file, which can be reloaded.
 pub struct Keys {
     path: PathBuf,
     clients: RwLock<Vec<Arc<Client>>>,
@@ -67,17 +67,18 @@ struct Key {
 
 impl Keys {
     /// # Errors
-    /// [`Error::Io`] for a file that cannot be read, [`Error::Config`] for what is wrong in it.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Config`] if it is invalid.
     pub fn open(path: &Path) -> Result<Self> {
         let clients = read(path, &[])?;
         Ok(Self { path: path.to_path_buf(), clients: RwLock::new(clients) })
     }
 
-    /// Reads the file again; clients whose entry is unchanged keep what is left of their rate and quota. Gives
-    /// the number of keys.
+    /// Reloads the file. Clients whose entry is unchanged keep the remainder of their rate and quota. Returns the
+    /// number
+    /// of keys.
     ///
     /// # Errors
-    /// As [`open`](Self::open); the keys that were known stay.
+    /// As [`open`](Self::open); the known keys are kept then.
     pub fn reload(&self) -> Result<usize> {
         let clients = read(&self.path, &self.clients())?;
         let count = clients.len();
@@ -95,7 +96,7 @@ impl Keys {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         let mut found = None;
         for client in self.clients.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            // Each is compared whole, and all are compared.
+            // Every hash is compared completely, for constant time.
             if bool::from(client.digest.ct_eq(&digest)) {
                 found = Some(client.clone());
             }
@@ -117,7 +118,7 @@ impl Client {
         &self.key.name
     }
 
-    /// Takes the characters of a request off the quota.
+    /// Charges the characters of a request to the quota.
     pub fn charge(&self, characters: usize) -> Result<(), Denied> {
         let Some(quota) = &self.characters else { return Ok(()) };
         let Some(characters) = u32::try_from(characters).ok().and_then(NonZeroU32::new) else {
@@ -128,7 +129,7 @@ impl Client {
             Ok(Err(not_until)) => {
                 Err(Denied::Quota { retry_after: not_until.wait_time_from(DefaultClock::default().now()) })
             }
-            // More than a whole day allows.
+            // More characters than a whole day allows.
             Err(_) => Err(Denied::Quota { retry_after: DAY }),
         }
     }
@@ -175,7 +176,7 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     (text.len() == 64).then(|| bytes?.try_into().ok())?
 }
 
-/// A new key, and the entry of the file that knows it.
+/// Creates a key, and its entry for the file.
 pub fn new_key(name: &str) -> (String, String) {
     let key = format!("tutti-{}", hex(&rand::random::<[u8; 24]>()));
     let entry = format!("[[keys]]\nname = {name:?}\nsha256 = \"{}\"\n", files::digest(key.as_bytes()));

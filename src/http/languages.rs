@@ -1,4 +1,4 @@
-//! Language tags and their English names, and LibreTranslate's words for what is not served.
+//! Language tags, their English names, and LibreTranslate's messages for languages that are not served.
 
 use icu_locale::fallback::LocaleFallbacker;
 use icu_locale::{DataLocale, LanguageIdentifier, Locale, LocaleCanonicalizer};
@@ -15,14 +15,15 @@ pub fn name(code: &str) -> &str {
     known.map_or(code, |known| plain_name(known.to_name()))
 }
 
-/// ISO 639 adds a remark to some names: `Modern Greek (1453-)`.
+/// Removes ISO 639's remark from a name, as in `Modern Greek (1453-)`.
 fn plain_name(name: &'static str) -> &'static str {
     let name = name.split(" (").next().unwrap_or(name);
     name.strip_prefix("Modern ").unwrap_or(name)
 }
 
-/// The served code that a client's tag means: the same tag in any spelling, or what CLDR falls back to
-/// (`en-US`, `en_us` and `eng` are `en`).
+/// The served code that matches a client's tag: the same tag in any spelling, or CLDR's fallback (`en-US`, `en_us`
+/// and
+/// `eng` match `en`).
 pub fn resolve<'a>(tag: &str, served: impl IntoIterator<Item = &'a str> + Clone) -> Option<&'a str> {
     if let Some(same) = served.clone().into_iter().find(|code| code.eq_ignore_ascii_case(tag)) {
         return Some(same);
@@ -50,7 +51,7 @@ pub fn canonical(tag: &str) -> Option<LanguageIdentifier> {
     (!locale.id.language.is_unknown()).then_some(locale.id)
 }
 
-/// One direction of translation, by the bundle's codes.
+/// A direction of translation, with the codes of the bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     pub source: String,
@@ -63,19 +64,19 @@ impl Pair {
         [&self.source, &self.target]
     }
 
-    /// The served code that `tag` means.
+    /// The served code that matches `tag`.
     ///
     /// # Errors
-    /// [`Error::UnsupportedLanguage`] with the tag as it came, in lower case.
+    /// [`Error::UnsupportedLanguage`] with the tag in lower case.
     pub fn resolve(&self, tag: &str) -> Result<&str> {
         resolve(tag, self.codes())
             .ok_or_else(|| Error::UnsupportedLanguage(format!("{} is not supported", tag.to_lowercase())))
     }
 
-    /// Whether this pair serves what a client asks for; tags in any spelling.
+    /// Checks that this pair serves a client's tags, in any spelling.
     ///
     /// # Errors
-    /// [`Error::UnsupportedLanguage`] in LibreTranslate's words.
+    /// [`Error::UnsupportedLanguage`] with LibreTranslate's message.
     pub fn check(&self, source: &str, target: &str) -> Result<()> {
         let (source, target) = (self.resolve(source)?, self.resolve(target)?);
         if source != self.source || target != self.target {

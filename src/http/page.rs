@@ -1,5 +1,6 @@
-//! The page at `/`: one file a kind, built into the program. It loads nothing from another host, which its
-//! content security policy also enforces.
+//! The page at `/`: its files are built into the program. It loads nothing from other hosts, which its content
+//! security
+//! policy enforces.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,11 +15,11 @@ use sha2::{Digest, Sha256};
 use super::dialect::PathPart;
 use super::error::ApiError;
 
-/// Scripts, styles, images and requests from this server alone; nothing written into the HTML runs.
+/// Allows scripts, styles, images and requests of this server only, and no inline script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'";
 
-/// The place in the HTML where a base goes when the page is not at the root of its host.
+/// The place in the HTML for `<base>` if the page is not at the root of its host.
 const HEAD: &str = "<head>\n";
 
 struct File {
@@ -28,7 +29,7 @@ struct File {
     etag: HeaderValue,
 }
 
-/// The first is the page itself.
+/// The files of the page; the first one is the HTML.
 static FILES: LazyLock<[File; 4]> = LazyLock::new(|| {
     [
         File::new("", "text/html; charset=utf-8", include_str!("page/index.html")),
@@ -43,12 +44,12 @@ impl File {
         Self { name, media_type, content, etag: etag(content) }
     }
 
-    /// The file, or 304 to a browser that has it.
+    /// The file, or 304 if the browser has it.
     fn answer(&self, asked: &HeaderMap) -> Response {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static(self.media_type)),
             (header::ETAG, self.etag.clone()),
-            // The browser keeps it and asks each time whether it is still current.
+            // The browser keeps the file, and checks each time whether it has changed.
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
             (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -76,15 +77,16 @@ fn has(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> bool {
     })
 }
 
-/// `/` and `/page/{file}`. `prefix` is the path under which the server is reached, without a slash at its
-/// end; empty at the root.
+/// The routes `/` and `/page/{file}`. `prefix` is the path under which clients reach the server, without a slash at
+/// its
+/// end; empty for the root.
 pub fn routes<S: Clone + Send + Sync + 'static>(prefix: &str) -> Router<S> {
     let base = (!prefix.is_empty()).then(|| format!("{HEAD}<base href=\"{prefix}/\">\n"));
     let page = move |headers: HeaderMap| async move { page(base.as_deref(), &headers) };
     Router::new().route("/", get(page)).route("/page/{file}", get(file))
 }
 
-/// The HTML, with another `head` if there is one.
+/// The HTML, with `head` in place of its own if there is one.
 fn page(head: Option<&str>, headers: &HeaderMap) -> Response {
     let [page, ..] = &*FILES;
     let Some(head) = head else { return page.answer(headers) };
@@ -101,8 +103,9 @@ async fn file(PathPart(name): PathPart, headers: HeaderMap) -> Response {
     }
 }
 
-/// A person who opens an address of the API in a browser learns where the page is. Programs keep the JSON:
-/// they do not ask for HTML. `prefix` is that of [`routes`].
+/// Tells people who open an address of the API in a browser where the page is. Programs do not request HTML and get
+/// JSON.
+/// `prefix` is that of [`routes`].
 pub async fn answer_browsers(State(prefix): State<Arc<str>>, request: Request, next: Next) -> Response {
     let browser = request.method() == Method::GET && wants_html(request.headers());
     let response = next.run(request).await;

@@ -1,8 +1,10 @@
-//! A request's parameters from a JSON object, a form or the query. All become one map in which the query wins, so that
-//! `?steps=1` and `?steps=4` compare the same body.
+//! The parameters of a request, from a JSON object, a form or the query. They become one map, in which the query
+//! wins, so
+//! that `?steps=1` and `?steps=4` can be compared with the same body.
 //!
-//! The errors of getters say what a client must change. Unknown keys are ignored: clients of LibreTranslate send more than
-//! this server knows.
+//! The errors of the getters say what to change. Unknown keys are ignored: clients of LibreTranslate send more than
+//! this
+//! server uses.
 
 use axum::body::Bytes;
 use axum::extract::{Query, Request};
@@ -17,10 +19,10 @@ pub struct Params {
     files: Vec<Upload>,
 }
 
-/// A file of a multipart form.
+/// A file in a multipart form.
 #[derive(Debug)]
 pub struct Upload {
-    /// The field that it came in.
+    /// Name of its field.
     pub field: String,
     pub name: String,
     pub bytes: Bytes,
@@ -30,8 +32,8 @@ impl Params {
     /// Reads query and body.
     ///
     /// # Errors
-    /// 400 what cannot be parsed, 413 a body above `max_body_bytes`, 415 a body that is neither JSON nor
-    /// a form.
+    /// 400 if they cannot be parsed, 413 for a body above `max_body_bytes`, 415 for a body that is neither JSON
+    /// nor a form.
     pub async fn read(request: Request, max_body_bytes: usize) -> Result<Self, ApiError> {
         let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri())
             .map_err(|_| ApiError::invalid("the query is not valid percent-encoded UTF-8"))?;
@@ -68,12 +70,12 @@ impl Params {
         }
     }
 
-    /// A text that must be there and not empty.
+    /// A text that is required and not empty.
     pub fn required(&self, key: &str) -> Result<&str, ApiError> {
         self.text(key)?.filter(|text| !text.is_empty()).ok_or_else(|| ApiError::missing(key))
     }
 
-    /// A string or an array of strings; whether it was an array.
+    /// A string or an array of strings, and whether it is an array.
     pub fn texts(&self, key: &str) -> Result<Option<(Vec<String>, bool)>, ApiError> {
         match self.get(key) {
             None => Ok(None),
@@ -90,7 +92,7 @@ impl Params {
         }
     }
 
-    /// A whole number within `least..=most`, as number or as text (forms and queries know only text).
+    /// An integer in `least..=most`, as a number or as text, since forms and queries contain only text.
     pub fn number(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>, ApiError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = match value {
@@ -106,12 +108,12 @@ impl Params {
         }
     }
 
-    /// `true`, `1` and the empty text of `?scores` are yes.
+    /// A boolean; `true`, `1` and the empty text of `?scores` are true.
     pub fn flag(&self, key: &str) -> Result<bool, ApiError> {
         Ok(self.optional_flag(key)?.unwrap_or(false))
     }
 
-    /// As [`flag`](Self::flag), and whether it was given at all.
+    /// As [`flag`](Self::flag); `None` if it is missing.
     pub fn optional_flag(&self, key: &str) -> Result<Option<bool>, ApiError> {
         match self.get(key) {
             None => Ok(None),
@@ -161,8 +163,9 @@ async fn multipart(body: Bytes, boundary: &str) -> Result<Params, ApiError> {
     Ok(Params { values: group(texts), files })
 }
 
-/// A key that occurs several times becomes an array, as does one that PHP clients write as `q[]` or
-/// `q[0]`: no text is dropped.
+/// Merges the values of a key that occurs several times into an array, also `q[]` and `q[0]` of PHP clients, so that
+/// no
+/// text is lost.
 fn group(pairs: Vec<(String, String)>) -> Map<String, Value> {
     let mut map = Map::new();
     for (key, text) in pairs {
@@ -184,7 +187,7 @@ fn group(pairs: Vec<(String, String)>) -> Map<String, Value> {
     map
 }
 
-/// The rest of `q[]` and `q[12]` after the bracket.
+/// The text after the bracket in `q[]` and `q[12]`.
 fn is_index(rest: &str) -> bool {
     rest.strip_suffix(']').is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -1,4 +1,4 @@
-//! Probes, metrics and the description of what is served. None of them waits for the model or its queue.
+//! Probes, metrics and the description of the server. None of them waits for the model or its queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use super::shapes::Failures;
 use crate::Error;
 use crate::decode::Steps;
 
-/// A model thread without a heartbeat for this long is stuck: the slowest pass of a full batch on one core takes a fraction
-/// of it.
+/// A model thread without a heartbeat for this time is stuck: the slowest pass of a full batch on one core takes a
+/// fraction of it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// The model thread has a recent heartbeat.
+/// Liveness: the model thread has a recent heartbeat.
 #[utoipa::path(
     get,
     path = "/livez",
@@ -41,7 +41,7 @@ pub async fn livez(State(models): State<Models>) -> Result<Json<Value>, ApiError
     Ok(Json(json!({ "status": "ok" })))
 }
 
-/// Requests are welcome: warmed up, not draining, engine alive.
+/// Readiness: warmed up, not draining, engine alive.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -56,7 +56,7 @@ pub async fn readyz(State(models): State<Models>) -> Result<Json<Value>, ApiErro
     }
 }
 
-/// The warm-up is done; stays true while draining.
+/// Whether the warm-up is done; it stays true while the server drains.
 #[utoipa::path(
     get,
     path = "/startupz",
@@ -70,7 +70,7 @@ pub async fn startupz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiErr
     }
 }
 
-/// All series, in Prometheus' text format.
+/// All metrics in Prometheus' text format.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -81,7 +81,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }
 
-/// What is served, with what limits, how good.
+/// The models, limits and quality of the server.
 #[utoipa::path(
     get,
     path = "/info",

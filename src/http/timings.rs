@@ -1,4 +1,4 @@
-//! Where the time of a request went, for `Server-Timing` and for `meta`.
+//! The durations of a request's stages, for `Server-Timing` and `meta`.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::engine::Outcome;
 
-/// The stages of a request. Its sentences are translated side by side, so each stage is that of the
+/// The durations of a request's stages. Its sentences are translated at the same time, so each stage is that of the
 /// slowest sentence.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stages {
@@ -17,7 +17,7 @@ pub struct Stages {
     pub encode: Duration,
     pub decode: Duration,
     pub detokenize: Duration,
-    /// From the head of the request to its answer: all of the above, and what is between them.
+    /// From the head of the request to its response: all stages and the time between them.
     pub total: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Stages {
         })
     }
 
-    /// A second round of sentences waited for the first one.
+    /// Adds a second round of sentences, which waited for the first one.
     pub fn followed_by(self, later: Self) -> Self {
         Self {
             queue: self.queue + later.queue,
@@ -52,18 +52,18 @@ impl Stages {
         ]
     }
 
-    /// `Server-Timing`, durations in milliseconds.
+    /// The value of `Server-Timing`, with durations in milliseconds.
     pub fn header(&self) -> Option<HeaderValue> {
         let mut text = String::with_capacity(128);
         for (name, duration) in self.named() {
             let (comma, micros) = (if text.is_empty() { "" } else { ", " }, duration.as_micros());
-            // Whole numbers are several times cheaper to write than fractions, and this is on every answer.
+            // Integers are several times cheaper to write than fractions, and every response has them.
             write!(text, "{comma}{name};dur={}.{:03}", micros / 1000, micros % 1000).ok()?;
         }
         HeaderValue::try_from(text).ok()
     }
 
-    /// Milliseconds, to the microsecond.
+    /// Milliseconds, rounded to microseconds.
     pub fn milliseconds(&self) -> serde_json::Map<String, Value> {
         let milliseconds = |time: Duration| time.as_micros() as f64 / 1000.0;
         self.named().map(|(name, time)| (name.to_owned(), milliseconds(time).into())).into_iter().collect()

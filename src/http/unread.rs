@@ -1,7 +1,7 @@
-//! Request bodies that no handler read. An answer may be known before its request's body has arrived: a wrong path, a
-//! full queue, a body that is too large. The rest of the body is still in transit, so the next request on
-//! that connection cannot begin. A bounded part of it is read and discarded, for a bounded time; if more is left,
-//! the answer says `Connection: close`.
+//! Request bodies that no handler read. A response may be known before the body has arrived: for a wrong path, a full
+//! queue, a body that is too large. The rest of the body would be taken for the next request, so a limited part of it
+//! is
+//! read and discarded, for a limited time. If more is left, the response says `Connection: close`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,15 +17,15 @@ use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 
-/// Bytes of an unread body that are discarded to keep the connection open.
+/// Number of bytes that are discarded to keep the connection open.
 const DRAINED_BYTES: u64 = 256 << 10;
 
-/// How long an answer waits for it at most.
+/// Longest time that a response waits for them.
 const DRAINED_WITHIN: Duration = Duration::from_millis(100);
 
-/// Answers, then discards what is left of the request's body.
+/// Answers the request, and discards what is left of its body.
 pub(super) async fn finish(request: Request, next: Next) -> Response {
-    // Such a client sends its body when it is asked to, by the first read.
+    // With `Expect: 100-continue` the client sends its body only when it is read.
     let waits_to_be_asked = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
     let rest = Arc::new(Mutex::new(Rest { body, ended: false, begun: false }));
@@ -41,7 +41,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether the body has ended after a bounded part of it was read.
+/// Reads a limited part of the body. Returns whether it has ended.
 async fn drained(rest: &Mutex<Rest>, waits_to_be_asked: bool) -> bool {
     {
         let rest = lock(rest);
@@ -65,7 +65,7 @@ async fn drained(rest: &Mutex<Rest>, waits_to_be_asked: bool) -> bool {
     timeout(DRAINED_WITHIN, to_the_end).await.unwrap_or(false)
 }
 
-/// No panic can leave it half changed.
+/// The value is consistent even if a thread panicked with the lock.
 fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
     rest.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -85,7 +85,7 @@ impl Rest {
     }
 }
 
-/// A body in the hands of a handler; what the handler leaves can still be read.
+/// A body that a handler reads; what it leaves can still be read.
 struct Lent(Arc<Mutex<Rest>>);
 
 impl HttpBody for Lent {

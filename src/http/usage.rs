@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Characters of the texts that were translated since the start.
+/// Number of characters translated since the start.
 #[derive(Debug, Default)]
 pub struct Usage(AtomicU64);
 

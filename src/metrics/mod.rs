@@ -1,12 +1,11 @@
-//! Every Prometheus series, typed and registered once; nobody else writes a metric's name.
+//! All Prometheus metrics. No other module contains the name of a metric; `families.rs` lists them.
 //!
-//! [`Metrics`] owns a registry of its own, so that tests and several servers in one process do not
-//! share numbers. [`HttpMetrics`] is what the network side counts with, [`EngineMetrics`] what one
-//! model counts with; both are cheap clones. Labels are bounded: a route comes from the router's
-//! table, a model from the settings, never from a caller. Every labelled series stands at 0 from the
-//! start, so that a rate over it is right from the first event on.
+//! [`Metrics`] owns its registry, so that tests and several servers in one process do not share series.
+//! [`HttpMetrics`] counts requests, [`EngineMetrics`] counts what one model does; both are cheap to clone. The number of
+//! labels is bounded: routes come from the router's table and models from the settings, never from a client. Every
+//! labelled series starts at 0, so that its rate is right from the first event.
 //!
-//! Knows nothing of what it counts: no engine, no HTTP types.
+//! The module does not depend on the engine or on HTTP types.
 
 mod families;
 #[cfg(test)]
@@ -20,7 +19,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use families::{Families, register};
 
-/// The statuses that the server answers with; any other one is counted as `other`.
+/// The status codes of the server's responses; any other is counted as `other`.
 const CODES: [u16; 15] = [200, 204, 304, 400, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504];
 const OTHER: &str = "other";
 
@@ -33,7 +32,7 @@ pub enum Rejected {
     Cancelled,
     Draining,
     Memory,
-    /// The network answered with an error.
+    /// The network returned an error.
     Failed,
 }
 
@@ -61,14 +60,14 @@ impl Rejected {
     }
 }
 
-/// The two kinds of work that a model does.
+/// The two kinds of calls of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     Encode,
     Decode,
 }
 
-/// All series of one process, and the registry that renders them.
+/// All metrics, and the registry that renders them.
 pub struct Metrics {
     registry: Registry,
     families: Arc<Families>,
@@ -83,7 +82,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A fresh registry with every family in it.
+    /// Creates a registry with all families.
     pub fn new() -> Self {
         let registry = Registry::new();
         let families = Arc::new(Families::register(&registry));
@@ -95,8 +94,8 @@ impl Metrics {
         Self { registry, families, rejected: rejected.into(), engines: Mutex::default() }
     }
 
-    /// What the network side counts with. `routes` are the paths of the router, as patterns; a
-    /// request for anything else is counted under `other`.
+    /// The metrics of the HTTP server. `routes` are the patterns of the router's paths; requests for other paths are
+    /// counted as `other`.
     pub fn http(&self, routes: &[&str]) -> HttpMetrics {
         for route in routes.iter().copied().chain([OTHER]) {
             for code in CODES.iter().map(u16::to_string).chain([OTHER.to_owned()]) {
@@ -108,7 +107,7 @@ impl Metrics {
         HttpMetrics { families: self.families.clone(), rejected: self.rejected.clone(), routes }
     }
 
-    /// What one model counts with; the same series again if asked twice for one name.
+    /// The metrics of a model. The same name gives the same series.
     pub fn engine(&self, model: &str) -> EngineMetrics {
         let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = engines.iter().find(|known| *known.model == *model) {
@@ -131,7 +130,7 @@ impl Metrics {
     }
 }
 
-/// Counts on the network side; cheap to clone.
+/// The metrics of the HTTP server; cheap to clone.
 #[derive(Clone)]
 pub struct HttpMetrics {
     families: Arc<Families>,
@@ -140,7 +139,7 @@ pub struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// One answered request. A `route` that [`Metrics::http`] was not told of counts as `other`.
+    /// Counts a request that was answered. A `route` that was not given to [`Metrics::http`] counts as `other`.
     pub fn request(&self, route: &str, code: u16, duration: Duration) {
         let route = if self.routes.iter().any(|known| **known == *route) { route } else { OTHER };
         let number = code.to_string();
@@ -149,25 +148,25 @@ impl HttpMetrics {
         self.families.request_seconds.with_label_values(&[route]).observe(duration.as_secs_f64());
     }
 
-    /// Counts sentences turned away before they reached an engine (which counts its own).
+    /// Counts sentences that were rejected before they reached an engine; the engine counts its own.
     pub fn rejected(&self, reason: Rejected, items: usize) {
         if let Some(counter) = self.rejected.get(reason as usize) {
             counter.inc_by(items as u64);
         }
     }
 
-    /// Whether `/readyz` says yes.
+    /// Sets whether the server is ready, as `/readyz` reports it.
     pub fn set_ready(&self, ready: bool) {
         self.families.ready.set(i64::from(ready));
     }
 }
 
-/// What may have to be done for a translation: labels of `tutti_text_repairs_total`.
+/// The values of label `kind` of `tutti_text_repairs_total`.
 const REPAIRS: [&str; 5] = ["again", "split", "short", "long", "uncertain"];
 
 type AgeSource = Box<dyn Fn() -> Duration + Send + Sync>;
 
-/// Counts for one model; cheap to clone.
+/// The metrics of one model; cheap to clone.
 #[derive(Clone)]
 pub struct EngineMetrics {
     model: Arc<str>,
@@ -241,12 +240,12 @@ impl EngineMetrics {
         }
     }
 
-    /// What is loaded, once known.
+    /// Sets the labels of `tutti_model_info`.
     pub fn describe(&self, checksum: &str, dtype: &str, device: &str) {
         let described = [checksum, dtype, device].map(str::to_owned);
         let mut before = self.described.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some([checksum, dtype, device]) = before.take().filter(|before| *before != described) {
-            // A model of this name was loaded again; that there is no such series is fine.
+            // A model of this name was replaced. A missing series is no error.
             let _ = self.families.model_info.remove_label_values(&[&*self.model, &checksum, &dtype, &device]);
         }
         *before = Some(described);
@@ -257,22 +256,22 @@ impl EngineMetrics {
         self.warmup.set(duration.as_secs_f64());
     }
 
-    /// Hold this while an item is admitted and not yet picked up by the model thread.
+    /// Counts an item as queued until the guard is dropped: from its admission until the model thread takes it.
     pub fn queued(&self) -> Counted {
         Counted::new(&self.queue_depth, 1)
     }
 
-    /// Hold this while an item is picked up and not finished.
+    /// Counts an item as running until the guard is dropped: from when the model thread takes it until it is finished.
     pub fn running(&self) -> Counted {
         Counted::new(&self.running_items, 1)
     }
 
-    /// Hold this while `items` sentences are being tokenized or wait for it.
+    /// Counts `items` sentences as waiting for the tokenizer or being tokenized, until the guard is dropped.
     pub fn tokenizing(&self, items: usize) -> Counted {
         Counted::new(&self.tokenizing_items, items)
     }
 
-    /// How `tutti_queue_oldest_age_seconds` is found when somebody scrapes.
+    /// Sets the function that gives `tutti_queue_oldest_age_seconds` when the metrics are rendered.
     pub fn oldest_age_from(&self, source: impl Fn() -> Duration + Send + Sync + 'static) {
         *self.oldest_age_source.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
     }
@@ -287,7 +286,7 @@ impl EngineMetrics {
         self.tokenize_seconds.observe(duration.as_secs_f64());
     }
 
-    /// What had to be done for a translation, by its name in `REPAIRS`.
+    /// Counts repairs of a translation; `kind` is one of `REPAIRS`.
     pub fn repaired(&self, kind: &str, count: usize) {
         let counter = REPAIRS.iter().position(|&name| name == kind).and_then(|at| self.repairs.get(at));
         if let Some(counter) = counter {
@@ -295,45 +294,45 @@ impl EngineMetrics {
         }
     }
 
-    /// An item left the queue for the model after `wait`.
+    /// Counts an item that the model thread took from the queue after `wait`.
     pub fn picked_up(&self, wait: Duration) {
         self.queue_wait.observe(wait.as_secs_f64());
     }
 
-    /// The device had too little memory so many times; each time less was asked of it at once.
+    /// Counts how often the device had too little memory and the work was made smaller.
     pub fn out_of_memory(&self, times: usize) {
         self.out_of_memory.inc_by(times as u64);
     }
 
-    /// So many sentences share the translation of another one.
+    /// Counts sentences that share the translation of another one.
     pub fn coalesced(&self, sentences: usize) {
         self.coalesced.inc_by(sentences as u64);
     }
 
-    /// A sentence was looked up in the cache.
+    /// Counts a look-up in the cache.
     pub fn cache(&self, hit: bool) {
         self.cache[usize::from(hit)].inc();
     }
 
-    /// So many sentences get fewer steps than they asked for, because of the deadline or else because of load.
+    /// Counts sentences that get fewer steps than requested, because of their deadline or because of load.
     pub fn lowered(&self, by_deadline: bool, sentences: usize) {
         self.lowered[usize::from(by_deadline)].inc_by(sentences as u64);
     }
 
-    /// How often steps are halved because of load.
+    /// Sets how often steps are halved because of load.
     pub fn degrade_level(&self, level: u32) {
         self.degrade_level.set(level.into());
     }
 
-    /// One call of the encoder: `real` tokens in a rectangle of `padded`.
+    /// Counts a call of the encoder: `real` tokens, `padded` tokens with padding.
     pub fn encoded(&self, real: usize, padded: usize, duration: Duration) {
         self.encode_seconds.observe(duration.as_secs_f64());
         self.count_tokens("source", real, padded);
         self.count_pass(Pass::Encode, duration);
     }
 
-    /// One decoder pass over `rows` canvases: `real` target tokens in a rectangle of `padded`;
-    /// `both_sides` is the rectangle with the sources in it, which is what the budget bounds.
+    /// Counts a decoder pass over `rows` canvases: `real` target tokens, `padded` with padding, `both_sides` with
+    /// padding and the sources, which is the number that the batch's budget limits.
     pub fn decoded(&self, rows: usize, real: usize, padded: usize, both_sides: usize, duration: Duration) {
         self.pass_seconds.observe(duration.as_secs_f64());
         self.batch_rows.observe(rows as f64);
@@ -342,7 +341,7 @@ impl EngineMetrics {
         self.count_pass(Pass::Decode, duration);
     }
 
-    /// An item was answered after so many decoder passes.
+    /// Counts an item that was answered after `steps` decoder passes.
     pub fn finished(&self, steps: usize) {
         self.steps_used.observe(steps as f64);
     }
@@ -376,9 +375,9 @@ impl Pass {
     }
 }
 
-/// Counts in a gauge for as long as it lives: such a gauge cannot drift.
+/// Adds to a gauge, and subtracts the same when it is dropped, so that the gauge cannot drift.
 #[derive(Debug)]
-#[must_use = "the gauge goes down again when this is dropped"]
+#[must_use = "the gauge is decreased when this is dropped"]
 pub struct Counted {
     gauge: IntGauge,
     by: i64,

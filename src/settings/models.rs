@@ -1,4 +1,4 @@
-//! Which models are served, each with its share of the threads.
+//! The models to serve, each with its share of the threads.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use crate::{Error, Result};
 /// A model to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSettings {
-    /// The folder's own, without.
+    /// Default: the name of the folder.
     pub name: Option<String>,
-    /// The bundle's; empty for the model that is built in.
+    /// Folder of the bundle; empty for the built-in model.
     pub folder: PathBuf,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
-    /// The bundle's, without.
+    /// Default: that of the bundle.
     pub default_steps: Option<Steps>,
-    /// Threads that compute it: its share of all.
+    /// Number of compute threads: its share of all.
     pub threads: NonZeroUsize,
 }
 
@@ -29,7 +29,7 @@ impl ModelSettings {
     }
 }
 
-/// Those of a list, or the single one.
+/// The models of the list `models`, or the single `model`.
 pub fn of(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
     if raw.models.is_empty() {
         let (device, dtype) = (raw.device.parse()?, raw.dtype.parse()?);
@@ -50,7 +50,7 @@ pub fn of(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
             Some(steps) => Some(Steps::new(steps).ok_or_else(|| wrong("default_steps must be at least 1"))?),
             None => None,
         };
-        // Rounded up: a thread too many waits, one too few leaves a core idle.
+        // Rounded up: with a thread too few, a core would be idle.
         let share = (threads.get() * weight(model)).div_ceil(all);
         Ok(ModelSettings {
             name: model.name.clone(),

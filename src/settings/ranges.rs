@@ -1,13 +1,13 @@
-//! What each number among the settings may be. The greatest values are not recommendations: beyond them a
-//! sum overflows, a thread pool or a semaphore panics, or a deadline has no date.
+//! The range of each number among the settings. The largest values are not recommendations: above them a sum
+//! overflows, a thread pool or a semaphore panics, or a deadline is not a valid date.
 
 use super::Raw;
-use crate::{Error, Result};
+use crate::{Error, Result, keys};
 
 const DAY_MS: u64 = 86_400_000;
 
 /// # Errors
-/// [`Error::Config`] with the key, what it may be, and what it is.
+/// [`Error::Config`] with the key, its range and its value.
 pub fn check(raw: &Raw) -> Result<()> {
     let ranges = [
         ("threads", raw.threads as u64, 0, 1024),
@@ -36,10 +36,8 @@ pub fn check(raw: &Raw) -> Result<()> {
         ("degrade_below_ms", raw.degrade_below_ms, 0, DAY_MS),
         ("cache_bytes", raw.cache_bytes, 0, 1 << 40),
     ];
-    match ranges.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
-        None => Ok(()),
-        Some((key, value, least, most)) => {
-            Err(Error::Config(format!("{key} must be {least} to {most}, not {value}")))
-        }
-    }
+    let mut ranges = ranges.into_iter();
+    ranges
+        .try_for_each(|(key, value, least, most)| keys::in_range(key, value, least, most))
+        .map_err(Error::Config)
 }

@@ -1,4 +1,4 @@
-//! Settings as they are typed, before anything is checked.
+//! Settings before validation.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::LogFormat;
 use crate::engine;
 
-/// Everything that may be typed, with its default. `config/server.toml` documents each key.
+/// All keys with their defaults. `config/server.toml` documents each.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Raw {
@@ -55,7 +55,7 @@ pub struct Raw {
     pub models: Vec<RawModel>,
 }
 
-/// One of several models. What it leaves out is as for a single one.
+/// One of several models. The keys for a single model are the defaults.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {

@@ -1,14 +1,14 @@
-//! The documented settings file as text for `--help`: each key with its variable, default and meaning.
+//! Formats the documented settings file for `--help`: each key with its variable, default and meaning.
 
 const DOCUMENTED: &str = include_str!("../../config/server.toml");
 
-/// A list of all settings. A comment that stands above several keys belongs to all of them.
+/// A list of all settings. A comment above several keys belongs to all of them.
 pub fn reference() -> String {
     let mut text = String::from(
         "Settings, each as key of the file, variable and default. `--set KEY=VALUE` sets any of them; flags beat \
          variables, variables beat the file.\n",
     );
-    // The head of the file is about files.
+    // The first block is about the file itself.
     let body = DOCUMENTED.split_once("\n\n").map_or(DOCUMENTED, |(_, body)| body);
     for block in body.split("\n\n") {
         let (comments, keys): (Vec<&str>, Vec<&str>) = block.lines().partition(|line| line.starts_with('#'));
@@ -19,7 +19,7 @@ pub fn reference() -> String {
         }
         let comments = comments.iter().map(|line| line.trim_start_matches('#').trim());
         if keys.is_empty() {
-            // An example: its lines stay apart.
+            // An example keeps its line breaks.
             comments.for_each(|line| text.push_str(&format!("  {line}\n")));
         } else {
             text.push_str(&format!("          {}\n", comments.collect::<Vec<_>>().join(" ")));

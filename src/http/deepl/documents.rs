@@ -1,5 +1,5 @@
-//! `/v2/document`: upload, status, result. The translation is made during the upload, so that the first status request finds
-//! it done.
+//! `/v2/document`: upload, status, result. The document is translated during the upload, so the first status request
+//! already finds it done.
 
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ pub async fn upload(State(models): State<Models>, request: Request) -> Result<Js
     Ok(Json(json!({ "document_id": id, "document_key": key })))
 }
 
-/// The key is part of the name: without it, a document cannot be told from one that does not exist.
+/// The name of a stored document. It contains the key, so that a wrong key is answered like an unknown document.
 fn name_of(id: &str, key: &str) -> String {
     format!("document {id} {key}")
 }

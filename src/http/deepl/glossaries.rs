@@ -1,4 +1,4 @@
-//! `/v2/glossaries`: DeepL's view of the stored glossaries.
+//! `/v2/glossaries`: the stored glossaries in DeepL's format.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::http::models::Models;
 use crate::http::params::Params;
 use crate::http::shapes::{DeeplFailures, DeeplGlossaryBody};
 
-/// The stored glossary of `glossary_id`.
+/// The stored glossary with the id `glossary_id`.
 ///
 /// # Errors
 /// 400 without `source_lang`, which DeepL requires with it, 404 for an unknown id.
@@ -76,7 +76,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(description(&id, &stored))))
 }
 
-/// Rows of a term and its translation; CSV may have two more columns for the languages.
+/// Parses rows of a term and its translation. CSV may have two more columns for the languages.
 fn read_entries(entries: &str, separator: u8) -> Result<Vec<(String, String)>, ApiError> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -132,7 +132,7 @@ pub async fn delete(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Resu
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The entries, tab-separated: the only form that DeepL gives them in.
+/// The entries as tab-separated values, DeepL's only format for them.
 #[utoipa::path(
     get,
     path = "/v2/glossaries/{id}/entries",

@@ -1,4 +1,4 @@
-//! Languages in DeepL's spelling.
+//! Languages in DeepL's notation.
 
 use std::time::Instant;
 
@@ -12,17 +12,17 @@ use crate::http::languages::{Pair, name};
 use crate::http::models::Models;
 use crate::http::shapes::DeeplFailures;
 
-/// `EN`, `PT-BR`
+/// A target language: `EN`, `PT-BR`.
 pub fn upper(code: &str) -> String {
     code.replace('_', "-").to_uppercase()
 }
 
-/// `EN`, `PT`: DeepL's source languages have no region.
+/// A source language: `EN`, `PT`, without a region.
 fn without_region(code: &str) -> String {
     upper(code).split('-').next().unwrap_or_default().to_owned()
 }
 
-/// `GET /v2/languages`; `type=target` may come in a form.
+/// `GET /v2/languages`; `type=target` may be in a form.
 #[utoipa::path(
     get,
     path = "/v2/languages",
@@ -55,7 +55,7 @@ pub async fn languages(State(models): State<Models>, request: Request) -> Result
     }
 }
 
-/// DeepL's clients ask for English and Portuguese with a region.
+/// Adds the regions that DeepL's clients use for English and Portuguese.
 fn targets(target: &str) -> Vec<Value> {
     let regions: &[(&str, &str)] = match target {
         "en" => &[("EN-GB", "English (British)"), ("EN-US", "English (American)")],

@@ -1,4 +1,4 @@
-//! What LibreTranslate's clients ask before they translate: languages, detection, the page's settings.
+//! `/languages`, `/detect` and `/frontend/settings` of LibreTranslate.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub struct Language<'a> {
     targets: Vec<&'a str>,
 }
 
-/// `GET /languages`: every language with what it can be translated into.
+/// `GET /languages`: every source language with its target languages.
 #[utoipa::path(
     get,
     path = "/languages",
@@ -47,7 +47,7 @@ pub async fn languages(State(models): State<Models>) -> Json<Value> {
     Json(codes.iter().map(language).collect())
 }
 
-/// `POST /detect`: the languages that `q` may be in, most probable first. An array is one text.
+/// `POST /detect`: the possible languages of `q`, most probable first. An array is one text.
 #[utoipa::path(
     post,
     path = "/detect",
@@ -70,7 +70,7 @@ pub async fn detect(
     Ok(Json(detections.await.map_err(|error| Error::Tokenizer(format!("the detector's thread: {error}")))?))
 }
 
-/// `GET /frontend/settings`: what LibreTranslate's page and apps show.
+/// `GET /frontend/settings`: the settings of LibreTranslate's page and apps.
 #[utoipa::path(
     get,
     path = "/frontend/settings",
