@@ -1,4 +1,4 @@
-//! The loss of an autoregressive network: cross entropy of the next token at each place.
+//! The loss of an autoregressive network: cross entropy of the next token at each position.
 
 use super::{Batch, Losses, Objective, Pass, Step};
 use crate::Result;
@@ -8,7 +8,7 @@ use crate::text::Specials;
 use crate::train::data::corpus::Pair;
 use crate::train::data::masking::Masked;
 
-/// Cross entropy of each next token, the end of the sentence included, and of the length.
+/// Cross entropy of each next token, including eos, and of the length.
 pub struct Autoregressive {
     pub specials: Specials,
     pub label_smoothing: f32,
@@ -24,7 +24,7 @@ impl Objective for Autoregressive {
         let batch = Batch::new(pairs, &shifted, student.shape(), &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
         let pass = Pass::causal(student, &batch, &mode)?;
-        // eos is a token here; what stands below it is none.
+        // eos can be predicted here; the special tokens below it cannot.
         let forbidden = self.specials.eos as usize;
         let output = student.output(&pass.hidden, forbidden, &mode);
         let tokens = output.cross_entropy(&batch.gold, self.label_smoothing)?;
@@ -32,7 +32,7 @@ impl Objective for Autoregressive {
     }
 }
 
-/// `bos x1..xL` to read, and at each place the token that comes next: `x1..xL eos`.
+/// The input `bos x1..xL`, and for each position the token that follows: `x1..xL eos`.
 fn next_tokens(pair: &Pair) -> Masked {
     let target = &pair.target;
     let canvas = target[..target.len().saturating_sub(1)].to_vec();

@@ -1,7 +1,10 @@
-//! The loss of a CMLMC (Huang et al. 2022): a network that rewrites tokens has to see wrong tokens in training.
+//! The loss of a CMLMC (Huang et al. 2022). A network that rewrites tokens must see wrong tokens in training.
 //!
-//! A pass over a canvas of masks predicts; some of the revealed places of the masked canvas get these predictions, and a second
-//! pass has to correct them. The encoder also reads sources with a few masked tokens, which it has to predict.
+//! A pass over a fully masked canvas predicts all tokens. Some of the revealed tokens of the masked canvas are
+//! replaced by
+//! these predictions, and a second pass has to correct them. The encoder also reads sources with a few masked tokens
+//! and
+//! has to predict those.
 
 use candle_core::Tensor;
 
@@ -68,7 +71,7 @@ impl Objective for Cmlmc {
 }
 
 impl Cmlmc {
-    /// None where sources are read as they are.
+    /// Masks source tokens; empty if sources are not masked.
     fn mask_sources(&self, pairs: &[&Pair], student: &Network, chance: &mut Rng) -> Vec<Masked> {
         let share = self.settings.masked_source;
         if share == 0.0 {
@@ -78,8 +81,9 @@ impl Cmlmc {
         pairs.iter().map(|pair| mask_source(&pair.source, share, mask, first_word, chance)).collect()
     }
 
-    /// Last decoder states where guesses stand for revealed tokens, `[places, d]`, and the right tokens;
-    /// `None` where nothing is replaced.
+    /// Last decoder states at the positions where predictions replace revealed tokens, `[positions, d]`, and the
+    /// right
+    /// tokens; `None` if no token is replaced.
     fn replaced(
         &self,
         student: &Network,
@@ -98,7 +102,7 @@ impl Cmlmc {
         let padded = |rows: &[Masked]| {
             Padded::new(rows.iter().map(|m| m.canvas.as_slice()), specials.pad, student.device())
         };
-        // No gradient flows through a guess.
+        // No gradient flows through the predictions.
         let layers = memory.layers.iter().map(Tensor::detach).collect();
         let memory_of_guess = Memory { layers, lengths: memory.lengths.clone() };
         let blank: Vec<Masked> = pairs.iter().map(|pair| mask_all(&pair.target, specials.mask)).collect();

@@ -1,8 +1,10 @@
-//! The loss of an Imputer (Saharia et al. 2020, arXiv 2004.07437): the negative log-probability of all fillings of the masked
-//! slots that spell the target, given the revealed slots.
+//! The loss of an Imputer (Saharia et al. 2020, arXiv 2004.07437): the negative log-probability of all fillings of
+//! the masked
+//! slots that collapse to the target, given the revealed slots.
 //!
-//! The revealed slots show the best alignment that the network finds on a canvas of masks; no gradient flows through it. With all
-//! slots masked the alignment is not needed and the loss is that of CTC.
+//! The revealed slots contain the best alignment that the network finds on a fully masked canvas; no gradient flows
+//! through
+//! it. If all slots are masked, no alignment is needed and the loss is that of CTC.
 
 use std::sync::Arc;
 
@@ -68,7 +70,7 @@ impl Objective for Imputer {
 }
 
 impl Imputer {
-    /// The best alignments of those that `wanted` says, by a pass over masks alone.
+    /// The best alignment of each `wanted` pair, from a pass over masks alone; `None` for the others.
     fn paths(
         &self,
         student: &Network,
@@ -99,7 +101,7 @@ impl Imputer {
     }
 }
 
-/// A target and the slots that it is to be spelt in.
+/// A target and its number of slots.
 pub struct Spelling {
     /// `y1..yL`, without bos and eos.
     target: Vec<u32>,
@@ -113,12 +115,13 @@ impl Spelling {
         Self { target: target.to_vec(), symbols: symbols(target, specials.blank()), slots: pair.slots() }
     }
 
-    /// The canvas that decoding begins with.
+    /// The fully masked canvas, with which decoding begins.
     pub fn masks(&self, specials: &Specials) -> Masked {
         self.canvas(None, (0..self.slots as u32).collect(), specials)
     }
 
-    /// What `path` says, but for the slots at `hidden`; without a path these are all slots.
+    /// The canvas of the alignment `path` with masks at the slots `hidden`. Without a path, `hidden` must be all
+    /// slots.
     pub fn canvas(&self, path: Option<&[usize]>, hidden: Vec<u32>, specials: &Specials) -> Masked {
         let slots = match path {
             Some(path) => path.iter().map(|&s| symbol_at(s, &self.target, specials.blank())).collect(),
@@ -127,8 +130,9 @@ impl Spelling {
         slots_with_masks(&slots, hidden, specials.mask)
     }
 
-    /// The ways to spell the target in slots that are free where they are masked, and show `path` elsewhere. `scores` are
-    /// those of the symbols in each masked slot.
+    /// The alignments of the target in which masked slots are free and revealed slots are as in `path`. `scores`
+    /// are those
+    /// of the symbols in each masked slot.
     fn lattice<'a>(&self, path: Option<&[usize]>, masked: &Masked, scores: &'a [f32]) -> Lattice<'a> {
         let mut free = scores.chunks(self.symbols.len());
         let mut places = masked.positions.iter().peekable();
@@ -145,13 +149,13 @@ impl Spelling {
     }
 
     /// # Errors
-    /// No room for the target.
+    /// The slots are too few for the target.
     fn require_room(&self) -> Result<()> {
         if slots_needed(&self.target) > self.slots { Err(self.unfit()) } else { Ok(()) }
     }
 }
 
-/// For each slot of each target the classes whose scores its alignment depends on.
+/// For each slot of each target, the classes whose scores its alignment depends on.
 pub fn all_symbols(spellings: &[&Spelling]) -> ops::Classes {
     ops::Classes::new(spellings.iter().flat_map(|s| std::iter::repeat_n(&s.symbols, s.slots)))
 }
@@ -160,7 +164,7 @@ pub fn all_symbols(spellings: &[&Spelling]) -> ops::Classes {
 /// [`all_symbols`].
 ///
 /// # Errors
-/// A target that has no room in its slots.
+/// The slots are too few for a target.
 pub fn best_paths(scores: &[f32], spellings: &[&Spelling]) -> Result<Vec<Vec<usize>>> {
     let own = shared_out(scores, spellings.iter().map(|s| s.slots * s.symbols.len()));
     let path = |(spelling, own): (&&Spelling, &[f32])| {
@@ -170,17 +174,17 @@ pub fn best_paths(scores: &[f32], spellings: &[&Spelling]) -> Result<Vec<Vec<usi
     spellings.par_iter().zip(own).map(path).collect()
 }
 
-/// For each masked slot of each target the classes whose scores its alignment depends on.
+/// For each masked slot of each target, the classes whose scores its alignment depends on.
 pub(super) fn masked_symbols(spellings: &[Spelling], masked: &[Masked]) -> ops::Classes {
     let rows = spellings.iter().zip(masked);
     ops::Classes::new(rows.flat_map(|(s, m)| std::iter::repeat_n(&s.symbols, m.positions.len())))
 }
 
-/// The best alignment of each target with the states that its unmasked slots show. `scores` are the log-probabilities of
+/// The best alignment of each target, given the states of its revealed slots. `scores` are the log-probabilities of
 /// [`masked_symbols`].
 ///
 /// # Errors
-/// A target that has no room in its slots.
+/// The slots are too few for a target.
 pub(super) fn best_paths_around(
     scores: &[f32],
     spellings: &[Spelling],
@@ -197,12 +201,12 @@ pub(super) fn best_paths_around(
         .collect()
 }
 
-/// `- Σ ln P / slots` over the masked slots of all sentences, on the tape of what `output` reads.
+/// `- Σ ln P / slots` over the masked slots of all sentences, with gradients for the input of `output`.
 ///
-/// Its gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors.
+/// The gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors.
 ///
 /// # Errors
-/// A target that has no room in its slots. Scores that are no numbers give a loss and gradients that are none.
+/// The slots are too few for a target. NaN scores give a NaN loss and NaN gradients.
 pub(super) fn improbability(
     output: &ops::Output,
     spellings: &[Spelling],
@@ -222,7 +226,7 @@ pub(super) fn improbability(
     })
 }
 
-/// Over all alignments of each target. `scores` are the log-probabilities of its symbols in its masked slots.
+/// The sum over all alignments of each target. `scores` are the log-probabilities of its symbols in its masked slots.
 fn sums(scores: &[f32], spellings: &[Spelling], paths: &[Option<Vec<usize>>], masked: &[Masked]) -> Vec<Sum> {
     let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
     let own = shared_out(scores, sizes);
@@ -235,7 +239,7 @@ fn sums(scores: &[f32], spellings: &[Spelling], paths: &[Option<Vec<usize>>], ma
     sentences.map(|(((spelling, path), m), own)| sum(spelling, path, m, own)).collect()
 }
 
-/// `values` cut into pieces of the sizes given.
+/// Splits `values` into pieces of the given sizes.
 fn shared_out(values: &[f32], sizes: impl Iterator<Item = usize>) -> Vec<&[f32]> {
     let mut rest = values;
     let piece = |size| {

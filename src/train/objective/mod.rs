@@ -1,5 +1,6 @@
-//! What a run minimises: an [`Objective`] turns pairs and a network into losses, and the training loop knows nothing more of it.
-//! There is one file for each loss; this one has the batch and the pass that they share.
+//! What a run minimises. An [`Objective`] turns pairs and a network into losses; the training loop knows no more
+//! about it.
+//! There is one file for each loss; this one holds the batch and the pass that they share.
 
 mod ar;
 mod cmlm;
@@ -30,18 +31,18 @@ use imputer::{best_paths_around, improbability, masked_symbols};
 pub struct Batch {
     pub source: Padded,
     pub canvas: Padded,
-    /// Masked places, row by row, as flat indices into `[rows, target]`.
+    /// Masked positions, row by row, as flat indices into `[rows, target]`.
     pub places: Vec<u32>,
-    /// The token that belongs to each place.
+    /// The right token at each of them.
     pub gold: Arc<[u32]>,
     /// The length class of each row.
     classes: Arc<[u32]>,
-    /// Target tokens, bos and eos included.
+    /// Number of target tokens, including bos and eos.
     pub target_tokens: usize,
 }
 
 impl Batch {
-    /// Puts masked pairs together, for a network of this shape.
+    /// Builds the batch of masked pairs, for a network of this shape.
     pub fn new(
         pairs: &[&Pair],
         masked: &[Masked],
@@ -65,7 +66,7 @@ impl Batch {
         })
     }
 
-    /// How many tokens the loss is a mean of: the weight of this micro-batch among others.
+    /// Number of tokens that the loss is a mean over; the weight of this micro-batch.
     pub fn masked_tokens(&self) -> usize {
         self.places.len()
     }
@@ -78,22 +79,23 @@ pub fn flat<'a>(positions: impl Iterator<Item = &'a [u32]>, rows: &Padded) -> Re
     Ok((0u32..).zip(positions).flat_map(of_row).collect())
 }
 
-/// What a network answers to one batch, on the tape.
+/// The output of a network for one batch, with gradients.
 pub struct Pass {
-    /// Last decoder states at the masked places: `[places, d]`
+    /// Last decoder states at the masked positions, `[positions, d]`.
     pub hidden: Tensor,
-    /// Cross entropy of the length class, mean over sentences, in nats; none without a length head.
+    /// Cross entropy of the length class, mean over sentences, in nats; `None` without a length head.
     pub length_loss: Option<Tensor>,
 }
 
 impl Pass {
-    /// Encoder, length head, one decoder pass over the whole canvas. The vocabulary product is left to the loss, which
-    /// asks for it at masked places only.
+    /// Runs the encoder, the length head and one decoder pass over the whole canvas. The loss multiplies by the
+    /// vocabulary,
+    /// at masked positions only.
     pub fn of(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
         Self::by(Network::decode, network, batch, mode)
     }
 
-    /// The same by an autoregressive decoder: each place sees the canvas up to itself.
+    /// The same for an autoregressive decoder: each position sees the canvas up to itself.
     pub fn causal(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
         Self::by(Network::decode_causal, network, batch, mode)
     }
@@ -111,34 +113,34 @@ impl Pass {
 
 type Decode = fn(&Network, &Padded, &Memory, &Mode) -> candle_core::Result<Tensor>;
 
-/// The losses of one micro-batch, as scalars on the tape.
+/// The losses of one micro-batch, as scalars with gradients.
 pub struct Losses {
-    /// What is minimised: the weighted sum of the others.
+    /// The weighted sum of the others, which is minimised.
     pub total: Tensor,
-    /// Of the tokens, mean over masked places, in nats: cross entropy, or divergence from a teacher.
+    /// Loss of the tokens, mean over masked positions, in nats: cross entropy, or divergence from a teacher.
     pub tokens: Tensor,
-    /// Mean distance of hidden states to a teacher's, where there is one.
+    /// Mean distance of hidden states from those of a teacher, if there is one.
     pub hidden: Option<Tensor>,
-    /// Of the length class, mean over sentences, in nats, where there is a length head.
+    /// Loss of the length class, mean over sentences, in nats, if there is a length head.
     pub length: Option<Tensor>,
-    /// The weight of this micro-batch among others.
+    /// The weight of this micro-batch.
     pub masked_tokens: usize,
-    /// Bos and eos included, padding not.
+    /// Including bos and eos, without padding.
     pub target_tokens: usize,
 }
 
-/// One micro-batch of a run, as the loop hands it out. Chance comes from here alone.
+/// One micro-batch of a run, with all its random numbers.
 pub struct Step<'a> {
     pub student: &'a Network,
     pub pairs: &'a [&'a Pair],
-    /// Draws of this micro-batch.
+    /// Random numbers for masking.
     pub masks: Rng,
-    /// Seed of this micro-batch's dropout.
+    /// Seed of dropout.
     pub dropout: u64,
 }
 
-/// What a run minimises. The same step over the same weights must give the same losses, bit for bit:
-/// that is why a run resumes exactly.
+/// What a run minimises. The same step and weights must give bitwise the same losses, so that a resumed run continues
+/// exactly.
 pub trait Objective {
     fn losses(&self, step: Step<'_>) -> Result<Losses>;
 }

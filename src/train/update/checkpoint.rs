@@ -1,8 +1,10 @@
-//! Checkpoints, from which a run continues exactly: one folder for each saved update.
+//! Checkpoints, from which a run continues exactly. Each is a folder.
 //!
-//! `update-00001234/` holds `model.safetensors` (f32), `optimizer.safetensors`, with an EMA `ema.safetensors`, and `state.json`. A
-//! folder with that name is always complete: it is written under another name, flushed to the disk and renamed. The last n and the
-//! best k by score are kept. Knows tensors by name only.
+//! `update-00001234/` contains `model.safetensors` (f32), `optimizer.safetensors`, `state.json` and, with a moving
+//! average,
+//! `ema.safetensors`. A folder with that name is always complete: it is written under another name, flushed to disk
+//! and
+//! renamed. The last n and the best k by score are kept. The module knows tensors only by name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,25 +24,25 @@ const EMA: &str = "ema.safetensors";
 const STATE: &str = "state.json";
 const PREFIX: &str = "update-";
 
-/// Everything of a run that is not a tensor.
+/// The state of a run apart from its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Updates done.
+    /// Number of updates done.
     pub update: u64,
     /// The next batch.
     pub position: Position,
     pub seed: u64,
-    /// Updates dropped because their gradient was not finite.
+    /// Number of updates that were dropped because their gradient was not finite.
     pub skipped: u64,
-    /// What decides whether this checkpoint is kept as one of the best; higher is better.
+    /// Score by which the best checkpoints are kept; higher is better.
     pub score: Option<f64>,
-    /// The best of each score so far in the run.
+    /// The best value of each score so far.
     pub best: BTreeMap<String, f64>,
-    /// Since the BLEU of the first validated decoding, one step or greedy search, last rose.
+    /// Number of validations since the BLEU of the first decoding (one step or greedy search) last rose.
     #[serde(default)]
     pub validations_without_gain: u64,
-    /// The run's configuration, word for word.
+    /// The text of the run's configuration.
     pub config: String,
 }
 
@@ -51,13 +53,13 @@ impl State {
     }
 }
 
-/// What one directory holds.
+/// The content of a checkpoint folder.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub model: Tensors,
-    /// The moving average of the weights, where the run keeps one.
+    /// The moving average of the weights, if the run keeps one.
     pub ema: Option<Tensors>,
-    /// As [`Optimizer::state`](crate::train::update::optimizer::Optimizer::state) gives it.
+    /// The result of [`Optimizer::state`](crate::train::update::optimizer::Optimizer::state).
     pub optimizer: Tensors,
     pub state: State,
 }
@@ -65,7 +67,8 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Reads a checkpoint onto `device`.
     ///
-    /// Errors name the file: one that is missing or cut, a state that cannot be understood.
+    /// # Errors
+    /// A missing, truncated or invalid file; the error names it.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
         let ema = directory.join(EMA);
         Ok(Self {
@@ -77,9 +80,10 @@ impl Checkpoint {
     }
 }
 
-/// Sets each variable to the tensor of its name; `file` is where the tensors came from.
+/// Sets each variable to the tensor of its name. `file`, for messages, is where the tensors came from.
 ///
-/// Errors: a tensor that is missing, unknown, or of another shape; no variable has changed then.
+/// # Errors
+/// A tensor that is missing, unknown or of another shape. No variable has changed then.
 pub fn restore(vars: &BTreeMap<String, Var>, tensors: &Tensors, file: &Path) -> Result<()> {
     let mut found = Vec::with_capacity(vars.len());
     for (name, var) in vars {
@@ -96,7 +100,7 @@ pub fn restore(vars: &BTreeMap<String, Var>, tensors: &Tensors, file: &Path) -> 
     Ok(())
 }
 
-/// The checkpoints of one run, in one folder that belongs to the run.
+/// The checkpoints of a run, in a folder of its own.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
@@ -105,8 +109,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens (and makes) `directory`, and puts right what an interrupted save has left there.
-    /// At least one checkpoint, the last, is always kept.
+    /// Opens or creates `directory`, and cleans up after an interrupted save. The last checkpoint is always kept.
     pub fn open(directory: &Path, keep_last: usize, keep_best: usize) -> Result<Self> {
         fs::create_dir_all(directory).map_err(Error::io(directory))?;
         let store = Self { directory: directory.to_path_buf(), keep_last: keep_last.max(1), keep_best };
@@ -114,8 +117,9 @@ impl Store {
         Ok(store)
     }
 
-    /// Saves under the name of its update, replacing one of the same name, then drops those that are
-    /// neither among the last nor among the best. Gives the directory.
+    /// Saves a checkpoint under the name of its update, replacing one of that name. Then removes the checkpoints
+    /// that are
+    /// neither among the last nor among the best. Returns the folder.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
         let folder = self.directory.join(format!("{PREFIX}{:08}", checkpoint.state.update));
         files::replace_folder(&folder, |folder| write_files(folder, checkpoint))?;
@@ -123,12 +127,12 @@ impl Store {
         Ok(folder)
     }
 
-    /// Checks that the disk has room for all checkpoints that exist at a time, of `bytes` each.
+    /// Checks that the disk has space for all checkpoints that exist at the same time, of `bytes` each.
     ///
     /// # Errors
-    /// What is free, and what is needed.
+    /// [`Error::Config`] with the free and the needed space.
     pub fn require_room(&self, bytes: u64) -> Result<()> {
-        // One more while it is written, before an old one goes.
+        // One more: a new one is written before an old one is removed.
         let most = (self.keep_last + self.keep_best + 1) as u64;
         let missing = most.saturating_sub(self.list()?.len() as u64).saturating_mul(bytes);
         match files::free_bytes(&self.directory) {
@@ -137,7 +141,7 @@ impl Store {
         }
     }
 
-    /// All checkpoints by their update, ascending.
+    /// All checkpoints, in the order of their updates.
     pub fn list(&self) -> Result<BTreeMap<u64, PathBuf>> {
         let update = |path: &Path| file_name(path).strip_prefix(PREFIX)?.parse().ok();
         Ok(self.entries()?.into_iter().filter_map(|path| Some((update(&path)?, path))).collect())
@@ -148,7 +152,7 @@ impl Store {
         Ok(self.list()?.pop_last().map(|(_, path)| path))
     }
 
-    /// Those with the highest scores, best first; the earlier one where scores are equal.
+    /// The checkpoints with the highest scores, best first; of equal scores the earlier one first.
     pub fn best(&self, count: usize) -> Result<Vec<PathBuf>> {
         let mut scored = Vec::new();
         for path in self.list()?.into_values() {
@@ -176,10 +180,10 @@ impl Store {
     }
 }
 
-/// The mean of the weights of several checkpoints (their directories, or safetensors files), summed in
-/// f64, as f32 on the CPU.
+/// The mean of the weights of several checkpoints (folders or safetensors files), summed in f64, as f32 on the CPU.
 ///
-/// Errors: no path; files that do not hold the same tensors in the same shapes.
+/// # Errors
+/// No path, or files that do not contain the same tensors in the same shapes.
 pub fn average(paths: &[PathBuf]) -> Result<Tensors> {
     let file = |path: &PathBuf| if path.is_dir() { path.join(MODEL) } else { path.clone() };
     let Some((first, others)) = paths.split_first() else {
@@ -254,7 +258,7 @@ fn require_shape(file: &Path, name: &str, tensor: &Tensor, expected: &Tensor) ->
     Err(Error::bundle(file, format!("tensor {name} has shape {has:?}, expected {wants:?}")))
 }
 
-/// Empty for a name that is not UTF-8, which is none of ours.
+/// The file name; empty if it is not UTF-8, which no file of a run is.
 fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }

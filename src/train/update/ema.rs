@@ -1,7 +1,8 @@
 //! The moving average of the weights: s ← d·s + (1−d)·w after every update.
 //!
-//! The average is often better than the last weights, and it is the teacher of DiMS. It is a set of f32 variables with the names of
-//! the weights, so a second network can be built on them.
+//! The average is often better than the last weights, and it is the teacher of DiMS. It consists of f32 variables
+//! with the
+//! names of the weights, so that a second network can be built on them.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ struct Pair {
 }
 
 impl Ema {
-    /// Starts as a copy of `weights`, which are f32; `decay` lies in [0, 1).
+    /// Starts with a copy of `weights`, which are f32. `decay` is in [0, 1).
     pub fn new(weights: impl IntoIterator<Item = (String, Var)>, decay: f64) -> Result<Self> {
         let pair = |(name, weight): (String, Var)| {
             let average = Var::from_tensor(&weight.as_detached_tensor().copy()?)?;
@@ -35,7 +36,7 @@ impl Ema {
         Ok(Self { decay, pairs: weights.into_iter().map(pair).collect::<Result<_>>()? })
     }
 
-    /// Takes the present weights into the average; call it once after each optimiser update.
+    /// Adds the current weights to the average. Call it once after each update.
     pub fn update(&mut self) -> Result<()> {
         let (decay, fresh) = (self.decay as f32, (1.0 - self.decay) as f32);
         for Pair { weight, average } in self.pairs.values() {
@@ -74,7 +75,7 @@ impl Ema {
         self.pairs.iter().map(|(name, pair)| (name.clone(), pair.average.clone())).collect()
     }
 
-    /// For a checkpoint, or a network that must not train: tensors on the averages' own memory.
+    /// The averages as tensors, in the same memory, for a checkpoint or a network that is not trained.
     pub fn tensors(&self) -> Tensors {
         let tensor = |pair: &Pair| pair.average.as_detached_tensor();
         self.pairs.iter().map(|(name, pair)| (name.clone(), tensor(pair))).collect()

@@ -9,19 +9,21 @@ use crate::model::{Backend, Bundle, DecoderAttention, Lengths, Positions, Refres
 use crate::text::{Specials, Tokenizer};
 use crate::{Error, Result};
 
-/// Tables that are as long as the longest sentence.
+/// Tables with one row for each position.
 pub const POSITIONS: [&str; 2] = ["encoder.positions.weight", "decoder.positions.weight"];
 
-/// What a run makes of a bundle that it begins with.
+/// How a run converts the bundle that it begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InitConversion {
-    /// A network of its own shape.
+    /// No conversion.
     Itself,
-    /// An Imputer, of a CMLM: without its length head, and each slot begins with the position that lies as far into the
+    /// CMLM to Imputer: the length head is dropped, and each slot begins with the position at the same fraction
+    /// of the
     /// sentence.
     Imputer,
-    /// A CMLMC, of a CMLM, that says what the CMLM says (with norms after sublayers: nearly): the CMLM's attention is the one in
-    /// front, the causal one behind it adds nothing yet, and tokens and places are joined as they were summed.
+    /// CMLM to CMLMC with the same output (nearly the same if norms follow sublayers): the CMLM's attention comes
+    /// first, the
+    /// causal one after it adds nothing yet, and joining token and position gives their sum.
     Cmlmc,
 }
 
@@ -39,7 +41,7 @@ impl InitConversion {
         }
     }
 
-    /// The bundle's shape but for what changes on the way.
+    /// The bundle's shape with the parts that the conversion changes.
     fn shape(self, own: &Shape, wanted: &Shape) -> Shape {
         let (own, wanted) = (own.clone(), wanted.clone());
         match self {
@@ -59,12 +61,12 @@ impl InitConversion {
     }
 }
 
-/// Seeded values or, where `init` names a bundle, its weights. Positions that the bundle does not have begin with
-/// seeded values all the same.
+/// The seeded initial weights or, if `init` names a bundle, its weights, converted if necessary. Positions beyond
+/// those of
+/// the bundle keep their seeded values.
 ///
-/// An Imputer or a CMLMC may begin with a CMLM.
-///
-/// Errors: a bundle of another shape or tokenizer.
+/// # Errors
+/// A bundle of a shape or tokenizer that the run cannot begin with.
 pub fn initial(
     init: Option<&Path>,
     shape: &Shape,
@@ -85,14 +87,15 @@ pub fn initial(
     let moves = shape.decoder_attention != own.decoder_attention;
     for (name, values) in bundle.tensors() {
         let name = if moves { in_front(name) } else { name.clone() };
-        // What is missing is a length head.
+        // The new network lacks only the length head.
         let Some(seeded) = tensors.get(&name) else { continue };
         let values = values.to_device(backend.device())?;
         let begun = match name.as_str() {
             "decoder.positions.weight" if becomes == InitConversion::Imputer => stretched(&values, seeded)?,
             name if POSITIONS.contains(&name) => continued(&values, seeded)?,
             "output.bias" if becomes == InitConversion::Imputer => {
-                // Of the mask, which is never said, and of the blank.
+                // The specials keep their seeded values: the mask, which is never predicted, and the
+                // blank.
                 let specials = Specials::NAMES.len();
                 let rest = values.narrow(0, specials, values.dim(0)? - specials)?;
                 Tensor::cat(&[&seeded.narrow(0, 0, specials)?, &rest], 0)?
@@ -110,7 +113,7 @@ pub fn initial(
     Ok(tensors)
 }
 
-/// A CMLMC's causal attentions add nothing.
+/// Makes the causal attentions of a CMLMC add nothing.
 fn silence_causal(tensors: &mut Tensors, shape: &Shape) -> Result<()> {
     for layer in 0..shape.decoder_layers {
         if let Some(output) = tensors.get_mut(&format!("decoder.layers.{layer}.attention.output.weight")) {
@@ -120,7 +123,7 @@ fn silence_causal(tensors: &mut Tensors, shape: &Shape) -> Result<()> {
     Ok(())
 }
 
-/// A CMLMC's tokens and places are joined as a network of shape `own` sums them.
+/// Makes a CMLMC join tokens and positions by their sum, as a network of shape `own` does.
 fn join_as_summed(tensors: &mut Tensors, own: &Shape, backend: &Backend) -> Result<()> {
     let scale = if own.positions == Positions::Scaled { (own.d_model as f64).sqrt() } else { 1.0 };
     let one = (Tensor::eye(own.d_model, DType::F32, backend.device())? * scale)?;
@@ -131,7 +134,7 @@ fn join_as_summed(tensors: &mut Tensors, own: &Shape, backend: &Backend) -> Resu
     Ok(())
 }
 
-/// A self-attention of a CMLM's decoder is that in front of a CMLMC's.
+/// The name in a CMLMC of a tensor of a CMLM: self-attentions of the decoder come first there.
 fn in_front(name: &str) -> String {
     match name.starts_with("decoder.layers.") {
         true => name.replace(".attention", ".whole_attention"),
@@ -139,7 +142,8 @@ fn in_front(name: &str) -> String {
     }
 }
 
-/// Errors: a bundle that a run of this shape cannot begin with.
+/// # Errors
+/// A bundle that a run of this shape cannot begin with.
 pub fn require_shape(bundle: &Bundle, shape: &Shape) -> Result<()> {
     let own = &bundle.config.shape;
     let alike = InitConversion::of(bundle, shape).shape(own, shape);
@@ -153,7 +157,7 @@ pub fn require_shape(bundle: &Bundle, shape: &Shape) -> Result<()> {
     Err(Error::bundle(&bundle.dir, reason))
 }
 
-/// The rows of `values`, and behind them those of `seeded`: as many as that has.
+/// The rows of `values`, continued with those of `seeded` up to the number that it has.
 fn continued(values: &Tensor, seeded: &Tensor) -> Result<Tensor> {
     let (own, wanted) = (values.dim(0)?, seeded.dim(0)?);
     if own >= wanted {
@@ -162,7 +166,7 @@ fn continued(values: &Tensor, seeded: &Tensor) -> Result<Tensor> {
     Ok(Tensor::cat(&[values, &seeded.narrow(0, own, wanted - own)?], 0)?)
 }
 
-/// Each row of `values` once for each slot of a token, and behind them those of `seeded`.
+/// Each row of `values`, repeated for every slot of a token, continued with the rows of `seeded`.
 fn stretched(values: &Tensor, seeded: &Tensor) -> Result<Tensor> {
     let rows: Vec<u32> = (0..(values.dim(0)? * Lengths::SLOTS_PER_TOKEN) as u32)
         .map(|slot| slot / Lengths::SLOTS_PER_TOKEN as u32)

@@ -1,4 +1,4 @@
-//! Access to the memory of f32 tensors on the CPU without copies, for the optimizer and the moving average.
+//! Access to the memory of f32 CPU tensors without copies, for the optimizer and the moving average.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor, Var, bail};
 
 use crate::Result;
 
-/// Reads a contiguous f32 tensor in the order of its elements.
+/// Reads a contiguous f32 tensor as a slice.
 pub(crate) fn read<T>(tensor: &Tensor, reader: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
@@ -15,13 +15,12 @@ pub(crate) fn read<T>(tensor: &Tensor, reader: impl FnOnce(&[f32]) -> T) -> Resu
     }
 }
 
-/// Changes an f32 variable in place. `writer` must not look at the variable by another way: its
-/// memory is locked meanwhile.
+/// Changes an f32 variable in place. `writer` must not access the variable in another way, since it is locked.
 pub(crate) fn write(var: &Var, writer: impl FnOnce(&mut [f32])) -> Result<()> {
     Ok(var.inplace_op1(&Write(RefCell::new(Some(writer))))?)
 }
 
-/// candle gives the memory of a variable only to an operation, and that by shared reference; hence the cell.
+/// candle gives access to the memory of a variable only to an operation, by shared reference; hence the cell.
 struct Write<F>(RefCell<Option<F>>);
 
 impl<F: FnOnce(&mut [f32])> InplaceOp1 for Write<F> {

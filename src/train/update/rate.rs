@@ -1,4 +1,5 @@
-//! The speed of an update: tokens a second, and floating-point operations a second against those of one large matrix product.
+//! The speed of an update: tokens per second, and floating-point operations per second compared with a large matrix
+//! product.
 
 use std::time::Instant;
 
@@ -8,15 +9,16 @@ use crate::Result;
 use crate::nn::gemm::Precision;
 use crate::nn::ops::{self, Activation, operations};
 
-/// Repetitions, of which the fastest counts; one more goes before them.
+/// Number of repetitions, of which the fastest counts; one more runs first to warm up.
 const TIMES: usize = 5;
 
-/// Floating-point operations a second of one large product as training's own are computed, a multiply-add being
-/// two: the best of some. Takes milliseconds on a GPU, and a tenth of a second on a CPU core.
+/// Floating-point operations per second of a large product, computed as in training; a multiply-add counts as two.
+/// The
+/// fastest of several. Takes milliseconds on a GPU, and a tenth of a second on a CPU core.
 pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
-    // Large enough that neither launching nor adding the bias counts.
+    // Large enough that launching and the bias do not matter.
     let (rows, input, out) = if device.is_cpu() { (512, 512, 1024) } else { (4096, 4096, 4096) };
-    // Random: a GPU at its power limit is faster on equal numbers.
+    // Random, since a GPU at its power limit is faster with equal numbers.
     let values = |shape: (usize, usize)| Tensor::rand(-1f32, 1f32, shape, device);
     let (x, weight) = (values((rows, input))?, values((out, input))?);
     let bias = Tensor::zeros(out, DType::F32, device)?;
@@ -38,11 +40,11 @@ pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
 pub struct Throughput {
     since: Instant,
     tokens: usize,
-    /// Asked for before.
+    /// The operations of this thread when the measurement began.
     operations: u64,
 }
 
-/// Each a second.
+/// Rates per second.
 pub struct Rates {
     pub tokens: f64,
     /// Floating-point operations of this thread's products.
@@ -58,7 +60,7 @@ impl Throughput {
         self.tokens += tokens;
     }
 
-    /// The rates since the last call. After a pause that should not count, start a new one.
+    /// The rates since the last call. After a pause that should not count, start a new [`Throughput`].
     pub fn take(&mut self) -> Rates {
         let finished = std::mem::replace(self, Self::start());
         let seconds = finished.since.elapsed().as_secs_f64().max(1e-9);

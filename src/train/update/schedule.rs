@@ -1,23 +1,23 @@
-//! The learning rate as a pure function of the number of the update.
+//! The learning rate as a function of the number of the update.
 
 use crate::train::config::{Dims, Train};
 
-/// Linear warm-up, then inverse square root, never above the cap, then (optionally) a straight line
-/// down to zero.
+/// Linear warm-up, then inverse square root, limited by a cap, then (optionally) linear down to zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// The rate at the end of the warm-up.
     pub peak: f64,
-    /// Updates until the peak; 0 counts as 1.
+    /// Number of updates until the peak; 0 counts as 1.
     pub warmup: u64,
-    /// No rate is higher; infinite for none. With a warm-up of 1 it makes a short stage's schedule:
-    /// constant, and from where peak/√n falls below it, that.
+    /// Largest rate; infinite for none. With a warm-up of 1 it gives the schedule of a short stage: constant
+    /// until
+    /// peak/√n falls below it, then that.
     pub cap: f64,
-    /// Over the first so many updates what all this gives is reached in a straight line; 0 for none.
+    /// Number of first updates over which the rate rises linearly to what the rest gives; 0 for none.
     pub ramp: u64,
-    /// Updates of the whole run; only a cooldown looks at it.
+    /// Number of updates of the whole run; used only by a cooldown.
     pub updates: u64,
-    /// The last so many updates fall linearly; 0 for none.
+    /// Number of last updates over which the rate falls linearly; 0 for none.
     pub cooldown: u64,
 }
 
@@ -35,8 +35,9 @@ impl Schedule {
     }
 
     /// The rate of update `n`, counted from 1:
-    /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`, and from there the
-    /// value reached, falling by equal amounts, so that the update after the last one would have rate 0.
+    /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`. From there it falls
+    /// by equal
+    /// amounts, so that the update after the last one would have rate 0.
     pub fn rate(&self, n: u64) -> f64 {
         let falls_after = self.updates.saturating_sub(self.cooldown);
         if self.cooldown == 0 || n <= falls_after {

@@ -18,8 +18,8 @@ fn varied(rates: Augment, texts: &[(&str, &str)], tokens: usize, seed: u64) -> (
 
 fn pair(rates: Augment, texts: &[(&str, &str)], tokens: usize, seed: u64) -> (Pair, usize) {
     let languages = Languages::new("en", "de");
-    let room = LengthLimit::tokens(tokens);
-    let augmenter = Augmenter { rates, tokenizer: &TOKENIZER, languages: &languages, room };
+    let limit = LengthLimit::tokens(tokens);
+    let augmenter = Augmenter { rates, tokenizer: &TOKENIZER, languages: &languages, limit };
     augmenter.pair(texts, &mut Rng::from_seed(seed)).unwrap()
 }
 

@@ -1,5 +1,6 @@
-//! The loss of DiMS (Norouzi et al. 2023, arXiv 2206.02999): the distance between one pass of the student and n passes of
-//! its teacher, at every masked place.
+//! The loss of DiMS (Norouzi et al. 2023, arXiv 2206.02999): the distance between one pass of the student and n
+//! passes of
+//! its teacher, at every masked position.
 
 mod teacher;
 mod text;
@@ -38,7 +39,7 @@ impl Objective for Dims {
         let Step { student, mut masks, dropout, .. } = step;
         let pairs = self.with_targets(step.pairs)?;
         let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();
-        // The same precision as the student's, so that equal weights give equal states.
+        // The same precision as that of the student, so that equal weights give equal states.
         let quiet = Mode::training(0.0, 0, self.products);
         let source = self.teacher.read(&pairs, &quiet)?;
         let masked: Vec<_> = if student.shape().has_blanks() {
@@ -70,8 +71,9 @@ impl Objective for Dims {
 }
 
 impl Dims {
-    /// The pairs as they are or, unsupervised, their sources with what the teacher makes of them now. Where all slots of
-    /// an Imputer are masked, no target is read.
+    /// The pairs or, if training is unsupervised, their sources with the teacher's current translations. If all
+    /// slots of
+    /// an Imputer are masked, targets are not used, so they are not translated.
     fn with_targets<'a>(&self, pairs: &[&'a Pair]) -> Result<Vec<Cow<'a, Pair>>> {
         let unread = self.teacher.network().shape().has_blanks() && self.settings.mask == Mask::Full;
         if unread || !self.settings.unsupervised {
@@ -90,7 +92,7 @@ impl Dims {
         Ok(pairs.collect())
     }
 
-    /// Whether the next canvas is masked as a whole.
+    /// Whether all positions of the next canvas are masked.
     fn hides_all(&self, masks: &mut Rng) -> bool {
         match self.settings.mask {
             Mask::Full => true,
@@ -99,7 +101,7 @@ impl Dims {
         }
     }
 
-    /// An Imputer's canvases. What is not masked shows the target as the teacher aligns it.
+    /// Masks an Imputer's canvases. Revealed slots contain the teacher's alignment of the target.
     fn hide_slots(
         &self,
         pairs: &[&Pair],
@@ -130,7 +132,7 @@ impl Dims {
             .collect())
     }
 
-    /// `length_log_probs` are the teacher's.
+    /// Masks a target. `length_log_probs` are those of the teacher.
     fn hide(&self, target: &[u32], length_log_probs: &[f32], masks: &mut Rng) -> Masked {
         let (mask, all) = (self.specials.mask, self.hides_all(masks));
         let beam = if all { self.settings.length_beam } else { 0 };

@@ -1,8 +1,10 @@
-//! The target of DiMS: the teacher's output after n passes over the same canvas.
+//! The target of DiMS: the output of the teacher after n passes over the same canvas.
 //!
-//! Mask-predict over a fixed set M of places: each pass rewrites all of M, then masks the least certain again, fewer each time and
-//! none at the end. An Imputer's pass writes one of every n adjacent slots, and the target of a slot is the output of the pass
-//! that wrote it.
+//! Mask-predict over a fixed set M of positions: each pass rewrites all of M and then masks the least certain
+//! positions
+//! again, fewer each time and none at the end. A pass of an Imputer writes one of every n adjacent slots; the target
+//! of a
+//! slot is the output of the pass that wrote it.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,37 +20,38 @@ use crate::train::data::corpus::Pair;
 use crate::train::data::masking::Masked;
 use crate::train::objective::flat;
 
-/// The model to imitate. No gradient reaches it. Where its weights are those of a moving average, it follows them.
+/// The teacher. It gets no gradients. If its weights are a moving average, it follows them.
 pub struct Teacher {
     network: Network,
     eight_bit: Option<EightBit>,
 }
 
-/// The same in eight bits: several times faster, and as the server will compute.
+/// The teacher with 8-bit products: several times faster, and the same numbers as on the server.
 struct EightBit {
-    /// Those of the network, on the same memory.
+    /// The weights of the network, in the same memory.
     weights: Tensors,
-    /// Where the weights stay; where the teacher `follows`, they may have changed by the next call.
+    /// The quantised network, unless the teacher `follows`: then its weights may change between calls.
     kept: Mutex<Option<Arc<QuantizedNetwork>>>,
     follows: bool,
 }
 
-/// The last of n teacher passes, at the masked places.
+/// The output of the last of n teacher passes, at the masked positions.
 pub struct Targets {
-    /// `[places, vocab]`
+    /// `[positions, vocab]`
     pub logits: Tensor,
-    /// Last decoder states: `[places, d]`
+    /// Last decoder states, `[positions, d]`.
     pub hidden: Tensor,
 }
 
 impl Teacher {
-    /// Products in the precision that `mode` says at each call: the student's.
+    /// Computes products in the precision of the `mode` of each call, that of the student.
     pub fn exact(network: Network) -> Self {
         Self { network, eight_bit: None }
     }
 
-    /// Products in eight bits of `weights`, which are those of `network`, on the same memory, and change
-    /// between updates if it `follows` the student. Only the last scores over the vocabulary are the network's.
+    /// Computes products in 8 bits. `weights` are those of `network`, in the same memory; with `follows` they
+    /// change between
+    /// updates. Only the final scores over the vocabulary are computed by `network`.
     pub fn eight_bit(network: Network, weights: Tensors, follows: bool) -> Self {
         Self { network, eight_bit: Some(EightBit { weights, kept: Mutex::default(), follows }) }
     }
@@ -57,7 +60,7 @@ impl Teacher {
         &self.network
     }
 
-    /// The translations that it has for `sources`, by the same products as its passes.
+    /// Translates `sources`, with the same products as in its passes.
     pub fn translate(&self, sources: &[Vec<u32>], options: &DecodeOptions) -> Result<Vec<Vec<Hypothesis>>> {
         match &self.eight_bit {
             Some(eight_bit) => translate(&*eight_bit.network(self.network.shape())?, sources, options),
@@ -65,7 +68,7 @@ impl Teacher {
         }
     }
 
-    /// The encoder's pass.
+    /// Runs the encoder.
     pub fn read(&self, pairs: &[&Pair], mode: &Mode) -> Result<Source> {
         let network = &self.network;
         let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
@@ -89,8 +92,7 @@ impl Teacher {
         Ok(Source { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
     }
 
-    /// What is to be learnt of the rows `masked`, whose sources `source` is of; `passes` is n and counts as at
-    /// least 1.
+    /// The targets of the rows `masked`, whose sources are `source`. `passes` is n; 0 counts as 1.
     pub fn targets(&self, source: &Source, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
         if self.network.shape().has_blanks() {
             self.imputed(&source.memory, masked, passes.max(1), mode)
@@ -119,7 +121,7 @@ impl Teacher {
     fn imputed(&self, read: &Read, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
         let specials = self.network.specials();
         let mut canvases: Vec<Vec<u32>> = masked.iter().map(|m| m.canvas.clone()).collect();
-        // Of each row the slots that are still masked, each with its place among all of M.
+        // The slots of each row that are still masked, each with its index among all of M.
         let mut place = 0u32..;
         let mut open: Vec<Vec<(u32, u32)>> =
             masked.iter().map(|m| m.positions.iter().copied().zip(&mut place).collect()).collect();
@@ -149,14 +151,14 @@ impl Teacher {
             }
             hidden.push(ops::select(&states, chosen)?);
         }
-        // From the order of writing to that of the places.
+        // From the order of writing to the order of positions.
         let mut order = vec![0u32; written.len()];
         (0u32..).zip(written).for_each(|(at, place)| order[place as usize] = at);
         let hidden = ops::select(&Tensor::cat(&hidden, 0)?, order)?;
         Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
     }
 
-    /// The best token of each of some places, row after row.
+    /// The best token at each of `places`, row by row.
     fn best(
         &self,
         read: &Read,
@@ -170,7 +172,7 @@ impl Teacher {
         }
     }
 
-    /// The best token of each of some last decoder states.
+    /// The best token for each of these decoder states.
     fn best_of(&self, read: &Read, states: &Tensor, mode: &Mode) -> Result<Vec<(u32, f32)>> {
         match read {
             Read::Exact(_) => {
@@ -180,7 +182,7 @@ impl Teacher {
         }
     }
 
-    /// Last decoder states at some places: `[places, d]`.
+    /// Last decoder states at `places`, `[places, d]`.
     fn hidden(&self, read: &Read, places: &[&[u32]], canvases: &[Vec<u32>], mode: &Mode) -> Result<Tensor> {
         let device = self.network.device();
         match read {
@@ -199,21 +201,21 @@ impl Teacher {
     }
 }
 
-/// What the teacher made of the sources of a batch.
+/// The output of the teacher's encoder for a batch.
 pub struct Source {
     memory: Read,
-    /// Of each sentence: the log-probability of every number of inner tokens, from 0 up; of an Imputer none.
+    /// For each sentence, the log-probabilities of 0, 1, … inner tokens; empty for an Imputer.
     pub length_log_probs: Vec<Vec<f32>>,
 }
 
-/// What its decoder reads of them.
+/// The memory that the decoder reads.
 enum Read {
     Exact(Memory),
     EightBit(Arc<QuantizedNetwork>, Vec<SentenceKeys>),
 }
 
 impl EightBit {
-    /// Of the weights as they are now.
+    /// The network of the current weights.
     fn network(&self, shape: &Shape) -> Result<Arc<QuantizedNetwork>> {
         let packed = || QuantizedNetwork::new(shape, &self.weights).map(Arc::new);
         if self.follows {
@@ -227,7 +229,7 @@ impl EightBit {
     }
 }
 
-/// `f` of the canvases as rows of which some places are wanted.
+/// Calls `f` with the canvases as rows, in which `places` are wanted.
 fn with_rows<T>(
     canvases: &[Vec<u32>],
     places: &[&[u32]],
@@ -245,13 +247,13 @@ fn with_rows<T>(
     f(&rows)
 }
 
-/// How many of m masked places are masked again after pass j of n: r_j = ⌈(n − j)·m / n⌉, so r_n = 0.
+/// Number of m masked positions that are masked again after pass j of n: r_j = ⌈(n − j)·m / n⌉, so r_n = 0.
 fn masks_left(masked: usize, pass: usize, passes: usize) -> usize {
     (masked * passes.saturating_sub(pass)).div_ceil(passes.max(1))
 }
 
-/// Writes `best` (token, log-probability) to `positions`, then `mask` to the `left` places of lowest
-/// log-probability, ties to the lower place.
+/// Writes `best` (token, log-probability) to `positions`, then `mask` to the `left` positions with the lowest
+/// log-probability; ties go to the lower position.
 fn refresh(canvas: &mut [u32], positions: &[u32], best: &[(u32, f32)], left: usize, mask: u32) {
     for (&position, &(token, _)) in positions.iter().zip(best) {
         canvas[position as usize] = token;

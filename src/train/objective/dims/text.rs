@@ -1,6 +1,8 @@
-//! DiMS of an Imputer with its alignment left free (`dims.target = "text"`): the student learns by CTC the text that its
-//! teacher ends with, and not which slot the teacher says what in, since one pass cannot know that. Where the best
-//! alignments of both agree, it can learn the teacher's distribution and hidden state too (`dims.agree`).
+//! DiMS of an Imputer with a free alignment (`dims.target = "text"`). The student learns the teacher's final text by
+//! CTC,
+//! not which slot holds which token, since one pass cannot predict that. In slots where the best alignments of both
+//! agree,
+//! it can also learn the teacher's distribution and hidden states (`dims.agree`).
 
 use std::borrow::Cow;
 
@@ -26,7 +28,7 @@ impl Dims {
         let (specials, forbidden) = (&self.specials, student.forbidden());
         let quiet = Mode::training(0.0, 0, self.products);
         let source = self.teacher.read(pairs, &quiet)?;
-        // The teacher begins with masks alone, whatever the student will see.
+        // The teacher begins with a fully masked canvas, whatever the student sees.
         let blank: Vec<Masked> =
             pairs.iter().map(|pair| Spelling::of(pair, specials).masks(specials)).collect();
         let passes = usize::from(self.settings.steps);
@@ -85,8 +87,9 @@ impl Dims {
         Ok(losses)
     }
 
-    /// The pairs with the text that the teacher's best tokens of all slots stand for. A pair of which it says nothing keeps
-    /// its own target: an empty text would teach blanks.
+    /// The pairs with the text of the teacher's best tokens of all slots. A pair for which that is empty keeps
+    /// its own
+    /// target: an empty text would teach blanks.
     fn with_texts<'a>(&self, pairs: &[&'a Pair], best: &[u32]) -> Vec<Cow<'a, Pair>> {
         let mut rest = best;
         let mut text = |pair: &&'a Pair| {
@@ -103,10 +106,10 @@ impl Dims {
         pairs.iter().map(&mut text).collect()
     }
 
-    /// Adds what is to be learnt of the teacher: `logits` and `hidden` states of both, row by row in the agreeing slots.
+    /// Adds the losses of the agreeing slots. The arrays are the logits and the hidden states there, row by row.
     fn add_agreement(&self, losses: &mut Losses, own: [&Tensor; 2], teacher: [&Tensor; 2]) -> Result<()> {
         let agreeing = own[0].dim(0)?;
-        // Means over the agreeing slots become sums over all masked ones, per masked slot.
+        // Turns means over the agreeing slots into sums over them divided by the number of masked slots.
         let share = agreeing as f64 / losses.masked_tokens as f64;
         let (temperature, forbidden) = (self.settings.temperature as f32, self.teacher.network().forbidden());
         let divergence = (ops::divergence(own[0], teacher[0], temperature, forbidden)? * share)?;
@@ -118,8 +121,8 @@ impl Dims {
     }
 }
 
-/// The masked slots in which the student's alignment is in the state of the teacher's: as rows among all masked slots of
-/// the batch, and as rows among all its slots.
+/// The masked slots in which the alignments of student and teacher are in the same state: as indices among all masked
+/// slots of the batch, and among all its slots.
 fn agreeing(
     student: &[Vec<usize>],
     teacher: &[Option<Vec<usize>>],

@@ -1,4 +1,5 @@
-//! The update where the CPU does not compute: in place by one kernel for each parameter on a GPU, by stock ops
+//! The update on devices other than the CPU: in place with one kernel for each parameter on a GPU, with candle's
+//! operations
 //! elsewhere.
 
 use candle_core::{Tensor, Var};
@@ -7,8 +8,9 @@ use super::Coefficients;
 use crate::Result;
 use crate::nn::ops;
 
-/// What the host reads of a GPU in one update: Σ g² over all `gradients`, and the values of `scalars`. It is
-/// the one time that the host waits.
+/// Everything that the host reads from a GPU in an update: Σ g² over all `gradients`, and the values of `scalars`.
+/// The host
+/// waits only here.
 pub(super) fn read(gradients: &[Tensor], scalars: &[Tensor]) -> Result<(f64, Vec<f32>)> {
     let squares = gradients.iter().map(ops::squares).collect::<candle_core::Result<Vec<_>>>()?;
     let scalars = scalars.iter().map(|s| s.reshape(1)).collect::<candle_core::Result<Vec<_>>>()?;
@@ -44,7 +46,7 @@ pub(super) fn update(
     Ok(())
 }
 
-/// What the kernel takes behind parameter, moments and gradient.
+/// The arguments of the kernel after parameter, moments and gradient.
 #[cfg(any(feature = "cuda", test))]
 fn arguments(count: usize, c: Coefficients) -> Vec<crate::nn::device::Argument> {
     let Coefficients { beta1, beta2, eps, rate, second_scale, gradient, keep } = c;

@@ -1,4 +1,4 @@
-//! The update on the CPU: one pass over memory, in place, shared among threads in fixed chunks.
+//! The update on the CPU: one pass over memory, in place, in fixed chunks that threads share.
 
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;
@@ -7,11 +7,11 @@ use super::Coefficients;
 use crate::Result;
 use crate::train::update::memory;
 
-/// Elements that one thread takes at a time. Fixed, so that sums come out the same on any machine.
+/// Number of elements in a chunk. It is fixed so that sums are the same on every machine.
 const CHUNK: usize = 1 << 14;
 const LANES: usize = 16;
 
-/// Σ g², chunk by chunk in f32 lanes, the chunks in f64.
+/// Σ g²: each chunk in f32 lanes, the sum of chunks in f64.
 pub(super) fn sum_of_squares(gradient: &Tensor) -> Result<f64> {
     memory::read(gradient, |values| {
         let chunks: Vec<f64> = values.par_chunks(CHUNK).map(chunk_of_squares).collect();

@@ -1,9 +1,13 @@
-//! AdamW by name (Loshchilov & Hutter, arXiv 1711.05101). Unlike candle's, it saves and loads its moments, does not decay biases
+//! AdamW (Loshchilov & Hutter, arXiv 1711.05101). Unlike candle's, it saves and loads its moments, does not decay
+//! biases
 //! and norms, clips by the global norm, and drops updates whose gradient is not finite.
 //!
-//! On a CPU, and on a GPU with a kernel, an update is one pass in place over parameters, gradients and moments; other devices
-//! compute the same equations with tensor operations. Parameters are visited in the order of their names and sums have a fixed
-//! shape, so an update does not depend on the number of threads. Knows no network: parameters are named variables.
+//! On a CPU, and on a GPU with a kernel, an update is one pass in place over parameters, gradients and moments; other
+//! devices compute the same equations with tensor operations. Parameters are visited in the order of their names and
+//! sums
+//! have a fixed shape, so an update does not depend on the number of threads. Parameters are named variables; the
+//! module
+//! knows no network.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,11 +27,11 @@ pub struct AdamW {
     /// Decay of the first and of the second moment.
     pub betas: (f64, f64),
     pub eps: f64,
-    /// Decoupled decay of every parameter of two or more dimensions; biases and norms have one.
+    /// Decoupled weight decay of parameters with two or more dimensions; biases and norms are not decayed.
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 for no clipping.
     pub clip: f64,
-    /// So many updates in a row without a finite gradient end the run.
+    /// Number of consecutive updates without a finite gradient that ends the run.
     pub max_skips_in_a_row: u32,
 }
 
@@ -45,12 +49,12 @@ impl Default for AdamW {
     }
 }
 
-/// What came of one update.
+/// The result of an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// The global norm of the gradient, scaled but not yet clipped.
     pub norm: f64,
-    /// False where the norm was not finite: the gradient was dropped and nothing has changed.
+    /// False if the norm was not finite: the gradient was dropped and nothing has changed.
     pub applied: bool,
 }
 
@@ -62,7 +66,7 @@ pub struct Optimizer {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counters {
-    /// Updates applied; Adam's t.
+    /// Number of updates applied; the t of Adam.
     applied: u64,
     skipped: u64,
     skipped_in_a_row: u32,
@@ -80,24 +84,24 @@ enum Moments {
     Device { first: Tensor, second: Tensor },
 }
 
-/// The numbers of one update that are the same for all parameters.
+/// The values of an update that are the same for all parameters.
 #[derive(Clone, Copy)]
 struct Coefficients {
     beta1: f32,
     beta2: f32,
     eps: f32,
-    /// Learning rate over the bias correction of the first moment.
+    /// Learning rate divided by the bias correction of the first moment.
     rate: f32,
     /// 1/√ of the bias correction of the second moment.
     second_scale: f32,
-    /// Factor on the gradient: scale and clipping.
+    /// Factor of the gradient: scale and clipping.
     gradient: f32,
     /// 1 − learning rate · decay, for the parameters that decay.
     keep: f32,
 }
 
 impl Optimizer {
-    /// Fresh moments for `vars`, which must be f32 and on one device.
+    /// Creates moments for `vars`, which must be f32 and on one device.
     pub fn new(vars: impl IntoIterator<Item = (String, Var)>, settings: AdamW) -> Result<Self> {
         let slot = |(name, var): (String, Var)| {
             if var.dtype() != DType::F32 {
@@ -112,20 +116,25 @@ impl Optimizer {
         Ok(Self { settings, slots, counters: Counters::default() })
     }
 
-    /// One update with `scale` · gradient (of micro-batches that [`GradStore::extend`] has summed, say,
-    /// over the number of their tokens).
+    /// Applies an update with `scale` · gradient. For gradients that [`GradStore::extend`] has summed over
+    /// micro-batches,
+    /// `scale` is 1 over the number of their tokens.
     ///
-    /// Errors: a parameter without a gradient, which means that a layer cuts the backward pass;
-    /// too many updates in a row whose gradient is not finite.
+    /// # Errors
+    /// A parameter without a gradient, which means that a layer cuts the backward pass; too many consecutive
+    /// updates
+    /// whose gradient is not finite.
     pub fn step(&mut self, gradients: &GradStore, scale: f64, learning_rate: f64) -> Result<Outcome> {
         let gradients = self.gradients(gradients)?;
         self.apply(&gradients, scale, learning_rate, &[]).map(|(outcome, _)| outcome)
     }
 
-    /// One update with gradients in the order of [`Self::gradients`], and the values of f32 `scalars`, which a GPU
-    /// sends with the norm: the host waits once.
+    /// Applies an update with gradients in the order of [`Self::gradients`]. Also returns the values of f32
+    /// `scalars`, which
+    /// a GPU sends together with the norm, so that the host waits once.
     ///
-    /// Errors: too many updates in a row whose gradient is not finite.
+    /// # Errors
+    /// Too many consecutive updates whose gradient is not finite.
     pub fn apply(
         &mut self,
         gradients: &[Tensor],
@@ -148,12 +157,12 @@ impl Optimizer {
         Ok((Outcome { norm, applied: true }, values))
     }
 
-    /// Updates applied so far.
+    /// Number of updates applied so far.
     pub fn applied(&self) -> u64 {
         self.counters.applied
     }
 
-    /// Updates dropped so far because their gradient was not finite.
+    /// Number of updates dropped so far because their gradient was not finite.
     pub fn skipped(&self) -> u64 {
         self.counters.skipped
     }
@@ -172,10 +181,10 @@ impl Optimizer {
         Ok(tensors)
     }
 
-    /// Goes on from a [`state`](Self::state), exactly.
+    /// Restores a [`state`](Self::state) exactly.
     ///
-    /// Errors: a moment that is missing, too many, or of another shape than its parameter; nothing
-    /// has changed then.
+    /// # Errors
+    /// A moment that is missing, unknown, or of another shape than its parameter. Nothing has changed then.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let expected = 2 * self.slots.len() + 1;
         if state.len() != expected {
@@ -201,9 +210,10 @@ impl Optimizer {
         Ok(())
     }
 
-    /// That of each parameter, in the order of their names: f32, contiguous.
+    /// The gradient of each parameter, in the order of names: f32, contiguous.
     ///
-    /// Errors: a parameter without one, or with one of another shape.
+    /// # Errors
+    /// A parameter without a gradient, or with one of another shape.
     pub fn gradients(&self, gradients: &GradStore) -> Result<Vec<Tensor>> {
         let gradient = |(name, slot): (&String, &Slot)| match gradients.get(slot.var.as_tensor()) {
             Some(gradient) if gradient.shape() == slot.var.shape() => {
@@ -269,7 +279,7 @@ impl Moments {
             let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
             return Ok(Self::Host { first: flat(first)?, second: flat(second)? });
         }
-        // Memory of their own: a GPU changes them in place.
+        // Each in its own memory, since a GPU changes them in place.
         Ok(Self::Device {
             first: first.to_device(device)?.copy()?,
             second: second.to_device(device)?.copy()?,

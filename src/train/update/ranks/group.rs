@@ -1,6 +1,6 @@
-//! Exchange between the ranks of a run: each brings a value and continues with the values of all.
+//! Exchange of values between the ranks of a run: each rank gives a value and gets the values of all.
 //!
-//! A barrier with a hand-over. If a rank fails, all others that wait or come later get an error.
+//! It is a barrier with data. If a rank fails, all ranks that wait or come later get an error.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ pub enum Message {
     Numbers(Vec<f64>),
     /// All gradients of a rank, on the CPU: `[values]`
     Gradients(Tensor),
-    /// How NCCL's ranks find each other.
+    /// The key with which the ranks of NCCL find each other.
     #[cfg(feature = "nccl")]
     Key(Vec<std::ffi::c_char>),
 }
@@ -26,15 +26,15 @@ pub struct Group {
 
 struct Round {
     number: u64,
-    /// Of this round, by rank.
+    /// The messages of this round, by rank.
     brought: Vec<Option<Message>>,
-    /// Of the last round that was complete. The next one cannot be before every rank has taken it.
+    /// The messages of the last complete round. The next round ends only after every rank has read them.
     all: Arc<Vec<Message>>,
     /// The rank that failed first.
     failed: Option<usize>,
 }
 
-/// A rank's membership. Dropping it without [`Place::leave`] means that the rank failed, by an error or a panic.
+/// Membership of a rank. Dropping it without [`Place::leave`] means that the rank failed, with an error or a panic.
 pub struct Place<'a> {
     group: &'a Group,
     rank: usize,
@@ -56,15 +56,15 @@ impl Group {
         Place { group: self, rank, done: false }
     }
 
-    /// Of all ranks, the one that failed first.
+    /// The rank that failed first.
     pub fn failed(&self) -> Option<usize> {
         self.lock().failed
     }
 
-    /// Waits until every rank has brought its message, and gives all of them, by rank.
+    /// Waits for the messages of all ranks and returns them, by rank.
     ///
     /// # Errors
-    /// A rank has failed and so will bring nothing.
+    /// A rank has failed.
     pub fn exchange(&self, rank: usize, message: Message) -> Result<Arc<Vec<Message>>> {
         let mut round = self.lock();
         let number = round.number;
@@ -83,14 +83,14 @@ impl Group {
         Ok(Arc::clone(&round.all))
     }
 
-    /// Nothing panics while it is held.
+    /// No code panics with this lock.
     fn lock(&self) -> MutexGuard<'_, Round> {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place<'_> {
-    /// The work of this rank is done.
+    /// Ends the membership of a rank that has finished its work.
     pub fn leave(mut self) {
         self.done = true;
     }

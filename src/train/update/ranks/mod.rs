@@ -1,12 +1,17 @@
-//! Data parallel training with one process and a thread for each rank. Each rank takes its share of an update's micro-batches on
-//! its own GPU, and all apply the sum of their gradients.
+//! Data-parallel training in one process, with a thread for each rank. Each rank computes its share of an update's
+//! micro-batches on its own GPU, and all apply the sum of their gradients.
 //!
-//! Batches, masks and dropout are drawn by the number of the micro-batch. So N ranks compute what one rank computes with the same
-//! `train.accumulate`, up to the order of sums. Only the first rank writes checkpoints, and they do not depend on the number of
-//! ranks: a run may continue with more or fewer.
+//! Batches, masks and dropout depend on the number of the micro-batch. So N ranks compute what one rank computes with
+//! the
+//! same `train.accumulate`, up to the order of sums. Only the first rank writes checkpoints, and they do not depend
+//! on the
+//! number of ranks: a run may continue with more or fewer.
 //!
-//! Ranks exchange numbers through `group`, in host memory. Gradients take the same way or, between GPUs with the feature `nccl`, NCCL,
-//! with a barrier before each sum, so that a failed rank ends the others instead of leaving them waiting.
+//! Ranks exchange numbers through `group`, in host memory. Gradients are exchanged in the same way or, between GPUs
+//! with the
+//! feature `nccl`, by NCCL, with a barrier before each sum, so that the others stop if a rank fails instead of
+//! waiting
+//! forever.
 
 mod group;
 
@@ -19,24 +24,24 @@ use crate::model::{Backend, DeviceChoice, Dtype, DtypeChoice};
 use crate::{Error, Result};
 use group::{Group, Message};
 
-/// candle's backward pass recurses once for each op of the tape, so each thread that trains needs this much.
+/// Stack size of a thread that trains: candle's backward pass recurses once for each operation on the tape.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// The place of one rank among all.
+/// A rank, its device and its group.
 pub struct RankContext {
     rank: usize,
     device: DeviceChoice,
-    /// None for a rank that is alone.
+    /// `None` for a single rank.
     group: Option<Arc<Group>>,
 }
 
 impl RankContext {
-    /// The only rank.
+    /// A single rank.
     pub fn alone(device: DeviceChoice) -> Self {
         Self { rank: 0, device, group: None }
     }
 
-    /// From 0.
+    /// Number of the rank, from 0.
     pub fn rank(&self) -> usize {
         self.rank
     }
@@ -50,17 +55,17 @@ impl RankContext {
         self.rank == 0
     }
 
-    /// Where this rank computes.
+    /// The device of this rank.
     pub fn device(&self) -> DeviceChoice {
         self.device
     }
 
-    /// Whether micro-batch `index` of an update is this rank's.
+    /// Whether this rank computes micro-batch `index` of an update.
     pub fn takes(&self, index: u64) -> bool {
         index % self.ranks() as u64 == self.rank as u64
     }
 
-    /// The sums of what each rank gives, added up in the order of ranks: the same bits for all. Waits for all.
+    /// Sums the values of all ranks, in the order of ranks, so that all get the same bits. Waits for all ranks.
     ///
     /// # Errors
     /// Another rank has failed.
@@ -77,7 +82,7 @@ impl RankContext {
         Ok(sums)
     }
 
-    /// What the first rank gives, to all. Waits for all.
+    /// Returns the first rank's `number` on all ranks. Waits for all ranks.
     ///
     /// # Errors
     /// As [`Self::sum`].
@@ -86,7 +91,7 @@ impl RankContext {
         Ok(self.sum(&[own])?[0] as u32)
     }
 
-    /// Waits for all.
+    /// Waits for all ranks.
     ///
     /// # Errors
     /// As [`Self::sum`].
@@ -94,12 +99,12 @@ impl RankContext {
         self.sum(&[]).map(drop)
     }
 
-    /// The way for this rank's gradients, which are on the device of `backend`. Waits for all.
+    /// The reducer for this rank's gradients, which are on the device of `backend`. Waits for all ranks.
     ///
     /// # Errors
-    /// What NCCL says, where it is used.
+    /// Another rank has failed, or NCCL has.
     pub fn reducer(&self, backend: &Backend) -> Result<Reducer> {
-        let Some(group) = &self.group else { return Ok(Reducer(KernelPath::Alone)) };
+        let Some(group) = &self.group else { return Ok(Reducer(Transport::Alone)) };
         #[cfg(feature = "nccl")]
         if backend.gpu().is_some() {
             use crate::nn::device::cuda::collective::{Collective, key};
@@ -107,35 +112,36 @@ impl RankContext {
             let keys = group.exchange(self.rank, Message::Key(own))?;
             let Some(Message::Key(key)) = keys.first() else { return Err(out_of_step()) };
             let collective = Collective::join(backend.device(), self.rank, self.ranks(), key)?;
-            return Ok(Reducer(KernelPath::Nccl { collective, rank: self.rank, group: Arc::clone(group) }));
+            return Ok(Reducer(Transport::Nccl { collective, rank: self.rank, group: Arc::clone(group) }));
         }
         let _ = backend;
-        Ok(Reducer(KernelPath::Host { rank: self.rank, group: Arc::clone(group) }))
+        Ok(Reducer(Transport::Host { rank: self.rank, group: Arc::clone(group) }))
     }
 }
 
-/// Adds up gradients over all ranks.
-pub struct Reducer(KernelPath);
+/// Sums gradients over all ranks.
+pub struct Reducer(Transport);
 
-enum KernelPath {
-    /// There is nothing to add.
+enum Transport {
+    /// A single rank: nothing to sum.
     Alone,
-    /// Through the host's memory.
+    /// Through host memory.
     Host { rank: usize, group: Arc<Group> },
     #[cfg(feature = "nccl")]
     Nccl { collective: crate::nn::device::cuda::collective::Collective, rank: usize, group: Arc<Group> },
 }
 
 impl Reducer {
-    /// The sum of each gradient over all ranks, which give theirs in the same order: f32, contiguous, on their own
-    /// device. All ranks get the same bits.
+    /// Sums each gradient over all ranks, which pass theirs in the same order: f32, contiguous, on their own
+    /// device. All
+    /// ranks get the same bits.
     ///
     /// # Errors
     /// Another rank has failed, or the device has.
     pub fn sum(&self, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
         match &self.0 {
-            KernelPath::Alone => Ok(gradients),
-            KernelPath::Host { rank, group } => {
+            Transport::Alone => Ok(gradients),
+            Transport::Host { rank, group } => {
                 let own = flat(&gradients)?;
                 let message = Message::Gradients(own.to_device(&candle_core::Device::Cpu)?);
                 let mut sum: Option<Tensor> = None;
@@ -146,9 +152,9 @@ impl Reducer {
                 apart(&sum.ok_or_else(out_of_step)?.to_device(own.device())?, &gradients)
             }
             #[cfg(feature = "nccl")]
-            KernelPath::Nccl { collective, rank, group } => {
+            Transport::Nccl { collective, rank, group } => {
                 let sum = flat(&gradients)?;
-                // Nobody can be called back from a sum that one of the ranks never asks for.
+                // A barrier first: a sum in which a rank is missing cannot be cancelled.
                 group.exchange(*rank, Message::Numbers(Vec::new()))?;
                 collective.sum_in_place(&sum)?;
                 apart(&sum, &gradients)
@@ -157,14 +163,14 @@ impl Reducer {
     }
 }
 
-/// One after another, in memory of their own.
+/// Concatenates tensors in new memory.
 fn flat(tensors: &[Tensor]) -> Result<Tensor> {
     let parts = tensors.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
-    // `cat` gives a single tensor back as it is.
+    // `cat` returns a single tensor without a copy.
     Ok(if let [one] = parts.as_slice() { one.copy()? } else { Tensor::cat(&parts, 0)? })
 }
 
-/// What [`flat`] has put together, in the shapes of `like`.
+/// Splits the result of [`flat`] into tensors with the shapes of `like`.
 fn apart(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut at = 0;
     let part = |tensor: &Tensor| {
@@ -175,10 +181,10 @@ fn apart(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
     like.iter().map(part).collect()
 }
 
-/// Where `ranks` ranks compute: on `first` and the GPUs behind it, or all on the CPU.
+/// The devices of `ranks` ranks: `first` and the GPUs after it, or the CPU for all.
 ///
 /// # Errors
-/// A GPU that is not there or will not do.
+/// A GPU is missing or not suitable.
 pub fn devices(first: DeviceChoice, ranks: usize) -> Result<Vec<DeviceChoice>> {
     let checked = |device| Backend::choose(device, DtypeChoice::Of(Dtype::F32));
     let from = match first {
@@ -194,11 +200,12 @@ pub fn devices(first: DeviceChoice, ranks: usize) -> Result<Vec<DeviceChoice>> {
         .collect()
 }
 
-/// Runs `work` once for each device, each rank on a thread of its own but the first, which has the caller's, and
-/// gives what the first one answers.
+/// Runs `work` once for each device: the first rank on the calling thread, each other on its own. Returns the result
+/// of the
+/// first rank.
 ///
 /// # Errors
-/// That of the rank that failed first; the others end at the next thing that they would do together.
+/// The error of the rank that failed first. The others end at their next exchange.
 pub fn run_ranks<T: Send>(
     devices: &[DeviceChoice],
     work: impl Fn(RankContext) -> Result<T> + Sync,
@@ -209,7 +216,7 @@ pub fn run_ranks<T: Send>(
         [first, others @ ..] => (*first, others),
     };
     let group = Arc::new(Group::new(devices.len()));
-    // Each with threads of its own: in one pool a rank would wait behind the other's work.
+    // A pool for each rank: in a shared one, a rank would wait for the work of others.
     let threads = (rayon::current_num_threads() / devices.len()).max(1);
     let take = |rank: usize, device: DeviceChoice| {
         let place = group.place(rank);
@@ -234,7 +241,7 @@ pub fn run_ranks<T: Send>(
         let threads = match threads {
             Ok(threads) => threads,
             Err(error) => {
-                // Those that have begun must not wait for the rest.
+                // The ranks that have started must not wait for the rest.
                 drop(group.place(0));
                 return Err(Error::Config(format!("no thread for each of {} ranks: {error}", devices.len())));
             }
@@ -254,7 +261,7 @@ pub fn run_ranks<T: Send>(
     })
 }
 
-/// Ranks that run the same code cannot come to this.
+/// For exchanges that cannot happen, since all ranks run the same code.
 fn out_of_step() -> Error {
     Error::Config("the ranks of a run are out of step; this is a fault of the program".into())
 }

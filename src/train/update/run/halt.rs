@@ -1,8 +1,8 @@
-//! Why a run ends.
+//! The reasons for which a run ends.
 
 use super::End;
 
-/// Why the first rank ends the updates of all.
+/// Why the first rank ends the run on all ranks.
 #[derive(Clone, Copy)]
 pub(super) enum Halt {
     Finished = 1,

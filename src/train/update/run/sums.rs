@@ -18,11 +18,11 @@ pub(super) struct Update {
     pub(super) applied: bool,
 }
 
-/// Losses of an update that are still where they were computed.
+/// The losses of an update, still on the device.
 #[derive(Default)]
 pub(super) struct Pending {
     pub(super) scalars: Vec<Tensor>,
-    /// What each of them is, and the masked tokens that it is a mean over.
+    /// The kind of each scalar, and the number of masked tokens that it is a mean over.
     meanings: Vec<(Meaning, usize)>,
 }
 
@@ -34,7 +34,7 @@ enum Meaning {
 }
 
 impl Pending {
-    /// Without the tape that they hang on.
+    /// Adds losses, detached from the tape.
     pub(super) fn add(&mut self, losses: &Losses) {
         let known = [(Meaning::Tokens, Some(&losses.tokens)), (Meaning::Length, losses.length.as_ref())];
         for (meaning, scalar) in known.into_iter().chain([(Meaning::Hidden, losses.hidden.as_ref())]) {
@@ -52,7 +52,7 @@ impl Update {
         self.target_tokens += losses.target_tokens;
     }
 
-    /// Takes in what the other ranks have counted.
+    /// Replaces the token counts by their sums over all ranks.
     pub(super) fn count_all(&mut self, seat: &RankContext) -> Result<()> {
         if let [masked, target] = seat.sum(&[self.masked_tokens as f64, self.target_tokens as f64])?[..] {
             (self.masked_tokens, self.target_tokens) = (masked as usize, target as usize);
@@ -60,7 +60,7 @@ impl Update {
         Ok(())
     }
 
-    /// Takes in what the other ranks have read.
+    /// Replaces the losses by their sums over all ranks.
     pub(super) fn add_all(&mut self, seat: &RankContext) -> Result<()> {
         let own = [self.loss, self.length_loss.unwrap_or_default(), self.hidden_loss.unwrap_or_default()];
         if let [loss, length, hidden] = seat.sum(&own)?[..] {
@@ -71,7 +71,7 @@ impl Update {
         Ok(())
     }
 
-    /// `values` are those of the pending scalars.
+    /// Adds the `values` of the pending scalars.
     pub(super) fn read(&mut self, pending: &Pending, values: &[f32]) {
         for (&(meaning, masked_tokens), &mean) in pending.meanings.iter().zip(values) {
             let sum = f64::from(mean) * masked_tokens as f64;
