@@ -13,7 +13,10 @@ mod cpu;
 mod cross_entropy;
 mod distillation;
 mod flop_count;
+#[cfg(target_arch = "x86_64")]
+pub mod fused;
 mod gather;
+mod gradients;
 mod kernel_path;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
@@ -36,6 +39,7 @@ pub use cross_entropy::cross_entropy;
 pub use distillation::{distance, divergence};
 pub use flop_count::{operations, without_gradients};
 pub use gather::{append, pad_stack};
+pub use gradients::backward;
 #[cfg(test)]
 pub use kernel_path::with_path;
 pub use kernel_path::{KernelPath, select_path};

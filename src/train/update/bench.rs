@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::model::{Backend, DeviceChoice, Shape, Spec};
-use crate::nn::ops::operations;
+use crate::nn::ops::{backward, operations};
 use crate::text::Specials;
 use crate::train::config::LengthLimit;
 use crate::train::config::{
@@ -97,7 +97,7 @@ pub fn run(options: &Options) -> Result<Vec<Measured>> {
                 masks: rng.fork("masks", update),
                 dropout: rng.fork("dropout", update).next_u64(),
             })?;
-            let gradients = losses.total.backward()?;
+            let gradients = backward(&losses.total)?;
             lane.optimizer.step(&gradients, 1.0, 1e-4)?;
             backend.device().synchronize()?;
             lane.updates.push(Update {
