@@ -305,9 +305,20 @@ fn import_fairseq(args: FairseqArgs) -> Result<()> {
 }
 
 fn bench_updates(args: &BenchArgs) -> Result<()> {
-    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, seed, json } =
-        args.clone();
-    let options = Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, seed };
+    let BenchArgs {
+        shape,
+        products,
+        batch_tokens,
+        sentence_tokens,
+        dropout,
+        device,
+        updates,
+        stages,
+        seed,
+        json,
+    } = args.clone();
+    let options =
+        Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, stages, seed };
     let measured = bench::run(&options)?;
     if json {
         return print(&serde_json::to_string_pretty(&measured)?);

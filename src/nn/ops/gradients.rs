@@ -35,25 +35,50 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     Ok(store)
 }
 
+/// What has been added up of a weight's gradient so far, to add more to it.
+pub(super) struct Sum<'a> {
+    weight: &'a Tensor,
+    values: Option<Vec<f32>>,
+}
+
+impl<'a> Sum<'a> {
+    pub fn of(weight: &'a Tensor) -> Self {
+        Self { weight, values: None }
+    }
+
+    /// # Errors
+    /// The backward pass is not [`backward`]'s.
+    pub fn values(&mut self) -> Result<&mut [f32]> {
+        if self.values.is_none() {
+            let known = SUMS.with_borrow_mut(|sums| match sums {
+                Some(sums) => Ok(sums.remove(&self.weight.id())),
+                None => bail!("gradients of fused layers need nn::ops::backward"),
+            })?;
+            let none = || vec![0.0; self.weight.elem_count()];
+            self.values = Some(known.map_or_else(none, |(_, known)| known));
+        }
+        Ok(self.values.as_deref_mut().unwrap_or_default())
+    }
+
+    /// Keeps what has been added, if the weight is to have a gradient.
+    pub fn give_back(self) {
+        if let (Some(values), true) = (self.values, self.weight.track_op()) {
+            SUMS.with_borrow_mut(|sums| {
+                sums.as_mut().map(|sums| sums.insert(self.weight.id(), (self.weight.clone(), values)))
+            });
+        }
+    }
+}
+
 /// Lets `add` add to the gradient of a weight, if it is to have one.
 ///
 /// # Errors
-/// The backward pass is not [`backward`]'s.
+/// As [`Sum::values`].
 pub(super) fn add_to(weight: &Tensor, add: impl FnOnce(&mut [f32])) -> Result<()> {
-    if !weight.track_op() {
-        return Ok(());
+    if weight.track_op() {
+        let mut sum = Sum::of(weight);
+        add(sum.values()?);
+        sum.give_back();
     }
-    let known = SUMS.with_borrow_mut(|sums| {
-        let Some(sums) = sums else { bail!("gradients of fused layers need nn::ops::backward") };
-        Ok(sums.remove(&weight.id()).map_or_else(|| vec![0.0; weight.elem_count()], |(_, known)| known))
-    });
-    // Not borrowed meanwhile: a thread that waits for others may start on another task.
-    let mut known = known?;
-    add(&mut known);
-    SUMS.with_borrow_mut(|sums| {
-        if let Some(sums) = sums {
-            sums.insert(weight.id(), (weight.clone(), known));
-        }
-    });
     Ok(())
 }

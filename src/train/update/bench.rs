@@ -37,6 +37,8 @@ pub struct Options {
     pub device: DeviceChoice,
     /// Measured updates of each stage; one more goes before them.
     pub updates: usize,
+    /// Beginnings of the names of the stages to measure; all where there is none.
+    pub stages: Vec<String>,
     pub seed: u64,
 }
 
@@ -197,7 +199,14 @@ fn lanes(options: &Options, backend: &Backend) -> Result<Vec<Lane>> {
         let optimizer = Optimizer::new(named, AdamW::default())?;
         Ok(Lane { stage, weights, optimizer, objective, updates: Vec::new() })
     };
-    stages.into_iter().map(lane).collect()
+    let wanted = |name: &str| {
+        options.stages.is_empty() || options.stages.iter().any(|stage| name.starts_with(stage.as_str()))
+    };
+    let lanes = stages.into_iter().filter(|(name, ..)| wanted(name)).map(lane).collect::<Result<Vec<_>>>()?;
+    if lanes.is_empty() {
+        return Err(Error::Config("no stage of these names: there are ar, cmlm, imputer and dims".into()));
+    }
+    Ok(lanes)
 }
 
 #[cfg(test)]

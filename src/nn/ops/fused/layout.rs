@@ -5,12 +5,11 @@ use super::tile::SIDE;
 /// Most rows of a block, unless one sentence has more.
 const MOST_ROWS: usize = 512;
 
-/// One sentence: its tokens are rows `first..first + len` here, and begin at row `padded` of the batch.
+/// One sentence: its tokens are rows `first..first + len`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sentence {
     pub first: usize,
     pub len: usize,
-    pub padded: usize,
 }
 
 /// Some sentences. `rows` is a multiple of 32: rows beyond the last sentence's are empty.
@@ -42,7 +41,7 @@ impl Layout {
             let (first, mut rows, mut end) = (layout.rows, 0, begin);
             while end < lengths.len() && (end == begin || rows + lengths[end] <= MOST_ROWS) {
                 let padded = end * len;
-                layout.sentences.push(Sentence { first: first + rows, len: lengths[end], padded });
+                layout.sentences.push(Sentence { first: first + rows, len: lengths[end] });
                 layout.padded.extend((padded..padded + lengths[end]).map(|row| Some(row as u32)));
                 rows += lengths[end];
                 end += 1;
@@ -55,6 +54,17 @@ impl Layout {
             begin = end;
         }
         layout
+    }
+
+    /// Of so many rows that have nothing to do with one another.
+    pub fn of_rows(count: usize) -> Self {
+        let block = |first: usize| {
+            let rows = MOST_ROWS.min(count - first).next_multiple_of(SIDE);
+            Block { sentences: 0..0, first, rows }
+        };
+        let blocks: Vec<Block> = (0..count).step_by(MOST_ROWS).map(block).collect();
+        let rows = count.next_multiple_of(SIDE);
+        Self { sentences: vec![], blocks, rows, real: count, padded: vec![] }
     }
 
     /// The sentences of a block.

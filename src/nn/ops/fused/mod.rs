@@ -10,6 +10,8 @@ mod buffer;
 mod cross_attention;
 mod feed_forward;
 mod layout;
+pub(super) mod linear;
+pub(super) mod output;
 mod pass;
 mod rows;
 mod self_attention;
@@ -45,13 +47,21 @@ pub struct Frame<'a> {
     pub dropout: (f32, u64),
 }
 
-/// Whether the sublayers of this module can do what is asked: bf16 on a CPU with AMX, and widths of whole tiles. `widths` are those of
-/// all rows and heads.
+/// Whether the sublayers of this module can do what is asked of `x [rows, len, width]`: see [`tiled`]. `widths` are those of all rows
+/// and heads.
 pub fn fused(x: &Tensor, precision: Precision, widths: &[usize]) -> bool {
+    x.rank() == 3 && tiled(precision, x, widths)
+}
+
+/// Whether rows of such widths can be worked on by tiles: bf16 on a CPU with AMX, and widths of whole tiles.
+pub(super) fn tiled(precision: Precision, x: &Tensor, widths: &[usize]) -> bool {
     precision == Precision::Bf16
         && x.dtype() == DType::F32
-        && x.rank() == 3
         && select_path(x) == KernelPath::Cpu
-        && widths.iter().all(|width| width.is_multiple_of(tile::SIDE))
-        && tiles_chosen()
+        && whole_tiles(widths)
+}
+
+/// Whether there are tiles on this CPU, and the widths are whole ones.
+pub(super) fn whole_tiles(widths: &[usize]) -> bool {
+    widths.iter().all(|width| width.is_multiple_of(tile::SIDE)) && tiles_chosen()
 }

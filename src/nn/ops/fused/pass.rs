@@ -46,25 +46,24 @@ impl<T> Shared<T> {
 /// A weight `[out, in]` as the right operand of `x · Wᵀ`.
 pub(super) fn packed(weight: &Tensor) -> Result<Buffer> {
     let (out, input) = weight.dims2()?;
-    pack(weight, input, true, out, input)
+    with_values(weight, |weight| pack(weight, input, true, out, input))
 }
 
 /// A weight `[out, in]` as the right operand of `dy · W`.
 pub(super) fn packed_across(weight: &Tensor) -> Result<Buffer> {
     let (out, input) = weight.dims2()?;
-    pack(weight, input, false, input, out)
+    with_values(weight, |weight| pack(weight, input, false, input, out))
 }
 
-fn pack(weight: &Tensor, columns: usize, transposed: bool, n: usize, k: usize) -> Result<Buffer> {
+/// A right operand `[k, n]` of what is stored in so many columns.
+pub(super) fn pack(data: &[f32], columns: usize, transposed: bool, n: usize, k: usize) -> Buffer {
     let panel = k / SIDE * STEP;
     let mut packed = Buffer::lines(n / SIDE * panel);
-    with_values(weight, |data| {
-        let operand = Operand { data, columns, transposed };
-        let panels = packed.as_lines_mut()[..n / SIDE * panel].par_chunks_mut(panel);
-        // SAFETY: whoever comes here has asked for the features.
-        panels.enumerate().for_each(|(i, out)| unsafe { pack_b(operand, n, k, i * SIDE, out) });
-    })?;
-    Ok(packed)
+    let operand = Operand { data, columns, transposed };
+    let panels = packed.as_lines_mut()[..n / SIDE * panel].par_chunks_mut(panel);
+    // SAFETY: whoever comes here has asked for the features.
+    panels.enumerate().for_each(|(i, out)| unsafe { pack_b(operand, n, k, i * SIDE, out) });
+    packed
 }
 
 /// Calls `work` for each block, with tiles, and gives the answers in order.

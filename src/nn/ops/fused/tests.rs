@@ -7,8 +7,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::{
-    Activation, AttentionMask, backward, cross_attention, layer_norm, linear, residual_dropout,
-    self_attention,
+    Activation, AttentionMask, Classes, Output, Weighed, backward, cross_attention, layer_norm, linear,
+    residual_dropout, self_attention,
 };
 use super::*;
 
@@ -195,4 +195,77 @@ fn gradients_that_nobody_would_hand_out_are_an_error() {
     let (vars, lengths) = (variables(32, 32), lengths());
     let y = feed_forward_sublayer(&vars[0], &frame(&vars, &lengths), affine(&vars, 3), affine(&vars, 5));
     assert!(y.unwrap().sum_all().unwrap().backward().is_err());
+}
+
+#[test]
+fn an_output_layer_by_tiles_is_that_in_f32_of_rounded_values() {
+    if unavailable() {
+        return;
+    }
+    let (rows, classes, forbidden) = (571, 700, 5);
+    let rounded = |t: &Tensor| t.to_dtype(DType::BF16).and_then(|t| t.to_dtype(DType::F32)).unwrap();
+    let vars = [&[rows, WIDTH][..], &[classes, WIDTH], &[classes]].map(|shape| {
+        let values = random(shape, 1.0, shape.len() as u64 * 7 + shape[0] as u64);
+        Var::from_tensor(&rounded(&values)).unwrap()
+    });
+    let output = |precision| Output { x: &vars[0], weight: &vars[1], bias: &vars[2], forbidden, precision };
+    let gold: Arc<[u32]> =
+        (0..rows).map(|row| (forbidden + row * 7 % (classes - forbidden)) as u32).collect();
+    let chosen = Arc::new(Classes::new((0..rows).map(|row| -> Vec<u32> {
+        (0..row % 4).map(|i| (forbidden + (row * 31 + i * 400) % (classes - forbidden)) as u32).collect()
+    })));
+    let weigh = |log_probs: &[f32]| {
+        let weights: Vec<f32> = (0..log_probs.len()).map(|i| (i % 5) as f32 / 1000.0).collect();
+        let value = log_probs.iter().zip(&weights).map(|(&s, &w)| -f64::from(s) * f64::from(w)).sum();
+        Ok::<_, candle_core::Error>(Weighed { value, weights })
+    };
+    let losses: [&dyn Fn(Precision) -> Tensor; 3] = [
+        &|precision| output(precision).cross_entropy(&gold, 0.1).unwrap(),
+        &|precision| output(precision).cross_entropy(&gold, 0.0).unwrap(),
+        &|precision| output(precision).loss_of(&chosen, weigh).unwrap(),
+    ];
+    for loss in losses {
+        let learnt = |precision| {
+            let loss = loss(precision);
+            let gradients = backward(&(&loss * 2.0).unwrap()).unwrap();
+            let own = vars.each_ref().map(|var| gradients.get(var).unwrap().clone());
+            (loss.to_scalar::<f32>().unwrap(), own)
+        };
+        let ((got, own), (want, wanted)) = (learnt(Precision::Bf16), learnt(Precision::F32));
+        assert!((got - want).abs() < 1e-4 * want.abs(), "{got}, not {want}");
+        for ((name, got), want) in ["x", "weight", "bias"].iter().zip(&own).zip(&wanted) {
+            assert_near(name, got, want, 5e-3);
+        }
+    }
+    let by = |precision| output(precision).log_probs_of(&chosen).unwrap();
+    assert!(by(Precision::Bf16).iter().zip(by(Precision::F32)).all(|(a, b)| (a - b).abs() < 1e-3));
+    vars[2].set(&vars[2].affine(0.0, f64::NAN).unwrap()).unwrap();
+    let loss = output(Precision::Bf16).cross_entropy(&gold, 0.1).unwrap();
+    assert!(loss.to_scalar::<f32>().unwrap().is_nan(), "scores that are no numbers");
+}
+
+#[test]
+fn an_affine_map_by_tiles_is_that_in_f32_of_rounded_values() {
+    if unavailable() {
+        return;
+    }
+    for (rows, activation) in [(1, Activation::None), (571, Activation::None), (1100, Activation::Relu)] {
+        let vars = [&[rows, 96][..], &[WIDTH, 96], &[WIDTH]].map(|shape| {
+            let values = random(shape, 1.0, shape.len() as u64 * 7 + shape[0] as u64);
+            let values = values.to_dtype(DType::BF16).and_then(|t| t.to_dtype(DType::F32)).unwrap();
+            Var::from_tensor(&values).unwrap()
+        });
+        let weighting = random(&[rows, WIDTH], 1.0, 5);
+        let learnt = |precision| {
+            let y = linear(&vars[0], &vars[1], &vars[2], activation, precision).unwrap();
+            let loss = (&y * weighting.as_detached_tensor()).unwrap().sum_all().unwrap();
+            let gradients = loss.backward().unwrap();
+            (y, vars.each_ref().map(|var| gradients.get(var).unwrap().clone()))
+        };
+        let ((y, own), (want, wanted)) = (learnt(Precision::Bf16), learnt(Precision::F32));
+        assert_near("result", &y, &want, 1e-5);
+        for ((name, got), want) in ["x", "weight", "bias"].iter().zip(&own).zip(&wanted) {
+            assert_near(name, got, want, 5e-3);
+        }
+    }
 }

@@ -22,6 +22,10 @@ pub(super) struct Rows {
     pub stride: usize,
 }
 
+// SAFETY: whoever reads through it says that nobody writes there meanwhile.
+unsafe impl Send for Rows {}
+unsafe impl Sync for Rows {}
+
 impl Rows {
     /// Of a matrix of so many columns.
     pub fn of(values: &[u16], stride: usize) -> Self {
