@@ -326,11 +326,13 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
     let line = |m: &bench::Measured| {
         let (rate, best) = (m.tokens_per_second, m.best_tokens_per_second);
         let share = 100.0 * m.matrix_share;
-        format!("\n| {} | {rate:.0} | {best:.0} | {:.3} | {share:.0} % |", m.stage, m.seconds_per_update)
+        let (seconds, cpu) = (m.seconds_per_update, m.cpu_seconds_per_update.unwrap_or(f64::NAN));
+        format!("\n| {} | {rate:.0} | {best:.0} | {seconds:.3} | {cpu:.3} | {share:.0} % |", m.stage)
     };
     let lines: String = measured.iter().map(line).collect();
-    let head = "| stage | target tokens/s, median | best | s per update | of the rate of a large product |";
-    print(&format!("{head}\n|---|---|---|---|---|{lines}"))
+    let head =
+        "| stage | target tokens/s, median | best | s per update | CPU s | of the rate of a large product |";
+    print(&format!("{head}\n|---|---|---|---|---|---|{lines}"))
 }
 
 /// Prints a result. A closed standard output is no error.

@@ -18,6 +18,7 @@ use crate::train::objective::Autoregressive;
 use crate::train::objective::Dims;
 use crate::train::objective::Teacher;
 use crate::train::objective::{Cmlm, Imputer, Objective, Step};
+use crate::train::observe::machine::cpu_seconds;
 use crate::train::rng::Rng;
 use crate::train::update::optimizer::{AdamW, Optimizer};
 use crate::train::update::rate::matrix_rate;
@@ -49,6 +50,8 @@ pub struct Measured {
     /// Medians over the updates. Target tokens, bos and eos counted, padding not.
     pub tokens_per_second: f64,
     pub seconds_per_update: f64,
+    /// Median, all CPUs together: other load on the machine changes it less. None where the system does not say.
+    pub cpu_seconds_per_update: Option<f64>,
     /// Of the fastest update.
     pub best_tokens_per_second: f64,
     /// Floating-point operations of products with weights, padding and gradients included; see
@@ -60,6 +63,7 @@ pub struct Measured {
 
 struct Update {
     seconds: f64,
+    cpu_seconds: Option<f64>,
     target_tokens: usize,
     operations: u64,
 }
@@ -92,7 +96,7 @@ pub fn run(options: &Options) -> Result<Vec<Measured>> {
     for update in 0..=options.updates as u64 {
         let pairs: Vec<&Pair> = batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
         for lane in &mut lanes {
-            let (begin, before) = (Instant::now(), operations());
+            let (begin, cpu_begin, before) = (Instant::now(), cpu_seconds(), operations());
             let losses = lane.objective.losses(Step {
                 student: &lane.weights.network,
                 pairs: &pairs,
@@ -104,6 +108,7 @@ pub fn run(options: &Options) -> Result<Vec<Measured>> {
             backend.device().synchronize()?;
             lane.updates.push(Update {
                 seconds: begin.elapsed().as_secs_f64(),
+                cpu_seconds: cpu_seconds().zip(cpu_begin).map(|(end, begin)| end - begin),
                 target_tokens: losses.target_tokens,
                 operations: operations() - before,
             });
@@ -118,6 +123,7 @@ impl Lane {
         let measured = &self.updates[1..];
         let rates = sorted(measured.iter().map(|update| update.target_tokens as f64 / update.seconds));
         let seconds = sorted(measured.iter().map(|update| update.seconds));
+        let cpu_seconds = sorted(measured.iter().filter_map(|update| update.cpu_seconds));
         let shares = sorted(measured.iter().map(|update| update.operations as f64 / update.seconds));
         let tokens: usize = measured.iter().map(|update| update.target_tokens).sum();
         let operations: u64 = measured.iter().map(|update| update.operations).sum();
@@ -125,6 +131,7 @@ impl Lane {
             stage: self.stage,
             tokens_per_second: rates[rates.len() / 2],
             seconds_per_update: seconds[seconds.len() / 2],
+            cpu_seconds_per_update: cpu_seconds.get(cpu_seconds.len() / 2).copied(),
             best_tokens_per_second: rates[rates.len() - 1],
             operations_per_token: operations as f64 / tokens.max(1) as f64,
             matrix_share: shares[shares.len() / 2] / matrix_rate,
