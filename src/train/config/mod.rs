@@ -32,7 +32,7 @@ pub use lines::{LengthLimit, OnBadLine};
 pub use mixture::{Augment, CorpusConfig, ValidationConfig};
 pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
-pub use train::{Products, Train};
+pub use train::{OptimizerKind, Products, Train};
 
 /// A whole run: `train tokenizer` reads `data` and `tokenizer`, `train parallel` these, `model` and `train`;
 /// the other stages have a section of their own that says what differs. `train run` reads everything.
