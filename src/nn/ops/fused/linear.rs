@@ -77,8 +77,8 @@ impl Map<'_> {
                 if let Some(x) = x {
                     let (_, x) = rounded(x, input, block.first, block.rows, layout.real);
                     let (of, x) = (steps(block.rows), Rows::of(x.as_bf16(), input));
-                    pack_left(dy, count, of, out, slope_lines.of(block, out));
-                    pack_right(x, count, of, input, row_lines.of(block, input));
+                    pack_left(dy, count, of, out, slope_lines.block(block, out));
+                    pack_right(x, count, of, input, row_lines.block(block, input));
                 }
             }
         });

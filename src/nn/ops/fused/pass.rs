@@ -31,6 +31,10 @@ impl<T> Shared<T> {
         Self(values.as_mut_ptr())
     }
 
+    pub fn of(place: *mut T) -> Self {
+        Self(place)
+    }
+
     pub fn at(&self, index: usize) -> *mut T {
         self.0.wrapping_add(index)
     }
@@ -161,7 +165,7 @@ impl Shared<Line> {
     /// # Safety
     /// As [`Self::part`].
     #[allow(clippy::mut_from_ref)]
-    pub unsafe fn of(&self, block: &Block, width: usize) -> &mut [Line] {
+    pub unsafe fn block(&self, block: &Block, width: usize) -> &mut [Line] {
         let lines = lines_of(block, width);
         unsafe { self.part(lines.start, lines.len()) }
     }
