@@ -308,8 +308,8 @@ impl CrossAttention {
         }
         let [slopes, branches, normals, mixed] =
             operands.each_ref().map(|buffer| Packed { lines: buffer.as_lines(), width });
-        add_to(&self.query.weight, |to| add_weight_gradient(layout, slopes, normals, false, to))?;
-        add_to(&self.output.weight, |to| add_weight_gradient(layout, branches, mixed, false, to))?;
+        add_weight_gradient(layout, slopes, normals, false, &self.query.weight)?;
+        add_weight_gradient(layout, branches, mixed, false, &self.output.weight)?;
         Ok((dx, dsource))
     }
 }

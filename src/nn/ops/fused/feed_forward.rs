@@ -160,12 +160,20 @@ impl FeedForward {
             add_to(tensor, |to| add_all(&sums, which, to))?;
         }
         let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
-        add_to(&self.inner.weight, |to| {
-            add_weight_gradient(layout, operand(&slopes, hidden), operand(&normals, width), false, to);
-        })?;
-        add_to(&self.outer.weight, |to| {
-            add_weight_gradient(layout, operand(&acts, hidden), operand(&branches, width), true, to);
-        })?;
+        add_weight_gradient(
+            layout,
+            operand(&slopes, hidden),
+            operand(&normals, width),
+            false,
+            &self.inner.weight,
+        )?;
+        add_weight_gradient(
+            layout,
+            operand(&acts, hidden),
+            operand(&branches, width),
+            true,
+            &self.outer.weight,
+        )?;
         Ok(dx)
     }
 }

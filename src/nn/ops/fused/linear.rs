@@ -2,7 +2,7 @@
 
 use super::buffer::Buffer;
 use super::layout::Layout;
-use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, narrow, pack};
+use super::pass::{Packed, Shared, for_blocks, narrow, pack, weight_gradient};
 use super::rows::round;
 use super::sublayer::steps;
 use super::tile::{Rows, SIDE, pack_left, pack_right};
@@ -86,7 +86,8 @@ impl Map<'_> {
             let mut dweight = vec![0f32; weight.len()];
             let slopes = Packed { lines: slopes.as_lines(), width: out };
             let rows = Packed { lines: rows.as_lines(), width: input };
-            add_weight_gradient(&layout, slopes, rows, false, &mut dweight);
+            // SAFETY: there is a value for each.
+            unsafe { weight_gradient(&layout, slopes, rows, false, dweight.as_mut_ptr(), true) };
             dweight
         });
         (wants_dx.then_some(dx), dweight)

@@ -263,12 +263,20 @@ impl SelfAttention {
             add_to(tensor, |to| add_all(&sums, which, to))?;
         }
         let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
-        add_to(&self.qkv.weight, |to| {
-            add_weight_gradient(layout, operand(&slopes, 3 * width), operand(&normals, width), false, to);
-        })?;
-        add_to(&self.output.weight, |to| {
-            add_weight_gradient(layout, operand(&branches, width), operand(&mixed, width), false, to);
-        })?;
+        add_weight_gradient(
+            layout,
+            operand(&slopes, 3 * width),
+            operand(&normals, width),
+            false,
+            &self.qkv.weight,
+        )?;
+        add_weight_gradient(
+            layout,
+            operand(&branches, width),
+            operand(&mixed, width),
+            false,
+            &self.output.weight,
+        )?;
         Ok(dx)
     }
 }
