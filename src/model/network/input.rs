@@ -26,6 +26,15 @@ impl Input {
         })
     }
 
+    /// Of `ids [rows, len]` from the first position on, with dropout, in one op, where there is one for it.
+    pub(super) fn fused(&self, table: &Embedding, ids: &Tensor, mode: &Mode) -> Result<Option<Tensor>> {
+        if self.join.is_some() {
+            Ok(None)
+        } else {
+            table.with_positions(ids, &self.positions, self.scale, mode)
+        }
+    }
+
     /// Of `tokens [rows, len, d]`, which stand from position `start` on.
     pub(super) fn forward(&self, tokens: &Tensor, start: usize, mode: &Mode) -> Result<Tensor> {
         let places = self.positions.range(start, tokens.dim(1)?)?;

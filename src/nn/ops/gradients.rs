@@ -82,3 +82,29 @@ pub(super) fn add_to(weight: &Tensor, add: impl FnOnce(&mut [f32])) -> Result<()
     }
     Ok(())
 }
+
+/// Lets `work` add to the gradient of a weight, if it is to have one, or write it where there is none yet: it is given the place of
+/// the values, and whether it is to write them all.
+///
+/// # Errors
+/// As [`Sum::values`].
+///
+/// # Safety
+/// `work` does so, and stays within the values of the weight.
+pub(super) unsafe fn write_to(weight: &Tensor, work: impl FnOnce(*mut f32, bool)) -> Result<()> {
+    if !weight.track_op() {
+        return Ok(());
+    }
+    let count = weight.elem_count();
+    let known = SUMS.with_borrow_mut(|sums| match sums {
+        Some(sums) => Ok(sums.remove(&weight.id())),
+        None => bail!("gradients of fused layers need nn::ops::backward"),
+    })?;
+    let fresh = known.is_none();
+    let mut values = known.map_or_else(|| Vec::with_capacity(count), |(_, known)| known);
+    work(values.as_mut_ptr(), fresh);
+    // SAFETY: there is room for so many, and they were there before or have been written now.
+    unsafe { values.set_len(count) }
+    Sum { weight, values: Some(values) }.give_back();
+    Ok(())
+}

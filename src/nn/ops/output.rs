@@ -11,7 +11,9 @@ use rayon::prelude::*;
 
 use super::cpu::{exp, max, sum_by, with_values};
 #[cfg(target_arch = "x86_64")]
-use super::fused::output::{Layer, Slopes};
+use super::fused::output::Layer;
+#[cfg(target_arch = "x86_64")]
+use super::fused::output_gradients::Slopes;
 #[cfg(target_arch = "x86_64")]
 use super::gradients;
 use super::kernel_path::{KernelPath, select_path};

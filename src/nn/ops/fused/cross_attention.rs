@@ -79,7 +79,6 @@ impl CustomOp2 for CrossAttention {
         let (inner, outer) = (packed(&self.query.weight)?, packed(&self.output.weight)?);
         let (inner_bias, outer_bias) = (host(&self.query.bias)?, host(&self.output.bias)?);
         let (width, all) = (self.outline.width, self.outline.layout.rows);
-        let mut y = vec![0f32; x.len()];
         let mut kept = Kept {
             query: Buffer::bf16(all, width),
             source: Buffer::bf16(self.sources.rows, 2 * width),
@@ -95,24 +94,27 @@ impl CustomOp2 for CrossAttention {
             }
         }
         let source = Shared::new(kept.source.as_bf16_mut());
-        let to = Shared::new(&mut y);
         let (query, mixed) = (Shared::new(kept.query.as_bf16_mut()), Shared::new(kept.mixed.as_bf16_mut()));
         let log_sums = Shared::new(kept.log_sums.as_f32_mut());
-        for_blocks(&self.outline.layout, |block| {
-            let mut normal = Buffer::bf16(block.rows, width);
-            let own = query.at(block.first * width);
-            let source = Rows { at: source.at(0), stride: 2 * width };
-            // SAFETY: whoever made this has asked for the features; each block has rows of its own.
-            unsafe {
-                normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
-                let left = Rows::of(normal.as_bf16(), width);
-                project(left, block.rows, inner.as_lines(), steps(width), &inner_bias, own);
-                let own = Rows { at: own, stride: width };
-                self.attend(block, own, source, &mixed, &log_sums);
-                let left = Rows { at: mixed.at(block.first * width), stride: width };
-                self.outline.close(block, left, outer.as_lines(), steps(width), &outer_bias, x, &to);
-            }
-        });
+        let write = |to: &Shared<f32>| {
+            for_blocks(&self.outline.layout, |block| {
+                let mut normal = Buffer::bf16(block.rows, width);
+                let own = query.at(block.first * width);
+                let source = Rows { at: source.at(0), stride: 2 * width };
+                // SAFETY: whoever made this has asked for the features; each block has rows of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    let left = Rows::of(normal.as_bf16(), width);
+                    project(left, block.rows, inner.as_lines(), steps(width), &inner_bias, own);
+                    let own = Rows { at: own, stride: width };
+                    self.attend(block, own, source, &mixed, &log_sums);
+                    let left = Rows { at: mixed.at(block.first * width), stride: width };
+                    self.outline.close(block, left, outer.as_lines(), steps(width), &outer_bias, x, to);
+                }
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -251,47 +253,63 @@ impl CrossAttention {
         let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
         let (inner, outer) = (packed_across(&self.query.weight)?, packed_across(&self.output.weight)?);
         let (layout, width) = (&self.outline.layout, self.outline.width);
-        let mut dx = vec![0f32; x.len()];
+        let mut sums = Vec::new();
         let mut dsource = Buffer::bf16(self.sources.rows, 2 * width);
         let mut operands = [(); 4].map(|()| Buffer::lines(layout.rows * width / SIDE));
-        let (to, to_source) = (Shared::new(&mut dx), Shared::new(dsource.as_bf16_mut()));
+        let to_source = Shared::new(dsource.as_bf16_mut());
         let [slope_lines, branch_lines, normal_lines, mixed_lines] =
             operands.each_mut().map(|buffer| Shared::new(buffer.as_lines_mut()));
-        let sums = for_blocks(layout, |block| {
-            let rows = block.rows;
-            let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
-            let (mut dmixed, mut dquery) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
-            let [mut dgain, mut dbias, mut dinner, mut douter] = [(); 4].map(|()| vec![0f32; width]);
-            // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
-            unsafe {
-                normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
-                self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
-                let branch = Rows::of(branch.as_bf16(), width);
-                let out = dmixed.as_bf16_mut().as_mut_ptr();
-                product(branch, rows, outer.as_lines(), (steps(width), width), out);
-                let dmixed = Rows::of(dmixed.as_bf16(), width);
-                self.attend_slopes(block, kept, dmixed, dquery.as_bf16_mut(), &to_source);
-                column_sums(dquery.as_bf16().as_ptr(), rows, width, &mut dinner);
-                let dquery = Rows::of(dquery.as_bf16(), width);
-                let sums = (&mut dgain[..], &mut dbias[..]);
-                let (right, of) = (inner.as_lines(), steps(width));
-                self.outline.open_slopes(block, dquery, right, of, norm, x, dy, &to, sums);
-                let (of, made) = (steps(rows), kept.mixed.as_bf16()[block.first * width..].as_ptr());
-                pack_left(dquery, rows, of, width, slope_lines.of(block, width));
-                pack_left(branch, rows, of, width, branch_lines.of(block, width));
-                pack_right(Rows::of(normal.as_bf16(), width), rows, of, width, normal_lines.of(block, width));
-                pack_right(Rows { at: made, stride: width }, rows, of, width, mixed_lines.of(block, width));
-            }
-            [dgain, dbias, dinner, douter]
-        });
+        let write = |to: &Shared<f32>| {
+            sums = for_blocks(layout, |block| {
+                let rows = block.rows;
+                let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
+                let (mut dmixed, mut dquery) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
+                let [mut dgain, mut dbias, mut dinner, mut douter] = [(); 4].map(|()| vec![0f32; width]);
+                // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
+                    let branch = Rows::of(branch.as_bf16(), width);
+                    let out = dmixed.as_bf16_mut().as_mut_ptr();
+                    product(branch, rows, outer.as_lines(), (steps(width), width), out);
+                    let dmixed = Rows::of(dmixed.as_bf16(), width);
+                    self.attend_slopes(block, kept, dmixed, dquery.as_bf16_mut(), &to_source);
+                    column_sums(dquery.as_bf16().as_ptr(), rows, width, &mut dinner);
+                    let dquery = Rows::of(dquery.as_bf16(), width);
+                    let norm_sums = (&mut dgain[..], &mut dbias[..]);
+                    let (right, of) = (inner.as_lines(), steps(width));
+                    self.outline.open_slopes(block, dquery, right, of, norm, x, dy, to, norm_sums);
+                    let (of, made) = (steps(rows), kept.mixed.as_bf16()[block.first * width..].as_ptr());
+                    pack_left(dquery, rows, of, width, slope_lines.block(block, width));
+                    pack_left(branch, rows, of, width, branch_lines.block(block, width));
+                    pack_right(
+                        Rows::of(normal.as_bf16(), width),
+                        rows,
+                        of,
+                        width,
+                        normal_lines.block(block, width),
+                    );
+                    pack_right(
+                        Rows { at: made, stride: width },
+                        rows,
+                        of,
+                        width,
+                        mixed_lines.block(block, width),
+                    );
+                }
+                [dgain, dbias, dinner, douter]
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let dx = unsafe { layout.batch(x.len(), width, write) };
         let small = [&self.outline.gain, &self.outline.bias, &self.query.bias, &self.output.bias];
         for (which, tensor) in small.into_iter().enumerate() {
             add_to(tensor, |to| add_all(&sums, which, to))?;
         }
         let [slopes, branches, normals, mixed] =
             operands.each_ref().map(|buffer| Packed { lines: buffer.as_lines(), width });
-        add_to(&self.query.weight, |to| add_weight_gradient(layout, slopes, normals, false, to))?;
-        add_to(&self.output.weight, |to| add_weight_gradient(layout, branches, mixed, false, to))?;
+        add_weight_gradient(layout, slopes, normals, false, &self.query.weight)?;
+        add_weight_gradient(layout, branches, mixed, false, &self.output.weight)?;
         Ok((dx, dsource))
     }
 }

@@ -44,22 +44,25 @@ impl CustomOp1 for FeedForward {
         let (inner, outer) = (packed(&self.inner.weight)?, packed(&self.outer.weight)?);
         let (inner_bias, outer_bias) = (host(&self.inner.bias)?, host(&self.outer.bias)?);
         let width = self.outline.width;
-        let mut y = vec![0f32; x.len()];
         let mut activations = Buffer::bf16(self.outline.layout.rows, self.hidden);
-        let (to, kept) = (Shared::new(&mut y), Shared::new(activations.as_bf16_mut()));
-        for_blocks(&self.outline.layout, |block| {
-            let mut normal = Buffer::bf16(block.rows, width);
-            let own = kept.at(block.first * self.hidden);
-            // SAFETY: whoever made this has asked for the features; each block has rows of its own.
-            unsafe {
-                normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
-                let left = Rows::of(normal.as_bf16(), width);
-                expand(left, block, inner.as_lines(), steps(width), &inner_bias, own, self.hidden);
-                let left = Rows { at: own, stride: self.hidden };
-                let right = outer.as_lines();
-                self.outline.close(block, left, right, steps(self.hidden), &outer_bias, x, &to);
-            }
-        });
+        let kept = Shared::new(activations.as_bf16_mut());
+        let write = |to: &Shared<f32>| {
+            for_blocks(&self.outline.layout, |block| {
+                let mut normal = Buffer::bf16(block.rows, width);
+                let own = kept.at(block.first * self.hidden);
+                // SAFETY: whoever made this has asked for the features; each block has rows of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    let left = Rows::of(normal.as_bf16(), width);
+                    expand(left, block, inner.as_lines(), steps(width), &inner_bias, own, self.hidden);
+                    let left = Rows { at: own, stride: self.hidden };
+                    let right = outer.as_lines();
+                    self.outline.close(block, left, right, steps(self.hidden), &outer_bias, x, to);
+                }
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
         *self.activations.lock().unwrap_or_else(PoisonError::into_inner) = Some(activations);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -97,51 +100,80 @@ impl FeedForward {
         let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
         let (inner, outer) = (packed_across(&self.inner.weight)?, packed_across(&self.outer.weight)?);
         let (layout, width, hidden) = (&self.outline.layout, self.outline.width, self.hidden);
-        let mut dx = vec![0f32; x.len()];
+        let mut sums = Vec::new();
         let lines = |width: usize| Buffer::lines(layout.rows * width / SIDE);
         let (mut slopes, mut acts, mut normals, mut branches) =
             (lines(hidden), lines(hidden), lines(width), lines(width));
-        let to = Shared::new(&mut dx);
         let places = [&mut slopes, &mut acts, &mut normals, &mut branches];
         let [slope_lines, act_lines, normal_lines, branch_lines] =
             places.map(|buffer| Shared::new(buffer.as_lines_mut()));
-        let sums = for_blocks(layout, |block| {
-            let rows = block.rows;
-            let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
-            let mut inner_slopes = Buffer::bf16(rows, hidden);
-            let [mut dgain, mut dbias, mut douter] = [(); 3].map(|()| vec![0f32; width]);
-            let mut dinner = vec![0f32; hidden];
-            let act = activations.as_bf16()[block.first * hidden..].as_ptr();
-            // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
-            unsafe {
-                normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
-                self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
-                let left = Rows::of(branch.as_bf16(), width);
-                let out = inner_slopes.as_bf16_mut().as_mut_ptr();
-                contract(left, block, outer.as_lines(), steps(width), act, out, &mut dinner);
-                let left = Rows::of(inner_slopes.as_bf16(), hidden);
-                let sums = (&mut dgain[..], &mut dbias[..]);
-                let (right, steps_in) = (inner.as_lines(), steps(hidden));
-                self.outline.open_slopes(block, left, right, steps_in, norm, x, dy, &to, sums);
-                let of = steps(rows);
-                pack_left(left, rows, of, hidden, slope_lines.of(block, hidden));
-                pack_left(Rows { at: act, stride: hidden }, rows, of, hidden, act_lines.of(block, hidden));
-                pack_right(Rows::of(normal.as_bf16(), width), rows, of, width, normal_lines.of(block, width));
-                pack_right(Rows::of(branch.as_bf16(), width), rows, of, width, branch_lines.of(block, width));
-            }
-            [dgain, dbias, dinner, douter]
-        });
+        let write = |to: &Shared<f32>| {
+            sums = for_blocks(layout, |block| {
+                let rows = block.rows;
+                let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
+                let mut inner_slopes = Buffer::bf16(rows, hidden);
+                let [mut dgain, mut dbias, mut douter] = [(); 3].map(|()| vec![0f32; width]);
+                let mut dinner = vec![0f32; hidden];
+                let act = activations.as_bf16()[block.first * hidden..].as_ptr();
+                // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
+                    let left = Rows::of(branch.as_bf16(), width);
+                    let out = inner_slopes.as_bf16_mut().as_mut_ptr();
+                    contract(left, block, outer.as_lines(), steps(width), act, out, &mut dinner);
+                    let left = Rows::of(inner_slopes.as_bf16(), hidden);
+                    let norm_sums = (&mut dgain[..], &mut dbias[..]);
+                    let (right, steps_in) = (inner.as_lines(), steps(hidden));
+                    self.outline.open_slopes(block, left, right, steps_in, norm, x, dy, to, norm_sums);
+                    let of = steps(rows);
+                    pack_left(left, rows, of, hidden, slope_lines.block(block, hidden));
+                    pack_left(
+                        Rows { at: act, stride: hidden },
+                        rows,
+                        of,
+                        hidden,
+                        act_lines.block(block, hidden),
+                    );
+                    pack_right(
+                        Rows::of(normal.as_bf16(), width),
+                        rows,
+                        of,
+                        width,
+                        normal_lines.block(block, width),
+                    );
+                    pack_right(
+                        Rows::of(branch.as_bf16(), width),
+                        rows,
+                        of,
+                        width,
+                        branch_lines.block(block, width),
+                    );
+                }
+                [dgain, dbias, dinner, douter]
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let dx = unsafe { layout.batch(x.len(), width, write) };
         let small = [&self.outline.gain, &self.outline.bias, &self.inner.bias, &self.outer.bias];
         for (which, tensor) in small.into_iter().enumerate() {
             add_to(tensor, |to| add_all(&sums, which, to))?;
         }
         let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
-        add_to(&self.inner.weight, |to| {
-            add_weight_gradient(layout, operand(&slopes, hidden), operand(&normals, width), false, to);
-        })?;
-        add_to(&self.outer.weight, |to| {
-            add_weight_gradient(layout, operand(&acts, hidden), operand(&branches, width), true, to);
-        })?;
+        add_weight_gradient(
+            layout,
+            operand(&slopes, hidden),
+            operand(&normals, width),
+            false,
+            &self.inner.weight,
+        )?;
+        add_weight_gradient(
+            layout,
+            operand(&acts, hidden),
+            operand(&branches, width),
+            true,
+            &self.outer.weight,
+        )?;
         Ok(dx)
     }
 }

@@ -1,5 +1,6 @@
 //! The real tokens of a padded batch, one after the other, in blocks of whole sentences whose intermediate values fit the cache.
 
+use super::pass::Shared;
 use super::tile::SIDE;
 
 /// Most rows of a block, unless one sentence has more.
@@ -30,12 +31,15 @@ pub(super) struct Layout {
     pub real: usize,
     /// For each row its row in the batch; none where it is empty.
     pub padded: Vec<Option<u32>>,
+    /// Rows of the batch that are padding.
+    gaps: Vec<std::ops::Range<usize>>,
 }
 
 impl Layout {
     /// Of sentences so long, padded to `len`.
     pub fn new(lengths: &[usize], len: usize) -> Self {
-        let mut layout = Self { sentences: vec![], blocks: vec![], rows: 0, real: 0, padded: vec![] };
+        let mut layout =
+            Self { sentences: vec![], blocks: vec![], rows: 0, real: 0, padded: vec![], gaps: vec![] };
         let mut begin = 0;
         while begin < lengths.len() {
             let (first, mut rows, mut end) = (layout.rows, 0, begin);
@@ -43,6 +47,7 @@ impl Layout {
                 let padded = end * len;
                 layout.sentences.push(Sentence { first: first + rows, len: lengths[end] });
                 layout.padded.extend((padded..padded + lengths[end]).map(|row| Some(row as u32)));
+                layout.gaps.push(padded + lengths[end]..padded + len);
                 rows += lengths[end];
                 end += 1;
             }
@@ -64,7 +69,27 @@ impl Layout {
         };
         let blocks: Vec<Block> = (0..count).step_by(MOST_ROWS).map(block).collect();
         let rows = count.next_multiple_of(SIDE);
-        Self { sentences: vec![], blocks, rows, real: count, padded: vec![] }
+        Self { sentences: vec![], blocks, rows, real: count, padded: vec![], gaps: vec![] }
+    }
+
+    /// Rows of the batch, of so many values each. `write` is given the place, and writes all rows that are not padding; those are
+    /// zeros. (Zeroing them all first would be a pass over memory more.)
+    ///
+    /// # Safety
+    /// `write` does so.
+    pub unsafe fn batch(&self, count: usize, width: usize, write: impl FnOnce(&Shared<f32>)) -> Vec<f32> {
+        let mut values = Vec::with_capacity(count);
+        let place = Shared::of(values.spare_capacity_mut().as_mut_ptr().cast::<f32>());
+        for gap in &self.gaps {
+            for value in gap.start * width..gap.end * width {
+                // SAFETY: there is room for all rows of the batch.
+                unsafe { place.at(value).write(0.0) }
+            }
+        }
+        write(&place);
+        // SAFETY: all rows have been written: padding above, the others as the caller promises.
+        unsafe { values.set_len(count) }
+        values
     }
 
     /// The sentences of a block.

@@ -2,7 +2,7 @@
 
 use super::buffer::Buffer;
 use super::layout::Layout;
-use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, narrow, pack};
+use super::pass::{Packed, Shared, for_blocks, narrow, pack, weight_gradient};
 use super::rows::round;
 use super::sublayer::steps;
 use super::tile::{Rows, SIDE, pack_left, pack_right};
@@ -77,8 +77,8 @@ impl Map<'_> {
                 if let Some(x) = x {
                     let (_, x) = rounded(x, input, block.first, block.rows, layout.real);
                     let (of, x) = (steps(block.rows), Rows::of(x.as_bf16(), input));
-                    pack_left(dy, count, of, out, slope_lines.of(block, out));
-                    pack_right(x, count, of, input, row_lines.of(block, input));
+                    pack_left(dy, count, of, out, slope_lines.block(block, out));
+                    pack_right(x, count, of, input, row_lines.block(block, input));
                 }
             }
         });
@@ -86,7 +86,8 @@ impl Map<'_> {
             let mut dweight = vec![0f32; weight.len()];
             let slopes = Packed { lines: slopes.as_lines(), width: out };
             let rows = Packed { lines: rows.as_lines(), width: input };
-            add_weight_gradient(&layout, slopes, rows, false, &mut dweight);
+            // SAFETY: there is a value for each.
+            unsafe { weight_gradient(&layout, slopes, rows, false, dweight.as_mut_ptr(), true) };
             dweight
         });
         (wants_dx.then_some(dx), dweight)

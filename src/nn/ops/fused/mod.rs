@@ -9,9 +9,11 @@ mod attention;
 mod buffer;
 mod cross_attention;
 mod feed_forward;
+mod input;
 mod layout;
 pub(super) mod linear;
 pub(super) mod output;
+pub(super) mod output_gradients;
 mod pass;
 mod rows;
 mod self_attention;
@@ -28,6 +30,7 @@ use crate::nn::gemm::{Precision, tiles_chosen};
 
 pub use cross_attention::cross_attention as cross_attention_sublayer;
 pub use feed_forward::feed_forward as feed_forward_sublayer;
+pub use input::embedded;
 pub use self_attention::self_attention as self_attention_sublayer;
 
 /// An affine map: weight `[out, in]`, bias `[out]`.
@@ -51,6 +54,11 @@ pub struct Frame<'a> {
 /// and heads.
 pub fn fused(x: &Tensor, precision: Precision, widths: &[usize]) -> bool {
     x.rank() == 3 && tiled(precision, x, widths)
+}
+
+/// Whether [`embedded`] is the way for such positions: wherever the layers behind it are fused.
+pub fn embeds(positions: &Tensor, precision: Precision) -> bool {
+    positions.dims2().is_ok_and(|(_, width)| tiled(precision, positions, &[width]))
 }
 
 /// Whether rows of such widths can be worked on by tiles: bf16 on a CPU with AMX, and widths of whole tiles.

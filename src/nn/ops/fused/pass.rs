@@ -8,6 +8,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::super::cpu::with_values;
+use super::super::gradients::write_to;
 use super::buffer::Buffer;
 use super::layout::{Block, Layout};
 use super::rows::{Norm, Sums};
@@ -29,6 +30,10 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 impl<T> Shared<T> {
     pub fn new(values: &mut [T]) -> Self {
         Self(values.as_mut_ptr())
+    }
+
+    pub fn of(place: *mut T) -> Self {
+        Self(place)
     }
 
     pub fn at(&self, index: usize) -> *mut T {
@@ -161,27 +166,43 @@ impl Shared<Line> {
     /// # Safety
     /// As [`Self::part`].
     #[allow(clippy::mut_from_ref)]
-    pub unsafe fn of(&self, block: &Block, width: usize) -> &mut [Line] {
+    pub unsafe fn block(&self, block: &Block, width: usize) -> &mut [Line] {
         let lines = lines_of(block, width);
         unsafe { self.part(lines.start, lines.len()) }
     }
 }
 
-/// `to[left, right] += leftᵀ · right` over all rows; with `across`, `to[right, left]`. `left` is packed by `pack_left`, `right` by
-/// `pack_right`, each block on its own. The order of every sum is that of the blocks.
+/// Adds `leftᵀ · right` over all rows, `[left, right]`, to the gradient of a weight; with `across` its transposed, `[right, left]`.
+/// `left` is packed by `pack_left`, `right` by `pack_right`, each block on its own. The order of every sum is that of the blocks.
 pub(super) fn add_weight_gradient(
     layout: &Layout,
     left: Packed,
     right: Packed,
     across: bool,
-    to: &mut [f32],
+    weight: &Tensor,
+) -> Result<()> {
+    debug_assert!(weight.elem_count() == left.width * right.width);
+    // SAFETY: every panel writes its part.
+    unsafe { write_to(weight, |place, fresh| weight_gradient(layout, left, right, across, place, fresh)) }
+}
+
+/// Writes or adds to `left.width · right.width` values.
+///
+/// # Safety
+/// They have room at `place`.
+pub(super) unsafe fn weight_gradient(
+    layout: &Layout,
+    left: Packed,
+    right: Packed,
+    across: bool,
+    place: *mut f32,
+    fresh: bool,
 ) {
-    assert!(to.len() == left.width * right.width);
-    let to = Shared::new(to);
+    let to = Shared::of(place);
     (0..left.width / SIDE).into_par_iter().for_each(|panel| {
         let _tiles = Tiles::configure();
         // SAFETY: whoever comes here has asked for the features; each panel has rows or columns of its own.
-        unsafe { panel_gradient(layout, left, right, across, panel, &to) }
+        unsafe { panel_gradient(layout, left, right, across, panel, &to, fresh) }
     });
 }
 
@@ -193,6 +214,7 @@ unsafe fn panel_gradient(
     across: bool,
     panel: usize,
     to: &Shared<f32>,
+    fresh: bool,
 ) {
     let width = right.width;
     let mut slab = Buffer::f32(if across { SIDE * width } else { 0 });
@@ -205,7 +227,7 @@ unsafe fn panel_gradient(
             let here = STEPS.min(steps - start);
             let left = Left::packed(&left[start * STEP..]);
             for (column, right) in right.chunks_exact(steps * STEP).enumerate() {
-                let add = !across || index > 0 || start > 0;
+                let add = !(across || fresh) || index > 0 || start > 0;
                 unsafe { multiply(left, &right[start * STEP..], here, own.add(column * SIDE), width, add) };
             }
         }
@@ -222,7 +244,9 @@ unsafe fn panel_gradient(
             for (i, sums) in transpose(std::array::from_fn(read)).into_iter().enumerate() {
                 unsafe {
                     let to = to.at((column + i) * left.width + panel * SIDE + row);
-                    _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_castsi512_ps(sums)));
+                    let sums = _mm512_castsi512_ps(sums);
+                    let sums = if fresh { sums } else { _mm512_add_ps(_mm512_loadu_ps(to), sums) };
+                    _mm512_storeu_ps(to, sums);
                 }
             }
         }

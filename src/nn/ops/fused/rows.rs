@@ -3,11 +3,11 @@
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _CMP_GT_OQ, _mm256_loadu_si256, _mm512_add_ps, _mm512_castsi512_ps,
     _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_loadu_ps, _mm512_maskz_mov_ps,
-    _mm512_max_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
 };
 use std::mem::transmute;
 
-use super::super::cpu::{dot, sum_by};
 use super::super::residual::Mask;
 use super::tile::SIDE;
 
@@ -57,14 +57,32 @@ pub(super) fn round(values: &[f32], out: &mut [u16]) {
     }
 }
 
+/// Sum of `f` of 16 values at a time, with two sums under way.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn sum_of(width: usize, f: impl Fn(usize) -> __m512) -> f32 {
+    let (mut even, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+    for i in (0..width).step_by(SIDE) {
+        even = _mm512_add_ps(even, f(i));
+        odd = _mm512_add_ps(odd, f(i + 16));
+    }
+    _mm512_reduce_add_ps(_mm512_add_ps(even, odd))
+}
+
 /// Mean and 1 / standard deviation.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
+    assert!(row.len().is_multiple_of(SIDE));
     let n = row.len() as f32;
-    let mean = sum_by(row, |v| v) / n;
-    let variance = sum_by(row, |v| (v - mean) * (v - mean)) / n;
-    (mean, 1.0 / (variance + eps).sqrt())
+    // SAFETY: 16 values of the row.
+    let at = |i: usize| unsafe { _mm512_loadu_ps(row.as_ptr().add(i)) };
+    let mean = sum_of(row.len(), at) / n;
+    let variance = sum_of(row.len(), |i| {
+        let off = _mm512_sub_ps(at(i), _mm512_set1_ps(mean));
+        _mm512_mul_ps(off, off)
+    });
+    (mean, 1.0 / (variance / n + eps).sqrt())
 }
 
 /// A layer norm's weights.
@@ -103,6 +121,7 @@ impl Norm<'_> {
         scratch: &mut [f32],
     ) {
         let width = x.len();
+        assert!(scratch.len() == 2 * width);
         let (mean, scale) = statistics(x, self.eps);
         let (normal, delta) = scratch.split_at_mut(width);
         let (gain, dn, dy, dx) = (&self.gain[..width], &dn[..width], &dy[..width], &mut dx[..width]);
@@ -113,8 +132,11 @@ impl Norm<'_> {
             dgain[i] += dn[i] * normal[i];
             dbias[i] += dn[i];
         }
-        let mean_delta = sum_by(delta, |v| v) / width as f32;
-        let mean_product = dot(delta, normal) / width as f32;
+        // SAFETY: 16 values of each.
+        let at = |values: &[f32], i: usize| unsafe { _mm512_loadu_ps(values.as_ptr().add(i)) };
+        let mean_delta = sum_of(width, |i| at(delta, i)) / width as f32;
+        let product = |i| _mm512_mul_ps(at(delta, i), at(normal, i));
+        let mean_product = sum_of(width, product) / width as f32;
         for i in 0..width {
             dx[i] = dy[i] + scale * (delta[i] - mean_delta - normal[i] * mean_product);
         }
@@ -151,7 +173,6 @@ pub(super) fn dropped(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn biased(c: &Sums, bias: &[f32], least: f32, out: *mut u16, stride: usize) {
-    use std::arch::x86_64::_mm512_set1_ps;
     assert!(bias.len() == SIDE);
     let least = _mm512_set1_ps(least);
     // SAFETY: a row of `c` and the bias have 32 values.

@@ -66,28 +66,30 @@ impl CustomOp1 for SelfAttention {
         let (inner, outer) = (packed(&self.qkv.weight)?, packed(&self.output.weight)?);
         let (inner_bias, outer_bias) = (host(&self.qkv.bias)?, host(&self.output.bias)?);
         let (width, all) = (self.outline.width, self.outline.layout.rows);
-        let mut y = vec![0f32; x.len()];
         let mut kept = Kept {
             qkv: Buffer::bf16(all, 3 * width),
             mixed: Buffer::bf16(all, width),
             log_sums: Buffer::f32(all * self.heads.count),
         };
-        let to = Shared::new(&mut y);
         let (qkv, mixed) = (Shared::new(kept.qkv.as_bf16_mut()), Shared::new(kept.mixed.as_bf16_mut()));
         let log_sums = Shared::new(kept.log_sums.as_f32_mut());
-        for_blocks(&self.outline.layout, |block| {
-            let mut normal = Buffer::bf16(block.rows, width);
-            let own = qkv.at(block.first * 3 * width);
-            // SAFETY: whoever made this has asked for the features; each block has rows of its own.
-            unsafe {
-                normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
-                let left = Rows::of(normal.as_bf16(), width);
-                project(left, block.rows, inner.as_lines(), steps(width), &inner_bias, own);
-                self.attend(block, Rows { at: own, stride: 3 * width }, &mixed, &log_sums);
-                let left = Rows { at: mixed.at(block.first * width), stride: width };
-                self.outline.close(block, left, outer.as_lines(), steps(width), &outer_bias, x, &to);
-            }
-        });
+        let write = |to: &Shared<f32>| {
+            for_blocks(&self.outline.layout, |block| {
+                let mut normal = Buffer::bf16(block.rows, width);
+                let own = qkv.at(block.first * 3 * width);
+                // SAFETY: whoever made this has asked for the features; each block has rows of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    let left = Rows::of(normal.as_bf16(), width);
+                    project(left, block.rows, inner.as_lines(), steps(width), &inner_bias, own);
+                    self.attend(block, Rows { at: own, stride: 3 * width }, &mixed, &log_sums);
+                    let left = Rows { at: mixed.at(block.first * width), stride: width };
+                    self.outline.close(block, left, outer.as_lines(), steps(width), &outer_bias, x, to);
+                }
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -205,53 +207,76 @@ impl SelfAttention {
         let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
         let (inner, outer) = (packed_across(&self.qkv.weight)?, packed_across(&self.output.weight)?);
         let (layout, width) = (&self.outline.layout, self.outline.width);
-        let mut dx = vec![0f32; x.len()];
+        let mut sums = Vec::new();
         let lines = |width: usize| Buffer::lines(layout.rows * width / SIDE);
         let (mut slopes, mut branches, mut normals, mut mixed) =
             (lines(3 * width), lines(width), lines(width), lines(width));
-        let to = Shared::new(&mut dx);
         let places = [&mut slopes, &mut branches, &mut normals, &mut mixed];
         let [slope_lines, branch_lines, normal_lines, mixed_lines] =
             places.map(|buffer| Shared::new(buffer.as_lines_mut()));
-        let sums = for_blocks(layout, |block| {
-            let rows = block.rows;
-            let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
-            let (mut dmixed, mut dqkv) = (Buffer::bf16(rows, width), Buffer::bf16(rows, 3 * width));
-            let [mut dgain, mut dbias, mut douter] = [(); 3].map(|()| vec![0f32; width]);
-            let mut dinner = vec![0f32; 3 * width];
-            // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
-            unsafe {
-                normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
-                self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
-                let branch = Rows::of(branch.as_bf16(), width);
-                let out = dmixed.as_bf16_mut().as_mut_ptr();
-                product(branch, rows, outer.as_lines(), (steps(width), width), out);
-                let dmixed = Rows::of(dmixed.as_bf16(), width);
-                self.attend_slopes(block, kept, dmixed, dqkv.as_bf16_mut());
-                column_sums(dqkv.as_bf16().as_ptr(), rows, 3 * width, &mut dinner);
-                let dqkv = Rows::of(dqkv.as_bf16(), 3 * width);
-                let sums = (&mut dgain[..], &mut dbias[..]);
-                let (right, steps_in) = (inner.as_lines(), steps(3 * width));
-                self.outline.open_slopes(block, dqkv, right, steps_in, norm, x, dy, &to, sums);
-                let (of, made) = (steps(rows), kept.mixed.as_bf16()[block.first * width..].as_ptr());
-                pack_left(dqkv, rows, of, 3 * width, slope_lines.of(block, 3 * width));
-                pack_left(branch, rows, of, width, branch_lines.of(block, width));
-                pack_right(Rows::of(normal.as_bf16(), width), rows, of, width, normal_lines.of(block, width));
-                pack_right(Rows { at: made, stride: width }, rows, of, width, mixed_lines.of(block, width));
-            }
-            [dgain, dbias, dinner, douter]
-        });
+        let write = |to: &Shared<f32>| {
+            sums = for_blocks(layout, |block| {
+                let rows = block.rows;
+                let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
+                let (mut dmixed, mut dqkv) = (Buffer::bf16(rows, width), Buffer::bf16(rows, 3 * width));
+                let [mut dgain, mut dbias, mut douter] = [(); 3].map(|()| vec![0f32; width]);
+                let mut dinner = vec![0f32; 3 * width];
+                // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
+                    let branch = Rows::of(branch.as_bf16(), width);
+                    let out = dmixed.as_bf16_mut().as_mut_ptr();
+                    product(branch, rows, outer.as_lines(), (steps(width), width), out);
+                    let dmixed = Rows::of(dmixed.as_bf16(), width);
+                    self.attend_slopes(block, kept, dmixed, dqkv.as_bf16_mut());
+                    column_sums(dqkv.as_bf16().as_ptr(), rows, 3 * width, &mut dinner);
+                    let dqkv = Rows::of(dqkv.as_bf16(), 3 * width);
+                    let norm_sums = (&mut dgain[..], &mut dbias[..]);
+                    let (right, steps_in) = (inner.as_lines(), steps(3 * width));
+                    self.outline.open_slopes(block, dqkv, right, steps_in, norm, x, dy, to, norm_sums);
+                    let (of, made) = (steps(rows), kept.mixed.as_bf16()[block.first * width..].as_ptr());
+                    pack_left(dqkv, rows, of, 3 * width, slope_lines.block(block, 3 * width));
+                    pack_left(branch, rows, of, width, branch_lines.block(block, width));
+                    pack_right(
+                        Rows::of(normal.as_bf16(), width),
+                        rows,
+                        of,
+                        width,
+                        normal_lines.block(block, width),
+                    );
+                    pack_right(
+                        Rows { at: made, stride: width },
+                        rows,
+                        of,
+                        width,
+                        mixed_lines.block(block, width),
+                    );
+                }
+                [dgain, dbias, dinner, douter]
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let dx = unsafe { layout.batch(x.len(), width, write) };
         let small = [&self.outline.gain, &self.outline.bias, &self.qkv.bias, &self.output.bias];
         for (which, tensor) in small.into_iter().enumerate() {
             add_to(tensor, |to| add_all(&sums, which, to))?;
         }
         let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
-        add_to(&self.qkv.weight, |to| {
-            add_weight_gradient(layout, operand(&slopes, 3 * width), operand(&normals, width), false, to);
-        })?;
-        add_to(&self.output.weight, |to| {
-            add_weight_gradient(layout, operand(&branches, width), operand(&mixed, width), false, to);
-        })?;
+        add_weight_gradient(
+            layout,
+            operand(&slopes, 3 * width),
+            operand(&normals, width),
+            false,
+            &self.qkv.weight,
+        )?;
+        add_weight_gradient(
+            layout,
+            operand(&branches, width),
+            operand(&mixed, width),
+            false,
+            &self.output.weight,
+        )?;
         Ok(dx)
     }
 }

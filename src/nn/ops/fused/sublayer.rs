@@ -63,6 +63,7 @@ impl Outline {
     ///
     /// # Safety
     /// `left` has the block's rows, `y` those of the batch; tiles are configured.
+    #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub unsafe fn close(
         &self,

@@ -7,8 +7,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::{
-    Activation, AttentionMask, Classes, Output, Weighed, backward, cross_attention, layer_norm, linear,
-    residual_dropout, self_attention,
+    Activation, AttentionMask, Classes, Output, Weighed, backward, cross_attention, dropout, layer_norm,
+    linear, residual_dropout, self_attention,
 };
 use super::*;
 
@@ -266,6 +266,37 @@ fn an_affine_map_by_tiles_is_that_in_f32_of_rounded_values() {
         assert_near("result", &y, &want, 1e-5);
         for ((name, got), want) in ["x", "weight", "bias"].iter().zip(&own).zip(&wanted) {
             assert_near(name, got, want, 5e-3);
+        }
+    }
+}
+
+#[test]
+fn an_embedded_input_is_that_of_the_other_ops() {
+    if unavailable() {
+        return;
+    }
+    let (rows, len, scale) = (9, 13, 3.0);
+    let vars = [random(&[20, WIDTH], 1.0, 1), random(&[31, WIDTH], 1.0, 2)];
+    let ids: Vec<u32> = (0..rows * len).map(|i| (i * i % 31) as u32).collect();
+    let ids = Tensor::from_vec(ids, (rows, len), &Device::Cpu).unwrap();
+    for p in [0.0, DROPOUT.0] {
+        let learnt = |fused: bool| {
+            let y = if fused {
+                embedded(&vars[0], &vars[1], &ids, scale, (p, DROPOUT.1)).unwrap()
+            } else {
+                let tokens = vars[1].index_select(&ids.flatten_all().unwrap(), 0).unwrap();
+                let places = vars[0].narrow(0, 0, len).unwrap().unsqueeze(0).unwrap();
+                let sum = tokens.reshape((rows, len, WIDTH)).and_then(|t| t.broadcast_add(&places)).unwrap();
+                dropout(&(sum * f64::from(scale)).unwrap(), p, DROPOUT.1).unwrap()
+            };
+            let loss = (&y * random(&[rows, len, WIDTH], 1.0, 5).as_detached_tensor()).unwrap();
+            let gradients = backward(&loss.sum_all().unwrap()).unwrap();
+            (y, vars.each_ref().map(|var| gradients.get(var).unwrap().clone()))
+        };
+        let ((y, own), (want, wanted)) = (learnt(true), learnt(false));
+        assert_near("result", &y, &want, 1e-6);
+        for ((name, got), want) in ["positions", "table"].iter().zip(&own).zip(&wanted) {
+            assert_near(name, got, want, 1e-5);
         }
     }
 }

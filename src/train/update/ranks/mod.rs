@@ -13,7 +13,7 @@ mod group;
 use std::sync::Arc;
 use std::thread;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::model::{Backend, DeviceChoice, Dtype, DtypeChoice};
 use crate::{Error, Result};
@@ -136,14 +136,28 @@ impl Reducer {
         match &self.0 {
             KernelPath::Alone => Ok(gradients),
             KernelPath::Host { rank, group } => {
-                let own = flat(&gradients)?;
-                let message = Message::Gradients(own.to_device(&candle_core::Device::Cpu)?);
-                let mut sum: Option<Tensor> = None;
+                let moved = |tensors: &[Tensor], device: &[&Device]| {
+                    let moved = tensors.iter().zip(device).map(|(tensor, device)| tensor.to_device(device));
+                    moved.collect::<candle_core::Result<Vec<_>>>()
+                };
+                let host = vec![&Device::Cpu; gradients.len()];
+                let message = Message::Gradients(moved(&gradients, &host)?);
+                let mut sums: Option<Vec<Tensor>> = None;
                 for message in group.exchange(*rank, message)?.iter() {
                     let Message::Gradients(theirs) = message else { return Err(out_of_step()) };
-                    sum = Some(sum.map_or_else(|| Ok(theirs.clone()), |sum| sum + theirs)?);
+                    if theirs.len() != gradients.len() {
+                        return Err(out_of_step());
+                    }
+                    sums = Some(match sums {
+                        None => theirs.clone(),
+                        Some(sums) => {
+                            let both = sums.iter().zip(theirs).map(|(sum, own)| sum + own);
+                            both.collect::<candle_core::Result<_>>()?
+                        }
+                    });
                 }
-                apart(&sum.ok_or_else(out_of_step)?.to_device(own.device())?, &gradients)
+                let devices: Vec<&Device> = gradients.iter().map(Tensor::device).collect();
+                Ok(moved(&sums.ok_or_else(out_of_step)?, &devices)?)
             }
             #[cfg(feature = "nccl")]
             KernelPath::Nccl { collective, rank, group } => {
@@ -158,6 +172,7 @@ impl Reducer {
 }
 
 /// One after another, in memory of their own.
+#[cfg(feature = "nccl")]
 fn flat(tensors: &[Tensor]) -> Result<Tensor> {
     let parts = tensors.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
     // `cat` gives a single tensor back as it is.
@@ -165,6 +180,7 @@ fn flat(tensors: &[Tensor]) -> Result<Tensor> {
 }
 
 /// What [`flat`] has put together, in the shapes of `like`.
+#[cfg(feature = "nccl")]
 fn apart(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut at = 0;
     let part = |tensor: &Tensor| {
