@@ -149,6 +149,7 @@ impl<'a> Load<'a> {
             steps,
             steps_min: steps,
             length_beam: self.plan.length_beam,
+            alternatives: 0,
             collapse: false,
             trace: false,
             deadline: None,

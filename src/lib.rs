@@ -18,12 +18,14 @@
 //!
 //! ```mermaid
 //! graph LR
-//!     http --> engine & decode & model & text & metrics & settings & formats & glossary
+//!     http --> engine & decode & model & text & metrics & settings & formats & glossary & documents
 //!     engine --> decode & text & metrics
 //!     decode --> model & nn & text
 //!     model --> nn & text
 //!     settings --> engine & decode & model
 //!     lines --> decode & text
+//!     documents --> decode & text & formats & glossary
+//!     flags --> model
 //!     known --> decode & model & eval
 //!     bench --> engine & decode & model & text & metrics
 //!     train --> decode & model & nn & text & eval
@@ -33,7 +35,8 @@
 //! * [`settings`] turns flags, environment and a file into one validated value; [`metrics`] holds every Prometheus series.
 //! * [`formats`] takes documents apart into texts and puts them together again, [`glossary`] holds a client's terms.
 //! * [`known`] checks a model against a sentence whose translation its bundle records.
-//! * [`lines`] is `tutti translate`, [`mod@bench`] is `tutti bench`.
+//! * [`lines`] is `tutti translate`, with `--format` [`documents`]; [`mod@bench`] is `tutti bench`, and [`flags`] are those that
+//!   both programs have.
 //! * [`error`] holds every error; [`files`] writes files and folders whole or not at all.
 //!
 //! `nn`, `model`, `decode` and `text` know nothing of HTTP, tokio, metrics or settings; `engine` knows no HTTP; `http` knows no
@@ -41,10 +44,12 @@
 
 pub mod bench;
 pub mod decode;
+pub mod documents;
 pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod files;
+pub mod flags;
 pub mod formats;
 pub mod glossary;
 pub mod http;

@@ -79,9 +79,9 @@ pub struct HttpSettings {
     pub max_body_bytes: usize,
     /// Whether each request is logged.
     pub access_log: bool,
-    /// The file of API keys; everybody may ask, without.
+    /// The file of API keys; everybody may use the API if there is none.
     pub api_keys: Option<PathBuf>,
-    /// Origins of pages that may ask from a browser; any, without.
+    /// Origins of pages that may use the API from a browser; any if there is none.
     pub cors_origins: Option<Vec<String>>,
     /// Before every path, such as `/translator`; empty for none. No slash at its end.
     pub url_prefix: String,

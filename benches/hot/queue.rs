@@ -16,6 +16,7 @@ fn item(seed: usize) -> Item {
         steps: Steps::ONE,
         steps_min: Steps::ONE,
         length_beam: 1,
+        alternatives: 0,
         collapse: true,
         trace: false,
         deadline: None,

@@ -39,6 +39,14 @@ impl Beam {
         Ok(Self { canvases: lengths.into_iter().map(canvas).collect() })
     }
 
+    /// Also reads an Imputer's slots for so many further translations. Of a network that predicts lengths, the other
+    /// canvases are what gives alternatives.
+    #[must_use]
+    pub fn with_alternatives(self, alternatives: usize) -> Self {
+        let canvases = self.canvases.into_iter().map(|canvas| canvas.with_alternatives(alternatives));
+        Self { canvases: canvases.collect() }
+    }
+
     /// Every canvas, finished or not, most probable length first.
     pub fn canvases(&self) -> &[Canvas] {
         &self.canvases
@@ -83,10 +91,22 @@ impl Beam {
         self.canvases.iter().map(Canvas::steps_used).max().unwrap_or(0)
     }
 
-    /// The candidates, best first; equal scores keep the more probable length in front.
+    /// The candidates, best first; equal scores keep the more probable length in front. The first one is the same
+    /// whether or not there are [alternatives](Self::with_alternatives), each of which is another text.
     pub fn finish(self, collapse: bool) -> Vec<Hypothesis> {
+        let mut others: Vec<_> = self.canvases.iter().flat_map(Canvas::alternatives).collect();
+        best_first(&mut others);
         let mut hypotheses: Vec<_> = self.canvases.into_iter().map(|c| c.finish(collapse)).collect();
         best_first(&mut hypotheses);
+        let best = hypotheses.first().map_or(0.0, |hypothesis| hypothesis.score);
+        for other in others {
+            if hypotheses.iter().all(|known| known.tokens != other.tokens) {
+                hypotheses.push(Hypothesis { score: other.score.min(best), ..other });
+            }
+        }
+        if let [_, rest @ ..] = hypotheses.as_mut_slice() {
+            best_first(rest);
+        }
         hypotheses
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::prefix::{TopK, prefix_beam_search};
+use super::prefix::{Reading, TopK, n_best, prefix_beam_search};
 use super::slots::{argmax_per_block, ctc_collapse, imputed_token};
 use super::{Hypothesis, Prediction, Steps};
 use crate::model::{LanguageModel, Refresh, TOP_K};
@@ -50,6 +50,10 @@ pub struct Canvas {
     specials: Specials,
     /// What an Imputer's slots are read with.
     lm: Option<Arc<LanguageModel>>,
+    /// Number of further translations that an Imputer's slots are read for.
+    alternatives: usize,
+    /// If there are to be any: for each written slot, its most probable tokens in the pass that wrote it.
+    choices: Vec<TopK>,
 }
 
 /// What a pass writes.
@@ -66,23 +70,35 @@ impl Canvas {
         tokens[0] = specials.bos;
         tokens[inner_len + 1] = specials.eos;
         let free: Vec<usize> = (1..=inner_len).collect();
-        let scores = vec![0.0; tokens.len()];
         let rule = Rule::MaskPredict(Refresh::default());
-        Self { tokens, scores, wanted: free.clone(), free, rule, steps, used: 0, specials, lm: None }
+        Self::masked(tokens, free, rule, steps, specials)
     }
 
     /// An Imputer's canvas, of `count` masked slots and nothing else.
     pub fn slots(count: usize, steps: Steps, specials: Specials) -> Self {
-        let free: Vec<usize> = (0..count).collect();
-        let (tokens, scores) = (vec![specials.mask; count], vec![0.0; count]);
-        let rule = Rule::Imputer;
-        Self { tokens, scores, wanted: free.clone(), free, rule, steps, used: 0, specials, lm: None }
+        Self::masked(vec![specials.mask; count], (0..count).collect(), Rule::Imputer, steps, specials)
+    }
+
+    fn masked(tokens: Vec<u32>, free: Vec<usize>, rule: Rule, steps: Steps, specials: Specials) -> Self {
+        let (scores, wanted) = (vec![0.0; tokens.len()], free.clone());
+        let (used, lm, alternatives, choices) = (0, None, 0, Vec::new());
+        Self { tokens, scores, free, wanted, rule, steps, used, specials, lm, alternatives, choices }
     }
 
     /// Before the first pass, of an Imputer's canvas: what its slots are read with, if anything.
     #[must_use]
     pub fn read_with(self, lm: Option<Arc<LanguageModel>>) -> Self {
         Self { lm, ..self }
+    }
+
+    /// Before the first pass, of an Imputer's canvas: how many further translations
+    /// [`alternatives`](Self::alternatives) gives.
+    #[must_use]
+    pub fn with_alternatives(self, alternatives: usize) -> Self {
+        match self.rule {
+            Rule::MaskPredict(_) => self,
+            Rule::Imputer => Self { alternatives, choices: vec![TopK::new(); self.tokens.len()], ..self },
+        }
     }
 
     /// Before the first pass: what passes may write.
@@ -120,11 +136,18 @@ impl Canvas {
         self.steps == Steps::ONE
     }
 
-    /// Whether the next pass is to give [`TOP_K`] predictions for each wanted place: slots are read together.
+    /// Whether the next pass is to give [`TOP_K`] predictions for each wanted place: slots are read together, or their
+    /// further choices are kept.
     pub fn wants_top_k(&self) -> bool {
-        let (wanted, block) = (&self.wanted, self.steps.get());
-        let one_a_block = || wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block);
-        self.rule == Rule::Imputer && !self.finished() && (self.lm.is_some() || one_a_block())
+        let imputes = self.rule == Rule::Imputer && !self.finished();
+        imputes && (self.alternatives > 0 || self.reads_together())
+    }
+
+    /// Whether the next pass writes the most probable translation of all slots: with a language model, and where it
+    /// fills the last of them.
+    fn reads_together(&self) -> bool {
+        let block = self.steps.get();
+        self.lm.is_some() || self.wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block)
     }
 
     /// Passes applied so far.
@@ -146,7 +169,7 @@ impl Canvas {
         self.used += 1;
         match self.rule {
             Rule::MaskPredict(refresh) => self.rewrite(predictions, refresh),
-            Rule::Imputer if self.wants_top_k() => self.impute(&self.read_together(predictions)),
+            Rule::Imputer if self.wants_top_k() => self.impute_of_several(predictions),
             Rule::Imputer => self.impute(predictions),
         }
         Ok(())
@@ -177,8 +200,28 @@ impl Canvas {
         self.wanted.retain(|&place| tokens[place] == mask);
     }
 
-    /// For each wanted slot its token in the most probable translation.
-    fn read_together(&self, predictions: &[Prediction]) -> Vec<Prediction> {
+    /// As [`impute`](Self::impute), with [`TOP_K`] predictions for each wanted slot.
+    fn impute_of_several(&mut self, predictions: &[Prediction]) {
+        let slots = self.slots_with(predictions);
+        let best: Vec<Prediction> = if self.reads_together() {
+            let filled = prefix_beam_search(&slots, self.specials.blank(), self.lm.as_deref());
+            self.wanted.iter().map(|&place| filled[place].into()).collect()
+        } else {
+            predictions.chunks(TOP_K).filter_map(|choices| choices.first().copied()).collect()
+        };
+        let wanted = self.wanted.clone();
+        self.impute(&best);
+        if self.alternatives > 0 {
+            for (place, slot) in slots.into_iter().enumerate() {
+                if wanted.contains(&place) && self.tokens[place] != self.specials.mask {
+                    self.choices[place] = slot;
+                }
+            }
+        }
+    }
+
+    /// Every slot: a written one with its token, a wanted one with its choices.
+    fn slots_with(&self, predictions: &[Prediction]) -> Vec<TopK> {
         let written = self.tokens.iter().map(|&token| vec![(token, 0.0)]);
         let mut slots: Vec<TopK> = written.collect();
         for (&place, predictions) in self.wanted.iter().zip(predictions.chunks(TOP_K)) {
@@ -191,18 +234,43 @@ impl Canvas {
                 }
             }
         }
-        let filled = prefix_beam_search(&slots, self.specials.blank(), self.lm.as_deref());
-        self.wanted.iter().map(|&place| filled[place].into()).collect()
+        slots
+    }
+
+    /// Of a finished Imputer's canvas with [`with_alternatives`](Self::with_alternatives): the most probable translations
+    /// of its slots, best first; among them most often the one on the canvas. Each slot may hold what was probable in
+    /// the pass that wrote it.
+    pub fn alternatives(&self) -> Vec<Hypothesis> {
+        if self.alternatives == 0 || !self.finished() {
+            return Vec::new();
+        }
+        // One more, for the translation on the canvas.
+        let count = self.alternatives + 1;
+        let readings = n_best(&self.choices, self.specials.blank(), self.lm.as_deref(), count);
+        let best = readings.first().map_or(0.0, |reading| reading.score);
+        let hypothesis = |reading: Reading| {
+            let (slots, log_probs): (Vec<u32>, Vec<f32>) = reading.filling.into_iter().unzip();
+            let (tokens, token_log_probs) = ctc_collapse(&slots, &log_probs, &self.specials);
+            // On the scale of the canvas' own score: what a slot loses on average.
+            let score = self.score() + (reading.score - best) / slots.len().max(1) as f32;
+            Hypothesis { tokens, token_log_probs, score }
+        };
+        readings.into_iter().map(hypothesis).collect()
+    }
+
+    /// The mean log-probability of the places that the network fills.
+    fn score(&self) -> f32 {
+        match self.free.len() {
+            0 => 0.0,
+            places => self.free.iter().map(|&place| self.scores[place]).sum::<f32>() / places as f32,
+        }
     }
 
     /// The translation on the canvas. `collapse` joins equal neighbours, which parallel decoding tends to repeat; an
     /// Imputer's are always joined, since blanks separate intended repeats. Masks of an unfinished canvas are left
     /// out.
     pub fn finish(self, collapse: bool) -> Hypothesis {
-        let score = match self.free.len() {
-            0 => 0.0,
-            places => self.free.iter().map(|&place| self.scores[place]).sum::<f32>() / places as f32,
-        };
+        let score = self.score();
         if self.rule == Rule::Imputer {
             let (tokens, token_log_probs) = ctc_collapse(&self.tokens, &self.scores, &self.specials);
             return Hypothesis { tokens, token_log_probs, score };

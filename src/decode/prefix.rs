@@ -31,25 +31,52 @@ pub fn prefix_beam_search(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>
     if best_filling.iter().map(|&(_, log_prob)| log_prob).sum::<f32>() > HALF {
         return best_filling;
     }
-    let translation = match lm {
-        None => search(slots, blank, &NoLm, WIDTH),
-        Some(lm) => search(slots, blank, lm, WIDTH_WITH_LM),
+    let found = match lm {
+        None => search(slots, blank, &NoLm, WIDTH, 1),
+        Some(lm) => search(slots, blank, lm, WIDTH_WITH_LM, 1),
     };
+    let translation = found.into_iter().next().map(|(translation, _)| translation).unwrap_or_default();
     if collapses_to(&best_filling, &translation, blank) {
         return best_filling;
     }
-    let symbols = symbols(&translation, blank);
+    filling(slots, &translation, blank).unwrap_or(best_filling)
+}
+
+/// One of several translations of the same slots.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// As [`prefix_beam_search`] gives it.
+    pub filling: Vec<(u32, f32)>,
+    /// The log-probability of all fillings that collapse to the translation, with the language model's score.
+    pub score: f32,
+}
+
+/// Up to `count` different translations, most probable first. The search keeps more prefixes than [`prefix_beam_search`]
+/// and may find a translation that is more probable than the one found there.
+pub fn n_best(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>, count: usize) -> Vec<Reading> {
+    let width = WIDTH_WITH_LM.max(2 * count);
+    let found = match lm {
+        None => search(slots, blank, &NoLm, width, count),
+        Some(lm) => search(slots, blank, lm, width, count),
+    };
+    let readings = found.into_iter().filter_map(|(translation, score)| {
+        Some(Reading { filling: filling(slots, &translation, blank)?, score })
+    });
+    readings.collect()
+}
+
+/// The most probable filling that collapses to `translation`; `None` if no filling does.
+fn filling(slots: &[TopK], translation: &[u32], blank: u32) -> Option<Vec<(u32, f32)>> {
+    let symbols = symbols(translation, blank);
     let score = |slot: &TopK, symbol: u32| {
         slot.iter().find(|&&(token, _)| token == symbol).map_or(f32::NEG_INFINITY, |&(_, log_prob)| log_prob)
     };
     let scores: Vec<Vec<f32>> =
         slots.iter().map(|slot| symbols.iter().map(|&symbol| score(slot, symbol)).collect()).collect();
     let free = scores.iter().map(|scores| Slot::Free(scores)).collect();
-    let Some(path) = Lattice::new(&translation, &symbols, free).best_path() else {
-        return best_filling; // no filling spells it
-    };
-    let filled = path.into_iter().map(|state| symbol_at(state, &translation, blank));
-    slots.iter().zip(filled).map(|(slot, token)| (token, score(slot, token))).collect()
+    let path = Lattice::new(translation, &symbols, free).best_path()?;
+    let filled = path.into_iter().map(|state| symbol_at(state, translation, blank));
+    Some(slots.iter().zip(filled).map(|(slot, token)| (token, score(slot, token))).collect())
 }
 
 fn collapses_to(filling: &[(u32, f32)], translation: &[u32], blank: u32) -> bool {
@@ -201,8 +228,14 @@ enum At {
     New(usize, u32),
 }
 
-/// The best translation found with `width` prefixes kept from slot to slot.
-fn search<V: PrefixScorer>(slots: &[TopK], blank: u32, scorer: &V, width: usize) -> Vec<u32> {
+/// The `count` best translations found with `width` prefixes kept from slot to slot, best first, with their scores.
+fn search<V: PrefixScorer>(
+    slots: &[TopK],
+    blank: u32,
+    scorer: &V,
+    width: usize,
+    count: usize,
+) -> Vec<(Vec<u32>, f32)> {
     let mut tree = Tree::new(scorer.start());
     let impossible = f32::NEG_INFINITY;
     let lm = tree.0[ROOT].lm;
@@ -263,8 +296,9 @@ fn search<V: PrefixScorer>(slots: &[TopK], blank: u32, scorer: &V, width: usize)
         }
     }
     let ended = beam.into_iter().map(|(node, prefix)| (node, prefix.score() + scorer.end(prefix.lm.context)));
-    let best = ended.reduce(|best, other| if other.1 > best.1 { other } else { best });
-    best.map(|(node, _)| tree.text(node)).unwrap_or_default()
+    let mut ended: Vec<(usize, f32)> = ended.collect();
+    ended.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable
+    ended.into_iter().take(count).map(|(node, score)| (tree.text(node), score)).collect()
 }
 
 /// ln(eᵃ + eᵇ)

@@ -33,6 +33,7 @@ impl<M> ActiveSentence<M> {
         let Encoded { memory, outline } = encoded;
         match Beam::new(&outline, job.item.length_beam, job.item.steps, rules) {
             Ok(beam) => {
+                let beam = beam.with_alternatives(job.item.alternatives);
                 let queue = picked_at.duration_since(job.submitted);
                 let timings =
                     Timings { queue, encode: encoded_at.duration_since(picked_at), decode: Duration::ZERO };

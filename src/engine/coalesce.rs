@@ -27,13 +27,14 @@ struct Key {
     steps: Steps,
     steps_min: Steps,
     length_beam: usize,
+    alternatives: usize,
     collapse: bool,
 }
 
 impl Key {
     fn of(item: &Item) -> Self {
-        let &Item { steps, steps_min, length_beam, collapse, .. } = item;
-        Self { source: item.source.as_slice().into(), steps, steps_min, length_beam, collapse }
+        let &Item { steps, steps_min, length_beam, alternatives, collapse, .. } = item;
+        Self { source: item.source.as_slice().into(), steps, steps_min, length_beam, alternatives, collapse }
     }
 }
 

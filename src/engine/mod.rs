@@ -137,6 +137,8 @@ pub struct Item {
     pub steps_min: Steps,
     /// How many target lengths are tried.
     pub length_beam: usize,
+    /// How many further translations an Imputer's slots are read for.
+    pub alternatives: usize,
     /// Whether equal neighbours are joined at the end.
     pub collapse: bool,
     /// Whether the canvases after each pass are wanted.
@@ -195,7 +197,7 @@ pub struct Timings {
 /// The answer for one [`Item`].
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// One for each length of the beam, best first; never empty.
+    /// One for each length of the beam and the alternatives, best first; never empty.
     pub hypotheses: Vec<Hypothesis>,
     /// Decoder passes that were taken.
     pub steps_used: usize,

@@ -51,6 +51,7 @@ fn item(seed: u32, words: usize, steps: u8) -> Item {
         steps,
         steps_min: steps,
         length_beam: 1,
+        alternatives: 0,
         collapse: true,
         trace: false,
         deadline: None,

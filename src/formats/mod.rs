@@ -17,8 +17,9 @@ mod tests;
 pub use html::Markup;
 
 use std::ops::Range;
+use std::str::FromStr;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// How a document is written.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -43,6 +44,9 @@ pub const EXTENSIONS: [&str; 10] =
     [".txt", ".html", ".htm", ".xhtml", ".md", ".po", ".srt", ".json", ".xlf", ".xliff"];
 
 impl Format {
+    /// The names that [`Format::from_str`] knows.
+    pub const NAMES: [&str; 8] = ["text", "html", "xml", "markdown", "po", "srt", "json", "xliff"];
+
     /// By the extension of a file's name, in any case.
     pub fn of_file(name: &str) -> Option<Self> {
         let (_, extension) = name.rsplit_once('.')?;
@@ -84,6 +88,27 @@ impl Format {
             Self::Xliff => catalogs::read_xliff(source),
             Self::Srt => Ok(subtitles::read(source)),
             Self::Json => json::read(source),
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "text" => Ok(Self::Text),
+            "html" => Ok(Self::Markup(Markup::html())),
+            "xml" => Ok(Self::Markup(Markup::xml())),
+            "markdown" => Ok(Self::Markdown),
+            "po" => Ok(Self::Po),
+            "srt" => Ok(Self::Srt),
+            "json" => Ok(Self::Json),
+            "xliff" => Ok(Self::Xliff),
+            _ => Err(Error::InvalidRequest(format!(
+                "format {name} is unknown; send {}",
+                Self::NAMES.join(", ")
+            ))),
         }
     }
 }

@@ -2,6 +2,15 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn every_name_is_a_format_of_its_own() {
+    let formats: Vec<Format> = Format::NAMES.iter().map(|name| name.parse().unwrap()).collect();
+    for (index, format) in formats.iter().enumerate() {
+        assert!(!formats[..index].contains(format), "{}", Format::NAMES[index]);
+    }
+    assert!("docx".parse::<Format>().is_err());
+}
+
 /// Each text in capitals, so that it is seen what was translated.
 fn shouted(format: &Format, source: &str) -> String {
     let document = format.read(source).unwrap();

@@ -3,16 +3,16 @@
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::post;
 use serde_json::{Value, json};
 use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
 
+use super::dialect::{PathPart, catch_panics};
 use super::error::ApiError;
 use super::models::Models;
-use super::router::{for_machines, method_not_allowed, not_found, observe, panicked};
+use super::router::{for_machines, method_not_allowed, not_found, observe};
 use super::unread;
 
 pub fn admin_router(models: &Models) -> Router {
@@ -21,7 +21,7 @@ pub fn admin_router(models: &Models) -> Router {
     let on_the_way = ServiceBuilder::new()
         .layer(from_fn(unread::finish))
         .layer(from_fn_with_state(models.clone(), observe))
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(catch_panics))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes));
     for_machines()
         .route("/admin/models/{name}/reload", post(reload))
@@ -32,7 +32,7 @@ pub fn admin_router(models: &Models) -> Router {
 }
 
 /// Loads a model again from its folder and puts it in the place of the old one; where that fails, the old one stays.
-async fn reload(State(models): State<Models>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn reload(State(models): State<Models>, PathPart(name): PathPart) -> Result<Json<Value>, ApiError> {
     if !models.all().iter().any(|app| app.model.name == name) {
         return Err(ApiError::Unknown { kind: "model", id: name });
     }

@@ -1,12 +1,9 @@
-//! What every handler sees: the model's description, the engine's handle, the limits, the counters,
-//! and where the server stands in its life.
+//! The state that every handler sees: the model's description, the engine's handle, limits, counters and the server's
+//! phase.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
 
-use axum::extract::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout_at;
 
 use super::detect::Detector;
 use super::error::ApiError;
@@ -14,18 +11,16 @@ use super::files::Files;
 use super::glossary_store::Glossaries;
 use super::keys::Keys;
 use super::languages::Pair;
-use super::models::Models;
-use super::params::Params;
 use super::request::Abilities;
 use super::routes::ROUTES;
 use super::usage::Usage;
+use crate::Error;
 use crate::decode::Steps;
 use crate::engine::{Engine, Handle};
 use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
 use crate::model::Score;
 use crate::settings::{HttpSettings, one_for_each_core};
 use crate::text::{Reader, Tokenizer};
-use crate::{Error, Result};
 
 /// What the network side knows of the model behind the engine.
 pub struct Model {
@@ -48,17 +43,17 @@ pub struct Model {
     pub tokenizer: Arc<Tokenizer>,
 }
 
-/// Where the server stands. It only ever moves down this list.
+/// The server's phase. It only moves down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Listening; the model is warming up.
     Starting,
     Ready,
-    /// The signal came: no new connections soon, what was accepted is finished.
+    /// The signal came: new connections end soon, accepted requests are finished.
     Draining,
 }
 
-/// A model and what the server has besides, which all models share.
+/// A model, and the server's state that all models share.
 pub struct App {
     pub model: Model,
     pub engine: Handle,
@@ -75,10 +70,8 @@ pub struct App {
     /// Translated ones, until they are fetched.
     pub files: Arc<Files>,
     pub deepl_usage: Arc<Usage>,
-    /// Who may ask; everybody, without.
+    /// Who may use the API; everybody if there are none.
     pub keys: Option<Arc<Keys>>,
-    /// All models, once the server runs.
-    models: OnceLock<Models>,
     phase: Arc<watch::Sender<Phase>>,
     admission: Arc<Semaphore>,
     /// Drained when the last request of this model has ended.
@@ -104,7 +97,6 @@ impl App {
             files: Arc::default(),
             deepl_usage: Arc::default(),
             keys: None,
-            models: OnceLock::new(),
             phase: Arc::new(watch::Sender::new(Phase::Starting)),
             admission: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
             model,
@@ -140,7 +132,6 @@ impl App {
             files: self.files.clone(),
             deepl_usage: self.deepl_usage.clone(),
             keys: self.keys.clone(),
-            models: self.models.clone(),
             phase: self.phase.clone(),
             admission: self.admission.clone(),
             model,
@@ -153,28 +144,6 @@ impl App {
     pub fn describe(&self) {
         let Model { checksum, dtype, device, .. } = &self.model;
         self.engine_metrics.describe(checksum, dtype, device);
-    }
-
-    /// All models of the server, this one among them.
-    pub(super) fn models(&self) -> Option<&Models> {
-        self.models.get()
-    }
-
-    /// Of all models, this one's first.
-    pub(super) fn pairs(&self) -> Vec<Pair> {
-        let all = self.models().map(Models::all).unwrap_or_default();
-        let mut pairs = vec![self.model.pair.clone()];
-        for app in all {
-            if !pairs.contains(&app.model.pair) {
-                pairs.push(app.model.pair.clone());
-            }
-        }
-        pairs
-    }
-
-    pub(super) fn served_with(&self, models: &Models) {
-        // Said once, when the server begins.
-        let _ = self.models.set(models.clone());
     }
 
     /// Canvases of a sentence whose request does not say how many.
@@ -194,33 +163,15 @@ impl App {
             default_steps: self.model.default_steps,
             max_steps: self.model.max_steps,
             default_length_beam: self.default_length_beam(),
+            reads_slots: self.engine.limits().has_blanks,
         }
-    }
-
-    /// The parameters of a request whose head `arrived` then, and the model that they are for.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] where the body is not there in its time, and what
-    /// [`Params::read`] fails with.
-    pub(super) async fn read(
-        self: &Arc<Self>,
-        request: Request,
-        arrived: Instant,
-    ) -> Result<(Arc<Self>, Params), ApiError> {
-        self.open()?;
-        let reading = Params::read(request, self.settings.max_body_bytes);
-        let limit = self.settings.body_timeout;
-        let params = timeout_at((arrived + limit).into(), reading).await;
-        let params = params.map_err(|_| ApiError::SlowBody { limit })??;
-        let model = self.models().map_or_else(|| self.clone(), |models| models.of_request(&params));
-        Ok((model, params))
     }
 
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    /// Moves on; a server that drains does not become ready again.
+    /// Enters a later phase; a draining server does not become ready again.
     pub(super) fn enter(&self, phase: Phase) {
         let moved = self.phase.send_if_modified(|now| {
             let moves = phase > *now;
@@ -232,11 +183,10 @@ impl App {
         }
     }
 
-    /// Whether requests are taken at all.
+    /// Whether requests are accepted.
     ///
     /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done. While draining, requests that still get in are served:
-    /// they were accepted.
+    /// [`Error::NotReady`] before the warm-up is done. While draining, requests on accepted connections are still served.
     pub(super) fn open(&self) -> Result<(), ApiError> {
         match self.phase() {
             Phase::Starting => Err(Error::NotReady.into()),
@@ -244,7 +194,7 @@ impl App {
         }
     }
 
-    /// Leave to work on a translation, held until it is answered. For requests that have arrived whole.
+    /// A permit to work on a translation, held until it is answered. For requests that have arrived whole.
     ///
     /// # Errors
     /// [`ApiError::TooManyRequests`] when as many are in progress as may be.

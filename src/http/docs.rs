@@ -3,13 +3,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use super::app::App;
+use super::dialect::PathPart;
 use super::error::ApiError;
 use super::shapes::{ErrorBody, MessageBody};
 use super::{deepl, glossaries, libretranslate, mtran, probes, stream};
@@ -88,7 +89,7 @@ pub async fn index(State(app): State<Arc<App>>) -> Redirect {
 }
 
 /// A file of Swagger UI.
-pub async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+pub async fn file(PathPart(name): PathPart) -> Result<Response, ApiError> {
     static CONFIG: LazyLock<Arc<Config<'static>>> =
         LazyLock::new(|| Arc::new(Config::from("../openapi.json").validator_url("none")));
     let not_found = || ApiError::NotFound(format!("/docs/{name}"));

@@ -1,5 +1,5 @@
-//! Every answer that is not a success, as JSON with the right status. The one place where an error
-//! meets HTTP. LibreTranslate's shape is the default; other dialects wrap [`ApiError`].
+//! Errors as JSON with their status: the only place that maps errors to HTTP. LibreTranslate's shape is the default; other
+//! dialects wrap [`ApiError`].
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub enum ApiError {
     Unknown { kind: &'static str, id: String },
     #[error("{0} is not allowed here")]
     MethodNotAllowed(String),
-    /// The server is set up not to do this.
+    /// The server's settings do not allow this.
     #[error("{0}")]
     Disabled(&'static str),
     /// A store is full; the text says of what.
@@ -105,7 +105,7 @@ impl ApiError {
         }
     }
 
-    /// What the client reads. What broke inside is for the log: paths and tensor shapes are not for clients.
+    /// The text for the client. Internal causes, with paths and tensor shapes, are only logged.
     pub fn message(&self) -> String {
         match self {
             Self::Domain(error @ Error::DeviceMemory { .. }) => {
@@ -156,7 +156,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// LibreTranslate's clients look for the words before the colon.
+/// LibreTranslate's clients look for the text before the colon.
 fn words_of(error: &Error) -> String {
     match error {
         Error::InvalidRequest(_) | Error::TooLarge { .. } => format!("Invalid request: {error}"),

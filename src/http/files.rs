@@ -19,7 +19,7 @@ pub struct StoredFile {
     pub characters: usize,
 }
 
-/// The oldest files leave where new ones need their room.
+/// The oldest files are dropped when new ones need their space.
 pub struct Files(Cache<String, StoredFile>);
 
 impl Default for Files {

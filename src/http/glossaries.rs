@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::app::App;
+use super::dialect::PathPart;
 use super::error::ApiError;
 use super::glossary_store::{Stored, of_map};
+use super::models::Models;
 use super::shapes::{Failures, GlossaryBody};
 
 fn description(id: &str, stored: &Stored) -> Value {
@@ -32,10 +34,10 @@ fn description(id: &str, stored: &Stored) -> Value {
     responses((status = 201, description = "OK", body = Value), Failures)
 )]
 pub async fn create(
-    State(app): State<Arc<App>>,
+    State(models): State<Models>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (app, params) = app.read(request, Instant::now()).await?;
+    let (app, params) = models.read(request, Instant::now()).await?;
     let name = params.required("name")?.to_owned();
     let glossary = match params.get("terms") {
         Some(Value::Object(map)) => of_map(map)?,
@@ -68,7 +70,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     params(("id" = String, Path)),
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub async fn get(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Result<Json<Value>, ApiError> {
     let stored = app.glossaries.get(&id)?;
     let mut description = description(&id, &stored);
     let terms = stored.glossary.terms().iter().map(|(term, translation)| (term.clone(), json!(translation)));
@@ -84,7 +86,7 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     params(("id" = String, Path)),
     responses((status = 204, description = "Deleted"), Failures)
 )]
-pub async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Result<StatusCode, ApiError> {
     app.glossaries.remove(&id)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,5 @@
-//! Whoever has no key is turned away before any handler sees the request; so no route can forget to ask. Only
-//! what is no translation stays open.
+//! Requests without a valid API key are refused before any handler sees them, so that no route can forget the check. Only
+//! routes in a fixed list stay open.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,13 +12,12 @@ use axum::response::Response;
 use tokio::time::timeout_at;
 
 use super::app::App;
+use super::dialect::refuse;
 use super::error::ApiError;
 use super::keys::{Client, Denied};
 use super::params::Params;
-use super::router::in_dialect;
 
-/// Routes for everybody: for machines that watch, for pages before their user has a key, and for those who read
-/// about the server.
+/// Routes without a key: probes and metrics, what a page needs before its user has a key, and documentation.
 const OPEN: [&str; 16] = [
     "/",
     "/page/{file}",
@@ -38,11 +37,14 @@ const OPEN: [&str; 16] = [
     "/__lbheartbeat__",
 ];
 
-/// Where clients put a key outside the body.
-const IN_QUERY: [&str; 3] = ["api_key", "auth_key", "token"];
+/// What a key is called in a query or a body: by LibreTranslate, DeepL and MTranServer.
+const NAMES: [&str; 4] = ["api_key", "auth_key", "token", "api_token"];
+
+/// MTranServer's header for a token, beside `Authorization`.
+const TOKEN_HEADER: &str = "x-api-token";
 
 tokio::task_local! {
-    /// Who sent the request that is being answered.
+    /// The sender of the request that is being answered.
     static CLIENT: Arc<Client>;
 }
 
@@ -51,7 +53,7 @@ pub(super) fn charge(characters: usize) -> Result<(), ApiError> {
     CLIENT.try_with(|client| client.charge(characters)).unwrap_or(Ok(())).map_err(ApiError::from)
 }
 
-/// For work that goes on after the handler has returned: it is still charged to the request's sender.
+/// For work that continues after the handler has returned: it is still charged to the request's sender.
 pub(super) fn for_sender<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let client = CLIENT.try_with(Arc::clone).ok();
     async move {
@@ -65,7 +67,7 @@ pub(super) fn for_sender<F: Future>(work: F) -> impl Future<Output = F::Output> 
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Some(keys) = &app.keys else { return next.run(request).await };
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    // What has no route is not found, whoever asks.
+    // A path without a route is 404 with and without a key.
     let Some(path) = path else { return next.run(request).await };
     let path = path.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(&path);
     // The page of a server with a prefix.
@@ -76,7 +78,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let uri = request.uri().clone();
     let (request, key) = match key(&app, request).await {
         Ok(found) => found,
-        Err(error) => return in_dialect(&uri, error),
+        Err(error) => return refuse(&uri, error),
     };
     match keys.admit(key.as_deref()) {
         Ok(client) => {
@@ -84,7 +86,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
             response.extensions_mut().insert(client);
             response
         }
-        Err(denied) => in_dialect(&uri, denied.into()),
+        Err(denied) => refuse(&uri, denied.into()),
     }
 }
 
@@ -99,11 +101,11 @@ async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), A
     let max_body_bytes = app.settings.max_body_bytes;
     let bytes = timeout_at(until.into(), to_bytes(body, max_body_bytes)).await;
     let bytes = bytes.map_err(|_| ApiError::SlowBody { limit })?;
-    // Whatever else may be wrong with a body, one that is read whole is no larger than this.
+    // A body that cannot be read in full is taken to be too large.
     let bytes = bytes.map_err(|_| ApiError::BodyLimit { limit: max_body_bytes })?;
     let copy = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
     let key = match Params::read(copy, max_body_bytes).await {
-        Ok(params) => params.text("api_key").ok().flatten().map(str::to_owned),
+        Ok(params) => NAMES.iter().find_map(|name| params.text(name).ok().flatten()).map(str::to_owned),
         Err(_) => None,
     };
     Ok((Request::from_parts(parts, Body::from(bytes)), key))
@@ -116,8 +118,11 @@ fn in_head(request: &Request) -> Option<String> {
         let key = value.split_once(' ').map_or(value, |(_, key)| key);
         return Some(key.trim().to_owned());
     }
+    if let Some(value) = request.headers().get(TOKEN_HEADER).and_then(|value| value.to_str().ok()) {
+        return Some(value.trim().to_owned());
+    }
     let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).ok()?;
-    query.0.into_iter().find(|(name, _)| IN_QUERY.contains(&name.as_str())).map(|(_, key)| key)
+    query.0.into_iter().find(|(name, _)| NAMES.contains(&name.as_str())).map(|(_, key)| key)
 }
 
 impl From<Denied> for ApiError {

@@ -36,7 +36,7 @@ fn status(start: &[u8]) -> Option<&str> {
     holds.then_some(code)
 }
 
-/// Who listens on every address is asked on the loopback one.
+/// A server that listens on every address is asked on the loopback one.
 fn reachable(server: SocketAddr) -> SocketAddr {
     let ip = match server.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! Who may ask: API keys from a file that knows only their hashes, each with its own rate and quota.
+//! API keys from a file that has only their hashes, each with its own rate and quota.
 //!
 //! ```toml
 //! [[keys]]
@@ -40,7 +40,7 @@ pub struct Client {
     characters: Option<DefaultDirectRateLimiter>,
 }
 
-/// Why a request is not let in.
+/// Why a request is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     Missing,
@@ -89,7 +89,7 @@ impl Keys {
         self.clients.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The client that has this key, if it may send a request now.
+    /// The client with this key, if it may send a request now.
     pub fn admit(&self, key: Option<&str>) -> Result<Arc<Client>, Denied> {
         let key = key.filter(|key| !key.is_empty()).ok_or(Denied::Missing)?;
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();

@@ -39,7 +39,7 @@ pub fn resolve<'a>(tag: &str, served: impl IntoIterator<Item = &'a str> + Clone)
         }
         candidates.step();
     }
-    // A region that nobody asked for is better than no translation: `pt` where only `pt-BR` is served.
+    // Another region is better than no translation: `pt` where only `pt-BR` is served.
     served.iter().find(|(tag, _)| tag.language == asked.language).map(|(_, code)| *code)
 }
 

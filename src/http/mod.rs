@@ -1,11 +1,11 @@
 //! The network side: HTTP in, items to the engine, HTTP out.
 //!
 //! [`serve`] owns the listeners and an [`App`] from warm-up to drain; `connections` counts what is open,
-//! `connection` is one of them, `unread` sees to bodies that nobody read. [`router`] says which path goes where.
+//! `connection` is one of them, `unread` discards bodies that no handler read. [`router`] says which path goes where.
 //! A request is read by `body` and `params`; each dialect has a file or folder that makes a
 //! `request::TranslateRequest` of it (`libretranslate`, `deepl`, `mtran`) and writes the answer;
-//! `translation` is what is between the two. `page` is for people, `probes` for machines that watch,
-//! `healthcheck` asks them from outside. Whatever goes wrong becomes JSON in `error`.
+//! `translation` is between the two. `page` is for people, `probes` for monitoring; `healthcheck` asks them from outside.
+//! `error` turns every error into JSON, `dialect` into the shape of its route.
 //!
 //! Knows no tensors: the model is a name, a tokenizer and an engine's handle.
 
@@ -16,6 +16,7 @@ mod connection;
 mod connections;
 mod deepl;
 mod detect;
+mod dialect;
 mod docs;
 mod error;
 mod files;

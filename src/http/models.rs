@@ -3,12 +3,15 @@
 //! two requests, and the old one ends when its last request has.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::extract::FromRef;
+use axum::extract::{FromRef, Request};
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 
 use super::app::{App, Model};
+use super::error::ApiError;
+use super::languages::Pair;
 use super::params::Params;
 use super::warm_up;
 use crate::engine::{Engine, Handle};
@@ -64,6 +67,36 @@ impl Models {
         let served = self.0.served.read().unwrap_or_else(PoisonError::into_inner);
         // `new` takes no empty list, and nothing is ever taken out.
         Arc::clone(&served[0])
+    }
+
+    /// The pairs of all models, each once.
+    pub(super) fn pairs(&self) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        for app in self.all() {
+            if !pairs.contains(&app.model.pair) {
+                pairs.push(app.model.pair.clone());
+            }
+        }
+        pairs
+    }
+
+    /// The parameters of a request whose head `arrived` then, and the model that they are for.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] where the body is not there in its time, and
+    /// what [`Params::read`] fails with.
+    pub(super) async fn read(
+        &self,
+        request: Request,
+        arrived: Instant,
+    ) -> Result<(Arc<App>, Params), ApiError> {
+        let first = self.first();
+        first.open()?;
+        let reading = Params::read(request, first.settings.max_body_bytes);
+        let limit = first.settings.body_timeout;
+        let params = timeout_at((arrived + limit).into(), reading).await;
+        let params = params.map_err(|_| ApiError::SlowBody { limit })??;
+        Ok((self.of_request(&params), params))
     }
 
     /// The one that a request is for: by the name of the model, or by its languages. Where none fits, one that can

@@ -1,5 +1,5 @@
-//! The dialect of MTranServer, which browser extensions speak: Immersive Translate (`/imme`), Kiss
-//! Translator (`/kiss`), and its own `/translate`, told from LibreTranslate's by its fields.
+//! The API of MTranServer, which browser extensions use: Immersive Translate (`/imme`), Kiss Translator (`/kiss`), and its own
+//! `/translate`, distinguished from LibreTranslate's by its fields.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,10 +18,10 @@ use super::params::Params;
 use super::request::{Effort, TranslateRequest, check_count, check_languages};
 use super::shapes::{BatchBody, DeeplxBody, Failures, ImmeBody, KissBody};
 use super::timings::Stages;
-use super::translation::translate;
+use super::translation::{TranslatedText, translate};
 use crate::formats::{Format, Markup};
 
-/// Whether a body for `/translate` is of this dialect.
+/// Whether a request to `/translate` is of this dialect.
 pub fn is_meant(params: &Params) -> bool {
     !params.has("q")
         && !params.has("source")
@@ -30,8 +30,34 @@ pub fn is_meant(params: &Params) -> bool {
 }
 
 struct Done {
-    texts: Vec<String>,
+    texts: Vec<TranslatedText>,
     stages: Stages,
+    /// Whether `alternatives` were asked for. No client of this dialect does by itself.
+    with_alternatives: bool,
+}
+
+impl Done {
+    /// The only text's translation.
+    fn text(&self) -> &str {
+        self.texts.first().map_or("", |text| text.text.as_str())
+    }
+
+    /// The fields of an answer, with the alternatives of each text if they were asked for.
+    fn fields(&self, mut fields: Value) -> Value {
+        if self.with_alternatives {
+            let all: Vec<&Vec<String>> = self.texts.iter().map(|text| &text.alternatives).collect();
+            fields["alternatives"] = json!(all);
+        }
+        fields
+    }
+
+    /// As [`fields`](Self::fields), for a single text.
+    fn single(&self, mut fields: Value) -> Value {
+        if self.with_alternatives {
+            fields["alternatives"] = json!(self.texts.first().map(|text| &text.alternatives));
+        }
+        fields
+    }
 }
 
 async fn run(
@@ -50,10 +76,8 @@ async fn run(
     let effort = Effort::read(params, &abilities)?;
     let request = TranslateRequest { texts, format, detect, glossary: None, effort, watch: None };
     let translated = translate(app, &request, arrived).await?;
-    Ok(Done {
-        texts: translated.texts.into_iter().map(|text| text.text).collect(),
-        stages: translated.stages,
-    })
+    let with_alternatives = request.effort.alternatives > 0;
+    Ok(Done { texts: translated.texts, stages: translated.stages, with_alternatives })
 }
 
 fn answer(body: &Value, stages: &Stages) -> Response {
@@ -73,8 +97,8 @@ fn list(params: &Params, key: &str) -> Result<Vec<String>, ApiError> {
 pub async fn translate_one(app: &App, params: &Params, arrived: Instant) -> Result<Response, ApiError> {
     let text = params.text("text")?.unwrap_or_default().to_owned();
     let languages = (Some(params.required("from")?), params.required("to")?);
-    let mut done = run(app, params, vec![text], languages, arrived).await?;
-    Ok(answer(&json!({ "result": done.texts.pop() }), &done.stages))
+    let done = run(app, params, vec![text], languages, arrived).await?;
+    Ok(answer(&done.single(json!({ "result": done.text() })), &done.stages))
 }
 
 /// `POST /translate/batch {"from", "to", "texts", "html"}`
@@ -85,14 +109,15 @@ pub async fn translate_one(app: &App, params: &Params, arrived: Instant) -> Resu
     request_body = BatchBody,
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn translate_batch(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+pub async fn translate_batch(State(models): State<Models>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let texts = list(&params, "texts")?;
     let languages = (Some(params.required("from")?), params.required("to")?);
     let done = run(&app, &params, texts, languages, arrived).await?;
-    Ok(answer(&json!({ "results": done.texts }), &done.stages))
+    let results: Vec<&str> = done.texts.iter().map(|text| text.text.as_str()).collect();
+    Ok(answer(&done.fields(json!({ "results": results })), &done.stages))
 }
 
 /// `POST /imme {"source_lang", "target_lang", "text_list"}`: Immersive Translate's custom API.
@@ -103,9 +128,9 @@ pub async fn translate_batch(State(app): State<Arc<App>>, request: Request) -> R
     request_body = ImmeBody,
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn imme(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+pub async fn imme(State(models): State<Models>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let texts = list(&params, "text_list")?;
     let source = params.text("source_lang")?;
@@ -113,9 +138,9 @@ pub async fn imme(State(app): State<Arc<App>>, request: Request) -> Result<Respo
     let done = run(&app, &params, texts, languages, arrived).await?;
     let source = source.filter(|source| !source.is_empty() && *source != "auto");
     let source = source.unwrap_or(&app.model.pair.source);
-    let translation = |text: &String| json!({ "detected_source_lang": source, "text": text });
+    let translation = |text: &TranslatedText| json!({ "detected_source_lang": source, "text": text.text });
     let translations: Vec<Value> = done.texts.iter().map(translation).collect();
-    Ok(answer(&json!({ "translations": translations }), &done.stages))
+    Ok(answer(&done.fields(json!({ "translations": translations })), &done.stages))
 }
 
 /// `POST /kiss {"from", "to", "text"}`, or `texts` for several: Kiss Translator's custom API. Older
@@ -127,22 +152,22 @@ pub async fn imme(State(app): State<Arc<App>>, request: Request) -> Result<Respo
     request_body = KissBody,
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn kiss(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+pub async fn kiss(State(models): State<Models>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let (from, to) = (params.required("from")?, params.required("to")?);
     let source = if from == "auto" { app.model.pair.source.as_str() } else { from };
     if params.has("texts") {
         let done = run(&app, &params, list(&params, "texts")?, (Some(from), to), arrived).await?;
-        let translation = |text: &String| json!({ "text": text, "src": source });
+        let translation = |text: &TranslatedText| json!({ "text": text.text, "src": source });
         let translations: Vec<Value> = done.texts.iter().map(translation).collect();
-        return Ok(answer(&json!({ "translations": translations }), &done.stages));
+        return Ok(answer(&done.fields(json!({ "translations": translations })), &done.stages));
     }
     let text = params.required("text")?.to_owned();
-    let mut done = run(&app, &params, vec![text], (Some(from), to), arrived).await?;
-    let body = json!({ "text": done.texts.pop(), "src": source, "from": source, "to": to });
-    Ok(answer(&body, &done.stages))
+    let done = run(&app, &params, vec![text], (Some(from), to), arrived).await?;
+    let body = json!({ "text": done.text(), "src": source, "from": source, "to": to });
+    Ok(answer(&done.single(body), &done.stages))
 }
 
 /// `POST /deeplx {"source_lang", "target_lang", "text"}`: the shape of the unofficial DeepLX.
@@ -153,23 +178,23 @@ pub async fn kiss(State(app): State<Arc<App>>, request: Request) -> Result<Respo
     request_body = DeeplxBody,
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn deeplx(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+pub async fn deeplx(State(models): State<Models>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let text = params.required("text")?.to_owned();
     let target = params.required("target_lang")?;
-    let mut done = run(&app, &params, vec![text], (params.text("source_lang")?, target), arrived).await?;
+    let done = run(&app, &params, vec![text], (params.text("source_lang")?, target), arrived).await?;
     let body = json!({
         "alternatives": [],
         "code": 200,
-        "data": done.texts.pop(),
+        "data": done.text(),
         "id": 0,
         "method": "Free",
         "source_lang": app.model.pair.source.to_uppercase(),
         "target_lang": target.to_uppercase(),
     });
-    Ok(answer(&body, &done.stages))
+    Ok(answer(&done.single(body), &done.stages))
 }
 
 /// `GET /models`: the pairs that are served.
@@ -179,8 +204,8 @@ pub async fn deeplx(State(app): State<Arc<App>>, request: Request) -> Result<Res
     tag = "browser extensions",
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn models(State(app): State<Arc<App>>) -> Json<Value> {
-    let all = app.models().map_or_else(|| vec![app.clone()], Models::all);
+pub async fn models(State(models): State<Models>) -> Json<Value> {
+    let all = models.all();
     let model = |app: &Arc<App>| {
         let Model { name, pair, .. } = &app.model;
         json!({ "name": name, "from": pair.source, "to": pair.target })

@@ -4,12 +4,15 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
+
+use super::dialect::PathPart;
+use super::error::ApiError;
 
 /// Scripts, styles, images and requests from this server alone; nothing written into the HTML runs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -91,10 +94,10 @@ fn page(head: Option<&str>, headers: &HeaderMap) -> Response {
     response
 }
 
-async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn file(PathPart(name): PathPart, headers: HeaderMap) -> Response {
     match FILES.iter().skip(1).find(|file| file.name == name) {
         Some(file) => file.answer(&headers),
-        None => super::error::ApiError::NotFound(format!("/page/{name}")).into_response(),
+        None => ApiError::NotFound(format!("/page/{name}")).into_response(),
     }
 }
 

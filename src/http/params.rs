@@ -1,8 +1,8 @@
-//! A request's parameters, whatever they came as: a JSON object, a form, the query. All become one
-//! map in which the query wins, so that `?steps=1` and `?steps=4` compare the same body.
+//! A request's parameters from a JSON object, a form or the query. All become one map in which the query wins, so that
+//! `?steps=1` and `?steps=4` compare the same body.
 //!
-//! Getters answer with what a client must change. Unknown keys are left alone: clients of
-//! LibreTranslate send more than this server knows.
+//! The errors of getters say what a client must change. Unknown keys are ignored: clients of LibreTranslate send more than
+//! this server knows.
 
 use axum::body::Bytes;
 use axum::extract::{Query, Request};

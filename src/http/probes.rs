@@ -1,5 +1,4 @@
-//! For machines that watch the server: probes, numbers, and what is being served. None of them waits
-//! for the model or stands behind its queue.
+//! Probes, metrics and the description of what is served. None of them waits for the model or its queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +16,19 @@ use super::shapes::Failures;
 use crate::Error;
 use crate::decode::Steps;
 
-/// A model thread that has not come round its loop for so long is stuck: the slowest pass of a full
-/// batch on one core takes a fraction of it.
+/// A model thread without a heartbeat for this long is stuck: the slowest pass of a full batch on one core takes a fraction
+/// of it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// The model thread comes round its loop.
+/// The model thread has a recent heartbeat.
 #[utoipa::path(
     get,
     path = "/livez",
     tag = "operations",
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn livez(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    for app in all(&app) {
+pub async fn livez(State(models): State<Models>) -> Result<Json<Value>, ApiError> {
+    for app in models.all() {
         if !app.engine.is_alive() {
             return Err(Error::EngineDead("the model thread has ended".into()).into());
         }
@@ -49,11 +48,11 @@ pub async fn livez(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError>
     tag = "operations",
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    match app.phase() {
+pub async fn readyz(State(models): State<Models>) -> Result<Json<Value>, ApiError> {
+    match models.first().phase() {
         Phase::Starting => Err(Error::NotReady.into()),
         Phase::Draining => Err(Error::Draining.into()),
-        Phase::Ready => livez(State(app)).await,
+        Phase::Ready => livez(State(models)).await,
     }
 }
 
@@ -89,11 +88,12 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     tag = "operations",
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn info(State(app): State<Arc<App>>) -> Json<Value> {
+pub async fn info(State(models): State<Models>) -> Json<Value> {
+    let app = models.first();
     let settings = &app.settings;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "models": all(&app).iter().map(|app| describe(app)).collect::<Vec<_>>(),
+        "models": models.all().iter().map(|app| describe(app)).collect::<Vec<_>>(),
         "limits": {
             "max_body_bytes": settings.max_body_bytes,
             "max_texts": settings.max_texts,
@@ -126,9 +126,4 @@ fn describe(app: &App) -> Value {
         "scores": model.scores,
         "latency": latencies.measured().iter().map(latency).collect::<Vec<_>>(),
     })
-}
-
-/// Every model that is served.
-fn all(app: &Arc<App>) -> Vec<Arc<App>> {
-    app.models().map_or_else(|| vec![app.clone()], Models::all)
 }

@@ -1,4 +1,4 @@
-//! What every dialect asks for, checked against the limits. Past this file every number holds.
+//! The request that every dialect is turned into, checked against the limits. Later code relies on its numbers.
 //!
 //! Needs the limits and what the model can do, not the whole server.
 
@@ -29,6 +29,8 @@ pub struct Abilities<'a> {
     pub max_steps: Steps,
     /// Canvases of a sentence whose request does not say how many.
     pub default_length_beam: usize,
+    /// The model is an Imputer: one canvas holds several translations.
+    pub reads_slots: bool,
 }
 
 /// Texts to translate, with how.
@@ -44,7 +46,7 @@ pub struct TranslateRequest {
     pub watch: Option<UnboundedSender<Glimpse>>,
 }
 
-/// How much work each text is worth, and what is wanted of it.
+/// How each text is translated, and what the answer contains.
 #[derive(Clone, Debug)]
 pub struct Effort {
     pub steps: Steps,
@@ -74,18 +76,19 @@ impl Effort {
         };
         let named = number("steps", max_steps)?;
         let steps = named.unwrap_or(abilities.default_steps.min(max_steps));
-        // Whoever names the steps gets them, unless it says that fewer will do.
+        // A client that sets `steps` gets them, unless it also allows fewer.
         let steps_min = number("steps_min", steps)?.or(named).unwrap_or(Steps::ONE);
         let length_beam = params.number("length_beam", 1, limits.max_length_beam as u64)?;
         let alternatives = params.number("alternatives", 0, MAX_ALTERNATIVES)?.unwrap_or(0) as usize;
+        // Where lengths are tried, alternatives are the other canvases' translations: there must be enough of them.
+        let least_beam = if abilities.reads_slots { 1 } else { alternatives + 1 };
         let timeout = params.number("deadline_ms", 1, u64::MAX)?.map(Duration::from_millis);
         Ok(Self {
             steps,
             steps_min,
-            // Alternatives are the other canvases' translations: there must be enough of them.
             length_beam: length_beam
                 .map_or(abilities.default_length_beam, |beam| beam as usize)
-                .max(alternatives + 1),
+                .max(least_beam),
             alternatives,
             scores: params.flag("scores")?,
             trace: params.flag("trace")?,

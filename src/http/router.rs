@@ -1,23 +1,21 @@
-//! Which path goes where, and what every answer passes on its way out: request id, CORS, counting,
-//! JSON for whatever nobody else answered.
+//! The routes, and the layers around all of them: request id, CORS, metrics, JSON for requests without a handler.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Router, http::HeaderMap};
 use tower::{Layer, ServiceBuilder};
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any as Anyone, CorsLayer};
 use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 use super::app::{App, Phase};
+use super::dialect::{catch_panics, refuse};
 use super::error::ApiError;
 use super::headers::{REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
 use super::keys::Client;
@@ -44,7 +42,7 @@ pub fn router(models: &Models) -> Router {
         .layer(cors)
         .layer(from_fn_with_state(models.clone(), observe))
         .layer(from_fn_with_state(Arc::<str>::from(prefix.as_str()), page::answer_browsers))
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(catch_panics))
         // Before the guard, which looks for keys in bodies: without, the limit is axum's 2 MB.
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .layer(from_fn_with_state(models.clone(), guard::guard));
@@ -119,20 +117,11 @@ pub(super) fn for_machines() -> Router<Models> {
 }
 
 pub(super) async fn not_found(uri: Uri) -> Response {
-    in_dialect(&uri, ApiError::NotFound(uri.path().to_owned()))
+    refuse(&uri, ApiError::NotFound(uri.path().to_owned()))
 }
 
 pub(super) async fn method_not_allowed(uri: Uri, method: Method) -> Response {
-    in_dialect(&uri, ApiError::MethodNotAllowed(method.to_string()))
-}
-
-pub(super) fn in_dialect(uri: &Uri, error: ApiError) -> Response {
-    if uri.path().contains("/v2/") { deepl::Failure(error).into_response() } else { error.into_response() }
-}
-
-/// The default hook has logged where; the connection lives on.
-pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
-    ApiError::Panic.into_response()
+    refuse(&uri, ApiError::MethodNotAllowed(method.to_string()))
 }
 
 /// Counts and logs every answer, and ends connections once the server drains.

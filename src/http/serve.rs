@@ -83,7 +83,6 @@ pub async fn serve(
     let Listeners { public, admin } = listeners.into();
     // No app is held here: a model that is loaded again must be able to go.
     let settings = models.first().settings.clone();
-    models.all().iter().for_each(|app| app.served_with(&models));
     models.watch_all();
     let warm_up = tokio::spawn(warm_up(models.clone()));
     let admin = admin.map(|listener| {

@@ -113,6 +113,9 @@ pub struct DeeplBody {
     pub model_type: Option<String>,
     #[schema(minimum = 1)]
     pub steps: Option<u8>,
+    /// Not DeepL's: further translations of each text.
+    #[schema(minimum = 0, maximum = 10)]
+    pub alternatives: Option<u8>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -144,6 +147,9 @@ pub struct BatchBody {
     pub to: String,
     pub texts: Vec<String>,
     pub html: Option<bool>,
+    /// Further translations of each text; the answer has them in `alternatives`, as in all of these dialects.
+    #[schema(minimum = 0, maximum = 10)]
+    pub alternatives: Option<u8>,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -19,6 +19,7 @@ use super::app::App;
 use super::error::ApiError;
 use super::guard::for_sender;
 use super::libretranslate::{self, Answer, slot_text};
+use super::models::Models;
 use super::shapes::{Failures, TranslateBody};
 use super::translation::translate;
 use crate::engine::Glimpse;
@@ -52,11 +53,11 @@ struct Step {
     responses((status = 200, description = "Events `step`, then `done` or `error`", content_type = "text/event-stream", body = String), Failures)
 )]
 pub async fn translate_stream(
-    State(app): State<Arc<App>>,
+    State(models): State<Models>,
     request: Request,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let permit = app.admit()?;
     let (mut request, shape) = libretranslate::read(&app, &params)?;
     let (sender, glimpses) = unbounded_channel();

@@ -3,7 +3,6 @@
 //!
 //! When the client goes away the future is dropped, and with it every pending item.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,24 +16,21 @@ use super::request::{TranslateRequest, check_chars};
 use super::timings::Stages;
 use crate::decode::{MORE_LENGTHS, more_steps};
 use crate::engine::{AdmissionEstimate, Item, Lowered, Outcome, Pending, Watch};
-use crate::formats;
-use crate::glossary::Glossary;
-use crate::text::spans::{Kind, Span};
-use crate::text::{self, Candidate, GivenSpan, Passage, ReadOptions, Reader, Request};
-use crate::{Error, Result};
+use crate::text::{self, Candidate, Passage, Reader, Request};
+use crate::{Error, Result, documents, formats};
 
 /// Texts up to so many bytes are tokenized where they arrive. Measured on two busy cores: 0.5 µs a byte
 /// and 60 µs for a short sentence, against 20 to 100 µs for the way to another thread and back.
 const INLINE_BYTES: usize = 512;
 
-/// A little above what they are in most texts: what is refused for a guess should be too much indeed.
+/// Above the average of most texts: a request that is refused on this estimate is certainly too large.
 const BYTES_OF_A_TOKEN: usize = 6;
 
-/// Sentences of one request that are in the engine at once. A long document takes its turns among
-/// others, and is not refused for its length.
+/// Sentences of one request that are in the engine at once, so that a long document shares the queue with others and is not
+/// refused for its length.
 const WAVE: usize = 512;
 
-/// Between two tries to hand in the rest of a long document.
+/// Between two attempts to submit the rest of a long document.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// What was made of a request.
@@ -66,7 +62,7 @@ pub const NOT_SOURCE_LANGUAGE: &str = "not_source_language";
 /// A text on its way: taken apart down to what the model reads.
 #[derive(Debug)]
 struct Prepared {
-    /// None for a text that is given back as it is.
+    /// None for a text that is returned unchanged.
     content: Option<Content>,
     detected: Option<Detection>,
     warnings: Vec<&'static str>,
@@ -182,7 +178,7 @@ async fn prepare(app: &App, request: &TranslateRequest) -> Result<Vec<Prepared>,
         preparing.all(request)
     } else {
         let request = request.clone();
-        // Who leaves while it waits costs nothing.
+        // A client that leaves while it waits costs nothing.
         let permit = Arc::clone(&app.readers).acquire_owned().await.map_err(|_| Error::Draining)?;
         let work = move || {
             let _permit = permit;
@@ -224,27 +220,10 @@ impl Preparing {
         if foreign && self.keep_other_languages {
             return Prepared { content: None, detected, warnings };
         }
-        let read = |text| self.passage(text, request.glossary.as_deref());
+        let read = |text| documents::passage(text, request.glossary.as_deref(), &self.reader);
         let passages: Vec<Passage> = document.texts().iter().map(read).collect();
         let outcomes = passages.iter().map(|_| Vec::new()).collect();
         Prepared { content: Some(Content { document, passages, outcomes }), detected, warnings }
-    }
-
-    /// With the terms of a glossary and the tags as spans.
-    fn passage(&self, text: &formats::Text, glossary: Option<&Glossary>) -> Passage {
-        let formats::Text { text, tags } = text;
-        let span = |range: &Range<usize>, kind| Span { range: range.clone(), kind };
-        let terms = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
-        let terms = terms
-            .iter()
-            .map(|(place, replacement)| GivenSpan { span: span(place, Kind::Identifier), replacement });
-        // A term never reaches over a tag, whose character is in no term.
-        let tags = tags.iter().filter_map(|place| {
-            Some(GivenSpan { span: span(place, Kind::Markup), replacement: text.get(place.clone())? })
-        });
-        let mut given: Vec<GivenSpan<'_>> = terms.chain(tags).collect();
-        given.sort_by_key(|given| given.span.range.start);
-        self.reader.read_with(text, &given, ReadOptions::default())
     }
 }
 
@@ -319,6 +298,8 @@ fn items(
             steps,
             steps_min: effort.steps_min.min(steps),
             length_beam,
+            // Some lose a span, or differ only in what the text path puts right.
+            alternatives: 2 * effort.alternatives,
             collapse: true,
             trace: effort.trace,
             deadline: Some(deadline),
@@ -328,8 +309,8 @@ fn items(
     requests.iter().flatten().enumerate().map(item).collect()
 }
 
-/// Hands in all items at once, or wave by wave where there are many: then only the first wave may be
-/// refused for want of room, and only if it is the request's first one.
+/// Submits all items at once, or in waves if there are many. Only the first wave of a request may be refused because the queue
+/// is full.
 async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(items.len());
     let mut rest = items.split_off(wave(app, &items));
@@ -347,7 +328,7 @@ async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec
     }
 }
 
-/// How many of the items go next: no more than the queue has room for, whatever they cost.
+/// How many of the items are submitted next: no more than the queue has room for.
 fn wave(app: &App, items: &[Item]) -> usize {
     let most = items.len().min(WAVE);
     app.engine.fitting(&items[..most]).min(most)

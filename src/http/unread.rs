@@ -1,7 +1,7 @@
-//! Bodies that nobody read. An answer may be known before its request's body has arrived: a wrong path, a
-//! full queue, a body that is too large. The rest of the body is still on its way, so the next request on
-//! that connection cannot begin. A bounded part of it is read and thrown away, for a bounded time; if that is
-//! not all of it, the answer says `Connection: close`.
+//! Request bodies that no handler read. An answer may be known before its request's body has arrived: a wrong path, a
+//! full queue, a body that is too large. The rest of the body is still in transit, so the next request on
+//! that connection cannot begin. A bounded part of it is read and discarded, for a bounded time; if more is left,
+//! the answer says `Connection: close`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,13 +17,13 @@ use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 
-/// What is read of a body that nobody wants, so that the connection can go on.
+/// Bytes of an unread body that are discarded to keep the connection open.
 const DRAINED_BYTES: u64 = 256 << 10;
 
 /// How long an answer waits for it at most.
 const DRAINED_WITHIN: Duration = Duration::from_millis(100);
 
-/// Answers, and sees to what is left of the request's body.
+/// Answers, then discards what is left of the request's body.
 pub(super) async fn finish(request: Request, next: Next) -> Response {
     // Such a client sends its body when it is asked to, by the first read.
     let waits_to_be_asked = request.headers().contains_key(header::EXPECT);

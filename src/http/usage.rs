@@ -1,4 +1,4 @@
-//! How much was translated for whom it is counted for.
+//! Counts translated characters, for DeepL's `/v2/usage`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -50,8 +50,9 @@ async fn translate(app: &App, tokens: usize, steps: Steps) -> Result<Duration> {
         steps,
         steps_min: steps,
         length_beam: app.default_length_beam(),
+        alternatives: 0,
         collapse: true,
-        // Nobody else's answer will do.
+        // Keeps the measurement out of coalescing and cache.
         trace: true,
         deadline: None,
         watch: None,

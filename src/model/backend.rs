@@ -55,6 +55,15 @@ pub enum DtypeChoice {
     Of(Dtype),
 }
 
+impl DtypeChoice {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Of(dtype) => dtype.name(),
+        }
+    }
+}
+
 impl FromStr for DtypeChoice {
     type Err = Error;
 
@@ -236,10 +245,9 @@ fn decide(
         Of(dtype) => Some(Backend { gpu: Some(number), dtype, ..Backend::cpu() }),
         Auto => Some(Backend { gpu: Some(number), dtype: Bf16, ..Backend::cpu() }),
     };
-    let name = |dtype| if let Of(dtype) = dtype { Dtype::name(dtype) } else { "auto" };
     match device {
         DeviceChoice::Cpu => on_cpu(None).map_err(|_| {
-            Error::Config(format!("dtype {} needs a GPU; a CPU computes in q8 or f32", name(dtype)))
+            Error::Config(format!("dtype {} needs a GPU; a CPU computes in q8 or f32", dtype.name()))
         }),
         DeviceChoice::Cuda(number) => {
             let Some(backend) = on_gpu(number) else {
@@ -260,7 +268,7 @@ fn decide(
                 Ok(()) => Ok(backend),
                 Err(reason) => on_cpu(Some(reason)).map_err(|reason| {
                     let reason = reason.unwrap_or_default();
-                    Error::Device(format!("dtype {} needs a GPU: {reason}", name(dtype)))
+                    Error::Device(format!("dtype {} needs a GPU: {reason}", dtype.name()))
                 }),
             }
         }

@@ -179,7 +179,9 @@ impl Unit {
                     if self.translations.is_empty() && candidate.score < UNCERTAIN {
                         self.warnings.push(Warning::Uncertain);
                     }
-                    self.translations.push(text);
+                    if !self.translations.contains(&text) {
+                        self.translations.push(text);
+                    }
                 }
                 warning if self.fallback.is_none() => {
                     self.fallback = Some((text, warning.unwrap_or(Warning::Uncertain)));
@@ -189,7 +191,6 @@ impl Unit {
         }
         self.used = number.into_iter().collect();
         if !self.translations.is_empty() {
-            self.translations.dedup();
             return Ok(());
         }
         let spans = self.atoms.iter().any(|atom| matches!(atom, Atom::Span(_)));
@@ -275,6 +276,25 @@ impl Unit {
     }
 
     fn join(&mut self, pieces: &[Piece], answers: &[(usize, Vec<Candidate>)], reader: &Reader) -> Result<()> {
+        self.used.extend(answers.iter().map(|(number, _)| *number));
+        let ranks = answers.iter().map(|(_, candidates)| candidates.len()).max().unwrap_or(0);
+        for rank in 0..ranks.max(1) {
+            let text = self.joined(pieces, answers, rank, reader)?;
+            if !self.translations.contains(&text) {
+                self.translations.push(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The pieces with their candidates of this rank; those that have fewer, with their best one.
+    fn joined(
+        &self,
+        pieces: &[Piece],
+        answers: &[(usize, Vec<Candidate>)],
+        rank: usize,
+        reader: &Reader,
+    ) -> Result<String> {
         let mut answers = answers.iter();
         let mut text = String::new();
         let mut first = true;
@@ -286,20 +306,8 @@ impl Unit {
                 }
                 Piece::Source { before, core, after } => (before, core, after),
             };
-            let mut best = None;
-            if let Some((number, candidates)) = answers.next() {
-                self.used.push(*number);
-                for candidate in candidates {
-                    let (words, whole) = render::words(candidate, reader)?;
-                    if whole || best.is_none() {
-                        best = Some(words);
-                    }
-                    if whole {
-                        break;
-                    }
-                }
-            }
-            let words = best.unwrap_or_default();
+            let candidates = answers.next().map_or(&[][..], |(_, candidates)| candidates);
+            let words = words_of_rank(candidates, rank, reader)?;
             let words = render::with_final_mark(words, None);
             let inner = !first && core.starts_with(char::is_lowercase);
             let words = if inner { as_inner_part(words, &reader.tokenizer) } else { words };
@@ -309,8 +317,7 @@ impl Unit {
             text.extend([before.as_str(), words.trim(), after.as_str()]);
             first = false;
         }
-        self.accept(text);
-        Ok(())
+        Ok(text)
     }
 
     fn uses_reserved(&self, reader: &Reader) -> bool {
@@ -395,6 +402,22 @@ impl Atom {
             Self::Span(span) => span.text.len(),
         }
     }
+}
+
+/// The words of the candidate of this rank among the whole ones; where there are fewer, of the best one.
+fn words_of_rank(candidates: &[Candidate], rank: usize, reader: &Reader) -> Result<String> {
+    let (mut best, mut whole_so_far) = (None, 0);
+    for candidate in candidates {
+        let (words, whole) = render::words(candidate, reader)?;
+        if whole && whole_so_far == rank {
+            return Ok(words);
+        }
+        if (whole && whole_so_far == 0) || best.is_none() {
+            best = Some(words);
+        }
+        whole_so_far += usize::from(whole);
+    }
+    Ok(best.unwrap_or_default())
 }
 
 pub(super) fn texts(atoms: &[Atom]) -> impl Iterator<Item = &str> {

@@ -11,13 +11,12 @@ type Arrows = BTreeSet<(String, String)>;
 /// Every room may use these; the diagrams leave them out.
 const GROUND: [&str; 3] = ["error", "files", "suggest"];
 /// Files of one subject, which may name each other: an operation and its kernels, a unit of text and its rendering.
-/// Those of `http` and `engine` are to be untangled; the list may only become shorter.
-const SUBJECTS: [&[&str]; 5] = [
+/// Those of `engine` are to be untangled; the list may only become shorter.
+const SUBJECTS: [&[&str]; 4] = [
     &["nn::ops"],
     &["text::render", "text::unit"],
     &["text::pieces", "text::tokenizer"],
     &["engine::coalesce", "engine::handle"],
-    &["http"],
 ];
 const MAX_LINES: usize = 400;
 /// Files that are still too long; the list may only become shorter.

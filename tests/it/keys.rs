@@ -55,6 +55,8 @@ async fn every_dialect_says_who_may_ask_in_its_own_words() {
             post().header("authorization", &key),
             post().query(&[("api_key", &key)]),
             post().query(&[("token", &key)]),
+            post().query(&[("api_token", &key)]),
+            post().header("x-api-token", &key),
         ] {
             let (status, said, _) = answer(right).await;
             assert_eq!(status, 200, "{path}: {said}");
@@ -77,6 +79,17 @@ async fn a_key_in_the_body_counts_as_json_and_as_a_form() {
     assert_eq!(answer(form).await.0, 200);
     body["api_key"] = "wrong".into();
     assert_eq!(answer(server.post("/translate", &body)).await.0, 403);
+    // DeepL's name for it, which clients put into a form or the query.
+    let deepl = |path: &str, key: &str| {
+        let post = server.client.post(server.url(path));
+        let post = post.header("content-type", "application/x-www-form-urlencoded");
+        post.body(format!("text=Hello.&source_lang=EN&target_lang=DE{key}"))
+    };
+    let in_body = format!("&auth_key={key}");
+    assert_eq!(answer(deepl("/v2/translate", &in_body)).await.0, 200);
+    assert_eq!(answer(deepl(&format!("/v2/translate?auth_key={key}"), "")).await.0, 200);
+    let (status, said, _) = answer(deepl("/v2/translate", "&auth_key=wrong")).await;
+    assert!(status == 403 && said["message"] == "Invalid API key", "{said}");
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 //! a real tokenizer; the network, its bundle and its training as everyone else sees them.
 //! One binary; a file for each subject. `process` runs the built program itself.
 
+mod alternatives;
 mod architecture;
 mod bundle;
 mod clients;
 mod connections;
 mod default_model;
 mod dependencies;
+mod documents;
 mod errors;
 mod fairseq;
 mod html;

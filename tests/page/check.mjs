@@ -65,6 +65,9 @@ const checks = {
     assert.equal(await second.inputValue(), "7");
     await page.waitForFunction(() => document.querySelectorAll(".canvas")[1].children.length > 1);
     await page.waitForFunction(() => document.querySelectorAll(".others:not([hidden])").length === 2);
+    await page.waitForFunction(() => [...document.querySelectorAll(".others")].every((others) => others.querySelectorAll("li:not(.note)").length === 3));
+    assert.ok(await page.locator(".others .differs").count() > 0, "what differs is marked");
+    assert.match(await page.locator(".key:visible").first().textContent(), /empty slot/);
     assert.match(await page.locator(".remark").first().textContent(), /Confidence \d+/);
     const word = page.locator(".word[data-percent]").first();
     assert.match(await word.getAttribute("data-percent"), /^\d+\s?%$/);
@@ -232,8 +235,6 @@ function contrasts() {
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement;
     if (!walker.currentNode.textContent.trim() || !node.checkVisibility() || node.closest(".hidden, script, template")) continue;
-    // Marks that say nothing new.
-    if (node.matches(".blank, .repeat")) continue;
     const [text, ground] = [luminance(rgba(getComputedStyle(node).color).rgb), luminance(groundOf(node))];
     const ratio = (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
     if (ratio < 4.5) poor.add(`${node.tagName}.${node.className} ${JSON.stringify(node.textContent.slice(0, 30))}: ${ratio.toFixed(2)}`);

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tutti::model::{DeviceChoice, Dtype, Shape};
+use tutti::flags::{DeviceFlag, NetworkFlags};
+use tutti::model::Shape;
 use tutti::train::config::Products;
 use tutti::train::stages::distill::Shard;
 
@@ -126,6 +127,7 @@ pub enum Averaged {
 }
 
 #[derive(Args, Clone)]
+#[command(mut_arg("device", |flag| flag.help("cpu, cuda:0 or auto").default_value("cpu")))]
 pub struct BenchArgs {
     /// Shape of the networks
     #[arg(long, default_value = "enc=3,dec=3,d=256,ffn=1024,heads=4,vocab=8000")]
@@ -142,9 +144,8 @@ pub struct BenchArgs {
     /// Dropout rate
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
-    /// cpu, cuda:0 or auto
-    #[arg(long, default_value = "cpu")]
-    pub device: DeviceChoice,
+    #[command(flatten)]
+    pub place: DeviceFlag,
     /// Updates of each stage
     #[arg(long, default_value_t = 10)]
     pub updates: usize,
@@ -236,15 +237,8 @@ pub struct EvaluateArgs {
     /// Padded tokens of a batch
     #[arg(long, default_value_t = 2048)]
     pub batch_tokens: usize,
-    /// q8 (eight bits, as the server computes) or f32
-    #[arg(long, default_value = "q8")]
-    pub dtype: Dtype,
-    /// Ignore the bundle's shortlist and use the whole vocabulary
-    #[arg(long)]
-    pub no_shortlist: bool,
-    /// Ignore the bundle's language model
-    #[arg(long)]
-    pub no_lm: bool,
+    #[command(flatten)]
+    pub network: NetworkFlags,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -294,15 +288,8 @@ pub struct ReportArgs {
     /// Padded tokens of a batch, where quality is measured
     #[arg(long, default_value_t = 2048)]
     pub batch_tokens: usize,
-    /// q8 (eight bits, as the server computes) or f32
-    #[arg(long, default_value = "q8")]
-    pub dtype: Dtype,
-    /// Ignore the bundle's shortlist and use the whole vocabulary
-    #[arg(long)]
-    pub no_shortlist: bool,
-    /// Ignore the bundle's language model
-    #[arg(long)]
-    pub no_lm: bool,
+    #[command(flatten)]
+    pub network: NetworkFlags,
     /// Folder to write report.md, quality.svg and report.json to
     #[arg(long)]
     pub output: PathBuf,

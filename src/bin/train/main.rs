@@ -16,7 +16,7 @@ use arguments::{
     InterpolateArgs, LmArgs, ReportArgs, RunArgs, SealArgs, ShortlistArgs, StageArgs,
 };
 use clap::{Parser, Subcommand};
-use tutti::model::{Bundle, Fusion};
+use tutti::model::{Bundle, DeviceChoice, Fusion};
 use tutti::suggest::renamed_arguments;
 use tutti::train::allocator;
 use tutti::train::bundle::calibrate::{Calibration, calibrate};
@@ -311,12 +311,13 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
         batch_tokens,
         sentence_tokens,
         dropout,
-        device,
+        place,
         updates,
         stages,
         seed,
         json,
     } = args.clone();
+    let device = place.device.unwrap_or(DeviceChoice::Cpu);
     let options =
         Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, stages, seed };
     let measured = bench::run(&options)?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use tutti::decode::Decoding;
 use tutti::decode::{InferenceModel, Limits, Search, Steps};
-use tutti::model::{Architecture, Backend, Bundle, Dtype, Score};
+use tutti::model::{Architecture, Backend, Bundle, DeviceChoice, Dtype, Score};
 use tutti::train::data::test_set::TestSet;
 use tutti::train::measure::evaluate::{Measured, evaluate_search, evaluate_texts};
 use tutti::train::measure::report;
@@ -24,7 +24,7 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     } else {
         evaluate_beams(args, &bundle, &set)?
     };
-    let dtype = if parallel { args.dtype } else { Dtype::F32 };
+    let dtype = if parallel { args.network.dtype_on_cpu() } else { Dtype::F32 };
     let (bleu, chrf) = (tutti::eval::bleu_signature(), tutti::eval::chrf_signature());
     if args.json {
         let report = serde_json::json!({
@@ -57,9 +57,7 @@ fn evaluate_steps(
     set: &TestSet,
     length_beam: usize,
 ) -> Result<Vec<Measured>> {
-    let backend =
-        Backend::cpu().with_dtype(args.dtype).with_shortlist(!args.no_shortlist).with_lm(!args.no_lm);
-    let network = InferenceModel::open(bundle, &backend)?;
+    let network = InferenceModel::open(bundle, &args.network.backend_on(DeviceChoice::Cpu)?)?;
     let reader = bundle.reader();
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps: a translation takes at least one pass")?;
@@ -113,9 +111,9 @@ pub fn report_models(args: ReportArgs) -> Result<()> {
         timed_sentences: args.timed_sentences,
         timing_rounds: args.timing_rounds,
         batch_tokens: args.batch_tokens,
-        dtype: args.dtype,
-        shortlist: !args.no_shortlist,
-        lm: !args.no_lm,
+        dtype: args.network.dtype_on_cpu(),
+        shortlist: !args.network.no_shortlist,
+        lm: !args.network.no_lm,
     };
     plan.validate()?;
     let open = |text: &String| match text.split_once('=') {

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use tutti::bench::{self, Measurement};
 use tutti::decode::{InferenceModel, Steps};
+use tutti::flags::BackendFlags;
 use tutti::model::{Bundle, Shape};
 
-use super::{BackendArgs, compute_threads};
+use super::compute_threads;
 
 #[derive(Args)]
 pub struct Bench {
@@ -39,7 +40,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
-    on: BackendArgs,
+    on: BackendFlags,
     /// For each measurement: a latency and a throughput for each length and number of steps.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,

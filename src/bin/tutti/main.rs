@@ -12,9 +12,8 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tutti::http;
-use tutti::model::{Backend, DeviceChoice, DtypeChoice};
 use tutti::settings::one_for_each_core;
 use tutti::suggest::renamed_arguments;
 
@@ -34,7 +33,7 @@ struct Cli {
 enum Command {
     /// Serve translations over HTTP.
     Serve(Serve),
-    /// Translate standard input to standard output, line by line.
+    /// Translate standard input to standard output: line by line, or a document with --format.
     Translate(translate::Translate),
     /// Measure the engine without HTTP.
     Bench(bench::Bench),
@@ -51,29 +50,6 @@ enum Command {
     Completions(manual::Completions),
     /// Print the manual page, or write one for each command.
     Man(manual::Man),
-}
-
-/// Where a network computes, and in what.
-#[derive(Args)]
-struct BackendArgs {
-    /// auto, cpu or cuda:0; auto is a GPU if a suitable one is found.
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
-    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16.
-    #[arg(long, default_value = "auto")]
-    dtype: DtypeChoice,
-    /// Ignore the bundle's shortlist and use the whole vocabulary.
-    #[arg(long)]
-    no_shortlist: bool,
-    /// Ignore the bundle's language model.
-    #[arg(long)]
-    no_lm: bool,
-}
-
-impl BackendArgs {
-    fn backend(&self) -> Result<Backend> {
-        Ok(Backend::choose(self.device, self.dtype)?.with_shortlist(!self.no_shortlist).with_lm(!self.no_lm))
-    }
 }
 
 fn main() -> ExitCode {

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
+use tutti::flags::BackendFlags;
 use tutti::http::{self, Listeners, Model, Models};
 use tutti::settings::{self, ENV_CONFIG, LogFormat, ModelSettings, Settings, one_for_each_core};
 
@@ -41,27 +42,20 @@ pub struct Serve {
     /// host:port for probes and metrics, apart from the load [default: none]
     #[arg(long)]
     admin_listen: Option<String>,
+    /// A path before every address, such as /translator [default: none]
+    #[arg(long)]
+    url_prefix: Option<String>,
     /// A bundle's folder [default: the model that is built in]
     #[arg(long)]
     model: Option<String>,
     /// Number of compute threads; 0 for one for each core [default: 0]
     #[arg(long)]
     threads: Option<String>,
-    /// auto, cpu or cuda:0; auto is a GPU if a suitable one is found [default: auto]
-    #[arg(long)]
-    device: Option<String>,
-    /// auto, q8 (eight bits, CPU), bf16, f16 (GPU) or f32; auto is q8 or bf16 [default: auto]
-    #[arg(long)]
-    dtype: Option<String>,
+    #[command(flatten)]
+    backend: BackendFlags,
     /// Format of the log: text or json [default: text]
     #[arg(long)]
     log_format: Option<String>,
-    /// Ignore the bundle's shortlist and use the whole vocabulary.
-    #[arg(long)]
-    no_shortlist: bool,
-    /// Ignore the bundle's language model.
-    #[arg(long)]
-    no_lm: bool,
     /// Set any key of the TOML file, as in --set max_steps=4; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -72,17 +66,19 @@ impl Serve {
         let named = [
             ("listen", &self.listen),
             ("admin_listen", &self.admin_listen),
+            ("url_prefix", &self.url_prefix),
             ("model", &self.model),
             ("threads", &self.threads),
-            ("device", &self.device),
-            ("dtype", &self.dtype),
             ("log_format", &self.log_format),
         ];
         let mut flags: Vec<(String, String)> =
             named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
         flags.extend(self.host.clone().map(|host| (settings::HOST.to_owned(), host)));
         flags.extend(self.port.map(|port| (settings::PORT.to_owned(), port.to_string())));
-        for (key, off) in [("shortlist", self.no_shortlist), ("lm", self.no_lm)] {
+        let BackendFlags { place, network } = &self.backend;
+        flags.extend(place.device.map(|device| ("device".to_owned(), device.into())));
+        flags.extend(network.dtype.map(|dtype| ("dtype".to_owned(), dtype.name().to_owned())));
+        for (key, off) in [("shortlist", network.no_shortlist), ("lm", network.no_lm)] {
             flags.extend(off.then(|| (key.to_owned(), "false".to_owned())));
         }
         for pair in &self.set {

@@ -1,15 +1,19 @@
 //! `tutti translate`: flags to options, and messages on the terminal.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use tutti::decode::{DecodeOptions, InferenceModel, Steps, Translator};
+use tutti::documents::translate_document;
+use tutti::flags::BackendFlags;
+use tutti::formats::{Format, Markup};
 use tutti::lines::translate_lines;
+use tutti::model::Bundle;
 
-use super::{BackendArgs, compute_threads, model};
+use super::{compute_threads, model};
 
 /// Number of bad lines that are named; further ones are only counted.
 const NAMED_BAD_LINES: usize = 10;
@@ -33,7 +37,14 @@ pub struct Translate {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
-    backend: BackendArgs,
+    backend: BackendFlags,
+    /// Translate a whole document instead of lines, and keep its tags, code, keys and time stamps: text, html, xml,
+    /// markdown, po, srt, json or xliff
+    #[arg(long)]
+    format: Option<Format>,
+    /// The same as --format html
+    #[arg(long, conflicts_with = "format")]
+    html: bool,
 }
 
 /// Fails, with a message for each bad line, where a line could not be translated; the others are.
@@ -62,6 +73,29 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
         })
         .collect::<Result<Vec<_>>>()?;
 
+    let format = if arguments.html { Some(Format::Markup(Markup::html())) } else { arguments.format.clone() };
+    match format {
+        Some(format) => whole_document(&format, &network, &bundle, &columns),
+        None => lines(&network, &bundle, &columns),
+    }
+}
+
+fn whole_document(
+    format: &Format,
+    network: &InferenceModel,
+    bundle: &Bundle,
+    columns: &[DecodeOptions],
+) -> Result<ExitCode> {
+    let [options] = columns else { bail!("--format takes one number of steps: a document has no columns") };
+    let source = io::read_to_string(io::stdin().lock()).context("cannot read the document")?;
+    let translation = translate_document(&source, format, network, &bundle.reader(), options)?;
+    match io::stdout().lock().write_all(translation.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn lines(network: &InferenceModel, bundle: &Bundle, columns: &[DecodeOptions]) -> Result<ExitCode> {
     let mut bad_lines = 0;
     let on_bad_line = |line: usize, reason: &str| {
         bad_lines += 1;
@@ -70,7 +104,7 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
         }
     };
     let (input, output) = (io::stdin().lock(), io::stdout().lock());
-    match translate_lines(input, output, &network, &bundle.reader(), &columns, on_bad_line) {
+    match translate_lines(input, output, network, &bundle.reader(), columns, on_bad_line) {
         // `| head` has seen enough.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {}
         ended => ended?,

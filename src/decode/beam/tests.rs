@@ -61,6 +61,45 @@ fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
     assert_eq!(done[0].score, -4.0 / 5.0);
 }
 
+/// Predictions for slots: the choices of each, one after the other.
+fn choices(slots: &[[(u32, f32); TOP_K]]) -> Vec<Prediction> {
+    slots.iter().flatten().copied().map(Prediction::from).collect()
+}
+
+#[test]
+fn alternatives_are_other_texts_by_score_and_the_first_is_the_answer_without_them() {
+    let outline = LengthPrediction::Slots { count: 4, most: 4 };
+    for steps in [1, 2] {
+        let steps = Steps::new(steps).unwrap();
+        let new = || Beam::new(&outline, 1, steps, &Rules::default()).unwrap();
+        let slot = |token: u32| [(token, -0.5), (3, -1.0), (token + 10, -2.0), (token + 20, -4.0)];
+        let answer = |beam: &Beam| {
+            let rows: Vec<_> = beam.rows(&()).collect();
+            let [row] = rows.as_slice() else { panic!("one row") };
+            let slots: Vec<_> = row.wanted.iter().map(|&place| slot(50 + place as u32)).collect();
+            let all = choices(&slots);
+            if row.choices { all } else { all.into_iter().step_by(TOP_K).collect() }
+        };
+        let finish = |mut beam: Beam| {
+            while !beam.finished() {
+                let answer = answer(&beam);
+                beam.apply(&[answer]).unwrap();
+            }
+            beam.finish(false)
+        };
+        let (alone, several) = (finish(new()), finish(new().with_alternatives(9)));
+        assert_eq!(alone.len(), 1);
+        assert_eq!(several[0], alone[0]);
+        assert_eq!(several.len(), 10);
+        assert!(several.is_sorted_by(|a, b| a.score >= b.score));
+        let mut texts: Vec<_> = several.iter().map(|hypothesis| &hypothesis.tokens).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), 10);
+        assert!(several.iter().all(|hypothesis| hypothesis.tokens.len() == hypothesis.token_log_probs.len()));
+    }
+}
+
 #[test]
 fn short_canvases_leave_and_the_best_score_wins() {
     let steps = Steps::new(2).unwrap();

@@ -42,6 +42,21 @@ fn a_word_that_may_stand_in_either_slot_beats_the_blank_that_wins_in_both() {
 }
 
 #[test]
+fn several_translations_come_most_probable_first() {
+    let either = |a: u32, b: u32| vec![(a, 0.51f32.ln()), (b, 0.49f32.ln())];
+    let slots = [either(10, 12), either(11, 12)];
+    let read = |count| -> Vec<Vec<u32>> {
+        n_best(&slots, BLANK, None, count).iter().map(|one| reading(&one.filling)).collect()
+    };
+    let mut all = read(9);
+    assert_eq!((&all[0], &all[3]), (&vec![10, 11], &vec![12]), "0.26 and 0.24");
+    assert_eq!(read(2), all[..2]);
+    all.sort_unstable();
+    assert_eq!(all, [vec![10, 11], vec![10, 12], vec![12], vec![12, 11]]);
+    assert!(n_best(&[], BLANK, None, 3).is_empty());
+}
+
+#[test]
 fn what_is_meant_twice_keeps_the_blank_between() {
     let sure = |token: u32| vec![(token, 0.0f32)];
     let slots = [sure(9), vec![(BLANK, -0.1), (9, -2.0)], sure(9), sure(9)];
@@ -127,6 +142,27 @@ proptest! {
         let found = all[&reading(&prefix_beam_search(&slots, BLANK, None))];
         let most = all.values().copied().fold(0.0, f64::max);
         prop_assert!(found >= most * (1.0 - 1e-5), "{} of {}", found, most);
+    }
+
+    #[test]
+    fn several_translations_are_different_and_in_the_order_of_their_probabilities(slots in slots()) {
+        prop_assume!(!slots.is_empty());
+        let all = readings(&slots);
+        let found = n_best(&slots, BLANK, None, 4);
+        let read: Vec<Vec<u32>> = found.iter().map(|one| reading(&one.filling)).collect();
+        let mut distinct = read.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        prop_assert_eq!(distinct.len(), read.len());
+        prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+        if (1..=slots.len()).all(|n| readings(&slots[..n]).len() <= WIDTH_WITH_LM) {
+            let mut most: Vec<f64> = all.values().copied().filter(|&probability| probability > 0.0).collect();
+            most.sort_unstable_by(|a, b| b.total_cmp(a));
+            prop_assert_eq!(read.len(), most.len().min(4));
+            for (one, probability) in found.iter().zip(most) {
+                prop_assert!((f64::from(one.score) - probability.ln()).abs() < 1e-4);
+            }
+        }
     }
 
     #[test]

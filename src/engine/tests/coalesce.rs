@@ -21,20 +21,21 @@ async fn identical_sentences_in_flight_are_encoded_once() {
     let third = handle.submit(vec![item(1, 10, 2)]).unwrap();
     let others = handle.submit(vec![item(1, 10, 3), Item { length_beam: 2, ..item(1, 10, 2) }]);
     assert!(others.is_err(), "another beam than a batch of one row holds");
-    let more_steps = handle.submit(vec![item(1, 10, 3)]).unwrap();
+    let with_alternatives = Item { alternatives: 2, ..item(1, 10, 2) };
+    let more = handle.submit(vec![item(1, 10, 3), with_alternatives]).unwrap();
     assert_eq!(metric(&metrics, "tutti_coalesced_total"), 3.0);
     gate.open();
     let first = all(first).await.unwrap();
     let again = all(again).await.unwrap();
     let third = all(third).await.unwrap();
-    all(more_steps).await.unwrap();
-    assert_eq!(counts.encoded(), 3);
+    all(more).await.unwrap();
+    assert_eq!(counts.encoded(), 4);
     assert_eq!(again[0].hypotheses, first[0].hypotheses);
     assert_eq!(again[1].hypotheses, again[2].hypotheses);
     assert_eq!(again[1].hypotheses, third[0].hypotheses);
     // What has been answered is not kept.
     all(handle.submit(items(0..1, 10, 2)).unwrap()).await.unwrap();
-    assert_eq!(counts.encoded(), 4);
+    assert_eq!(counts.encoded(), 5);
 }
 
 #[tokio::test]

@@ -1,20 +1,20 @@
-//! `/v2/document`: upload, ask whether it is done, fetch. The translation is made during the upload, so
-//! that the first question finds it done.
+//! `/v2/document`: upload, status, result. The translation is made during the upload, so that the first status request finds
+//! it done.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Failure, glossaries, read_common};
-use crate::http::app::App;
+use super::{glossaries, read_common};
+use crate::http::dialect::{DeeplError, PathPart};
 use crate::http::error::ApiError;
 use crate::http::files::StoredFile;
 use crate::http::libretranslate::translate_upload;
+use crate::http::models::Models;
 use crate::http::shapes::{DeeplDocumentBody, DeeplFailures, DocumentKeyBody};
 
 /// Translates a document.
@@ -25,9 +25,9 @@ use crate::http::shapes::{DeeplDocumentBody, DeeplFailures, DocumentKeyBody};
     request_body(content = DeeplDocumentBody, content_type = "multipart/form-data"),
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
-pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Failure> {
+pub async fn upload(State(models): State<Models>, request: Request) -> Result<Json<Value>, DeeplError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let file = params.file("file").ok_or_else(|| ApiError::missing("file"))?;
     let (detect, effort) = read_common(&app, &params)?;
@@ -39,13 +39,13 @@ pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Jso
     Ok(Json(json!({ "document_id": id, "document_key": key })))
 }
 
-/// Whoever has no key does not learn whether there is such a document.
+/// The key is part of the name: without it, a document cannot be told from one that does not exist.
 fn name_of(id: &str, key: &str) -> String {
     format!("document {id} {key}")
 }
 
-async fn find(app: &Arc<App>, id: String, request: Request) -> Result<StoredFile, ApiError> {
-    let (app, params) = app.read(request, Instant::now()).await?;
+async fn find(models: &Models, id: String, request: Request) -> Result<StoredFile, ApiError> {
+    let (app, params) = models.read(request, Instant::now()).await?;
     let key = params.required("document_key")?;
     app.files.get(&name_of(&id, key)).ok_or(ApiError::Unknown { kind: "document", id })
 }
@@ -60,11 +60,11 @@ async fn find(app: &Arc<App>, id: String, request: Request) -> Result<StoredFile
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
 pub async fn status(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    State(models): State<Models>,
+    PathPart(id): PathPart,
     request: Request,
-) -> Result<Json<Value>, Failure> {
-    let file = find(&app, id.clone(), request).await?;
+) -> Result<Json<Value>, DeeplError> {
+    let file = find(&models, id.clone(), request).await?;
     Ok(Json(json!({ "document_id": id, "status": "done", "billed_characters": file.characters })))
 }
 
@@ -78,9 +78,9 @@ pub async fn status(
     responses((status = 200, description = "The file", content_type = "application/octet-stream", body = [u8]), DeeplFailures)
 )]
 pub async fn result(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    State(models): State<Models>,
+    PathPart(id): PathPart,
     request: Request,
-) -> Result<Response, Failure> {
-    Ok(find(&app, id, request).await?.into_response())
+) -> Result<Response, DeeplError> {
+    Ok(find(&models, id, request).await?.into_response())
 }

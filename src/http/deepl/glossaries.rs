@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::Failure;
 use crate::glossary::Glossary;
 use crate::http::app::App;
+use crate::http::dialect::{DeeplError, PathPart};
 use crate::http::error::ApiError;
 use crate::http::glossary_store::Stored;
+use crate::http::models::Models;
 use crate::http::params::Params;
 use crate::http::shapes::{DeeplFailures, DeeplGlossaryBody};
 
@@ -52,10 +53,10 @@ fn description(id: &str, stored: &Stored) -> Value {
     responses((status = 201, description = "OK", body = Value), DeeplFailures)
 )]
 pub async fn create(
-    State(app): State<Arc<App>>,
+    State(models): State<Models>,
     request: Request,
-) -> Result<(StatusCode, Json<Value>), Failure> {
-    let (app, params) = app.read(request, Instant::now()).await?;
+) -> Result<(StatusCode, Json<Value>), DeeplError> {
+    let (app, params) = models.read(request, Instant::now()).await?;
     let name = params.required("name")?.to_owned();
     let (source, target) = (params.required("source_lang")?, params.required("target_lang")?);
     app.model.pair.check(source, target).map_err(ApiError::from)?;
@@ -114,7 +115,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     params(("id" = String, Path)),
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
-pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+pub async fn get(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Result<Json<Value>, DeeplError> {
     Ok(Json(description(&id, &app.glossaries.get(&id)?)))
 }
 
@@ -126,7 +127,7 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     params(("id" = String, Path)),
     responses((status = 204, description = "Deleted"), DeeplFailures)
 )]
-pub async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+pub async fn delete(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Result<StatusCode, DeeplError> {
     app.glossaries.remove(&id)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -139,7 +140,7 @@ pub async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
     params(("id" = String, Path)),
     responses((status = 200, description = "OK", content_type = "text/tab-separated-values", body = String), DeeplFailures)
 )]
-pub async fn entries(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn entries(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Result<Response, DeeplError> {
     let stored = app.glossaries.get(&id)?;
     let rows = stored.glossary.terms().iter().map(|(term, translation)| format!("{term}\t{translation}"));
     let rows = rows.collect::<Vec<_>>().join("\n");

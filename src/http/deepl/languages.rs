@@ -1,16 +1,15 @@
 //! Languages in DeepL's spelling.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Value, json};
 
-use super::Failure;
-use crate::http::app::App;
+use crate::http::dialect::DeeplError;
 use crate::http::error::ApiError;
 use crate::http::languages::{Pair, name};
+use crate::http::models::Models;
 use crate::http::shapes::DeeplFailures;
 
 /// `EN`, `PT-BR`
@@ -31,9 +30,9 @@ fn without_region(code: &str) -> String {
     params(("type" = Option<String>, Query, description = "`source` or `target`")),
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
-pub async fn languages(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Failure> {
-    let (app, params) = app.read(request, Instant::now()).await?;
-    let pairs = app.pairs();
+pub async fn languages(State(models): State<Models>, request: Request) -> Result<Json<Value>, DeeplError> {
+    let (_, params) = models.read(request, Instant::now()).await?;
+    let pairs = models.pairs();
     let unique = |codes: Vec<&String>| {
         let mut codes = codes;
         codes.sort();
@@ -78,9 +77,9 @@ fn targets(target: &str) -> Vec<Value> {
     tag = "DeepL",
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
-pub async fn glossary_pairs(State(app): State<Arc<App>>) -> Json<Value> {
+pub async fn glossary_pairs(State(models): State<Models>) -> Json<Value> {
     let lower = |code: &str| without_region(code).to_lowercase();
     let pair =
         |pair: &Pair| json!({ "source_lang": lower(&pair.source), "target_lang": lower(&pair.target) });
-    Json(json!({ "supported_languages": app.pairs().iter().map(pair).collect::<Vec<_>>() }))
+    Json(json!({ "supported_languages": models.pairs().iter().map(pair).collect::<Vec<_>>() }))
 }

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::app::App;
+use super::dialect::DeeplError;
 use super::error::ApiError;
 use super::headers::SERVER_TIMING;
 use super::models::Models;
@@ -45,30 +45,6 @@ pub fn routes() -> Router<Models> {
         .route("/v2/document/{id}/result", post(documents::result).get(documents::result))
 }
 
-/// An error in DeepL's shape: `{"message"}`, and 456 where a quota is used up.
-#[derive(Debug)]
-pub struct Failure(pub ApiError);
-
-impl<E: Into<ApiError>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = match &self.0 {
-            // What DeepL's clients take for a bad key.
-            ApiError::KeyMissing => StatusCode::FORBIDDEN,
-            ApiError::Quota { .. } | ApiError::KeyQuota { .. } => {
-                StatusCode::from_u16(456).unwrap_or(StatusCode::FORBIDDEN)
-            }
-            error => error.status(),
-        };
-        self.0.response(status, &json!({ "message": self.0.message() }))
-    }
-}
-
 /// Characters that were translated since the start.
 #[utoipa::path(
     get,
@@ -89,9 +65,9 @@ pub async fn usage(State(app): State<Arc<App>>) -> Json<Value> {
     request_body = DeeplBody,
     responses((status = 200, description = "OK", body = Value), DeeplFailures)
 )]
-pub async fn translate_texts(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub async fn translate_texts(State(models): State<Models>, request: Request) -> Result<Response, DeeplError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let (texts, _) = params.texts("text")?.ok_or_else(|| ApiError::missing("text"))?;
     if texts.is_empty() {
@@ -119,6 +95,10 @@ pub async fn translate_texts(State(app): State<Arc<App>>, request: Request) -> R
             });
             if let Some(model_type) = model_type {
                 answer["model_type_used"] = model_type.trim_start_matches("prefer_").into();
+            }
+            // Not DeepL's: for clients that send `alternatives` among their own parameters.
+            if request.effort.alternatives > 0 {
+                answer["alternatives"] = json!(translation.alternatives);
             }
             answer
         })

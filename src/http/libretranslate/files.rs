@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 use crate::formats::{EXTENSIONS, Format};
 use crate::glossary::Glossary;
 use crate::http::app::App;
+use crate::http::dialect::PathPart;
 use crate::http::error::ApiError;
 use crate::http::files::StoredFile;
 use crate::http::glossary_store;
+use crate::http::models::Models;
 use crate::http::params::Upload;
 use crate::http::request::{Effort, TranslateRequest, check_languages};
 use crate::http::shapes::{Failures, FileAnswer, FileBody};
@@ -29,10 +31,10 @@ use crate::http::translation::translate;
     request_body(content = FileBody, content_type = "multipart/form-data"),
     responses((status = 200, description = "OK", body = FileAnswer), Failures)
 )]
-pub async fn translate_file(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, ApiError> {
+pub async fn translate_file(State(models): State<Models>, request: Request) -> Result<Json<Value>, ApiError> {
     let arrived = Instant::now();
-    let base = base_address(request.headers(), &app.settings.url_prefix);
-    let (app, params) = app.read(request, arrived).await?;
+    let base = base_address(request.headers(), &models.first().settings.url_prefix);
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let file = params.file("file").ok_or_else(|| ApiError::missing("file"))?;
     let (source, target) = (params.required("source")?, params.required("target")?);
@@ -84,7 +86,7 @@ pub async fn translate_upload(
 )]
 pub async fn download_file(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    PathPart(id): PathPart,
 ) -> Result<Response, ApiError> {
     let file = app.files.get(&id).ok_or(ApiError::Unknown { kind: "file", id })?;
     Ok(file.into_response())

@@ -13,6 +13,7 @@ use crate::http::app::App;
 use crate::http::detect::Detection;
 use crate::http::error::ApiError;
 use crate::http::languages::{Pair, name};
+use crate::http::models::Models;
 use crate::http::request::check_chars;
 use crate::http::shapes::{DetectBody, Failures};
 use crate::{Error, Result};
@@ -31,8 +32,8 @@ pub struct Language<'a> {
     tag = "translate",
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn languages(State(app): State<Arc<App>>) -> Json<Value> {
-    let pairs = app.pairs();
+pub async fn languages(State(models): State<Models>) -> Json<Value> {
+    let pairs = models.pairs();
     let mut codes: Vec<&str> = Vec::new();
     for code in pairs.iter().flat_map(Pair::codes) {
         if !codes.contains(&code) {
@@ -54,8 +55,11 @@ pub async fn languages(State(app): State<Arc<App>>) -> Json<Value> {
     request_body = DetectBody,
     responses((status = 200, description = "OK", body = Value), Failures)
 )]
-pub async fn detect(State(app): State<Arc<App>>, request: Request) -> Result<Json<Vec<Detection>>, ApiError> {
-    let (app, params) = app.read(request, Instant::now()).await?;
+pub async fn detect(
+    State(models): State<Models>,
+    request: Request,
+) -> Result<Json<Vec<Detection>>, ApiError> {
+    let (app, params) = models.read(request, Instant::now()).await?;
     let texts = params.texts("q")?.map(|(texts, _)| texts).unwrap_or_default();
     if texts.iter().all(String::is_empty) {
         return Err(ApiError::missing("q"));

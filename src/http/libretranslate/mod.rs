@@ -5,7 +5,6 @@ mod answer;
 pub mod files;
 pub mod languages;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
@@ -17,6 +16,7 @@ use super::app::App;
 use super::error::ApiError;
 use super::glossary_store;
 use super::headers::SERVER_TIMING;
+use super::models::Models;
 use super::mtran;
 use super::params::Params;
 use super::request::{Abilities, Effort, TranslateRequest, check_count, check_languages};
@@ -40,9 +40,9 @@ const EXTENSIONS: [&str; 8] =
     request_body(content((TranslateBody = "application/json"), (TranslateBody = "application/x-www-form-urlencoded"), (TranslateBody = "multipart/form-data"))),
     responses((status = 200, description = "The translation; MTranServer's `{\"result\"}` for its fields", body = TranslateAnswer), Failures)
 )]
-pub async fn post_translate(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+pub async fn post_translate(State(models): State<Models>, request: Request) -> Result<Response, ApiError> {
     let arrived = Instant::now();
-    let (app, params) = app.read(request, arrived).await?;
+    let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     if mtran::is_meant(&params) {
         return mtran::translate_one(&app, &params, arrived).await;

@@ -23,6 +23,7 @@ const STRINGS = {
     copy: "Copy", copied: "Copied", copyFailed: "Copying failed", detect: "Detect language",
     detected: "{language} detected ({percent})", count: "{count} of {limit} characters",
     translation: "Translation, steps: {steps}", step: "Step {step}:", open: "…",
+    canvasKey: "A dot is an empty slot. A grey word repeats the one before it; the two become one.",
     sure: "Confidence {percent}.", leastSure: "Confidence {percent}. Least certain: {words}.",
     model: "Model {name}, {dtype} on {device}, version {version}",
     offline: "The server does not answer. Is it still running?",
@@ -47,6 +48,7 @@ const STRINGS = {
     copy: "Kopieren", copied: "Kopiert", copyFailed: "Kopieren misslang", detect: "Sprache erkennen",
     detected: "{language} erkannt ({percent})", count: "{count} von {limit} Zeichen",
     translation: "Übersetzung, Schritte: {steps}", step: "Schritt {step}:", open: "…",
+    canvasKey: "Ein Punkt ist ein leerer Platz. Ein graues Wort wiederholt das vorige; beide werden eins.",
     sure: "Sicherheit {percent}.", leastSure: "Sicherheit {percent}. Am wenigsten sicher: {words}.",
     model: "Modell {name}, {dtype} auf {device}, Version {version}",
     offline: "Der Server antwortet nicht. Läuft er noch?",
@@ -261,7 +263,7 @@ class Result {
       pane, answer: null, text: "", lines: [],
       range: part("input"), number: part(".number"), server: part(".server"), wall: part(".wall"),
       translation: part(".translation"), remark: part(".remark"), canvas: part(".canvas"),
-      others: part(".others"), copyButton: part(".copy"), replayButton: part(".replay"),
+      key: part(".key"), others: part(".others"), copyButton: part(".copy"), replayButton: part(".replay"),
     });
     this.setSteps(steps);
     this.range.addEventListener("input", () => {
@@ -368,6 +370,7 @@ class Result {
       line.item = item;
     });
     this.canvas.hidden = false;
+    this.key.hidden = !this.lines.some((line) => line.sentences.some(collapses));
     this.replayButton.hidden = this.lines.length < 2;
   }
 
@@ -378,6 +381,7 @@ class Result {
       return line.item;
     }));
     this.canvas.hidden = !lines.length;
+    this.key.hidden = !lines.some((line) => line.sentences.some(collapses));
     this.replayButton.hidden = lines.length < 2;
   }
 
@@ -385,8 +389,17 @@ class Result {
     this.others.hidden = texts === null;
     const list = this.others.querySelector("ul");
     list.lang = byId("target").value;
-    const items = texts?.length ? texts.map((text) => element("li", "", text)) : [element("li", "note", t("noAlternatives"))];
-    list.replaceChildren(...items);
+    const items = texts?.map((text) => this.alternative(text)) ?? [];
+    list.replaceChildren(...(items.length ? items : [element("li", "note", t("noAlternatives"))]));
+  }
+
+  /** An alternative, with a mark below the words in which it differs from the translation. */
+  alternative(text) {
+    const own = parts(text);
+    const differs = differing(parts(this.text), own);
+    const item = element("li");
+    item.append(...own.map((part, i) => (differs[i] && !isSpace(part) ? element("span", "differs", part) : part)));
+    return item;
   }
 
   clear() {
@@ -407,6 +420,9 @@ class Result {
   }
 }
 
+/** Only models with blanks write a word in several slots for one word of the text. */
+const collapses = (slots) => slots.some((slot) => slot.text.trim() === "·");
+
 function canvasLine(step, sentences, delay) {
   const item = element("li");
   item.style.animationDelay = `${delay}ms`;
@@ -414,10 +430,9 @@ function canvasLine(step, sentences, delay) {
   const heard = [];
   sentences.forEach((slots, i) => {
     if (i) line.append("\n");
-    // Only models with blanks write a word in several slots for one word of the text.
-    const collapses = slots.some((slot) => slot.text.trim() === "·");
+    const joined = collapses(slots);
     slots.forEach((slot, place) => {
-      const repeats = collapses && slot.text.trim() === slots[place - 1]?.text.trim();
+      const repeats = joined && slot.text.trim() === slots[place - 1]?.text.trim();
       const { node, spoken } = slotNode(slot, repeats);
       line.append(...(slot.text.startsWith(" ") && place ? [" "] : []), node);
       heard.push(spoken);

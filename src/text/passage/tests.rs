@@ -79,6 +79,37 @@ fn what_the_network_repeats_comes_back_as_it_was() {
 }
 
 #[test]
+fn alternatives_are_other_texts_with_every_span() {
+    for reader in [&*BARE, &*RESERVED] {
+        let mut document = reader.read("Hello {name}, open {file} now.");
+        loop {
+            let requests = document.requests().unwrap();
+            if requests.is_empty() {
+                break;
+            }
+            let word = reader.tokenizer.encode("the").unwrap()[1];
+            let candidates = |request: &Request| -> Vec<Candidate> {
+                let inner = request.source[1..request.source.len() - 1].to_vec();
+                let without_spans = inner.iter().copied().filter(|&id| !is_reserved(reader, id)).collect();
+                let longer = [&[word], inner.as_slice()].concat();
+                let all = [inner.clone(), without_spans, inner, longer];
+                all.map(|tokens| Candidate { tokens, score: -0.1 }).into()
+            };
+            document.answer(requests.iter().map(candidates).collect()).unwrap();
+        }
+        assert_eq!(document.text(), "Hello {name}, open {file} now.");
+        let alternatives = document.alternatives(5);
+        let [other] = alternatives.as_slice() else { panic!("{alternatives:?}") };
+        assert!(other.contains("the"), "{other}");
+        assert!(other.matches("{name}").count() == 1 && other.matches("{file}").count() == 1, "{other}");
+    }
+}
+
+fn is_reserved(reader: &Reader, id: u32) -> bool {
+    (0..reader.tokenizer.reserved()).any(|index| reader.tokenizer.reserved_id(index) == Some(id))
+}
+
+#[test]
 fn numbers_take_the_targets_form_and_all_else_its_own() {
     for (text, expected) in [
         ("https://tutti.example/start", "https://tutti.example/start"),

@@ -65,6 +65,16 @@ async fn the_kind_of_model_becomes_a_number_of_steps_and_steps_win() {
 }
 
 #[tokio::test]
+async fn alternatives_come_if_a_client_sends_that_parameter_of_its_own() {
+    let server = Server::start(Setup::default()).await;
+    let head = format!("POST /v2/translate HTTP/1.1\n{KEY}\n{JSON}");
+    let body = json!({ "text": [LINES[0]], "target_lang": "DE", "source_lang": "EN", "alternatives": 2 });
+    let answer = replay_json(&server, &head, body.to_string()).await;
+    assert_eq!(answer["translations"][0]["text"], best(LINES[0]));
+    assert_eq!(answer["translations"][0]["alternatives"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn tags_are_handled() {
     let server = Server::start(Setup::default()).await;
     let head = format!("POST /v2/translate HTTP/1.1\n{KEY}\n{JSON}");

@@ -1,5 +1,4 @@
-//! Clients that send forms or queries: Discourse, Crow, Weblate, Nextcloud, LibreTranslate-sh,
-//! deep-translator.
+//! Clients that send forms or queries: Discourse, Crow, Weblate, Nextcloud, LibreTranslate-sh, TWP, deep-translator.
 
 use serde_json::json;
 
@@ -16,10 +15,10 @@ fn best(line: &str) -> String {
 async fn discourse_detects_and_then_translates_html_by_forms() {
     let server = Server::start(Setup::default()).await;
     let head = format!("POST /detect HTTP/1.1\nUser-Agent: excon/1.2.5\n{FORM}");
-    let answer = replay_json(&server, &head, "q=Where+is+the+train+station%3F").await;
+    let answer = replay_json(&server, &head, "q=Where+is+the+train+station%3F&api_key=").await;
     assert_eq!(answer[0]["language"], "en");
     let head = format!("POST /translate HTTP/1.1\nUser-Agent: excon/1.2.5\n{FORM}");
-    let body = "q=%3Cp%3EWhere+is+the+train+station%3F%3C%2Fp%3E&source=en&target=de&format=html";
+    let body = "q=%3Cp%3EWhere+is+the+train+station%3F%3C%2Fp%3E&source=en&target=de&format=html&api_key=";
     let answer = replay_json(&server, &head, body).await;
     assert_eq!(answer, json!({ "translatedText": format!("<p>{}</p>", in_html(&best(LINES[0]))) }));
 }
@@ -45,19 +44,64 @@ async fn weblate_sends_forms_without_a_format_and_codes_with_regions() {
     assert_eq!(replay_json(&server, &head, body).await["translatedText"], best(LINES[0]));
 }
 
+const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=xYzZY";
+
+/// Its PHP client gives curl an array, empty or not, for every call: a multipart form, also with GET.
 #[tokio::test]
-async fn nextcloud_and_libretranslate_sh_and_the_page_send_multipart_forms() {
+async fn nextcloud_sends_a_multipart_form_with_everything_it_asks() {
     let server = Server::start(Setup::default()).await;
-    let fields = [("q", LINES[0]), ("source", "auto"), ("target", "de"), ("format", "text"), ("api_key", "")];
-    let boundary = "Content-Type: multipart/form-data; boundary=xYzZY";
-    for agent in ["nextcloud", "curl/8.5.0", "Mozilla/5.0"] {
-        let head = format!("POST /translate HTTP/1.1\nUser-Agent: {agent}\n{boundary}");
-        let answer = replay_json(&server, &head, multipart(&fields)).await;
-        assert_eq!(answer["translatedText"], best(LINES[0]));
-        assert_eq!(answer["detectedLanguage"]["language"], "en");
-    }
-    let head = format!("POST /detect HTTP/1.1\n{boundary}");
-    assert_eq!(replay_json(&server, &head, multipart(&[("q", LINES[2])])).await[0]["language"], "en");
+    let nothing = multipart(&[]);
+    let head = |call: &str| format!("{call} HTTP/1.1\nAccept: */*\n{MULTIPART}");
+    let settings = replay_json(&server, &head("GET /frontend/settings"), &nothing).await;
+    assert_eq!(settings["language"]["target"]["code"], "de");
+    assert_eq!(replay_json(&server, &head("GET /languages"), &nothing).await[0]["name"], "English");
+    let detect = head("POST /detect?q=Thank+you+very+much&api_key=");
+    assert_eq!(replay_json(&server, &detect, &nothing).await[0]["language"], "en");
+    let fields = [("q", LINES[0]), ("format", "html"), ("source", "en"), ("target", "de"), ("api_key", "")];
+    let answer = replay_json(&server, &head("POST /translate"), multipart(&fields)).await;
+    assert_eq!(answer, json!({ "translatedText": in_html(&best(LINES[0])) }));
+}
+
+/// `curl -F`, and curl without a body.
+#[tokio::test]
+async fn libretranslate_sh_sends_what_curl_makes_of_it() {
+    let server = Server::start(Setup::default()).await;
+    let head = |path: &str| format!("POST {path} HTTP/1.1\nUser-Agent: curl/8.5.0\nAccept: */*\n{MULTIPART}");
+    let fields = [("q", LINES[0]), ("source", "en"), ("target", "de")];
+    let answer = replay_json(&server, &head("/translate"), multipart(&fields)).await;
+    assert_eq!(answer, json!({ "translatedText": best(LINES[0]) }));
+    let answer = replay_json(&server, &head("/detect"), multipart(&[("q", LINES[2])])).await;
+    assert_eq!(answer[0]["language"], "en");
+    let languages = "POST /languages HTTP/1.1\nUser-Agent: curl/8.5.0\nAccept: */*";
+    assert_eq!(replay_json(&server, languages, "").await[0]["code"], "en");
+}
+
+#[tokio::test]
+async fn libretranslates_own_page_sends_multipart_forms() {
+    let server = Server::start(Setup::default()).await;
+    let fields = [
+        ("q", LINES[0]),
+        ("source", "auto"),
+        ("target", "de"),
+        ("format", "text"),
+        ("alternatives", "3"),
+        ("api_key", ""),
+    ];
+    let head = format!("POST /translate HTTP/1.1\nUser-Agent: Mozilla/5.0\n{MULTIPART}");
+    let answer = replay_json(&server, &head, multipart(&fields)).await;
+    assert_eq!(answer["translatedText"], best(LINES[0]));
+    assert_eq!(answer["detectedLanguage"]["language"], "en");
+    assert_eq!(answer["alternatives"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn twp_reads_the_detected_language_of_auto() {
+    let server = Server::start(Setup::default()).await;
+    let head = format!("POST /translate HTTP/1.1\nOrigin: moz-extension://6f3aaa2\n{FORM}");
+    let body = "q=She+has+never+been+there+before%2C+but+he+has.&source=auto&target=de&format=text&api_key=k";
+    let answer = replay_json(&server, &head, body).await;
+    assert_eq!(answer["detectedLanguage"]["language"], "en");
+    assert_eq!(answer["translatedText"], best(LINES[6]));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Clients that send JSON: Mastodon, Pleroma, n8n, SearXNG, Subtitle Edit, TWP, npm's libretranslate.
+//! Clients that send JSON: Mastodon, Pleroma, n8n, SearXNG, Subtitle Edit, npm's libretranslate.
 
 use serde_json::json;
 
@@ -14,7 +14,8 @@ async fn mastodon_sends_an_array_of_html_and_wants_a_language_for_each() {
     let server = Server::start(Setup::default()).await;
     let head = "POST /translate HTTP/1.1\nUser-Agent: http.rb/5.2.0 (Mastodon/4.3.0; +https://social.example/)\nContent-Type: application/json";
     let html = format!("<p>{} <a href=\"https://a.example/tags/x\">{}</a></p>", LINES[0], LINES[4]);
-    let body = json!({ "q": [html, ""], "source": "auto", "target": "de", "format": "html", "api_key": "" });
+    let body =
+        json!({ "q": [html, ""], "source": "auto", "target": "de", "format": "html", "api_key": null });
     let answer = replay_json(&server, head, body.to_string()).await;
     let expected = format!(
         "<p>{} <a href=\"https://a.example/tags/x\">{}</a></p>",
@@ -30,17 +31,20 @@ async fn mastodon_sends_an_array_of_html_and_wants_a_language_for_each() {
 async fn pleroma_sends_codes_in_capitals() {
     let server = Server::start(Setup::default()).await;
     let head = "POST /translate HTTP/1.1\nContent-Type: application/json\nUser-Agent: Pleroma 2.7.0";
-    let body = json!({ "q": format!("{}<br/>", LINES[0]), "source": "EN", "target": "DE", "format": "html", "api_key": null });
-    let answer = replay_json(&server, head, body.to_string()).await;
+    let body = r#"{"api_key":"key","format":"html","q":"Where is the train station?<br/>","source":"EN","target":"de"}"#;
+    let answer = replay_json(&server, head, body).await;
     assert_eq!(answer, json!({ "translatedText": format!("{}<br/>", in_html(&best(LINES[0]))) }));
 }
 
 #[tokio::test]
 async fn n8n_and_npm_libretranslate_say_auto_where_nobody_says_a_language() {
     let server = Server::start(Setup::default()).await;
-    let head = "POST /translate HTTP/1.1\naccept: application/json,text/html,*/*\ncontent-type: application/json\nuser-agent: n8n";
-    let body = json!({ "q": LINES[2], "source": "auto", "target": "de", "format": "text", "api_key": "" });
-    let answer = replay_json(&server, head, body.to_string()).await;
+    let head = "GET /languages HTTP/1.1\nAccept: application/json\nUser-Agent: n8n";
+    assert_eq!(replay_json(&server, head, "").await[1]["code"], "de");
+    let head =
+        "POST /translate HTTP/1.1\nAccept: application/json\nContent-Type: application/json\nUser-Agent: n8n";
+    let body = r#"{"q":"The weather is nice today, and we are going for a walk.","source":"auto","target":"de","format":"text"}"#;
+    let answer = replay_json(&server, head, body).await;
     assert_eq!(answer["translatedText"], best(LINES[2]));
     assert_eq!(answer["detectedLanguage"]["language"], "en");
     assert!(answer["detectedLanguage"]["confidence"].as_f64().unwrap() > 50.0, "{answer}");
@@ -50,31 +54,34 @@ async fn n8n_and_npm_libretranslate_say_auto_where_nobody_says_a_language() {
 async fn searxng_wants_three_alternatives() {
     let server = Server::start(Setup::default()).await;
     let head = "POST /translate HTTP/1.1\nuser-agent: Mozilla/5.0\naccept-encoding: gzip, deflate\nContent-Type: application/json";
-    let body = json!({ "q": LINES[0], "source": "en", "target": "de", "alternatives": 3 });
-    let answer = replay_json(&server, head, body.to_string()).await;
+    let body = r#"{"q": "Where is the train station?", "source": "en", "target": "de", "alternatives": 3}"#;
+    let answer = replay_json(&server, head, body).await;
     assert_eq!(answer["translatedText"], best(LINES[0]));
-    assert!(answer["alternatives"].as_array().unwrap().iter().all(|text| text.is_string()));
+    let examples = answer["alternatives"].as_array().unwrap();
+    assert!(examples.len() == 3 && examples.iter().all(|text| text.is_string()), "{answer}");
 }
 
 #[tokio::test]
-async fn subtitle_edit_sends_json_with_tags_in_the_text_and_a_byte_order_mark() {
+async fn subtitle_edit_sends_lines_and_italics_as_tags_in_a_text() {
     let server = Server::start(Setup::default()).await;
-    let head =
-        "POST /translate HTTP/1.1\nAccept: application/json\nContent-Type: application/json; charset=utf-8";
+    let head = "POST /translate HTTP/1.1\naccept: application/json\nContent-Type: application/json";
+    let body = r#"{"q": "Where is the train station?<br />\u003ci>Thank you very much for your help.</i>", "source": "en", "target": "de"}"#;
+    let answer = replay_json(&server, head, body).await;
+    let text = answer["translatedText"].as_str().unwrap();
+    assert_eq!(text, best(&format!("{}<br /><i>{}</i>", LINES[0], LINES[4])));
+    for tag in ["<br />", "<i>", "</i>"] {
+        assert_eq!(text.matches(tag).count(), 1, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn dot_net_clients_may_begin_json_with_a_byte_order_mark() {
+    let server = Server::start(Setup::default()).await;
+    let head = "POST /translate HTTP/1.1\nContent-Type: application/json; charset=utf-8";
     let body = json!({ "q": format!("{}\n{}", LINES[0], LINES[4]), "source": "en", "target": "de" });
     let marked = [b"\xEF\xBB\xBF".as_slice(), body.to_string().as_bytes()].concat();
     let answer = replay_json(&server, head, marked).await;
     assert_eq!(answer["translatedText"], format!("{}\n{}", best(LINES[0]), best(LINES[4])));
-}
-
-#[tokio::test]
-async fn twp_reads_the_detected_language_of_auto() {
-    let server = Server::start(Setup::default()).await;
-    let head = "POST /translate HTTP/1.1\nOrigin: moz-extension://6f3aaa2\nContent-Type: application/json";
-    let body = json!({ "q": LINES[6], "source": "auto", "target": "de", "format": "text", "api_key": "k" });
-    let answer = replay_json(&server, head, body.to_string()).await;
-    assert_eq!(answer["detectedLanguage"]["language"], "en");
-    assert_eq!(answer["translatedText"], best(LINES[6]));
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
-//! Requests as the clients that people have send them, byte for byte: head, body, encoding. Each must be
-//! answered in the shape that the client reads.
+//! Requests as the clients that people have send them, byte for byte as their sources write them: head, body, encoding. Each
+//! must be answered in the shape that the client reads. src/http/CLIENTS.md has the table of clients.
 
 mod deepl;
 mod extensions;
 mod forms;
 mod json;
 mod libretranslate;
+mod refusals;
+mod upstream;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,0 +1,47 @@
+//! A document of any format from its source to its translation: the texts that [`formats`](crate::formats) finds in it are
+//! read as passages, in which its tags and the terms of a glossary are protected spans.
+
+use std::ops::Range;
+
+use crate::Result;
+use crate::decode::{DecodeOptions, Translator, translate_passages};
+use crate::formats::{Format, Text};
+use crate::glossary::Glossary;
+use crate::text::spans::{Kind, Span};
+use crate::text::{GivenSpan, Passage, ReadOptions, Reader};
+
+/// A text of a document, with its tags and the terms of a glossary as spans.
+pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader) -> Passage {
+    let Text { text, tags } = text;
+    let span = |range: &Range<usize>, kind| Span { range: range.clone(), kind };
+    let terms = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
+    let terms = terms
+        .iter()
+        .map(|(place, replacement)| GivenSpan { span: span(place, Kind::Identifier), replacement });
+    // A term never reaches over a tag, whose character is in no term.
+    let tags = tags.iter().filter_map(|place| {
+        Some(GivenSpan { span: span(place, Kind::Markup), replacement: text.get(place.clone())? })
+    });
+    let mut given: Vec<GivenSpan<'_>> = terms.chain(tags).collect();
+    given.sort_by_key(|given| given.span.range.start);
+    reader.read_with(text, &given, ReadOptions::default())
+}
+
+/// Translates a whole document.
+///
+/// # Errors
+/// [`Error::InvalidRequest`](crate::Error::InvalidRequest) where `source` is not such a document, and what the network
+/// answers with.
+pub fn translate_document<T: Translator>(
+    source: &str,
+    format: &Format,
+    translator: &T,
+    reader: &Reader,
+    options: &DecodeOptions,
+) -> Result<String> {
+    let document = format.read(source)?;
+    let mut passages: Vec<Passage> =
+        document.texts().iter().map(|text| passage(text, None, reader)).collect();
+    translate_passages(translator, &mut passages, options)?;
+    Ok(document.rebuild(&passages.iter().map(Passage::text).collect::<Vec<_>>()))
+}
