@@ -7,15 +7,16 @@
 use std::io::{BufRead, BufReader, Read, Write};
 
 use crate::decode::{DecodeOptions, Translator, translate_passages};
-use crate::text::{Passage, Reader};
+use crate::text::{Passage, ReadOptions, Reader, continues, is_open};
 use crate::{Error, Result};
 
 /// What is read at once; some thousand lines.
 const BUFFER_BYTES: usize = 1 << 17;
 
 /// Translates `input` to `output`, as many lines as there were, the last with or without its end as it
-/// came. Several `columns` are several translations of each line, with a tab between them. A line that
-/// cannot be translated comes back as it is, in one column; `on_bad_line` gets its number, from 1, and why.
+/// came; where lines are joined, a sentence that continues over several lines comes out in one. Several `columns` are
+/// several translations of each line, with a tab between them. A line that cannot be translated comes back as it is, in
+/// one column; `on_bad_line` gets its number, from 1, and why.
 ///
 /// # Errors
 /// [`Error::Io`] for reading and writing, and what the network answers with.
@@ -24,19 +25,22 @@ pub fn translate_lines<T: Translator>(
     mut output: impl Write,
     translator: &T,
     reader: &Reader,
+    options: ReadOptions,
     columns: &[DecodeOptions],
     mut on_bad_line: impl FnMut(usize, &str),
 ) -> Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let mut number = 0;
     loop {
-        let lines = take_lines(&mut input)?;
+        let lines = take_lines(&mut input, options)?;
         if lines.is_empty() {
             return Ok(());
         }
+        let taken = lines.len();
+        let lines = numbered(lines, number + 1, options);
         let mut texts = Vec::with_capacity(lines.len());
-        for (line, number) in lines.iter().zip(number + 1..) {
-            texts.push(text_of(line).map_err(|reason| on_bad_line(number, &reason)).ok());
+        for (number, line) in &lines {
+            texts.push(text_of(line).map_err(|reason| on_bad_line(*number, &reason)).ok());
         }
         let mut translated = Vec::with_capacity(columns.len());
         for options in columns {
@@ -45,7 +49,7 @@ pub fn translate_lines<T: Translator>(
             translated.push(passages.into_iter());
         }
         write_lines(&mut output, &lines, &texts, translated).map_err(Error::io("<stdout>"))?;
-        number += lines.len();
+        number += taken;
     }
 }
 
@@ -58,12 +62,12 @@ fn text_of(line: &[u8]) -> Result<&str, String> {
 /// `columns` have a passage for each line that is a text.
 fn write_lines(
     output: &mut impl Write,
-    lines: &[Vec<u8>],
+    lines: &[(usize, Vec<u8>)],
     texts: &[Option<&str>],
     mut columns: Vec<impl Iterator<Item = Passage>>,
 ) -> std::io::Result<()> {
     let several = columns.len() > 1;
-    for (line, text) in lines.iter().zip(texts) {
+    for ((_, line), text) in lines.iter().zip(texts) {
         if text.is_none() {
             output.write_all(line)?;
             continue;
@@ -81,16 +85,42 @@ fn write_lines(
     output.flush()
 }
 
-/// Waits for one line, then takes those that have already arrived in full. Ends are kept.
-fn take_lines(input: &mut BufReader<impl Read>) -> Result<Vec<Vec<u8>>> {
+/// Each line with its number, from `first` on. Where lines are joined, one that continues the sentence of the line
+/// before it is appended to that.
+fn numbered(lines: Vec<Vec<u8>>, first: usize, options: ReadOptions) -> Vec<(usize, Vec<u8>)> {
+    let mut numbered: Vec<(usize, Vec<u8>)> = Vec::with_capacity(lines.len());
+    let mut open = false;
+    for (number, line) in (first..).zip(lines) {
+        let joins = open && std::str::from_utf8(&line).is_ok_and(continues);
+        open = options.join_lines && ends_open(&line);
+        match numbered.last_mut().filter(|_| joins) {
+            Some((_, before)) => {
+                before.truncate(before.trim_ascii_end().len());
+                before.push(b' ');
+                before.extend(line);
+            }
+            None => numbered.push((number, line)),
+        }
+    }
+    numbered
+}
+
+fn ends_open(line: &[u8]) -> bool {
+    std::str::from_utf8(line).is_ok_and(is_open)
+}
+
+/// Waits for one line, then takes those that have already arrived in full, and where lines are joined, those that may
+/// belong to the last one. Ends are kept.
+fn take_lines(input: &mut BufReader<impl Read>, options: ReadOptions) -> Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();
         if input.read_until(b'\n', &mut line).map_err(Error::io("<stdin>"))? == 0 {
             return Ok(lines);
         }
+        let waits = options.join_lines && ends_open(&line);
         lines.push(line);
-        if !input.buffer().contains(&b'\n') {
+        if !waits && !input.buffer().contains(&b'\n') {
             return Ok(lines);
         }
     }

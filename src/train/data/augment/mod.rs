@@ -2,7 +2,7 @@
 
 mod case;
 mod emoji;
-mod spans;
+pub mod spans;
 mod typos;
 
 use crate::Result;
@@ -24,7 +24,7 @@ pub struct Augmenter<'a> {
 }
 
 /// A sentence and its translation.
-type Sides<T> = [T; 2];
+pub type Sides<T> = [T; 2];
 
 impl Augmenter<'_> {
     /// The next pair to train on, and how many of `texts` it uses; there is at least one, and each has the room. All

@@ -95,7 +95,7 @@ fn notes(report: &Report) -> String {
     format!(
         "\nBLEU {}, ± half the 95 % interval of {} bootstrap samples.  \nchrF {}.  \nDifference and p: paired bootstrap \
          (Koehn 2004, sacreBLEU's `paired-bs`), seed {}, of BLEU, against the first model decoded in the same way or, \
-         where it has none, as said.  \nLatency: one sentence at a time, from ids to ids, the median of {} rounds of {timed} sentences.\n",
+         where it has none, as said.  \nLatency: one sentence at a time, from text to text, the median of {} rounds of {timed} sentences.\n",
         bleu_signature(),
         plan.resamples,
         chrf_signature(),
