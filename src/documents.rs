@@ -11,7 +11,7 @@ use crate::text::spans::{Kind, Span};
 use crate::text::{GivenSpan, Passage, ReadOptions, Reader};
 
 /// Reads a text of a document. Its tags and the terms of a glossary become protected spans.
-pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader) -> Passage {
+pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader, options: ReadOptions) -> Passage {
     let Text { text, tags } = text;
     let span = |range: &Range<usize>, kind| Span { range: range.clone(), kind };
     let terms = glossary.map(|glossary| glossary.find(text)).unwrap_or_default();
@@ -24,7 +24,7 @@ pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader) -> Pas
     });
     let mut given: Vec<GivenSpan<'_>> = terms.chain(tags).collect();
     given.sort_by_key(|given| given.span.range.start);
-    reader.read_with(text, &given, ReadOptions::default())
+    reader.read_with(text, &given, options)
 }
 
 /// Translates a whole document.
@@ -37,11 +37,12 @@ pub fn translate_document<T: Translator>(
     format: &Format,
     translator: &T,
     reader: &Reader,
+    reading: ReadOptions,
     options: &DecodeOptions,
 ) -> Result<String> {
     let document = format.read(source)?;
     let mut passages: Vec<Passage> =
-        document.texts().iter().map(|text| passage(text, None, reader)).collect();
+        document.texts().iter().map(|text| passage(text, None, reader, reading)).collect();
     translate_passages(translator, &mut passages, options)?;
     Ok(document.rebuild(&passages.iter().map(Passage::text).collect::<Vec<_>>()))
 }

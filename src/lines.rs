@@ -6,15 +6,16 @@
 use std::io::{BufRead, BufReader, Read, Write};
 
 use crate::decode::{DecodeOptions, Translator, translate_passages};
-use crate::text::{Passage, Reader};
+use crate::text::{Passage, ReadOptions, Reader, continues, is_open};
 use crate::{Error, Result};
 
 /// Size of the input buffer: several thousand lines.
 const BUFFER_BYTES: usize = 1 << 17;
 
-/// Translates `input` to `output`, line by line; the last line keeps its missing end. Each of `columns` gives a
-/// translation of each line, separated by tabs. A line that cannot be translated is copied unchanged, in one column;
-/// `on_bad_line` gets its number, from 1, and the reason.
+/// Translates `input` to `output`, line by line; the last line keeps its missing end. If lines are joined, a sentence that
+/// continues over several lines becomes one line. Each of `columns` gives a translation of each line, separated by tabs.
+/// A line that cannot be translated is copied unchanged, in one column; `on_bad_line` gets its number, from 1, and the
+/// reason.
 ///
 /// # Errors
 /// [`Error::Io`] for input and output, and the errors of the network.
@@ -23,19 +24,22 @@ pub fn translate_lines<T: Translator>(
     mut output: impl Write,
     translator: &T,
     reader: &Reader,
+    options: ReadOptions,
     columns: &[DecodeOptions],
     mut on_bad_line: impl FnMut(usize, &str),
 ) -> Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let mut number = 0;
     loop {
-        let lines = take_lines(&mut input)?;
+        let lines = take_lines(&mut input, options)?;
         if lines.is_empty() {
             return Ok(());
         }
+        let taken = lines.len();
+        let lines = numbered(lines, number + 1, options);
         let mut texts = Vec::with_capacity(lines.len());
-        for (line, number) in lines.iter().zip(number + 1..) {
-            texts.push(text_of(line).map_err(|reason| on_bad_line(number, &reason)).ok());
+        for (number, line) in &lines {
+            texts.push(text_of(line).map_err(|reason| on_bad_line(*number, &reason)).ok());
         }
         let mut translated = Vec::with_capacity(columns.len());
         for options in columns {
@@ -44,7 +48,7 @@ pub fn translate_lines<T: Translator>(
             translated.push(passages.into_iter());
         }
         write_lines(&mut output, &lines, &texts, translated).map_err(Error::io("<stdout>"))?;
-        number += lines.len();
+        number += taken;
     }
 }
 
@@ -57,12 +61,12 @@ fn text_of(line: &[u8]) -> Result<&str, String> {
 /// `columns` have a passage for each line that can be translated.
 fn write_lines(
     output: &mut impl Write,
-    lines: &[Vec<u8>],
+    lines: &[(usize, Vec<u8>)],
     texts: &[Option<&str>],
     mut columns: Vec<impl Iterator<Item = Passage>>,
 ) -> std::io::Result<()> {
     let several = columns.len() > 1;
-    for (line, text) in lines.iter().zip(texts) {
+    for ((_, line), text) in lines.iter().zip(texts) {
         if text.is_none() {
             output.write_all(line)?;
             continue;
@@ -80,16 +84,42 @@ fn write_lines(
     output.flush()
 }
 
-/// Waits for one line, then takes those that have arrived completely. Line ends are kept.
-fn take_lines(input: &mut BufReader<impl Read>) -> Result<Vec<Vec<u8>>> {
+/// Numbers the lines from `first`. If lines are joined, a line that continues the sentence of the line before is appended
+/// to that.
+fn numbered(lines: Vec<Vec<u8>>, first: usize, options: ReadOptions) -> Vec<(usize, Vec<u8>)> {
+    let mut numbered: Vec<(usize, Vec<u8>)> = Vec::with_capacity(lines.len());
+    let mut open = false;
+    for (number, line) in (first..).zip(lines) {
+        let joins = open && std::str::from_utf8(&line).is_ok_and(continues);
+        open = options.join_lines && ends_open(&line);
+        match numbered.last_mut().filter(|_| joins) {
+            Some((_, before)) => {
+                before.truncate(before.trim_ascii_end().len());
+                before.push(b' ');
+                before.extend(line);
+            }
+            None => numbered.push((number, line)),
+        }
+    }
+    numbered
+}
+
+fn ends_open(line: &[u8]) -> bool {
+    std::str::from_utf8(line).is_ok_and(is_open)
+}
+
+/// Waits for one line, then takes those that have arrived completely and, if lines are joined, those that may continue the
+/// last one. Line ends are kept.
+fn take_lines(input: &mut BufReader<impl Read>, options: ReadOptions) -> Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();
         if input.read_until(b'\n', &mut line).map_err(Error::io("<stdin>"))? == 0 {
             return Ok(lines);
         }
+        let waits = options.join_lines && ends_open(&line);
         lines.push(line);
-        if !input.buffer().contains(&b'\n') {
+        if !waits && !input.buffer().contains(&b'\n') {
             return Ok(lines);
         }
     }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::Criterion;
-use tutti::text::{Reader, Tokenizer};
+use tutti::text::{Candidate, Reader, Tokenizer};
 
-const SENTENCES: [&str; 3] = [
+const SENTENCES: [&str; 4] = [
     "Where is the train station?",
+    // 12 tokens of the default model.
+    "Could you please open the window before we go?",
     "If it rains tomorrow, we will stay at home and read.",
     "She has been working in this hospital for more than twenty years, and she says that she would do it all again.",
 ];
@@ -28,6 +30,19 @@ pub fn bench(criterion: &mut Criterion) {
             b.iter(|| tokenizer.decode(black_box(&ids)))
         });
         group.bench_function(format!("passage/{bytes} bytes"), |b| b.iter(|| reader.read(black_box(text))));
+        // All that a sentence costs beside the network: from its text to the text of its translation.
+        group.bench_function(format!("path/{bytes} bytes"), |b| {
+            b.iter(|| {
+                let mut passage = reader.read(black_box(text));
+                let requests = passage.requests().expect("any text has ids");
+                let inner = |ids: &[u32]| ids[1..ids.len() - 1].to_vec();
+                let candidate = |ids| Candidate { tokens: inner(ids), score: -0.1 };
+                passage
+                    .answer(requests.iter().map(|own| vec![candidate(&own.source)]).collect())
+                    .expect("ids");
+                passage.text()
+            })
+        });
     }
     group.finish();
 }

@@ -37,7 +37,7 @@ pub use decoding::Decoding;
 pub use hypothesis::{Hypothesis, best_first};
 pub use inference_model::{InferenceMemory, InferenceModel};
 pub use length::length_beam;
-pub use passages::{MORE_LENGTHS, more_steps, translate_passages, translate_passages_with};
+pub use passages::{MORE_LENGTHS, more_steps, search_passages, translate_passages, translate_passages_with};
 pub use slots::{argmax_per_block, ctc_collapse, imputed_token};
 pub use translate::{DecodeOptions, translate};
 pub use translator::{Encoded, Limits, Prediction, Row, Rules, Steps, Translator};

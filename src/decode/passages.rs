@@ -1,8 +1,9 @@
 //! Translates whole texts: collects the requests of [`Passage`]s, answers them with [`translate`], and repeats until
 //! no passage has another request.
 
-use super::{DecodeOptions, Hypothesis, Steps, Translator, translate};
+use super::{DecodeOptions, Hypothesis, Search, Searched, Steps, Translator, search, translate};
 use crate::Result;
+use crate::model::Network;
 use crate::text::{Candidate, Effort, Passage};
 
 /// More steps than this rarely improve a translation.
@@ -63,7 +64,60 @@ pub fn translate_passages_with<T: Translator>(
         let Hypothesis { tokens, score, .. } = if joins { hypothesis.collapsed() } else { hypothesis };
         Candidate { tokens, score }
     };
-    for round in 0.. {
+    answer_passages(passages, |round| {
+        let options = DecodeOptions { collapse: false, ..options.with_effort(round.effort) };
+        let found = translate(translator, &round.sources, &options)?;
+        for (&passage, hypotheses) in round.passages.iter().zip(&found) {
+            if let Some(best) = hypotheses.first().filter(|_| round.number == 0) {
+                first(passage, best)?;
+            }
+        }
+        Ok(found.into_iter().map(|hypotheses| hypotheses.into_iter().map(candidate).collect()).collect())
+    })
+}
+
+/// [`translate_passages_with`] for an autoregressive network; more effort is a wider beam. `first` gets each passage's place,
+/// the source and what was found for it.
+///
+/// # Errors
+/// What the network and the tokenizer answer with, and what `first` does.
+pub fn search_passages(
+    network: &Network,
+    passages: &mut [Passage],
+    options: &Search,
+    mut first: impl FnMut(usize, &[u32], &Searched) -> Result<()>,
+) -> Result<()> {
+    answer_passages(passages, |round| {
+        let beam = match round.effort {
+            Effort::Usual => options.beam,
+            Effort::More => options.beam + MORE_LENGTHS,
+        };
+        let found = search(network, &round.sources, &Search { beam, ..*options })?;
+        if round.number == 0 {
+            for ((&passage, source), found) in round.passages.iter().zip(&round.sources).zip(&found) {
+                first(passage, source, found)?;
+            }
+        }
+        Ok(found.iter().map(|found| vec![Candidate::from(&found.hypothesis)]).collect())
+    })
+}
+
+/// Sources that a network translates together.
+struct Round {
+    /// Counted from 0.
+    number: usize,
+    effort: Effort,
+    sources: Vec<Vec<u32>>,
+    /// The passage of each source.
+    passages: Vec<usize>,
+}
+
+/// Asks until no passage needs more. `answer` gives the candidates of each source, in order.
+fn answer_passages(
+    passages: &mut [Passage],
+    mut answer: impl FnMut(&Round) -> Result<Vec<Vec<Candidate>>>,
+) -> Result<()> {
+    for number in 0.. {
         let requests = passages.iter_mut().map(Passage::requests).collect::<Result<Vec<_>>>()?;
         if requests.iter().all(Vec::is_empty) {
             break;
@@ -71,19 +125,17 @@ pub fn translate_passages_with<T: Translator>(
         let mut answers: Vec<Vec<Vec<Candidate>>> =
             requests.iter().map(|own| vec![Vec::new(); own.len()]).collect();
         for effort in [Effort::Usual, Effort::More] {
-            let all = requests
-                .iter()
-                .enumerate()
-                .flat_map(|(i, own)| own.iter().enumerate().map(move |(j, request)| (i, j, request)));
-            let places: Vec<_> = all.filter(|(.., request)| request.effort == effort).collect();
-            let sources: Vec<Vec<u32>> = places.iter().map(|(.., request)| request.source.clone()).collect();
-            let options = DecodeOptions { collapse: false, ..options.with_effort(effort) };
-            let found = translate(translator, &sources, &options)?;
-            for (&(i, j, _), hypotheses) in places.iter().zip(found) {
-                if let Some(best) = hypotheses.first().filter(|_| round == 0) {
-                    first(i, best)?;
+            let (mut round, mut places) =
+                (Round { number, effort, sources: vec![], passages: vec![] }, vec![]);
+            for (passage, own) in requests.iter().enumerate() {
+                for (place, request) in own.iter().enumerate().filter(|(_, own)| own.effort == effort) {
+                    round.sources.push(request.source.clone());
+                    round.passages.push(passage);
+                    places.push(place);
                 }
-                answers[i][j] = hypotheses.into_iter().map(candidate).collect();
+            }
+            for ((&passage, place), candidates) in round.passages.iter().zip(places).zip(answer(&round)?) {
+                answers[passage][place] = candidates;
             }
         }
         for (passage, answers) in passages.iter_mut().zip(answers) {

@@ -314,6 +314,11 @@ impl Handle {
         self.shared.limits
     }
 
+    /// Tokens that the queue holds.
+    pub fn max_queue_tokens(&self) -> usize {
+        self.shared.options.max_queue_tokens
+    }
+
     /// Takes what was measured on the idle engine, for requests with a deadline.
     pub fn calibrate(&self, latencies: Latencies) {
         self.shared.lock().latencies = latencies;

@@ -27,8 +27,7 @@ struct Message {
 }
 
 impl Message {
-    /// Adds the message's edits: an empty `msgstr` gets the translation of the singular, and from the second
-    /// plural
+    /// Adds the message's edits: an empty `msgstr` gets the translation of the singular, and from the second plural
     /// form on that of the plural.
     fn finish(self, edits: &mut Edits) {
         let Some(id) = self.id.filter(|id| has_words(&id.text)) else { return };

@@ -11,7 +11,8 @@ use super::files::Files;
 use super::glossary_store::Glossaries;
 use super::keys::Keys;
 use super::languages::Pair;
-use super::request::Abilities;
+use super::reading::Reading;
+use super::request::{Abilities, BYTES_OF_A_TOKEN};
 use super::routes::ROUTES;
 use super::usage::Usage;
 use crate::Error;
@@ -19,7 +20,7 @@ use crate::decode::Steps;
 use crate::engine::{Engine, Handle};
 use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
 use crate::model::Score;
-use crate::settings::{HttpSettings, one_for_each_core};
+use crate::settings::HttpSettings;
 use crate::text::{Reader, Tokenizer};
 
 /// What the network side knows of the model behind the engine.
@@ -60,8 +61,7 @@ pub struct App {
     pub engine_metrics: EngineMetrics,
     /// Reads texts for the model.
     pub reader: Reader,
-    /// Long texts that may be read at once: one for each core.
-    pub(super) readers: Arc<Semaphore>,
+    pub(super) reading: Reading,
     pub detector: Arc<Detector>,
     pub settings: Arc<HttpSettings>,
     pub metrics: Arc<Metrics>,
@@ -91,7 +91,7 @@ impl App {
             http_metrics: metrics.http(&ROUTES),
             engine_metrics: metrics.engine(&model.name),
             reader: reader(&model, &engine),
-            readers: Arc::new(Semaphore::new(one_for_each_core().get())),
+            reading: Reading::new(engine.max_queue_tokens().saturating_mul(BYTES_OF_A_TOKEN)),
             detector: Arc::new(Detector::new(model.pair.clone())),
             glossaries: Arc::default(),
             files: Arc::default(),
@@ -123,7 +123,7 @@ impl App {
         Self {
             engine_metrics: self.metrics.engine(&model.name),
             reader: reader(&model, &engine.handle()),
-            readers: self.readers.clone(),
+            reading: self.reading.clone(),
             detector,
             settings: self.settings.clone(),
             metrics: self.metrics.clone(),

@@ -16,8 +16,7 @@ const RESERVED_FILES: u64 = 64;
 const MOST_CONNECTIONS: u64 = 16_384;
 
 /// Share of all connections that is closed at once if the limit is reached. Finding the longest idle ones takes time,
-/// so
-/// it must not be done for every new connection.
+/// so it must not be done for every new connection.
 const SHED_PART: usize = 64;
 
 /// Signals to a connection.

@@ -1,6 +1,5 @@
 //! Detects the language of a text: lingua over the served languages and those that are confused with them, and
-//! Unicode
-//! scripts where no statistics are needed.
+//! Unicode scripts where no statistics are needed.
 
 use std::sync::OnceLock;
 
@@ -41,8 +40,7 @@ impl Detector {
         Self { pair, source_script, inner: OnceLock::new() }
     }
 
-    /// The possible languages of the text, most probable first; never empty. For a text without letters, the
-    /// source
+    /// The possible languages of the text, most probable first; never empty. For a text without letters, the source
     /// language with confidence 0.
     pub fn detect(&self, text: &str) -> Vec<Detection> {
         let sample: String = text.chars().take(SAMPLE_CHARS).collect();

@@ -1,6 +1,5 @@
 //! Errors in the format of each API, including those that no handler returned: `{"error"}` for clients of
-//! LibreTranslate and
-//! MTranServer, `{"message"}` for those of DeepL.
+//! LibreTranslate and MTranServer, `{"message"}` for those of DeepL.
 
 use std::panic::AssertUnwindSafe;
 

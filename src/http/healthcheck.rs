@@ -1,6 +1,5 @@
 //! Checks a running server, for containers without curl: one GET over TCP, of which only the status line is read. It
-//! does
-//! not depend on settings and is not meant as an HTTP client.
+//! does not depend on settings and is not meant as an HTTP client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};

@@ -33,6 +33,7 @@ mod mtran;
 mod page;
 mod params;
 mod probes;
+mod reading;
 mod request;
 mod router;
 mod routes;

@@ -20,6 +20,7 @@ use super::shapes::{BatchBody, DeeplxBody, Failures, ImmeBody, KissBody};
 use super::timings::Stages;
 use super::translation::{TranslatedText, translate};
 use crate::formats::{Format, Markup};
+use crate::text::ReadOptions;
 
 /// Whether a request to `/translate` is of this dialect.
 pub fn is_meant(params: &Params) -> bool {
@@ -74,7 +75,15 @@ async fn run(
     let html = params.flag("html")?;
     let format = if html { Format::Markup(Markup::html()) } else { Format::Text };
     let effort = Effort::read(params, &abilities)?;
-    let request = TranslateRequest { texts, format, detect, glossary: None, effort, watch: None };
+    let request = TranslateRequest {
+        texts: texts.into(),
+        format,
+        read: ReadOptions::default(),
+        detect,
+        glossary: None,
+        effort,
+        watch: None,
+    };
     let translated = translate(app, &request, arrived).await?;
     let with_alternatives = request.effort.alternatives > 0;
     Ok(Done { texts: translated.texts, stages: translated.stages, with_alternatives })

@@ -1,6 +1,5 @@
 //! The parameters of a request, from a JSON object, a form or the query. They become one map, in which the query
-//! wins, so
-//! that `?steps=1` and `?steps=4` can be compared with the same body.
+//! wins, so that `?steps=1` and `?steps=4` can be compared with the same body.
 //!
 //! The errors of the getters say what to change. Unknown keys are ignored: clients of LibreTranslate send more than
 //! this

@@ -15,6 +15,10 @@ use crate::engine::Glimpse;
 use crate::formats::Format;
 use crate::glossary::Glossary;
 use crate::settings::HttpSettings;
+use crate::text::ReadOptions;
+
+/// Above the average of most texts: a request that is refused on this estimate is certainly too large.
+pub const BYTES_OF_A_TOKEN: usize = 6;
 
 /// As many alternatives as LibreTranslate's clients ask for.
 const MAX_ALTERNATIVES: u64 = 10;
@@ -36,8 +40,10 @@ pub struct Abilities<'a> {
 /// Texts to translate, with how.
 #[derive(Clone, Debug)]
 pub struct TranslateRequest {
-    pub texts: Vec<String>,
+    pub texts: Arc<[String]>,
     pub format: Format,
+    /// How their lines are read.
+    pub read: ReadOptions,
     /// The caller does not know the language of its texts.
     pub detect: bool,
     pub glossary: Option<Arc<Glossary>>,

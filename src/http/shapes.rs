@@ -58,6 +58,9 @@ pub struct TranslateBody {
     /// The canvas after each step in `meta`.
     pub trace: Option<bool>,
     pub glossary: Option<GlossaryOrId>,
+    /// A sentence may continue in the next line (wrapped text); if not, each line is translated for itself.
+    #[schema(default = false)]
+    pub join_lines: Option<bool>,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -12,19 +12,14 @@ use super::app::App;
 use super::detect::{Detection, Detector};
 use super::error::ApiError;
 use super::guard::charge;
-use super::request::{TranslateRequest, check_chars};
+use super::reading::Place;
+use super::request::{BYTES_OF_A_TOKEN, TranslateRequest, check_chars};
 use super::timings::Stages;
 use crate::decode::{MORE_LENGTHS, more_steps};
 use crate::engine::{AdmissionEstimate, Item, Lowered, Outcome, Pending, Watch};
+use crate::metrics::Rejected;
 use crate::text::{self, Candidate, Passage, Reader, Request};
 use crate::{Error, Result, documents, formats};
-
-/// Texts up to so many bytes are tokenized where they arrive. Measured on two busy cores: 0.5 µs a byte
-/// and 60 µs for a short sentence, against 20 to 100 µs for the way to another thread and back.
-const INLINE_BYTES: usize = 512;
-
-/// Above the average of most texts: a request that is refused on this estimate is certainly too large.
-const BYTES_OF_A_TOKEN: usize = 6;
 
 /// Sentences of one request that are in the engine at once, so that a long document shares the queue with others and is not
 /// refused for its length.
@@ -101,14 +96,21 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
-    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let begun = Instant::now();
-    let mut prepared = prepare(app, request).await?;
+    let bytes = request.texts.iter().map(String::len).sum();
+    let place = app.reading.enter(bytes, request.detect).await;
+    let place = place.inspect_err(|_| {
+        app.engine_metrics.rejected(Rejected::QueueFull, request.texts.len());
+    })?;
+    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
+    let mut prepared = prepare(app, request, &place).await?;
     let mut stages = Stages { tokenize: begun.elapsed(), ..Stages::default() };
     let mut asked = 0;
     loop {
         let begun = Instant::now();
-        let requests = requests(&mut prepared)?;
+        let (kept, requests) = place.run(move || (requests(&mut prepared), prepared)).await.map(swapped)?;
+        prepared = kept;
+        let requests = requests?;
         if requests.iter().all(Vec::is_empty) {
             break;
         }
@@ -119,7 +121,10 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         let outcomes = decode(app, items, first_round).await?;
         let begun = Instant::now();
         stages = stages.followed_by(Stages::of(outcomes.iter()));
-        answer(&mut prepared, &requests, outcomes)?;
+        let work = move || (answer(&mut prepared, &requests, outcomes), prepared);
+        let (kept, answered) = place.run(work).await.map(swapped)?;
+        prepared = kept;
+        answered?;
         stages.detokenize += preparing + begun.elapsed();
     }
     let begun = Instant::now();
@@ -131,14 +136,19 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     }
     let steps_used = all().map(|outcome| outcome.steps_used).max().unwrap_or(0);
     let lowered = all().find_map(|outcome| outcome.lowered);
-    let texts = prepared
-        .into_iter()
-        .zip(&request.texts)
-        .map(|(prepared, text)| prepared.finish(text, request.effort.alternatives))
-        .collect();
+    let (sources, alternatives) = (Arc::clone(&request.texts), request.effort.alternatives);
+    let finish = move || {
+        let finished = prepared.into_iter().zip(sources.iter());
+        finished.map(|(prepared, text)| prepared.finish(text, alternatives)).collect()
+    };
+    let texts = place.run(finish).await?;
     stages.detokenize += begun.elapsed();
     stages.total = arrived.elapsed();
     Ok(Translated { texts, stages, steps_used, lowered })
+}
+
+fn swapped<A, B>((a, b): (A, B)) -> (B, A) {
+    (b, a)
 }
 
 /// What is to be translated next, for each passage of all texts.
@@ -163,31 +173,22 @@ fn answer(prepared: &mut [Prepared], requests: &[Vec<Request>], outcomes: Vec<Ou
     Ok(())
 }
 
-/// Takes texts apart and tokenizes them; long ones off the async threads.
-async fn prepare(app: &App, request: &TranslateRequest) -> Result<Vec<Prepared>, ApiError> {
-    let _counted = app.engine_metrics.tokenizing(request.texts.len());
+/// Takes texts apart and tokenizes them, until the client leaves.
+async fn prepare(app: &App, request: &TranslateRequest, place: &Place) -> Result<Vec<Prepared>, ApiError> {
+    let counted = app.engine_metrics.tokenizing(request.texts.len());
     let begun = Instant::now();
     let preparing = Preparing {
-        reader: app.reader.clone(),
+        reader: app.reader.clone().until(place.left()),
         detector: app.detector.clone(),
         keep_other_languages: app.settings.keep_other_languages,
         max_text_chars: app.settings.max_text_chars,
     };
-    let bytes: usize = request.texts.iter().map(String::len).sum();
-    let prepared = if bytes <= INLINE_BYTES && !request.detect {
-        preparing.all(request)
-    } else {
-        let request = request.clone();
-        // A client that leaves while it waits costs nothing.
-        let permit = Arc::clone(&app.readers).acquire_owned().await.map_err(|_| Error::Draining)?;
-        let work = move || {
-            let _permit = permit;
-            preparing.all(&request)
-        };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Error::Tokenizer(format!("the tokenizer's thread: {error}")))?
+    let request = request.clone();
+    let work = move || {
+        let _counted = counted;
+        preparing.all(&request)
     };
+    let prepared = place.run(work).await?;
     app.engine_metrics.tokenized(begun.elapsed());
     prepared
 }
@@ -220,7 +221,8 @@ impl Preparing {
         if foreign && self.keep_other_languages {
             return Prepared { content: None, detected, warnings };
         }
-        let read = |text| documents::passage(text, request.glossary.as_deref(), &self.reader);
+        let glossary = request.glossary.as_deref();
+        let read = |text| documents::passage(text, glossary, &self.reader, request.read);
         let passages: Vec<Passage> = document.texts().iter().map(read).collect();
         let outcomes = passages.iter().map(|_| Vec::new()).collect();
         Prepared { content: Some(Content { document, passages, outcomes }), detected, warnings }

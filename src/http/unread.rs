@@ -1,7 +1,6 @@
 //! Request bodies that no handler read. A response may be known before the body has arrived: for a wrong path, a full
 //! queue, a body that is too large. The rest of the body would be taken for the next request, so a limited part of it
-//! is
-//! read and discarded, for a limited time. If more is left, the response says `Connection: close`.
+//! is read and discarded, for a limited time. If more is left, the response says `Connection: close`.
 
 use std::future::poll_fn;
 use std::pin::Pin;

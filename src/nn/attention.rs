@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::ops::AttentionMask;
-use super::{Activation, Linear, Mode, ops};
+use super::{Activation, LayerNorm, Linear, Mode, ops};
 
 /// Self-attention over the real positions of each row. One product computes queries, keys and values.
 #[derive(Clone, Debug)]
@@ -33,6 +33,24 @@ impl SelfAttention {
     ) -> Result<Tensor> {
         let mixed = ops::self_attention(&self.qkv.forward(x, mode)?, lengths, self.heads, mask)?;
         self.output.forward(&mixed, mode)
+    }
+
+    /// `x + dropout(self.forward(norm(x)))` in one operation; `None` if there is none.
+    pub fn sublayer(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        sight: AttentionMask,
+        mode: &Mode,
+    ) -> Result<Option<Tensor>> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(frame) = frame(norm, x, lengths, self.heads, &[], mode)? {
+            let (qkv, output) = (self.qkv.affine(), self.output.affine());
+            return ops::fused::self_attention_sublayer(x, &frame, qkv, output, self.heads, sight).map(Some);
+        }
+        let _ = (norm, x, lengths, sight, mode);
+        Ok(None)
     }
 
     /// Applies attention to one more position of each row, `x [rows, 1, width]`. It attends to itself and the `t`
@@ -85,6 +103,45 @@ impl CrossAttention {
         let mixed = ops::cross_attention(&query, keys_values, lengths, source_lengths, self.heads)?;
         self.output.forward(&mixed, mode)
     }
+
+    /// `x + dropout(self.forward(norm(x)))` in one op, where there is one for it.
+    pub fn sublayer(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        keys_values: &Tensor,
+        source_lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Option<Tensor>> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(frame) = frame(norm, x, lengths, self.heads, &[], mode)? {
+            let (query, output, heads) = (self.query.affine(), self.output.affine(), self.heads);
+            let fused = ops::fused::cross_attention_sublayer;
+            return fused(x, keys_values, source_lengths, &frame, query, output, heads).map(Some);
+        }
+        let _ = (norm, x, lengths, keys_values, source_lengths, mode);
+        Ok(None)
+    }
+}
+
+/// What surrounds a sublayer on `x`, if it can be computed as one op.
+#[cfg(target_arch = "x86_64")]
+fn frame<'a>(
+    norm: &'a LayerNorm,
+    x: &Tensor,
+    lengths: &'a [usize],
+    heads: usize,
+    widths: &[usize],
+    mode: &Mode,
+) -> Result<Option<ops::fused::Frame<'a>>> {
+    let width = x.dim(candle_core::D::Minus1)?;
+    let widths = [widths, &[width, width / heads]].concat();
+    if !width.is_multiple_of(heads) || !ops::fused::fused(x, mode.precision(), &widths) {
+        return Ok(None);
+    }
+    let (gain, bias, eps) = norm.parts();
+    Ok(Some(ops::fused::Frame { gain, bias, eps, lengths, dropout: mode.next_dropout() }))
 }
 
 /// `W₂ · relu(W₁ · x)`
@@ -103,5 +160,23 @@ impl FeedForward {
 
     pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
         self.outer.forward(&self.inner.forward(x, mode)?, mode)
+    }
+
+    /// `x + dropout(self.forward(norm(x)))` in one op, where there is one for it. Row `i` of `x` has `lengths[i]` real positions; the
+    /// answer at others is none.
+    pub fn sublayer(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Option<Tensor>> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(frame) = frame(norm, x, lengths, 1, &[self.inner.width()?], mode)? {
+            let (inner, outer) = (self.inner.affine(), self.outer.affine());
+            return ops::fused::feed_forward_sublayer(x, &frame, inner, outer).map(Some);
+        }
+        let _ = (norm, x, lengths, mode);
+        Ok(None)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::ops;
+use super::{Mode, ops};
 
 /// A table `[count, width]`.
 #[derive(Clone, Debug)]
@@ -27,6 +27,24 @@ impl Embedding {
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let (rows, len) = ids.dims2()?;
         ops::embed(&self.table, &ids.flatten_all()?)?.reshape((rows, len, ()))
+    }
+
+    /// `dropout((self[ids] + positions) · scale)` in one op, where there is one for it; see
+    /// [`embedded`](ops::fused::embedded).
+    pub fn with_positions(
+        &self,
+        ids: &Tensor,
+        positions: &Self,
+        scale: f64,
+        mode: &Mode,
+    ) -> Result<Option<Tensor>> {
+        #[cfg(target_arch = "x86_64")]
+        if ops::fused::embeds(&positions.table, mode.precision()) {
+            let dropout = mode.next_dropout();
+            return ops::fused::embedded(&positions.table, &self.table, ids, scale as f32, dropout).map(Some);
+        }
+        let _ = (ids, positions, scale, mode);
+        Ok(None)
     }
 
     /// `len` rows of the table from `start` on: `[1, len, width]`.

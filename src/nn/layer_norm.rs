@@ -19,6 +19,11 @@ impl LayerNorm {
         Ok(Self { gain, bias, eps: 1e-5 })
     }
 
+    /// Gain, bias and ε.
+    pub(super) fn parts(&self) -> (&Tensor, &Tensor, f32) {
+        (&self.gain, &self.bias, self.eps)
+    }
+
     /// `[.., width] -> [.., width]`, row by row.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::layer_norm(x, &self.gain, &self.bias, self.eps)

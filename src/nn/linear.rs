@@ -28,6 +28,18 @@ impl Linear {
         Self { weight, bias, activation: Activation::None }
     }
 
+    /// Values of a result.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn width(&self) -> Result<usize> {
+        self.weight.dim(0)
+    }
+
+    /// Weight and bias.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn affine(&self) -> ops::fused::Affine {
+        ops::fused::Affine { weight: self.weight.clone(), bias: self.bias.clone() }
+    }
+
     /// `x [.., in] -> [.., out]`
     pub fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
         ops::linear(x, &self.weight, &self.bias, self.activation, mode.precision())

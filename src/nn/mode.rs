@@ -31,6 +31,13 @@ impl Mode {
         self.precision
     }
 
+    /// Probability and seed of the next dropout.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn next_dropout(&self) -> (f32, u64) {
+        // As many seeds are drawn as without fused layers.
+        (self.dropout, if self.dropout == 0.0 { 0 } else { self.next_seed() })
+    }
+
     fn next_seed(&self) -> u64 {
         let seed = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.seed.set(seed);

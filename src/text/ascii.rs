@@ -1,6 +1,5 @@
-//! GPT-2's splitting into words for text in ASCII: what the tokenizer's library does for any text with
-//! a regular expression and a record of where every byte came from, neither of which ids need. Most of
-//! what an English sentence costs before its first pass was there.
+//! GPT-2's splitting into words, for text in ASCII. The tokenizer's library does it for any text with a regular expression
+//! and records where every byte came from. Ids do not need that, and it is slower.
 //!
 //! The rule, one match after the other (Radford et al. 2019):
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`

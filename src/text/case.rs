@@ -11,14 +11,17 @@ pub enum Case {
     Title,
 }
 
-/// Words that do not start with a capital in a title.
+/// Words that have no capital in a title.
 const SMALL: [&str; 18] = [
     "a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "up", "via",
     "with", "your",
 ];
 
-/// An acronym has at most so many letters.
+/// An acronym within a text in capitals has at most so many letters.
 const ACRONYM: usize = 4;
+
+/// An error code has no more letters: a longer word is not even encoded.
+const LONGEST_ACRONYM: usize = 64;
 
 impl Case {
     pub fn of(text: &str) -> Self {
@@ -78,16 +81,16 @@ impl Case {
     /// A translation in the letters of its source.
     pub fn restored(self, text: String) -> String {
         match self {
-            // A capital of ß is rare in print; SS is not.
+            // The capital of ß is rare in print; SS is common.
             Self::Capitals => text.to_uppercase(),
             Self::Ordinary | Self::Title => text,
         }
     }
 }
 
-/// Whether a text is one word in capitals that is no ordinary word: an acronym, an error code.
+/// Whether a text is one word in capitals that is not an ordinary word: an acronym, an error code.
 pub fn is_acronym(text: &str, tokenizer: &Tokenizer) -> bool {
-    let word = text.len() >= 2 && text.bytes().all(|b| b.is_ascii_uppercase());
+    let word = (2..=LONGEST_ACRONYM).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase());
     word && (text == "OK" || tokens(&text.to_lowercase(), tokenizer) > 1)
 }
 

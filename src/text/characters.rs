@@ -1,5 +1,11 @@
-//! Characters that carry no words: taken out, or made plain, before the network reads a text, and put back in
-//! the target language's form afterwards.
+//! Characters that carry no words: taken out, or made plain, before the network reads a text, and put back in the target
+//! language's form afterwards. What is invisible, and what is another form of a letter, ICU says.
+
+use std::iter::once;
+
+use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
 
 /// How a sentence was typed, as far as its translation should follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,8 +27,8 @@ impl Typography {
         }
     }
 
-    /// A translation, or a part of one, as a printer of the language would set it, where its source was set so.
-    /// `opened` says whether a quotation mark waits for its partner: false before the first part.
+    /// A translation, or a part of one, with the quotation marks, apostrophes and dashes of the language where its
+    /// source has such marks. `opened` says whether a quotation mark is open: false before the first part.
     pub fn apply(self, text: String, language: &str, opened: &mut bool) -> String {
         if self == Self::default() {
             return text;
@@ -63,12 +69,10 @@ pub fn plain(text: &str) -> String {
                 out.push_str(if spaced { "-" } else { " - " });
             }
             '‐' | '‑' | '−' => out.push('-'),
-            '\u{ff01}'..='\u{ff5e}' => out.extend(char::from_u32(u32::from(c) - 0xfee0)),
-            'ﬀ' => out.push_str("ff"),
-            'ﬁ' => out.push_str("fi"),
-            'ﬂ' => out.push_str("fl"),
-            'ﬃ' => out.push_str("ffi"),
-            'ﬄ' => out.push_str("ffl"),
+            // Ligatures, full-width and half-width letters.
+            '\u{fb00}'..='\u{ffef}' => {
+                out.extend(ComposingNormalizerBorrowed::new_nfkc().normalize_iter(once(c)));
+            }
             c => out.push(c),
         }
     }
@@ -80,13 +84,14 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Whether a character is neither seen nor takes room: controls, zero-width characters, marks of direction, soft
-/// hyphens. What the replacement character stood for is lost already.
+/// hyphens. So is U+FFFD: what it stood for is lost already.
 pub fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{0}'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{ad}'
-            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffd}'
-    )
+    match c {
+        '\u{20}'..='\u{7e}' => false,
+        '\u{fffd}' => true,
+        c if c.is_control() => !c.is_whitespace(),
+        c => CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c),
+    }
 }
 
 #[cfg(test)]

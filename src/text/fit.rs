@@ -1,9 +1,10 @@
 //! Sentences above a network's limit, cut near their middle until they fit: behind a clause, else at white space or
 //! beside a span, else between characters.
 
+use super::atom::Atom;
 use super::reader::Reader;
 use super::split::clause_ends;
-use super::unit::{Atom, Unit};
+use super::unit::Unit;
 
 /// A part of a sentence, or the white space between two.
 #[derive(Debug)]
@@ -14,6 +15,9 @@ pub(super) enum Fitted {
 
 /// Appends the parts of a sentence that fit.
 pub(super) fn fit(atoms: Vec<Atom>, reader: &Reader, out: &mut Vec<Fitted>) {
+    if reader.is_stopped() {
+        return;
+    }
     let atoms = match Unit::new(atoms, reader) {
         Ok(unit) => return out.push(Fitted::Unit(unit)),
         Err(atoms) => atoms,
@@ -56,7 +60,7 @@ fn cut(atoms: &[Atom], bytes: usize) -> Option<(Vec<Atom>, Vec<Atom>)> {
     let middle = bytes / 2;
     // Of each kind the place nearest to the middle: atom, offset in it, distance.
     let mut best: [Option<(usize, usize, usize)>; 3] = [None; 3];
-    let mut meet = |kind: usize, atom: usize, offset: usize, place: usize| {
+    let mut consider = |kind: usize, atom: usize, offset: usize, place: usize| {
         let distance = place.abs_diff(middle);
         let far = kind != CHARACTER && distance > bytes / 4;
         let nearer = best[kind].is_none_or(|(.., other)| distance < other);
@@ -67,17 +71,17 @@ fn cut(atoms: &[Atom], bytes: usize) -> Option<(Vec<Atom>, Vec<Atom>)> {
     let mut start = 0;
     for (i, atom) in atoms.iter().enumerate() {
         if i > 0 {
-            meet(SPACE, i, 0, start);
+            consider(SPACE, i, 0, start);
         }
         if let Atom::Text(text) = atom {
             clause_ends(text)
                 .filter(|&end| end < text.len())
-                .for_each(|end| meet(CLAUSE, i, end, start + end));
+                .for_each(|end| consider(CLAUSE, i, end, start + end));
             for (at, c) in text.char_indices().filter(|&(at, _)| at > 0) {
                 if c.is_whitespace() {
-                    meet(SPACE, i, at, start + at);
+                    consider(SPACE, i, at, start + at);
                 } else if !is_joined(c) {
-                    meet(CHARACTER, i, at, start + at);
+                    consider(CHARACTER, i, at, start + at);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Words to ids and back: the [`Tokenizer`], and [`Passage`] for whole texts. Knows nothing of networks.
 
 mod ascii;
+mod atom;
 mod case;
 mod characters;
 mod fit;
@@ -17,6 +18,7 @@ mod spelling;
 mod split;
 mod tokenizer;
 mod unit;
+mod wrapped;
 
 pub use passage::{GivenSpan, Passage, ReadOptions};
 pub use pieces::END_OF_WORD;
@@ -24,3 +26,4 @@ pub use reader::Reader;
 pub use request::{Candidate, Effort, Request, Warning};
 pub use specials::Specials;
 pub use tokenizer::{DecodedPart, Part, Tokenizer};
+pub use wrapped::{continues, is_open};

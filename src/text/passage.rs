@@ -1,35 +1,36 @@
-//! A whole text on its way through translation. All callers go this one way: the server, `tutti translate`, and
-//! evaluation.
+//! A whole text and its translation. All callers translate with it: the server, `tutti translate`, evaluation,
+//! validation, reports and distillation.
 //!
 //! ```text
 //! document → lines → (head, body, tail) → sentences → spans out → case → parts that fit → tokens → network → …
 //! ```
 //!
-//! A passage asks for translations ([`Passage::requests`]) until it needs no more: a sentence whose translation
-//! lost a span, or is too short, is asked for again with more effort, and at last in pieces.
+//! A passage has requests ([`Passage::requests`]) until its translation is complete. A sentence whose translation lacks
+//! a span or is too short is requested again with more effort, and finally in pieces.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::atom::{Atom, Spacing, SpanAtom};
 use super::fit::{Fitted, fit};
 use super::layout::Layout;
 use super::peel::{Peeled, peel};
 use super::reader::Reader;
-use super::render::Spacing;
 use super::request::{Candidate, Request, Warning};
 use super::spans::{self, Span, localise};
 use super::split::{is_line_break, sentence_ends};
-use super::unit::{Atom, SpanAtom, Unit};
+use super::unit::Unit;
+use super::wrapped;
 use crate::Result;
 
 /// How a text is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Whether a sentence may go on in the next line.
+    /// Whether a sentence may continue in the next line; if not, each line is translated for itself.
     pub join_lines: bool,
 }
 
-/// A span of the caller: a tag, a term of a glossary.
+/// A span that the caller protects: a tag, or a term of a glossary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenSpan<'a> {
     pub span: Span,
@@ -42,9 +43,9 @@ pub struct GivenSpan<'a> {
 pub struct Passage {
     reader: Reader,
     parts: Vec<Fitted>,
-    /// Requests that were answered.
+    /// Number of requests that were answered.
     answered: usize,
-    /// Units that wait for answers, and how many each.
+    /// Parts with open requests, and how many each has.
     waiting: Vec<(usize, usize)>,
 }
 
@@ -66,7 +67,7 @@ impl Reader {
             valid
         };
         let given: Vec<GivenSpan<'_>> = given.iter().filter(valid).cloned().collect();
-        let joined = if options.join_lines && given.is_empty() { Some(join_lines(text)) } else { None };
+        let joined = options.join_lines.then(|| wrapped::join(text, |at| is_free(&given, at)));
         let mut builder = Builder { reader: self, given: &given, parts: Vec::new() };
         builder.text(joined.as_deref().unwrap_or(text));
         Passage { reader: self.clone(), parts: builder.parts, answered: 0, waiting: Vec::new() }
@@ -90,6 +91,9 @@ impl<'a> Builder<'a> {
             .chain([(text.len(), text.len())])
             .collect();
         for (end, next) in ends {
+            if self.reader.is_stopped() {
+                return;
+            }
             let line = &text[start..end];
             // A line with code and its closing marks is a sentence, as in CommonMark.
             let fence = line.trim_start().strip_prefix("```");
@@ -126,7 +130,7 @@ impl<'a> Builder<'a> {
             let next = self.given.partition_point(|given| given.span.range.end <= offset + from);
             self.given.get(next).is_some_and(|given| given.span.range.start < offset + to)
         };
-        // What the caller protects is no layout.
+        // A span of the caller is never layout.
         let (head, body, tail) = if touched(0, head.len()) || touched(head.len() + body.len(), line.len()) {
             ("", line, "")
         } else {
@@ -159,7 +163,7 @@ impl<'a> Builder<'a> {
             Some((Span { range, kind: given.span.kind }, Some(given.replacement)))
         });
         let mut all: Vec<(Span, Option<&'a str>)> = given.collect();
-        // Text for a vocabulary of pieces was prepared by others, with entities of its own.
+        // Text for a vocabulary of pieces was prepared elsewhere and has entities of its own.
         if !self.reader.tokenizer.spells_everything() {
             return all;
         }
@@ -200,6 +204,7 @@ impl<'a> Builder<'a> {
                 spacing: Spacing {
                     before: white(body[..range.start].chars().next_back()),
                     behind: white(body[range.end..].chars().next()),
+                    joins: body[range.end..].starts_with(char::is_alphanumeric),
                 },
             }));
             at = range.end;
@@ -230,30 +235,8 @@ fn is_free(given: &[GivenSpan<'_>], at: usize) -> bool {
     given.get(next).is_none_or(|given| given.span.range.start > at)
 }
 
-/// Puts a sentence that goes on in the next line into one: a long line without a final mark, and behind it one that
-/// starts with a letter.
-fn join_lines(text: &str) -> String {
-    const LONG: usize = 40;
-    let mut out = String::with_capacity(text.len());
-    let mut lines = text.split_inclusive('\n').peekable();
-    while let Some(line) = lines.next() {
-        let content = line.trim_end();
-        let open = content.len() >= LONG && !content.ends_with(['.', '!', '?', ':', '…', '|']);
-        let goes_on = lines
-            .peek()
-            .is_some_and(|next| next.starts_with(char::is_alphanumeric) && Layout::of(next).head.is_empty());
-        if open && goes_on {
-            out.push_str(content);
-            out.push(' ');
-        } else {
-            out.push_str(line);
-        }
-    }
-    out
-}
-
 impl Passage {
-    /// What is to be translated next, in order; empty once all is done. Asked for again only after
+    /// The sources to translate next, in order; empty once the translation is complete. Call it again only after
     /// [`answer`](Self::answer).
     ///
     /// # Errors
@@ -263,7 +246,7 @@ impl Passage {
         self.waiting.clear();
         for (i, part) in self.parts.iter().enumerate() {
             let Fitted::Unit(unit) = part else { continue };
-            if unit.is_done() {
+            if unit.is_done() || self.reader.is_stopped() {
                 continue;
             }
             let requests = unit.requests(&self.reader)?;
@@ -310,7 +293,7 @@ impl Passage {
         others
     }
 
-    /// What a reader of the translation should know, each once.
+    /// Warnings about the translation, each once.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut all: Vec<Warning> = self.units().flat_map(|unit| unit.warnings.iter().copied()).collect();
         all.sort_unstable();
@@ -318,12 +301,12 @@ impl Passage {
         all
     }
 
-    /// The requests whose answers stand in the translation, by their numbers in the order in which they were asked.
+    /// The requests whose answers are part of the translation, by their numbers in the order of the requests.
     pub fn used(&self) -> Vec<usize> {
         self.units().flat_map(|unit| unit.used.iter().copied()).collect()
     }
 
-    /// Sentences that were asked for a second time.
+    /// Number of sentences that were requested a second time.
     pub fn retried(&self) -> usize {
         self.units().filter(|unit| unit.retried).count()
     }

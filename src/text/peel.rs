@@ -1,8 +1,8 @@
-//! Symbols and markup around a sentence are no part of it: `🎉 Done!`, `<b>Save it.</b>`. They come back around its
-//! translation, and the network reads the sentence alone.
+//! Symbols and markup around a sentence are not part of it: `🎉 Done!`, `<b>Save it.</b>`. The network reads the
+//! sentence alone, and they are put back around its translation.
 
+use super::atom::Atom;
 use super::spans::Kind;
-use super::unit::Atom;
 
 /// What stands before a sentence, the sentence, and what stands behind it.
 pub(super) struct Peeled {

@@ -30,7 +30,7 @@ pub(super) fn assemble(
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
     tokenizer.with_decoder(Some(BPEDecoder::new(END_OF_WORD.into())));
-    tokenizer.add_special_tokens(super::tokenizer::special_tokens(0))?;
+    tokenizer.add_special_tokens(Specials::tokens(0))?;
     Ok(tokenizer)
 }
 

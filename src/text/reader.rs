@@ -1,6 +1,7 @@
-//! What texts of one model are read with.
+//! The settings with which texts for one model are read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Tokenizer;
 use super::spans::Languages;
@@ -14,9 +15,10 @@ pub struct Reader {
     pub(super) target: Arc<str>,
     /// Tokens of a source that the network takes, bos and eos included.
     pub(super) limit: usize,
+    stop: Option<Arc<AtomicBool>>,
 }
 
-/// A token of the vocabulary seldom has more bytes: a text above the limit times this is cut before it is encoded.
+/// Tokens rarely have more bytes: a text above the limit times this is cut before it is encoded.
 const BYTES_OF_A_TOKEN: usize = 12;
 
 impl Reader {
@@ -24,7 +26,20 @@ impl Reader {
     /// included.
     pub fn new(tokenizer: Arc<Tokenizer>, source: &str, target: &str, limit: usize) -> Self {
         let languages = Arc::new(Languages::new(source, target));
-        Self { tokenizer, languages, target: target.into(), limit }
+        Self { tokenizer, languages, target: target.into(), limit, stop: None }
+    }
+
+    /// A reader that gives up when `stop` is set. A passage that it reads then is not whole: drop it.
+    pub fn until(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
     pub(super) fn most_bytes(&self) -> usize {

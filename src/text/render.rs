@@ -1,20 +1,14 @@
-//! From the network's tokens back to a sentence: every span once, in its place, and the words as they should stand.
+//! Turns the network's tokens into a sentence: every span once, in its place, with the case and typography of the
+//! source.
 
+use super::atom::{Atom, SpanAtom, texts};
 use super::case::Case;
 use super::characters::{Typography, is_invisible};
 use super::reader::Reader;
 use super::request::{Candidate, Warning};
 use super::spans::Kind;
 use super::tokenizer::DecodedPart;
-use super::unit::{Atom, SpanAtom, texts};
 use crate::Result;
-
-/// Whether white space stood before and behind a span in its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spacing {
-    pub before: bool,
-    pub behind: bool,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Check {
@@ -30,7 +24,7 @@ pub(super) struct Check {
 pub(super) struct Checked {
     /// None where a span is lost, doubled or changed.
     pub text: Option<String>,
-    /// The last thing that the text says is a span, which stays as it is.
+    /// The text ends in a span, which stays as it is.
     pub ends_in_span: bool,
     /// No half characters were left out.
     pub whole: bool,
@@ -72,8 +66,8 @@ pub(super) fn words(candidate: &Candidate, reader: &Reader) -> Result<(String, b
     Ok((text.collect::<String>().trim().to_owned(), whole))
 }
 
-/// A translation of half its source's tokens has lost something, one of more than twice as many goes in circles.
-/// Both languages share one vocabulary, so that this holds of most pairs.
+/// A translation of less than half its source's tokens lacks something, one of more than twice as many repeats itself.
+/// Both languages share one vocabulary, so that this holds for most pairs.
 fn implausible(source: usize, target: usize) -> Option<Warning> {
     if source >= 8 && 2 * target + 2 < source {
         Some(Warning::Short)
@@ -104,7 +98,7 @@ fn has_each_once(parts: &[DecodedPart], spans: &[&SpanAtom]) -> bool {
     seen.into_iter().all(|seen| seen)
 }
 
-/// Numbers that went through the network as they are, found again in its words. None where one is missing, or where
+/// Finds the numbers that went through the network as they are in its words. None where one is missing, or where
 /// there are digits that the source does not have.
 fn found_again(parts: Vec<DecodedPart>, atoms: &[Atom], spans: &[&SpanAtom]) -> Option<Vec<DecodedPart>> {
     let mut text: String = parts
@@ -195,7 +189,10 @@ fn joined(parts: &[DecodedPart], spans: &[&SpanAtom], check: Check, language: &s
                 let mut text = text.as_str();
                 if let Some(span) = behind.take() {
                     if span.kind == Kind::Markup && !span.spacing.behind {
-                        text = text.trim_start();
+                        // A tag that ends before a full stop may end before a word in the translation.
+                        let rest = text.trim_start();
+                        let keeps = !span.spacing.joins && rest.starts_with(char::is_alphanumeric);
+                        text = if keeps { text } else { rest };
                     } else if span.spacing.behind && text.starts_with(char::is_alphanumeric) {
                         out.push(' ');
                     }
@@ -233,7 +230,7 @@ pub(super) fn with_final_mark(mut text: String, mark: Option<char>) -> String {
         }
         None => {
             while let Some(rest) = text.strip_suffix(['.', '!', '?', '。']) {
-                // The point of an ordinal is none of a sentence.
+                // The point of an ordinal does not end a sentence.
                 if rest.is_empty() || rest.ends_with(char::is_numeric) {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! What a text asks of a network, and what it is answered.
+//! Requests of a text to a network, and their answers.
 
 /// How hard the network should try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Candidate {
     pub score: f32,
 }
 
-/// What a caller should know about a translation.
+/// A warning about a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
     /// Much shorter than its source, after all attempts.

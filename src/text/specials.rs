@@ -1,6 +1,7 @@
 //! The tokens that are not words.
 
 use serde::{Deserialize, Serialize};
+use tokenizers::AddedToken;
 
 /// Ids of the five special tokens. None of them may stand inside a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +27,15 @@ impl Specials {
         format!("<x{index}>")
     }
 
-    /// What an Imputer says where nothing stands. No text that such a model sees has a token that is unknown,
-    /// since its tokenizer spells all bytes, so that id has this one meaning there. (Likewise transformers'
-    /// wav2vec2 lets `<pad>` be the blank of its CTC.)
+    /// The special tokens and `reserved` reserved ones behind them, for a tokenizer that is made.
+    pub(super) fn tokens(reserved: usize) -> Vec<AddedToken> {
+        let names = Self::NAMES.iter().map(|&name| name.to_owned());
+        let reserved = (0..reserved).map(Self::reserved_name);
+        names.chain(reserved).map(|name| AddedToken::from(name, true)).collect()
+    }
+
+    /// What an Imputer writes into a slot that stands for nothing. The tokenizer of such a model spells all bytes, so
+    /// that no text needs this token. (Likewise the CTC of transformers' wav2vec2 has `<pad>` as its blank.)
     pub fn blank(&self) -> u32 {
         self.unk
     }

@@ -1,5 +1,5 @@
-//! What each token says, as bytes, found once: so that a translation is put together by copying, not by
-//! looking up every token's name and every character of it, as the tokenizer's library does.
+//! The bytes of each token, computed once, so that a translation is assembled by copying. The tokenizer's library looks
+//! up every token's name and every character of it.
 //!
 //! A byte-level vocabulary spells each byte as one visible character (Radford et al. 2019): those that
 //! can be seen as themselves, the other 68 as the characters from U+0100 on, in their order.
@@ -13,7 +13,7 @@ pub struct Spellings {
 }
 
 impl Spellings {
-    /// Of tokens by their names in the vocabulary, from id 0 on; an empty name says nothing.
+    /// Of tokens by their names in the vocabulary, from id 0 on; an empty name stands for no bytes.
     pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for name in names {

@@ -24,18 +24,18 @@ pub(super) fn sentence_ends(line: &str) -> Vec<usize> {
     ends
 }
 
-/// After these a sentence goes on, whatever comes. Without the final point, in lower case.
+/// A sentence continues after these, whatever follows. Without the final point, in lower case.
 const ABBREVIATIONS: &[&str] = &[
     "mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "lt", "sgt", "capt", "st", "mt", "e.g",
     "i.e", "cf", "vs", "hr", "fr", "z.b", "d.h", "u.a", "bzw", "ca", "evtl", "ggf", "inkl", "vgl", "sog",
     "geb", "nr",
 ];
 
-/// After these a sentence goes on with a number ("No. 7"; but "No. I do not").
+/// A sentence continues after these if a number follows ("No. 7"; but "No. I do not").
 const BEFORE_NUMBERS: &[&str] =
     &["no", "nos", "p", "pp", "vol", "fig", "ch", "art", "abb", "bd", "kap", "abs"];
 
-/// A German date goes on after its ordinal ("am 3. Oktober").
+/// A German date continues after its ordinal ("am 3. Oktober").
 const MONTHS: &[&str] = &[
     "Januar",
     "Jänner",
@@ -71,8 +71,8 @@ fn is_false_end(before: &str, after: &str) -> bool {
         || (day && MONTHS.iter().any(|month| after.starts_with(month)))
 }
 
-/// Where a clause may end, ascending; the last is the end of `sentence`. Points inside numbers and
-/// times ("3,5", "12:30") are none, since only white space after ASCII punctuation makes a boundary.
+/// Where a clause may end, ascending; the last is the end of `sentence`. Marks inside numbers and
+/// times ("3,5", "12:30") do not count: ASCII punctuation needs white space behind it.
 pub(super) fn clause_ends(sentence: &str) -> impl Iterator<Item = usize> {
     let ends = sentence.char_indices().filter_map(move |(at, c)| {
         let end = at + c.len_utf8();

@@ -1,37 +1,20 @@
-//! Text to token ids and back: one byte-level BPE for both languages, so that nothing is ever lost to
-//! `<unk>`. Made by `train tokenizer`, kept as `tokenizer.json` in a bundle. Beside it there is one more
-//! kind, for models that come from elsewhere (`pieces`).
-//!
-//! The pipeline is fixed (NFC, GPT-2's splitting into words, a space before the first word, BPE over
-//! bytes) and checked when a file is loaded: a file that describes another one is refused, because it
-//! would give other ids than the network was trained on.
+//! Text to token ids and back: one byte-level BPE for both languages, so that nothing is lost to `<unk>`. Made by
+//! `train tokenizer` (`learn`), stored as `tokenizer.json` in a bundle, checked when it is loaded (`pipeline`). Models from
+//! elsewhere have a second kind (`pieces`).
+
+mod learn;
+mod pipeline;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use tokenizers::decoders::DecoderWrapper;
+use tokenizers::Model;
 use tokenizers::models::ModelWrapper;
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::normalizers::{NFC, NormalizerWrapper};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{
-    AddedToken, Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer, Trainer,
-};
 
 use super::spelling::Spellings;
-use super::{Specials, ascii, pieces};
+use super::{Specials, ascii};
 use crate::{Error, Result};
-
-const VOCABULARY_MULTIPLE: usize = Tokenizer::VOCABULARY_MULTIPLE;
-
-/// Specials and bytes, rounded up to a multiple of 16.
-const MIN_VOCABULARY: usize = (5usize + 256).next_multiple_of(VOCABULARY_MULTIPLE);
-
-/// Words whose ids each thread keeps: the library's cache. Its own 10,000 are 2 MB a thread that fill for
-/// as long as a server meets new words; most of a text is words of the first thousands.
-const CACHED_WORDS: usize = 2048;
+use pipeline::words_of;
 
 /// A piece of a sentence for [`Tokenizer::encode_parts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,76 +45,6 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// The vocabulary's size is a multiple of this: quantised products need it.
     pub const VOCABULARY_MULTIPLE: usize = 16;
-
-    /// A tokenizer of words cut into `pieces`, whose ids count from 0: the special tokens and what stands
-    /// in another model's vocabulary, with [`END_OF_WORD`](super::END_OF_WORD) behind a piece that ends its
-    /// word. `merges` come in the order in which they are applied, and give pieces.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] for a vocabulary whose size is no multiple of 16, or that lacks a merged piece.
-    pub fn of_pieces(pieces: &[String], merges: Vec<(String, String)>) -> Result<Self> {
-        let inner = pieces::assemble(pieces, merges).map_err(wrong)?;
-        Self::checked(inner).map_err(Error::Tokenizer)
-    }
-
-    /// Learns a vocabulary from `lines` of both languages. The same lines, in any order, give the same
-    /// tokenizer.
-    ///
-    /// `vocab_size` is an upper bound: it is rounded down to a multiple of 16, and a corpus that has
-    /// fewer pairs to merge gives the next multiple below what it has.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] where fewer than 272 tokens are asked for or found.
-    pub fn train<I, S>(lines: I, vocab_size: usize) -> Result<Self>
-    where
-        I: Iterator<Item = S> + Send,
-        S: AsRef<str> + Send,
-    {
-        Self::train_with_reserved(lines, vocab_size, 0)
-    }
-
-    /// [`Self::train`] with `reserved` tokens (at most [`Specials::MAX_RESERVED`]) after the special ones,
-    /// which no text spells: `<x0>`, `<x1>` and so on stand for protected spans.
-    ///
-    /// # Errors
-    /// As [`Self::train`]; also for too many reserved tokens.
-    pub fn train_with_reserved<I, S>(lines: I, vocab_size: usize, reserved: usize) -> Result<Self>
-    where
-        I: Iterator<Item = S> + Send,
-        S: AsRef<str> + Send,
-    {
-        if reserved > Specials::MAX_RESERVED {
-            return Err(Error::Tokenizer(format!(
-                "{reserved} reserved tokens are asked for; at most {} are possible",
-                Specials::MAX_RESERVED
-            )));
-        }
-        let mut trainer = BpeTrainer::builder()
-            .vocab_size(vocab_size - vocab_size % VOCABULARY_MULTIPLE)
-            .show_progress(false)
-            .special_tokens(special_tokens(reserved))
-            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .build();
-        trainer.feed(lines, words).map_err(wrong)?;
-        let mut model = BPE::default();
-        loop {
-            if trainer.vocab_size < MIN_VOCABULARY + reserved {
-                return Err(Error::Tokenizer(format!(
-                    "a vocabulary of {} tokens is asked for or found in the corpus; at least {} are needed",
-                    trainer.vocab_size,
-                    MIN_VOCABULARY + reserved
-                )));
-            }
-            trainer.train(&mut model).map_err(wrong)?;
-            let found = model.get_vocab_size();
-            if found % VOCABULARY_MULTIPLE == 0 {
-                break;
-            }
-            // Merges come in the order of their use, so stopping earlier only drops the last ones.
-            trainer.vocab_size = found - found % VOCABULARY_MULTIPLE;
-        }
-        Self::checked(assemble(model, reserved).map_err(wrong)?).map_err(Error::Tokenizer)
-    }
 
     /// Reads and validates `tokenizer.json`.
     ///
@@ -336,140 +249,6 @@ impl Tokenizer {
     pub fn reserved_index(&self, id: u32) -> Option<usize> {
         (id as usize).checked_sub(Specials::NAMES.len()).filter(|&index| index < self.reserved)
     }
-
-    /// Refuses every tokenizer that is not made like ours, with the reason.
-    fn checked(mut inner: tokenizers::Tokenizer) -> Result<Self, String> {
-        let expect = |holds: bool, reason: &str| if holds { Ok(()) } else { Err(reason.to_owned()) };
-        let ModelWrapper::BPE(bpe) = inner.get_model() else {
-            return Err("the model is not BPE".into());
-        };
-        let over_bytes = !pieces::is_kind(bpe);
-        if over_bytes {
-            check_bytes(&inner, bpe)?;
-        } else {
-            pieces::check(&inner, bpe)?;
-        }
-        let bare = inner.get_post_processor().is_none()
-            && inner.get_truncation().is_none()
-            && inner.get_padding().is_none();
-        expect(bare, "a post-processor, truncation or padding is set")?;
-
-        let vocab_size = bpe.get_vocab_size();
-        let least = if over_bytes { MIN_VOCABULARY } else { VOCABULARY_MULTIPLE };
-        if vocab_size < least || !vocab_size.is_multiple_of(VOCABULARY_MULTIPLE) {
-            return Err(format!("{vocab_size} tokens; expected a multiple of 16 from {least} up"));
-        }
-        if let Some(hole) = (0..vocab_size).find(|&id| bpe.id_to_token(id as u32).is_none()) {
-            return Err(format!("no token has id {hole}, though there are {vocab_size}"));
-        }
-        let added = inner.get_added_tokens_decoder();
-        for (id, name) in (0u32..).zip(Specials::NAMES) {
-            let marked = added.get(&id).is_some_and(|token| token.content == name && token.special);
-            if !marked || bpe.id_to_token(id).as_deref() != Some(name) {
-                return Err(format!("id {id} is not the special token {name}"));
-            }
-        }
-        let reserved = (0..Specials::MAX_RESERVED)
-            .take_while(|&index| {
-                let id = (Specials::NAMES.len() + index) as u32;
-                let name = Specials::reserved_name(index);
-                let marked = added.get(&id).is_some_and(|token| token.content == name && token.special);
-                marked && bpe.id_to_token(id).as_deref() == Some(&name)
-            })
-            .count();
-        let specials = Specials::NAMES.len() + reserved;
-        expect(added.len() == specials, "there are added tokens other than special and reserved ones")?;
-        expect(vocab_size >= least + reserved, "the vocabulary has no room for all bytes")?;
-        let special = |id: usize| id < specials;
-        let names = (0..vocab_size).map(|id| bpe.id_to_token(id as u32).filter(|_| !special(id)));
-        let names: Vec<String> = names.map(Option::unwrap_or_default).collect();
-        let spellings = over_bytes.then(|| Arc::new(Spellings::new(names.iter().map(String::as_str))));
-        inner.set_encode_special_tokens(true); // not kept in the file
-        let mut model = inner.get_model().clone();
-        model.resize_cache(CACHED_WORDS);
-        inner.with_model(model);
-        Ok(Self { inner: Arc::new(inner), spellings, vocab_size, reserved })
-    }
-}
-
-/// Refuses what [`assemble`] does not make; vocabulary and special tokens are not looked at but for the bytes.
-fn check_bytes(inner: &tokenizers::Tokenizer, bpe: &BPE) -> Result<(), String> {
-    let expect = |holds: bool, reason: &str| if holds { Ok(()) } else { Err(reason.to_owned()) };
-    let plain = bpe.dropout.is_none()
-        && bpe.unk_token.is_none()
-        && bpe.continuing_subword_prefix.is_none()
-        && bpe.end_of_word_suffix.is_none()
-        && !bpe.byte_fallback
-        && !bpe.ignore_merges;
-    expect(plain, "the BPE has dropout, an unknown token, affixes, byte fallback or ignored merges")?;
-    expect(matches!(inner.get_normalizer(), Some(NormalizerWrapper::NFC(_))), "the normalizer is not NFC")?;
-    expect(
-        matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::ByteLevel(b)) if b.add_prefix_space && b.use_regex),
-        "the pre-tokenizer is not ByteLevel with a prefix space",
-    )?;
-    expect(
-        matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
-        "the decoder is not ByteLevel",
-    )?;
-    if let Some(byte) = ByteLevel::alphabet().into_iter().find(|c| bpe.token_to_id(&c.to_string()).is_none())
-    {
-        return Err(format!("no token for the byte that is written {byte:?}"));
-    }
-    Ok(())
-}
-
-/// The special tokens, and `reserved` reserved ones after them.
-pub(super) fn special_tokens(reserved: usize) -> Vec<AddedToken> {
-    let names = Specials::NAMES.iter().map(|&name| name.to_owned());
-    let reserved = (0..reserved).map(Specials::reserved_name);
-    names.chain(reserved).map(|name| AddedToken::from(name, true)).collect()
-}
-
-fn byte_level(add_prefix_space: bool) -> ByteLevel {
-    ByteLevel::default().add_prefix_space(add_prefix_space).use_regex(true)
-}
-
-/// Words of more bytes are cut when a vocabulary is trained: a run of one character costs its square, and no word of
-/// a language is that long.
-const LONGEST_WORD: usize = 1000;
-
-/// A line as the words that BPE merges in, spelt in the byte alphabet: the first half of encoding.
-fn words(line: &str) -> tokenizers::Result<Vec<String>> {
-    let words = words_of(line, true)?;
-    if words.iter().all(|word| word.len() <= LONGEST_WORD) {
-        return Ok(words);
-    }
-    let mut short = Vec::with_capacity(words.len());
-    for word in words {
-        let mut rest = word.as_str();
-        while !rest.is_empty() {
-            let longest = LONGEST_WORD.min(rest.len());
-            let end = (1..=longest).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(rest.len());
-            let (part, others) = rest.split_at(end);
-            short.push(part.to_owned());
-            rest = others;
-        }
-    }
-    Ok(short)
-}
-
-/// The same with or without a space before the first word.
-fn words_of(line: &str, add_prefix_space: bool) -> tokenizers::Result<Vec<String>> {
-    let mut text = NormalizedString::from(line);
-    NFC.normalize(&mut text)?;
-    let mut text = PreTokenizedString::from(text);
-    byte_level(add_prefix_space).pre_tokenize(&mut text)?;
-    let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
-    Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
-}
-
-fn assemble(model: BPE, reserved: usize) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_normalizer(Some(NFC))?;
-    tokenizer.with_pre_tokenizer(Some(byte_level(true)));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    tokenizer.add_special_tokens(special_tokens(reserved))?;
-    Ok(tokenizer)
 }
 
 fn wrong(error: tokenizers::Error) -> Error {

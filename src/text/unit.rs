@@ -1,31 +1,16 @@
-//! A sentence, or a part of one that the network can read, on its way: as one source with its spans in it, and where
-//! no translation of that has all spans, as the pieces between them.
+//! A sentence, or a part of one that fits the network, and the state of its translation: first as one source with its
+//! spans in it; if no translation of that keeps all spans, as the pieces between them.
 
+use super::atom::{Atom, SpanAtom, texts};
 use super::case::{Case, as_inner_part, is_acronym};
 use super::characters::{Typography, plain};
 use super::reader::Reader;
-use super::render::{self, Check, Spacing};
+use super::render::{self, Check};
 use super::request::{Candidate, Effort, Request, Warning};
 use super::spans::Kind;
 use super::split::clause_ends;
 use super::tokenizer::Part;
 use crate::Result;
-
-/// What a sentence is made of.
-#[derive(Clone, Debug)]
-pub(super) enum Atom {
-    Text(String),
-    Span(SpanAtom),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct SpanAtom {
-    pub text: String,
-    /// What stands in the translation.
-    pub local: String,
-    pub kind: Kind,
-    pub spacing: Spacing,
-}
 
 /// Mean log-probability of a token below which a translation is uncertain: a probability of 0.3.
 const UNCERTAIN: f32 = -1.2;
@@ -37,11 +22,11 @@ pub(super) struct Unit {
     typography: Typography,
     mark: Option<char>,
     state: State,
-    /// Of the whole, `bos x1..xn eos`; empty where it goes in pieces from the start.
+    /// Source of the whole unit, `bos x1..xn eos`; empty if it is translated in pieces from the start.
     source: Vec<u32>,
     /// Valid translations, best first.
     pub translations: Vec<String>,
-    /// The best of the invalid ones that lost nothing.
+    /// The best implausible translation that keeps all spans.
     fallback: Option<(String, Warning)>,
     pub warnings: Vec<Warning>,
     /// The requests, by their number in the document, whose answers were taken.
@@ -65,7 +50,7 @@ enum Piece {
 
 impl Unit {
     /// # Errors
-    /// The atoms, where the network does not take so many at once.
+    /// The atoms, if they exceed the network's limit.
     pub fn new(atoms: Vec<Atom>, reader: &Reader) -> Result<Self, Vec<Atom>> {
         let mut text = String::with_capacity(64);
         texts(&atoms).for_each(|part| text.push_str(part));
@@ -106,7 +91,7 @@ impl Unit {
         }
     }
 
-    /// What has nothing to translate.
+    /// A unit that is copied.
     pub fn as_given(atoms: Vec<Atom>) -> Self {
         let copy = atoms.iter().map(Atom::given_back).collect();
         Self {
@@ -128,7 +113,7 @@ impl Unit {
         matches!(self.state, State::Done)
     }
 
-    /// What is to be translated next, in order.
+    /// The sources to translate next, in order.
     pub fn requests(&self, reader: &Reader) -> Result<Vec<Request>> {
         match &self.state {
             State::Done => Ok(Vec::new()),
@@ -227,7 +212,7 @@ impl Unit {
         self.state = State::Done;
     }
 
-    /// Goes over to pieces: what stands between spans or, without any, the clauses.
+    /// Switches to pieces: the text between spans or, without spans, the clauses.
     fn take_apart(&mut self, reader: &Reader) {
         let spans = self.atoms.iter().any(|atom| matches!(atom, Atom::Span(_)));
         let mut pieces = Vec::new();
@@ -312,7 +297,7 @@ impl Unit {
             let inner = !first && core.starts_with(char::is_lowercase);
             let words = if inner { as_inner_part(words, &reader.tokenizer) } else { words };
             let words = self.typography.apply(self.case.restored(words), &reader.target, &mut false);
-            // A piece that the network has no word for stays as it is.
+            // A piece without a translation stays as it is.
             let words = if words.trim().is_empty() { self.case.restored(core.clone()) } else { words };
             text.extend([before.as_str(), words.trim(), after.as_str()]);
             first = false;
@@ -344,7 +329,11 @@ impl Unit {
             .atoms
             .iter()
             .map(|atom| match atom {
-                Atom::Span(_) => None,
+                Atom::Span(span) => {
+                    // Behind a placeholder or a number a sentence has begun.
+                    first &= matches!(span.kind, Kind::Markup | Kind::Symbol);
+                    None
+                }
                 Atom::Text(text) => {
                     let lowered = self.case.lowered(&plain(text), first, &reader.tokenizer);
                     first &= !text.contains(char::is_alphabetic);
@@ -388,22 +377,6 @@ impl Unit {
     }
 }
 
-impl Atom {
-    pub fn given_back(&self) -> &str {
-        match self {
-            Self::Text(text) => text,
-            Self::Span(span) => &span.local,
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Span(span) => span.text.len(),
-        }
-    }
-}
-
 /// The words of the candidate of this rank among the whole ones; where there are fewer, of the best one.
 fn words_of_rank(candidates: &[Candidate], rank: usize, reader: &Reader) -> Result<String> {
     let (mut best, mut whole_so_far) = (None, 0);
@@ -418,11 +391,4 @@ fn words_of_rank(candidates: &[Candidate], rank: usize, reader: &Reader) -> Resu
         whole_so_far += usize::from(whole);
     }
     Ok(best.unwrap_or_default())
-}
-
-pub(super) fn texts(atoms: &[Atom]) -> impl Iterator<Item = &str> {
-    atoms.iter().filter_map(|atom| match atom {
-        Atom::Text(text) => Some(text.as_str()),
-        Atom::Span(_) => None,
-    })
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tutti::decode::{DecodeOptions, InferenceModel, Steps};
 use tutti::lines::translate_lines;
 use tutti::model::{Backend, Bundle, Dtype};
+use tutti::text::ReadOptions;
 
 use crate::process::serve_with;
 use crate::support::{en_de, in_time};
@@ -36,6 +37,7 @@ fn the_station_is_asked_for_in_german() {
         &mut german,
         &network,
         &bundle.reader(),
+        ReadOptions::default(),
         &[options],
         |line, reason| panic!("line {line}: {reason}"),
     )
@@ -102,8 +104,16 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
         let options =
             DecodeOptions { length_beam: LENGTH_BEAM, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
         let mut alone = Vec::new();
-        translate_lines(text.as_bytes(), &mut alone, &network, &bundle.reader(), &[options], |_, _| ())
-            .unwrap();
+        translate_lines(
+            text.as_bytes(),
+            &mut alone,
+            &network,
+            &bundle.reader(),
+            ReadOptions::default(),
+            &[options],
+            |_, _| (),
+        )
+        .unwrap();
         assert_eq!(answer, &String::from_utf8(alone).unwrap(), "{text} at {steps} steps");
     }
 }

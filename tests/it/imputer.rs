@@ -126,11 +126,11 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     assert_eq!(bundle.config.architecture, Architecture::Imputer);
     assert_eq!((bundle.config.shape.lengths, bundle.config.shape.source_limit()), (Lengths::Ctc, 32));
-    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX).unwrap();
     let bleu = |bundle: &Bundle, dtype, steps, beam| {
         let network = InferenceModel::open(bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
         let steps = Steps::new(steps).unwrap();
-        let done = evaluate(&network, &bundle.tokenizer, &set, steps, beam, 512).unwrap();
+        let done = evaluate(&network, &bundle.reader(), &set, steps, beam, 512).unwrap();
         (done.measured.bleu, done.texts)
     };
     for (dtype, steps) in [(Dtype::F32, 1), (Dtype::F32, 4), (Dtype::Q8, 1), (Dtype::Q8, 4)] {

@@ -79,12 +79,13 @@ fn slots_are_read_with_it_unless_it_is_not_wanted_and_alike_in_any_batch() {
 fn a_report_reads_with_it_unless_it_is_not_wanted() {
     let root = tempfile::tempdir().unwrap();
     let plain = bundle(&root, "en-de", Lengths::Ctc);
-    let sources = [plain.tokenizer.encode("ist dort der Bahnhof").unwrap()];
     let said = |lm: bool| {
         let plan = Plan { lm, ..plan(root.path()) };
         let way = Way::Steps { steps: 1, length_beam: 1 };
         let scored = Model::open(None, &plain.dir, &plan).unwrap().scored;
-        scored.translate(way, &sources, 256).unwrap().remove(0).tokens
+        let mut passages = [plain.reader().read("ist dort der Bahnhof")];
+        scored.translate(way, &mut passages, 256).unwrap();
+        passages[0].text()
     };
     let before = said(true);
     language_model(&plain, &[text(&root, &TEXT)], OPTIONS).unwrap();

@@ -51,6 +51,12 @@ fn translate(folder: &TempDir, flags: &[&str], input: &str) -> String {
 /// Kills the program when dropped.
 pub struct Killed(Child);
 
+impl Killed {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Killed {
     fn drop(&mut self) {
         // It has usually ended.
@@ -82,6 +88,15 @@ pub fn serve_with(mut command: Command, model: &str) -> (Killed, String) {
     // If the log is not read, the program blocks at some point.
     std::thread::spawn(move || log.for_each(drop));
     (child, format!("http://{address}"))
+}
+
+#[test]
+fn wrapped_lines_come_out_in_one_where_they_are_joined() {
+    let folder = bundle();
+    let wrapped = "The weather is nice today, and we all go to\nthe train station.\nYes.\n";
+    let joined = translate(&folder, &["--join-lines"], wrapped);
+    assert_eq!(joined, translate(&folder, &[], &wrapped.replacen('\n', " ", 1)));
+    assert_eq!((joined.lines().count(), translate(&folder, &[], wrapped).lines().count()), (2, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

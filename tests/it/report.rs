@@ -98,13 +98,13 @@ fn the_numbers_are_those_of_evaluate() {
     let network =
         tutti::decode::InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();
     let (en, de) = (folder.path().join("en"), folder.path().join("de"));
-    let set = tutti::train::data::test_set::TestSet::read(&en, &de, usize::MAX, &bundle.tokenizer).unwrap();
+    let set = tutti::train::data::test_set::TestSet::read(&en, &de, usize::MAX).unwrap();
     for row in &report.rows {
         let Way::Steps { steps, length_beam } = row.way else { panic!("{:?}", row.way) };
         let steps = tutti::decode::Steps::new(steps as u8).unwrap();
         let done = tutti::train::measure::evaluate::evaluate(
             &network,
-            &bundle.tokenizer,
+            &bundle.reader(),
             &set,
             steps,
             length_beam,
@@ -178,8 +178,31 @@ fn what_cannot_be_reported_on_is_refused_by_name() {
     fs::write(folder.path().join("short"), "Hallo.\n").unwrap();
     let short = folder.path().join("short");
     assert!(refused(&|plan| plan.reference = short.clone()).contains("short:2:"));
-    fs::write(folder.path().join("long"), format!("{}\n", "word ".repeat(200))).unwrap();
-    let long = folder.path().join("long");
-    let said = refused(&|plan| (plan.source, plan.reference) = (long.clone(), short.clone()));
-    assert!(said.contains("exceeds the limit (96)"), "{said}");
+}
+
+/// A line over the network's limit is cut, and its spans come back, as they do from the server.
+#[test]
+fn a_long_line_with_spans_is_scored_as_it_is_translated() {
+    let folder = models();
+    let url = "https://tutti.example/start";
+    fs::write(folder.path().join("en"), format!("{}{url}\n", "the train station, ".repeat(60))).unwrap();
+    fs::write(folder.path().join("de"), format!("{url}\n")).unwrap();
+    let bundle = Bundle::open(&folder.path().join("one")).unwrap();
+    let model = Model::open(None, &folder.path().join("one"), &plan(folder.path())).unwrap();
+    let source = fs::read_to_string(folder.path().join("en")).unwrap();
+    let mut passages = [bundle.reader().read(source.trim())];
+    let way = Way::Steps { steps: 1, length_beam: 1 };
+    model.scored.translate(way, &mut passages, 256).unwrap();
+    assert_eq!(passages[0].text().matches(url).count(), 1);
+
+    let plan = Plan { buckets: Vec::new(), ..plan(folder.path()) };
+    let report = run(&plan, &[model], |_| ()).unwrap();
+    assert!(report.rows.iter().all(|row| row.chrf > 0.0), "the address is found again");
+    let set = tutti::train::data::test_set::TestSet::read(&plan.source, &plan.reference, 1).unwrap();
+    let network =
+        tutti::decode::InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::Q8)).unwrap();
+    let one = tutti::decode::Steps::ONE;
+    let done =
+        tutti::train::measure::evaluate::evaluate(&network, &bundle.reader(), &set, one, 1, 256).unwrap();
+    assert_eq!(done.texts, [passages[0].text()]);
 }

@@ -43,6 +43,38 @@ async fn white_space_and_line_breaks_around_sentences_stay() {
 }
 
 #[tokio::test]
+async fn wrapped_lines_are_joined_where_a_request_asks_for_it() {
+    let server = Server::start(Setup::default()).await;
+    let wrapped = "The weather is nice today, and we all go to\nthe train station.";
+    let apart = server.translate("/translate", en_de(wrapped)).await;
+    assert!(apart["translatedText"].as_str().unwrap().contains('\n') && apart["meta"].is_null(), "{apart}");
+    let joined = server.translate("/translate?join_lines=true", en_de(wrapped)).await;
+    assert_eq!(joined["translatedText"], alone(&wrapped.replace('\n', " "), 4, DEFAULT_BEAM));
+    assert!(joined["meta"].is_object(), "{joined}");
+    let refused =
+        in_time(server.post("/translate?join_lines=perhaps", &en_de(wrapped)).send()).await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.unwrap().contains("join_lines"));
+}
+
+/// One item that is long, one that is cut, one that goes in pieces: each is answered, and what was done is counted.
+#[tokio::test]
+async fn odd_items_of_an_array_are_answered_like_the_others_and_counted() {
+    let server = Server::start(Setup::default()).await;
+    let url = format!("https://tutti.example/{}", "a".repeat(9000));
+    let texts = json!([LINES[0], url, "字".repeat(2000), "Hello {name}, where is the train station?", ""]);
+    let answer = server.translate("/translate?steps=1", en_de(texts)).await;
+    let translated: Vec<&str> =
+        answer["translatedText"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    assert_eq!(translated[0], alone(LINES[0], 1, DEFAULT_BEAM));
+    assert_eq!((translated[1], translated[4]), (url.as_str(), ""));
+    assert!(!translated[2].is_empty() && translated[3].matches("{name}").count() == 1, "{}", translated[3]);
+    let warnings = answer["meta"]["warnings"].as_array().unwrap();
+    assert!(warnings[3].as_array().unwrap().contains(&json!("split")), "{answer}");
+    assert!(server.metric("tutti_text_repairs_total", &[("kind", "split")]).await >= 1.0);
+}
+
+#[tokio::test]
 async fn the_query_beats_the_body() {
     let server = Server::start(Setup::default()).await;
     let mut body = en_de(TEXT);

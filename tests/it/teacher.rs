@@ -65,9 +65,9 @@ fn a_teacher_learns_the_toy_language_and_its_text_teaches_a_parallel_model() {
     let bundle = Bundle::open(&toy.path("run/ar/bundle")).unwrap();
     assert_eq!(bundle.config.architecture, Architecture::Ar);
     let network = bundle.network(&Backend::cpu()).unwrap();
-    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX).unwrap();
     for beam in [1, 4] {
-        let done = evaluate_search(&network, &bundle.tokenizer, &set, &Search::new(beam)).unwrap();
+        let done = evaluate_search(&network, &bundle.reader(), &set, &Search::new(beam)).unwrap();
         assert!(done.measured.bleu > 90.0, "beam {beam}: {}", done.measured.bleu);
     }
 

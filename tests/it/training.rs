@@ -75,10 +75,10 @@ fn a_toy_language_is_learnt_and_the_bundle_translates_it() {
     parallel::run(&config, &AtomicBool::new(false)).unwrap();
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     let network = bundle.network(&Backend::cpu()).unwrap();
-    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX).unwrap();
     let steps = tutti::decode::Steps::new(4).unwrap();
     let done =
-        tutti::train::measure::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512).unwrap();
+        tutti::train::measure::evaluate::evaluate(&network, &bundle.reader(), &set, steps, 1, 512).unwrap();
     assert!(done.measured.bleu > 85.0, "{:?}: {:?}", done.measured, done.texts);
 }
 
@@ -206,9 +206,9 @@ fn a_cmlmc_can_start_from_a_cmlm_with_the_same_predictions_but_not_vice_versa() 
     let says = |run: &str| {
         let bundle = Bundle::open(&toy.path(run)).unwrap();
         let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::F32)).unwrap();
-        let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+        let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX).unwrap();
         let one = tutti::decode::Steps::ONE;
-        tutti::train::measure::evaluate::evaluate(&network, &bundle.tokenizer, &set, one, 1, 512)
+        tutti::train::measure::evaluate::evaluate(&network, &bundle.reader(), &set, one, 1, 512)
             .unwrap()
             .texts
     };
@@ -237,13 +237,12 @@ fn a_cmlmc_learns_the_toy_language_and_its_steps_are_distilled() {
     parallel::run(&toy.config("learnt", &train), &AtomicBool::new(false)).unwrap();
     let bundle = Bundle::open(&toy.path("learnt/bundle")).unwrap();
     assert_eq!(bundle.config.shape.refresh, Refresh::All);
-    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX, &bundle.tokenizer).unwrap();
+    let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX).unwrap();
     let steps = tutti::decode::Steps::new(4).unwrap();
     for dtype in [Dtype::F32, Dtype::Q8] {
         let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
-        let done =
-            tutti::train::measure::evaluate::evaluate(&network, &bundle.tokenizer, &set, steps, 1, 512)
-                .unwrap();
+        let done = tutti::train::measure::evaluate::evaluate(&network, &bundle.reader(), &set, steps, 1, 512)
+            .unwrap();
         assert!(done.measured.bleu > 85.0, "{dtype:?} {:?}: {:?}", done.measured, done.texts);
     }
 

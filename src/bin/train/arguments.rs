@@ -149,6 +149,9 @@ pub struct BenchArgs {
     /// Number of updates to measure for each stage
     #[arg(long, default_value_t = 10)]
     pub updates: usize,
+    /// Stages to measure, by the beginnings of their names: ar, cmlm, imputer, dims [default: all]
+    #[arg(long, value_delimiter = ',')]
+    pub stages: Vec<String>,
     /// Seed of text and weights
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -321,10 +321,21 @@ fn import_fairseq(args: FairseqArgs) -> Result<()> {
 }
 
 fn bench_updates(args: &BenchArgs) -> Result<()> {
-    let BenchArgs { shape, products, batch_tokens, sentence_tokens, dropout, place, updates, seed, json } =
-        args.clone();
+    let BenchArgs {
+        shape,
+        products,
+        batch_tokens,
+        sentence_tokens,
+        dropout,
+        place,
+        updates,
+        stages,
+        seed,
+        json,
+    } = args.clone();
     let device = place.device.unwrap_or(DeviceChoice::Cpu);
-    let options = Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, seed };
+    let options =
+        Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, stages, seed };
     let measured = bench::run(&options)?;
     if json {
         return print(&serde_json::to_string_pretty(&measured)?);
@@ -332,11 +343,13 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
     let line = |m: &bench::Measured| {
         let (rate, best) = (m.tokens_per_second, m.best_tokens_per_second);
         let share = 100.0 * m.matrix_share;
-        format!("\n| {} | {rate:.0} | {best:.0} | {:.3} | {share:.0} % |", m.stage, m.seconds_per_update)
+        let (seconds, cpu) = (m.seconds_per_update, m.cpu_seconds_per_update.unwrap_or(f64::NAN));
+        format!("\n| {} | {rate:.0} | {best:.0} | {seconds:.3} | {cpu:.3} | {share:.0} % |", m.stage)
     };
     let lines: String = measured.iter().map(line).collect();
-    let head = "| stage | target tokens/s, median | best | s per update | of the rate of a large product |";
-    print(&format!("{head}\n|---|---|---|---|---|{lines}"))
+    let head =
+        "| stage | target tokens/s, median | best | s per update | CPU s | of the rate of a large product |";
+    print(&format!("{head}\n|---|---|---|---|---|---|{lines}"))
 }
 
 /// Prints a result. A closed standard output is not an error.

@@ -5,7 +5,7 @@ use tutti::decode::Decoding;
 use tutti::decode::{InferenceModel, Limits, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, DeviceChoice, Dtype, Score};
 use tutti::train::data::test_set::TestSet;
-use tutti::train::measure::evaluate::{Measured, evaluate_search, evaluate_texts};
+use tutti::train::measure::evaluate::{Measured, evaluate, evaluate_search};
 use tutti::train::measure::report;
 
 use crate::arguments::{EvaluateArgs, ReportArgs};
@@ -13,10 +13,7 @@ use crate::print;
 
 pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
-    let (limit, config) = (bundle.config.shape.source_limit(), &bundle.config);
-    let (files, languages) =
-        ((&args.source, &args.reference), (config.source.as_str(), config.target.as_str()));
-    let set = TestSet::read_within(files.0, files.1, usize::MAX, &bundle.tokenizer, languages, limit)?;
+    let set = TestSet::read(&args.source, &args.reference, usize::MAX)?;
     let parallel = bundle.config.architecture != Architecture::Ar;
     let length_beam = args.length_beam.unwrap_or_else(|| Limits::of(&bundle.config.shape).usual_beam());
     let rows = if parallel {
@@ -63,9 +60,7 @@ fn evaluate_steps(
     let reader = bundle.reader();
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps must be at least 1")?;
-        let tokenizer = &bundle.tokenizer;
-        let done = evaluate_texts(&network, &reader, tokenizer, set, steps, length_beam, args.batch_tokens)?;
-        Ok(done.measured)
+        Ok(evaluate(&network, &reader, set, steps, length_beam, args.batch_tokens)?.measured)
     };
     args.steps.iter().map(measure).collect()
 }
@@ -74,7 +69,7 @@ fn evaluate_beams(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result
     let network = bundle.network(&Backend::cpu())?;
     let measure = |&beam: &usize| {
         let options = Search { max_batch_tokens: args.batch_tokens, ..Search::new(beam) };
-        Ok(evaluate_search(&network, &bundle.tokenizer, set, &options)?.measured)
+        Ok(evaluate_search(&network, &bundle.reader(), set, &options)?.measured)
     };
     args.beam.iter().map(measure).collect()
 }

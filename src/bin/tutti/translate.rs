@@ -12,6 +12,7 @@ use tutti::flags::BackendFlags;
 use tutti::formats::{Format, Markup};
 use tutti::lines::translate_lines;
 use tutti::model::Bundle;
+use tutti::text::ReadOptions;
 
 use super::{compute_threads, model};
 
@@ -36,6 +37,9 @@ pub struct Translate {
     /// Number of compute threads; 0 for one for each core
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Join wrapped lines: a sentence that continues over several lines comes out in one
+    #[arg(long)]
+    join_lines: bool,
     #[command(flatten)]
     backend: BackendFlags,
     /// Translate a whole document instead of lines, and keep its tags, code, keys and time stamps: text, html, xml,
@@ -74,9 +78,10 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
         .collect::<Result<Vec<_>>>()?;
 
     let format = if arguments.html { Some(Format::Markup(Markup::html())) } else { arguments.format.clone() };
+    let reading = ReadOptions { join_lines: arguments.join_lines };
     match format {
-        Some(format) => whole_document(&format, &network, &bundle, &columns),
-        None => lines(&network, &bundle, &columns),
+        Some(format) => whole_document(&format, &network, &bundle, reading, &columns),
+        None => lines(&network, &bundle, reading, &columns),
     }
 }
 
@@ -84,18 +89,24 @@ fn whole_document(
     format: &Format,
     network: &InferenceModel,
     bundle: &Bundle,
+    reading: ReadOptions,
     columns: &[DecodeOptions],
 ) -> Result<ExitCode> {
     let [options] = columns else { bail!("--format takes one number of steps: a document has no columns") };
     let source = io::read_to_string(io::stdin().lock()).context("cannot read the document")?;
-    let translation = translate_document(&source, format, network, &bundle.reader(), options)?;
+    let translation = translate_document(&source, format, network, &bundle.reader(), reading, options)?;
     match io::stdout().lock().write_all(translation.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write"),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn lines(network: &InferenceModel, bundle: &Bundle, columns: &[DecodeOptions]) -> Result<ExitCode> {
+fn lines(
+    network: &InferenceModel,
+    bundle: &Bundle,
+    reading: ReadOptions,
+    columns: &[DecodeOptions],
+) -> Result<ExitCode> {
     let mut bad_lines = 0;
     let on_bad_line = |line: usize, reason: &str| {
         bad_lines += 1;
@@ -104,7 +115,7 @@ fn lines(network: &InferenceModel, bundle: &Bundle, columns: &[DecodeOptions]) -
         }
     };
     let (input, output) = (io::stdin().lock(), io::stdout().lock());
-    match translate_lines(input, output, network, &bundle.reader(), columns, on_bad_line) {
+    match translate_lines(input, output, network, &bundle.reader(), reading, columns, on_bad_line) {
         // The reader, such as `head`, needs no more.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {}
         ended => ended?,

@@ -27,6 +27,7 @@ use super::shapes::{DeeplBody, DeeplFailures};
 use super::translation::{TranslatedText, translate};
 use crate::decode::Steps;
 use crate::formats::{Format, Markup};
+use crate::text::ReadOptions;
 
 /// DeepL's number for "no limit".
 const CHARACTER_LIMIT: u64 = 1_000_000_000_000;
@@ -77,14 +78,22 @@ pub async fn translate_texts(State(models): State<Models>, request: Request) -> 
     let (detect, effort) = read_common(&app, &params)?;
     let format = format(&params)?;
     let glossary = glossaries::of_request(&params, &app)?;
-    let request = TranslateRequest { texts, format, detect, glossary, effort, watch: None };
+    let request = TranslateRequest {
+        texts: texts.into(),
+        format,
+        read: ReadOptions::default(),
+        detect,
+        glossary,
+        effort,
+        watch: None,
+    };
     let translated = translate(&app, &request, arrived).await?;
 
     let model_type = params.text("model_type")?;
     let translations: Vec<Value> = translated
         .texts
         .iter()
-        .zip(&request.texts)
+        .zip(request.texts.iter())
         .map(|(translation, text)| {
             let characters = text.chars().count();
             app.deepl_usage.add(characters);

@@ -22,6 +22,7 @@ use crate::http::params::Upload;
 use crate::http::request::{Effort, TranslateRequest, check_languages};
 use crate::http::shapes::{Failures, FileAnswer, FileBody};
 use crate::http::translation::translate;
+use crate::text::ReadOptions;
 
 /// `POST /translate_file`: the address of the translated file.
 #[utoipa::path(
@@ -69,8 +70,15 @@ pub async fn translate_upload(
         .map_err(|error| ApiError::invalid(format!("the file is not valid UTF-8: {error}")))?;
     let media_type = format.media_type();
     let characters = text.chars().count();
-    let request =
-        TranslateRequest { texts: vec![text.to_owned()], format, detect, glossary, effort, watch: None };
+    let request = TranslateRequest {
+        texts: [text.to_owned()].into(),
+        format,
+        read: ReadOptions::default(),
+        detect,
+        glossary,
+        effort,
+        watch: None,
+    };
     let mut translated = translate(app, &request, arrived).await?;
     let text = translated.texts.first_mut().map(|text| std::mem::take(&mut text.text)).unwrap_or_default();
     Ok(StoredFile { name: safe_name(&file.name), media_type, bytes: text.into(), characters })

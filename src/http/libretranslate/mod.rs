@@ -23,14 +23,24 @@ use super::request::{Abilities, Effort, TranslateRequest, check_count, check_lan
 use super::shapes::{Failures, TranslateAnswer, TranslateBody};
 use super::translation::translate;
 use crate::formats::{Format, Markup};
+use crate::text::ReadOptions;
 
 pub use answer::{Answer, Shape, slot_text};
 pub use files::{download_file, translate_file, translate_upload};
 pub use languages::{detect, frontend_settings, languages};
 
 /// Parameters beyond LibreTranslate's; using one of them brings `meta` into the answer.
-const EXTENSIONS: [&str; 8] =
-    ["steps", "steps_min", "length_beam", "scores", "trace", "deadline_ms", "model", "glossary"];
+const EXTENSIONS: [&str; 9] = [
+    "steps",
+    "steps_min",
+    "length_beam",
+    "scores",
+    "trace",
+    "deadline_ms",
+    "model",
+    "glossary",
+    "join_lines",
+];
 
 /// `POST /translate`. MTranServer has the same path with other fields.
 #[utoipa::path(
@@ -48,6 +58,7 @@ pub async fn post_translate(State(models): State<Models>, request: Request) -> R
         return mtran::translate_one(&app, &params, arrived).await;
     }
     let (request, shape) = read(&app, &params)?;
+    drop(params);
     let translated = translate(&app, &request, arrived).await?;
     let header = translated.stages.header();
     let answer = Answer::new(translated, &request, &shape, &app.model.name, &app.model.tokenizer)?;
@@ -82,7 +93,10 @@ pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, Shape), Api
     let effort = Effort::read(params, &abilities)?;
     let glossary = glossary_store::of_request(params, &app.glossaries)?;
     let extended = EXTENSIONS.iter().any(|key| params.has(key));
-    Ok((TranslateRequest { texts, format, detect, glossary, effort, watch: None }, Shape { many, extended }))
+    let read = ReadOptions { join_lines: params.flag("join_lines")? };
+    let texts = texts.into();
+    let request = TranslateRequest { texts, format, read, detect, glossary, effort, watch: None };
+    Ok((request, Shape { many, extended }))
 }
 
 /// LibreTranslate's answer where suggestions are not collected, as here.

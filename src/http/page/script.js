@@ -45,7 +45,7 @@ const STRINGS = {
     glossary: "Glossar", glossaryHelp: "Ein Begriff je Zeile: Begriff = Übersetzung",
     glossaryWrong: "Zeile {line} hat nicht die Form „Begriff = Übersetzung“.",
     docs: "API-Dokumentation", steps: "Schritte", server: "Server", roundTrip: "Gesamt", replay: "Noch einmal",
-    copy: "Kopieren", copied: "Kopiert", copyFailed: "Kopieren misslang", detect: "Sprache erkennen",
+    copy: "Kopieren", copied: "Kopiert", copyFailed: "Kopieren misslang", detect: "Automatisch",
     detected: "{language} erkannt ({percent})", count: "{count} von {limit} Zeichen",
     translation: "Übersetzung, Schritte: {steps}", step: "Schritt {step}:", open: "…",
     canvasKey: "Ein Punkt ist ein leerer Platz. Ein graues Wort wiederholt das vorige; beide werden eins.",

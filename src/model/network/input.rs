@@ -26,6 +26,15 @@ impl Input {
         })
     }
 
+    /// Embeds `ids [rows, len]`, which start at position 0, with dropout, in one operation; `None` if there is none.
+    pub(super) fn fused(&self, table: &Embedding, ids: &Tensor, mode: &Mode) -> Result<Option<Tensor>> {
+        if self.join.is_some() {
+            Ok(None)
+        } else {
+            table.with_positions(ids, &self.positions, self.scale, mode)
+        }
+    }
+
     /// `tokens` is `[rows, len, d]` and starts at position `start`.
     pub(super) fn forward(&self, tokens: &Tensor, start: usize, mode: &Mode) -> Result<Tensor> {
         let places = self.positions.range(start, tokens.dim(1)?)?;

@@ -21,6 +21,11 @@ impl Norm {
         Ok(Self { norm: LayerNorm::load(shape.d_model, vb)?, place: shape.norm })
     }
 
+    /// The norm, if it precedes the sublayer.
+    fn in_front(&self) -> Option<&LayerNorm> {
+        (self.place == NormPlace::Pre).then_some(&self.norm)
+    }
+
     /// The input of the sublayer, from the residual stream `x`.
     fn before(&self, x: &Tensor) -> Result<Tensor> {
         match self.place {
@@ -61,6 +66,11 @@ impl SelfAttentionSublayer {
         mask: AttentionMask,
         mode: &Mode,
     ) -> Result<Tensor> {
+        if let Some(norm) = self.norm.in_front()
+            && let Some(y) = self.attention.sublayer(norm, x, lengths, mask, mode)?
+        {
+            return Ok(y);
+        }
         let branch = self.attention.forward(&self.norm.before(x)?, lengths, mask, mode)?;
         self.norm.after(x, &branch, mode)
     }
@@ -81,7 +91,12 @@ impl FeedForwardSublayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, mode: &Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
+        if let Some(norm) = self.norm.in_front()
+            && let Some(y) = self.feed_forward.sublayer(norm, x, lengths, mode)?
+        {
+            return Ok(y);
+        }
         let branch = self.feed_forward.forward(&self.norm.before(x)?, mode)?;
         self.norm.after(x, &branch, mode)
     }
@@ -102,7 +117,8 @@ impl EncoderLayer {
     }
 
     pub(super) fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
-        self.feed_forward.forward(&self.attention.forward(x, lengths, AttentionMask::Whole, mode)?, mode)
+        let x = self.attention.forward(x, lengths, AttentionMask::Whole, mode)?;
+        self.feed_forward.forward(&x, lengths, mode)
     }
 }
 
@@ -158,9 +174,14 @@ impl DecoderLayer {
         (keys_values, source_lengths): (&Tensor, &Arc<[usize]>),
         mode: &Mode,
     ) -> Result<Tensor> {
+        if let Some(norm) = self.cross_norm.in_front()
+            && let Some(x) = self.cross.sublayer(norm, x, lengths, keys_values, source_lengths, mode)?
+        {
+            return self.feed_forward.forward(&x, lengths, mode);
+        }
         let query = self.cross_norm.before(x)?;
         let branch = self.cross.forward(&query, lengths, keys_values, source_lengths, mode)?;
-        self.feed_forward.forward(&self.cross_norm.after(x, &branch, mode)?, mode)
+        self.feed_forward.forward(&self.cross_norm.after(x, &branch, mode)?, lengths, mode)
     }
 
     /// Keys and values of encoder states, for [`after_self_attention`](Self::after_self_attention).

@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use self::input::Input;
@@ -141,6 +141,11 @@ impl Network {
                 self.shape.max_positions
             );
         }
+        if start == 0
+            && let Some(x) = input.fused(&self.embedding, ids, mode)?
+        {
+            return Ok(x);
+        }
         mode.dropout(&input.forward(&self.embedding.forward(ids)?, start, mode)?)
     }
 
@@ -162,13 +167,7 @@ impl Network {
         mode: &Mode,
     ) -> Result<Option<Tensor>> {
         let Some(head) = &self.length else { return Ok(None) };
-        let (rows, len, _) = states.dims3()?;
-        let weights: Vec<f32> = lengths
-            .iter()
-            .flat_map(|&real| (0..len).map(move |i| if i < real { 1.0 / real as f32 } else { 0.0 }))
-            .collect();
-        let weights = Tensor::from_vec(weights, (rows, len, 1), &self.device)?;
-        let mean = states.broadcast_mul(&weights)?.sum(D::Minus2)?;
+        let mean = ops::mean_of_real(states, lengths)?;
         head.forward(&mean, mode).map(Some)
     }
 

@@ -167,11 +167,11 @@ struct Shapes {
 }
 
 /// Tiles of this thread, all of 16 lines. While a thread has them, each switch to another has more to save.
-struct Tiles;
+pub(in crate::nn) struct Tiles;
 
 impl Tiles {
     /// For a thread of a process for which [`available`] is true.
-    fn configure() -> Self {
+    pub(in crate::nn) fn configure() -> Self {
         let mut shapes =
             Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         shapes.row_bytes[..8].fill(64);
@@ -248,7 +248,7 @@ fn kernel(a: &[Line], b: &[Line], c: &mut [f32], stride: usize, add: bool) {
 
 /// Packs columns `column..column + SIDE` of `b[k, n]`, the whole reduction, as tiles of [pair][column].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn pack_b(b: Operand, n: usize, k: usize, column: usize, out: &mut [Line]) {
+pub(in crate::nn) fn pack_b(b: Operand, n: usize, k: usize, column: usize, out: &mut [Line]) {
     for (index, out) in out.chunks_exact_mut(TILE).enumerate() {
         let (start, column) = (index / 2 * DEPTH, column + index % 2 * LANES);
         let tile = if b.transposed {

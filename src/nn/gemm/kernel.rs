@@ -25,6 +25,12 @@ pub fn bf16_kernel() -> Option<&'static str> {
     }
 }
 
+/// Whether bf16 is multiplied by tiles here.
+#[cfg(target_arch = "x86_64")]
+pub(in crate::nn) fn tiles_chosen() -> bool {
+    Kernel::for_bf16() == Kernel::Amx
+}
+
 impl Kernel {
     /// Those that this CPU has.
     pub(super) fn available() -> impl Iterator<Item = Self> {

@@ -11,14 +11,14 @@ use std::mem::transmute;
 use super::Operand;
 
 /// Lanes of a register: f32 sums, or pairs of bf16.
-pub(super) const LANES: usize = 16;
+pub(in crate::nn) const LANES: usize = 16;
 
 /// One cache line, one register: sixteen pairs.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u32; LANES]);
+pub(in crate::nn) struct Line(pub(in crate::nn) [u32; LANES]);
 
-pub(super) const ZERO: Line = Line([0; LANES]);
+pub(in crate::nn) const ZERO: Line = Line([0; LANES]);
 
 pub(super) fn grow(buffer: &mut Vec<Line>, lines: usize) {
     if buffer.len() < lines {
@@ -45,7 +45,7 @@ pub(super) fn load(from: &[f32]) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn store(to: &mut Line, value: __m512i) {
+pub(in crate::nn) fn store(to: &mut Line, value: __m512i) {
     // SAFETY: a Line is as large and as aligned as a register.
     unsafe { _mm512_store_si512((&raw mut *to).cast(), value) }
 }
@@ -85,7 +85,7 @@ pub(super) fn interleave(even: __m512, odd: __m512) -> __m512i {
 /// Transposes 16x16 pairs.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn transpose(mut r: [__m512i; LANES]) -> [__m512i; LANES] {
+pub(in crate::nn) fn transpose(mut r: [__m512i; LANES]) -> [__m512i; LANES] {
     // Within the 128-bit quarters: 4x4 squares.
     for q in r.chunks_exact_mut(4) {
         let (a, b) = (_mm512_unpacklo_epi32(q[0], q[1]), _mm512_unpackhi_epi32(q[0], q[1]));

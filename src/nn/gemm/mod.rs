@@ -11,18 +11,20 @@
 //! Knows nothing of tensors, gradients or models.
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+pub(super) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod kernel;
 #[cfg(target_arch = "x86_64")]
-mod lines;
+pub(super) mod lines;
 mod single;
 #[cfg(test)]
 mod tests;
 
 use kernel::Kernel;
 pub use kernel::bf16_kernel;
+#[cfg(target_arch = "x86_64")]
+pub(super) use kernel::tiles_chosen;
 
 /// What the operands are rounded to before they are multiplied. Sums are f32 in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +38,11 @@ pub enum Precision {
 
 /// A stored row-major matrix, and whether the product takes it the other way round.
 #[derive(Clone, Copy)]
-struct Operand<'a> {
-    data: &'a [f32],
+pub(super) struct Operand<'a> {
+    pub(super) data: &'a [f32],
     /// As stored: the stride of its rows.
-    columns: usize,
-    transposed: bool,
+    pub(super) columns: usize,
+    pub(super) transposed: bool,
 }
 
 /// `c = op(a) · op(b)`, or `c += op(a) · op(b)` where `accumulate`.

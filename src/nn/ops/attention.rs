@@ -24,7 +24,7 @@ pub enum AttentionMask {
 impl AttentionMask {
     /// Of `keys` real positions, how many position `query` sees.
     #[inline(always)]
-    fn of(self, query: usize, keys: usize) -> usize {
+    pub(super) fn of(self, query: usize, keys: usize) -> usize {
         match self {
             Self::Whole => keys,
             Self::Causal => keys.min(query + 1),

@@ -39,5 +39,12 @@ pub(super) fn count(x: &Tensor, weight: &Tensor) -> Result<()> {
     Ok(())
 }
 
+/// Counts the products of so many rows with a weight that may be trained, `tracked` being whether the rows have a gradient.
+pub(super) fn count_rows(rows: usize, tracked: bool, weight: &Tensor) -> Result<()> {
+    let gradients = if FORWARD_ONLY.get() { 0 } else { u64::from(tracked) + u64::from(weight.track_op()) };
+    OPERATIONS.set(OPERATIONS.get() + (1 + gradients) * 2 * (rows * weight.elem_count()) as u64);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,8 @@ use rayon::prelude::*;
 
 use super::cpu::{for_rows, values, with_values};
 use super::flop_count;
+#[cfg(target_arch = "x86_64")]
+use super::fused::linear::Map;
 use super::kernel_path::{KernelPath, select_path};
 use crate::nn::gemm::{Precision, gemm};
 
@@ -74,6 +76,27 @@ struct LinearOp {
     precision: Precision,
 }
 
+/// Whether tiles are there for bf16 products of whole tiles.
+#[cfg(target_arch = "x86_64")]
+fn tiles(precision: Precision, (out, input): (usize, usize)) -> bool {
+    precision == Precision::Bf16 && super::fused::whole_tiles(&[out, input])
+}
+
+#[cfg(target_arch = "x86_64")]
+fn tiled(precision: Precision, weight: &[f32], shape: (usize, usize)) -> Option<Map<'_>> {
+    tiles(precision, shape).then_some(Map { weight, input: shape.1, out: shape.0 })
+}
+
+impl LinearOp {
+    /// The least value of a result.
+    fn least(&self) -> f32 {
+        match self.activation {
+            Activation::None => f32::NEG_INFINITY,
+            Activation::Relu => 0.0,
+        }
+    }
+}
+
 impl CustomOp3 for LinearOp {
     fn name(&self) -> &'static str {
         "linear"
@@ -96,13 +119,14 @@ impl CustomOp3 for LinearOp {
         }
         let (x, weight) = (values(x, x_layout)?, values(weight, weight_layout)?);
         let bias = values(bias, bias_layout)?;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(map) = tiled(self.precision, weight, (out, input)) {
+            return Ok((CpuStorage::F32(map.forward(x, bias, self.least())), Shape::from(shape)));
+        }
         let rows = x.len() / input;
         let mut y = vec![0f32; rows * out];
         gemm(self.precision, rows, out, input, x, false, weight, true, &mut y, false);
-        let floor = match self.activation {
-            Activation::None => f32::NEG_INFINITY,
-            Activation::Relu => 0.0,
-        };
+        let floor = self.least();
         for_rows(&mut y, out, |_, row| {
             for (y, &b) in row.iter_mut().zip(bias) {
                 let v = *y + b;
@@ -121,6 +145,8 @@ impl CustomOp3 for LinearOp {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (out, input) = weight.dims2()?;
+        #[cfg(target_arch = "x86_64")]
+        let weight_tracked = weight.track_op();
         let masked; // gradient before the activation
         let grad = match self.activation {
             Activation::None => grad,
@@ -141,6 +167,18 @@ impl CustomOp3 for LinearOp {
             }
         };
         let (dx, dw, db) = with_values(grad, |g| -> Result<_> {
+            #[cfg(target_arch = "x86_64")]
+            if tiles(self.precision, (out, input)) {
+                let (dx, dw) = with_values(weight, |weight| {
+                    let map = Map { weight, input, out };
+                    if weight_tracked {
+                        with_values(x, |x_values| map.backward(Some(x_values), g, x.track_op()))
+                    } else {
+                        Ok(map.backward(None, g, x.track_op()))
+                    }
+                })??;
+                return Ok((dx, dw, bias.track_op().then(|| column_sums(g, out))));
+            }
             let rows = g.len() / out;
             let dx = if x.track_op() {
                 let mut dx = vec![0f32; rows * input];

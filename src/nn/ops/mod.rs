@@ -13,7 +13,10 @@ mod cpu;
 mod cross_entropy;
 mod distillation;
 mod flop_count;
+#[cfg(target_arch = "x86_64")]
+pub mod fused;
 mod gather;
+mod gradients;
 mod kernel_path;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
@@ -21,6 +24,7 @@ mod kernels;
 mod launch;
 mod layer_norm;
 mod linear;
+mod mean;
 mod output;
 mod residual;
 mod rows;
@@ -36,11 +40,13 @@ pub use cross_entropy::cross_entropy;
 pub use distillation::{distance, divergence};
 pub use flop_count::{operations, without_gradients};
 pub use gather::{append, pad_stack};
+pub use gradients::backward;
 #[cfg(test)]
 pub use kernel_path::with_path;
 pub use kernel_path::{KernelPath, select_path};
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
+pub use mean::mean_of_real;
 pub use output::{Output, Weighed};
 pub use residual::{dropout, residual, residual_dropout};
 pub use rows::{embed, select};

@@ -6,10 +6,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::cpu::{exp, max, sum_by, with_values};
+#[cfg(target_arch = "x86_64")]
+use super::fused::output::Layer;
+#[cfg(target_arch = "x86_64")]
+use super::fused::output_gradients::Slopes;
+#[cfg(target_arch = "x86_64")]
+use super::gradients;
 use super::kernel_path::{KernelPath, select_path};
 use super::linear::column_sums;
 use super::{Activation, Classes, cross_entropy, flop_count, linear, log_probs_of, soft_cross_entropy};
@@ -89,6 +95,11 @@ impl Output<'_> {
         linear(self.x, self.weight, self.bias, Activation::None, self.precision)
     }
 
+    #[cfg(target_arch = "x86_64")]
+    fn tiled(&self) -> bool {
+        super::fused::tiled(self.precision, self.x, &[self.x.dim(1).unwrap_or(1)])
+    }
+
     /// Counts the products, and passes on the values of `x`, weight and bias.
     fn with<R>(&self, work: impl FnOnce(&[f32], &[f32], &[f32]) -> R) -> Result<R> {
         with_values(self.x, |x| {
@@ -104,6 +115,13 @@ impl Output<'_> {
         }
         classes.check((rows, count), self.forbidden)?;
         flop_count::count(self.x, self.weight)?;
+        #[cfg(target_arch = "x86_64")]
+        if self.tiled() {
+            return self.with(|x, weight, bias| {
+                let layer = Layer { x, weight, bias, forbidden: self.forbidden };
+                layer.sums(&layer.packed(), classes)
+            });
+        }
         let mut sums: Vec<Sums> = (0..rows).map(|row| Sums::new(classes.of(row).len())).collect();
         self.with(|x, weight, bias| {
             let mut scores = vec![0f32; ROWS * COLUMNS];
@@ -134,6 +152,21 @@ impl Output<'_> {
     /// The scalar, with its gradients where there are to be any. `spread` is the weight of each allowed class in each
     /// row, besides those of the chosen ones.
     fn loss(&self, classes: &Classes, sums: &[Sums], weighed: &Weighed, spread: f32) -> Result<Tensor> {
+        #[cfg(target_arch = "x86_64")]
+        if self.tiled() {
+            let [weight, bias] = [self.weight, self.bias].map(Tensor::clone);
+            let loss = TiledLoss {
+                value: weighed.value as f32,
+                weight,
+                bias,
+                forbidden: self.forbidden,
+                classes: classes.clone(),
+                weights: weighed.weights.clone(),
+                spread,
+                log_sums: sums.iter().map(|sums| sums.log_sum).collect(),
+            };
+            return self.x.apply_op1(loss);
+        }
         let known = |gradient| Known { value: weighed.value as f32, gradient: Mutex::new(gradient) };
         let tracked = [self.x, self.weight, self.bias].iter().any(|tensor| tensor.track_op());
         let gradient =
@@ -196,20 +229,65 @@ impl Output<'_> {
     }
 }
 
+/// The loss by tiles; its gradients are computed in the backward pass, those of the weights in place.
+#[cfg(target_arch = "x86_64")]
+struct TiledLoss {
+    value: f32,
+    weight: Tensor,
+    bias: Tensor,
+    forbidden: usize,
+    classes: Classes,
+    /// Of the chosen classes, and of each allowed class besides.
+    weights: Vec<f32>,
+    spread: f32,
+    /// Of each row.
+    log_sums: Vec<f32>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl CustomOp1 for TiledLoss {
+    fn name(&self) -> &'static str {
+        "output-loss"
+    }
+
+    fn cpu_fwd(&self, _x: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.value]), Shape::from(())))
+    }
+
+    fn bwd(&self, x: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let scale = grad.to_scalar::<f32>()?;
+        let weights: Vec<f32> = self.weights.iter().map(|weight| weight * scale).collect();
+        let slopes = Slopes { weights: &weights, spread: self.spread * scale, log_sums: &self.log_sums };
+        let [mut weight, mut bias] = [&self.weight, &self.bias].map(gradients::Sum::of);
+        let dx = with_values(x, |x| {
+            with_values(&self.weight, |w| {
+                with_values(&self.bias, |b| -> Result<_> {
+                    let layer = Layer { x, weight: w, bias: b, forbidden: self.forbidden };
+                    let (dweight, dbias) = (weight.values()?, bias.values()?);
+                    Ok(layer.gradients(&layer.packed(), &self.classes, &slopes, dweight, dbias))
+                })
+            })
+        })????;
+        weight.give_back();
+        bias.give_back();
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
 /// Of one row of scores.
-struct Sums {
+pub(super) struct Sums {
     /// The largest, and the sum of the exponentials of what the others are less.
-    top: f32,
-    sum: f32,
+    pub(super) top: f32,
+    pub(super) sum: f32,
     /// ln Σ eˢᶜᵒʳᵉ, once all are added.
-    log_sum: f32,
-    total: f32,
+    pub(super) log_sum: f32,
+    pub(super) total: f32,
     /// The scores of the chosen classes.
-    chosen: Vec<f32>,
+    pub(super) chosen: Vec<f32>,
 }
 
 impl Sums {
-    fn new(chosen: usize) -> Self {
+    pub(super) fn new(chosen: usize) -> Self {
         Self { top: f32::NEG_INFINITY, sum: 0.0, log_sum: 0.0, total: 0.0, chosen: vec![0.0; chosen] }
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    fn new(p: f32, seed: u64) -> Self {
+    pub(super) fn new(p: f32, seed: u64) -> Self {
         let mixed = (seed ^ (seed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         Self {
             seed: (mixed >> 32) as u32 ^ mixed as u32,
@@ -58,7 +58,7 @@ impl Mask {
 
     /// 0 or 1 / (1 - p) for the value at `index`: two rounds of a 32-bit finaliser.
     #[inline(always)]
-    fn at(self, index: usize) -> f32 {
+    pub(super) fn at(self, index: usize) -> f32 {
         let mut h = (index as u32).wrapping_mul(0x9e37_79b1) ^ self.seed;
         h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d);
         h = (h ^ (h >> 15)).wrapping_mul(0x846c_a68b);

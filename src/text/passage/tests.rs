@@ -213,6 +213,21 @@ fn a_text_of_any_length_is_cut_and_loses_nothing() {
     }
 }
 
+/// Whatever a text is made of, it is read in time in proportion to its bytes.
+#[test]
+fn a_large_odd_text_is_read_in_a_moment() {
+    for part in
+        ["字", "x", "X", "a<b>", "1 ", "1|", "a, ", "A.A.", "- ", "> ", "é\u{301}", "{a}", "`", "a\t", "a. "]
+    {
+        let text = part.repeat((1 << 17) / part.len());
+        let begun = std::time::Instant::now();
+        let requests = RESERVED.read(&text).requests().unwrap();
+        assert!(requests.iter().all(|request| request.source.len() <= 64));
+        let taken = begun.elapsed();
+        assert!(taken.as_secs() < 10, "{part:?}: {taken:?}");
+    }
+}
+
 #[test]
 fn the_callers_spans_come_back_in_their_place() {
     let text = "Hello \u{e000}old\u{e001} world, save 1.5";
@@ -238,6 +253,36 @@ fn a_term_is_replaced_whatever_the_network_makes_of_the_rest() {
         run(&mut passage, |source, _| source.to_vec());
         assert_eq!(passage.text(), "open the Bahnhof now");
     }
+}
+
+#[test]
+fn a_reader_that_is_stopped_reads_no_further() {
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let reader = BARE.clone().until(stop.clone());
+    let text = format!("{}\n{}", "字".repeat(5000), "open the file\n".repeat(200));
+    let mut passage = reader.read(&text);
+    let all = passage.requests().unwrap().len();
+    assert!(all > 400, "{all}");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(passage.requests().unwrap().is_empty());
+    assert!(reader.read(&text).parts.is_empty());
+    stop.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(passage.requests().unwrap().len(), all);
+}
+
+#[test]
+fn wrapped_lines_are_joined_around_the_callers_spans() {
+    let text =
+        "Please open the settings and save your work to\r\nthe other window and the old bridge now\nthe end";
+    let term = text.find("now\nthe").unwrap();
+    let span = |range: std::ops::Range<usize>| Span { range, kind: spans::Kind::Identifier };
+    let given = [(7..11, "offen"), (term..term + 7, "jetzt das")];
+    let given = given.map(|(range, replacement)| GivenSpan { span: span(range), replacement });
+    let mut passage = BARE.read_with(text, &given, ReadOptions { join_lines: true });
+    run(&mut passage, |source, _| source.to_vec());
+    let expected =
+        "Please offen the settings and save your work to the other window and the old bridge jetzt das end";
+    assert_eq!(passage.text().replace("  ", " "), expected);
 }
 
 #[test]
@@ -307,6 +352,10 @@ proptest! {
         prop_assert!(!answer.contains(char::REPLACEMENT_CHARACTER));
         let lines = |text: &str| text.chars().filter(|&c| is_line_break(c)).count();
         prop_assert_eq!(lines(&answer), lines(&text), "{:?}", answer);
+        // Nothing is doubled: no two parts of a text make one of these together.
+        for span in ["{name}", "%1$s", "<b>", "https://a.example/x", "me@a.example", "👏", "`x y`"] {
+            prop_assert!(answer.matches(span).count() <= text.matches(span).count(), "{} in {:?}", span, answer);
+        }
         for span in span_texts(&text, true) {
             let least = span_texts(&text, true).iter().filter(|other| **other == span).count();
             prop_assert!(answer.matches(&span).count() >= least, "{:?} is not {} times in {:?}", span, least, answer);

@@ -1,7 +1,6 @@
 use super::*;
-use crate::text::render::Spacing;
+use crate::text::atom::{Spacing, SpanAtom};
 use crate::text::spans;
-use crate::text::unit::SpanAtom;
 
 fn atoms(text: &str) -> Vec<Atom> {
     let (mut atoms, mut at) = (Vec::new(), 0);
@@ -11,7 +10,7 @@ fn atoms(text: &str) -> Vec<Atom> {
         }
         at = span.range.end;
         let text = text[span.range].to_owned();
-        let spacing = Spacing { before: false, behind: false };
+        let spacing = Spacing { before: false, behind: false, joins: false };
         atoms.push(Atom::Span(SpanAtom { local: text.clone(), text, kind: span.kind, spacing }));
     }
     if at < text.len() {

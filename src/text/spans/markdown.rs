@@ -2,34 +2,30 @@
 
 use super::{Kind, Span};
 
+/// Ascending and disjoint, in one pass.
 pub fn find(text: &str) -> Vec<Span> {
+    let bytes = text.as_bytes();
     let mut spans = Vec::new();
-    let mut from = 0;
-    while let Some(middle) = text[from..].find("](").map(|at| from + at) {
-        from = middle + 2;
-        let line = text[..middle].rfind('\n').map_or(0, |at| at + 1);
-        let Some(open) = text[line..middle].rfind('[').map(|at| line + at) else { continue };
-        // What cannot be closed here cannot be closed before that place either: one pass, however many brackets.
-        let Some(close) = text[from..].find([')', '\n']).map(|at| from + at) else { break };
-        if text.as_bytes()[close] != b')' {
-            from = close + 1;
-            continue;
+    // The last opening bracket of the line.
+    let mut open = None;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        match (byte, open) {
+            (b'\n', _) => open = None,
+            (b'[', _) => open = Some(at - 1),
+            (b']', Some(start)) if bytes.get(at) == Some(&b'(') => {
+                // A target with brackets of its own is none; the search for its end stops at the next link.
+                let end = text[at + 1..].find([')', '(', '\n']).map(|end| at + 1 + end);
+                let Some(close) = end.filter(|&end| bytes[end] == b')') else { continue };
+                let image = text[..start].ends_with('!');
+                spans.push(Span { range: start - usize::from(image)..start + 1, kind: Kind::Markup });
+                spans.push(Span { range: at - 1..close + 1, kind: Kind::Markup });
+                open = None;
+                at = close + 1;
+            }
+            _ => {}
         }
-        if let Some(inner) = text[from..close].rfind('(').map(|at| from + at) {
-            from = if text[..inner].ends_with(']') { inner - 1 } else { inner };
-            continue;
-        }
-        let start = if text[..open].ends_with('!') { open - 1 } else { open };
-        spans.push(Span { range: start..open + 1, kind: Kind::Markup });
-        spans.push(Span { range: middle..close + 1, kind: Kind::Markup });
-        from = close + 1;
     }
-    // A bracket may be claimed twice ("[a](b)](c)"): the first claim stands.
-    let mut end = 0;
-    spans.retain(|span| {
-        let free = span.range.start >= end;
-        end = end.max(span.range.end);
-        free
-    });
     spans
 }

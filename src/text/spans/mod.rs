@@ -8,6 +8,7 @@ mod emoji;
 mod localise;
 mod markdown;
 mod patterns;
+mod wide;
 
 use std::ops::Range;
 
@@ -42,15 +43,15 @@ pub struct Span {
     pub kind: Kind,
 }
 
-/// All spans of `text`, ascending and disjoint.
+/// All spans of `text`, ascending and disjoint. Takes time in proportion to the text, whatever stands in it.
 pub fn find(text: &str) -> Vec<Span> {
     if !may_have_spans(text.as_bytes()) {
         return Vec::new();
     }
     let mut links = links(text).into_iter().peekable();
     let mut symbols = emoji::find(text).into_iter().peekable();
-    let marks = markdown::find(text);
-    let mut marks = marks.into_iter().peekable();
+    let mut marks = markdown::find(text).into_iter().peekable();
+    let mut wide = wide::find(text).into_iter().peekable();
     let mut matches = patterns::Matches::new(text);
     let mut spans: Vec<Span> = Vec::new();
     let mut at = 0;
@@ -58,11 +59,12 @@ pub fn find(text: &str) -> Vec<Span> {
         while links.next_if(|span| span.range.start < at).is_some() {}
         while symbols.next_if(|span| span.range.start < at).is_some() {}
         while marks.next_if(|span| span.range.start < at).is_some() {}
-        let candidates =
-            [links.peek().cloned(), marks.peek().cloned(), symbols.peek().cloned(), matches.first_from(at)];
+        while wide.next_if(|span| span.range.start < at).is_some() {}
+        let others = [links.peek(), wide.peek(), marks.peek(), symbols.peek()].map(Option::<&Span>::cloned);
         // The first one wins, of several at one place the longest.
-        let first = candidates
+        let first = others
             .into_iter()
+            .chain([matches.first_from(at)])
             .flatten()
             .min_by_key(|span| (span.range.start, std::cmp::Reverse(span.range.end)));
         let Some(span) = first else { return spans };

@@ -1,10 +1,13 @@
-//! The table of patterns, searched for in one pass. Of several that match at one place the first counts.
+//! The table of patterns, searched for together. Of several that match at one place the first counts.
+//!
+//! The work is linear in the text. No pattern reads beyond a place where another one may start: what has an end
+//! that may be missing is found in `wide`, which also finds the runs of letters and digits that are too long for a word.
 
 use std::sync::LazyLock;
 
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, PatternID};
+use regex_automata::{Anchored, Input, Match, MatchKind, PatternID, PatternSet};
 
 use super::{Kind, Span};
 
@@ -12,13 +15,15 @@ use super::{Kind, Span};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Edge {
     Any,
+    /// No digit, unless a span ends there.
+    Digit,
     /// No letter, digit or underscore.
     Word,
     /// The start or end of the text, white space, a bracket, a quotation mark or the punctuation of a sentence.
     Space,
 }
 
-use Edge::{Any, Space, Word};
+use Edge::{Any, Digit, Space, Word};
 use Kind::{Address, Handle, Identifier, Markup, Number, Placeholder, Symbol, Time};
 
 /// Digits with separators.
@@ -46,12 +51,6 @@ type Pattern = (Option<Kind>, Edge, &'static str, Edge);
 const PATTERNS: &[Pattern] = &[
     // Code
     (Some(Markup), Any, r"```[^`]*```|``[^`\n]+``|`[^`\n]+`", Any),
-    (
-        Some(Identifier),
-        Word,
-        r"(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|DROP TABLE|CREATE TABLE|ALTER TABLE)\b[^;\n]*;",
-        Any,
-    ),
     // Placeholders
     (
         Some(Placeholder),
@@ -67,14 +66,16 @@ const PATTERNS: &[Pattern] = &[
     ),
     (Some(Placeholder), Any, r"\[\[[^\[\]\n]{1,60}\]\]", Any),
     (Some(Placeholder), Any, r"%\(\w+\)[-+#0]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa]", Any),
-    (Some(Placeholder), Word, r"%\d{1,2}\$[-+#0]*\d*(?:\.\d+)?(?:hh|ll|[hlLzjt])?[diouxXeEfFgGcs@]", Any),
-    (Some(Placeholder), Word, r"%[A-Za-z_][\w.]+%", Any),
+    (Some(Placeholder), Digit, r"%\d{1,2}\$[-+#0]*\d*(?:\.\d+)?(?:hh|ll|[hlLzjt])?[diouxXeEfFgGcs@]", Any),
+    (Some(Placeholder), Word, r"%(?:[A-Z_][A-Z0-9_]+|[A-Za-z_][\w.]{4,})%", Any),
     (Some(Placeholder), Word, r"%[-+#0]*\d*(?:\.\d+)?(?:hh|ll|[hlLzjtq])?[diouxXeEfFgGcs@]", Any),
-    (Some(Placeholder), Word, r"%(?:L?\d{1,2}|n|p)", Word),
+    // Between letters, as in `%dx%d`, only the plain forms.
+    (Some(Placeholder), Digit, r"%(?:\.\d+)?(?:ll|[lz])?[dsiuf@]", Any),
+    (Some(Placeholder), Digit, r"%(?:L?\d{1,2}|n|p)", Word),
     (Some(Placeholder), Space, r":[a-z_]\w*(?::|\b)", Word),
     (Some(Placeholder), Word, r"\$[A-Za-z_]\w*", Word),
     // Markup
-    (Some(Markup), Any, r"<!--[^\n]*?-->|</?[A-Za-z0-9][\w:.\-]*(?:\s[^<>\n]*)?/?>|<!DOCTYPE[^<>\n]*>", Any),
+    (Some(Markup), Any, r"</?[A-Za-z0-9][\w:.\-]*(?:\s[^<>\n]*)?/?>|<!DOCTYPE[^<>\n]*>", Any),
     (Some(Markup), Any, r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});", Any),
     (Some(Markup), Any, r"\*{1,3}|~~|\|\|", Any),
     (Some(Markup), Word, r"__|\[/?[a-z]{1,6}(?:=[^\[\]\n]{1,60})?\]", Any),
@@ -191,11 +192,28 @@ const PATTERNS: &[Pattern] = &[
     (Some(Symbol), Any, r"[{}<>\\|^~_=#@`%$]", Any),
 ];
 
-static REGEX: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let patterns: Vec<String> = PATTERNS.iter().map(|(_, _, pattern, _)| format!("(?-u){pattern}")).collect();
-    let syntax = syntax::Config::new().utf8(false);
+/// The patterns, as they are searched for.
+struct Patterns {
+    /// Finds the first match.
+    first: Regex,
+    /// Says which patterns match at one place.
+    all: Regex,
+}
+
+static REGEX: LazyLock<Option<Patterns>> = LazyLock::new(|| {
+    let pattern = |&(_, before, pattern, _): &Pattern| match before {
+        // Within a word of ASCII a match is not even begun.
+        Word | Space => format!(r"(?-u)\b{{start-half}}(?:{pattern})"),
+        Any | Digit => format!("(?-u){pattern}"),
+    };
+    let patterns: Vec<String> = PATTERNS.iter().map(pattern).collect();
+    let build = |kind: MatchKind| {
+        let config = Regex::config().match_kind(kind);
+        let syntax = syntax::Config::new().utf8(false);
+        Regex::builder().configure(config).syntax(syntax).build_many(&patterns).ok()
+    };
     // The table is fixed: a test builds it.
-    Regex::builder().syntax(syntax).build_many(&patterns).ok()
+    Some(Patterns { first: build(MatchKind::LeftmostFirst)?, all: build(MatchKind::All)? })
 });
 
 /// Matches in a text, looked for as far as they are asked for.
@@ -203,77 +221,87 @@ pub struct Matches<'a> {
     text: &'a str,
     /// The last one that was found, or the end of the search.
     found: Option<Option<Span>>,
-    /// ICU blocks that are not asked for yet, the first one last.
-    plural_blocks: Vec<Span>,
+    /// Bytes of matches whose neighbours do not fit, which are searched again.
+    searched_again: usize,
 }
+
+/// So many times the text's bytes, and these, may be searched again.
+const AGAIN: usize = 8;
+const AGAIN_AT_LEAST: usize = 8192;
 
 impl<'a> Matches<'a> {
     pub fn new(text: &'a str) -> Self {
-        let plural_blocks =
-            text.contains(", plural,") || text.contains("select") || text.contains(",plural,");
-        let plural_blocks = if plural_blocks { self::plural_blocks(text) } else { Vec::new() };
-        Self { text, found: None, plural_blocks }
+        Self { text, found: None, searched_again: 0 }
     }
 
-    /// The first span that starts at `at` or later. `at` never decreases.
+    /// The first span that starts at `at` or later, where the last one ends. `at` never decreases.
     pub fn first_from(&mut self, at: usize) -> Option<Span> {
         match &self.found {
             Some(None) => return None,
             Some(Some(span)) if span.range.start >= at => return Some(span.clone()),
             _ => {}
         }
-        let found = self.search(at);
+        let found = REGEX.as_ref().and_then(|patterns| self.search(patterns, at));
         self.found = Some(found.clone());
         found
     }
 
-    fn search(&mut self, mut at: usize) -> Option<Span> {
-        let regex = REGEX.as_ref()?;
-        let text = self.text;
-        while self.plural_blocks.pop_if(|block| block.range.start < at).is_some() {}
-        let block = self.plural_blocks.last().cloned();
-        while at < text.len() {
-            let found = regex.find(Input::new(text).range(at..));
-            let found =
-                found.filter(|found| block.as_ref().is_none_or(|block| found.start() < block.range.start));
-            let Some(found) = found else { return block };
-            let start = found.start();
-            // A pattern whose neighbours do not fit must not hide the later ones that match here too.
-            let later = (found.pattern().as_usize() + 1..PATTERNS.len()).filter_map(|index| {
-                let pattern = Anchored::Pattern(PatternID::new(index).ok()?);
-                regex.find(Input::new(text).range(start..).anchored(pattern))
-            });
-            let fitting = std::iter::once(found).chain(later).find(|found| {
-                let ((_, before, _, after), range) = (PATTERNS[found.pattern().as_usize()], found.range());
-                let whole = text.is_char_boundary(range.start) && text.is_char_boundary(range.end);
-                whole && !range.is_empty() && fits(text, range.start, range.end, before, after)
-            });
+    fn search(&mut self, patterns: &Patterns, edge: usize) -> Option<Span> {
+        let mut at = edge;
+        while at < self.text.len() {
+            let found = patterns.first.find(Input::new(self.text).range(at..))?;
+            let fitting =
+                if self.fits(&found, edge) { Some(found) } else { self.later(patterns, &found, edge) };
             match fitting.map(|found| (PATTERNS[found.pattern().as_usize()].0, found.range())) {
                 Some((Some(kind), range)) => return Some(Span { range, kind }),
                 Some((None, range)) => at = range.end,
-                // The rest of a word that does not fit is no word of its own.
-                None => at = next_boundary(text, start),
+                None => {
+                    // The rest of a word that does not fit is no word of its own, but something else may start in it.
+                    self.searched_again = self.searched_again.saturating_add(found.len());
+                    let again = self.searched_again <= AGAIN * self.text.len() + AGAIN_AT_LEAST;
+                    let next = if again { found.start() + 1 } else { found.end().max(found.start() + 1) };
+                    at = boundary(self.text, next);
+                }
             }
         }
-        block
+        None
+    }
+
+    /// The first of the patterns behind that of `found` that matches at its place with fitting neighbours: a pattern
+    /// that does not fit must not hide the later ones.
+    fn later(&self, patterns: &Patterns, found: &Match, edge: usize) -> Option<Match> {
+        let input = || Input::new(self.text).range(found.start()..);
+        let mut matching = PatternSet::new(PATTERNS.len());
+        patterns.all.which_overlapping_matches(&input().anchored(Anchored::Yes), &mut matching);
+        let later = matching.iter().filter(|&pattern: &PatternID| pattern > found.pattern());
+        later
+            .filter_map(|pattern| patterns.first.find(input().anchored(Anchored::Pattern(pattern))))
+            .find(|found| self.fits(found, edge))
+    }
+
+    /// Whether a match is made of whole characters and its neighbours are what its pattern allows.
+    fn fits(&self, found: &Match, edge: usize) -> bool {
+        let (text, start, end) = (self.text, found.start(), found.end());
+        let (_, before, _, after) = PATTERNS[found.pattern().as_usize()];
+        let Some(span) = text.get(start..end).filter(|span| !span.is_empty()) else { return false };
+        let previous = text[..start].chars().next_back();
+        let next = text[end..].chars().next();
+        let behind_span = before == Digit && start == edge;
+        let inner = after != Word || span.ends_with(is_word);
+        (behind_span || allows(before, previous, false)) && (!inner || allows(after, next, true))
     }
 }
 
-fn next_boundary(text: &str, at: usize) -> usize {
-    (at + 1..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
+/// The first boundary between characters from `at` on.
+fn boundary(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
 }
 
-fn fits(text: &str, start: usize, end: usize, before: Edge, after: Edge) -> bool {
-    let previous = text.get(..start).and_then(|text| text.chars().next_back());
-    let next = text.get(end..).and_then(|text| text.chars().next());
-    let inner = |edge: Edge| {
-        text.get(start..end).is_some_and(|span| match edge {
-            Word => span.chars().next_back().is_some_and(is_word),
-            _ => true,
-        })
-    };
-    let allows = |edge: Edge, c: Option<char>, closing: bool| match (edge, c) {
+/// Whether an edge allows this neighbour; `closing` for the one behind a match.
+fn allows(edge: Edge, neighbour: Option<char>, closing: bool) -> bool {
+    match (edge, neighbour) {
         (Any, _) | (_, None) => true,
+        (Digit, Some(c)) => !c.is_numeric(),
         (Word, Some(c)) => !is_word(c),
         (Space, Some(c)) => {
             c.is_whitespace()
@@ -281,43 +309,11 @@ fn fits(text: &str, start: usize, end: usize, before: Edge, after: Edge) -> bool
                 || (closing && matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | ')' | ']' | '|'))
                 || (!closing && matches!(c, '(' | '[' | '=' | ':' | '|'))
         }
-    };
-    allows(before, previous, false) && (allows(after, next, true) || !inner(after))
+    }
 }
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
-}
-
-/// The ICU blocks of plural or select forms, whole, the first one last: `{count, plural, one {# photo} other {# photos}}`.
-/// One pass, however many braces there are.
-fn plural_blocks(text: &str) -> Vec<Span> {
-    let mut blocks = Vec::new();
-    let mut open = Vec::new();
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'{' => open.push(at),
-            b'}' => {
-                if let Some(start) = open.pop()
-                    && is_plural(&text[start + 1..at])
-                {
-                    blocks.push(Span { range: start..at + 1, kind: Placeholder });
-                }
-            }
-            _ => {}
-        }
-    }
-    blocks.sort_unstable_by_key(|block| std::cmp::Reverse(block.range.start));
-    blocks
-}
-
-/// Whether a block's content begins with a name and the kind of its forms.
-fn is_plural(content: &str) -> bool {
-    let head = content.split(['{', '}']).next().unwrap_or_default();
-    let mut parts = head.split(',').map(str::trim);
-    let name = parts.next().unwrap_or_default();
-    let form = parts.next().unwrap_or_default();
-    !name.is_empty() && matches!(form, "plural" | "select" | "selectordinal")
 }
 
 #[cfg(test)]

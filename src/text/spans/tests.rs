@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -121,6 +123,15 @@ fn spans_in_a_sentence_are_found_and_nothing_else() {
         ("Open https://example.org/x.", vec!["https://example.org/x"]),
         ("100% sure, 50 % done", vec!["100%", "50 %"]),
         ("%d%% of %s", vec!["%d", "%", "%", "%s"]),
+        ("%dx%d pixels, v%s", vec!["%d", "%d", "%s"]),
+        ("in %TMP% or %AppData%", vec!["%TMP%", "%AppData%"]),
+        ("%1$s%2$s and %1%2", vec!["%1$s", "%2$s", "%1", "%2"]),
+        ("It is 5%so far", vec!["5%"]),
+        ("Hello<!-- a note; to {you} -->there", vec!["<!-- a note; to {you} -->"]),
+        ("Type SELECT a FROM b; twice", vec![]),
+        ("Type `x`: SELECT a FROM b; twice", vec!["`x`", "SELECT a FROM b;"]),
+        ("UPDATE: it has moved; see {below}", vec!["{below}"]),
+        ("[a](b)](c) [d](e(f) ![g](h)", vec!["[", "](b)", "![", "](h)"]),
         ("The 2nd of the 1990s", vec![]),
         ("He said: \"No; not today - or tomorrow.\" (Really?)", vec![]),
         ("Don't use well-known e-mail addresses, please!", vec![]),
@@ -173,6 +184,112 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![any::<String>(), parts, "[ -~]{0,40}"]
 }
 
+/// The worst that is known for each recogniser. With work that grows with the square of the text a megabyte would take
+/// minutes; this takes some tenths of a second each.
+#[test]
+fn a_megabyte_of_anything_is_searched_in_a_moment() {
+    const BYTES: usize = 1 << 20;
+    const BOUND: Duration = Duration::from_secs(5);
+    for part in [
+        // Beginnings without an end.
+        "<!--",
+        "<!-- -- ",
+        "SELECT ",
+        "äSELECT ",
+        "UPDATE a SET ",
+        "](",
+        "[](",
+        "[a](",
+        "[",
+        "{a, plural,",
+        "{",
+        "}",
+        "{{a",
+        "`",
+        "``",
+        "```a",
+        "<",
+        "<a ",
+        "</",
+        "<!DOCTYPE ",
+        "[[",
+        "[[a",
+        "${",
+        "$t(",
+        "%(a",
+        "&a",
+        "(",
+        "\\",
+        // A pattern that reads on while a shorter one matches.
+        "1-1-",
+        "1.1.",
+        "1,1",
+        "1/1",
+        "a.",
+        "a/",
+        "a\\",
+        "a-",
+        "a::",
+        "00:",
+        "a.md.",
+        "www.a.b/(",
+        "a.com/((",
+        "C:\\.",
+        "+4 ",
+        // A long match whose neighbour does not fit.
+        "a_",
+        "äa_",
+        "a_ä",
+        "äa.com/",
+        "a.com/ä",
+        "äC:\\ä",
+        "Ctrl+",
+        "Ctrl+ä",
+        ")--a=",
+        "äwww.a.b/",
+        "ä1,",
+        "ä1:",
+        "äA1",
+        // A short one at every place.
+        ":a",
+        "%:a",
+        "%a",
+        "@a",
+        "#",
+        "*",
+        "|",
+        "0:",
+        "00:00:00,000 --> ",
+        "A. ",
+        "=",
+        "-",
+        // Addresses and emoji.
+        "://",
+        "a://",
+        "http://",
+        "http://a",
+        "a@",
+        "@",
+        "a.b@",
+        "mailto:",
+        "👩‍🚀",
+        "👩\u{200d}",
+        "👩\u{301}",
+        "🇩",
+        "\u{301}",
+        "字1",
+    ] {
+        let text = part.repeat(BYTES / part.len());
+        // The end of what begins is missing, or in another line.
+        for text in [format!("{text}ä"), format!("{}\n;-->)`", part.repeat(BYTES / 4 / part.len()))] {
+            let begun = Instant::now();
+            find(&text);
+            let taken = begun.elapsed();
+            assert!(taken < BOUND, "{part:?}: {taken:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn spans_are_ascending_disjoint_and_whole_characters(text in texts()) {
@@ -190,6 +307,7 @@ proptest! {
         if !may_have_spans(text.as_bytes()) {
             let mut matches = patterns::Matches::new(&text);
             prop_assert_eq!(matches.first_from(0), None);
+            prop_assert!(markdown::find(&text).is_empty());
         }
     }
 }

@@ -2,6 +2,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
+use super::learn::{LONGEST_WORD, words};
 use super::*;
 
 const CORPUS: [&str; 6] = [
@@ -17,8 +18,9 @@ static TOKENIZER: LazyLock<Tokenizer> =
     LazyLock::new(|| Tokenizer::train(CORPUS.iter(), 320).expect("the corpus is big enough"));
 
 fn nfc(text: &str) -> String {
+    use tokenizers::{NormalizedString, Normalizer};
     let mut text = NormalizedString::from(text);
-    NFC.normalize(&mut text).expect("NFC does not fail");
+    tokenizers::normalizers::NFC.normalize(&mut text).expect("NFC does not fail");
     text.get().to_owned()
 }
 

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::model::{Bundle, Fusion, Gram, LanguageModel};
-use crate::text::Specials;
+use crate::text::{Specials, Tokenizer};
 use crate::train::config::LengthLimit;
 use crate::train::config::OnBadLine;
+use crate::train::data::augment::spans::cut_alone;
 use crate::train::data::corpus::Corpus;
 use crate::{Error, Result, files};
 
@@ -44,7 +45,7 @@ pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> R
         let reason = format!("is of architecture {kind}; only an imputer uses a language model");
         return Err(Error::bundle(&bundle.dir, reason));
     }
-    let encode = |text: &str| bundle.tokenizer.encode(text);
+    let encode = |text: &str| as_written(text, &bundle.tokenizer);
     let mut corpus = Corpus::default();
     for text in texts {
         corpus.extend(Corpus::read_text(
@@ -70,6 +71,15 @@ pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> R
     files::write(&bundle.dir.join(Bundle::LM), &bytes)?;
     let [bigrams, trigrams] = lm.sizes();
     Ok(Made { sentences, skipped, bigrams, trigrams, bytes: bytes.len() })
+}
+
+/// Encodes a sentence as the network writes it: spans become reserved tokens, if the tokenizer has them.
+fn as_written(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    if tokenizer.reserved() == 0 {
+        tokenizer.encode(text)
+    } else {
+        cut_alone(text).encode_reserved(0, tokenizer)
+    }
 }
 
 /// Learns from sentences `bos x1..xn eos`, n ≥ 1, with a vocabulary of `vocab` tokens.

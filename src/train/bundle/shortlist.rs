@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::model::{Bundle, Shortlist};
+use crate::text::spans::Languages;
 use crate::train::config::LengthLimit;
 use crate::train::config::OnBadLine;
+use crate::train::data::augment::spans::cut;
 use crate::train::data::corpus::{Corpus, Pair, inner};
 use crate::{Error, Result, files};
 
@@ -46,15 +48,25 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     }
     let limit = bundle.config.shape.source_limit();
     let encode = |text: &str| bundle.tokenizer.encode(text);
-    let Corpus { pairs, skipped } =
-        Corpus::read(source, target, LengthLimit::tokens(limit), OnBadLine::Skip, encode)?;
+    let room = LengthLimit::tokens(limit);
+    let Corpus { mut pairs, skipped } = Corpus::read(source, target, room, OnBadLine::Skip, encode)?;
     if pairs.is_empty() {
         let reason = format!("has no usable pair of lines ({} skipped)", skipped.total());
         return Err(Error::Data { path: source.to_path_buf(), line: 1, reason });
     }
-    let vocab = bundle.config.shape.vocab;
-    let lists = Lexicon::learn(&pairs, vocab, iterations).best(per_token);
-    let shortlist = Shortlist::new(&most_frequent(&pairs, vocab, common), &lists)?;
+    let (read, tokenizer, vocab) = (pairs.len(), &bundle.tokenizer, bundle.config.shape.vocab);
+    pairs.extend(with_reserved(bundle, (source, target), room)?);
+    // A reserved token is a candidate where it stands in the source, and nowhere else.
+    let reserved = |token: &u32| tokenizer.reserved_index(*token).is_some();
+    let mut lists = Lexicon::learn(&pairs, vocab, iterations).best(per_token + tokenizer.reserved());
+    for list in &mut lists {
+        list.retain(|token| !reserved(token));
+        list.truncate(per_token);
+    }
+    let mut frequent = most_frequent(&pairs, vocab, common + tokenizer.reserved());
+    frequent.retain(|token| !reserved(token));
+    frequent.truncate(common);
+    let shortlist = Shortlist::new(&frequent, &lists)?;
     let candidates: usize = pairs.iter().map(|pair| shortlist.candidates(&pair.source).len()).sum();
     let metadata = BTreeMap::from([
         ("per_token".to_owned(), per_token.to_string()),
@@ -66,11 +78,31 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     let bytes = shortlist.to_bytes(&metadata)?;
     files::write(&bundle.dir.join(Bundle::SHORTLIST), &bytes)?;
     Ok(Made {
-        pairs: pairs.len(),
+        pairs: read,
         skipped: skipped.total(),
         candidates: candidates as f64 / pairs.len() as f64,
         bytes: bytes.len(),
     })
+}
+
+/// The pairs with shared spans again, with reserved tokens instead of the spans, as a model that has learnt these reads
+/// them: "Uhr" after a time is then a translation of its token, too. Empty if the tokenizer has no reserved tokens.
+fn with_reserved(bundle: &Bundle, files: (&Path, &Path), room: LengthLimit) -> Result<Vec<Pair>> {
+    let (config, tokenizer) = (&bundle.config, &bundle.tokenizer);
+    if tokenizer.reserved() == 0 {
+        return Ok(Vec::new());
+    }
+    let languages = Languages::new(&config.source, &config.target);
+    let mut pairs = Vec::new();
+    let encode = |text: &str| tokenizer.encode(text);
+    Corpus::read_texts(files, room, OnBadLine::Skip, encode, |source, target| {
+        let sides = cut(&[source.to_owned(), target.to_owned()], &languages);
+        if sides[0].spans() > 0 {
+            pairs.push(sides.map(|side| side.encode_reserved(0, tokenizer)));
+        }
+    })?;
+    let pair = |[source, target]: [Result<Vec<u32>>; 2]| Ok(Pair { source: source?, target: target? });
+    pairs.into_iter().map(pair).collect()
 }
 
 /// Target tokens by frequency; ties go to the lower id.

@@ -1,6 +1,6 @@
 //! From parallel text in files to masked batches.
 
-mod augment;
+pub mod augment;
 pub mod batches;
 pub mod corpus;
 pub mod domains;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{Bundle, Shape};
-use crate::text::Tokenizer;
+use crate::text::{Reader, Tokenizer};
 use crate::train::config::Data;
 use crate::train::config::LengthLimit;
 use crate::train::data::batches::Position;
@@ -17,6 +17,8 @@ use crate::{Error, Result};
 
 pub struct Texts {
     pub tokenizer: Arc<Tokenizer>,
+    /// Reads the text of the domains as the server reads a user's.
+    pub reader: Reader,
     pub training: Training,
     /// At least one.
     pub domains: Vec<Domain>,
@@ -111,7 +113,8 @@ impl Texts {
                 Training::Corpus(Corpus::read_sources(data, sentence_limit, &tokenizer)?)
             }
         };
-        let domains = Domain::read_all(data, valid_sentences, &tokenizer, limit)?;
-        Ok(Self { tokenizer, training, domains })
+        let domains = Domain::read_all(data, valid_sentences)?;
+        let reader = Reader::new(tokenizer.clone(), &data.source_lang, &data.target_lang, limit);
+        Ok(Self { tokenizer, reader, training, domains })
     }
 }

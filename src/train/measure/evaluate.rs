@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::decode::{
-    DecodeOptions, Decoding, Hypothesis, Search, Steps, Translator, search, translate,
-    translate_passages_with,
+    DecodeOptions, Decoding, Search, Steps, Translator, search_passages, translate_passages_with,
 };
 use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
 use crate::model::Network;
@@ -37,85 +36,74 @@ pub struct Translated {
     pub texts: Vec<String>,
 }
 
-/// Translates the set and scores it. `max_batch_tokens` limits the padded tokens of a batch.
+/// Translates the set like texts of users, with protected spans and splitting of long sentences, and scores it. The
+/// score without merging covers only words, without spans. `max_batch_tokens` limits the padded tokens of a batch.
+///
+/// # Errors
+/// Those of the network and the tokenizer.
 pub fn evaluate<T: Translator>(
     translator: &T,
-    tokenizer: &Tokenizer,
-    set: &TestSet,
-    steps: Steps,
-    length_beam: usize,
-    max_batch_tokens: usize,
-) -> Result<Translated> {
-    // Without merging, so that one decoding serves both scores.
-    let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: false };
-    let begin = Instant::now();
-    let hypotheses = translate(translator, &set.ids, &options)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default()).collect();
-    let joins = !translator.limits().has_blanks;
-    measure(Decoding::Steps(steps), best, joins, seconds, tokenizer, set)
-}
-
-/// Translates the set like texts of users, with protected spans and splitting of long sentences, and scores it. The
-/// score without merging covers only words, without spans.
-pub fn evaluate_texts<T: Translator>(
-    translator: &T,
     reader: &Reader,
-    tokenizer: &Tokenizer,
     set: &TestSet,
     steps: Steps,
     length_beam: usize,
     max_batch_tokens: usize,
 ) -> Result<Translated> {
     let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: true };
-    let begin = Instant::now();
-    let mut passages: Vec<Passage> = set.sources.iter().map(|source| reader.read(source)).collect();
-    let mut repetition = Repetition::default();
-    let mut plain = vec![Vec::new(); set.len()];
-    translate_passages_with(translator, &mut passages, &options, |i, hypothesis| {
-        repetition = repetition + Repetition::of(&hypothesis.tokens);
-        plain[i].push(tokenizer.decode(&hypothesis.tokens)?);
-        Ok(())
-    })?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let texts = passages.iter().map(Passage::text).collect();
-    let plain: Vec<String> = plain.into_iter().map(|parts| parts.join(" ")).collect();
-    Ok(score(Decoding::Steps(steps), texts, &plain, repetition, seconds, set))
+    evaluate_with(Decoding::Steps(steps), reader, set, |passages, written| {
+        translate_passages_with(translator, passages, &options, |i, found| written.add(i, &found.tokens))
+    })
 }
 
 /// Translates the set by beam search and scores it. Equal neighbours are intended there and not merged.
+///
+/// # Errors
+/// Those of the network and the tokenizer.
 pub fn evaluate_search(
     network: &Network,
-    tokenizer: &Tokenizer,
+    reader: &Reader,
     set: &TestSet,
     options: &Search,
 ) -> Result<Translated> {
-    let begin = Instant::now();
-    let found = search(network, &set.ids, options)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let best = found.into_iter().map(|found| found.hypothesis).collect();
-    measure(Decoding::Beam(options.beam.max(1)), best, false, seconds, tokenizer, set)
+    evaluate_with(Decoding::Beam(options.beam.max(1)), reader, set, |passages, written| {
+        search_passages(network, passages, options, |i, _, found| written.add(i, &found.hypothesis.tokens))
+    })
 }
 
-/// Scores one translation for each sentence. `joins` says whether equal neighbours are merged.
-fn measure(
-    decoding: Decoding,
-    hypotheses: Vec<Hypothesis>,
-    joins: bool,
-    seconds: f64,
-    tokenizer: &Tokenizer,
-    set: &TestSet,
-) -> Result<Translated> {
-    let mut repetition = Repetition::default();
-    let (mut plain, mut joined) = (Vec::new(), Vec::new());
-    for hypothesis in hypotheses {
-        repetition = repetition + Repetition::of(&hypothesis.tokens);
-        plain.push(tokenizer.decode(&hypothesis.tokens)?);
-        let hypothesis = if joins { hypothesis.collapsed() } else { hypothesis };
-        joined.push(tokenizer.decode(&hypothesis.tokens)?);
+/// Collects the tokens that a network writes in the first round.
+struct Written<'a> {
+    tokenizer: &'a Tokenizer,
+    repetition: Repetition,
+    /// The parts of each text.
+    parts: Vec<Vec<String>>,
+}
+
+impl Written<'_> {
+    fn add(&mut self, text: usize, tokens: &[u32]) -> Result<()> {
+        self.repetition = self.repetition + Repetition::of(tokens);
+        self.parts[text].push(self.tokenizer.decode(tokens)?);
+        Ok(())
     }
-    let plain = set.join(&plain);
-    Ok(score(decoding, set.join(&joined), &plain, repetition, seconds, set))
+}
+
+fn evaluate_with(
+    decoding: Decoding,
+    reader: &Reader,
+    set: &TestSet,
+    translate: impl FnOnce(&mut [Passage], &mut Written<'_>) -> Result<()>,
+) -> Result<Translated> {
+    let begin = Instant::now();
+    let mut passages: Vec<Passage> = set.sources.iter().map(|source| reader.read(source)).collect();
+    let mut written = Written {
+        tokenizer: reader.tokenizer(),
+        repetition: Repetition::default(),
+        parts: vec![Vec::new(); set.len()],
+    };
+    translate(&mut passages, &mut written)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let texts = passages.iter().map(Passage::text).collect();
+    let plain: Vec<String> = written.parts.into_iter().map(|parts| parts.join(" ")).collect();
+    Ok(score(decoding, texts, &plain, written.repetition, seconds, set))
 }
 
 /// Scores `texts`, and `plain`, in which equal neighbours are not merged.

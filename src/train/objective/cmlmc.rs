@@ -1,10 +1,8 @@
 //! The loss of a CMLMC (Huang et al. 2022). A network that rewrites tokens must see wrong tokens in training.
 //!
 //! A pass over a fully masked canvas predicts all tokens. Some of the revealed tokens of the masked canvas are
-//! replaced by
-//! these predictions, and a second pass has to correct them. The encoder also reads sources with a few masked tokens
-//! and
-//! has to predict those.
+//! replaced by these predictions, and a second pass has to correct them. The encoder also reads sources with a few
+//! masked tokens and has to predict those.
 
 use candle_core::Tensor;
 
@@ -82,8 +80,7 @@ impl Cmlmc {
     }
 
     /// Last decoder states at the positions where predictions replace revealed tokens, `[positions, d]`, and the
-    /// right
-    /// tokens; `None` if no token is replaced.
+    /// right tokens; `None` if no token is replaced.
     fn replaced(
         &self,
         student: &Network,

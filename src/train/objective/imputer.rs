@@ -1,10 +1,8 @@
 //! The loss of an Imputer (Saharia et al. 2020, arXiv 2004.07437): the negative log-probability of all fillings of
-//! the masked
-//! slots that collapse to the target, given the revealed slots.
+//! the masked slots that collapse to the target, given the revealed slots.
 //!
 //! The revealed slots contain the best alignment that the network finds on a fully masked canvas; no gradient flows
-//! through
-//! it. If all slots are masked, no alignment is needed and the loss is that of CTC.
+//! through it. If all slots are masked, no alignment is needed and the loss is that of CTC.
 
 use std::sync::Arc;
 
@@ -130,9 +128,8 @@ impl Spelling {
         slots_with_masks(&slots, hidden, specials.mask)
     }
 
-    /// The alignments of the target in which masked slots are free and revealed slots are as in `path`. `scores`
-    /// are those
-    /// of the symbols in each masked slot.
+    /// The alignments of the target in which masked slots are free and revealed slots are as in `path`. `scores` are
+    /// those of the symbols in each masked slot.
     fn lattice<'a>(&self, path: Option<&[usize]>, masked: &Masked, scores: &'a [f32]) -> Lattice<'a> {
         let mut free = scores.chunks(self.symbols.len());
         let mut places = masked.positions.iter().peekable();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::model::{Backend, DeviceChoice, Shape, Spec};
-use crate::nn::ops::operations;
+use crate::nn::ops::{backward, operations};
 use crate::text::Specials;
 use crate::train::config::LengthLimit;
 use crate::train::config::{
@@ -18,6 +18,7 @@ use crate::train::objective::Autoregressive;
 use crate::train::objective::Dims;
 use crate::train::objective::Teacher;
 use crate::train::objective::{Cmlm, Imputer, Objective, Step};
+use crate::train::observe::machine::cpu_seconds;
 use crate::train::rng::Rng;
 use crate::train::update::optimizer::{AdamW, Optimizer};
 use crate::train::update::rate::matrix_rate;
@@ -37,6 +38,8 @@ pub struct Options {
     pub device: DeviceChoice,
     /// Measured updates of each stage; one more goes before them.
     pub updates: usize,
+    /// Beginnings of the names of the stages to measure; all where there is none.
+    pub stages: Vec<String>,
     pub seed: u64,
 }
 
@@ -47,6 +50,8 @@ pub struct Measured {
     /// Medians over the updates. Target tokens, bos and eos counted, padding not.
     pub tokens_per_second: f64,
     pub seconds_per_update: f64,
+    /// Median, all CPUs together: other load on the machine changes it less. None where the system does not say.
+    pub cpu_seconds_per_update: Option<f64>,
     /// Of the fastest update.
     pub best_tokens_per_second: f64,
     /// Floating-point operations of products with weights, padding and gradients included; see
@@ -58,6 +63,7 @@ pub struct Measured {
 
 struct Update {
     seconds: f64,
+    cpu_seconds: Option<f64>,
     target_tokens: usize,
     operations: u64,
 }
@@ -90,18 +96,19 @@ pub fn run(options: &Options) -> Result<Vec<Measured>> {
     for update in 0..=options.updates as u64 {
         let pairs: Vec<&Pair> = batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
         for lane in &mut lanes {
-            let (begin, before) = (Instant::now(), operations());
+            let (begin, cpu_begin, before) = (Instant::now(), cpu_seconds(), operations());
             let losses = lane.objective.losses(Step {
                 student: &lane.weights.network,
                 pairs: &pairs,
                 masks: rng.fork("masks", update),
                 dropout: rng.fork("dropout", update).next_u64(),
             })?;
-            let gradients = losses.total.backward()?;
+            let gradients = backward(&losses.total)?;
             lane.optimizer.step(&gradients, 1.0, 1e-4)?;
             backend.device().synchronize()?;
             lane.updates.push(Update {
                 seconds: begin.elapsed().as_secs_f64(),
+                cpu_seconds: cpu_seconds().zip(cpu_begin).map(|(end, begin)| end - begin),
                 target_tokens: losses.target_tokens,
                 operations: operations() - before,
             });
@@ -116,6 +123,7 @@ impl Lane {
         let measured = &self.updates[1..];
         let rates = sorted(measured.iter().map(|update| update.target_tokens as f64 / update.seconds));
         let seconds = sorted(measured.iter().map(|update| update.seconds));
+        let cpu_seconds = sorted(measured.iter().filter_map(|update| update.cpu_seconds));
         let shares = sorted(measured.iter().map(|update| update.operations as f64 / update.seconds));
         let tokens: usize = measured.iter().map(|update| update.target_tokens).sum();
         let operations: u64 = measured.iter().map(|update| update.operations).sum();
@@ -123,6 +131,7 @@ impl Lane {
             stage: self.stage,
             tokens_per_second: rates[rates.len() / 2],
             seconds_per_update: seconds[seconds.len() / 2],
+            cpu_seconds_per_update: cpu_seconds.get(cpu_seconds.len() / 2).copied(),
             best_tokens_per_second: rates[rates.len() - 1],
             operations_per_token: operations as f64 / tokens.max(1) as f64,
             matrix_share: shares[shares.len() / 2] / matrix_rate,
@@ -197,7 +206,14 @@ fn lanes(options: &Options, backend: &Backend) -> Result<Vec<Lane>> {
         let optimizer = Optimizer::new(named, AdamW::default())?;
         Ok(Lane { stage, weights, optimizer, objective, updates: Vec::new() })
     };
-    stages.into_iter().map(lane).collect()
+    let wanted = |name: &str| {
+        options.stages.is_empty() || options.stages.iter().any(|stage| name.starts_with(stage.as_str()))
+    };
+    let lanes = stages.into_iter().filter(|(name, ..)| wanted(name)).map(lane).collect::<Result<Vec<_>>>()?;
+    if lanes.is_empty() {
+        return Err(Error::Config("no stage of these names: there are ar, cmlm, imputer and dims".into()));
+    }
+    Ok(lanes)
 }
 
 #[cfg(test)]

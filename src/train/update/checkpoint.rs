@@ -1,10 +1,8 @@
 //! Checkpoints, from which a run continues exactly. Each is a folder.
 //!
 //! `update-00001234/` contains `model.safetensors` (f32), `optimizer.safetensors`, `state.json` and, with a moving
-//! average,
-//! `ema.safetensors`. A folder with that name is always complete: it is written under another name, flushed to disk
-//! and
-//! renamed. The last n and the best k by score are kept. The module knows tensors only by name.
+//! average, `ema.safetensors`. A folder with that name is always complete: it is written under another name, flushed
+//! to disk and renamed. The last n and the best k by score are kept. The module knows tensors only by name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -117,9 +115,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Saves a checkpoint under the name of its update, replacing one of that name. Then removes the checkpoints
-    /// that are
-    /// neither among the last nor among the best. Returns the folder.
+    /// Saves a checkpoint under the name of its update, replacing one of that name. Then removes the checkpoints that
+    /// are neither among the last nor among the best. Returns the folder.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
         let folder = self.directory.join(format!("{PREFIX}{:08}", checkpoint.state.update));
         files::replace_folder(&folder, |folder| write_files(folder, checkpoint))?;

@@ -1,8 +1,7 @@
 //! The moving average of the weights: s ← d·s + (1−d)·w after every update.
 //!
 //! The average is often better than the last weights, and it is the teacher of DiMS. It consists of f32 variables
-//! with the
-//! names of the weights, so that a second network can be built on them.
+//! with the names of the weights, so that a second network can be built on them.
 
 use std::collections::BTreeMap;
 

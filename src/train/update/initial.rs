@@ -22,8 +22,7 @@ enum InitConversion {
     /// sentence.
     Imputer,
     /// CMLM to CMLMC with the same output (nearly the same if norms follow sublayers): the CMLM's attention comes
-    /// first, the
-    /// causal one after it adds nothing yet, and joining token and position gives their sum.
+    /// first, the causal one after it adds nothing yet, and joining token and position gives their sum.
     Cmlmc,
 }
 
@@ -62,8 +61,7 @@ impl InitConversion {
 }
 
 /// The seeded initial weights or, if `init` names a bundle, its weights, converted if necessary. Positions beyond
-/// those of
-/// the bundle keep their seeded values.
+/// those of the bundle keep their seeded values.
 ///
 /// # Errors
 /// A bundle of a shape or tokenizer that the run cannot begin with.

@@ -9,8 +9,7 @@ pub struct Schedule {
     pub peak: f64,
     /// Number of updates until the peak; 0 counts as 1.
     pub warmup: u64,
-    /// Largest rate; infinite for none. With a warm-up of 1 it gives the schedule of a short stage: constant
-    /// until
+    /// Largest rate; infinite for none. With a warm-up of 1 it gives the schedule of a short stage: constant until
     /// peak/√n falls below it, then that.
     pub cap: f64,
     /// Number of first updates over which the rate rises linearly to what the rest gives; 0 for none.
@@ -34,10 +33,9 @@ impl Schedule {
         Self { peak, warmup: 1, cap, ramp, updates, cooldown }
     }
 
-    /// The rate of update `n`, counted from 1:
-    /// min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update `updates − cooldown`. From there it falls
-    /// by equal
-    /// amounts, so that the update after the last one would have rate 0.
+    /// The rate of update `n`, counted from 1: min(1, n/ramp) · min(cap, peak · min(n/w, √(w/n))) up to update
+    /// `updates − cooldown`. From there it falls by equal amounts, so that the update after the last one would have
+    /// rate 0.
     pub fn rate(&self, n: u64) -> f64 {
         let falls_after = self.updates.saturating_sub(self.cooldown);
         if self.cooldown == 0 || n <= falls_after {

@@ -6,8 +6,8 @@ use super::*;
 use crate::nn::gemm::Precision;
 use crate::nn::ops::{
     Activation, AttentionMask, append, attention, best_tokens, cross_attention, cross_entropy, distillation,
-    divergence, dropout, embed, layer_norm, linear, log_softmax, pad_stack, residual, residual_dropout,
-    select, self_attention, top_tokens, vocabulary,
+    divergence, dropout, embed, layer_norm, linear, log_softmax, mean, mean_of_real, pad_stack, residual,
+    residual_dropout, select, self_attention, top_tokens, vocabulary,
 };
 
 #[test]
@@ -370,4 +370,13 @@ fn stacked_rows_stand_in_front_of_their_zeros() {
     assert_close("pad_stack", &got, &Tensor::stack(&want, 0).expect("stock"), 0.0);
     assert!(pad_stack([random((1, 6), 2), random((1, 5), 2)].iter()).is_err());
     assert!(pad_stack([].iter()).is_err());
+}
+
+#[test]
+fn a_mean_is_that_of_the_real_positions() {
+    let x = random((3, 4, 6), 1);
+    let real = lengths(&[4, 1, 3]);
+    assert_same("mean", &[x.clone()], |t| mean_of_real(&t[0], &real), |t| mean::plain(&t[0], &real));
+    assert!(mean_of_real(&x, &lengths(&[4, 0, 3])).is_err());
+    assert!(mean_of_real(&x, &lengths(&[4, 5, 3])).is_err());
 }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::model::{Backend, Config, Shape, Spec};
+use crate::text::Tokenizer;
 
 fn pair(source: &[u32], target: &[u32]) -> Pair {
     let framed = |inner: &[u32]| [&[1], inner, &[2]].concat();
@@ -36,4 +38,50 @@ fn the_common_tokens_are_the_most_frequent_of_the_target_side() {
     let pairs = [pair(&[5, 5, 5], &[9, 7, 8]), pair(&[5], &[8, 7]), pair(&[5], &[8])];
     assert_eq!(most_frequent(&pairs, 12, 2), [8, 7]);
     assert_eq!(most_frequent(&pairs, 12, 9), [8, 7, 9], "no token that does not occur");
+}
+
+/// A bundle whose tokenizer reserves tokens for spans, with a shortlist of these pairs.
+#[test]
+fn a_model_with_reserved_tokens_may_write_those_of_its_source_and_no_others() {
+    let pairs = [
+        ("It starts at 7:45 today.", "Es beginnt heute um 7:45 Uhr."),
+        ("It ends at 9:15 today.", "Es endet heute um 9:15 Uhr."),
+        ("Open {name} now.", "Öffnen Sie jetzt {name}."),
+    ];
+    let lines = pairs.iter().flat_map(|&(source, target)| [source, target]);
+    let tokenizer = Tokenizer::train_with_reserved(lines, 368, 32).unwrap();
+    let vocab = tokenizer.vocab_size();
+    let shape: Shape = format!("enc=1,dec=1,d=16,ffn=32,heads=2,vocab={vocab},positions=96").parse().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("en-de");
+    let tensors = Spec::initial(&shape, 1, Backend::cpu().device()).unwrap();
+    Bundle::save(&place, &Config::new(shape, "en", "de"), &tokenizer, &tensors, "Random weights.\n").unwrap();
+    let file = |name: &str, side: fn(&(&str, &str)) -> String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pairs.iter().map(side).collect::<String>()).unwrap();
+        path
+    };
+    let (source, target) =
+        (file("en", |pair| format!("{}\n", pair.0)), file("de", |pair| format!("{}\n", pair.1)));
+    let options = Options { per_token: 6, common: 1, iterations: 8 };
+    let made = shortlist(&Bundle::open(&place).unwrap(), &source, &target, options).unwrap();
+    assert_eq!(made.pairs, 3);
+
+    let bundle = Bundle::open(&place).unwrap();
+    let candidates_of = |text: &str| {
+        let requests = bundle.reader().read(text).requests().unwrap();
+        bundle.shortlist.as_ref().unwrap().candidates(&requests[0].source)
+    };
+    let reserved = |candidates: &[u32]| -> Vec<usize> {
+        candidates.iter().filter_map(|&token| tokenizer.reserved_index(token)).collect()
+    };
+    assert!(reserved(&candidates_of("Open the door now.")).is_empty());
+    assert_eq!(reserved(&candidates_of("Open {a}, {b} and {c} now.")), [0, 1, 2]);
+    let time = candidates_of("It starts at 10:20 today.");
+    assert_eq!(reserved(&time), [0]);
+    let behind = tokenizer.encode("Uhr").unwrap();
+    assert!(
+        behind[1..behind.len() - 1].iter().all(|token| time.contains(token)),
+        "\"Uhr\" translates a time"
+    );
 }

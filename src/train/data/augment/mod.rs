@@ -3,7 +3,7 @@
 
 mod case;
 mod emoji;
-mod spans;
+pub mod spans;
 mod typos;
 
 use crate::Result;
@@ -25,7 +25,7 @@ pub struct Augmenter<'a> {
 }
 
 /// A sentence and its translation.
-type Sides<T> = [T; 2];
+pub type Sides<T> = [T; 2];
 
 impl Augmenter<'_> {
     /// Returns the next training pair and the number of `texts` that it uses, at least one. Each of the texts must be

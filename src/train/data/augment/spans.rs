@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Sides;
 use crate::Result;
-use crate::text::spans::{Languages, shared};
+use crate::text::spans::{Languages, find, shared};
 use crate::text::{Part, Tokenizer};
 use crate::train::rng::Rng;
 
@@ -25,6 +25,11 @@ pub fn cut(sides: &Sides<String>, languages: &Languages) -> Sides<Pieces> {
     let pairs = shared(&sides[0], &sides[1], languages);
     let (sources, targets): (Vec<_>, Vec<_>) = pairs.into_iter().map(|(s, t)| (s.range, t.range)).unzip();
     [Pieces::of(&sides[0], sources), Pieces::of(&sides[1], targets)]
+}
+
+/// Cuts a single side at all its spans, which are numbered in its order.
+pub fn cut_alone(text: &str) -> Pieces {
+    Pieces::of(text, find(text).into_iter().map(|span| span.range).collect())
 }
 
 /// The number of the first reserved token of a sentence with `spans` spans. Translation always starts at 0. Half of

@@ -1,6 +1,7 @@
 use std::sync::LazyLock;
 
 use super::*;
+use crate::text::{Candidate, Reader};
 
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let lines = ["The cat sleeps. The dog eats.", "Die Katze schläft. Der Hund isst."];
@@ -131,5 +132,42 @@ fn other_changes_leave_spans_as_they_are() {
     for seed in 0..50 {
         let [source, _] = varied(typos, &WITH_SPANS, 200, seed).0;
         assert!(source.contains("https://tutti.example") && source.contains("{name}"), "{source}");
+    }
+}
+
+/// Sentences all of whose spans are shared, in the order of the source or another one.
+const AS_SERVED: [(&str, &str); 10] = [
+    ("Hello {name}, you have %d new messages.", "Hallo {name}, du hast %d neue Nachrichten."),
+    ("{name} has left.", "{name} ist gegangen."),
+    ("Deleted {0} of {1} files in {folder}.", "In {folder} {0} von {1} Dateien gelöscht."),
+    ("It starts at 6:30 pm and costs $14.50.", "Es kostet 14,50 $ und beginnt um 18:30."),
+    ("The price is €1,299.99 now.", "Der Preis ist jetzt 1.299,99 €."),
+    ("Press <b>Save</b> and then <i>Close</i>.", "Erst <b>Sichern</b>, dann <i>Zu</i> drücken."),
+    ("Run `tutti check` first, then restart.", "Erst `tutti check`, dann neu starten."),
+    ("Order #48213 ships on 2027-02-03.", "Die Bestellung #48213 kommt am 2027-02-03."),
+    (
+        "Mail team@tutti.example or see https://tutti.example/a, please.",
+        "Bitte team@tutti.example oder https://tutti.example/a.",
+    ),
+    ("Great job 👏 see you at 10!", "Gut gemacht 👏 bis um 10!"),
+];
+
+/// What a span becomes must be the same in training and in serving: else a model would not know what it reads.
+#[test]
+fn a_sentence_is_read_in_training_as_it_is_in_serving_and_what_is_learnt_gives_the_translation() {
+    let rates = Augment { spans: 1.0, ..Augment::NONE };
+    let reader = Reader::new(std::sync::Arc::new(TOKENIZER.clone()), "en", "de", 400);
+    for (source, target) in AS_SERVED {
+        let from_zero = (0..200).map(|seed| pair(rates, &[(source, target)], 400, seed).0);
+        let first = |pair: &Pair| pair.source.iter().find_map(|&id| TOKENIZER.reserved_index(id));
+        let learnt = from_zero.into_iter().find(|pair| first(pair) == Some(0)).expect("half begin with <x0>");
+        let mut passage = reader.read(source);
+        let requests = passage.requests().unwrap();
+        assert_eq!(requests.len(), 1, "{source}");
+        assert_eq!(requests[0].source, learnt.source, "{source}");
+        let tokens = learnt.target[1..learnt.target.len() - 1].to_vec();
+        passage.answer(vec![vec![Candidate { tokens, score: -0.1 }]]).unwrap();
+        assert!(passage.requests().unwrap().is_empty(), "{source}");
+        assert_eq!((passage.text().as_str(), passage.warnings()), (target, Vec::new()));
     }
 }

@@ -5,7 +5,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Model, Plan, Way};
-use crate::eval::{BleuStats, ChrfStats, Interval, Repetition, Resamples, compare};
+use crate::eval::{BleuStats, ChrfStats, Interval, Resamples, compare};
+use crate::text::Passage;
 use crate::train::data::corpus::{read_lines, require_equal_counts};
 use crate::{Error, Result};
 
@@ -65,11 +66,6 @@ impl Texts {
         &self.buckets
     }
 
-    /// The sources as ids of a model.
-    pub fn ids(&self, model: &Model) -> Result<Vec<Vec<u32>>> {
-        self.sources.iter().map(|text| model.bundle.tokenizer.encode(text)).collect()
-    }
-
     /// Indices of the sentences of a bucket.
     fn places(&self, bucket: &Bucket) -> Vec<usize> {
         (0..self.len()).filter(|&i| bucket.holds(words(&self.sources[i]))).collect()
@@ -91,7 +87,7 @@ pub struct Row {
     pub chrf: f64,
     /// Share of output tokens that equal the one before, before merging.
     pub repetition_rate: f64,
-    /// Of a single sentence, from ids to ids.
+    /// Of a single line, from text to text.
     pub latency_p50_ms: f64,
     pub latency_p90_ms: f64,
     pub timed_sentences: usize,
@@ -149,18 +145,19 @@ pub fn measure(
     model: &Model,
     way: Way,
     texts: &Texts,
-    sources: &[Vec<u32>],
     resamples: &Resamples,
 ) -> Result<(Row, Scores)> {
+    let reader = model.bundle.reader();
     let begin = Instant::now();
-    let translations = model.scored.translate(way, sources, plan.batch_tokens)?;
+    let mut passages: Vec<Passage> = texts.sources.iter().map(|text| reader.read(text)).collect();
+    let repetition = model.scored.translate(way, &mut passages, plan.batch_tokens)?;
+    let translations: Vec<String> = passages.iter().map(Passage::text).collect();
     let seconds = begin.elapsed().as_secs_f64();
 
     let (mut bleu, mut chrf) = (Vec::new(), Vec::new());
     for (translation, reference) in translations.iter().zip(&texts.references) {
-        let text = model.bundle.tokenizer.decode(&translation.tokens)?;
-        bleu.push(BleuStats::of(&text, reference));
-        chrf.push(ChrfStats::of(&text, reference));
+        bleu.push(BleuStats::of(translation, reference));
+        chrf.push(ChrfStats::of(translation, reference));
     }
     let bleu_of = |stats: BleuStats| stats.score().score;
     let bucket = |bucket: &Bucket| {
@@ -175,14 +172,14 @@ pub fn measure(
         bleu_sets: resamples.scores(&bleu, bleu_of),
         chrf_sets: resamples.scores(&chrf, |stats| stats.score()),
     };
-    let latencies = latencies_ms(plan, model, way, sources)?;
+    let latencies = latencies_ms(plan, model, way, &texts.sources)?;
     let row = Row {
         model: model.name.clone(),
         way,
         bleu: scores.bleu,
         bleu_half_width: Interval::of(&scores.bleu_sets).map_or(0.0, |interval| interval.half_width),
         chrf: scores.chrf,
-        repetition_rate: translations.iter().map(|t| t.repetition).sum::<Repetition>().rate(),
+        repetition_rate: repetition.rate(),
         latency_p50_ms: percentile(&latencies, 50),
         latency_p90_ms: percentile(&latencies, 90),
         timed_sentences: latencies.len(),
@@ -193,12 +190,16 @@ pub fn measure(
     Ok((row, scores))
 }
 
-/// Latencies of single sentences, each the median of its rounds, ascending.
-fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[Vec<u32>]) -> Result<Vec<f64>> {
-    let chosen: Vec<&Vec<u32>> = spread(sources.len(), plan.timed_sentences).map(|i| &sources[i]).collect();
-    let time = |source: &&Vec<u32>| -> Result<f64> {
+/// Latencies of single lines, each the median of its rounds, ascending.
+fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[String]) -> Result<Vec<f64>> {
+    let reader = model.bundle.reader();
+    let chosen: Vec<&String> = spread(sources.len(), plan.timed_sentences).map(|i| &sources[i]).collect();
+    let time = |source: &&String| -> Result<f64> {
         let begin = Instant::now();
-        model.scored.translate(way, std::slice::from_ref(source), plan.batch_tokens)?;
+        let mut passages = [reader.read(source)];
+        model.scored.translate(way, &mut passages, plan.batch_tokens)?;
+        let [passage] = passages;
+        std::hint::black_box(passage.text());
         Ok(begin.elapsed().as_secs_f64() * 1e3)
     };
     for source in chosen.iter().take(WARM_UP) {

@@ -1,8 +1,8 @@
 //! `train report`: compares the quality and latency of several models, each with several decodings, on one test set.
 //!
 //! Any implementation of [`Scored`] can take part. Every row is compared with the first model by a significance test.
-//! `measure` computes the numbers, `table` writes Markdown, `plot` draws quality over latency. Latency covers the
-//! network and its decoding, without a server.
+//! `measure` computes the numbers, `table` writes Markdown, `plot` draws quality over latency. Latency covers the text
+//! path, the network and its decoding, without a server.
 
 mod measure;
 mod plot;
@@ -18,7 +18,7 @@ use crate::model::{Backend, Dtype};
 use crate::train::observe::Machine;
 use crate::{Error, Result, files};
 pub use measure::{Against, Bucket, Row};
-pub use scored::{Autoregressive, Model, Parallel, Scored, Translation, Way};
+pub use scored::{Autoregressive, Model, Parallel, Scored, Way};
 
 /// What to measure, and on which text.
 #[derive(Clone, Debug, Serialize)]
@@ -109,9 +109,8 @@ pub fn run(plan: &Plan, models: &[Model], mut each: impl FnMut(&Row)) -> Result<
     let mut rows: Vec<Row> = Vec::new();
     let mut baselines = Vec::new();
     for (index, model) in models.iter().enumerate() {
-        let sources = texts.ids(model)?;
         for way in model.scored.ways() {
-            let (mut row, scores) = measure::measure(plan, model, way, &texts, &sources, &resamples)?;
+            let (mut row, scores) = measure::measure(plan, model, way, &texts, &resamples)?;
             if index == 0 {
                 baselines.push(scores);
             } else {

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::{About, Plan};
 use crate::Result;
-use crate::decode::{DecodeOptions, InferenceModel, Search, Steps, Translator, search, translate};
+use crate::decode::{DecodeOptions, InferenceModel, Search, Steps, search_passages, translate_passages_with};
 use crate::eval::Repetition;
 use crate::model::{Architecture, Bundle, Network};
+use crate::text::Passage;
 
 /// How a translation is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -34,23 +35,14 @@ impl fmt::Display for Way {
     }
 }
 
-/// A final translation.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Translation {
-    /// Without bos and eos.
-    pub tokens: Vec<u32>,
-    /// Repeats in the output of the network, before equal neighbours are merged.
-    pub repetition: Repetition,
-}
-
 /// A network with the decodings that it supports.
 pub trait Scored {
     /// In the order of the report, fastest first.
     fn ways(&self) -> Vec<Way>;
 
-    /// The best translation of each of `sources` (`bos x1..xn eos`), in batches of up to `max_batch_tokens` padded
-    /// tokens.
-    fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>>;
+    /// Translates passages, in batches of up to `max_batch_tokens` padded tokens. Returns the network's repeats before
+    /// equal neighbours are merged.
+    fn translate(&self, way: Way, passages: &mut [Passage], max_batch_tokens: usize) -> Result<Repetition>;
 }
 
 /// A bundle and its network.
@@ -103,7 +95,7 @@ impl Scored for Parallel {
         self.length_beams.iter().flat_map(ways).collect()
     }
 
-    fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>> {
+    fn translate(&self, way: Way, passages: &mut [Passage], max_batch_tokens: usize) -> Result<Repetition> {
         let found = self.steps.iter().find_map(|&own| match way {
             Way::Steps { steps, length_beam } if own.get() == steps => Some((own, length_beam)),
             _ => None,
@@ -111,17 +103,13 @@ impl Scored for Parallel {
         let Some((steps, length_beam)) = found else {
             return Err(crate::Error::Config(format!("a parallel model cannot decode with {way}")));
         };
-        // Without merging, so that one decoding serves both numbers.
-        let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: false };
-        let hypotheses = translate(&self.network, sources, &options)?;
-        let best = hypotheses.into_iter().map(|h| h.into_iter().next().unwrap_or_default());
-        let meant_twice = self.network.limits().has_blanks;
-        Ok(best
-            .map(|hypothesis| Translation {
-                repetition: Repetition::of(&hypothesis.tokens),
-                tokens: if meant_twice { hypothesis.tokens } else { hypothesis.collapsed().tokens },
-            })
-            .collect())
+        let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: true };
+        let mut repetition = Repetition::default();
+        translate_passages_with(&self.network, passages, &options, |_, found| {
+            repetition = repetition + Repetition::of(&found.tokens);
+            Ok(())
+        })?;
+        Ok(repetition)
     }
 }
 
@@ -137,12 +125,16 @@ impl Scored for Autoregressive {
     }
 
     /// Equal neighbours are intended and not merged.
-    fn translate(&self, way: Way, sources: &[Vec<u32>], max_batch_tokens: usize) -> Result<Vec<Translation>> {
+    fn translate(&self, way: Way, passages: &mut [Passage], max_batch_tokens: usize) -> Result<Repetition> {
         let Way::Beam(beam) = way else {
             return Err(crate::Error::Config(format!("an autoregressive model cannot decode with {way}")));
         };
-        let found = search(&self.network, sources, &Search { max_batch_tokens, ..Search::new(beam) })?;
-        let translation = |tokens: Vec<u32>| Translation { repetition: Repetition::of(&tokens), tokens };
-        Ok(found.into_iter().map(|found| translation(found.hypothesis.tokens)).collect())
+        let mut repetition = Repetition::default();
+        let options = Search { max_batch_tokens, ..Search::new(beam) };
+        search_passages(&self.network, passages, &options, |_, _, found| {
+            repetition = repetition + Repetition::of(&found.hypothesis.tokens);
+            Ok(())
+        })?;
+        Ok(repetition)
     }
 }

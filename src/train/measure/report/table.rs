@@ -95,7 +95,7 @@ fn notes(report: &Report) -> String {
     format!(
         "\nBLEU {}, ± half the 95 % interval of {} bootstrap samples.  \nchrF {}.  \nDifference and p: paired bootstrap \
          (Koehn 2004, sacreBLEU's `paired-bs`), seed {}, of BLEU, against the first model with the same decoding or, \
-         if it has none, the one in brackets.  \nLatency: one sentence at a time, from ids to ids, the median of {} rounds of {timed} sentences.\n",
+         if it has none, the one in brackets.  \nLatency: one sentence at a time, from text to text, the median of {} rounds of {timed} sentences.\n",
         bleu_signature(),
         plan.resamples,
         chrf_signature(),

@@ -1,6 +1,5 @@
 //! The loss of DiMS (Norouzi et al. 2023, arXiv 2206.02999): the distance between one pass of the student and n
-//! passes of
-//! its teacher, at every masked position.
+//! passes of its teacher, at every masked position.
 
 mod teacher;
 mod text;
@@ -71,9 +70,8 @@ impl Objective for Dims {
 }
 
 impl Dims {
-    /// The pairs or, if training is unsupervised, their sources with the teacher's current translations. If all
-    /// slots of
-    /// an Imputer are masked, targets are not used, so they are not translated.
+    /// The pairs or, if training is unsupervised, their sources with the teacher's current translations. If all slots
+    /// of an Imputer are masked, targets are not used, so they are not translated.
     fn with_targets<'a>(&self, pairs: &[&'a Pair]) -> Result<Vec<Cow<'a, Pair>>> {
         let unread = self.teacher.network().shape().has_blanks() && self.settings.mask == Mask::Full;
         if unread || !self.settings.unsupervised {

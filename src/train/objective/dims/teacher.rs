@@ -1,10 +1,8 @@
 //! The target of DiMS: the output of the teacher after n passes over the same canvas.
 //!
 //! Mask-predict over a fixed set M of positions: each pass rewrites all of M and then masks the least certain
-//! positions
-//! again, fewer each time and none at the end. A pass of an Imputer writes one of every n adjacent slots; the target
-//! of a
-//! slot is the output of the pass that wrote it.
+//! positions again, fewer each time and none at the end. A pass of an Imputer writes one of every n adjacent slots;
+//! the target of a slot is the output of the pass that wrote it.
 
 use std::sync::{Arc, Mutex};
 
@@ -49,9 +47,8 @@ impl Teacher {
         Self { network, eight_bit: None }
     }
 
-    /// Computes products in 8 bits. `weights` are those of `network`, in the same memory; with `follows` they
-    /// change between
-    /// updates. Only the final scores over the vocabulary are computed by `network`.
+    /// Computes products in 8 bits. `weights` are those of `network`, in the same memory; with `follows` they change
+    /// between updates. Only the final scores over the vocabulary are computed by `network`.
     pub fn eight_bit(network: Network, weights: Tensors, follows: bool) -> Self {
         Self { network, eight_bit: Some(EightBit { weights, kept: Mutex::default(), follows }) }
     }

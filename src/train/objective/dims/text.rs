@@ -87,9 +87,8 @@ impl Dims {
         Ok(losses)
     }
 
-    /// The pairs with the text of the teacher's best tokens of all slots. A pair for which that is empty keeps
-    /// its own
-    /// target: an empty text would teach blanks.
+    /// The pairs with the text of the teacher's best tokens of all slots. A pair for which that is empty keeps its
+    /// own target: an empty text would teach blanks.
     fn with_texts<'a>(&self, pairs: &[&'a Pair], best: &[u32]) -> Vec<Cow<'a, Pair>> {
         let mut rest = best;
         let mut text = |pair: &&'a Pair| {

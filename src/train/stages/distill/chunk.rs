@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::filter::objection;
 use super::teacher::{Teacher, Translated};
 use crate::decode::Search;
 use crate::train::config::Distill as Settings;
@@ -31,15 +30,17 @@ impl Chunk {
         settings: &Settings,
     ) -> Result<Self> {
         let outcome = |translated: Translated| {
-            let Translated { found, source, text } = translated;
-            if let Some(reason) = objection(&found, source, settings) {
+            let Translated { text, objection } = translated;
+            if let Some(reason) = objection {
                 return Err(reason.to_owned());
             }
             // A sentence must stay on one line.
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             if line.is_empty() { Err("empty".to_owned()) } else { Ok(line) }
         };
-        Ok(Self { outcomes: teacher.translate(sentences, options)?.into_iter().map(outcome).collect() })
+        Ok(Self {
+            outcomes: teacher.translate(sentences, options, settings)?.into_iter().map(outcome).collect(),
+        })
     }
 
     pub fn to_bytes(&self) -> Result<Vec<u8>> {

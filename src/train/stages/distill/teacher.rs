@@ -1,31 +1,25 @@
 //! The model that translates the training text.
 
-use std::sync::Arc;
-
-use super::{Settings, require_teacher};
-use crate::decode::{Search, Searched, search};
+use super::{Settings, filter::objection, require_teacher};
+use crate::decode::{Search, search_passages};
 use crate::model::{Backend, Bundle, Network};
-use crate::text::Tokenizer;
+use crate::text::{Passage, Reader};
 use crate::train::config::Config;
 use crate::train::import::marian::Marian;
 use crate::{Error, Result};
 
 pub enum Teacher {
-    /// A bundle of `train ar`.
-    Own {
-        network: Box<Network>,
-        tokenizer: Arc<Tokenizer>,
-        checksum: String,
-    },
+    /// A bundle of `train ar`. It translates like the server, with protected spans.
+    Own { network: Box<Network>, reader: Reader, checksum: String },
+    /// A model of Marian. Its tokenizer has no tokens for spans, so it gets sentences unchanged.
     Marian(Box<Marian>),
 }
 
 /// The translation of one sentence.
 pub struct Translated {
-    pub found: Searched,
-    /// Number of source tokens, without special tokens.
-    pub source: usize,
     pub text: String,
+    /// Why it is left out, if it is.
+    pub objection: Option<&'static str>,
 }
 
 impl Teacher {
@@ -39,7 +33,7 @@ impl Teacher {
         require_teacher(&bundle, &config.data)?;
         Ok(Self::Own {
             network: Box::new(bundle.network(backend)?),
-            tokenizer: bundle.tokenizer.clone(),
+            reader: bundle.reader(),
             checksum: bundle.checksum.clone(),
         })
     }
@@ -62,25 +56,52 @@ impl Teacher {
 
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self {
-            Self::Own { tokenizer, .. } => tokenizer.encode(text),
+            Self::Own { reader, .. } => reader.tokenizer().encode(text),
             Self::Marian(marian) => marian.encode(text),
         }
     }
 
-    pub fn translate(&self, sentences: &[String], options: &Search) -> Result<Vec<Translated>> {
-        let sources = sentences.iter().map(|s| self.encode(s)).collect::<Result<Vec<_>>>()?;
-        let (found, frame) = match self {
-            Self::Own { network, .. } => (search(network, &sources, options)?, 2),
-            Self::Marian(marian) => (marian.search(&sources, options)?, 1),
-        };
-        let translated = found.into_iter().zip(&sources).map(|(found, source)| {
-            let tokens = &found.hypothesis.tokens;
-            let text = match self {
-                Self::Own { tokenizer, .. } => tokenizer.decode(tokens)?,
-                Self::Marian(marian) => marian.decode(tokens),
-            };
-            Ok(Translated { source: source.len().saturating_sub(frame), text, found })
-        });
-        translated.collect::<Result<_, Error>>()
+    pub fn translate(
+        &self,
+        sentences: &[String],
+        options: &Search,
+        settings: &Settings,
+    ) -> Result<Vec<Translated>> {
+        match self {
+            Self::Own { network, reader, .. } => {
+                read_and_search(network, reader, sentences, options, settings)
+            }
+            Self::Marian(marian) => {
+                let sources = sentences.iter().map(|s| marian.encode(s)).collect::<Result<Vec<_>>>()?;
+                let found = marian.search(&sources, options)?;
+                let translated = found.iter().zip(&sources).map(|(found, source)| Translated {
+                    text: marian.decode(&found.hypothesis.tokens),
+                    objection: objection(found, source.len().saturating_sub(1), settings),
+                });
+                Ok(translated.collect())
+            }
+        }
     }
+}
+
+/// A translation that had to be put together from pieces, or is too short or too long, is left out by the name of its
+/// warning: a student would learn it.
+fn read_and_search(
+    network: &Network,
+    reader: &Reader,
+    sentences: &[String],
+    options: &Search,
+    settings: &Settings,
+) -> Result<Vec<Translated>, Error> {
+    let mut passages: Vec<Passage> = sentences.iter().map(|sentence| reader.read(sentence)).collect();
+    let mut objections = vec![None; sentences.len()];
+    search_passages(network, &mut passages, options, |i, source, found| {
+        objections[i] = objections[i].or(objection(found, source.len().saturating_sub(2), settings));
+        Ok(())
+    })?;
+    let translated = passages.iter().zip(objections).map(|(passage, objection)| Translated {
+        text: passage.text(),
+        objection: objection.or_else(|| passage.warnings().first().map(|warning| warning.name())),
+    });
+    Ok(translated.collect())
 }

@@ -15,8 +15,20 @@ fn options(updates: usize) -> Options {
         dropout: 0.1,
         device: DeviceChoice::Cpu,
         updates,
+        stages: Vec::new(),
         seed: 1,
     }
+}
+
+#[test]
+fn stages_are_chosen_by_the_beginnings_of_their_names() {
+    let chosen = |names: &[&str]| {
+        let stages = names.iter().map(ToString::to_string).collect();
+        run(&Options { stages, ..options(1) }).map(|all| all.iter().map(|m| m.stage).collect::<Vec<_>>())
+    };
+    assert_eq!(chosen(&["imputer", "ar"]).unwrap(), ["ar", "imputer"]);
+    assert_eq!(chosen(&["dims"]).unwrap().len(), 3);
+    assert!(chosen(&["cmlmx"]).is_err());
 }
 
 #[test]

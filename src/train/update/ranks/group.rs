@@ -12,8 +12,8 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub enum Message {
     Numbers(Vec<f64>),
-    /// All gradients of a rank, on the CPU: `[values]`
-    Gradients(Tensor),
+    /// All gradients of a rank, on the CPU.
+    Gradients(Vec<Tensor>),
     /// The key with which the ranks of NCCL find each other.
     #[cfg(feature = "nccl")]
     Key(Vec<std::ffi::c_char>),

@@ -2,23 +2,19 @@
 //! micro-batches on its own GPU, and all apply the sum of their gradients.
 //!
 //! Batches, masks and dropout depend on the number of the micro-batch. So N ranks compute what one rank computes with
-//! the
-//! same `train.accumulate`, up to the order of sums. Only the first rank writes checkpoints, and they do not depend
-//! on the
-//! number of ranks: a run may continue with more or fewer.
+//! the same `train.accumulate`, up to the order of sums. Only the first rank writes checkpoints, and they do not
+//! depend on the number of ranks: a run may continue with more or fewer.
 //!
 //! Ranks exchange numbers through `group`, in host memory. Gradients are exchanged in the same way or, between GPUs
-//! with the
-//! feature `nccl`, by NCCL, with a barrier before each sum, so that the others stop if a rank fails instead of
-//! waiting
-//! forever.
+//! with the feature `nccl`, by NCCL, with a barrier before each sum, so that the others stop if a rank fails instead
+//! of waiting forever.
 
 mod group;
 
 use std::sync::Arc;
 use std::thread;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::model::{Backend, DeviceChoice, Dtype, DtypeChoice};
 use crate::{Error, Result};
@@ -142,14 +138,28 @@ impl Reducer {
         match &self.0 {
             Transport::Alone => Ok(gradients),
             Transport::Host { rank, group } => {
-                let own = flat(&gradients)?;
-                let message = Message::Gradients(own.to_device(&candle_core::Device::Cpu)?);
-                let mut sum: Option<Tensor> = None;
+                let moved = |tensors: &[Tensor], device: &[&Device]| {
+                    let moved = tensors.iter().zip(device).map(|(tensor, device)| tensor.to_device(device));
+                    moved.collect::<candle_core::Result<Vec<_>>>()
+                };
+                let host = vec![&Device::Cpu; gradients.len()];
+                let message = Message::Gradients(moved(&gradients, &host)?);
+                let mut sums: Option<Vec<Tensor>> = None;
                 for message in group.exchange(*rank, message)?.iter() {
                     let Message::Gradients(theirs) = message else { return Err(out_of_step()) };
-                    sum = Some(sum.map_or_else(|| Ok(theirs.clone()), |sum| sum + theirs)?);
+                    if theirs.len() != gradients.len() {
+                        return Err(out_of_step());
+                    }
+                    sums = Some(match sums {
+                        None => theirs.clone(),
+                        Some(sums) => {
+                            let both = sums.iter().zip(theirs).map(|(sum, own)| sum + own);
+                            both.collect::<candle_core::Result<_>>()?
+                        }
+                    });
                 }
-                apart(&sum.ok_or_else(out_of_step)?.to_device(own.device())?, &gradients)
+                let devices: Vec<&Device> = gradients.iter().map(Tensor::device).collect();
+                Ok(moved(&sums.ok_or_else(out_of_step)?, &devices)?)
             }
             #[cfg(feature = "nccl")]
             Transport::Nccl { collective, rank, group } => {
@@ -164,6 +174,7 @@ impl Reducer {
 }
 
 /// Concatenates tensors in new memory.
+#[cfg(feature = "nccl")]
 fn flat(tensors: &[Tensor]) -> Result<Tensor> {
     let parts = tensors.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
     // `cat` returns a single tensor without a copy.
@@ -171,6 +182,7 @@ fn flat(tensors: &[Tensor]) -> Result<Tensor> {
 }
 
 /// Splits the result of [`flat`] into tensors with the shapes of `like`.
+#[cfg(feature = "nccl")]
 fn apart(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut at = 0;
     let part = |tensor: &Tensor| {

@@ -110,7 +110,7 @@ fn the_sum_over_one_rank_is_what_it_gave_bit_for_bit_on_a_gpu() {
     let backend = Backend::of_tensors(DeviceChoice::Cuda(0)).unwrap();
     let group = Some(Arc::new(Group::new(1)));
     let reducer = RankContext { rank: 0, device: DeviceChoice::Cuda(0), group }.reducer(&backend).unwrap();
-    assert!(matches!(reducer.0, KernelPath::Nccl { .. }));
+    assert!(matches!(reducer.0, Transport::Nccl { .. }));
     let bits = |tensor: &Tensor| -> Vec<u32> {
         tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
     };

@@ -17,6 +17,7 @@ use candle_core::backprop::GradStore;
 use crate::decode::Decoding;
 use crate::model::Tensors;
 use crate::model::{Backend, Network, Shape};
+use crate::nn::ops::backward;
 use crate::train::config::Train;
 use crate::train::data::batches::Position;
 use crate::train::data::feed::Feed;
@@ -312,7 +313,7 @@ impl<'a, O: Objective> Run<'a, O> {
                 continue;
             }
             let losses = self.losses((update - 1) * accumulate + micro)?;
-            let fresh = (&losses.total * losses.masked_tokens as f64)?.backward()?;
+            let fresh = backward(&(&losses.total * losses.masked_tokens as f64)?)?;
             match &mut gradients {
                 None => gradients = Some(fresh),
                 Some(sum) => sum.extend(fresh)?,

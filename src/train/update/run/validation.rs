@@ -79,12 +79,12 @@ impl<O: Objective> Run<'_, O> {
     }
 
     fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Translated> {
-        let (tokenizer, budget) = (&self.stage.texts.tokenizer, self.stage.train.batch_tokens);
+        let (reader, budget) = (&self.stage.texts.reader, self.stage.train.batch_tokens);
         match decoding {
-            Decoding::Steps(steps) => evaluate(&self.validated, tokenizer, &domain.set, steps, 1, budget),
+            Decoding::Steps(steps) => evaluate(&self.validated, reader, &domain.set, steps, 1, budget),
             Decoding::Beam(beam) => {
                 let options = Search { max_batch_tokens: budget, ..Search::new(beam) };
-                evaluate_search(&self.validated, tokenizer, &domain.set, &options)
+                evaluate_search(&self.validated, reader, &domain.set, &options)
             }
         }
     }

@@ -1,0 +1,199 @@
+//! The feed-forward sublayer: `x + dropout(W₂ · relu(W₁ · norm(x) + b₁) + b₂)`.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, Layout as TensorLayout, Result, Shape, Tensor, bail};
+
+use super::super::cpu::{values, with_values};
+use super::super::gradients::add_to;
+use super::buffer::Buffer;
+use super::layout::Block;
+use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_across, wide};
+use super::rows::{Norm, biased, masked};
+use super::sublayer::{Outline, add_all, host, steps};
+use super::tile::{Rows, SIDE, pack_left, pack_right};
+use super::{Affine, Frame};
+
+/// See the module.
+pub fn feed_forward(x: &Tensor, frame: &Frame, inner: Affine, outer: Affine) -> Result<Tensor> {
+    let outline = Outline::new(x, frame)?;
+    outline.count(x, &inner)?;
+    outline.count(x, &outer)?;
+    let hidden = inner.weight.dim(0)?;
+    x.contiguous()?.apply_op1(FeedForward { outline, inner, outer, hidden, activations: Mutex::new(None) })
+}
+
+struct FeedForward {
+    outline: Outline,
+    inner: Affine,
+    outer: Affine,
+    hidden: usize,
+    /// Of the forward pass, for the backward one: bf16, row by row.
+    activations: Mutex<Option<Buffer>>,
+}
+
+impl CustomOp1 for FeedForward {
+    fn name(&self) -> &'static str {
+        "feed-forward"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &TensorLayout) -> Result<(CpuStorage, Shape)> {
+        let x = values(x, layout)?;
+        let (gain, bias) = self.outline.norm_values()?;
+        let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
+        let (inner, outer) = (packed(&self.inner.weight)?, packed(&self.outer.weight)?);
+        let (inner_bias, outer_bias) = (host(&self.inner.bias)?, host(&self.outer.bias)?);
+        let width = self.outline.width;
+        let mut activations = Buffer::bf16(self.outline.layout.rows, self.hidden);
+        let kept = Shared::new(activations.as_bf16_mut());
+        let write = |to: &Shared<f32>| {
+            for_blocks(&self.outline.layout, |block| {
+                let mut normal = Buffer::bf16(block.rows, width);
+                let own = kept.at(block.first * self.hidden);
+                // SAFETY: whoever made this has asked for the features; each block has rows of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    let left = Rows::of(normal.as_bf16(), width);
+                    expand(left, block, inner.as_lines(), steps(width), &inner_bias, own, self.hidden);
+                    let left = Rows { at: own, stride: self.hidden };
+                    let right = outer.as_lines();
+                    self.outline.close(block, left, right, steps(self.hidden), &outer_bias, x, to);
+                }
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
+        *self.activations.lock().unwrap_or_else(PoisonError::into_inner) = Some(activations);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let Some(activations) = self.activations.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            bail!("the gradients of a fused layer can be taken once")
+        };
+        let dx = with_values(x, |x| with_values(grad, |dy| self.slopes(x, dy, &activations)))???;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// `relu(left · right + bias)` for a block.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn expand(
+    left: Rows,
+    block: &Block,
+    right: &[super::Line],
+    steps: usize,
+    bias: &[f32],
+    out: *mut u16,
+    columns: usize,
+) {
+    unsafe {
+        wide(left, block.rows, right, (steps, columns), |row, column, sums| {
+            biased(sums, &bias[column..][..SIDE], 0.0, out.add(row * columns + column), columns);
+        });
+    }
+}
+
+impl FeedForward {
+    fn slopes(&self, x: &[f32], dy: &[f32], activations: &Buffer) -> Result<Vec<f32>> {
+        let (gain, bias) = self.outline.norm_values()?;
+        let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
+        let (inner, outer) = (packed_across(&self.inner.weight)?, packed_across(&self.outer.weight)?);
+        let (layout, width, hidden) = (&self.outline.layout, self.outline.width, self.hidden);
+        let mut sums = Vec::new();
+        let lines = |width: usize| Buffer::lines(layout.rows * width / SIDE);
+        let (mut slopes, mut acts, mut normals, mut branches) =
+            (lines(hidden), lines(hidden), lines(width), lines(width));
+        let places = [&mut slopes, &mut acts, &mut normals, &mut branches];
+        let [slope_lines, act_lines, normal_lines, branch_lines] =
+            places.map(|buffer| Shared::new(buffer.as_lines_mut()));
+        let write = |to: &Shared<f32>| {
+            sums = for_blocks(layout, |block| {
+                let rows = block.rows;
+                let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
+                let mut inner_slopes = Buffer::bf16(rows, hidden);
+                let [mut dgain, mut dbias, mut douter] = [(); 3].map(|()| vec![0f32; width]);
+                let mut dinner = vec![0f32; hidden];
+                let act = activations.as_bf16()[block.first * hidden..].as_ptr();
+                // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
+                    let left = Rows::of(branch.as_bf16(), width);
+                    let out = inner_slopes.as_bf16_mut().as_mut_ptr();
+                    contract(left, block, outer.as_lines(), steps(width), act, out, &mut dinner);
+                    let left = Rows::of(inner_slopes.as_bf16(), hidden);
+                    let norm_sums = (&mut dgain[..], &mut dbias[..]);
+                    let (right, steps_in) = (inner.as_lines(), steps(hidden));
+                    self.outline.open_slopes(block, left, right, steps_in, norm, x, dy, to, norm_sums);
+                    let of = steps(rows);
+                    pack_left(left, rows, of, hidden, slope_lines.block(block, hidden));
+                    pack_left(
+                        Rows { at: act, stride: hidden },
+                        rows,
+                        of,
+                        hidden,
+                        act_lines.block(block, hidden),
+                    );
+                    pack_right(
+                        Rows::of(normal.as_bf16(), width),
+                        rows,
+                        of,
+                        width,
+                        normal_lines.block(block, width),
+                    );
+                    pack_right(
+                        Rows::of(branch.as_bf16(), width),
+                        rows,
+                        of,
+                        width,
+                        branch_lines.block(block, width),
+                    );
+                }
+                [dgain, dbias, dinner, douter]
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let dx = unsafe { layout.batch(x.len(), width, write) };
+        let small = [&self.outline.gain, &self.outline.bias, &self.inner.bias, &self.outer.bias];
+        for (which, tensor) in small.into_iter().enumerate() {
+            add_to(tensor, |to| add_all(&sums, which, to))?;
+        }
+        let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
+        add_weight_gradient(
+            layout,
+            operand(&slopes, hidden),
+            operand(&normals, width),
+            false,
+            &self.inner.weight,
+        )?;
+        add_weight_gradient(
+            layout,
+            operand(&acts, hidden),
+            operand(&branches, width),
+            true,
+            &self.outer.weight,
+        )?;
+        Ok(dx)
+    }
+}
+
+/// `left · right` where the activation is above 0, and its sum over rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn contract(
+    left: Rows,
+    block: &Block,
+    right: &[super::Line],
+    steps: usize,
+    act: *const u16,
+    out: *mut u16,
+    sums: &mut [f32],
+) {
+    let columns = sums.len();
+    unsafe {
+        wide(left, block.rows, right, (steps, columns), |row, column, c| {
+            let at = row * columns + column;
+            masked(c, act.add(at), out.add(at), columns, &mut sums[column..][..SIDE]);
+        });
+    }
+}

@@ -1,0 +1,99 @@
+//! The real tokens of a padded batch, one after the other, in blocks of whole sentences whose intermediate values fit the cache.
+
+use super::pass::Shared;
+use super::tile::SIDE;
+
+/// Most rows of a block, unless one sentence has more.
+const MOST_ROWS: usize = 512;
+
+/// One sentence: its tokens are rows `first..first + len`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sentence {
+    pub first: usize,
+    pub len: usize,
+}
+
+/// Some sentences. `rows` is a multiple of 32: rows beyond the last sentence's are empty.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub sentences: std::ops::Range<usize>,
+    pub first: usize,
+    pub rows: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub sentences: Vec<Sentence>,
+    pub blocks: Vec<Block>,
+    /// Of all blocks.
+    pub rows: usize,
+    /// The tokens.
+    pub real: usize,
+    /// For each row its row in the batch; none where it is empty.
+    pub padded: Vec<Option<u32>>,
+    /// Rows of the batch that are padding.
+    gaps: Vec<std::ops::Range<usize>>,
+}
+
+impl Layout {
+    /// Of sentences so long, padded to `len`.
+    pub fn new(lengths: &[usize], len: usize) -> Self {
+        let mut layout =
+            Self { sentences: vec![], blocks: vec![], rows: 0, real: 0, padded: vec![], gaps: vec![] };
+        let mut begin = 0;
+        while begin < lengths.len() {
+            let (first, mut rows, mut end) = (layout.rows, 0, begin);
+            while end < lengths.len() && (end == begin || rows + lengths[end] <= MOST_ROWS) {
+                let padded = end * len;
+                layout.sentences.push(Sentence { first: first + rows, len: lengths[end] });
+                layout.padded.extend((padded..padded + lengths[end]).map(|row| Some(row as u32)));
+                layout.gaps.push(padded + lengths[end]..padded + len);
+                rows += lengths[end];
+                end += 1;
+            }
+            layout.real += rows;
+            let rows = rows.next_multiple_of(SIDE);
+            layout.rows += rows;
+            layout.padded.resize(layout.rows, None);
+            layout.blocks.push(Block { sentences: begin..end, first, rows });
+            begin = end;
+        }
+        layout
+    }
+
+    /// Of so many rows that have nothing to do with one another.
+    pub fn of_rows(count: usize) -> Self {
+        let block = |first: usize| {
+            let rows = MOST_ROWS.min(count - first).next_multiple_of(SIDE);
+            Block { sentences: 0..0, first, rows }
+        };
+        let blocks: Vec<Block> = (0..count).step_by(MOST_ROWS).map(block).collect();
+        let rows = count.next_multiple_of(SIDE);
+        Self { sentences: vec![], blocks, rows, real: count, padded: vec![], gaps: vec![] }
+    }
+
+    /// Rows of the batch, of so many values each. `write` is given the place, and writes all rows that are not padding; those are
+    /// zeros. (Zeroing them all first would be a pass over memory more.)
+    ///
+    /// # Safety
+    /// `write` does so.
+    pub unsafe fn batch(&self, count: usize, width: usize, write: impl FnOnce(&Shared<f32>)) -> Vec<f32> {
+        let mut values = Vec::with_capacity(count);
+        let place = Shared::of(values.spare_capacity_mut().as_mut_ptr().cast::<f32>());
+        for gap in &self.gaps {
+            for value in gap.start * width..gap.end * width {
+                // SAFETY: there is room for all rows of the batch.
+                unsafe { place.at(value).write(0.0) }
+            }
+        }
+        write(&place);
+        // SAFETY: all rows have been written: padding above, the others as the caller promises.
+        unsafe { values.set_len(count) }
+        values
+    }
+
+    /// The sentences of a block.
+    pub fn of(&self, block: &Block) -> &[Sentence] {
+        &self.sentences[block.sentences.clone()]
+    }
+}

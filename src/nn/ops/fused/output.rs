@@ -1,0 +1,251 @@
+//! The output layer and a loss on it by tiles: see [`super::super::output`], of which this is the way on CPUs with AMX. Scores of a few
+//! rows and classes at a time stay in the cache.
+
+use std::arch::x86_64::{
+    __m512, _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_mask_add_ps,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+};
+
+use rayon::prelude::*;
+
+use super::super::Classes;
+use super::super::output::Sums;
+use super::attention::exp;
+use super::buffer::Buffer;
+use super::rows::round;
+use super::tile::{Left, Rows, SIDE, STEP, multiply};
+use crate::nn::gemm::Operand;
+use crate::nn::gemm::amx::{Tiles, pack_b};
+use crate::nn::gemm::lines::Line;
+
+/// Rows whose scores are worked on together.
+pub(super) const ROWS: usize = 512;
+/// Panels of classes between two looks at a row.
+pub(super) const GROUP: usize = 4;
+pub(super) const GROUP_CLASSES: usize = GROUP * SIDE;
+/// Less than any score, and far from the smallest number.
+const LOW: f32 = -1e30;
+
+/// An output layer with what it reads: `x [rows, width]`, `weight [classes, width]`. Classes below `forbidden` take no part.
+pub(in super::super) struct Layer<'a> {
+    pub x: &'a [f32],
+    pub weight: &'a [f32],
+    pub bias: &'a [f32],
+    pub forbidden: usize,
+}
+
+/// The weights of an output layer for `x · Wᵀ`.
+pub(in super::super) struct PackedLayer(pub(super) Buffer);
+
+/// What a row's softmax needs, lane by lane.
+#[derive(Clone, Copy)]
+struct RowSums {
+    top: __m512,
+    sum: __m512,
+    total: __m512,
+}
+
+impl Layer<'_> {
+    pub(super) fn width(&self) -> usize {
+        self.weight.len() / self.bias.len()
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.x.len() / self.width()
+    }
+
+    /// Minus infinity for classes that take no part, and those that fill the last group up.
+    pub(super) fn biases(&self) -> Vec<f32> {
+        let mut biases = self.bias.to_vec();
+        biases[..self.forbidden].fill(f32::NEG_INFINITY);
+        biases.resize(biases.len().next_multiple_of(GROUP_CLASSES), f32::NEG_INFINITY);
+        biases
+    }
+
+    /// For whoever has asked for the features.
+    pub fn packed(&self) -> PackedLayer {
+        let (width, classes) = (self.width(), self.bias.len());
+        let (panels, lines) = (classes.next_multiple_of(GROUP_CLASSES) / SIDE, width / SIDE * STEP);
+        let mut packed = Buffer::lines(panels * lines);
+        let operand = Operand { data: self.weight, columns: width, transposed: true };
+        packed.as_lines_mut().par_chunks_mut(lines).take(panels).enumerate().for_each(|(panel, out)| {
+            // SAFETY: as this function says.
+            unsafe { pack_b(operand, classes, width, panel * SIDE, out) }
+        });
+        PackedLayer(packed)
+    }
+
+    /// Rows as bf16, filled up with zeros to whole tiles.
+    pub(super) fn rounded(&self) -> Buffer {
+        let width = self.width();
+        let mut rows = Buffer::bf16(self.rows().next_multiple_of(SIDE), width);
+        let (own, rest) = rows.as_bf16_mut().split_at_mut(self.x.len());
+        rest.fill(0);
+        own.par_chunks_mut(64 * width).zip(self.x.par_chunks(64 * width)).for_each(|(out, x)| {
+            // SAFETY: whoever comes here has asked for the features.
+            unsafe { round(x, out) }
+        });
+        rows
+    }
+
+    /// Of each row what a softmax over the classes needs.
+    pub fn sums(&self, packed: &PackedLayer, classes: &Classes) -> Vec<Sums> {
+        let (x, biases, width) = (self.rounded(), self.biases(), self.width());
+        let x = x.as_bf16();
+        let order = Order::of(classes);
+        let mut sums: Vec<Sums> = (0..self.rows()).map(|row| Sums::new(classes.of(row).len())).collect();
+        sums.par_chunks_mut(ROWS).enumerate().for_each(|(block, sums)| {
+            let _tiles = Tiles::configure();
+            let first = block * ROWS;
+            // SAFETY: whoever comes here has asked for the features; `x` has whole tiles.
+            unsafe {
+                block_sums(
+                    &x[first * width..],
+                    width,
+                    packed.0.as_lines(),
+                    &biases,
+                    first,
+                    classes,
+                    &order,
+                    sums,
+                )
+            }
+        });
+        sums
+    }
+}
+
+/// The chosen classes of each row in ascending order, as places in the list of all.
+pub(super) struct Order(Vec<u32>);
+
+impl Order {
+    pub(super) fn of(classes: &Classes) -> Self {
+        let mut order: Vec<u32> = (0..classes.len() as u32).collect();
+        let ids = classes.ids();
+        for row in 0..classes.rows() {
+            let range = classes.range(row);
+            if !ids[range.clone()].is_sorted() {
+                order[range].sort_by_key(|&place| ids[place as usize]);
+            }
+        }
+        Self(order)
+    }
+
+    /// Calls `take(place, class)` for the classes below `limit` that come next in a row.
+    pub(super) fn advance(
+        &self,
+        cursor: &mut usize,
+        end: usize,
+        classes: &Classes,
+        limit: usize,
+        mut take: impl FnMut(usize, usize),
+    ) {
+        while *cursor < end {
+            let place = self.0[*cursor] as usize;
+            let class = classes.ids()[place] as usize;
+            if class >= limit {
+                break;
+            }
+            take(place, class);
+            *cursor += 1;
+        }
+    }
+}
+
+/// Scores of 32 rows and some panels of classes, without their bias: `c[row][class]`, as many classes as panels have.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn scores(left: Rows, steps: usize, right: &[Line], c: &mut [f32]) {
+    for (panel, right) in right.chunks_exact(steps * STEP).take(GROUP).enumerate() {
+        unsafe {
+            multiply(Left::rows(left), right, steps, c.as_mut_ptr().add(panel * SIDE), GROUP_CLASSES, false)
+        };
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn block_sums(
+    x: &[u16],
+    width: usize,
+    packed: &[Line],
+    biases: &[f32],
+    first: usize,
+    classes: &Classes,
+    order: &Order,
+    sums: &mut [Sums],
+) {
+    let steps = width / SIDE;
+    let none = RowSums { top: _mm512_set1_ps(LOW), sum: _mm512_setzero_ps(), total: _mm512_setzero_ps() };
+    let mut states = vec![none; sums.len()];
+    let mut cursors: Vec<usize> = (0..sums.len()).map(|row| classes.range(first + row).start).collect();
+    let mut c = Buffer::f32(SIDE * GROUP_CLASSES);
+    let c = c.as_f32_mut();
+    for (group, biases) in biases.chunks_exact(GROUP_CLASSES).enumerate() {
+        let right = &packed[group * GROUP * steps * STEP..];
+        let begin = group * GROUP_CLASSES;
+        for tile in (0..sums.len()).step_by(SIDE) {
+            unsafe { scores(Rows::of(&x[tile * width..], width), steps, right, c) };
+            for row in tile..sums.len().min(tile + SIDE) {
+                let scores = &mut c[(row - tile) * GROUP_CLASSES..][..GROUP_CLASSES];
+                states[row].add(scores, biases);
+                let range = classes.range(first + row);
+                let chosen = &mut sums[row].chosen;
+                order.advance(
+                    &mut cursors[row],
+                    range.end,
+                    classes,
+                    begin + GROUP_CLASSES,
+                    |place, class| {
+                        chosen[place - range.start] = scores[class - begin];
+                    },
+                );
+            }
+        }
+    }
+    for (sums, state) in sums.iter_mut().zip(states) {
+        let top = _mm512_reduce_max_ps(state.top);
+        let factors =
+            exp(_mm512_max_ps(_mm512_set1_ps(-104.0), _mm512_sub_ps(state.top, _mm512_set1_ps(top))));
+        sums.sum = _mm512_reduce_add_ps(_mm512_mul_ps(state.sum, factors));
+        sums.top = top;
+        sums.total = _mm512_reduce_add_ps(state.total);
+        sums.log_sum = top + sums.sum.ln();
+    }
+}
+
+impl RowSums {
+    /// Adds the biases to the scores, and these to the sums.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn add(&mut self, scores: &mut [f32], biases: &[f32]) {
+        assert!(scores.len() == GROUP_CLASSES && biases.len() == GROUP_CLASSES);
+        const PARTS: usize = GROUP_CLASSES / 16;
+        let mut own = [_mm512_setzero_ps(); PARTS];
+        let mut top = self.top;
+        let low = _mm512_set1_ps(f32::NEG_INFINITY);
+        for (i, own) in own.iter_mut().enumerate() {
+            // SAFETY: both have so many values.
+            unsafe {
+                let at = scores.as_mut_ptr().add(16 * i);
+                let bias = _mm512_loadu_ps(biases.as_ptr().add(16 * i));
+                *own = _mm512_add_ps(_mm512_loadu_ps(at), bias);
+                _mm512_storeu_ps(at, *own);
+                let allowed = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(bias, low);
+                self.total = _mm512_mask_add_ps(self.total, allowed, self.total, *own);
+            }
+            // The second where the first is no number.
+            top = _mm512_max_ps(*own, top);
+        }
+        // What is no number stays one, as the second operand of a maximum does.
+        let exp = |x| exp(_mm512_max_ps(_mm512_set1_ps(-104.0), x));
+        if _mm512_cmp_ps_mask::<_CMP_GT_OQ>(top, self.top) != 0 {
+            self.sum = _mm512_mul_ps(self.sum, exp(_mm512_sub_ps(self.top, top)));
+            self.top = top;
+        }
+        for own in own {
+            self.sum = _mm512_add_ps(self.sum, exp(_mm512_sub_ps(own, top)));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The self-attention sublayer: `x + dropout(W_o · attention(W_qkv · norm(x) + b_qkv) + b_o)`.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, Layout as TensorLayout, Result, Shape, Tensor, bail};
+
+use super::super::AttentionMask;
+use super::super::cpu::{values, with_values};
+use super::super::gradients::add_to;
+use super::attention::{Gradients, Heads, Scratch, Views};
+use super::buffer::Buffer;
+use super::layout::{Block, Sentence};
+use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_across, wide};
+use super::rows::{Norm, biased, column_sums, rounded};
+use super::sublayer::{Outline, add_all, host, steps};
+use super::tile::{Rows, SIDE, pack_left, pack_right};
+use super::{Affine, Frame};
+
+/// See the module. `heads` share the width of `x`.
+pub fn self_attention(
+    x: &Tensor,
+    frame: &Frame,
+    qkv: Affine,
+    output: Affine,
+    heads: usize,
+    sight: AttentionMask,
+) -> Result<Tensor> {
+    let outline = Outline::new(x, frame)?;
+    outline.count(x, &qkv)?;
+    outline.count(x, &output)?;
+    let heads = Heads { count: heads, width: outline.width / heads, sight };
+    x.contiguous()?.apply_op1(SelfAttention { outline, qkv, output, heads, kept: Mutex::new(None) })
+}
+
+struct SelfAttention {
+    outline: Outline,
+    qkv: Affine,
+    output: Affine,
+    heads: Heads,
+    kept: Mutex<Option<Kept>>,
+}
+
+/// Of the forward pass, for the backward one.
+struct Kept {
+    /// bf16, row by row: queries, keys and values side by side; what attention made of them.
+    qkv: Buffer,
+    mixed: Buffer,
+    /// f32, head by head.
+    log_sums: Buffer,
+}
+
+/// The longest sentence of a block.
+pub(super) fn longest(sentences: &[Sentence]) -> usize {
+    sentences.iter().map(|sentence| sentence.len).max().unwrap_or(0)
+}
+
+impl CustomOp1 for SelfAttention {
+    fn name(&self) -> &'static str {
+        "self-attention-sublayer"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &TensorLayout) -> Result<(CpuStorage, Shape)> {
+        let x = values(x, layout)?;
+        let (gain, bias) = self.outline.norm_values()?;
+        let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
+        let (inner, outer) = (packed(&self.qkv.weight)?, packed(&self.output.weight)?);
+        let (inner_bias, outer_bias) = (host(&self.qkv.bias)?, host(&self.output.bias)?);
+        let (width, all) = (self.outline.width, self.outline.layout.rows);
+        let mut kept = Kept {
+            qkv: Buffer::bf16(all, 3 * width),
+            mixed: Buffer::bf16(all, width),
+            log_sums: Buffer::f32(all * self.heads.count),
+        };
+        let (qkv, mixed) = (Shared::new(kept.qkv.as_bf16_mut()), Shared::new(kept.mixed.as_bf16_mut()));
+        let log_sums = Shared::new(kept.log_sums.as_f32_mut());
+        let write = |to: &Shared<f32>| {
+            for_blocks(&self.outline.layout, |block| {
+                let mut normal = Buffer::bf16(block.rows, width);
+                let own = qkv.at(block.first * 3 * width);
+                // SAFETY: whoever made this has asked for the features; each block has rows of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    let left = Rows::of(normal.as_bf16(), width);
+                    project(left, block.rows, inner.as_lines(), steps(width), &inner_bias, own);
+                    self.attend(block, Rows { at: own, stride: 3 * width }, &mixed, &log_sums);
+                    let left = Rows { at: mixed.at(block.first * width), stride: width };
+                    self.outline.close(block, left, outer.as_lines(), steps(width), &outer_bias, x, to);
+                }
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            bail!("the gradients of a fused layer can be taken once")
+        };
+        let dx = with_values(x, |x| with_values(grad, |dy| self.slopes(x, dy, &kept)))???;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// `left · right + bias` as bf16, for as many columns as there are biases.
+///
+/// # Safety
+/// As `pass::wide`; `out` has the rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn project(
+    left: Rows,
+    rows: usize,
+    right: &[super::Line],
+    steps: usize,
+    bias: &[f32],
+    out: *mut u16,
+) {
+    let columns = bias.len();
+    unsafe {
+        wide(left, rows, right, (steps, columns), |row, column, sums| {
+            let bias = &bias[column..][..SIDE];
+            biased(sums, bias, f32::NEG_INFINITY, out.add(row * columns + column), columns);
+        });
+    }
+}
+
+/// `left · right` as bf16.
+///
+/// # Safety
+/// As [`project`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn product(
+    left: Rows,
+    rows: usize,
+    right: &[super::Line],
+    (steps, columns): (usize, usize),
+    out: *mut u16,
+) {
+    unsafe {
+        wide(left, rows, right, (steps, columns), |row, column, sums| {
+            rounded(sums, out.add(row * columns + column), columns, SIDE);
+        });
+    }
+}
+
+impl SelfAttention {
+    /// The head's views of a sentence; `qkv` are the rows of its block, and `first` its row there.
+    unsafe fn views(&self, qkv: Rows, first: usize, len: usize, head: usize) -> Views {
+        let at =
+            |part: usize| unsafe { qkv.from(first, part * self.outline.width + head * self.heads.width) };
+        Views { query: at(0), key: at(1), value: at(2), queries: len, keys: len }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn attend(&self, block: &Block, qkv: Rows, mixed: &Shared<u16>, log_sums: &Shared<f32>) {
+        let (width, heads, layout) = (self.outline.width, self.heads, &self.outline.layout);
+        let sentences = layout.of(block);
+        let mut scratch = Scratch::new(longest(sentences), heads);
+        let mut end = block.first;
+        for &Sentence { first, len, .. } in sentences {
+            for head in 0..heads.count {
+                unsafe {
+                    let views = self.views(qkv, first - block.first, len, head);
+                    let sums = log_sums.part(head * layout.rows + first, len);
+                    let out = mixed.at(first * width + head * heads.width);
+                    heads.forward(views, out, width, sums, &mut scratch);
+                }
+            }
+            end = first + len;
+        }
+        // SAFETY: the rows of the block that are empty.
+        unsafe { mixed.part(end * width, (block.first + block.rows - end) * width).fill(0) }
+    }
+
+    /// The gradients of queries, keys and values of a block, given those of what attention made of them.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn attend_slopes(&self, block: &Block, kept: &Kept, dmixed: Rows, to: &mut [u16]) {
+        let (width, heads, layout) = (self.outline.width, self.heads, &self.outline.layout);
+        let qkv = Rows { at: kept.qkv.as_bf16()[block.first * 3 * width..].as_ptr(), stride: 3 * width };
+        let sentences = layout.of(block);
+        let mut scratch = Scratch::new(longest(sentences), heads);
+        let mut end = 0;
+        for &Sentence { first, len, .. } in sentences {
+            let own = first - block.first;
+            for head in 0..heads.count {
+                let sums = &kept.log_sums.as_f32()[head * layout.rows + first..][..len];
+                unsafe {
+                    let views = self.views(qkv, own, len, head);
+                    let slope = dmixed.from(own, head * heads.width);
+                    let at = |part: usize| {
+                        to.as_ptr().cast_mut().add((own * 3 + part) * width + head * heads.width)
+                    };
+                    let (query, key, value) = (at(0), at(1), at(2));
+                    let stride = 3 * width;
+                    let to = Gradients { query, query_stride: stride, key, value, source_stride: stride };
+                    heads.backward(views, sums, slope, to, &mut scratch);
+                }
+            }
+            end = own + len;
+        }
+        to[end * 3 * width..block.rows * 3 * width].fill(0);
+    }
+
+    fn slopes(&self, x: &[f32], dy: &[f32], kept: &Kept) -> Result<Vec<f32>> {
+        let (gain, bias) = self.outline.norm_values()?;
+        let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
+        let (inner, outer) = (packed_across(&self.qkv.weight)?, packed_across(&self.output.weight)?);
+        let (layout, width) = (&self.outline.layout, self.outline.width);
+        let mut sums = Vec::new();
+        let lines = |width: usize| Buffer::lines(layout.rows * width / SIDE);
+        let (mut slopes, mut branches, mut normals, mut mixed) =
+            (lines(3 * width), lines(width), lines(width), lines(width));
+        let places = [&mut slopes, &mut branches, &mut normals, &mut mixed];
+        let [slope_lines, branch_lines, normal_lines, mixed_lines] =
+            places.map(|buffer| Shared::new(buffer.as_lines_mut()));
+        let write = |to: &Shared<f32>| {
+            sums = for_blocks(layout, |block| {
+                let rows = block.rows;
+                let (mut normal, mut branch) = (Buffer::bf16(rows, width), Buffer::bf16(rows, width));
+                let (mut dmixed, mut dqkv) = (Buffer::bf16(rows, width), Buffer::bf16(rows, 3 * width));
+                let [mut dgain, mut dbias, mut douter] = [(); 3].map(|()| vec![0f32; width]);
+                let mut dinner = vec![0f32; 3 * width];
+                // SAFETY: whoever made this has asked for the features; each block has rows and lines of its own.
+                unsafe {
+                    normalise(x, self.outline.padded(block), norm, normal.as_bf16_mut());
+                    self.outline.branch_slopes(block, dy, &mut douter, branch.as_bf16_mut());
+                    let branch = Rows::of(branch.as_bf16(), width);
+                    let out = dmixed.as_bf16_mut().as_mut_ptr();
+                    product(branch, rows, outer.as_lines(), (steps(width), width), out);
+                    let dmixed = Rows::of(dmixed.as_bf16(), width);
+                    self.attend_slopes(block, kept, dmixed, dqkv.as_bf16_mut());
+                    column_sums(dqkv.as_bf16().as_ptr(), rows, 3 * width, &mut dinner);
+                    let dqkv = Rows::of(dqkv.as_bf16(), 3 * width);
+                    let norm_sums = (&mut dgain[..], &mut dbias[..]);
+                    let (right, steps_in) = (inner.as_lines(), steps(3 * width));
+                    self.outline.open_slopes(block, dqkv, right, steps_in, norm, x, dy, to, norm_sums);
+                    let (of, made) = (steps(rows), kept.mixed.as_bf16()[block.first * width..].as_ptr());
+                    pack_left(dqkv, rows, of, 3 * width, slope_lines.block(block, 3 * width));
+                    pack_left(branch, rows, of, width, branch_lines.block(block, width));
+                    pack_right(
+                        Rows::of(normal.as_bf16(), width),
+                        rows,
+                        of,
+                        width,
+                        normal_lines.block(block, width),
+                    );
+                    pack_right(
+                        Rows { at: made, stride: width },
+                        rows,
+                        of,
+                        width,
+                        mixed_lines.block(block, width),
+                    );
+                }
+                [dgain, dbias, dinner, douter]
+            });
+        };
+        // SAFETY: each row of a sentence is in a block.
+        let dx = unsafe { layout.batch(x.len(), width, write) };
+        let small = [&self.outline.gain, &self.outline.bias, &self.qkv.bias, &self.output.bias];
+        for (which, tensor) in small.into_iter().enumerate() {
+            add_to(tensor, |to| add_all(&sums, which, to))?;
+        }
+        let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
+        add_weight_gradient(
+            layout,
+            operand(&slopes, 3 * width),
+            operand(&normals, width),
+            false,
+            &self.qkv.weight,
+        )?;
+        add_weight_gradient(
+            layout,
+            operand(&branches, width),
+            operand(&mixed, width),
+            false,
+            &self.output.weight,
+        )?;
+        Ok(dx)
+    }
+}

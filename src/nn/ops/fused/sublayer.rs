@@ -1,0 +1,147 @@
+//! What the fused sublayers share: `y = x + dropout(f(norm(x)))`, where f ends in a product.
+
+use candle_core::{Result, Tensor};
+
+use super::super::flop_count;
+use super::super::residual::Mask;
+use super::layout::{Block, Layout};
+use super::pass::{Shared, narrow};
+use super::rows::{Norm, dropped, residual};
+use super::tile::{Rows, SIDE};
+use super::{Affine, Frame};
+use crate::nn::gemm::lines::Line;
+
+/// The small weights of a sublayer, on the host, and its batch.
+pub(super) struct Outline {
+    pub gain: Tensor,
+    pub bias: Tensor,
+    pub eps: f32,
+    pub mask: Mask,
+    pub layout: Layout,
+    /// Of the residual stream.
+    pub width: usize,
+}
+
+/// Values of a small tensor.
+pub(super) fn host(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_vec1()
+}
+
+impl Outline {
+    pub fn new(x: &Tensor, frame: &Frame) -> Result<Self> {
+        let (rows, len, width) = x.dims3()?;
+        let lengths = frame.lengths;
+        if lengths.len() != rows || lengths.iter().any(|&l| l == 0 || l > len) {
+            candle_core::bail!("lengths {lengths:?} do not fit {rows} rows of {len} positions");
+        }
+        let (p, seed) = frame.dropout;
+        Ok(Self {
+            gain: frame.gain.clone(),
+            bias: frame.bias.clone(),
+            eps: frame.eps,
+            mask: Mask::new(p, seed),
+            layout: Layout::new(lengths, len),
+            width,
+        })
+    }
+
+    /// Counts the products of a weight with all rows.
+    pub fn count(&self, x: &Tensor, affine: &Affine) -> Result<()> {
+        flop_count::count_rows(self.layout.real, x.track_op(), &affine.weight)
+    }
+
+    pub fn norm_values(&self) -> Result<(Vec<f32>, Vec<f32>)> {
+        Ok((host(&self.gain)?, host(&self.bias)?))
+    }
+
+    /// The rows of a block that are not empty lie here in the batch.
+    pub fn padded(&self, block: &Block) -> &[Option<u32>] {
+        &self.layout.padded[block.first..block.first + block.rows]
+    }
+
+    /// `y = x + dropout(left · right + bias)` for a block.
+    ///
+    /// # Safety
+    /// `left` has the block's rows, `y` those of the batch; tiles are configured.
+    #[allow(clippy::too_many_arguments)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub unsafe fn close(
+        &self,
+        block: &Block,
+        left: Rows,
+        right: &[Line],
+        steps: usize,
+        bias: &[f32],
+        x: &[f32],
+        y: &Shared<f32>,
+    ) {
+        let (padded, width) = (self.padded(block), self.width);
+        unsafe {
+            narrow(left, block.rows, right, (steps, width), |row, sums| {
+                if let Some(at) = padded[row] {
+                    let first = at as usize * width;
+                    residual(sums, bias, self.mask, first, &x[first..][..width], y.part(first, width));
+                }
+            });
+        }
+    }
+
+    /// The gradient of what dropout was given, for a block, and its sum over rows; zeros where a row is empty.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub fn branch_slopes(&self, block: &Block, dy: &[f32], sums: &mut [f32], out: &mut [u16]) {
+        let width = self.width;
+        let mut scratch = vec![0.0; width];
+        for (padded, out) in self.padded(block).iter().zip(out.chunks_exact_mut(width)) {
+            match padded {
+                Some(row) => {
+                    let first = *row as usize * width;
+                    dropped(&dy[first..][..width], first, self.mask, &mut scratch, sums, out);
+                }
+                None => out.fill(0),
+            }
+        }
+    }
+
+    /// The gradient of `x` for a block, `left · right` being that of the norm.
+    ///
+    /// # Safety
+    /// As [`Self::close`].
+    #[allow(clippy::too_many_arguments)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub unsafe fn open_slopes(
+        &self,
+        block: &Block,
+        left: Rows,
+        right: &[Line],
+        steps: usize,
+        norm: Norm,
+        x: &[f32],
+        dy: &[f32],
+        dx: &Shared<f32>,
+        (dgain, dbias): (&mut [f32], &mut [f32]),
+    ) {
+        let (padded, width) = (self.padded(block), self.width);
+        let mut scratch = vec![0.0; 2 * width];
+        unsafe {
+            narrow(left, block.rows, right, (steps, width), |row, sums| {
+                if let Some(at) = padded[row] {
+                    let first = at as usize * width;
+                    let (x, dy) = (&x[first..][..width], &dy[first..][..width]);
+                    norm.backward(x, sums, dy, dx.part(first, width), dgain, dbias, &mut scratch);
+                }
+            });
+        }
+    }
+}
+
+/// Adds up what blocks have summed, block by block.
+pub(super) fn add_all<const N: usize>(parts: &[[Vec<f32>; N]], which: usize, to: &mut [f32]) {
+    for part in parts {
+        to.iter_mut().zip(&part[which]).for_each(|(sum, part)| *sum += part);
+    }
+}
+
+/// Steps of a reduction over so many values.
+pub(super) fn steps(width: usize) -> usize {
+    width / SIDE
+}

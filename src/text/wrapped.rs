@@ -1,0 +1,36 @@
+//! Wrapped lines: a sentence that continues in the next line.
+
+use super::layout::Layout;
+
+/// Shorter lines are labels, items of lists and verses. In bytes.
+const LONG: usize = 40;
+
+/// Whether a sentence may continue behind this line: it is long and has no final mark.
+pub fn is_open(line: &str) -> bool {
+    let content = line.trim_end();
+    content.len() >= LONG && !content.ends_with(['.', '!', '?', ':', '…', '|'])
+}
+
+/// Whether a line may continue the sentence of an open one: it begins with a letter or a digit and is no item of a
+/// list.
+pub fn continues(line: &str) -> bool {
+    line.starts_with(char::is_alphanumeric) && Layout::of(line).head.is_empty()
+}
+
+/// The text with spaces in place of the line breaks within sentences; no byte moves. `is_free` says whether the line
+/// break that ends at a place may go.
+pub(super) fn join(text: &str, is_free: impl Fn(usize) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        let content = line.trim_end_matches(['\n', '\r']);
+        let end = out.len() + line.len() - 1;
+        if is_open(line) && lines.peek().is_some_and(|next| continues(next)) && is_free(end) {
+            out.push_str(content);
+            out.extend(std::iter::repeat_n(' ', line.len() - content.len()));
+        } else {
+            out.push_str(line);
+        }
+    }
+    out
+}
