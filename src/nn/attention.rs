@@ -8,6 +8,20 @@ use candle_nn::VarBuilder;
 use super::ops::AttentionMask;
 use super::{Activation, LayerNorm, Linear, Mode, ops};
 
+/// A sublayer that can be computed with others in one op.
+#[cfg(target_arch = "x86_64")]
+pub type Sublayer = Box<dyn ops::fused::Sublayer>;
+#[cfg(not(target_arch = "x86_64"))]
+pub type Sublayer = std::convert::Infallible;
+
+/// `x` through sublayers, in one op.
+pub fn chain(x: &Tensor, sublayers: Vec<Sublayer>) -> Result<Tensor> {
+    #[cfg(target_arch = "x86_64")]
+    return ops::fused::chain(x, sublayers);
+    #[cfg(not(target_arch = "x86_64"))]
+    return Ok(x.clone());
+}
+
 /// Self-attention over the real positions of each row. One product computes queries, keys and values.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
@@ -35,21 +49,22 @@ impl SelfAttention {
         self.output.forward(&mixed, mode)
     }
 
-    /// `x + dropout(self.forward(norm(x)))` in one operation; `None` if there is none.
+    /// `x + dropout(self.forward(norm(x)))` as a sublayer for [`fused`](ops::fused), `None` if there is none; of `x` only the shape
+    /// counts.
     pub fn sublayer(
         &self,
         norm: &LayerNorm,
         x: &Tensor,
         lengths: &Arc<[usize]>,
-        sight: AttentionMask,
+        mask: AttentionMask,
         mode: &Mode,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<Option<Sublayer>> {
         #[cfg(target_arch = "x86_64")]
         if let Some(frame) = frame(norm, x, lengths, self.heads, &[], mode)? {
             let (qkv, output) = (self.qkv.affine(), self.output.affine());
-            return ops::fused::self_attention_sublayer(x, &frame, qkv, output, self.heads, sight).map(Some);
+            return ops::fused::self_attention_sublayer(x, &frame, qkv, output, self.heads, mask).map(Some);
         }
-        let _ = (norm, x, lengths, sight, mode);
+        let _ = (norm, x, lengths, mask, mode);
         Ok(None)
     }
 
@@ -162,15 +177,14 @@ impl FeedForward {
         self.outer.forward(&self.inner.forward(x, mode)?, mode)
     }
 
-    /// `x + dropout(self.forward(norm(x)))` in one op, where there is one for it. Row `i` of `x` has `lengths[i]` real positions; the
-    /// answer at others is none.
+    /// As [`SelfAttention::sublayer`]. Row `i` of `x` has `lengths[i]` real positions; the answer at others is none.
     pub fn sublayer(
         &self,
         norm: &LayerNorm,
         x: &Tensor,
         lengths: &Arc<[usize]>,
         mode: &Mode,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<Option<Sublayer>> {
         #[cfg(target_arch = "x86_64")]
         if let Some(frame) = frame(norm, x, lengths, 1, &[self.inner.width()?], mode)? {
             let (inner, outer) = (self.inner.affine(), self.outer.affine());

@@ -14,7 +14,7 @@ mod linear;
 mod mode;
 pub mod ops;
 
-pub use attention::{CrossAttention, FeedForward, SelfAttention};
+pub use attention::{CrossAttention, FeedForward, SelfAttention, Sublayer, chain};
 pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use linear::{Activation, Linear};

@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 
 use crate::model::{DecoderAttention, NormPlace, Shape};
 use crate::nn::ops::AttentionMask;
-use crate::nn::{CrossAttention, FeedForward, LayerNorm, Mode, SelfAttention};
+use crate::nn::{CrossAttention, FeedForward, LayerNorm, Mode, SelfAttention, Sublayer, chain};
 
 /// The norm of a sublayer, before or after it.
 #[derive(Clone, Debug)]
@@ -59,6 +59,20 @@ impl SelfAttentionSublayer {
         })
     }
 
+    /// For a chain, if it can be part of one; of `x` only the shape counts.
+    fn sublayer(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        mask: AttentionMask,
+        mode: &Mode,
+    ) -> Result<Option<Sublayer>> {
+        match self.norm.in_front() {
+            Some(norm) => self.attention.sublayer(norm, x, lengths, mask, mode),
+            None => Ok(None),
+        }
+    }
+
     fn forward(
         &self,
         x: &Tensor,
@@ -66,10 +80,8 @@ impl SelfAttentionSublayer {
         mask: AttentionMask,
         mode: &Mode,
     ) -> Result<Tensor> {
-        if let Some(norm) = self.norm.in_front()
-            && let Some(y) = self.attention.sublayer(norm, x, lengths, mask, mode)?
-        {
-            return Ok(y);
+        if let Some(own) = self.sublayer(x, lengths, mask, mode)? {
+            return chain(x, vec![own]);
         }
         let branch = self.attention.forward(&self.norm.before(x)?, lengths, mask, mode)?;
         self.norm.after(x, &branch, mode)
@@ -91,11 +103,17 @@ impl FeedForwardSublayer {
         })
     }
 
+    /// For a chain, if it can be part of one; of `x` only the shape counts.
+    fn sublayer(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Option<Sublayer>> {
+        match self.norm.in_front() {
+            Some(norm) => self.feed_forward.sublayer(norm, x, lengths, mode),
+            None => Ok(None),
+        }
+    }
+
     fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
-        if let Some(norm) = self.norm.in_front()
-            && let Some(y) = self.feed_forward.sublayer(norm, x, lengths, mode)?
-        {
-            return Ok(y);
+        if let Some(own) = self.sublayer(x, lengths, mode)? {
+            return chain(x, vec![own]);
         }
         let branch = self.feed_forward.forward(&self.norm.before(x)?, mode)?;
         self.norm.after(x, &branch, mode)
@@ -114,6 +132,18 @@ impl EncoderLayer {
             attention: SelfAttentionSublayer::load(shape, "attention", vb)?,
             feed_forward: FeedForwardSublayer::load(shape, vb)?,
         })
+    }
+
+    /// Both sublayers, if they can be part of a chain; of `x` only the shape counts.
+    pub(super) fn sublayers(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        mode: &Mode,
+    ) -> Result<Option<[Sublayer; 2]>> {
+        let attention = self.attention.sublayer(x, lengths, AttentionMask::Whole, mode)?;
+        let Some(attention) = attention else { return Ok(None) };
+        Ok(self.feed_forward.sublayer(x, lengths, mode)?.map(|feed_forward| [attention, feed_forward]))
     }
 
     pub(super) fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {

@@ -18,7 +18,7 @@ use self::input::Input;
 use self::layers::{DecoderLayer, EncoderLayer};
 use super::{Backend, DecoderAttention, NormPlace, Shape, Spec, TOP_K};
 use crate::nn::ops::AttentionMask;
-use crate::nn::{Activation, Embedding, LayerNorm, Linear, Mode, ops};
+use crate::nn::{Activation, Embedding, LayerNorm, Linear, Mode, chain, ops};
 use crate::text::Specials;
 
 pub use autoregressive::Past;
@@ -152,8 +152,17 @@ impl Network {
     /// Encodes sentences: states `[rows, source, d]`.
     pub fn encode(&self, source: &Padded, mode: &Mode) -> Result<Tensor> {
         let mut x = self.embed(&source.ids, 0, &self.encoder_input, mode)?;
-        for layer in &self.encoder {
-            x = layer.forward(&x, &source.lengths, mode)?;
+        let sublayers = self.encoder.iter().map(|layer| layer.sublayers(&x, &source.lengths, mode));
+        // All layers are of one shape: all of them can be chained, or the first says that they cannot.
+        match sublayers.collect::<Result<Option<Vec<_>>>>()? {
+            Some(sublayers) if !sublayers.is_empty() => {
+                x = chain(&x, sublayers.into_iter().flatten().collect())?;
+            }
+            _ => {
+                for layer in &self.encoder {
+                    x = layer.forward(&x, &source.lengths, mode)?;
+                }
+            }
         }
         normed(&self.encoder_norm, x)
     }

@@ -37,7 +37,7 @@ pub fn self_attention(
     qkv: &Tensor,
     lengths: &Arc<[usize]>,
     heads: usize,
-    sight: AttentionMask,
+    mask: AttentionMask,
 ) -> Result<Tensor> {
     let (rows, len, triple) = qkv.dims3()?;
     let width = triple / 3;
@@ -45,14 +45,14 @@ pub fn self_attention(
     let part = |i| qkv.narrow(2, i * width, width);
     match select_path(qkv) {
         KernelPath::Cpu => {
-            let shape = Attention { rows, queries: len, keys: len, width, heads, sight };
+            let shape = Attention { rows, queries: len, keys: len, width, heads, mask };
             qkv.contiguous()?.apply_op1(SelfOp { shape, lengths: lengths.clone() })
         }
         #[cfg(any(feature = "cuda", test))]
         KernelPath::Kernels => {
-            super::kernels::attention(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight)
+            super::kernels::attention(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, mask)
         }
-        KernelPath::Stock => plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, sight),
+        KernelPath::Stock => plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, mask),
     }
 }
 
@@ -71,18 +71,18 @@ pub fn cross_attention(
     }
     check(rows, len, width, heads, lengths)?;
     check(rows, source, width, heads, source_lengths)?;
-    let (part, sight) = (|i| keys_values.narrow(2, i * width, width), AttentionMask::Whole);
+    let (part, mask) = (|i| keys_values.narrow(2, i * width, width), AttentionMask::Whole);
     match select_path(query) {
         KernelPath::Cpu => {
-            let shape = Attention { rows, queries: len, keys: source, width, heads, sight };
+            let shape = Attention { rows, queries: len, keys: source, width, heads, mask };
             let op = CrossOp { shape, lengths: lengths.clone(), source_lengths: source_lengths.clone() };
             query.contiguous()?.apply_op2(&keys_values.contiguous()?, op)
         }
         #[cfg(any(feature = "cuda", test))]
         KernelPath::Kernels => {
-            super::kernels::attention(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, sight)
+            super::kernels::attention(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, mask)
         }
-        KernelPath::Stock => plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, sight),
+        KernelPath::Stock => plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, mask),
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn plain(
     lengths: &[usize],
     key_lengths: &[usize],
     heads: usize,
-    sight: AttentionMask,
+    mask: AttentionMask,
 ) -> Result<Tensor> {
     let (rows, queries, width) = q.dims3()?;
     let (keys, head) = (k.dim(1)?, width / heads);
@@ -113,7 +113,7 @@ pub(super) fn plain(
     let (q, k, v) = (split(q, queries)?, split(k, keys)?, split(v, keys)?);
     let mut bias = vec![f32::NEG_INFINITY; rows * queries * keys];
     for (place, bias) in bias.chunks_exact_mut(keys).enumerate() {
-        bias[..sight.of(place % queries, key_lengths[place / queries])].fill(0.0);
+        bias[..mask.of(place % queries, key_lengths[place / queries])].fill(0.0);
     }
     let bias = Tensor::from_vec(bias, (rows, 1, queries, keys), q.device())?;
     let scores = (q.matmul(&k.t()?)? * (head as f64).powf(-0.5))?.broadcast_add(&bias)?;
@@ -133,7 +133,7 @@ struct Attention {
     keys: usize,
     width: usize,
     heads: usize,
-    sight: AttentionMask,
+    mask: AttentionMask,
 }
 
 /// Where the vectors of one row lie: position `i`, head `h` starts at `offset + i · stride + h · head`.
@@ -205,7 +205,7 @@ impl Attention {
             let mut weights = vec![0f32; key_lengths[row]];
             pulp::Arch::new().dispatch(|| {
                 for i in 0..lengths[row] {
-                    let weights = &mut weights[..self.sight.of(i, key_lengths[row])];
+                    let weights = &mut weights[..self.mask.of(i, key_lengths[row])];
                     for start in (0..width).step_by(head) {
                         let query = &q[views.query.at(i, start)..][..head];
                         self.weights(query, kv, views.key, start, weights);
@@ -238,7 +238,7 @@ impl Attention {
         let scale = self.scale();
         let (mut weights, mut delta) = (vec![0f32; keys], vec![0f32; keys]);
         for i in 0..queries {
-            let seen = self.sight.of(i, keys);
+            let seen = self.mask.of(i, keys);
             let (weights, delta) = (&mut weights[..seen], &mut delta[..seen]);
             for start in (0..width).step_by(head) {
                 let query = &q[views.query.at(i, start)..][..head];

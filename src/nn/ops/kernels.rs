@@ -147,7 +147,7 @@ pub fn attention(
     lengths: &Arc<[usize]>,
     key_lengths: &Arc<[usize]>,
     heads: usize,
-    sight: AttentionMask,
+    mask: AttentionMask,
 ) -> Result<Tensor> {
     let (rows, queries, width) = q.dims3()?;
     let (keys, head) = (k.dim(1)?, width / heads);
@@ -160,7 +160,7 @@ pub fn attention(
         Tensor::from_vec(lengths, rows, q.device())
     };
     let scale = (head as f32).powf(-0.5);
-    let causal = usize::from(sight == AttentionMask::Causal);
+    let causal = usize::from(mask == AttentionMask::Causal);
     #[rustfmt::skip]
     let parts = [
         Input(0), Input(1), Input(2), Output, Count(heads), Count(queries), Count(keys), Count(causal), Real(scale),

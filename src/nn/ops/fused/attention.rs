@@ -19,7 +19,7 @@ pub(super) struct Heads {
     pub count: usize,
     /// Values of a head: a multiple of 32.
     pub width: usize,
-    pub sight: AttentionMask,
+    pub mask: AttentionMask,
 }
 
 /// Queries, keys and values of one head and sentence.
@@ -112,7 +112,7 @@ impl Heads {
     }
 
     fn seen(self, query: usize, keys: usize) -> usize {
-        self.sight.of(query, keys)
+        self.mask.of(query, keys)
     }
 
     /// Writes the mixed values, `stride` apart, and for each query the logarithm of its softmax's sum.

@@ -20,7 +20,9 @@ impl Buffer {
             let best = (0..kept.len()).filter(|&i| fits(&kept[i])).min_by_key(|&i| kept[i].len())?;
             Some(kept.swap_remove(best))
         });
-        Self(kept.unwrap_or_else(|| vec![ZERO; count]))
+        // Batches differ a little in size: somewhat more than asked for fits more of them.
+        let roomy = count.next_multiple_of((count / 8).next_power_of_two());
+        Self(kept.unwrap_or_else(|| vec![ZERO; roomy]))
     }
 
     /// Room for so many bf16 values, and for tiles that reach beyond them by up to 32 rows of `width`.

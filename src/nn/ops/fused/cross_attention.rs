@@ -35,7 +35,7 @@ pub fn cross_attention(
     }
     outline.count(x, &query)?;
     outline.count(x, &output)?;
-    let heads = Heads { count: heads, width: outline.width / heads, sight: AttentionMask::Whole };
+    let heads = Heads { count: heads, width: outline.width / heads, mask: AttentionMask::Whole };
     let sources = Layout::new(source_lengths, source);
     let op = CrossAttention { outline, sources, query, output, heads, kept: Mutex::new(None) };
     x.contiguous()?.apply_op2(&keys_values.contiguous()?, op)

@@ -2,11 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, Layout as TensorLayout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
-use super::super::cpu::{values, with_values};
 use super::super::gradients::add_to;
 use super::buffer::Buffer;
+use super::chain::Sublayer;
 use super::layout::Block;
 use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_across, wide};
 use super::rows::{Norm, biased, masked};
@@ -15,12 +15,12 @@ use super::tile::{Rows, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};
 
 /// See the module.
-pub fn feed_forward(x: &Tensor, frame: &Frame, inner: Affine, outer: Affine) -> Result<Tensor> {
+pub fn feed_forward(x: &Tensor, frame: &Frame, inner: Affine, outer: Affine) -> Result<Box<dyn Sublayer>> {
     let outline = Outline::new(x, frame)?;
     outline.count(x, &inner)?;
     outline.count(x, &outer)?;
     let hidden = inner.weight.dim(0)?;
-    x.contiguous()?.apply_op1(FeedForward { outline, inner, outer, hidden, activations: Mutex::new(None) })
+    Ok(Box::new(FeedForward { outline, inner, outer, hidden, activations: Mutex::new(None) }))
 }
 
 struct FeedForward {
@@ -32,13 +32,8 @@ struct FeedForward {
     activations: Mutex<Option<Buffer>>,
 }
 
-impl CustomOp1 for FeedForward {
-    fn name(&self) -> &'static str {
-        "feed-forward"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &TensorLayout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, layout)?;
+impl Sublayer for FeedForward {
+    fn forward(&self, x: &[f32]) -> Result<Vec<f32>> {
         let (gain, bias) = self.outline.norm_values()?;
         let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
         let (inner, outer) = (packed(&self.inner.weight)?, packed(&self.outer.weight)?);
@@ -64,15 +59,14 @@ impl CustomOp1 for FeedForward {
         // SAFETY: each row of a sentence is in a block.
         let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
         *self.activations.lock().unwrap_or_else(PoisonError::into_inner) = Some(activations);
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        Ok(y)
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    fn backward(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
         let Some(activations) = self.activations.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             bail!("the gradients of a fused layer can be taken once")
         };
-        let dx = with_values(x, |x| with_values(grad, |dy| self.slopes(x, dy, &activations)))???;
-        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+        self.slopes(x, dy, &activations)
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod attention;
 mod buffer;
+mod chain;
 mod cross_attention;
 mod feed_forward;
 mod input;
@@ -28,6 +29,7 @@ use super::kernel_path::{KernelPath, select_path};
 use crate::nn::gemm::lines::Line;
 use crate::nn::gemm::{Precision, tiles_chosen};
 
+pub use chain::{Sublayer, chain};
 pub use cross_attention::cross_attention as cross_attention_sublayer;
 pub use feed_forward::feed_forward as feed_forward_sublayer;
 pub use input::embedded;

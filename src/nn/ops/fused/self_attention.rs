@@ -2,13 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, Layout as TensorLayout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::super::AttentionMask;
-use super::super::cpu::{values, with_values};
 use super::super::gradients::add_to;
 use super::attention::{Gradients, Heads, Scratch, Views};
 use super::buffer::Buffer;
+use super::chain::Sublayer;
 use super::layout::{Block, Sentence};
 use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_across, wide};
 use super::rows::{Norm, biased, column_sums, rounded};
@@ -23,13 +23,13 @@ pub fn self_attention(
     qkv: Affine,
     output: Affine,
     heads: usize,
-    sight: AttentionMask,
-) -> Result<Tensor> {
+    mask: AttentionMask,
+) -> Result<Box<dyn Sublayer>> {
     let outline = Outline::new(x, frame)?;
     outline.count(x, &qkv)?;
     outline.count(x, &output)?;
-    let heads = Heads { count: heads, width: outline.width / heads, sight };
-    x.contiguous()?.apply_op1(SelfAttention { outline, qkv, output, heads, kept: Mutex::new(None) })
+    let heads = Heads { count: heads, width: outline.width / heads, mask };
+    Ok(Box::new(SelfAttention { outline, qkv, output, heads, kept: Mutex::new(None) }))
 }
 
 struct SelfAttention {
@@ -54,13 +54,8 @@ pub(super) fn longest(sentences: &[Sentence]) -> usize {
     sentences.iter().map(|sentence| sentence.len).max().unwrap_or(0)
 }
 
-impl CustomOp1 for SelfAttention {
-    fn name(&self) -> &'static str {
-        "self-attention-sublayer"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &TensorLayout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, layout)?;
+impl Sublayer for SelfAttention {
+    fn forward(&self, x: &[f32]) -> Result<Vec<f32>> {
         let (gain, bias) = self.outline.norm_values()?;
         let norm = Norm { gain: &gain, bias: &bias, eps: self.outline.eps };
         let (inner, outer) = (packed(&self.qkv.weight)?, packed(&self.output.weight)?);
@@ -91,15 +86,14 @@ impl CustomOp1 for SelfAttention {
         // SAFETY: each row of a sentence is in a block.
         let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        Ok(y)
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    fn backward(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
         let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             bail!("the gradients of a fused layer can be taken once")
         };
-        let dx = with_values(x, |x| with_values(grad, |dy| self.slopes(x, dy, &kept)))???;
-        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+        self.slopes(x, dy, &kept)
     }
 }
 

@@ -123,6 +123,12 @@ fn close(vars: &[Var], branch: &Tensor) -> Result<Tensor> {
     residual_dropout(&vars[0], branch, DROPOUT.0, DROPOUT.1)
 }
 
+/// As a chain of its own.
+fn feed_forward(vars: &[Var], lengths: &[usize]) -> Result<Tensor> {
+    let own = feed_forward_sublayer(&vars[0], &frame(vars, lengths), affine(vars, 3), affine(vars, 5))?;
+    chain(&vars[0], vec![own])
+}
+
 #[test]
 fn a_feed_forward_sublayer_is_that_of_the_other_ops() {
     if unavailable() {
@@ -132,7 +138,7 @@ fn a_feed_forward_sublayer_is_that_of_the_other_ops() {
     assert_same(
         &NAMES,
         &vars,
-        || feed_forward_sublayer(&vars[0], &frame(&vars, &lengths), affine(&vars, 3), affine(&vars, 5)),
+        || feed_forward(&vars, &lengths),
         || {
             let inner = plain(&normed(&vars)?, &vars, 3, Activation::Relu)?;
             close(&vars, &plain(&inner, &vars, 5, Activation::None)?)
@@ -146,17 +152,19 @@ fn a_self_attention_sublayer_is_that_of_the_other_ops() {
         return;
     }
     let (vars, lengths) = (variables(3 * WIDTH, WIDTH), lengths());
-    for sight in [AttentionMask::Whole, AttentionMask::Causal] {
+    for mask in [AttentionMask::Whole, AttentionMask::Causal] {
         assert_same(
             &NAMES,
             &vars,
             || {
                 let (qkv, output) = (affine(&vars, 3), affine(&vars, 5));
-                self_attention_sublayer(&vars[0], &frame(&vars, &lengths), qkv, output, 2, sight)
+                let frame = frame(&vars, &lengths);
+                let own = self_attention_sublayer(&vars[0], &frame, qkv, output, 2, mask)?;
+                chain(&vars[0], vec![own])
             },
             || {
                 let qkv = plain(&normed(&vars)?, &vars, 3, Activation::None)?;
-                let mixed = self_attention(&qkv, &lengths, 2, sight)?;
+                let mixed = self_attention(&qkv, &lengths, 2, mask)?;
                 close(&vars, &plain(&mixed, &vars, 5, Activation::None)?)
             },
         );
@@ -193,7 +201,7 @@ fn gradients_that_nobody_would_hand_out_are_an_error() {
         return;
     }
     let (vars, lengths) = (variables(32, 32), lengths());
-    let y = feed_forward_sublayer(&vars[0], &frame(&vars, &lengths), affine(&vars, 3), affine(&vars, 5));
+    let y = feed_forward(&vars, &lengths);
     assert!(y.unwrap().sum_all().unwrap().backward().is_err());
 }
 
@@ -298,5 +306,26 @@ fn an_embedded_input_is_that_of_the_other_ops() {
         for ((name, got), want) in ["positions", "table"].iter().zip(&own).zip(&wanted) {
             assert_near(name, got, want, 1e-5);
         }
+    }
+}
+
+#[test]
+fn a_chain_of_sublayers_is_one_after_the_other() {
+    if unavailable() {
+        return;
+    }
+    let (vars, lengths) = (variables(96, 96), lengths());
+    let own =
+        |x: &Tensor| feed_forward_sublayer(x, &frame(&vars, &lengths), affine(&vars, 3), affine(&vars, 5));
+    let x = vars[0].as_tensor();
+    let together = || chain(x, vec![own(x)?, own(x)?, own(x)?]);
+    let apart = || {
+        let once = |x: &Tensor| chain(x, vec![own(x)?]);
+        once(&once(&once(x)?)?)
+    };
+    let ((y, gradients), (want, wanted)) = (learnt(&vars, together), learnt(&vars, apart));
+    assert_near("result", &y, &want, 1e-7);
+    for ((name, got), want) in NAMES.iter().zip(&gradients).zip(&wanted) {
+        assert_near(name, got, want, 1e-6);
     }
 }

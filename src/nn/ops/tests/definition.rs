@@ -96,19 +96,19 @@ const SELF_SHAPES: [(&[usize], usize, usize, usize); 6] = [
 
 #[test]
 fn self_attention_is_softmax_of_the_positions_it_sees() {
-    for ((real, len, width, heads), sight) in SELF_SHAPES
+    for ((real, len, width, heads), mask) in SELF_SHAPES
         .into_iter()
         .flat_map(|shape| [(shape, AttentionMask::Whole), (shape, AttentionMask::Causal)])
     {
         let real = lengths(real);
         let qkv = (random((real.len(), len, 3 * width), 1) * 2.0).expect("qkv");
         assert_same(
-            &format!("self-attention {real:?} of {len}, {heads} heads of {width}, {sight:?}"),
+            &format!("self-attention {real:?} of {len}, {heads} heads of {width}, {mask:?}"),
             &[qkv],
-            |t| self_attention(&t[0], &real, heads, sight),
+            |t| self_attention(&t[0], &real, heads, mask),
             |t| {
                 let part = |i| t[0].narrow(2, i * width, width);
-                attention::plain(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads, sight)
+                attention::plain(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads, mask)
             },
         );
     }

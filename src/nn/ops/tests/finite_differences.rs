@@ -62,9 +62,9 @@ fn attention_has_the_slopes_it_claims() {
     for (real, len, heads) in [(&[1][..], 1, 1), (&[3, 1], 3, 2), (&[2, 4], 5, 1)] {
         let real = lengths(real);
         let qkv = random((real.len(), len, 24), 1);
-        for sight in [AttentionMask::Whole, AttentionMask::Causal] {
+        for mask in [AttentionMask::Whole, AttentionMask::Causal] {
             let qkv = std::slice::from_ref(&qkv);
-            assert_slopes("self-attention", qkv, |t| self_attention(&t[0], &real, heads, sight));
+            assert_slopes("self-attention", qkv, |t| self_attention(&t[0], &real, heads, mask));
         }
     }
     let (real, source) = (lengths(&[2, 1, 3]), lengths(&[4, 2, 1]));

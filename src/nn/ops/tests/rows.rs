@@ -42,7 +42,7 @@ proptest! {
     fn attention_of_a_row_does_not_see_its_company(
         shapes in prop::collection::vec((1usize..20, 1usize..20), 1..9), extra in 0usize..5, causal: bool,
     ) {
-        let sight = if causal { AttentionMask::Causal } else { AttentionMask::Whole };
+        let mask = if causal { AttentionMask::Causal } else { AttentionMask::Whole };
         let real: Vec<usize> = shapes.iter().map(|s| s.0).collect();
         let source: Vec<usize> = shapes.iter().map(|s| s.1).collect();
         let (len, source_len) = (real.iter().max().unwrap_or(&0) + extra, source.iter().max().unwrap_or(&0) + extra);
@@ -50,12 +50,12 @@ proptest! {
             lens.iter().zip(0..).map(|(&l, seed)| sentence(l, width, seed)).collect()
         };
         let (qkv, query, memory) = (of(&real, 3 * WIDTH), of(&real, WIDTH), of(&source, 2 * WIDTH));
-        let mixed = self_attention(&batch(&qkv, len), &lengths(&real), HEADS, sight).expect("batch");
+        let mixed = self_attention(&batch(&qkv, len), &lengths(&real), HEADS, mask).expect("batch");
         let crossed = cross_attention(
             &batch(&query, len), &batch(&memory, source_len), &lengths(&real), &lengths(&source), HEADS,
         ).expect("batch");
         for (i, &(own, source)) in shapes.iter().enumerate() {
-            let alone = self_attention(&batch(&qkv[i..=i], own), &lengths(&[own]), HEADS, sight).expect("alone");
+            let alone = self_attention(&batch(&qkv[i..=i], own), &lengths(&[own]), HEADS, mask).expect("alone");
             prop_assert_eq!(row(&alone, 0, own), row(&mixed, i, own));
             let alone = cross_attention(
                 &batch(&query[i..=i], own), &batch(&memory[i..=i], source), &lengths(&[own]), &lengths(&[source]), HEADS,
