@@ -6,6 +6,7 @@
 //!   (coordinated omission);
 //! * `overhead`: one request at a time, and what of its time the engine did not need;
 //! * `overload`: the capacity, then the open loop at shares of it, twice the capacity among them;
+//! * `autoscale`: a day's load on pods whose number Kubernetes' autoscaler decides, simulated;
 //! * `restarts`: SIGTERM under load, again and again, and whether a request was lost;
 //! * `soak`: the open loop for long, and whether the server's memory grows.
 //!
@@ -16,6 +17,7 @@
 //!
 //! Without `--texts` some built-in sentences are sent.
 
+mod autoscale;
 mod load;
 mod overhead;
 mod overload;
@@ -45,6 +47,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Mode {
+    /// Simulates a day's load on pods that are scaled by different metrics: latency and cost of each.
+    Autoscale(autoscale::Autoscale),
     /// One request at a time: how much time the server adds to its engine's.
     Overhead(overhead::Overhead),
     /// Measures the capacity, then sends shares of it.
@@ -101,6 +105,7 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.mode {
         None => open(&cli.open),
+        Some(Mode::Autoscale(arguments)) => autoscale::run(&arguments),
         Some(Mode::Overhead(arguments)) => overhead::run(&arguments),
         Some(Mode::Overload(arguments)) => overload::run(&arguments),
         Some(Mode::Restarts(arguments)) => restarts::run(&arguments),

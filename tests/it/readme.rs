@@ -15,8 +15,9 @@ use crate::operations::{repository, series, words};
 const MAX_LINES: usize = 250;
 
 /// Pages for readers that are checked like the README.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "loadtest/README.md",
+    "config/kubernetes/README.md",
     "src/nn/device/README.md",
     "models/en-de/README.md",
     "models/en-de/TRAINING.md",
