@@ -101,9 +101,10 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
-    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let begun = Instant::now();
     let mut prepared = prepare(app, request).await?;
+    // What is refused as too large costs nothing.
+    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let mut stages = Stages { tokenize: begun.elapsed(), ..Stages::default() };
     let mut asked = 0;
     loop {
