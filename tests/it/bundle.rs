@@ -437,7 +437,7 @@ fn a_tokenizer_cut_anywhere_is_refused() {
 /// Of a sealed bundle, every file that a translation depends on.
 const SEALED: [&str; 4] = [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST];
 
-fn sealed() -> TempDir {
+pub fn sealed() -> TempDir {
     let root = saved();
     let texts = ["source", "target"].map(|name| root.path().join(name));
     let lines = "Where is the train station?\n";
