@@ -6,6 +6,9 @@
 //!   (coordinated omission);
 //! * `overhead`: one request at a time, and what of its time the engine did not need;
 //! * `overload`: the capacity, then the open loop at shares of it, twice the capacity among them;
+//! * `autoscale`: a day's load on pods whose number Kubernetes' autoscaler decides, simulated;
+//! * `fuzz`: broken requests in great number;
+//! * `rolling`: three servers behind nginx, restarted one by one, then killed;
 //! * `restarts`: SIGTERM under load, again and again, and whether a request was lost;
 //! * `soak`: the open loop for long, and whether the server's memory grows.
 //!
@@ -16,12 +19,16 @@
 //!
 //! Without `--texts` some built-in sentences are sent.
 
+mod autoscale;
+mod fuzz;
 mod load;
 mod overhead;
 mod overload;
 mod report;
 mod restarts;
+mod rolling;
 mod scrape;
+mod server;
 mod soak;
 
 use std::path::PathBuf;
@@ -45,12 +52,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Mode {
+    /// Simulates a day's load on pods that are scaled by different metrics: latency and cost of each.
+    Autoscale(autoscale::Autoscale),
+    /// Sends broken requests in great number: the server must neither fail nor end.
+    Fuzz(fuzz::Fuzz),
     /// One request at a time: how much time the server adds to its engine's.
     Overhead(overhead::Overhead),
     /// Measures the capacity, then sends shares of it.
     Overload(overload::Overload),
     /// Ends a server with SIGTERM again and again under load: no request that was sent may be lost.
     Restarts(restarts::Restarts),
+    /// Restarts and kills servers behind nginx under load: no request may fail.
+    Rolling(rolling::Rolling),
     /// Sends at a fixed rate for long and watches the server's memory.
     Soak(soak::Soak),
 }
@@ -101,9 +114,12 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.mode {
         None => open(&cli.open),
+        Some(Mode::Autoscale(arguments)) => autoscale::run(&arguments),
+        Some(Mode::Fuzz(arguments)) => fuzz::run(&arguments),
         Some(Mode::Overhead(arguments)) => overhead::run(&arguments),
         Some(Mode::Overload(arguments)) => overload::run(&arguments),
         Some(Mode::Restarts(arguments)) => restarts::run(&arguments),
+        Some(Mode::Rolling(arguments)) => rolling::run(&arguments),
         Some(Mode::Soak(arguments)) => soak::run(&arguments),
     }
 }

@@ -2,16 +2,16 @@
 //! request that was sent must be answered, on a connection that was kept as on a new one; only who cannot connect
 //! has sent nothing.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::server::{PATIENCE, Server, request};
 
 #[derive(Args)]
 pub struct Restarts {
@@ -47,16 +47,13 @@ struct Counts {
     lost_on_new: AtomicU64,
 }
 
-/// Until a server is ready, and for one request.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 pub fn run(arguments: &Restarts) -> Result<()> {
     ensure!(arguments.clients > 0 && arguments.times > 0, "nobody asks");
     let counts = Counts::default();
     let mut slowest = Duration::ZERO;
     for time in 0..arguments.times {
-        let (mut server, address) = start(arguments)?;
-        let counts = &counts;
+        let mut server = Server::start(&arguments.program, &arguments.arguments, "127.0.0.1:0")?;
+        let (address, counts) = (server.address, &counts);
         let ended = std::thread::scope(|scope| {
             for kept in [true, false] {
                 for _ in 0..arguments.clients {
@@ -65,12 +62,9 @@ pub fn run(arguments: &Restarts) -> Result<()> {
             }
             // Not always at the same moment of a request.
             std::thread::sleep(Duration::from_millis(arguments.load_ms + u64::from(time % 17)));
-            let begun = Instant::now();
-            terminate(&server).and_then(|()| Ok(server.wait()?)).map(|status| (status, begun.elapsed()))
+            server.terminate()
         });
-        let (status, took) = ended?;
-        ensure!(status.success(), "the server ended with {status}");
-        slowest = slowest.max(took);
+        slowest = slowest.max(ended?);
     }
     let value = |count: &AtomicU64| count.load(Relaxed);
     let [answered, refused, kept, new] =
@@ -91,33 +85,6 @@ pub fn run(arguments: &Restarts) -> Result<()> {
         );
     }
     ensure!(kept + new == 0, "requests were lost");
-    Ok(())
-}
-
-fn start(arguments: &Restarts) -> Result<(Child, SocketAddr)> {
-    let mut command = Command::new(&arguments.program);
-    command.args(&arguments.arguments).args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
-    let mut child = command.stderr(Stdio::piped()).spawn().context("the server does not start")?;
-    let mut log = BufReader::new(child.stderr.take().context("no log")?).lines();
-    let address = log.by_ref().map_while(Result::ok).find_map(|line| {
-        let line: Value = serde_json::from_str(&line).ok()?;
-        line["fields"]["address"].as_str()?.parse().ok()
-    });
-    let address: SocketAddr = address.context("the server does not say where it listens")?;
-    std::thread::spawn(move || log.for_each(drop));
-    let begun = Instant::now();
-    while request(&mut TcpStream::connect(address)?, "GET", "/readyz", "").ok().map(|answer| answer.status)
-        != Some(200)
-    {
-        ensure!(begun.elapsed() < PATIENCE, "the server does not become ready");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok((child, address))
-}
-
-fn terminate(server: &Child) -> Result<()> {
-    let status = Command::new("kill").args(["-TERM", &server.id().to_string()]).status()?;
-    ensure!(status.success(), "kill: {status}");
     Ok(())
 }
 
@@ -148,33 +115,4 @@ fn ask(address: SocketAddr, keeps: bool, steps: u8, counts: &Counts) {
             }
         }
     }
-}
-
-struct Answer {
-    status: u16,
-    closes: bool,
-}
-
-fn request(stream: &mut TcpStream, method: &str, path: &str, body: &str) -> Result<Answer> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: loadtest\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    );
-    stream.write_all(format!("{head}{body}").as_bytes())?;
-    let mut reader = BufReader::new(stream);
-    let mut head = Vec::new();
-    loop {
-        let mut line = String::new();
-        ensure!(reader.read_line(&mut line)? > 0, "the connection ended");
-        if line.trim().is_empty() {
-            break;
-        }
-        head.push(line.trim().to_ascii_lowercase());
-    }
-    let status = head.first().and_then(|line| line.split(' ').nth(1)).context("no status")?.parse()?;
-    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
-    let mut body = vec![0; length.parse()?];
-    reader.read_exact(&mut body)?;
-    Ok(Answer { status, closes: head.iter().any(|line| line == "connection: close") })
 }

@@ -1,6 +1,6 @@
 //! The open loop for long, and the server's resident memory meanwhile: a server that leaks shows a line
-//! that rises. Every text is sent once before, and the first tenth of the time does not count: buffers
-//! and caches that depend on what is said fill in it, and a rare word or length does not look like a leak.
+//! that rises. Every text is sent once before, and the first minutes do not count: buffers and caches that
+//! depend on what is said fill in them, and a rare word or length does not look like a leak.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -19,6 +19,8 @@ use crate::scrape;
 /// Than the load itself is what goes before.
 const FASTER: f64 = 5.0;
 const MIB: f64 = 1024.0 * 1024.0;
+/// After the first minutes, of the resident size then.
+const GROWTH: f64 = 0.05;
 /// What a server may take beyond twice its weights.
 const ALLOWANCE: f64 = 100e6;
 
@@ -31,6 +33,9 @@ pub struct Soak {
     rate: f64,
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
+    /// Minutes at the start that do not count; at most a half of all.
+    #[arg(long, default_value_t = 5.0)]
+    settle: f64,
     /// Seconds between two looks at the memory.
     #[arg(long, default_value_t = 5.0)]
     every: f64,
@@ -43,7 +48,7 @@ pub struct Soak {
 type Sample = (Duration, f64);
 
 pub fn run(arguments: &Soak) -> Result<()> {
-    let Soak { requests, rate, minutes, every, .. } = arguments;
+    let Soak { requests, rate, minutes, settle, every, .. } = arguments;
     ensure!(*every > 0.0 && *every <= 3600.0, "--every must be above 0, an hour at most");
     let bound = arguments.bundle.as_deref().map(bound).transpose()?;
     let metrics: String = Url::parse(&requests.url)?.join("/metrics")?.into();
@@ -60,7 +65,9 @@ pub fn run(arguments: &Soak) -> Result<()> {
         report
     })?;
     let samples = samples.into_inner().context("the watcher died")?;
-    let memory = Memory::of(&samples, plan.duration / 10).context("too short for two looks at the memory")?;
+    let settled = settle.clamp(0.0, minutes / 2.0) * 60.0;
+    let memory = Memory::of(&samples, Duration::from_secs_f64(settled));
+    let memory = memory.context("too short for two looks at the memory")?;
     if requests.json {
         println!(
             "{}",
@@ -74,6 +81,8 @@ pub fn run(arguments: &Soak) -> Result<()> {
             println!("{verdict}: at most {:.1} MiB (twice the weights as f32, and 100 MB)", bound / MIB);
         }
     }
+    ensure!(report.failed() == 0, "{} requests failed", report.failed());
+    ensure!(memory.growth() <= GROWTH, "the memory grew by more than {:.0} %", GROWTH * 100.0);
     Ok(())
 }
 
@@ -100,12 +109,15 @@ fn watch(url: &str, every: Duration, over: &AtomicBool, samples: &Mutex<Vec<Samp
     Ok(())
 }
 
-/// Resident sizes in bytes, after the first tenth.
+/// Resident sizes in bytes, after the first minutes.
 struct Memory {
     samples: usize,
     first: f64,
     last: f64,
+    /// Of all.
     most: f64,
+    /// Of those that count.
+    most_counted: f64,
     /// Of the least-squares line, bytes a minute.
     slope: f64,
 }
@@ -126,13 +138,20 @@ impl Memory {
             (sum.0 + (point.0 - x) * (point.1 - y), sum.1 + (point.0 - x) * (point.0 - x))
         });
         let most = samples.iter().map(|sample| sample.1).fold(0.0, f64::max);
-        (counted.len() >= 2).then_some(Self { samples: counted.len(), first, last, most, slope: xy / xx })
+        let most_counted = counted.iter().map(|sample| sample.1).fold(0.0, f64::max);
+        let (samples, slope) = (counted.len(), xy / xx);
+        (samples >= 2).then_some(Self { samples, first, last, most, most_counted, slope })
+    }
+
+    /// From the first sample that counts to the greatest.
+    fn growth(&self) -> f64 {
+        self.most_counted / self.first - 1.0
     }
 
     fn to_json(&self, bound: Option<f64>) -> serde_json::Value {
         json!({
             "samples": self.samples, "first_bytes": self.first, "last_bytes": self.last, "most_bytes": self.most,
-            "slope_bytes_per_minute": self.slope, "bound_bytes": bound,
+            "slope_bytes_per_minute": self.slope, "growth": self.growth(), "bound_bytes": bound,
         })
     }
 }
@@ -141,12 +160,13 @@ impl std::fmt::Display for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "resident memory, {} samples after the first tenth: {:.1} MiB first, {:.1} last, {:.1} at most ever; \
-             slope {:+.3} MiB a minute",
+            "resident memory, {} samples after the first minutes: {:.1} MiB first, {:.1} last, {:.1} at most ever; \
+             growth {:.1} %, slope {:+.3} MiB a minute",
             self.samples,
             self.first / MIB,
             self.last / MIB,
             self.most / MIB,
+            self.growth() * 100.0,
             self.slope / MIB,
         )
     }

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use regex::{Regex, RegexBuilder};
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
 
 use crate::{Error, Result};
 
@@ -59,6 +60,13 @@ impl Glossary {
         Ok(Self { terms, translations, search })
     }
 
+    /// Bytes of memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        // Each text is there twice, with what a string and an entry of a map take besides.
+        let texts = self.terms.iter().map(|(term, translation)| 2 * (term.len() + translation.len()) + 128);
+        texts.sum::<usize>() + self.search.as_ref().map_or(0, Regex::memory_usage)
+    }
+
     /// In the order in which they were given.
     pub fn terms(&self) -> &[(String, String)] {
         &self.terms
@@ -71,7 +79,7 @@ impl Glossary {
         let translation = |found: &str| self.translations.get(&found.to_lowercase()).map(String::as_str);
         search
             .find_iter(text)
-            .filter_map(|found| Some((found.range(), translation(found.as_str())?)))
+            .filter_map(|found| Some((found.range(), translation(&text[found.range()])?)))
             .collect()
     }
 }
@@ -94,7 +102,9 @@ fn search(terms: &[(String, String)]) -> Result<Option<Regex>> {
         format!("{start}{}{end}", regex::escape(term))
     };
     let pattern = longest_first.iter().map(pattern).collect::<Vec<_>>().join("|");
-    let built = RegexBuilder::new(&pattern).case_insensitive(true).size_limit(MAX_COMPILED).build();
+    let bounds = Regex::config().nfa_size_limit(Some(MAX_COMPILED));
+    let any_case = syntax::Config::new().case_insensitive(true);
+    let built = Regex::builder().configure(bounds).syntax(any_case).build(&pattern);
     built.map(Some).map_err(|_| Error::InvalidRequest("glossary: its terms are too long together".into()))
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{Candidate, Priority, Shape};
 use super::shared::Job;
-use super::{Glimpse, Outcome, Timings};
+use super::{CanvasUpdate, Outcome, Timings};
 use crate::decode::{Beam, Canvas, Encoded, Row, Rules};
 
 pub struct ActiveSentence<M> {
@@ -84,7 +84,7 @@ impl<M> ActiveSentence<M> {
         {
             self.watched = canvas.steps_used();
             // Whoever looked on has left if this fails.
-            let _ = watch.sender.send(Glimpse {
+            let _ = watch.sender.send(CanvasUpdate {
                 index: watch.index,
                 step: canvas.steps_used(),
                 canvas: canvas.tokens().to_vec(),

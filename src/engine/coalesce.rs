@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
 
-use super::handle::{Handle, Queued};
+use super::handle::Handle;
+use super::queued::Queued;
 use super::{Item, Outcome, Timings};
 use crate::decode::Steps;
 use crate::{Error, Result};

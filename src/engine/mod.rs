@@ -18,7 +18,8 @@
 //! * `queue` holds what is admitted; `plan` chooses a batch; `throughput` guesses waiting times. The three
 //!   are pure: no threads, no clocks.
 //! * `worker` is the model thread, `attempts` its calls of the network, `active` a sentence in its hands;
-//!   `handle` is what callers hold, `shared` what lies between them.
+//!   `handle` is what callers hold, `admission` decides what it takes, `queued` is the answer to a sentence, `shared` the
+//!   state between callers and the model thread.
 //!
 //! Order is by *virtual deadline*: a sentence that asks for T steps is due `T × (1 + max_overtakes_per_step)`
 //! passes after its arrival. A one-step request therefore goes before the ten-step requests that are
@@ -27,12 +28,14 @@
 //! Knows no HTTP, no words, no tensors.
 
 mod active;
+mod admission;
 mod attempts;
 mod coalesce;
 mod degrade;
 mod handle;
 mod plan;
 mod queue;
+mod queued;
 mod shared;
 mod throughput;
 mod worker;
@@ -154,12 +157,12 @@ pub struct Item {
 pub struct Watch {
     /// Tells the sentences of one watcher apart.
     pub index: usize,
-    pub sender: UnboundedSender<Glimpse>,
+    pub sender: UnboundedSender<CanvasUpdate>,
 }
 
 /// The first canvas of a sentence (of the most probable length) after a pass.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Glimpse {
+pub struct CanvasUpdate {
     /// As in [`Watch::index`].
     pub index: usize,
     /// Passes so far.

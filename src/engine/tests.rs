@@ -3,7 +3,9 @@
 mod admission;
 mod coalesce;
 mod failures;
+mod lifecycle;
 mod memory;
+mod observed;
 mod simulation;
 mod steps;
 
@@ -157,56 +159,6 @@ fn a_running_sentence_whose_deadline_passes_leaves_before_the_next_pass() {
 }
 
 #[tokio::test]
-async fn draining_answers_everything_admitted_and_refuses_the_rest() {
-    let Bench { engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(4));
-    gate.close();
-    let admitted: Vec<_> = (1..=5)
-        .flat_map(|steps| handle.submit(items(0..20, 5 * usize::from(steps), steps)).unwrap())
-        .collect();
-    handle.drain();
-    assert!(matches!(handle.submit(items(0..1, 5, 1)), Err(Error::Draining)));
-    assert!(handle.is_alive());
-    gate.open();
-    handle.stopped().await.unwrap();
-    assert!(!handle.is_alive());
-    assert_eq!(all(admitted).await.unwrap().len(), 100);
-    engine.join().unwrap();
-    assert!(matches!(handle.submit(items(0..1, 5, 1)), Err(Error::Draining)));
-}
-
-#[tokio::test]
-async fn dropping_the_engine_drains_it() {
-    let Bench { engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(4));
-    gate.close();
-    let admitted = handle.submit(items(0..9, 10, 3)).unwrap();
-    drop(engine);
-    gate.open();
-    assert_eq!(all(admitted).await.unwrap().len(), 9);
-    handle.stopped().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_dead_model_thread_answers_everybody_and_says_so() {
-    for fault in [Fault::Error, Fault::Panic] {
-        let fake = FakeTranslator::new().failing_from(2, fault);
-        let Bench { engine, handle, gate, .. } = bench(fake, rows(2));
-        gate.close();
-        let mut pending = handle.submit(items(0..6, 20, 3)).unwrap();
-        gate.wait_until_held();
-        pending.extend(handle.submit(items(6..9, 20, 3)).unwrap());
-        gate.open();
-        for pending in pending {
-            let Err(Error::EngineDead(reason)) = pending.await else { panic!() };
-            assert!(reason.contains("told to"), "{reason}");
-        }
-        assert!(!handle.is_alive());
-        assert!(matches!(handle.stopped().await, Err(Error::EngineDead(_))));
-        assert!(matches!(handle.submit(items(0..1, 5, 1)), Err(Error::EngineDead(_))));
-        assert!(matches!(engine.join(), Err(Error::EngineDead(_))));
-    }
-}
-
-#[tokio::test]
 async fn a_source_without_words_has_the_empty_translation() {
     let Bench { engine: _engine, handle, counts, .. } = bench(FakeTranslator::new(), rows(2));
     let outcomes = all(handle.submit(vec![item(0, 0, 4), item(1, 3, 1)]).unwrap()).await.unwrap();
@@ -229,21 +181,6 @@ async fn an_idle_thread_waits_for_company_only_as_long_as_the_batch_has_room() {
     engine.join().unwrap();
     assert_eq!(counts.rows_by_pass(), [2, 1]);
     assert_eq!(all(lonely).await.unwrap().len(), 1);
-}
-
-#[test]
-fn the_heart_beats_between_passes_and_rests_when_idle() {
-    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(2));
-    gate.close();
-    let pending = handle.submit(items(0..1, 10, 2)).unwrap();
-    gate.wait_until_held();
-    let first = handle.heartbeat();
-    assert!(handle.heartbeat() > first, "a pass is under way: the last beat lies ever further back");
-    gate.open();
-    drop(pending);
-    while handle.heartbeat() > Duration::ZERO {
-        std::thread::yield_now();
-    }
 }
 
 #[tokio::test]
@@ -326,85 +263,6 @@ proptest! {
             let alone = translate(&fake(), std::slice::from_ref(&item.source), &options).unwrap();
             prop_assert_eq!(&now(&mut pending).unwrap().unwrap().hypotheses, &alone[0]);
         }
-    }
-}
-
-#[tokio::test]
-async fn the_counters_tell_what_the_engine_did() {
-    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), rows(8));
-    let asked = [(4, 2), (10, 1), (4, 2)].map(|(words, steps)| item(1, words, steps));
-    let outcomes = all(handle.submit(asked.into()).unwrap()).await.unwrap();
-    let steps: usize = outcomes.iter().map(|outcome| outcome.steps_used).sum();
-    assert_eq!(steps, 5);
-    assert_eq!(value(&metrics, "tutti_tokens_total", "source real"), 6.0 + 12.0 + 6.0);
-    assert_eq!(value(&metrics, "tutti_tokens_total", "source padding"), 12.0);
-    assert_eq!(value(&metrics, "tutti_tokens_total", "target real"), 24.0 + 12.0);
-    assert_eq!(value(&metrics, "tutti_tokens_total", "target padding"), 12.0);
-    assert_eq!(value(&metrics, "tutti_model_passes_total", "encode"), 1.0);
-    assert_eq!(value(&metrics, "tutti_model_passes_total", "decode"), 2.0);
-    for (histogram, count) in
-        [("queue_wait_seconds", 3), ("encode_seconds", 1), ("decode_pass_seconds", 2), ("batch_rows", 2)]
-    {
-        assert!(metrics.render().contains(&format!("tutti_{histogram}_count{{model=\"en-de\"}} {count}\n")));
-    }
-    assert!(metrics.render().contains("tutti_steps_used_sum{model=\"en-de\"} 5\n"));
-    assert!(value(&metrics, "tutti_device_busy_seconds_total", "decode") > 0.0);
-    assert_eq!(value(&metrics, "tutti_running_items", "en-de"), 0.0);
-    assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
-}
-
-#[test]
-fn the_age_of_the_oldest_is_that_of_whoever_waits_now() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
-    assert_eq!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de"), 0.0);
-    gate.close();
-    let pending = handle.submit(items(0..2, 10, 1)).unwrap();
-    gate.wait_until_held();
-    let age = value(&metrics, "tutti_queue_oldest_age_seconds", "en-de");
-    assert!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de") > age && age > 0.0);
-    gate.step();
-    assert_eq!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de"), 0.0);
-    gate.open();
-    drop(pending);
-}
-
-/// Says on which thread of how many it computes.
-struct Watched(FakeTranslator, std::sync::mpsc::Sender<(Option<usize>, usize)>);
-
-impl Translator for Watched {
-    type Memory = FakeMemory;
-
-    fn limits(&self) -> Limits {
-        self.0.limits()
-    }
-
-    fn specials(&self) -> Specials {
-        self.0.specials()
-    }
-
-    fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<FakeMemory>>> {
-        self.0.encode(sources)
-    }
-
-    fn decode(&self, rows: &[Row<'_, FakeMemory>]) -> Result<Vec<Vec<Prediction>>> {
-        let place = (rayon::current_thread_index(), rayon::current_num_threads());
-        self.1.send(place).map_err(|error| Error::Model(error.to_string()))?;
-        self.0.decode(rows)
-    }
-}
-
-#[tokio::test]
-async fn the_model_thread_is_the_first_of_those_that_compute() {
-    for threads in [1, 3] {
-        let (sender, places) = std::sync::mpsc::channel();
-        let options = Options { threads: threads.try_into().unwrap(), ..rows(8) };
-        let network = Watched(FakeTranslator::new(), sender);
-        let engine = start(network, options, Metrics::new().engine("en-de")).unwrap();
-        all(engine.handle().submit(items(0..2, 10, 2)).unwrap()).await.unwrap();
-        engine.join().unwrap();
-        let places: Vec<_> = places.iter().collect();
-        assert_eq!(places, vec![(Some(0), threads); places.len()]);
-        assert!(!places.is_empty());
     }
 }
 

@@ -112,6 +112,10 @@ impl ApiError {
                 tracing::error!(%error, "a request failed");
                 "there is no memory for this sentence at present; try again later".to_owned()
             }
+            Self::Domain(error @ Error::EngineDead(_)) => {
+                tracing::error!(%error, "a request failed");
+                "the model has stopped and this server is about to end; try another one".to_owned()
+            }
             error if error.status() == StatusCode::INTERNAL_SERVER_ERROR => {
                 tracing::error!(%error, "a request failed");
                 "internal error".to_owned()

@@ -14,6 +14,9 @@ use crate::glossary::Glossary;
 
 const MAX_GLOSSARIES: usize = 100;
 
+/// Of all stored glossaries: a large one takes some 50 MB when it is compiled.
+const MAX_BYTES: usize = 256 << 20;
+
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub name: String,
@@ -24,16 +27,29 @@ pub struct Stored {
     pub glossary: Arc<Glossary>,
 }
 
-#[derive(Debug, Default)]
-pub struct Glossaries(RwLock<BTreeMap<String, Stored>>);
+#[derive(Debug)]
+pub struct Glossaries {
+    stored: RwLock<BTreeMap<String, Stored>>,
+    max_bytes: usize,
+}
+
+impl Default for Glossaries {
+    fn default() -> Self {
+        Self { stored: RwLock::default(), max_bytes: MAX_BYTES }
+    }
+}
 
 impl Glossaries {
     /// # Errors
-    /// [`ApiError::Quota`] where there are enough already.
+    /// [`ApiError::Quota`] where there are enough already, by number or by their memory.
     pub fn put(&self, stored: Stored) -> Result<String, ApiError> {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_GLOSSARIES {
             return Err(ApiError::Quota { what: "glossaries", size: all.len() + 1, limit: MAX_GLOSSARIES });
+        }
+        let size = stored.glossary.bytes() + all.values().map(|each| each.glossary.bytes()).sum::<usize>();
+        if size > self.max_bytes {
+            return Err(ApiError::Quota { what: "bytes of all glossaries", size, limit: self.max_bytes });
         }
         let id = Uuid::new_v4().to_string();
         all.insert(id.clone(), stored);
@@ -43,19 +59,19 @@ impl Glossaries {
     /// # Errors
     /// [`ApiError::Unknown`]
     pub fn get(&self, id: &str) -> Result<Stored, ApiError> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.stored.read().unwrap_or_else(PoisonError::into_inner);
         all.get(id).cloned().ok_or_else(|| unknown(id))
     }
 
     /// # Errors
     /// [`ApiError::Unknown`]
     pub fn remove(&self, id: &str) -> Result<(), ApiError> {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         all.remove(id).map(drop).ok_or_else(|| unknown(id))
     }
 
     pub fn all(&self) -> Vec<(String, Stored)> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.stored.read().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(id, stored)| (id.clone(), stored.clone())).collect()
     }
 }
@@ -90,4 +106,36 @@ pub fn of_map(map: &serde_json::Map<String, Value>) -> Result<Arc<Glossary>, Api
         _ => Err(ApiError::invalid(format!("glossary: the translation of {term:?} is not a string"))),
     });
     Ok(Arc::new(Glossary::new(terms.collect::<Result<Vec<_>, _>>()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(terms: usize) -> Stored {
+        let terms = (0..terms).map(|term| (format!("term {term}"), format!("Begriff {term}")));
+        Stored {
+            name: "a".into(),
+            created: SystemTime::UNIX_EPOCH,
+            source: "en".into(),
+            target: "de".into(),
+            glossary: Arc::new(Glossary::new(terms).unwrap()),
+        }
+    }
+
+    #[test]
+    fn glossaries_are_bounded_by_the_memory_that_they_take_together() {
+        let small = stored(10);
+        let bytes = small.glossary.bytes();
+        // Texts alone are some 500 bytes; the compiled search counts, too.
+        assert!(bytes > 2000, "{bytes}");
+        assert!(stored(100).glossary.bytes() > 3 * bytes);
+        let glossaries = Glossaries { max_bytes: 5 * bytes / 2, ..Glossaries::default() };
+        let first = glossaries.put(small.clone()).unwrap();
+        glossaries.put(small.clone()).unwrap();
+        let refused = glossaries.put(small.clone()).unwrap_err();
+        assert!(matches!(refused, ApiError::Quota { what: "bytes of all glossaries", .. }), "{refused}");
+        glossaries.remove(&first).unwrap();
+        glossaries.put(small).unwrap();
+    }
 }

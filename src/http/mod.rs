@@ -5,7 +5,7 @@
 //! A request is read by `body` and `params`; each dialect has a file or folder that makes a
 //! `request::TranslateRequest` of it (`libretranslate`, `deepl`, `mtran`) and writes the answer;
 //! `translation` is between the two. `page` is for people, `probes` for monitoring; `healthcheck` asks them from outside.
-//! `error` turns every error into JSON, `dialect` into the shape of its route.
+//! `error` turns every error into JSON, `dialect` into the shape of its route; `trace` carries a request's trace on.
 //!
 //! Knows no tensors: the model is a name, a tokenizer and an engine's handle.
 
@@ -41,6 +41,7 @@ mod serve;
 mod shapes;
 mod stream;
 mod timings;
+mod trace;
 mod translation;
 mod unread;
 mod usage;

@@ -130,6 +130,13 @@ impl Models {
     /// [`Error::Config`] for a name that is not served, and whatever loading or warming up fails with; then the old
     /// one stays.
     pub async fn reload(&self, name: &str) -> Result<()> {
+        // In a task of its own: a caller that leaves must not free the lock while its model is still being loaded.
+        let (models, own) = (self.clone(), name.to_owned());
+        let task = tokio::spawn(async move { models.load_again(&own).await });
+        task.await.map_err(|error| Error::Model(format!("loading {name}: {error}")))?
+    }
+
+    async fn load_again(&self, name: &str) -> Result<()> {
         let _one_at_a_time = self.0.loading.lock().await;
         let old = self.all().into_iter().find(|app| app.model.name == name);
         let (Some(old), Some(_)) = (old, &self.0.loader) else {
@@ -142,7 +149,7 @@ impl Models {
                 .map_or_else(|| Err(Error::Config("nothing loads models".into())), |load| load(&loaded_name))
         });
         let (model, engine) =
-            loading.await.map_err(|error| Error::EngineDead(format!("loading {name}: {error}")))??;
+            loading.await.map_err(|error| Error::Model(format!("loading {name}: {error}")))??;
         let fresh = Arc::new(old.with_model(model, engine));
         warm_up::warm_up(&fresh).await?;
         fresh.describe();

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::languages::Pair;
 use super::params::Params;
 use crate::decode::Steps;
-use crate::engine::Glimpse;
+use crate::engine::CanvasUpdate;
 use crate::formats::Format;
 use crate::glossary::Glossary;
 use crate::settings::HttpSettings;
@@ -49,7 +49,7 @@ pub struct TranslateRequest {
     pub glossary: Option<Arc<Glossary>>,
     pub effort: Effort,
     /// Gets what is on the canvases after each pass.
-    pub watch: Option<UnboundedSender<Glimpse>>,
+    pub watch: Option<UnboundedSender<CanvasUpdate>>,
 }
 
 /// How each text is translated, and what the answer contains.

@@ -20,6 +20,7 @@ use super::error::ApiError;
 use super::headers::{REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
 use super::keys::Client;
 use super::models::Models;
+use super::trace::TraceParent;
 use super::{deepl, docs, glossaries, guard, libretranslate, mtran, page, probes, stream, unread};
 use crate::settings::HttpSettings;
 
@@ -34,7 +35,12 @@ pub fn router(models: &Models) -> Router {
         .allow_origin(origins(&settings))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID.clone()])
-        .expose_headers([SERVER_TIMING.clone(), REQUEST_ID.clone(), header::RETRY_AFTER]);
+        .expose_headers([
+            SERVER_TIMING.clone(),
+            REQUEST_ID.clone(),
+            TRACE_PARENT.clone(),
+            header::RETRY_AFTER,
+        ]);
     let on_the_way = ServiceBuilder::new()
         .layer(from_fn(unread::finish))
         .layer(SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid))
@@ -130,21 +136,25 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let id = text(request.headers(), &REQUEST_ID);
-    let trace = text(request.headers(), &TRACE_PARENT);
-    let mut response = next.run(request).await;
-    let status = response.status().as_u16();
-    let seconds = arrived.elapsed();
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
     let route = route.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(route);
     // The page of a server with a prefix.
     let route = if route.is_empty() { "/" } else { route };
+    let trace = TraceParent::of_request(request.headers());
+    let mut response = next.run(request).await;
+    let status = response.status().as_u16();
+    let seconds = arrived.elapsed();
     app.http_metrics.request(route, status, seconds);
     let seconds = seconds.as_secs_f64();
+    let trace_id = trace.map(TraceParent::trace_id);
+    if let Some(value) = trace.and_then(TraceParent::header) {
+        response.headers_mut().insert(TRACE_PARENT.clone(), value);
+    }
     if app.settings.access_log {
         let client = response.extensions().get::<Arc<Client>>().map(|client| client.name());
-        tracing::info!(target: "access", %method, route, status, seconds, id, trace, client, "answered");
+        tracing::info!(target: "access", %method, route, status, seconds, id, trace_id, client, "answered");
     } else {
-        tracing::debug!(%method, route, status, seconds, id, trace, "answered");
+        tracing::debug!(%method, route, status, seconds, id, trace_id, "answered");
     }
     if app.phase() == Phase::Draining {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

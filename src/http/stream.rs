@@ -22,7 +22,7 @@ use super::libretranslate::{self, Answer, slot_text};
 use super::models::Models;
 use super::shapes::{Failures, TranslateBody};
 use super::translation::translate;
-use crate::engine::Glimpse;
+use crate::engine::CanvasUpdate;
 
 /// One place of a canvas.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -60,7 +60,7 @@ pub async fn translate_stream(
     let (app, params) = models.read(request, arrived).await?;
     let permit = app.admit()?;
     let (mut request, shape) = libretranslate::read(&app, &params)?;
-    let (sender, glimpses) = unbounded_channel();
+    let (sender, updates) = unbounded_channel();
     request.watch = Some(sender);
     let served = Arc::clone(&app);
     let work = async move {
@@ -72,7 +72,7 @@ pub async fn translate_stream(
     let progress = Progress {
         app,
         arrived,
-        glimpses,
+        updates,
         work: Some(Box::pin(for_sender(work))),
         canvases: HashMap::new(),
         ready: VecDeque::new(),
@@ -86,7 +86,7 @@ type Work = Pin<Box<dyn Future<Output = Result<Answer, ApiError>> + Send>>;
 struct Progress {
     app: Arc<App>,
     arrived: Instant,
-    glimpses: UnboundedReceiver<Glimpse>,
+    updates: UnboundedReceiver<CanvasUpdate>,
     /// None once it is done.
     work: Option<Work>,
     /// Of each sentence, the last one.
@@ -103,12 +103,12 @@ impl Progress {
             let work = self.work.as_mut()?;
             tokio::select! {
                 biased;
-                Some(glimpse) = self.glimpses.recv() => self.step(glimpse),
+                Some(update) = self.updates.recv() => self.step(update),
                 answer = work => {
                     self.work = None;
                     // Steps that came while the answer was on its way.
-                    while let Ok(glimpse) = self.glimpses.try_recv() {
-                        self.step(glimpse);
+                    while let Ok(update) = self.updates.try_recv() {
+                        self.step(update);
                     }
                     self.ready.push_back(last_event(answer));
                 }
@@ -116,8 +116,8 @@ impl Progress {
         }
     }
 
-    fn step(&mut self, glimpse: Glimpse) {
-        let Glimpse { index, step, canvas, log_probs, at } = glimpse;
+    fn step(&mut self, update: CanvasUpdate) {
+        let CanvasUpdate { index, step, canvas, log_probs, at } = update;
         let before = self.canvases.get(&index);
         let mut slots = Vec::with_capacity(canvas.len());
         for (place, (&id, log_prob)) in canvas.iter().zip(&log_probs).enumerate() {

@@ -102,8 +102,9 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     let place = place.inspect_err(|_| {
         app.engine_metrics.rejected(Rejected::QueueFull, request.texts.len());
     })?;
-    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let mut prepared = prepare(app, request, &place).await?;
+    // What is refused as too large costs nothing.
+    charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let mut stages = Stages { tokenize: begun.elapsed(), ..Stages::default() };
     let mut asked = 0;
     loop {

@@ -1,7 +1,7 @@
 //! Bundles on disk: what is saved can be opened, and every error names the file, the tensor or key, and what was
 //! expected. No content of a bundle causes a panic.
 
-mod sealed;
+pub mod sealed;
 mod shortlist;
 
 use std::collections::HashMap;

@@ -195,7 +195,9 @@ async fn a_dead_model_thread_ends_the_server_with_an_error() {
     let mut server = Server::start(setup).await;
     broken.store(true, Ordering::SeqCst);
     let response = in_time(server.post("/translate", &en_de("Hello.")).send()).await.unwrap();
-    let (status, _, code) = refusal(response).await;
+    let (status, error, code) = refusal(response).await;
     assert_eq!((status, code.as_str()), (503, "engine_dead"));
+    // What broke is for the log.
+    assert_eq!(error, "the model has stopped and this server is about to end; try another one");
     assert!(matches!(server.ended().await, Err(tutti::Error::EngineDead(_))));
 }

@@ -4,6 +4,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tutti::http::{Keys, new_key};
+use tutti::settings::HttpSettings;
 
 use crate::support::{Server, Setup, en_de, in_time};
 
@@ -15,11 +16,16 @@ struct Guarded {
 
 /// A server with one key with these `limits`.
 async fn guarded(limits: &str) -> Guarded {
+    guarded_with(limits, |_| ()).await
+}
+
+async fn guarded_with(limits: &str, change: impl FnOnce(&mut HttpSettings)) -> Guarded {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.toml");
     let (key, entry) = new_key("test");
     std::fs::write(&path, format!("{entry}{limits}")).unwrap();
-    let setup = Setup { keys: Some(Keys::open(&path).unwrap()), ..Setup::default() };
+    let mut setup = Setup { keys: Some(Keys::open(&path).unwrap()), ..Setup::default() };
+    change(&mut setup.http);
     Guarded { server: Server::start(setup).await, key, _folder: folder }
 }
 
@@ -133,6 +139,16 @@ async fn a_rate_and_a_quota_are_kept_for_each_key() {
     let deepl = json!({ "text": ["Hello."], "target_lang": "DE" });
     let deepl = server.post("/v2/translate", &deepl).header("authorization", format!("DeepL-Auth-Key {key}"));
     assert_eq!(answer(deepl).await.0, 456);
+}
+
+#[tokio::test]
+async fn a_text_that_is_refused_as_too_large_costs_nothing() {
+    let Guarded { server, key, .. } =
+        guarded_with("characters_per_day = 50\n", |http| http.max_text_chars = 30).await;
+    let ask = |length: usize| server.post("/translate", &en_de("a".repeat(length))).bearer_auth(&key);
+    assert_eq!(answer(ask(40)).await.0, 413);
+    assert_eq!([answer(ask(25)).await.0, answer(ask(25)).await.0], [200, 200]);
+    assert_eq!(answer(ask(1)).await.0, 429);
 }
 
 #[tokio::test]

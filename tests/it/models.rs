@@ -147,3 +147,32 @@ async fn a_model_is_loaded_again_or_stays_as_it_was() {
     let (status, _) = server.post(&server.url, "/admin/models/ende/reload", Value::Null).await;
     assert_eq!(status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_leaves_does_not_let_a_second_model_be_loaded_beside_the_first() {
+    let metrics = Arc::new(Metrics::new());
+    let (ende, engine) = start("ende", "en", "de", "one", &metrics);
+    let app = App::new(ende, engine.handle(), Setup::default().http, metrics.clone()).owning(engine);
+    let (loading, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, greatest) = (loading.clone(), most.clone());
+    let loader: Loader = Box::new(move |name| {
+        greatest.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        now.fetch_sub(1, Ordering::SeqCst);
+        Ok(start(name, "en", "de", "two", &metrics))
+    });
+    let models = Models::new(vec![app], Some(loader)).unwrap();
+    let first = tokio::spawn({
+        let models = models.clone();
+        async move { models.reload("ende").await }
+    });
+    in_time(async {
+        while loading.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    first.abort();
+    in_time(models.reload("ende")).await.unwrap();
+    assert_eq!((most.load(Ordering::SeqCst), loading.load(Ordering::SeqCst)), (1, 0));
+}

@@ -15,8 +15,9 @@ use crate::operations::{repository, series, words};
 const MAX_LINES: usize = 250;
 
 /// Pages for readers that are checked like the README.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "loadtest/README.md",
+    "config/kubernetes/README.md",
     "src/nn/device/README.md",
     "models/en-de/README.md",
     "models/en-de/TRAINING.md",
@@ -24,7 +25,7 @@ const PAGES: [&str; 5] = [
 ];
 
 /// Programs that a reader has, or installs with what the page says.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 19] = [
     "cargo",
     "curl",
     "docker",
@@ -41,6 +42,8 @@ const OTHERS: [&str; 17] = [
     "head",
     "paste",
     "loadtest/gpu_pack.sh",
+    "tests/image/run.sh",
+    "tests/kubernetes/run.sh",
     ".ci/run",
 ];
 
@@ -219,10 +222,11 @@ fn check(command: &[String], helps: &mut Helps) -> Result<(), String> {
 
 /// Flags of `loadtest` are fields of its arguments.
 fn check_loadtest(arguments: &[String]) -> Result<(), String> {
-    let sources: String = ["main", "overhead", "overload", "soak"]
-        .iter()
-        .map(|name| read(&format!("loadtest/{name}.rs")))
-        .collect();
+    let sources: String =
+        ["main", "overhead", "overload", "soak", "restarts", "rolling", "fuzz", "autoscale/mod"]
+            .iter()
+            .map(|name| read(&format!("loadtest/{name}.rs")))
+            .collect();
     check_flags(arguments, |flag| {
         flag == "--help"
             || sources.contains(&format!("    {}: ", flag.trim_start_matches('-').replace('-', "_")))

@@ -82,7 +82,7 @@ async fn the_query_beats_the_body() {
     body["length_beam"] = json!(3);
     let answer = server.translate("/translate?steps=1&length_beam=2", body).await;
     assert_eq!(answer["translatedText"], alone(TEXT, 1, 2));
-    assert_eq!(answer["meta"]["steps"], json!({ "asked": 1, "used": 1 }));
+    assert_eq!(answer["meta"]["steps"], json!({ "requested": 1, "used": 1 }));
     assert_eq!(answer["meta"]["length_beam"], 2);
     assert_eq!(answer["meta"]["model"], "tiny");
 }

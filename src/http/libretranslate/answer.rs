@@ -67,7 +67,7 @@ struct Meta {
 
 #[derive(Debug, Serialize)]
 struct StepsMeta {
-    asked: usize,
+    requested: usize,
     /// The most that any sentence took.
     used: usize,
     /// Why some sentence got fewer than asked for: load or deadline.
@@ -129,7 +129,7 @@ impl Answer {
         let warned = warnings.iter().any(|warnings| !warnings.is_empty());
         let meta = shape.extended.then(|| Meta {
             model: model.to_owned(),
-            steps: StepsMeta { asked: effort.steps.get(), used: steps_used, lowered },
+            steps: StepsMeta { requested: effort.steps.get(), used: steps_used, lowered },
             length_beam: effort.length_beam,
             timings_ms: stages.milliseconds(),
             warnings: warned.then(|| AsAsked::new(warnings, many)),

@@ -5,7 +5,7 @@ use super::*;
 /// Every file of a sealed bundle that affects a translation.
 const SEALED: [&str; 4] = [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST];
 
-fn sealed() -> TempDir {
+pub fn sealed() -> TempDir {
     let root = saved();
     let texts = ["source", "target"].map(|name| root.path().join(name));
     let lines = "Where is the train station?\n";

@@ -1,0 +1,219 @@
+//! Fuzz targets: what a client, a file or a model can contain must not panic, and must not pass for something else.
+//!
+//! Each runs for TEST_FUZZ_SECONDS (one, by default) on random edits of valid inputs, other ones at each start. A failure
+//! names its seed; TEST_FUZZ_SEED runs that one again.
+
+mod edits;
+mod mutants;
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tutti::decode::{DecodeOptions, Steps, Translator, translate_passages};
+use tutti::formats::Format;
+use tutti::model::Bundle;
+use tutti::text::Reader;
+use tutti::text::spans::{self, Kind};
+
+use self::edits::{edited, edited_text, random_edits};
+use crate::support::{Server, Setup, TOKENIZER, en_de, fake, in_time, raw};
+
+/// Runs a target on one seed after another until its time is over.
+fn fuzz(mut target: impl FnMut(&mut ChaCha8Rng)) {
+    let variable = |name| std::env::var(name).ok().map(|text: String| text.parse().expect("a number"));
+    let seconds: f64 = variable("TEST_FUZZ_SECONDS").unwrap_or(1.0);
+    let only: Option<f64> = variable("TEST_FUZZ_SEED");
+    // As a number that an f64 holds.
+    let first = only.map_or_else(|| rand::random::<u64>() >> 20, |seed| seed as u64);
+    let (begun, mut count) = (Instant::now(), 0);
+    while count == 0 || (only.is_none() && begun.elapsed() < Duration::from_secs_f64(seconds)) {
+        let named = Named(first + count);
+        target(&mut ChaCha8Rng::seed_from_u64(named.0));
+        count += 1;
+    }
+    println!("{count} inputs");
+}
+
+/// Says which seed panicked.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("TEST_FUZZ_SEED={}", self.0);
+        }
+    }
+}
+
+fn any<'a, T>(random: &mut ChaCha8Rng, choices: &'a [T]) -> &'a T {
+    &choices[random.random_range(0..choices.len())]
+}
+
+const TEXTS: [&str; 8] = [
+    "Dear {name}, your order #%1$s of 1,299.99 € has %d items: see https://example.org/a?b=c&d=%20.\n\n- one\n- two\n",
+    "IMPORTANT: `cargo build` writes to /usr/local/bin/tutti; mail ops@example.org (v1.2.3, 2026-11-29, 14:05).",
+    "E = mc² — \u{1f600}\u{fe0f}\u{200d}\u{1f680} «Größe» ﬁ ①\u{301}\t\u{a0}\r\nlast line",
+    "<p>Hello <b>world</b>, <a href=\"x\">a link</a><br/>&amp; more</p><!-- no --><script>var a = '<b>';</script>",
+    "# Title\n\n* a **bold** item with `code` and [a link](http://example.org)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+    "msgid \"\"\nmsgstr \"\"\n\"Language: de\\n\"\n\nmsgid \"Open %s\"\nmsgstr \"\"\n\nmsgid \"file\"\nmsgid_plural \"files\"\nmsgstr[0] \"\"\n",
+    "1\n00:00:01,000 --> 00:00:02,500\nHello <i>there</i>.\n\n2\n00:00:03,000 --> 00:00:04,000\nBye.\n",
+    "{\"title\": \"A title\", \"n\": [1, \"two\", {\"x\": \"y\\u0041\"}], \"empty\": \"\"}",
+];
+
+#[test]
+fn spans() {
+    let fake = fake();
+    let reader = Reader::new(TOKENIZER.clone(), "en", "de", fake.limits().source_tokens);
+    fuzz(|random| {
+        let text = edited_text(any::<&str>(random, &TEXTS), &random_edits(random));
+        let found = spans::find(&text);
+        let mut end = 0;
+        for span in &found {
+            assert!(span.range.start >= end && span.range.end > span.range.start, "{text:?}: {span:?}");
+            end = span.range.end;
+            assert!(text.get(span.range.clone()).is_some(), "{text:?}: {span:?} cuts a character");
+        }
+        let mut passages = [reader.read(&text)];
+        translate_passages(&fake, &mut passages, &DecodeOptions::new(Steps::ONE))
+            .expect("a fake never fails");
+        let answer = passages[0].text();
+        for span in found.iter().filter(|span| span.kind == Kind::Placeholder) {
+            let placeholder = &text[span.range.clone()];
+            assert!(
+                answer.matches(placeholder).count() >= text.matches(placeholder).count().min(1),
+                "{text:?} lost {placeholder:?}: {answer:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn documents() {
+    let names = ["a.txt", "a.html", "a.xhtml", "a.md", "a.po", "a.srt", "a.json", "a.xlf"];
+    let formats: Vec<Format> = names.iter().filter_map(|name| Format::of_file(name)).collect();
+    assert_eq!(formats.len(), names.len());
+    fuzz(|random| {
+        let source = edited_text(any::<&str>(random, &TEXTS), &random_edits(random));
+        let format = any(random, &formats);
+        let Ok(document) = format.read(&source) else { return };
+        for text in document.texts() {
+            assert!(text.tags.iter().all(|tag| text.text.get(tag.clone()).is_some()), "{source:?}: {text:?}");
+        }
+        let same: Vec<String> = document.texts().iter().map(|text| text.text.clone()).collect();
+        let rebuilt = document.rebuild(&same);
+        if *format == Format::Text {
+            assert_eq!(rebuilt, source);
+        }
+        // What was written can be read again.
+        format
+            .read(&rebuilt)
+            .unwrap_or_else(|error| panic!("{format:?}: {source:?} to {rebuilt:?}: {error}"));
+    });
+}
+
+/// Requests of every dialect, as bytes on a connection.
+fn requests_seeds() -> Vec<Vec<u8>> {
+    let form = "q=Hello.&source=en&target=de&alternatives=2&format=html";
+    let form = format!(
+        "POST /translate?steps=2 HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let parts = "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.srt\"\r\n\r\n1\n00:00:01,000 --> \
+                 00:00:02,500\nHello.\n\r\n--x\r\ncontent-disposition: form-data; name=\"source\"\r\n\r\nen\r\n--x\r\n\
+                 content-disposition: form-data; name=\"target\"\r\n\r\nde\r\n--x--\r\n";
+    let multipart = format!(
+        "POST /translate_file HTTP/1.1\r\nhost: test\r\ncontent-type: multipart/form-data; boundary=x\r\n\
+         content-length: {}\r\n\r\n{parts}",
+        parts.len()
+    );
+    let json = |path: &str, body: &str| raw("POST", path, body);
+    vec![
+        json(
+            "/translate?deadline_ms=5000",
+            r#"{"q":["Hello.","<b>x</b>"],"source":"auto","target":"de","format":"html","steps":3,"scores":true,"trace":1}"#,
+        ),
+        json("/translate", r#"{"q":"Hello {name}.","source":"en","target":"de","glossary":{"Hello":"Hallo"}}"#),
+        json("/translate", r#"{"from":"en","to":"de","text":"Hello."}"#),
+        json("/translate/stream", r#"{"q":"Hello.","source":"en","target":"de"}"#),
+        json("/v2/translate", r#"{"text":["Hello."],"source_lang":"EN","target_lang":"DE","model_type":"latency_optimized"}"#),
+        json("/v2/glossaries", r#"{"name":"a","source_lang":"en","target_lang":"de","entries":"a\tb","entries_format":"tsv"}"#),
+        json("/imme", r#"{"source_lang":"en","target_lang":"de","text_list":["Hello."]}"#),
+        json("/detect", r#"{"q":"Where is the train station?"}"#),
+        form.into_bytes(),
+        multipart.into_bytes(),
+        b"GET /languages HTTP/1.1\r\nhost: test\r\naccept-encoding: gzip\r\n\r\n".to_vec(),
+        b"POST /detect HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n\
+          d\r\n{\"q\":\"Hello\"}\r\n0\r\n\r\n"
+            .to_vec(),
+    ]
+}
+
+/// The answer to bytes on a connection whose client then sends no more.
+async fn answer(server: &Server, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server.address).await.expect("it listens");
+    // A server that has read enough may have closed already.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let mut answer = Vec::new();
+    let _ = in_time(stream.read_to_end(&mut answer)).await;
+    answer
+}
+
+#[test]
+fn requests() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(Server::start(Setup::default()));
+    let expected = runtime.block_on(server.translate("/translate", en_de("Thank you.")));
+    let seeds = requests_seeds();
+    for seed in &seeds {
+        let answer = runtime.block_on(answer(&server, seed));
+        let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
+        assert!(line.starts_with("HTTP/1.1 2"), "{line}: {}", String::from_utf8_lossy(seed));
+    }
+    fuzz(|random| {
+        let bytes = edited(any::<Vec<u8>>(random, &seeds), &random_edits(random));
+        let answer = runtime.block_on(answer(&server, &bytes));
+        let head = String::from_utf8_lossy(&answer);
+        assert!(!head.starts_with("HTTP/1.1 500"), "{:?}: {head}", String::from_utf8_lossy(&bytes));
+    });
+    assert_eq!(runtime.block_on(server.translate("/translate", en_de("Thank you."))), expected);
+}
+
+/// A checkpoint whose pickle is taken apart.
+static PICKLE: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(mutants::checkpoint_and_pickle);
+
+#[test]
+fn pickles() {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, pickle) = &*PICKLE;
+    fuzz(|random| {
+        // Success or an error; a checkpoint that reads differently is another network, not a wrong one.
+        let _ = mutants::import_changed(checkpoint, &edited(pickle, &random_edits(random)), folder.path());
+    });
+}
+
+#[test]
+fn bundles() {
+    let root: TempDir = crate::bundle::sealed::sealed();
+    let folder = root.path().join("en-de");
+    let names = [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST];
+    let originals = names.map(|name| std::fs::read(folder.join(name)).unwrap());
+    let expected = mutants::translations(&folder).expect("it is whole");
+    fuzz(|random| {
+        let index = random.random_range(0..names.len());
+        let edits = random_edits(random);
+        let path = folder.join(names[index]);
+        std::fs::write(&path, edited(&originals[index], &edits)).unwrap();
+        let answer = mutants::translations(&folder);
+        std::fs::write(&path, &originals[index]).unwrap();
+        if let Ok(answer) = answer {
+            assert_eq!(answer, expected, "{}: {edits:?}", names[index]);
+        }
+    });
+}
