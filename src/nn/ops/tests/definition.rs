@@ -376,7 +376,12 @@ fn stacked_rows_stand_in_front_of_their_zeros() {
 fn a_mean_is_that_of_the_real_positions() {
     let x = random((3, 4, 6), 1);
     let real = lengths(&[4, 1, 3]);
-    assert_same("mean", &[x.clone()], |t| mean_of_real(&t[0], &real), |t| mean::plain(&t[0], &real));
+    assert_same(
+        "mean",
+        std::slice::from_ref(&x),
+        |t| mean_of_real(&t[0], &real),
+        |t| mean::plain(&t[0], &real),
+    );
     assert!(mean_of_real(&x, &lengths(&[4, 0, 3])).is_err());
     assert!(mean_of_real(&x, &lengths(&[4, 5, 3])).is_err());
 }
