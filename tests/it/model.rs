@@ -9,6 +9,7 @@ use tutti::decode::{Encoded, Prediction, Row, Translator};
 use tutti::model::{Backend, DecoderAttention, Lengths, Network, NormPlace, Positions, Refresh, Shape};
 use tutti::nn::Mode;
 use tutti::nn::gemm::Precision;
+use tutti::nn::ops::backward;
 use tutti::text::Specials;
 use tutti::train::data::corpus::Pair;
 use tutti::train::data::masking::mask_target;
@@ -24,6 +25,11 @@ fn shape(text: &str) -> Shape {
 
 fn tiny() -> Shape {
     shape("enc=2,dec=2,d=16,ffn=24,heads=2,vocab=32,positions=16")
+}
+
+/// Widths of whole tiles, which CPUs with AMX train by fused layers.
+fn tiled() -> Shape {
+    shape("enc=2,dec=2,d=64,ffn=96,heads=2,vocab=64,positions=16")
 }
 
 /// The plain network and its variants.
@@ -83,18 +89,38 @@ fn total(weights: &Weights, batch: &Batch, mode: &Mode) -> Tensor {
 
 #[test]
 fn every_weight_gets_a_gradient() {
-    for shape in kinds(&tiny()) {
+    for shape in kinds(&tiny()).into_iter().chain(kinds(&tiled())) {
         let weights = Weights::initial(&shape, 1, &Backend::cpu()).expect("weights");
         let batch = batch(&shape, 1);
         let training = |seed, precision| Mode::training(0.3, seed, precision);
         let modes = [Mode::inference(), training(5, Precision::F32), training(6, Precision::Bf16)];
         for mode in modes {
-            let grads = total(&weights, &batch, &mode).backward().expect("a backward pass");
+            let grads = backward(&total(&weights, &batch, &mode)).expect("a backward pass");
             for (name, var) in &weights.vars {
                 let grad = flat(grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient")));
                 assert!(grad.iter().all(|g| g.is_finite()), "{name} {mode:?}");
                 assert!(grad.iter().any(|g| *g != 0.0), "the gradient of {name} is zero, {mode:?}");
             }
+        }
+    }
+}
+
+/// Of each weight's gradient, the distance from that in f32 over the size of that.
+#[test]
+fn gradients_in_bf16_are_those_in_f32_but_for_rounding() {
+    for shape in kinds(&tiled()) {
+        let weights = Weights::initial(&shape, 2, &Backend::cpu()).expect("weights");
+        let batch = batch(&shape, 3);
+        let gradients = |precision| {
+            backward(&total(&weights, &batch, &Mode::training(0.1, 9, precision))).expect("a backward pass")
+        };
+        let (got, want) = (gradients(Precision::Bf16), gradients(Precision::F32));
+        let size = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+        for (name, var) in &weights.vars {
+            let (got, want) =
+                (flat(got.get(var).expect("a gradient")), flat(want.get(var).expect("a gradient")));
+            let off = size(&mut got.iter().zip(&want).map(|(a, b)| a - b)) / size(&mut want.into_iter());
+            assert!(off < 0.1, "{name}: off by {off}");
         }
     }
 }
