@@ -10,8 +10,8 @@ use tutti::model::{Backend, Dtype, LengthPrediction};
 
 /// Largest number of allocations of a pass, for any number of sentences.
 const FOR_A_PASS: u64 = 30;
-/// Additional allocations for each sentence: its keys and its length scores.
-const FOR_AN_ENCODED_SENTENCE: u64 = 5;
+/// Additional allocations for each sentence: its keys, the box that hides their type, and its length scores.
+const FOR_AN_ENCODED_SENTENCE: u64 = 6;
 /// Additional allocations for each row of a decoder pass: its predictions, and its share of a group's scratch memory.
 const FOR_A_DECODED_ROW: u64 = 8;
 

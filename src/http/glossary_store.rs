@@ -109,33 +109,4 @@ pub fn of_map(map: &serde_json::Map<String, Value>) -> Result<Arc<Glossary>, Api
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stored(terms: usize) -> Stored {
-        let terms = (0..terms).map(|term| (format!("term {term}"), format!("Begriff {term}")));
-        Stored {
-            name: "a".into(),
-            created: SystemTime::UNIX_EPOCH,
-            source: "en".into(),
-            target: "de".into(),
-            glossary: Arc::new(Glossary::new(terms).unwrap()),
-        }
-    }
-
-    #[test]
-    fn glossaries_are_bounded_by_the_memory_that_they_take_together() {
-        let small = stored(10);
-        let bytes = small.glossary.bytes();
-        // Texts alone are some 500 bytes; the compiled search counts, too.
-        assert!(bytes > 2000, "{bytes}");
-        assert!(stored(100).glossary.bytes() > 3 * bytes);
-        let glossaries = Glossaries { max_bytes: 5 * bytes / 2, ..Glossaries::default() };
-        let first = glossaries.put(small.clone()).unwrap();
-        glossaries.put(small.clone()).unwrap();
-        let refused = glossaries.put(small.clone()).unwrap_err();
-        assert!(matches!(refused, ApiError::Quota { what: "bytes of all glossaries", .. }), "{refused}");
-        glossaries.remove(&first).unwrap();
-        glossaries.put(small).unwrap();
-    }
-}
+mod tests;

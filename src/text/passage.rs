@@ -112,13 +112,20 @@ impl<'a> Builder<'a> {
     /// A line, or a cell of one; `offset` is its place in the text.
     fn line(&mut self, line: &str, offset: usize) {
         if line.starts_with('|') && line.len() > 1 {
+            // A bar in a span, such as code, ends no cell.
+            let spans = self.spans(line, offset);
+            let ends_cell = |&at: &usize| {
+                let next = spans.partition_point(|(span, _)| span.range.end <= at);
+                spans.get(next).is_none_or(|(span, _)| span.range.start > at)
+            };
+            let bars: Vec<usize> = line.match_indices('|').map(|(at, _)| at).filter(ends_cell).collect();
             let mut start = 0;
-            for cell in line.split_inclusive('|') {
-                let inner = cell.strip_suffix('|').unwrap_or(cell);
-                self.body(inner, offset + start);
-                self.gap(&cell[inner.len()..]);
-                start += cell.len();
+            for bar in bars {
+                self.body(&line[start..bar], offset + start);
+                self.gap("|");
+                start = bar + 1;
             }
+            self.body(&line[start..], offset + start);
             return;
         }
         self.body(line, offset);

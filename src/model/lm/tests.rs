@@ -71,7 +71,7 @@ fn a_file_whose_parts_do_not_fit_is_refused() {
     assert!(with("bigram.backoffs", &[0, 0]).contains("not of one length"));
     assert!(with("bigram.counts", &[9, 0].repeat(VOCAB)).contains("do not match their continuations"));
     assert!(with("bigram.tokens", &[8, 0, 2, 0, 2, 0]).contains("not in order"));
-    assert!(with("trigram.tokens", &[3, 0]).contains("token 3 is none"));
+    assert!(with("trigram.tokens", &[3, 0]).contains("token 3 cannot occur in a translation"));
     assert!(with("trigram.log_probs", &[]).contains("do not match their continuations"));
     assert!(with("fusion", &f32::NAN.to_le_bytes().repeat(3)).contains("must be numbers"));
     assert!(with("fusion", &[0; 8]).contains("2 numbers, expected 3"));

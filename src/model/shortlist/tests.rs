@@ -44,7 +44,7 @@ fn what_no_sentence_could_use_is_refused() {
     assert!(refused(&[], &lists).contains("no common token"));
     assert!(refused(&[20], &lists).contains("token 20"));
     assert!(refused(&[LOWEST - 1], &lists).contains("cannot occur in a translation"));
-    assert!(refused(&[70_000], &lists).contains("none of the 20 tokens"));
+    assert!(refused(&[70_000], &lists).contains("outside the vocabulary of 20 tokens"));
     assert!(refused(&[9], &vec![Vec::new(); MOST_TOKENS + 1]).contains("up to 65536 tokens"));
 
     let bytes = Shortlist::new(&[9], &lists).unwrap().to_bytes(&BTreeMap::new()).unwrap();

@@ -297,6 +297,22 @@ fn wrapped_lines_are_joined_only_when_asked_for() {
     assert_eq!(read(true), text.replace("to\nthe", "to the"));
 }
 
+#[test]
+fn a_bar_in_code_ends_no_cell_of_a_table() {
+    for reader in [&*BARE, &*RESERVED] {
+        for text in ["|`|AA\"a`", "| the file | `a | b` | open |", "| a | b"] {
+            assert_eq!(echo(reader, text), text);
+        }
+        let mut seen = Vec::new();
+        let mut passage = reader.read("| the file | see `a | b` | open |");
+        run(&mut passage, |source, _| {
+            seen.push(source.len());
+            source.to_vec()
+        });
+        assert_eq!(seen.len(), 3);
+    }
+}
+
 fn texts() -> impl Strategy<Value = String> {
     let parts = "(Hello|open|the|file|SAVE|GrÖße|\\{name\\}|%1\\$s|<b>|</b>|https://a\\.example/x|me@a\\.example|👏|3\\.5 GB|12,500|\\$5|7:45 pm|README\\.md|, |; |\\. |\\? |\\*\\*|`x y`|\n|\t|- | |“|’|\u{ad}|\u{feff}|字|\u{301}){0,16}";
     prop_oneof![3 => parts, 1 => any::<String>(), 1 => "[ -~]{0,40}"]

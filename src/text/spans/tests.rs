@@ -131,7 +131,7 @@ fn spans_in_a_sentence_are_found_and_nothing_else() {
         ("Type SELECT a FROM b; twice", vec![]),
         ("Type `x`: SELECT a FROM b; twice", vec!["`x`", "SELECT a FROM b;"]),
         ("UPDATE: it has moved; see {below}", vec!["{below}"]),
-        ("[a](b)](c) [d](e(f) ![g](h)", vec!["[", "](b)", "![", "](h)"]),
+        ("[our a](b)](c d) [the d](e(f g) ![the g](h)", vec!["[", "](b)", "![", "](h)"]),
         ("The 2nd of the 1990s", vec![]),
         ("He said: \"No; not today - or tomorrow.\" (Really?)", vec![]),
         ("Don't use well-known e-mail addresses, please!", vec![]),

@@ -85,7 +85,7 @@ fn an_override_that_does_not_fit_is_named() {
         ("train.updats=1", "updats"),
         ("trian.updates=1", "did you mean `train`?"),
         ("train.seed.low=1", "seed is a value"),
-        ("train.updates", "key=value"),
+        ("train.updates", "KEY=VALUE"),
         ("train.updates=soon", "soon"),
     ] {
         let error = error(SMALL, &[wrong]);
@@ -172,7 +172,7 @@ fn the_teacher_of_dims_follows_as_slowly_as_it_is_told() {
     let wrong = error(&format!("{SMALL}\n[dims]\nema = \"slowly\"\n"), &[]);
     assert!(wrong.contains("true, false, a decay between 0 and 1, or \"auto\""), "{wrong}");
     let wrong = error(&format!("{SMALL}\n[dims]\nema = 1.5\n"), &[]);
-    assert!(wrong.contains("dims.ema is 1.5"), "{wrong}");
+    assert!(wrong.contains("dims.ema must be at least 0 and less than 1, not 1.5"), "{wrong}");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn an_empty_section_is_the_published_cmlmc_and_each_part_has_its_key() {
     let off = "causal_attention = false\nconcat_positions = false\ncorrected = 0.0\nmasked_source = 0.0";
     assert_eq!(read(off).unwrap().shape(plain.clone()), plain);
     let error = read("corrected = 1.5").unwrap_err().to_string();
-    assert!(error.contains("cmlmc.corrected is 1.5"), "{error}");
+    assert!(error.contains("cmlmc.corrected must be 0 to 1, not 1.5"), "{error}");
     let error = read("correctd = 0.1").unwrap_err().to_string();
     assert!(error.contains("correctd"), "{error}");
 }

@@ -57,8 +57,8 @@ fn what_makes_no_sense_is_refused() {
     let shape: Shape = "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=32,positions=24".parse().unwrap();
     let model = ModelConfig::new(shape.clone(), "en", "de");
     for (scale, blank_penalty, said) in [
-        (0.0, 0.0, "above 0"),
-        (f64::NAN, 0.0, "above 0"),
+        (0.0, 0.0, "more than 0"),
+        (f64::NAN, 0.0, "more than 0"),
         (1.0, f64::INFINITY, "number"),
         (1.0, 0.5, "Imputer"),
     ] {

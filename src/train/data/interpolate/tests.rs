@@ -104,5 +104,5 @@ fn only_its_own_output_is_replaced() {
     let own = options.output.join("candidate.de");
     std::fs::write(&own, "b\n").unwrap();
     let error = interpolate(&options).unwrap_err().to_string();
-    assert!(error.contains("chosen has something in it") && own.exists(), "{error}");
+    assert!(error.contains("chosen contains other files") && own.exists(), "{error}");
 }

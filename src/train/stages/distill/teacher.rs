@@ -3,7 +3,7 @@
 use super::{Settings, filter::objection, require_teacher};
 use crate::decode::{Search, search_passages};
 use crate::model::{Backend, Bundle, Network};
-use crate::text::{Passage, Reader};
+use crate::text::{Passage, Reader, Warning};
 use crate::train::config::Config;
 use crate::train::import::marian::Marian;
 use crate::{Error, Result};
@@ -84,8 +84,8 @@ impl Teacher {
     }
 }
 
-/// A translation that had to be put together from pieces, or is too short or too long, is left out by the name of its
-/// warning: a student would learn it.
+/// A translation that had to be put together from pieces is left out by the name of its warning: a student would learn
+/// it. Length and probability have limits of their own in [`objection`].
 fn read_and_search(
     network: &Network,
     reader: &Reader,
@@ -101,7 +101,8 @@ fn read_and_search(
     })?;
     let translated = passages.iter().zip(objections).map(|(passage, objection)| Translated {
         text: passage.text(),
-        objection: objection.or_else(|| passage.warnings().first().map(|warning| warning.name())),
+        objection: objection
+            .or_else(|| passage.warnings().contains(&Warning::Split).then(|| Warning::Split.name())),
     });
     Ok(translated.collect())
 }
