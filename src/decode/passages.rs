@@ -24,7 +24,7 @@ impl DecodeOptions {
     }
 }
 
-/// Twice as many steps, at most [`MOST_STEPS`], and never fewer than `steps`.
+/// Twice as many steps, at most `MOST_STEPS`, and never fewer than `steps`.
 pub fn more_steps(steps: Steps) -> Steps {
     let twice = Steps::new((2 * steps.get()).min(MOST_STEPS) as u8).unwrap_or(steps);
     steps.max(twice)

@@ -77,7 +77,7 @@ impl Format {
     /// Splits a document into texts.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`](crate::Error::InvalidRequest) if `source` is not in this format. Text, HTML and
+    /// [`Error::InvalidRequest`] if `source` is not in this format. Text, HTML and
     /// Markdown never fail.
     pub fn read(&self, source: &str) -> Result<Document> {
         match self {

@@ -192,7 +192,7 @@ impl Backend {
         self.gpu
     }
 
-    /// The device of candle's tensors. [`super::device`] networks hold their own memory instead.
+    /// The device of candle's tensors. Networks of `model::device` hold their own memory instead.
     pub fn device(&self) -> &Device {
         &self.tensors
     }

@@ -33,7 +33,7 @@ pub use lines::{LengthLimit, OnBadLine};
 pub use mixture::{Augment, CorpusConfig, ValidationConfig};
 pub use model::Model;
 pub use pipeline::{Pipeline, StageName};
-pub use train::{OptimizerKind, Products, Train};
+pub use train::{Products, Train};
 
 /// The configuration of a run. `train tokenizer` reads `data` and `tokenizer`; `train parallel` also `model` and
 /// `train`; other stages have a section that overrides `train`. `train run` reads all of it.

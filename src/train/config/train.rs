@@ -38,9 +38,6 @@ pub struct Train {
     pub warmup: u64,
     /// Number of last updates over which the learning rate falls linearly to zero; 0 for none.
     pub cooldown: u64,
-    /// How the matrices of the layers are updated; all else by AdamW.
-    #[serde(skip_serializing_if = "OptimizerKind::is_default")]
-    pub optimizer: OptimizerKind,
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 for no clipping.
     pub clip: f64,
@@ -68,22 +65,6 @@ pub struct Train {
     pub average_best: usize,
     /// Whether to write TensorBoard event files.
     pub tensorboard: bool,
-}
-
-/// An optimizer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    #[default]
-    AdamW,
-    /// Needs fewer updates for the same loss; CPU only.
-    Muon,
-}
-
-impl OptimizerKind {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Number type of the operands of matrix products. Weights, sums and everything else stay f32.
@@ -133,7 +114,6 @@ impl Default for Train {
             learning_rate: 1.2e-3,
             warmup: 800,
             cooldown: 0,
-            optimizer: OptimizerKind::default(),
             weight_decay: 0.01,
             clip: 1.0,
             betas: (0.9, 0.98),

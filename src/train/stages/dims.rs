@@ -1,5 +1,5 @@
 //! `train dims`: distils several decoding steps of a trained model into one (DiMS, Norouzi et al. 2023, arXiv
-//! 2206.02999). The loss itself is [`Dims`](crate::train::objective::Dims).
+//! 2206.02999). The loss itself is [`Dims`].
 //!
 //! Student and teacher start as copies of one bundle. In each update the teacher takes n passes over a masked target,
 //! and the student learns to give the final distribution and hidden states of every masked position in one pass. The

@@ -3,7 +3,7 @@
 //! bf16, as the products round them anyway; the residual stream, norms, sums and gradients of weights are f32.
 //!
 //! Each has the gradient of the composition of the other ops of `nn::ops`, up to rounding; tests hold the two together. Gradients of
-//! weights go to [`super::gradients`]. Results do not depend on the number of threads.
+//! weights go to `nn::ops::gradients`. Results do not depend on the number of threads.
 
 mod attention;
 mod buffer;
@@ -52,7 +52,7 @@ pub struct Frame<'a> {
     pub dropout: (f32, u64),
 }
 
-/// Whether the sublayers of this module can do what is asked of `x [rows, len, width]`: see [`tiled`]. `widths` are those of all rows
+/// Whether the sublayers of this module can do what is asked of `x [rows, len, width]`: see `tiled`. `widths` are those of all rows
 /// and heads.
 pub fn fused(x: &Tensor, precision: Precision, widths: &[usize]) -> bool {
     x.rank() == 3 && tiled(precision, x, widths)

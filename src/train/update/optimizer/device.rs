@@ -49,7 +49,7 @@ pub(super) fn update(
 /// The arguments of the kernel after parameter, moments and gradient.
 #[cfg(any(feature = "cuda", test))]
 fn arguments(count: usize, c: Coefficients) -> Vec<crate::nn::device::Argument> {
-    let Coefficients { beta1, beta2, eps, rate, second_scale, gradient, keep, .. } = c;
+    let Coefficients { beta1, beta2, eps, rate, second_scale, gradient, keep } = c;
     let reals = [beta1, beta2, eps, rate, second_scale, gradient, keep];
     std::iter::once((count as u32).into()).chain(reals.map(Into::into)).collect()
 }

@@ -1,5 +1,4 @@
-//! AdamW (Loshchilov & Hutter, arXiv 1711.05101), and optionally Muon for the matrices of layers. Unlike candle's AdamW,
-//! it saves and loads its moments, does not decay biases
+//! AdamW by name (Loshchilov & Hutter, arXiv 1711.05101). Unlike candle's, it saves and loads its moments, does not decay biases
 //! and norms, clips by the global norm, and drops updates whose gradient is not finite.
 //!
 //! On a CPU, and on a GPU with a kernel, an update is one pass in place over parameters, gradients and moments; other
@@ -13,12 +12,11 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::nn::ops::{KernelPath, select_path};
-use crate::train::config::{OptimizerKind, Train};
+use crate::train::config::Train;
 use crate::{Error, Result};
 
 mod device;
 mod host;
-mod muon;
 
 /// The settings of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,28 +30,19 @@ pub struct AdamW {
     pub clip: f64,
     /// Number of consecutive updates without a finite gradient that ends the run.
     pub max_skips_in_a_row: u32,
-    /// How the matrices of layers are updated.
-    pub method: OptimizerKind,
 }
 
 impl AdamW {
     /// The settings of `[train]`.
     pub fn of(train: &Train) -> Self {
-        let Train { betas, eps, weight_decay, clip, max_skips_in_a_row, optimizer: method, .. } = *train;
-        Self { betas, eps, weight_decay, clip, max_skips_in_a_row, method }
+        let Train { betas, eps, weight_decay, clip, max_skips_in_a_row, .. } = *train;
+        Self { betas, eps, weight_decay, clip, max_skips_in_a_row }
     }
 }
 
 impl Default for AdamW {
     fn default() -> Self {
-        Self {
-            betas: (0.9, 0.98),
-            eps: 1e-8,
-            weight_decay: 0.01,
-            clip: 1.0,
-            max_skips_in_a_row: 5,
-            method: OptimizerKind::AdamW,
-        }
+        Self { betas: (0.9, 0.98), eps: 1e-8, weight_decay: 0.01, clip: 1.0, max_skips_in_a_row: 5 }
     }
 }
 
@@ -80,7 +69,7 @@ struct Counters {
     skipped_in_a_row: u32,
 }
 
-/// A parameter and its moments.
+/// A parameter and its two moments.
 struct Slot {
     var: Var,
     decays: bool,
@@ -88,19 +77,8 @@ struct Slot {
 }
 
 enum Moments {
-    Host {
-        first: Vec<f32>,
-        second: Vec<f32>,
-    },
-    /// Muon's, of so many matrices.
-    Momentum {
-        first: Vec<f32>,
-        matrices: usize,
-    },
-    Device {
-        first: Tensor,
-        second: Tensor,
-    },
+    Host { first: Vec<f32>, second: Vec<f32> },
+    Device { first: Tensor, second: Tensor },
 }
 
 /// The values of an update that are the same for all parameters.
@@ -117,7 +95,6 @@ struct Coefficients {
     gradient: f32,
     /// 1 − learning rate · decay, for the parameters that decay.
     keep: f32,
-    learning_rate: f32,
 }
 
 impl Optimizer {
@@ -130,8 +107,7 @@ impl Optimizer {
                     var.dtype()
                 )));
             }
-            let moments = Moments::zeros(&name, &var, settings.method)?;
-            Ok((name, Slot { decays: var.rank() > 1, moments, var }))
+            Ok((name, Slot { decays: var.rank() > 1, moments: Moments::zeros(&var)?, var }))
         };
         let slots = vars.into_iter().map(slot).collect::<Result<_>>()?;
         Ok(Self { settings, slots, counters: Counters::default() })
@@ -187,15 +163,13 @@ impl Optimizer {
         self.counters.skipped
     }
 
-    /// Moments and counters as tensors: `first.<name>`, `second.<name>` but for Muon, `counters`.
+    /// Moments and counters as tensors: `first.<name>`, `second.<name>`, `counters`.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let mut tensors = HashMap::with_capacity(2 * self.slots.len() + 1);
         for (name, slot) in &self.slots {
             let (first, second) = slot.moments.tensors(&slot.var)?;
             tensors.insert(format!("first.{name}"), first);
-            if let Some(second) = second {
-                tensors.insert(format!("second.{name}"), second);
-            }
+            tensors.insert(format!("second.{name}"), second);
         }
         let Counters { applied, skipped, skipped_in_a_row } = self.counters;
         let counters = [applied as i64, skipped as i64, i64::from(skipped_in_a_row)];
@@ -208,21 +182,15 @@ impl Optimizer {
     /// # Errors
     /// A moment that is missing, unknown, or of another shape than its parameter. Nothing has changed then.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        let expected = self.slots.values().map(|slot| slot.moments.count()).sum::<usize>() + 1;
+        let expected = 2 * self.slots.len() + 1;
         if state.len() != expected {
             let (has, wants) = (state.len(), self.slots.len());
-            let reason = format!(
-                "optimizer state has {has} tensors, {wants} parameters want {expected}; was it saved with another \
-                 train.optimizer?"
-            );
+            let reason = format!("optimizer state has {has} tensors, {wants} parameters want {expected}");
             return Err(Error::Config(reason));
         }
         let counters = find(state, "counters", &[3])?.to_vec1::<i64>()?;
         let moments = self.slots.iter().map(|(name, slot)| {
             let first = find(state, &format!("first.{name}"), slot.var.dims())?;
-            if let Moments::Momentum { matrices, .. } = slot.moments {
-                return Ok(Moments::Momentum { first: first.flatten_all()?.to_vec1()?, matrices });
-            }
             let second = find(state, &format!("second.{name}"), slot.var.dims())?;
             Moments::from_tensors(first, second, slot.var.device())
         });
@@ -281,7 +249,6 @@ impl Optimizer {
             second_scale: (1.0 / (1.0 - beta2.powf(t)).sqrt()) as f32,
             gradient: (scale * clipping) as f32,
             keep: (1.0 - learning_rate * weight_decay) as f32,
-            learning_rate: learning_rate as f32,
         }
     }
 }
@@ -291,7 +258,6 @@ impl Slot {
         let c = if self.decays { c } else { Coefficients { keep: 1.0, ..c } };
         match &mut self.moments {
             Moments::Host { first, second } => host::update(&self.var, gradient, first, second, c)?,
-            Moments::Momentum { first, matrices } => muon::update(&self.var, gradient, first, *matrices, c)?,
             Moments::Device { first, second } => device::update(&self.var, gradient, first, second, c)?,
         }
         Ok(())
@@ -299,16 +265,7 @@ impl Slot {
 }
 
 impl Moments {
-    fn zeros(name: &str, var: &Var, method: OptimizerKind) -> Result<Self> {
-        let matrices = muon::matrices(name, var.dims());
-        if method == OptimizerKind::Muon && matrices > 0 {
-            if !var.device().is_cpu() {
-                let reason =
-                    "train.optimizer = \"muon\" computes on the CPU; set train.device to cpu, or adamw";
-                return Err(Error::Config(reason.into()));
-            }
-            return Ok(Self::Momentum { first: vec![0.0; var.elem_count()], matrices });
-        }
+    fn zeros(var: &Var) -> Result<Self> {
         let zeros = || var.as_detached_tensor().zeros_like();
         Self::from_tensors(&zeros()?, &zeros()?, var.device())
     }
@@ -325,17 +282,11 @@ impl Moments {
         })
     }
 
-    /// Tensors that it is saved as.
-    fn count(&self) -> usize {
-        if matches!(self, Self::Momentum { .. }) { 1 } else { 2 }
-    }
-
-    fn tensors(&self, var: &Var) -> Result<(Tensor, Option<Tensor>)> {
+    fn tensors(&self, var: &Var) -> Result<(Tensor, Tensor)> {
         let shaped = |values: &[f32]| Tensor::from_slice(values, var.shape(), &Device::Cpu);
         Ok(match self {
-            Self::Host { first, second } => (shaped(first)?, Some(shaped(second)?)),
-            Self::Momentum { first, .. } => (shaped(first)?, None),
-            Self::Device { first, second } => (first.clone(), Some(second.clone())),
+            Self::Host { first, second } => (shaped(first)?, shaped(second)?),
+            Self::Device { first, second } => (first.clone(), second.clone()),
         })
     }
 }

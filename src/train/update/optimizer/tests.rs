@@ -1,13 +1,7 @@
 use super::*;
 
-const PLAIN: AdamW = AdamW {
-    betas: (0.9, 0.98),
-    eps: 1e-8,
-    weight_decay: 0.0,
-    clip: 0.0,
-    max_skips_in_a_row: 3,
-    method: OptimizerKind::AdamW,
-};
+const PLAIN: AdamW =
+    AdamW { betas: (0.9, 0.98), eps: 1e-8, weight_decay: 0.0, clip: 0.0, max_skips_in_a_row: 3 };
 
 fn var(values: &[f32], shape: &[usize]) -> Var {
     Var::from_slice(values, shape, &Device::Cpu).unwrap()
@@ -96,10 +90,10 @@ fn large() -> (Var, Vec<Vec<f32>>) {
 
 #[test]
 fn resuming_from_saved_moments_equals_not_stopping_bit_for_bit() {
-    let run = |stops: bool, method| {
+    let run = |stops: bool| {
         let (weights, gradients) = large();
-        let vars = || [("decoder.layers.0.w".to_owned(), weights.clone())];
-        let settings = AdamW { weight_decay: 0.01, clip: 1.0, method, ..PLAIN };
+        let vars = || [("w".to_owned(), weights.clone())];
+        let settings = AdamW { weight_decay: 0.01, clip: 1.0, ..PLAIN };
         let mut adam = Optimizer::new(vars(), settings).unwrap();
         for (n, gradient) in gradients.iter().enumerate() {
             if stops && n == 3 {
@@ -114,9 +108,7 @@ fn resuming_from_saved_moments_equals_not_stopping_bit_for_bit() {
         assert_eq!(adam.applied(), 6);
         values(&weights)
     };
-    assert_eq!(run(false, OptimizerKind::AdamW), run(true, OptimizerKind::AdamW));
-    assert_eq!(run(false, OptimizerKind::Muon), run(true, OptimizerKind::Muon));
-    assert_ne!(run(true, OptimizerKind::AdamW), run(true, OptimizerKind::Muon));
+    assert_eq!(run(false), run(true));
 }
 
 #[test]
@@ -127,7 +119,7 @@ fn host_and_device_paths_agree() {
         if device {
             for slot in adam.slots.values_mut() {
                 let (first, second) = slot.moments.tensors(&slot.var).unwrap();
-                slot.moments = Moments::Device { first, second: second.unwrap() };
+                slot.moments = Moments::Device { first, second };
             }
         }
         for gradient in &gradients {

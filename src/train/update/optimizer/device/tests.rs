@@ -59,7 +59,6 @@ fn the_kernel_does_what_the_cpu_does() {
         second_scale: 1.3,
         gradient: 0.7,
         keep: 0.999,
-        learning_rate: 1e-2,
     };
     let tensor = |values: &[f32]| Tensor::from_slice(values, COUNT, &Device::Cpu).unwrap();
     let (var, mut first, mut second) = (Var::from_tensor(&tensor(&p)).unwrap(), m.clone(), v.clone());
