@@ -17,7 +17,7 @@ use super::layout::Layout;
 use super::peel::{Peeled, peel};
 use super::reader::Reader;
 use super::request::{Candidate, Request, Warning};
-use super::spans::{self, Span, localise};
+use super::spans::{self, Kind, Span, localise};
 use super::split::{is_line_break, sentence_ends};
 use super::unit::Unit;
 use super::wrapped;
@@ -112,11 +112,11 @@ impl<'a> Builder<'a> {
     /// A line, or a cell of one; `offset` is its place in the text.
     fn line(&mut self, line: &str, offset: usize) {
         if line.starts_with('|') && line.len() > 1 {
-            // A bar in a span, such as code, ends no cell.
+            // A bar in a span, such as code, ends no cell. By itself it is a symbol.
             let spans = self.spans(line, offset);
             let ends_cell = |&at: &usize| {
                 let next = spans.partition_point(|(span, _)| span.range.end <= at);
-                spans.get(next).is_none_or(|(span, _)| span.range.start > at)
+                spans.get(next).is_none_or(|(span, _)| span.range.start > at || span.kind == Kind::Symbol)
             };
             let bars: Vec<usize> = line.match_indices('|').map(|(at, _)| at).filter(ends_cell).collect();
             let mut start = 0;

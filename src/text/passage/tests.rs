@@ -325,7 +325,8 @@ fn cases() -> u32 {
 
 fn span_texts(text: &str, local: bool) -> Vec<String> {
     let mut all = Vec::new();
-    for line in text.split(is_line_break) {
+    // A tab ends a cell, as a line break ends a line.
+    for line in text.split(|c| is_line_break(c) || c == '\t') {
         for span in spans::find(line) {
             let text = &line[span.range];
             let text =
