@@ -137,8 +137,14 @@ impl<'a> Builder<'a> {
             let next = self.given.partition_point(|given| given.span.range.end <= offset + from);
             self.given.get(next).is_some_and(|given| given.span.range.start < offset + to)
         };
-        // A span of the caller is never layout.
-        let (head, body, tail) = if touched(0, head.len()) || touched(head.len() + body.len(), line.len()) {
+        // A span of the caller is never layout, and no span is cut by its edge.
+        let cut = !(head.is_empty() && tail.is_empty()) && {
+            let edges = [head.len(), head.len() + body.len()];
+            let spans = self.spans(line, offset);
+            spans.iter().any(|(span, _)| edges.iter().any(|&at| span.range.start < at && at < span.range.end))
+        };
+        let end = head.len() + body.len();
+        let (head, body, tail) = if cut || touched(0, head.len()) || touched(end, line.len()) {
             ("", line, "")
         } else {
             (head, body, tail)

@@ -313,6 +313,15 @@ fn a_bar_in_code_ends_no_cell_of_a_table() {
     }
 }
 
+#[test]
+fn a_final_mark_of_a_span_is_not_a_final_mark_of_the_line() {
+    for reader in [&*BARE, &*RESERVED] {
+        let mut passage = reader.read("0 aaA{aa=:a:");
+        run(&mut passage, |source, _| source.iter().rev().copied().collect());
+        assert!(passage.text().contains(":a:"), "{}", passage.text());
+    }
+}
+
 fn texts() -> impl Strategy<Value = String> {
     let parts = "(Hello|open|the|file|SAVE|GrÖße|\\{name\\}|%1\\$s|<b>|</b>|https://a\\.example/x|me@a\\.example|👏|3\\.5 GB|12,500|\\$5|7:45 pm|README\\.md|, |; |\\. |\\? |\\*\\*|`x y`|\n|\t|- | |“|’|\u{ad}|\u{feff}|字|\u{301}){0,16}";
     prop_oneof![3 => parts, 1 => any::<String>(), 1 => "[ -~]{0,40}"]
