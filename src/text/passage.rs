@@ -137,21 +137,19 @@ impl<'a> Builder<'a> {
             let next = self.given.partition_point(|given| given.span.range.end <= offset + from);
             self.given.get(next).is_some_and(|given| given.span.range.start < offset + to)
         };
+        let mut spans = self.spans(line, offset);
+        let edges = [head.len(), head.len() + body.len()];
+        let cut =
+            |(span, _): &(Span, _)| edges.iter().any(|&at| span.range.start < at && at < span.range.end);
         // A span of the caller is never layout, and no span is cut by its edge.
-        let cut = !(head.is_empty() && tail.is_empty()) && {
-            let edges = [head.len(), head.len() + body.len()];
-            let spans = self.spans(line, offset);
-            spans.iter().any(|(span, _)| edges.iter().any(|&at| span.range.start < at && at < span.range.end))
-        };
-        let end = head.len() + body.len();
-        let (head, body, tail) = if cut || touched(0, head.len()) || touched(end, line.len()) {
-            ("", line, "")
-        } else {
-            (head, body, tail)
-        };
-        let offset = offset + head.len();
+        let whole = spans.iter().any(cut) || touched(0, edges[0]) || touched(edges[1], line.len());
+        let (head, body, tail) = if whole { ("", line, "") } else { (head, body, tail) };
         self.gap(head);
-        let spans = self.spans(body, offset);
+        let within = head.len()..head.len() + body.len();
+        spans.retain(|(span, _)| within.start <= span.range.start && span.range.end <= within.end);
+        for (span, _) in &mut spans {
+            span.range = span.range.start - within.start..span.range.end - within.start;
+        }
         let inside = |at: usize| {
             let next = spans.partition_point(|(span, _)| span.range.end <= at);
             spans.get(next).is_some_and(|(span, _)| span.range.start < at)
