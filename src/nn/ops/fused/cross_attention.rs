@@ -1,19 +1,16 @@
 //! The cross-attention sublayer: `x + dropout(W_o · attention(W_q · norm(x) + b_q, keys, values) + b_o)`.
 
-use std::sync::{Mutex, PoisonError};
-
 use candle_core::{CpuStorage, CustomOp2, Layout as TensorLayout, Result, Shape, Tensor, bail};
 
 use super::super::AttentionMask;
 use super::super::cpu::{values, with_values};
-use super::super::gradients::add_to;
 use super::attention::{Gradients, Heads, Scratch, Views};
 use super::buffer::Buffer;
 use super::layout::{Block, Layout, Sentence};
 use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_across};
 use super::rows::{Norm, column_sums, load, round};
 use super::self_attention::{longest, product, project};
-use super::sublayer::{Outline, add_all, host, steps};
+use super::sublayer::{ForBackward, Outline, host, steps};
 use super::tile::{Rows, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};
 
@@ -37,7 +34,7 @@ pub fn cross_attention(
     outline.count(x, &output)?;
     let heads = Heads { count: heads, width: outline.width / heads, mask: AttentionMask::Whole };
     let sources = Layout::new(source_lengths, source);
-    let op = CrossAttention { outline, sources, query, output, heads, kept: Mutex::new(None) };
+    let op = CrossAttention { outline, sources, query, output, heads, kept: ForBackward::nothing() };
     x.contiguous()?.apply_op2(&keys_values.contiguous()?, op)
 }
 
@@ -47,7 +44,7 @@ struct CrossAttention {
     query: Affine,
     output: Affine,
     heads: Heads,
-    kept: Mutex<Option<Kept>>,
+    kept: ForBackward<Kept>,
 }
 
 /// Of the forward pass, for the backward one.
@@ -115,7 +112,7 @@ impl CustomOp2 for CrossAttention {
         };
         // SAFETY: each row of a sentence is in a block.
         let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        self.kept.keep(kept);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -126,9 +123,7 @@ impl CustomOp2 for CrossAttention {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            bail!("the gradients of a fused layer can be taken once")
-        };
+        let kept = self.kept.take()?;
         let (dx, dsource) = with_values(x, |x| with_values(grad, |dy| self.slopes(x, dy, &kept)))???;
         let dsource = if keys_values.track_op() {
             let width = 2 * self.outline.width;
@@ -302,10 +297,7 @@ impl CrossAttention {
         };
         // SAFETY: each row of a sentence is in a block.
         let dx = unsafe { layout.batch(x.len(), width, write) };
-        let small = [&self.outline.gain, &self.outline.bias, &self.query.bias, &self.output.bias];
-        for (which, tensor) in small.into_iter().enumerate() {
-            add_to(tensor, |to| add_all(&sums, which, to))?;
-        }
+        self.outline.add_small_gradients(&sums, &self.query.bias, &self.output.bias)?;
         let [slopes, branches, normals, mixed] =
             operands.each_ref().map(|buffer| Packed { lines: buffer.as_lines(), width });
         add_weight_gradient(layout, slopes, normals, false, &self.query.weight)?;

@@ -1,16 +1,13 @@
 //! The feed-forward sublayer: `x + dropout(W₂ · relu(W₁ · norm(x) + b₁) + b₂)`.
 
-use std::sync::{Mutex, PoisonError};
+use candle_core::{Result, Tensor};
 
-use candle_core::{Result, Tensor, bail};
-
-use super::super::gradients::add_to;
 use super::buffer::Buffer;
 use super::chain::Sublayer;
 use super::layout::Block;
 use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_across, wide};
 use super::rows::{Norm, biased, masked};
-use super::sublayer::{Outline, add_all, host, steps};
+use super::sublayer::{ForBackward, Outline, host, steps};
 use super::tile::{Rows, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};
 
@@ -20,7 +17,7 @@ pub fn feed_forward(x: &Tensor, frame: &Frame, inner: Affine, outer: Affine) -> 
     outline.count(x, &inner)?;
     outline.count(x, &outer)?;
     let hidden = inner.weight.dim(0)?;
-    Ok(Box::new(FeedForward { outline, inner, outer, hidden, activations: Mutex::new(None) }))
+    Ok(Box::new(FeedForward { outline, inner, outer, hidden, activations: ForBackward::nothing() }))
 }
 
 struct FeedForward {
@@ -29,7 +26,7 @@ struct FeedForward {
     outer: Affine,
     hidden: usize,
     /// Of the forward pass, for the backward one: bf16, row by row.
-    activations: Mutex<Option<Buffer>>,
+    activations: ForBackward<Buffer>,
 }
 
 impl Sublayer for FeedForward {
@@ -58,14 +55,12 @@ impl Sublayer for FeedForward {
         };
         // SAFETY: each row of a sentence is in a block.
         let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
-        *self.activations.lock().unwrap_or_else(PoisonError::into_inner) = Some(activations);
+        self.activations.keep(activations);
         Ok(y)
     }
 
     fn backward(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
-        let Some(activations) = self.activations.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            bail!("the gradients of a fused layer can be taken once")
-        };
+        let activations = self.activations.take()?;
         self.slopes(x, dy, &activations)
     }
 }
@@ -149,10 +144,7 @@ impl FeedForward {
         };
         // SAFETY: each row of a sentence is in a block.
         let dx = unsafe { layout.batch(x.len(), width, write) };
-        let small = [&self.outline.gain, &self.outline.bias, &self.inner.bias, &self.outer.bias];
-        for (which, tensor) in small.into_iter().enumerate() {
-            add_to(tensor, |to| add_all(&sums, which, to))?;
-        }
+        self.outline.add_small_gradients(&sums, &self.inner.bias, &self.outer.bias)?;
         let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
         add_weight_gradient(
             layout,

@@ -1,18 +1,15 @@
 //! The self-attention sublayer: `x + dropout(W_o · attention(W_qkv · norm(x) + b_qkv) + b_o)`.
 
-use std::sync::{Mutex, PoisonError};
-
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 
 use super::super::AttentionMask;
-use super::super::gradients::add_to;
 use super::attention::{Gradients, Heads, Scratch, Views};
 use super::buffer::Buffer;
 use super::chain::Sublayer;
 use super::layout::{Block, Sentence};
 use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_across, wide};
 use super::rows::{Norm, biased, column_sums, rounded};
-use super::sublayer::{Outline, add_all, host, steps};
+use super::sublayer::{ForBackward, Outline, host, steps};
 use super::tile::{Rows, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};
 
@@ -29,7 +26,7 @@ pub fn self_attention(
     outline.count(x, &qkv)?;
     outline.count(x, &output)?;
     let heads = Heads { count: heads, width: outline.width / heads, mask };
-    Ok(Box::new(SelfAttention { outline, qkv, output, heads, kept: Mutex::new(None) }))
+    Ok(Box::new(SelfAttention { outline, qkv, output, heads, kept: ForBackward::nothing() }))
 }
 
 struct SelfAttention {
@@ -37,7 +34,7 @@ struct SelfAttention {
     qkv: Affine,
     output: Affine,
     heads: Heads,
-    kept: Mutex<Option<Kept>>,
+    kept: ForBackward<Kept>,
 }
 
 /// Of the forward pass, for the backward one.
@@ -85,14 +82,12 @@ impl Sublayer for SelfAttention {
         };
         // SAFETY: each row of a sentence is in a block.
         let y = unsafe { self.outline.layout.batch(x.len(), width, write) };
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        self.kept.keep(kept);
         Ok(y)
     }
 
     fn backward(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
-        let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            bail!("the gradients of a fused layer can be taken once")
-        };
+        let kept = self.kept.take()?;
         self.slopes(x, dy, &kept)
     }
 }
@@ -252,10 +247,7 @@ impl SelfAttention {
         };
         // SAFETY: each row of a sentence is in a block.
         let dx = unsafe { layout.batch(x.len(), width, write) };
-        let small = [&self.outline.gain, &self.outline.bias, &self.qkv.bias, &self.output.bias];
-        for (which, tensor) in small.into_iter().enumerate() {
-            add_to(tensor, |to| add_all(&sums, which, to))?;
-        }
+        self.outline.add_small_gradients(&sums, &self.qkv.bias, &self.output.bias)?;
         let operand = |buffer, width| Packed { lines: Buffer::as_lines(buffer), width };
         add_weight_gradient(
             layout,

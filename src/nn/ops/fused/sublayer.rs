@@ -1,8 +1,11 @@
 //! What the fused sublayers share: `y = x + dropout(f(norm(x)))`, where f ends in a product.
 
-use candle_core::{Result, Tensor};
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{Result, Tensor, bail};
 
 use super::super::flop_count;
+use super::super::gradients::add_to;
 use super::super::residual::Mask;
 use super::layout::{Block, Layout};
 use super::pass::{Shared, narrow};
@@ -22,6 +25,28 @@ pub(super) struct Outline {
     pub width: usize,
 }
 
+/// What a forward pass keeps for its backward pass.
+pub(super) struct ForBackward<T>(Mutex<Option<T>>);
+
+impl<T> ForBackward<T> {
+    pub fn nothing() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    pub fn keep(&self, value: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    /// # Errors
+    /// There was no forward pass, or another backward pass has taken it.
+    pub fn take(&self) -> Result<T> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(value) => Ok(value),
+            None => bail!("the gradients of a fused layer can be taken once"),
+        }
+    }
+}
+
 /// Values of a small tensor.
 pub(super) fn host(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_vec1()
@@ -32,7 +57,7 @@ impl Outline {
         let (rows, len, width) = x.dims3()?;
         let lengths = frame.lengths;
         if lengths.len() != rows || lengths.iter().any(|&l| l == 0 || l > len) {
-            candle_core::bail!("lengths {lengths:?} do not fit {rows} rows of {len} positions");
+            bail!("lengths {lengths:?} do not fit {rows} rows of {len} positions");
         }
         let (p, seed) = frame.dropout;
         Ok(Self {
@@ -52,6 +77,19 @@ impl Outline {
 
     pub fn norm_values(&self) -> Result<(Vec<f32>, Vec<f32>)> {
         Ok((host(&self.gain)?, host(&self.bias)?))
+    }
+
+    /// Adds what blocks have summed, block by block, to the gradients of the norm's gain and bias, and of the biases of
+    /// the first and the last product.
+    pub fn add_small_gradients(&self, sums: &[[Vec<f32>; 4]], inner: &Tensor, outer: &Tensor) -> Result<()> {
+        for (which, tensor) in [&self.gain, &self.bias, inner, outer].into_iter().enumerate() {
+            add_to(tensor, |to| {
+                for part in sums {
+                    to.iter_mut().zip(&part[which]).for_each(|(sum, part)| *sum += part);
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// The rows of a block that are not empty lie here in the batch.
@@ -131,13 +169,6 @@ impl Outline {
                 }
             });
         }
-    }
-}
-
-/// Adds up what blocks have summed, block by block.
-pub(super) fn add_all<const N: usize>(parts: &[[Vec<f32>; N]], which: usize, to: &mut [f32]) {
-    for part in parts {
-        to.iter_mut().zip(&part[which]).for_each(|(sum, part)| *sum += part);
     }
 }
 
