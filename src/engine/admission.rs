@@ -21,7 +21,7 @@ use crate::{Error, Result};
 const PART_OF_THE_TIME: f64 = 0.75;
 
 impl Handle {
-    /// Refuses at once what [`submit`](Self::submit) would refuse for want of room or time, so far as a
+    /// Refuses at once what [`submit`](Self::submit) would refuse because room or time is missing, so far as a
     /// guess can tell: under overload most texts need not be taken apart. What passes is not admitted yet.
     ///
     /// # Errors

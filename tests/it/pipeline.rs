@@ -373,5 +373,5 @@ fn a_missing_gpu_is_an_error_and_auto_uses_the_cpu() {
     assert!(said.contains("computing on the CPU"), "{said}");
     let config = fs::read_to_string(toy.path("gpu.toml")).unwrap();
     assert!(!config.contains("device"), "the default is the CPU");
-    assert!(run_well(&toy, "gpu", &[]).contains("already complete"), "another device does not make it anew");
+    assert!(run_well(&toy, "gpu", &[]).contains("already complete"), "another device does not make it again");
 }
