@@ -221,6 +221,26 @@ impl Tokenizer {
         }
     }
 
+    /// The tokens that spell token `id` of another tokenizer; none for a special or reserved token that this one lacks.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if one of the two is not of the kind that `train tokenizer` makes.
+    pub fn pieces_of(&self, other: &Self, id: u32) -> Result<Vec<u32>> {
+        let (ModelWrapper::BPE(bpe), true, true) =
+            (self.inner.get_model(), self.spells_everything(), other.spells_everything())
+        else {
+            return Err(Error::Tokenizer("the two tokenizers are of different kinds".into()));
+        };
+        let token = other.inner.id_to_token(id).ok_or_else(|| other.unknown(id))?;
+        if let Some(same) = self.inner.token_to_id(&token) {
+            return Ok(vec![same]);
+        }
+        if (id as usize) < Specials::NAMES.len() || other.reserved_index(id).is_some() {
+            return Ok(Vec::new());
+        }
+        Ok(bpe.tokenize(&token).map_err(wrong)?.iter().map(|piece| piece.id).collect())
+    }
+
     /// Whether every text has a spelling, so that no token is ever unknown.
     pub fn spells_everything(&self) -> bool {
         self.spellings.is_some()

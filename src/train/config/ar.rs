@@ -11,7 +11,8 @@ use crate::keys::{at_least, at_most, below_one, positive};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ar {
-    /// Bundle with the initial weights of a new run; must have the same shape and tokenizer, autoregressive or not.
+    /// Bundle with the initial weights of a new run, autoregressive or not; it may have fewer layers and another
+    /// tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Folder of checkpoints, log and bundle; by default `ar` in the run's output folder.

@@ -1,5 +1,7 @@
 //! The initial weights of a run.
 
+mod grow;
+
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
@@ -8,6 +10,7 @@ use crate::model::Tensors;
 use crate::model::{Backend, Bundle, DecoderAttention, Lengths, Positions, Refresh, Shape, Spec};
 use crate::text::{Specials, Tokenizer};
 use crate::{Error, Result};
+use grow::{OF_TOKENS, TokenMap, require_growth, silence_new_layers};
 
 /// Tables with one row for each position.
 pub const POSITIONS: [&str; 2] = ["encoder.positions.weight", "decoder.positions.weight"];
@@ -61,7 +64,8 @@ impl InitConversion {
 }
 
 /// The seeded initial weights or, if `init` names a bundle, its weights, converted if necessary. Positions beyond
-/// those of the bundle keep their seeded values.
+/// those of the bundle keep their seeded values. With another tokenizer, a token begins with the mean of the bundle's
+/// tokens that spell it. Layers that the bundle lacks follow its own and add nothing at first.
 ///
 /// # Errors
 /// A bundle of a shape or tokenizer that the run cannot begin with.
@@ -77,17 +81,17 @@ pub fn initial(
     let bundle = Bundle::open(path)?;
     require_shape(&bundle, shape)?;
     let becomes = InitConversion::of(&bundle, shape);
-    if bundle.tokenizer.to_json()? != tokenizer.to_json()? {
-        let reason = "its tokenizer is not this run's; set tokenizer.path to the bundle's own tokenizer.json";
-        return Err(Error::bundle(path, reason));
-    }
+    let tokens = TokenMap::between(tokenizer, &bundle.tokenizer)?;
     let own = &bundle.config.shape;
     let moves = shape.decoder_attention != own.decoder_attention;
     for (name, values) in bundle.tensors() {
         let name = if moves { in_front(name) } else { name.clone() };
         // The new network lacks only the length head.
         let Some(seeded) = tensors.get(&name) else { continue };
-        let values = values.to_device(backend.device())?;
+        let values = match &tokens {
+            Some(tokens) if OF_TOKENS.contains(&name.as_str()) => tokens.rows(values, seeded)?,
+            _ => values.to_device(backend.device())?,
+        };
         let begun = match name.as_str() {
             "decoder.positions.weight" if becomes == InitConversion::Imputer => stretched(&values, seeded)?,
             name if POSITIONS.contains(&name) => continued(&values, seeded)?,
@@ -102,6 +106,7 @@ pub fn initial(
         };
         tensors.insert(name, begun);
     }
+    silence_new_layers(&mut tensors, own, shape)?;
     if moves {
         silence_causal(&mut tensors, shape)?;
     }
@@ -144,14 +149,19 @@ fn in_front(name: &str) -> String {
 /// A bundle that a run of this shape cannot begin with.
 pub fn require_shape(bundle: &Bundle, shape: &Shape) -> Result<()> {
     let own = &bundle.config.shape;
-    let alike = InitConversion::of(bundle, shape).shape(own, shape);
-    if (Shape { max_positions: shape.max_positions, ..alike }) == *shape {
-        return Ok(());
-    }
-    let reason = format!(
-        "its shape is {own:?}, but this run's is {shape:?}; a run can begin with a bundle of its own shape, and an \
-         imputer or a cmlmc with a cmlm of its sizes"
-    );
+    let converted = InitConversion::of(bundle, shape).shape(own, shape);
+    let Shape { max_positions, vocab, encoder_layers, decoder_layers, .. } = *shape;
+    let reason = if (Shape { max_positions, vocab, encoder_layers, decoder_layers, ..converted }) == *shape {
+        match require_growth(own, shape) {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        }
+    } else {
+        format!(
+            "its shape is {own:?}, but this run's is {shape:?}; a run can begin with a bundle of its own shape, with \
+             fewer layers or another vocabulary, and an imputer or a cmlmc with a cmlm of its sizes"
+        )
+    };
     Err(Error::bundle(&bundle.dir, reason))
 }
 
@@ -172,3 +182,6 @@ fn stretched(values: &Tensor, seeded: &Tensor) -> Result<Tensor> {
     let rows = Tensor::new(rows, values.device())?;
     continued(&values.index_select(&rows, 0)?, seeded)
 }
+
+#[cfg(test)]
+mod tests;
