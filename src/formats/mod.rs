@@ -1,7 +1,6 @@
-//! Document formats: HTML, XML, Markdown, subtitles and translation catalogs. [`Format::read`] splits a document into
-//! texts,
-//! [`Document::rebuild`] puts their translations in place. Everything else is kept, byte for byte if the format
-//! allows it.
+//! Document formats: HTML, XML, Markdown, subtitles and translation catalogs. [`Format::read`] splits a document
+//! into texts, [`Document::rebuild`] puts their translations in place. Everything else is kept, byte for byte if
+//! the format allows it.
 //!
 //! Functions over strings; they do not depend on models, HTTP or files.
 
