@@ -87,7 +87,11 @@ async fn every_file_has_a_type_a_policy_and_an_etag() {
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         let tag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
         for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}")] {
-            assert_eq!(request_file("", path, &[(header::IF_NONE_MATCH, &known)]).await.status(), 304, "{known}");
+            assert_eq!(
+                request_file("", path, &[(header::IF_NONE_MATCH, &known)]).await.status(),
+                304,
+                "{known}"
+            );
         }
         assert_eq!(request_file("", path, &[(header::IF_NONE_MATCH, "\"other\"")]).await.status(), 200);
     }
