@@ -1,6 +1,5 @@
 //! tutti translates with *parallel decoding*: the model predicts all target tokens at once and refines them in a
-//! number of steps that each request chooses. README.md says what it does and how fast; this page says where to find
-//! things.
+//! number of steps that each request chooses. README.md describes what it does; this page describes the code.
 //!
 //! # The path of a request
 //!

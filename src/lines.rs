@@ -1,7 +1,7 @@
 //! `tutti translate`: one output line for each input line, for files and pipes of any length.
 //!
-//! Takes the lines that have arrived: files are translated in large batches, typed lines one by one. A line may
-//! contain several sentences; they are split like in the server.
+//! The lines that have arrived are one batch: files are translated in large batches, typed lines one by one. A
+//! line may contain several sentences, which are split as in the server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -58,7 +58,7 @@ fn text_of(line: &[u8]) -> Result<&str, String> {
     Ok(text.strip_suffix('\n').unwrap_or(text))
 }
 
-/// `columns` have a passage for each line that can be translated.
+/// `columns` contain a passage for each line that can be translated.
 fn write_lines(
     output: &mut impl Write,
     lines: &[(usize, Vec<u8>)],

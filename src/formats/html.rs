@@ -1,9 +1,9 @@
 //! HTML as browsers parse it, and XML: text between tags and in some attributes is translated.
 //!
-//! The tokenizer follows the WHATWG standard, so that broken markup is read as in browsers, and it gives the place of
-//! every token. Only texts change: tags, comments, scripts and white space are kept byte for byte. The content of a
-//! block is one text, in which each tag is one character of the private use area; a translation must contain each
-//! exactly once.
+//! The tokenizer follows the WHATWG standard, so that broken markup is read as in browsers, and it returns the
+//! place of every token. Only texts change: tags, comments, scripts and white space are kept byte for byte. The
+//! content of a block is one text, in which each tag is one character of the private use area; a translation must
+//! contain each exactly once.
 
 mod elements;
 mod passage;
@@ -17,7 +17,7 @@ use super::{Document, Text, has_words};
 use passage::{Element, Part, Passage};
 
 /// Attributes that contain text for readers.
-const READ_ATTRIBUTES: [&[u8]; 3] = [b"title", b"alt", b"placeholder"];
+const TRANSLATED_ATTRIBUTES: [&[u8]; 3] = [b"title", b"alt", b"placeholder"];
 
 /// The rules of a markup language.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -53,12 +53,12 @@ impl Markup {
             return true;
         }
         let value = |name: &[u8]| tag.attributes.get(name).map(|value| value.value.as_slice());
-        let says_no = value(b"translate").is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
+        let disabled = value(b"translate").is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
         if self.xml {
-            return says_no;
+            return disabled;
         }
         let mut classes = value(b"class").unwrap_or_default().split(u8::is_ascii_whitespace);
-        says_no
+        disabled
             || classes.any(|class| class.eq_ignore_ascii_case(b"notranslate"))
             || elements::is_kept(&tag.name)
     }
@@ -102,7 +102,7 @@ struct Reader<'a> {
     parts: Vec<Part>,
     /// The source up to this byte is in `parts`.
     done: usize,
-    /// What has been read since the last block began.
+    /// The elements since the last block began.
     passage: Vec<Element>,
     /// The open elements, from the outermost kept one inwards; empty outside of kept elements.
     kept: Vec<Vec<u8>>,
@@ -200,7 +200,7 @@ impl Reader<'_> {
         let mut found: Vec<(Range<usize>, String)> = Vec::new();
         for (name, value) in &tag.attributes {
             let text = String::from_utf8_lossy(&value.value);
-            if !READ_ATTRIBUTES.contains(&name.as_slice()) || !has_words(&text) {
+            if !TRANSLATED_ATTRIBUTES.contains(&name.as_slice()) || !has_words(&text) {
                 continue;
             }
             let start = value.span.start;

@@ -1,19 +1,19 @@
-//! The text of a block with its inline tags: which of it is one text, and how it is written back.
+//! Splits the content of a block into texts with inline tags, and writes their translations.
 
 use std::ops::Range;
 
 use crate::formats::edits::{Escape, escape};
 use crate::formats::{Text, has_words};
 
-/// Stand for the tags of a text, in order. A text in which one of them occurs by itself has no tags.
+/// The characters that represent the tags of a text, in order. A text that itself contains one of them has no tags.
 const FIRST_TAG: char = '\u{e000}';
 const LAST_TAG: char = '\u{f8ff}';
 const MAX_TAGS: usize = LAST_TAG as usize - FIRST_TAG as usize + 1;
 
-/// What is between two blocks, in order.
+/// A part of the content between two blocks.
 #[derive(Debug)]
 pub enum Element {
-    /// Its place, and what it says without character references.
+    /// Its place, and its content without character references.
     Text(Range<usize>, String),
     /// A tag, a comment or a kept element.
     Kept(Range<usize>, Vec<Part>),
@@ -31,7 +31,7 @@ impl Element {
     }
 }
 
-/// What markup is made of again.
+/// A part of the translated markup.
 #[derive(Debug)]
 pub enum Part {
     Source(Range<usize>),
@@ -76,8 +76,8 @@ pub enum Piece {
     Passage(Passage),
 }
 
-/// Texts reach from the first to the last visible text; tags and white space around them are not in them.
-/// White space that comes to nobody is left out: it is copied from the source.
+/// Splits elements into passages and kept parts. A passage reaches from the first to the last visible text. Tags
+/// around it are kept; white space around it is in no piece and is copied from the source.
 pub fn pieces(elements: Vec<Element>, source: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut run = Vec::new();
@@ -125,7 +125,7 @@ fn kept(element: Element) -> Option<Piece> {
     }
 }
 
-/// Of elements that begin and end with a visible text.
+/// The passage of elements that begin and end with a visible text.
 fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
     let (start, end) = (elements.first()?.place().clone(), elements.last()?.place().clone());
     let (raw_start, raw_end) = (source.get(start.clone())?, source.get(end.clone())?);
@@ -134,7 +134,7 @@ fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
     let (mut text, mut spans, mut tags) = (String::new(), Vec::new(), Vec::new());
     for element in elements {
         match element {
-            Element::Text(_, content) => one_space(&content, &mut text),
+            Element::Text(_, content) => collapse_white_space(&content, &mut text),
             Element::Kept(_, parts) => {
                 let character = char::from_u32(FIRST_TAG as u32 + tags.len() as u32)?;
                 spans.push(text.len()..text.len() + character.len_utf8());
@@ -147,8 +147,8 @@ fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
     Some(Passage { place, text: Text { text, tags: spans }, tags })
 }
 
-/// Line breaks and indentation mean no more than a space in markup, and none at the beginning.
-fn one_space(content: &str, text: &mut String) {
+/// Appends the content with each run of white space as one space, and none at the beginning.
+fn collapse_white_space(content: &str, text: &mut String) {
     for character in content.chars() {
         if !character.is_ascii_whitespace() {
             text.push(character);
