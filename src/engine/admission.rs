@@ -201,12 +201,12 @@ fn lower_steps(
 ) -> Option<Lowered> {
     let wait = state.throughput.time_for(state.queue.work());
     state.degrade.observe(wait, now);
-    let mut bound = |state: &State, most: Option<usize>| {
+    let mut limit = |state: &State, max_steps: Option<usize>| {
         let mut any = false;
         for (item, cost) in items.iter_mut().zip(costs.iter_mut()) {
-            let steps = match most {
+            let steps = match max_steps {
                 None => state.degrade.steps(item.steps, item.steps_min),
-                Some(most) => lower(item.steps, item.steps_min, most),
+                Some(max) => lower(item.steps, item.steps_min, max),
             };
             any |= steps < item.steps;
             item.steps = steps;
@@ -217,18 +217,18 @@ fn lower_steps(
         let request: Vec<RequestCost> = costs.iter().flatten().copied().collect();
         (any, request)
     };
-    let (by_load, mut request) = bound(state, None);
+    let (by_load, mut request) = limit(state, None);
     let mut lowered = by_load.then_some(Lowered::Load);
     if let Some(deadline) = deadline {
         let left = deadline.saturating_duration_since(now);
-        let most = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
-        let fewer: Vec<usize> = state.latencies.below(most).collect();
-        for most in fewer {
+        let max_steps = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
+        let fewer: Vec<usize> = state.latencies.below(max_steps).collect();
+        for steps in fewer {
             if in_time(state, &request, left) && latency(state, &request) <= left.mul_f64(DEADLINE_SHARE) {
                 break;
             }
-            let (by_deadline, bounded) = bound(state, Some(most));
-            request = bounded;
+            let (by_deadline, limited) = limit(state, Some(steps));
+            request = limited;
             if !by_deadline {
                 break;
             }
@@ -238,7 +238,7 @@ fn lower_steps(
     lowered
 }
 
-/// How long the longest sentence of a request takes on an idle engine.
+/// Expected time of the longest sentence of a request on an idle engine.
 fn latency(state: &State, request: &[RequestCost]) -> Duration {
     let of = |cost: &RequestCost| state.latencies.expected(cost.steps, cost.shape.source);
     request.iter().map(of).max().unwrap_or_default()

@@ -35,8 +35,8 @@ impl<T: Translator> Attempts<T> {
     /// Encodes the sources; one result for each.
     ///
     /// # Errors
-    /// [`Error::DeviceMemory`] if the device has too little memory for all of them, [`Error::EngineDead`] if the network is
-    /// broken.
+    /// [`Error::DeviceMemory`] if the device has too little memory for all of them, [`Error::EngineDead`] if the
+    /// network is broken.
     pub fn encode(&mut self, sources: &[&[u32]]) -> Result<Vec<Result<Encoded<T::Memory>>>> {
         match encode(&self.network, sources) {
             Ok(encoded) => return Ok(encoded.into_iter().map(Ok).collect()),

@@ -139,7 +139,7 @@ impl Coalescer {
     }
 }
 
-/// Traced and watched sentences are not shared, because each caller wants the canvases of its own; a source
+/// Traced and watched sentences are not shared, because each caller needs its own canvases; a source
 /// without words needs no translation.
 fn is_shared(item: &Item) -> bool {
     !item.trace && item.watch.is_none() && item.source.len() > 2

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 pub struct Job {
     pub item: Item,
     pub submitted: Instant,
-    /// Why the item has fewer steps than its caller asked for.
+    /// Why the item has fewer steps than requested.
     pub lowered: Option<Lowered>,
     pub reply: oneshot::Sender<Result<Outcome>>,
     /// Counts the sentence in a gauge: waiting, then running.

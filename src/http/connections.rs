@@ -191,8 +191,8 @@ impl Connections {
         idle.sort_unstable_by_key(|(since, _)| *since);
         for (_, state) in idle.into_iter().take(self.shed_at_once().saturating_sub(closing)) {
             // A connection with an incomplete request head counts as idle.
-            let begun = state.lock().head_since.is_some();
-            state.signal(if begun { Signal::Cut } else { Signal::CloseWhenIdle });
+            let started = state.lock().head_since.is_some();
+            state.signal(if started { Signal::Cut } else { Signal::CloseWhenIdle });
             closing += 1;
         }
         closing

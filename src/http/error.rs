@@ -1,5 +1,5 @@
-//! Errors as JSON with their status: the only place that maps errors to HTTP. LibreTranslate's shape is the default; other
-//! dialects wrap [`ApiError`].
+//! Maps errors to a status and JSON; no other module does. LibreTranslate's format is the default; other dialects
+//! wrap [`ApiError`].
 
 use std::time::Duration;
 

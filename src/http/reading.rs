@@ -1,8 +1,8 @@
 //! Runs the work on texts (splitting, tokenizing, detokenizing) outside of the async threads, on one thread for
 //! each core.
 //!
-//! A text in progress takes tens of times its size in memory, so the bytes of large texts in progress are limited. Other
-//! large texts wait; the size of the engine's queue limits their bytes.
+//! A text in progress takes tens of times its size in memory, so the bytes of large texts in progress are limited.
+//! Other large texts wait; the size of the engine's queue limits their bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

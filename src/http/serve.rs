@@ -134,12 +134,12 @@ async fn wait_for_shutdown(models: &Models, shutdown: impl Future<Output = ()>) 
 /// Warms up all models, then enters [`Phase::Ready`], even after an error: a dead engine is reported separately.
 async fn warm_up(models: Models) {
     for app in models.all() {
-        let begun = Instant::now();
+        let started = Instant::now();
         if let Err(error) = warm_up::warm_up(&app).await {
             tracing::warn!(%error, model = app.model.name, "the warm-up failed");
         }
-        app.engine_metrics.warmed_up(begun.elapsed());
-        tracing::info!(model = app.model.name, seconds = begun.elapsed().as_secs_f64(), "warmed up");
+        app.engine_metrics.warmed_up(started.elapsed());
+        tracing::info!(model = app.model.name, seconds = started.elapsed().as_secs_f64(), "warmed up");
     }
     models.first().enter(Phase::Ready);
     tracing::info!("ready");

@@ -96,7 +96,7 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let bytes = request.texts.iter().map(String::len).sum();
     let permit = app.reading.acquire(bytes, request.detect).await;
     let permit = permit.inspect_err(|_| {
@@ -105,10 +105,10 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     let mut prepared = prepare(app, request, &permit).await?;
     // Charged only now, so that a request that is refused as too large costs nothing.
     charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
-    let mut stages = Stages { tokenize: begun.elapsed(), ..Stages::default() };
+    let mut stages = Stages { tokenize: started.elapsed(), ..Stages::default() };
     let mut submitted = 0;
     loop {
-        let begun = Instant::now();
+        let started = Instant::now();
         let (kept, requests) = permit.run(move || (requests(&mut prepared), prepared)).await.map(swapped)?;
         prepared = kept;
         let requests = requests?;
@@ -118,17 +118,17 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         let items = items(app, &requests, submitted, request, deadline);
         submitted += items.len();
         let first_round = submitted == items.len();
-        let preparing = begun.elapsed();
+        let preparing = started.elapsed();
         let outcomes = decode(app, items, first_round).await?;
-        let begun = Instant::now();
+        let started = Instant::now();
         stages = stages.followed_by(Stages::of(outcomes.iter()));
         let work = move || (answer(&mut prepared, &requests, outcomes), prepared);
         let (kept, answered) = permit.run(work).await.map(swapped)?;
         prepared = kept;
         answered?;
-        stages.detokenize += preparing + begun.elapsed();
+        stages.detokenize += preparing + started.elapsed();
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     let all =
         || prepared.iter().flat_map(|text| &text.content).flat_map(|content| &content.outcomes).flatten();
     for passage in prepared.iter().flat_map(|text| &text.content).flat_map(|content| &content.passages) {
@@ -143,7 +143,7 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         finished.map(|(prepared, text)| prepared.finish(text, alternatives)).collect()
     };
     let texts = permit.run(finish).await?;
-    stages.detokenize += begun.elapsed();
+    stages.detokenize += started.elapsed();
     stages.total = arrived.elapsed();
     Ok(Translated { texts, stages, steps_used, lowered })
 }
@@ -181,7 +181,7 @@ async fn prepare(
     permit: &TextPermit,
 ) -> Result<Vec<Prepared>, ApiError> {
     let counted = app.engine_metrics.tokenizing(request.texts.len());
-    let begun = Instant::now();
+    let started = Instant::now();
     let preparing = Preparing {
         reader: app.reader.clone().until(permit.cancelled()),
         detector: app.detector.clone(),
@@ -194,7 +194,7 @@ async fn prepare(
         preparing.all(&request)
     };
     let prepared = permit.run(work).await?;
-    app.engine_metrics.tokenized(begun.elapsed());
+    app.engine_metrics.tokenized(started.elapsed());
     prepared
 }
 

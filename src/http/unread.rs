@@ -28,7 +28,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     // With `Expect: 100-continue` the client sends its body only when it is read.
     let expects_continue = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
-    let rest = Arc::new(Mutex::new(Rest { body, ended: false, begun: false }));
+    let rest = Arc::new(Mutex::new(Rest { body, ended: false, started: false }));
     let borrowed = Body::new(BorrowedBody(rest.clone()));
     let mut response = next.run(Request::from_parts(parts, borrowed)).await;
     let complete = {
@@ -45,7 +45,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
 async fn drained(rest: &Mutex<Rest>, expects_continue: bool) -> bool {
     {
         let rest = lock(rest);
-        if rest.body.size_hint().lower() > DRAINED_BYTES || (expects_continue && !rest.begun) {
+        if rest.body.size_hint().lower() > DRAINED_BYTES || (expects_continue && !rest.started) {
             return false;
         }
     }
@@ -72,13 +72,13 @@ fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
 
 struct Rest {
     body: Body,
-    begun: bool,
+    started: bool,
     ended: bool,
 }
 
 impl Rest {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.begun = true;
+        self.started = true;
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.ended |= matches!(frame, Poll::Ready(None));
         frame

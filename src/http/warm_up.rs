@@ -56,9 +56,9 @@ async fn translate(app: &App, tokens: usize, steps: Steps) -> Result<Duration> {
         deadline: None,
         watch: None,
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     for pending in app.engine.submit(vec![item])? {
         pending.await?;
     }
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }

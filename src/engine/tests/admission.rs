@@ -12,8 +12,8 @@ fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
     gate.step();
     // The second pass leaves sentences waiting, so its time is recorded. It takes at least this long.
     let pass = Duration::from_millis(20);
-    let begun = Instant::now();
-    while begun.elapsed() < pass {
+    let started = Instant::now();
+    while started.elapsed() < pass {
         std::thread::yield_now();
     }
     gate.step();

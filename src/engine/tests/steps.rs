@@ -14,13 +14,13 @@ fn loaded(options: Options) -> (Bench, Vec<Pending>, Duration) {
     let mut waiting = handle.submit(items(0..1, 20, 1)).unwrap();
     gate.wait_until_held();
     waiting.extend(handle.submit(items(1..33, 20, 1)).unwrap());
-    let begun = Instant::now();
+    let started = Instant::now();
     gate.step();
-    while begun.elapsed() < Duration::from_millis(20) {
+    while started.elapsed() < Duration::from_millis(20) {
         std::thread::yield_now();
     }
     gate.step();
-    (bench, waiting, begun.elapsed())
+    (bench, waiting, started.elapsed())
 }
 
 #[tokio::test]

@@ -31,12 +31,12 @@ async fn dropping_a_permit_releases_its_bytes_and_cancels_its_work() {
     let reading = Reading::new(LARGE);
     let permit = reading.acquire(LARGE, false).await.unwrap();
     let cancelled = permit.cancelled();
-    let (begun, begins) = tokio::sync::oneshot::channel();
-    let (ended, ends) = tokio::sync::oneshot::channel();
+    let (started, starts) = tokio::sync::oneshot::channel();
+    let (ended, end) = tokio::sync::oneshot::channel();
     let work = tokio::spawn(async move {
         let seen = permit.cancelled();
         let work = move || {
-            begun.send(()).unwrap();
+            started.send(()).unwrap();
             while !seen.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
@@ -44,9 +44,9 @@ async fn dropping_a_permit_releases_its_bytes_and_cancels_its_work() {
         };
         permit.run(work).await
     });
-    begins.await.unwrap();
+    starts.await.unwrap();
     assert!(!cancelled.load(Ordering::Relaxed));
     work.abort();
-    ends.await.unwrap();
+    end.await.unwrap();
     assert_eq!(reading.large.available_permits(), MAX_LARGE_KIB);
 }
