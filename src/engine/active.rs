@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::{Candidate, Priority, Shape};
+use super::plan::{BatchShape, Candidate, Priority};
 use super::shared::Job;
 use super::{CanvasUpdate, Outcome, Timings};
 use crate::decode::{Beam, Canvas, Encoded, Row, Rules};
@@ -49,7 +49,7 @@ impl<M> ActiveSentence<M> {
     /// Its shape in the next pass. Finished canvases do not count.
     pub fn candidate(&self) -> Candidate {
         let target = self.beam.live().map(|canvas| canvas.tokens().len()).max().unwrap_or(0);
-        let shape = Shape { rows: self.beam.live().count(), source: self.job.item.source.len(), target };
+        let shape = BatchShape { rows: self.beam.live().count(), source: self.job.item.source.len(), target };
         Candidate { priority: self.priority, shape }
     }
 

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use super::degrade::{Lowered, lower};
 use super::handle::Handle;
-use super::plan::Shape;
+use super::plan::BatchShape;
 use super::queue::{AdmissionError, Entry, RequestCost};
 use super::queued::Queued;
-use super::shared::{Job, Phase, State, earlier};
+use super::shared::{EnginePhase, Job, State, earlier};
 use super::{AdmissionEstimate, Item, Outcome};
 use crate::decode::{Limits, Steps};
 use crate::metrics::Rejected;
@@ -32,7 +32,7 @@ impl Handle {
         let limits = self.shared.limits;
         let all = Limits { target_tokens: limits.target_tokens.saturating_mul(estimate.sentences), ..limits };
         let (rows, target) = (estimate.length_beam.max(1), all.expected(estimate.tokens));
-        let shape = Shape { rows, source: estimate.tokens, target };
+        let shape = BatchShape { rows, source: estimate.tokens, target };
         let cost = RequestCost { shape, steps: estimate.steps.get() };
         let mut state = self.shared.lock();
         self.check_open(&state)?;
@@ -104,9 +104,9 @@ impl Handle {
 
     fn check_open(&self, state: &State) -> Result<()> {
         match &state.phase {
-            Phase::Open => Ok(()),
-            Phase::Draining | Phase::Stopped(None) => Err(Error::Draining),
-            Phase::Stopped(Some(reason)) => Err(Error::EngineDead(reason.clone())),
+            EnginePhase::Open => Ok(()),
+            EnginePhase::Draining | EnginePhase::Stopped(None) => Err(Error::Draining),
+            EnginePhase::Stopped(Some(reason)) => Err(Error::EngineDead(reason.clone())),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::coalesce::{Coalescer, Pending};
 use super::degrade::Latencies;
 use super::queued::Queued;
-use super::shared::{Phase, Shared};
+use super::shared::{EnginePhase, Shared};
 use super::{Item, Options, worker};
 use crate::decode::{Limits, Translator};
 use crate::metrics::EngineMetrics;
@@ -175,8 +175,8 @@ impl Handle {
     /// Refuses new items from now on. The model thread ends when all admitted items are answered.
     pub fn drain(&self) {
         let mut state = self.shared.lock();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Draining;
+        if state.phase == EnginePhase::Open {
+            state.phase = EnginePhase::Draining;
         }
         drop(state);
         self.shared.changed.notify_one();
@@ -184,7 +184,7 @@ impl Handle {
 
     /// Whether the model thread runs.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.shared.lock().phase, Phase::Stopped(_))
+        !matches!(self.shared.lock().phase, EnginePhase::Stopped(_))
     }
 
     /// Time since the model thread last started a pass; zero while it waits for work.
@@ -210,9 +210,9 @@ impl Handle {
 
     fn end(&self) -> Option<Result<()>> {
         match &self.shared.lock().phase {
-            Phase::Stopped(None) => Some(Ok(())),
-            Phase::Stopped(Some(reason)) => Some(Err(Error::EngineDead(reason.clone()))),
-            Phase::Open | Phase::Draining => None,
+            EnginePhase::Stopped(None) => Some(Ok(())),
+            EnginePhase::Stopped(Some(reason)) => Some(Err(Error::EngineDead(reason.clone()))),
+            EnginePhase::Open | EnginePhase::Draining => None,
         }
     }
 }

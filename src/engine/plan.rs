@@ -20,9 +20,9 @@ pub struct Priority {
     pub order: u64,
 }
 
-/// The size of one sentence in a batch.
+/// The size of a batch, or of one sentence in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct BatchShape {
     /// Canvases: one for each length of the beam.
     pub rows: usize,
     /// Source tokens with bos and eos.
@@ -31,7 +31,7 @@ pub struct Shape {
     pub target: usize,
 }
 
-impl Shape {
+impl BatchShape {
     /// Source and target tokens of all rows.
     pub fn tokens(self) -> usize {
         self.rows.saturating_mul(self.source.saturating_add(self.target))
@@ -47,7 +47,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    pub fn holds(&self, shape: Shape) -> bool {
+    pub fn holds(&self, shape: BatchShape) -> bool {
         shape.rows <= self.rows && shape.tokens() <= self.tokens
     }
 }
@@ -56,7 +56,7 @@ impl Budget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub priority: Priority,
-    pub shape: Shape,
+    pub shape: BatchShape,
 }
 
 /// The indices of the candidates of the next batch, ascending.
@@ -107,18 +107,18 @@ pub fn select_admissions(
 #[derive(Clone, Copy)]
 struct Rectangle {
     /// The longest source, the longest target and all rows.
-    outer: Shape,
+    outer: BatchShape,
     /// Tokens that are not padding.
     real: usize,
 }
 
 impl Rectangle {
-    fn around(shape: Shape) -> Self {
+    fn around(shape: BatchShape) -> Self {
         Self { outer: shape, real: shape.tokens() }
     }
 
-    fn with(self, shape: Shape) -> Self {
-        let outer = Shape {
+    fn with(self, shape: BatchShape) -> Self {
+        let outer = BatchShape {
             rows: self.outer.rows.saturating_add(shape.rows),
             source: self.outer.source.max(shape.source),
             target: self.outer.target.max(shape.target),

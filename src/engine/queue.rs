@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::plan::{Candidate, Priority, Shape};
+use super::plan::{BatchShape, Candidate, Priority};
 
 /// The expected cost of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestCost {
     /// The target length is an estimate.
-    pub shape: Shape,
+    pub shape: BatchShape,
     pub steps: usize,
 }
 

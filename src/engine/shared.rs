@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::degrade::{Degrade, Latencies, Lowered};
-use super::plan::{Budget, Shape};
+use super::plan::{BatchShape, Budget};
 use super::queue::{Queue, RequestCost};
 use super::throughput::ThroughputEstimate;
 use super::{Item, Options, Outcome};
@@ -61,7 +61,7 @@ impl Job {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum EnginePhase {
     Open,
     /// New items are refused; admitted ones are finished.
     Draining,
@@ -74,7 +74,7 @@ pub struct State {
     pub throughput: ThroughputEstimate,
     pub degrade: Degrade,
     pub latencies: Latencies,
-    pub phase: Phase,
+    pub phase: EnginePhase,
     /// A lower bound of all deadlines in the queue; `None` if there is none.
     pub next_deadline: Option<Instant>,
     /// Submission of the oldest sentence that was taken from the queue and waits for memory of the device.
@@ -117,7 +117,7 @@ impl Shared {
                 throughput: ThroughputEstimate::default(),
                 degrade,
                 latencies: Latencies::default(),
-                phase: Phase::Open,
+                phase: EnginePhase::Open,
                 next_deadline: None,
                 held_since: None,
             }),
@@ -163,7 +163,7 @@ impl Shared {
     pub fn cost(&self, item: &Item) -> RequestCost {
         let source = item.source.len();
         let (rows, target) = (item.length_beam.max(1), self.limits.expected(source));
-        RequestCost { shape: Shape { rows, source, target }, steps: item.steps.get() }
+        RequestCost { shape: BatchShape { rows, source, target }, steps: item.steps.get() }
     }
 
     pub fn beat(&self) {

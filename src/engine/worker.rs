@@ -10,8 +10,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::active::ActiveSentence;
 use super::attempts::{Attempts, message_of};
-use super::plan::{Candidate, Priority, Shape, plan_batch, select_admissions};
-use super::shared::{Job, Phase, Shared, State};
+use super::plan::{BatchShape, Candidate, Priority, plan_batch, select_admissions};
+use super::shared::{EnginePhase, Job, Shared, State};
 use crate::decode::{Prediction, Translator, apply_all};
 use crate::metrics::Rejected;
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
         Err(panic) => Some(message_of(panic.as_ref())),
     };
     let mut state = shared.lock();
-    state.phase = Phase::Stopped(reason.clone());
+    state.phase = EnginePhase::Stopped(reason.clone());
     let waiting = state.queue.take_if(|_| true);
     drop(state);
     if let Some(reason) = &reason {
@@ -108,7 +108,7 @@ impl<T: Translator> Worker<'_, T> {
             state.held_since = self.arriving.iter().map(|(_, job)| job.submitted).min();
             if self.active.is_empty() && self.arriving.is_empty() {
                 if state.queue.is_empty() {
-                    if state.phase != Phase::Open {
+                    if state.phase != EnginePhase::Open {
                         return false;
                     }
                     self.shared.beat_idle();
@@ -154,7 +154,7 @@ impl<T: Translator> Worker<'_, T> {
     /// How long an idle thread still waits for more sentences; `None` if it should start.
     fn remaining_batch_delay(&self, state: &State, now: Instant) -> Option<Duration> {
         let max_delay = self.shared.options.max_delay;
-        if max_delay.is_zero() || state.phase != Phase::Open {
+        if max_delay.is_zero() || state.phase != EnginePhase::Open {
             return None;
         }
         let window: Vec<Candidate> = state.queue.window(self.shared.options.lookahead).collect();
@@ -260,7 +260,7 @@ impl<T: Translator> Worker<'_, T> {
         Ok(shapes().map(|shape| shape.tokens() as u64).sum())
     }
 
-    fn count(&self, shapes: impl Iterator<Item = Shape> + Clone, real: usize, took: Duration) {
+    fn count(&self, shapes: impl Iterator<Item = BatchShape> + Clone, real: usize, took: Duration) {
         let rows: usize = shapes.clone().map(|shape| shape.rows).sum();
         let source = shapes.clone().map(|shape| shape.source).max().unwrap_or(0);
         let target = shapes.map(|shape| shape.target).max().unwrap_or(0);

@@ -5,7 +5,7 @@ use super::*;
 const BUDGET: Budget = Budget { tokens: 400, rows: 8 };
 
 fn candidate(due: u64, rows: usize, source: usize, target: usize) -> Candidate {
-    Candidate { priority: Priority { due, order: due }, shape: Shape { rows, source, target } }
+    Candidate { priority: Priority { due, order: due }, shape: BatchShape { rows, source, target } }
 }
 
 fn rectangle(candidates: &[Candidate], chosen: &[usize]) -> Rectangle {
@@ -49,7 +49,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     proptest::collection::vec(one, 1..60).prop_map(|drawn| {
         let number = |(order, (due, rows, source, target)): (usize, (u64, usize, usize, usize))| Candidate {
             priority: Priority { due, order: order as u64 },
-            shape: Shape { rows, source, target },
+            shape: BatchShape { rows, source, target },
         };
         drawn.into_iter().enumerate().map(number).collect()
     })

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn cost(steps: usize, tokens: usize) -> RequestCost {
-    RequestCost { shape: Shape { rows: 1, source: tokens / 2, target: tokens - tokens / 2 }, steps }
+    RequestCost { shape: BatchShape { rows: 1, source: tokens / 2, target: tokens - tokens / 2 }, steps }
 }
 
 fn entry<T>(steps: usize, tokens: usize, payload: T) -> Entry<T> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use crate::engine::plan::{Budget, Candidate, Priority, Shape, plan_batch, select_admissions};
+use crate::engine::plan::{BatchShape, Budget, Candidate, Priority, plan_batch, select_admissions};
 use crate::engine::queue::{Entry, Queue, RequestCost};
 
 const BUDGET: Budget = Budget { tokens: 320, rows: 6 };
@@ -44,7 +44,7 @@ fn sentences(leaving: bool) -> impl Strategy<Value = Vec<Sentence>> {
 struct Running {
     number: usize,
     priority: Priority,
-    shape: Shape,
+    shape: BatchShape,
     left: usize,
 }
 
@@ -87,7 +87,8 @@ impl<'a> Simulation<'a> {
     fn arrive(&mut self) {
         for (number, sentence) in self.sentences.iter().enumerate() {
             if sentence.arrives == self.pass {
-                let shape = Shape { rows: sentence.rows, source: sentence.source, target: sentence.source };
+                let shape =
+                    BatchShape { rows: sentence.rows, source: sentence.source, target: sentence.source };
                 let cost = RequestCost { shape, steps: sentence.steps };
                 self.queue.admit(vec![Entry { cost, arrived: Instant::now(), payload: number }]).unwrap();
             }
@@ -119,7 +120,7 @@ impl<'a> Simulation<'a> {
             self.active.push(Running {
                 number,
                 priority,
-                shape: Shape { rows, source, target },
+                shape: BatchShape { rows, source, target },
                 left: steps,
             });
         }

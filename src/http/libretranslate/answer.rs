@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// The shape of an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub struct AnswerShape {
     /// Whether `q` was an array; then the answer has arrays, too.
     pub many: bool,
     /// Whether the request used an extension.
@@ -105,7 +105,7 @@ impl Answer {
     pub fn new(
         translated: Translated,
         request: &TranslateRequest,
-        shape: &Shape,
+        shape: &AnswerShape,
         model: &str,
         tokenizer: &Tokenizer,
     ) -> Result<Self> {

@@ -24,7 +24,7 @@ use super::translation::translate;
 use crate::formats::{Format, Markup};
 use crate::text::ReadOptions;
 
-pub use answer::{Answer, Shape, slot_text};
+pub use answer::{Answer, AnswerShape, slot_text};
 pub use files::{download_file, translate_file, translate_upload};
 pub use languages::{detect, frontend_settings, languages};
 
@@ -73,7 +73,7 @@ pub async fn post_translate(State(models): State<Models>, request: Request) -> R
 /// # Errors
 /// With LibreTranslate's messages where it has any: 400 for parameters that are missing or invalid and for
 /// languages that are not served, 413 for more texts or characters than the limit.
-pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, Shape), ApiError> {
+pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, AnswerShape), ApiError> {
     let abilities: Abilities = app.abilities();
     let (texts, many) = match params.texts("q")? {
         Some((texts, many)) if many && !texts.is_empty() => (texts, many),
@@ -95,7 +95,7 @@ pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, Shape), Api
     let read = ReadOptions { join_lines: params.flag("join_lines")? };
     let texts = texts.into();
     let request = TranslateRequest { texts, format, read, detect, glossary, effort, watch: None };
-    Ok((request, Shape { many, extended }))
+    Ok((request, AnswerShape { many, extended }))
 }
 
 /// `POST /suggest`: LibreTranslate's answer if suggestions are disabled.

@@ -38,7 +38,7 @@ pub enum Part {
     /// The translation of this text, with quotes.
     Attribute(usize),
     /// The translation of this text, with each tag in the place of its character.
-    Passage {
+    TaggedText {
         text: usize,
         tags: Vec<Vec<Part>>,
     },
@@ -49,7 +49,7 @@ impl Part {
         match self {
             Self::Source(place) => out.push_str(&source[place.clone()]),
             Self::Attribute(text) => Escape::Attribute.write(&translations[*text], out),
-            Self::Passage { text, tags } => {
+            Self::TaggedText { text, tags } => {
                 for character in translations[*text].chars() {
                     let index = (character as usize).checked_sub(FIRST_TAG as usize);
                     match index.and_then(|index| tags.get(index)) {
@@ -64,7 +64,7 @@ impl Part {
 
 /// A text with its tags.
 #[derive(Debug)]
-pub struct Passage {
+pub struct TaggedText {
     pub place: Range<usize>,
     pub text: Text,
     pub tags: Vec<Vec<Part>>,
@@ -73,10 +73,10 @@ pub struct Passage {
 #[derive(Debug)]
 pub enum Piece {
     Kept(Range<usize>, Vec<Part>),
-    Passage(Passage),
+    TaggedText(TaggedText),
 }
 
-/// Splits elements into passages and kept parts. A passage reaches from the first to the last visible text. Tags
+/// Splits elements into texts and kept parts. A text reaches from the first to the last visible text. Tags
 /// around it are kept; white space around it is in no piece and is copied from the source.
 pub fn pieces(elements: Vec<Element>, source: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
@@ -114,7 +114,7 @@ fn end_run(mut run: Vec<Element>, source: &str, pieces: &mut Vec<Piece>) {
     let after = run.split_off(last + 1);
     let inner = run.split_off(first);
     pieces.extend(run.into_iter().filter_map(kept));
-    pieces.extend(passage(inner, source).map(Piece::Passage));
+    pieces.extend(tagged_text(inner, source).map(Piece::TaggedText));
     pieces.extend(after.into_iter().filter_map(kept));
 }
 
@@ -125,8 +125,8 @@ fn kept(element: Element) -> Option<Piece> {
     }
 }
 
-/// The passage of elements that begin and end with a visible text.
-fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
+/// The text of elements that begin and end with a visible text.
+fn tagged_text(elements: Vec<Element>, source: &str) -> Option<TaggedText> {
     let (start, end) = (elements.first()?.place().clone(), elements.last()?.place().clone());
     let (raw_start, raw_end) = (source.get(start.clone())?, source.get(end.clone())?);
     let place = start.start + (raw_start.len() - raw_start.trim_ascii_start().len())
@@ -144,7 +144,7 @@ fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
         }
     }
     text.truncate(text.trim_ascii_end().len());
-    Some(Passage { place, text: Text { text, tags: spans }, tags })
+    Some(TaggedText { place, text: Text { text, tags: spans }, tags })
 }
 
 /// Appends the content with each run of white space as one space, and none at the beginning.
