@@ -157,10 +157,10 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
 fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let _lock = pipeline::lock(&config.output, false)?;
-    let folder = output(&config);
+    let made = output(&config);
     // Fail before training if the bundle could not be written afterwards.
-    if folder.file_name() == Some(OsStr::new("bundle")) {
-        Bundle::check_place(&folder)?;
+    if made.file_name() == Some(OsStr::new("bundle")) {
+        Bundle::check_place(&made)?;
     }
     stage(args, run, output)
 }
