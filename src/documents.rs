@@ -18,7 +18,7 @@ pub fn passage(text: &Text, glossary: Option<&Glossary>, reader: &Reader, option
     let terms = terms
         .iter()
         .map(|(place, replacement)| GivenSpan { span: span(place, Kind::Identifier), replacement });
-    // Terms and tags never overlap: no term contains the character that stands for a tag.
+    // Terms and tags never overlap, because terms contain no private-use characters.
     let tags = tags.iter().filter_map(|place| {
         Some(GivenSpan { span: span(place, Kind::Markup), replacement: text.get(place.clone())? })
     });

@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request is invalid; the text says what to change.
+    /// The request is invalid; the message says what to change.
     #[error("{0}")]
     InvalidRequest(String),
     /// The language or the pair is not available.

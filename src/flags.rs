@@ -1,4 +1,4 @@
-//! Command-line flags that several commands share, in both programs.
+//! Command-line flags that commands of both programs share.
 
 use clap::Args;
 
@@ -8,15 +8,16 @@ use crate::model::{Backend, DeviceChoice, Dtype, DtypeChoice};
 /// The device to compute on.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceFlag {
-    /// auto, cpu or cuda:0; auto is a GPU if a suitable one is found [default: auto]
+    /// Device to compute on: auto, cpu or cuda:0; auto is a GPU if a suitable one is found [default: auto]
     #[arg(long)]
     pub device: Option<DeviceChoice>,
 }
 
-/// The number type of a network, and which parts of its bundle are ignored.
+/// The number type of a network, and the parts of its bundle that are ignored.
 #[derive(Args, Clone, Debug)]
 pub struct NetworkFlags {
-    /// auto, q8 (8 bits, CPU), bf16 or f16 (GPU) or f32; auto is q8 on a CPU and bf16 on a GPU [default: auto]
+    /// Number type: auto, q8 (8 bits, CPU), bf16 or f16 (GPU) or f32; auto is q8 on a CPU and bf16 on a GPU
+    /// [default: auto]
     #[arg(long)]
     pub dtype: Option<DtypeChoice>,
     /// Ignore the bundle's shortlist and use the whole vocabulary
@@ -48,7 +49,7 @@ impl NetworkFlags {
 #[derive(Args, Clone, Debug)]
 pub struct BackendFlags {
     #[command(flatten)]
-    pub place: DeviceFlag,
+    pub device_flag: DeviceFlag,
     #[command(flatten)]
     pub network: NetworkFlags,
 }
@@ -57,6 +58,6 @@ impl BackendFlags {
     /// # Errors
     /// As [`Backend::choose`].
     pub fn backend(&self) -> Result<Backend> {
-        self.network.backend_on(self.place.device.unwrap_or_default())
+        self.network.backend_on(self.device_flag.device.unwrap_or_default())
     }
 }

@@ -9,10 +9,10 @@ use regex_automata::util::syntax;
 
 use crate::{Error, Result};
 
-/// Largest number of terms, since every request pays for them.
+/// Maximum number of terms, since every request with the glossary searches for them.
 pub const MAX_TERMS: usize = 10_000;
 
-/// Largest size of the compiled search, in bytes.
+/// Maximum size of the compiled search, in bytes.
 const MAX_COMPILED: usize = 64 << 20;
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Glossary {
     terms: Vec<(String, String)>,
     /// Translations by lower-case term.
     translations: HashMap<String, String>,
-    /// `None` without terms.
+    /// `None` if there are no terms.
     search: Option<Regex>,
 }
 
@@ -60,20 +60,20 @@ impl Glossary {
         Ok(Self { terms, translations, search })
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        // Each text is there twice, with what a string and an entry of a map take besides.
+        // Each text is stored twice, in a string and in an entry of a map.
         let texts = self.terms.iter().map(|(term, translation)| 2 * (term.len() + translation.len()) + 128);
         texts.sum::<usize>() + self.search.as_ref().map_or(0, Regex::memory_usage)
     }
 
-    /// In the order in which they were given.
+    /// The terms in their original order.
     pub fn terms(&self) -> &[(String, String)] {
         &self.terms
     }
 
-    /// The positions of terms in the text, with their translations. Of overlapping terms the first one is used; of
-    /// those that start at the same position, the longest.
+    /// The positions of terms in the text, with their translations. Of overlapping terms, the first one is used; of
+    /// terms that start at the same position, the longest.
     pub fn find(&self, text: &str) -> Vec<(Range<usize>, &str)> {
         let Some(search) = &self.search else { return Vec::new() };
         let translation = |found: &str| self.translations.get(&found.to_lowercase()).map(String::as_str);
@@ -105,7 +105,7 @@ fn search(terms: &[(String, String)]) -> Result<Option<Regex>> {
     let bounds = Regex::config().nfa_size_limit(Some(MAX_COMPILED));
     let any_case = syntax::Config::new().case_insensitive(true);
     let built = Regex::builder().configure(bounds).syntax(any_case).build(&pattern);
-    built.map(Some).map_err(|_| Error::InvalidRequest("glossary: its terms are too long together".into()))
+    built.map(Some).map_err(|_| Error::InvalidRequest("glossary: the terms are too long in total".into()))
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Keys and values that people type: in the server's settings, in the TOML file of a training run and on the command line.
-//! One wording for all of them: unknown keys with a suggestion, renamed keys, values outside their range.
+//! The messages for wrong keys and values in the server's settings, in the TOML file of a training run and on the
+//! command line: unknown keys with a suggestion, renamed keys, values outside their range.
 
 use std::fmt::Display;
 
-/// Jaro-Winkler similarity above which two words are likely the same one, mistyped.
-const ALIKE: f64 = 0.8;
+/// Jaro-Winkler similarity above which a word is likely a misspelling of another.
+const MIN_SIMILARITY: f64 = 0.8;
 
 /// The known word that is most similar to `word`, if any is similar enough.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|known| (strsim::jaro_winkler(word, known), known));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|&(score, _)| score > ALIKE).map(|(_, known)| known)
+    best.filter(|&(score, _)| score > MIN_SIMILARITY).map(|(_, known)| known)
 }
 
 /// Adds a suggestion to one of serde's messages: ``unknown field `stpes`, expected one of `steps`, `seed` ``.
@@ -60,15 +60,15 @@ pub fn key_value(text: &str) -> Result<(&str, &str), String> {
 }
 
 /// # Errors
-/// The message for a value outside `least..=most`.
-pub fn in_range<T: PartialOrd + Display>(key: &str, value: T, least: T, most: T) -> Result<(), String> {
-    must(least <= value && value <= most, key, &value, format_args!("{least} to {most}"))
+/// The message for a value outside `min..=max`.
+pub fn in_range<T: PartialOrd + Display>(key: &str, value: T, min: T, max: T) -> Result<(), String> {
+    must(min <= value && value <= max, key, &value, format_args!("{min} to {max}"))
 }
 
 /// # Errors
-/// The message for a value below `least`.
-pub fn at_least<T: PartialOrd + Display>(key: &str, value: T, least: T) -> Result<(), String> {
-    must(value >= least, key, &value, format_args!("at least {least}"))
+/// The message for a value below `min`.
+pub fn at_least<T: PartialOrd + Display>(key: &str, value: T, min: T) -> Result<(), String> {
+    must(value >= min, key, &value, format_args!("at least {min}"))
 }
 
 /// # Errors

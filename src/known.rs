@@ -6,12 +6,12 @@ use crate::eval::corpus_chrf;
 use crate::model::{Architecture, Backend, Bundle, DeviceChoice, DtypeChoice, KnownSentence};
 use crate::{Error, Result};
 
-/// Smallest chrF against the known translation. Other number types and kernels may change a word; the output of a
-/// broken network has almost nothing in common with it.
-const LEAST_CHRF: f64 = 60.0;
+/// Minimum chrF against the known translation. Other number types and kernels may change a word; the output of a
+/// broken network is completely different.
+const MIN_CHRF: f64 = 60.0;
 
-/// The sentence, unless another one is given.
-const SENTENCE: &str = "The weather is nice today, and we are going for a walk with our dog.";
+/// The default sentence.
+const DEFAULT_SENTENCE: &str = "The weather is nice today, and we are going for a walk with our dog.";
 
 /// Writes the checksums of a bundle's files and a known sentence with its translation into `config.json`. Uses
 /// `sentence`, or the bundle's known sentence, or a default one.
@@ -20,18 +20,18 @@ const SENTENCE: &str = "The weather is nice today, and we are going for a walk w
 /// [`Error::Bundle`] and [`Error::Io`] for a folder that is not a bundle or cannot be written.
 pub fn seal(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence>> {
     let known = match bundle.config.architecture {
-        // Such a model is never served.
+        // Autoregressive models are never served.
         Architecture::Ar => None,
-        Architecture::Cmlm | Architecture::Imputer => learn(bundle, sentence)?,
+        Architecture::Cmlm | Architecture::Imputer => translate_known(bundle, sentence)?,
     };
     bundle.seal(known.clone())?;
     Ok(known)
 }
 
 /// `None` if the default sentence is too long for the model.
-fn learn(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence>> {
-    let there = bundle.config.known.as_ref().map(|known| known.source.as_str());
-    let source = sentence.or(there).unwrap_or(SENTENCE).to_owned();
+fn translate_known(bundle: &Bundle, sentence: Option<&str>) -> Result<Option<KnownSentence>> {
+    let existing = bundle.config.known.as_ref().map(|known| known.source.as_str());
+    let source = sentence.or(existing).unwrap_or(DEFAULT_SENTENCE).to_owned();
     let steps = bundle.config.default_steps;
     let network = InferenceModel::open(bundle, &Backend::choose(DeviceChoice::Cpu, DtypeChoice::Auto)?)?;
     match translation(&network, bundle, &source, steps) {
@@ -50,7 +50,7 @@ pub fn check<T: Translator>(network: &T, bundle: &Bundle) -> Result<()> {
         return Ok(());
     };
     let found = translation(network, bundle, source, *steps)?;
-    if found == *expected || corpus_chrf([(found.as_str(), expected.as_str())]) >= LEAST_CHRF {
+    if found == *expected || corpus_chrf([(found.as_str(), expected.as_str())]) >= MIN_CHRF {
         return Ok(());
     }
     let reason = format!(

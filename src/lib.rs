@@ -1,15 +1,16 @@
 //! tutti translates with *parallel decoding*: the model predicts all target tokens at once and refines them in a
-//! number of steps that each request chooses. README.md says what it does and how fast; this page says where to find
-//! things.
+//! number of steps that each request chooses. README.md describes what it does; this page describes the code.
 //!
 //! # The path of a request
 //!
 //! 1. [`http`] reads a request, checks its limits, and admits it whole or not at all.
 //! 2. [`text`] splits it into sentences and turns words into token ids.
 //! 3. [`engine`] queues each sentence ([`Handle::submit`](engine::Handle::submit)). Before every pass, its model
-//!    thread plans a batch of running and waiting sentences, so that a one-step request never waits for a ten-step one.
+//!    thread plans a batch of active and waiting sentences, so that a one-step request never waits for a ten-step
+//!    one.
 //! 4. [`model`] runs the encoder once, then one decoder pass for each step, on the layers of [`nn`].
-//! 5. [`decode`] decides after each pass which tokens stay on the [`Canvas`](decode::Canvas) and which are masked again.
+//! 5. After each pass, [`decode`] decides which tokens stay on the [`Canvas`](decode::Canvas) and which are masked
+//!    again.
 //! 6. A sentence leaves the batch after its last step; [`text`] turns its tokens into words, [`http`] writes the
 //!    answer.
 //!
@@ -44,8 +45,8 @@
 //! * [`error`] holds every error; [`files`] writes files and folders atomically; [`keys`] words the errors of
 //!   settings and configurations.
 //!
-//! `nn`, `model`, `decode` and `text` know nothing of HTTP, tokio, metrics or settings; `engine` knows no HTTP; `http` knows no
-//! tensors; `train` knows no server.
+//! `nn`, `model`, `decode` and `text` do not depend on HTTP, tokio, metrics or settings; `engine` does not depend on
+//! HTTP, `http` on tensors, or `train` on the server.
 
 pub mod bench;
 pub mod decode;

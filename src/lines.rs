@@ -1,7 +1,7 @@
 //! `tutti translate`: one output line for each input line, for files and pipes of any length.
 //!
-//! Takes the lines that have arrived: files are translated in large batches, typed lines one by one. A line may
-//! contain several sentences; they are split like in the server.
+//! The lines that have arrived are one batch: files are translated in large batches, typed lines one by one. A
+//! line may contain several sentences, which are split as in the server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -12,10 +12,10 @@ use crate::{Error, Result};
 /// Size of the input buffer: several thousand lines.
 const BUFFER_BYTES: usize = 1 << 17;
 
-/// Translates `input` to `output`, line by line; the last line keeps its missing end. If lines are joined, a sentence that
-/// continues over several lines becomes one line. Each of `columns` gives a translation of each line, separated by tabs.
-/// A line that cannot be translated is copied unchanged, in one column; `on_bad_line` gets its number, from 1, and the
-/// reason.
+/// Translates `input` to `output`, line by line; if the last line has no line end, its translation has none. If lines
+/// are joined, a sentence that continues over several lines becomes one line. Each of `columns` is a translation of
+/// the line; columns are separated by tabs. A line that cannot be translated is copied unchanged, in one column, and
+/// `on_bad_line` is called with its number, from 1, and the reason.
 ///
 /// # Errors
 /// [`Error::Io`] for input and output, and the errors of the network.
@@ -58,7 +58,7 @@ fn text_of(line: &[u8]) -> Result<&str, String> {
     Ok(text.strip_suffix('\n').unwrap_or(text))
 }
 
-/// `columns` have a passage for each line that can be translated.
+/// `columns` contain a passage for each line that can be translated.
 fn write_lines(
     output: &mut impl Write,
     lines: &[(usize, Vec<u8>)],
@@ -84,8 +84,8 @@ fn write_lines(
     output.flush()
 }
 
-/// Numbers the lines from `first`. If lines are joined, a line that continues the sentence of the line before is appended
-/// to that.
+/// Numbers the lines from `first`. If lines are joined, a line that continues a sentence is appended to the line
+/// before.
 fn numbered(lines: Vec<Vec<u8>>, first: usize, options: ReadOptions) -> Vec<(usize, Vec<u8>)> {
     let mut numbered: Vec<(usize, Vec<u8>)> = Vec::with_capacity(lines.len());
     let mut open = false;
@@ -108,8 +108,8 @@ fn ends_open(line: &[u8]) -> bool {
     std::str::from_utf8(line).is_ok_and(is_open)
 }
 
-/// Waits for one line, then takes those that have arrived completely and, if lines are joined, those that may continue the
-/// last one. Line ends are kept.
+/// Waits for one line, then takes all lines that have arrived completely. If lines are joined, waits for the lines
+/// that may continue the last one. Line ends are kept.
 fn take_lines(input: &mut BufReader<impl Read>, options: ReadOptions) -> Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     loop {
@@ -117,9 +117,9 @@ fn take_lines(input: &mut BufReader<impl Read>, options: ReadOptions) -> Result<
         if input.read_until(b'\n', &mut line).map_err(Error::io("<stdin>"))? == 0 {
             return Ok(lines);
         }
-        let waits = options.join_lines && ends_open(&line);
+        let incomplete = options.join_lines && ends_open(&line);
         lines.push(line);
-        if !waits && !input.buffer().contains(&b'\n') {
+        if !incomplete && !input.buffer().contains(&b'\n') {
             return Ok(lines);
         }
     }

@@ -1,8 +1,9 @@
 //! Reads and validates the [`Settings`] of the server.
 //!
-//! There are three sources, and the later one wins: a TOML file, the environment (`TUTTI_<KEY>`), flags. A key has the
-//! same name in all three (`listen`, `TUTTI_LISTEN`, `--listen` or `--set listen=…`). They are merged into `Raw`, which
-//! refuses unknown keys, and validated into [`Settings`], so that no other module has to check a value.
+//! There are three sources, and the later one overrides the earlier: a TOML file, the environment (`TUTTI_<KEY>`),
+//! flags. A key has the same name in all three (`listen`, `TUTTI_LISTEN`, `--listen` or `--set listen=…`). They
+//! are merged into `Raw`, which refuses unknown keys, and validated into [`Settings`], so that no other module has
+//! to check a value.
 //!
 //! The module does not depend on clap: the command line passes pairs of strings.
 
@@ -77,9 +78,9 @@ pub struct HttpSettings {
     pub max_body_bytes: usize,
     /// Whether each request is logged.
     pub access_log: bool,
-    /// The file of API keys; everybody may use the API if there is none.
+    /// The file of API keys; `None` if requests need no key.
     pub api_keys: Option<PathBuf>,
-    /// Origins of pages that may use the API from a browser; any if there is none.
+    /// Origins of pages that may use the API from a browser; `None` for any.
     pub cors_origins: Option<Vec<String>>,
     /// Prefix of every path, such as `/translator`, without a slash at its end; empty for none.
     pub url_prefix: String,

@@ -1,8 +1,8 @@
-//! A sentence in the hands of the model thread: encoded, its canvases between two passes.
+//! A sentence that the model thread decodes: the encoder's output and its canvases between two passes.
 
 use std::time::{Duration, Instant};
 
-use super::plan::{Candidate, Priority, Shape};
+use super::plan::{BatchShape, Candidate, Priority};
 use super::shared::Job;
 use super::{CanvasUpdate, Outcome, Timings};
 use crate::decode::{Beam, Canvas, Encoded, Row, Rules};
@@ -12,16 +12,16 @@ pub struct ActiveSentence<M> {
     priority: Priority,
     memory: M,
     beam: Beam,
-    /// For each pass, the canvases after it.
+    /// The canvases after each pass.
     trace: Vec<Vec<Vec<u32>>>,
-    /// Steps of the first canvas that its watcher has seen.
+    /// Number of steps of the first canvas that were sent to the watcher.
     watched: usize,
     timings: Timings,
     encoded_at: Instant,
 }
 
 impl<M> ActiveSentence<M> {
-    /// The encoder answered for `job`. If no canvas can be made of the answer, the job is told so.
+    /// Starts decoding `job`. If the encoder's output is invalid, answers the job with the error.
     pub fn new(
         job: Job,
         priority: Priority,
@@ -46,15 +46,15 @@ impl<M> ActiveSentence<M> {
         }
     }
 
-    /// What it would take of the next pass. Canvases that are done no longer count.
+    /// Its shape in the next pass. Finished canvases do not count.
     pub fn candidate(&self) -> Candidate {
         let target = self.beam.live().map(|canvas| canvas.tokens().len()).max().unwrap_or(0);
-        let shape = Shape { rows: self.beam.live().count(), source: self.job.item.source.len(), target };
+        let shape = BatchShape { rows: self.beam.live().count(), source: self.job.item.source.len(), target };
         Candidate { priority: self.priority, shape }
     }
 
-    /// Whose turn it is, and the work that is left: tokens times passes.
-    pub fn left(&self) -> (Priority, u64) {
+    /// Its priority and remaining work: tokens times passes.
+    pub fn remaining_work(&self) -> (Priority, u64) {
         let passes = self.job.item.steps.get().saturating_sub(self.steps_used());
         (self.priority, (self.candidate().shape.tokens() as u64).saturating_mul(passes as u64))
     }
@@ -68,13 +68,13 @@ impl<M> ActiveSentence<M> {
         self.beam.live().map(|canvas| canvas.tokens().len()).sum()
     }
 
-    /// What takes the answers for [`rows`](Self::rows).
+    /// Takes the predictions for [`rows`](Self::rows).
     pub fn beam(&mut self) -> &mut Beam {
         &mut self.beam
     }
 
-    /// One pass is done, and the beam has taken its answers.
-    pub fn passed(&mut self) {
+    /// Records a pass whose predictions the beam has taken: for the trace and for the watcher.
+    pub fn record_pass(&mut self) {
         if self.job.item.trace {
             let canvases = self.beam.canvases().iter();
             self.trace.push(canvases.map(|canvas| canvas.tokens().to_vec()).collect());
@@ -83,7 +83,7 @@ impl<M> ActiveSentence<M> {
             && canvas.steps_used() > self.watched
         {
             self.watched = canvas.steps_used();
-            // Whoever looked on has left if this fails.
+            // An error means that the watcher has disconnected.
             let _ = watch.sender.send(CanvasUpdate {
                 index: watch.index,
                 step: canvas.steps_used(),
@@ -98,7 +98,7 @@ impl<M> ActiveSentence<M> {
         self.beam.finished()
     }
 
-    /// Decoder passes taken so far.
+    /// Number of decoder passes so far.
     pub fn steps_used(&self) -> usize {
         self.beam.steps_used()
     }
@@ -114,11 +114,11 @@ impl<M> ActiveSentence<M> {
     }
 }
 
-/// The canvases, pass by pass, of the candidate that [`Beam::finish`] puts first. Passes after that
-/// candidate was done repeat nothing: its trace ends with its own last pass.
+/// The canvases after each pass of the candidate that [`Beam::finish`] ranks first. The trace ends with the last
+/// pass of that candidate, even if others took more.
 fn trace_of_best(canvases: &[Canvas], trace: Vec<Vec<Vec<u32>>>) -> Vec<Vec<u32>> {
     let score = |index: &usize| canvases[*index].clone().finish(false).score;
-    // Of equal scores the earlier candidate is best, as `max_by` would not have it.
+    // Of equal scores the earlier candidate wins; `max_by` would return the later one.
     let best = (0..canvases.len()).rev().max_by(|a, b| score(a).total_cmp(&score(b)));
     let Some(best) = best else { return Vec::new() };
     let passes = canvases[best].steps_used();

@@ -1,4 +1,5 @@
-//! Whether a request is admitted: room in the queue, time before its deadline, and with how many steps.
+//! Decides whether a request is admitted and with how many steps: the queue needs room for it, and it must be done
+//! before its deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,42 +8,42 @@ use tokio::sync::oneshot;
 
 use super::degrade::{Lowered, lower};
 use super::handle::Handle;
-use super::plan::Shape;
+use super::plan::BatchShape;
 use super::queue::{AdmissionError, Entry, RequestCost};
 use super::queued::Queued;
-use super::shared::{Job, Phase, State, sooner};
+use super::shared::{EnginePhase, Job, State, earlier};
 use super::{AdmissionEstimate, Item, Outcome};
 use crate::decode::{Limits, Steps};
 use crate::metrics::Rejected;
 use crate::{Error, Result};
 
-/// Of the time to its deadline that a request may be expected to take; the rest is for what the
-/// expectation does not know: sentences that run already, longer translations than sources.
-const PART_OF_THE_TIME: f64 = 0.75;
+/// Share of the time to its deadline that a request may be expected to take. The rest is a margin for what the
+/// estimate does not know, such as translations that are longer than expected.
+const DEADLINE_SHARE: f64 = 0.75;
 
 impl Handle {
-    /// Refuses at once what [`submit`](Self::submit) would refuse because room or time is missing, so far as a
-    /// guess can tell: under overload most texts need not be taken apart. What passes is not admitted yet.
+    /// Refuses a request that [`submit`](Self::submit) would likely refuse for lack of room or time, so that an
+    /// overloaded server does not tokenize most texts. A request that passes is not admitted yet.
     ///
     /// # Errors
     /// [`Error::QueueFull`], [`Error::DeadlineUnreachable`], [`Error::Draining`], [`Error::EngineDead`].
-    pub fn precheck(&self, guess: AdmissionEstimate) -> Result<()> {
+    pub fn precheck(&self, estimate: AdmissionEstimate) -> Result<()> {
         let now = Instant::now();
         let limits = self.shared.limits;
-        let all = Limits { target_tokens: limits.target_tokens.saturating_mul(guess.sentences), ..limits };
-        let (rows, target) = (guess.length_beam.max(1), all.expected(guess.tokens));
-        let cost =
-            RequestCost { shape: Shape { rows, source: guess.tokens, target }, steps: guess.steps.get() };
+        let all = Limits { target_tokens: limits.target_tokens.saturating_mul(estimate.sentences), ..limits };
+        let (rows, target) = (estimate.length_beam.max(1), all.expected(estimate.tokens));
+        let shape = BatchShape { rows, source: estimate.tokens, target };
+        let cost = RequestCost { shape, steps: estimate.steps.get() };
         let mut state = self.shared.lock();
-        self.open(&state)?;
-        let full = match self.make_room(&mut state, &[cost], now) {
+        self.check_open(&state)?;
+        let refused = match self.make_room(&mut state, &[cost], now) {
             Err(error @ Error::QueueFull { .. }) => Some(error),
-            // Too much for any queue, which only the text itself can tell.
+            // Larger than the whole queue: only the exact number of tokens can decide that.
             Err(_) => None,
-            Ok(()) => self.too_late(&state, &[cost], guess.deadline, now),
+            Ok(()) => self.deadline_error(&state, &[cost], estimate.deadline, now),
         };
-        full.map_or(Ok(()), |error| {
-            self.count(&error, guess.sentences);
+        refused.map_or(Ok(()), |error| {
+            self.count(&error, estimate.sentences);
             Err(error)
         })
     }
@@ -63,21 +64,21 @@ impl Handle {
         let mut costs: Vec<Option<RequestCost>> =
             items.iter().map(|item| self.cost(item)).collect::<Result<_>>()?;
         let mut state = self.shared.lock();
-        self.open(&state)?;
+        self.check_open(&state)?;
         let deadline = items.iter().filter_map(|item| item.deadline).min();
-        let asked: Vec<Steps> = items.iter().map(|item| item.steps).collect();
+        let requested: Vec<Steps> = items.iter().map(|item| item.steps).collect();
         let reason = lower_steps(&mut state, &mut items, &mut costs, deadline, now);
         self.shared.metrics.degrade_level(state.degrade.level());
         let to_queue: Vec<RequestCost> = costs.iter().flatten().copied().collect();
         self.make_room(&mut state, &to_queue, now)?;
-        if let Some(error) = self.too_late(&state, &to_queue, deadline, now) {
+        if let Some(error) = self.deadline_error(&state, &to_queue, deadline, now) {
             return Err(error);
         }
         let mut request = Vec::with_capacity(items.len());
         let mut pending = Vec::with_capacity(items.len());
         let mut count = 0;
-        for ((item, cost), asked) in items.into_iter().zip(costs).zip(asked) {
-            let lowered = reason.filter(|_| item.steps < asked);
+        for ((item, cost), requested) in items.into_iter().zip(costs).zip(requested) {
+            let lowered = reason.filter(|_| item.steps < requested);
             count += usize::from(lowered.is_some());
             let (reply, answer) = oneshot::channel();
             pending.push(Queued { answer, shared: Arc::clone(&self.shared) });
@@ -87,30 +88,30 @@ impl Handle {
                     let job = Job { item, submitted: now, lowered, reply, counted };
                     request.push(Entry { cost, arrived: now, payload: job });
                 }
-                // The receiver is at hand, so this always arrives.
-                None => drop(reply.send(Ok(Outcome::of_nothing(&item)))),
+                // The receiver still exists, so sending cannot fail.
+                None => drop(reply.send(Ok(Outcome::empty(&item)))),
             }
         }
-        state.queue.admit(request).map_err(|refusal| self.refused(&state, refusal))?;
+        state.queue.admit(request).map_err(|error| self.to_error(&state, error))?;
         if let Some(reason) = reason {
             self.shared.metrics.lowered(reason == Lowered::Deadline, count);
         }
-        state.next_deadline = sooner(state.next_deadline, deadline);
+        state.next_deadline = earlier(state.next_deadline, deadline);
         drop(state);
         self.shared.changed.notify_one();
         Ok(pending)
     }
 
-    fn open(&self, state: &State) -> Result<()> {
+    fn check_open(&self, state: &State) -> Result<()> {
         match &state.phase {
-            Phase::Open => Ok(()),
-            Phase::Draining | Phase::Stopped(None) => Err(Error::Draining),
-            Phase::Stopped(Some(reason)) => Err(Error::EngineDead(reason.clone())),
+            EnginePhase::Open => Ok(()),
+            EnginePhase::Draining | EnginePhase::Stopped(None) => Err(Error::Draining),
+            EnginePhase::Stopped(Some(reason)) => Err(Error::EngineDead(reason.clone())),
         }
     }
 
-    /// The refusal of a request that would not be done by its deadline.
-    fn too_late(
+    /// The error for a request that would not be done by its deadline.
+    fn deadline_error(
         &self,
         state: &State,
         request: &[RequestCost],
@@ -122,7 +123,7 @@ impl Handle {
         (!in_time(state, request, left)).then(|| Error::DeadlineUnreachable { retry_after: retry_after() })
     }
 
-    /// What the item will take; none if there is nothing to translate.
+    /// The expected cost of the item; `None` if there is nothing to translate.
     fn cost(&self, item: &Item) -> Result<Option<RequestCost>> {
         let (limits, budget) = (self.shared.limits, self.shared.budget());
         let size = item.source.len();
@@ -142,19 +143,23 @@ impl Handle {
         Ok((size > 2).then_some(cost))
     }
 
-    /// Those who left or came too late give way to newcomers at once, not only before the next pass.
+    /// Checks that the queue has room. If it is full, cancelled and expired sentences are removed first, without
+    /// waiting for the next pass.
     fn make_room(&self, state: &mut State, costs: &[RequestCost], now: Instant) -> Result<()> {
         let mut room = state.queue.room_for(costs.iter().copied());
         if room == Err(AdmissionError::Full) {
-            self.shared.clear(state, now).into_iter().for_each(|job| job.discard(now, &self.shared.metrics));
+            self.shared
+                .take_obsolete(state, now)
+                .into_iter()
+                .for_each(|job| job.discard(now, &self.shared.metrics));
             room = state.queue.room_for(costs.iter().copied());
         }
-        room.map_err(|refusal| self.refused(state, refusal))
+        room.map_err(|error| self.to_error(state, error))
     }
 
-    fn refused(&self, state: &State, refusal: AdmissionError) -> Error {
+    fn to_error(&self, state: &State, error: AdmissionError) -> Error {
         let options = &self.shared.options;
-        match refusal {
+        match error {
             AdmissionError::Full => {
                 Error::QueueFull { retry_after: state.throughput.retry_after(state.queue.work()) }
             }
@@ -170,23 +175,23 @@ impl Handle {
     }
 }
 
-/// Whether a request that is admitted now will be done within `left`. To tell its caller so at once is
-/// better than to let it wait in vain, and better for all others: under overload a queue of those who
-/// are nearly late would spend the passes on answers that come too late.
+/// Whether a request that is admitted now will likely be done within `left`. Early refusal also helps the others:
+/// otherwise an overloaded engine would spend its passes on answers that come too late.
 fn in_time(state: &State, request: &[RequestCost], left: Duration) -> bool {
-    // An idle engine refuses nobody: only a try can tell that it is faster by now than it remembers.
+    // An idle engine refuses nothing: its throughput estimate may be outdated, and only a new measurement corrects
+    // it.
     if state.queue.work() == 0 {
         return true;
     }
     let own = request.iter().fold(0, |sum: u64, cost| sum.saturating_add(cost.work()));
     let enough =
-        |before: u64| state.throughput.time_for(before.saturating_add(own)) <= left.mul_f64(PART_OF_THE_TIME);
-    // Nearly always true already of all that waits.
+        |before: u64| state.throughput.time_for(before.saturating_add(own)) <= left.mul_f64(DEADLINE_SHARE);
+    // The cheap check over all waiting work nearly always suffices.
     let steps = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
     own == 0 || enough(state.queue.work()) || enough(state.queue.work_before(steps))
 }
 
-/// Lowers the steps of a request's items where load or deadline ask for it and the items allow it.
+/// Lowers the steps of a request's items if load or deadline require it and the items allow it.
 fn lower_steps(
     state: &mut State,
     items: &mut [Item],
@@ -196,12 +201,12 @@ fn lower_steps(
 ) -> Option<Lowered> {
     let wait = state.throughput.time_for(state.queue.work());
     state.degrade.observe(wait, now);
-    let mut bound = |state: &State, most: Option<usize>| {
+    let mut limit = |state: &State, max_steps: Option<usize>| {
         let mut any = false;
         for (item, cost) in items.iter_mut().zip(costs.iter_mut()) {
-            let steps = match most {
+            let steps = match max_steps {
                 None => state.degrade.steps(item.steps, item.steps_min),
-                Some(most) => lower(item.steps, item.steps_min, most),
+                Some(max) => lower(item.steps, item.steps_min, max),
             };
             any |= steps < item.steps;
             item.steps = steps;
@@ -212,18 +217,18 @@ fn lower_steps(
         let request: Vec<RequestCost> = costs.iter().flatten().copied().collect();
         (any, request)
     };
-    let (by_load, mut request) = bound(state, None);
+    let (by_load, mut request) = limit(state, None);
     let mut lowered = by_load.then_some(Lowered::Load);
     if let Some(deadline) = deadline {
         let left = deadline.saturating_duration_since(now);
-        let most = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
-        let fewer: Vec<usize> = state.latencies.below(most).collect();
-        for most in fewer {
-            if in_time(state, &request, left) && latency(state, &request) <= left.mul_f64(PART_OF_THE_TIME) {
+        let max_steps = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
+        let fewer: Vec<usize> = state.latencies.below(max_steps).collect();
+        for steps in fewer {
+            if in_time(state, &request, left) && latency(state, &request) <= left.mul_f64(DEADLINE_SHARE) {
                 break;
             }
-            let (by_deadline, bounded) = bound(state, Some(most));
-            request = bounded;
+            let (by_deadline, limited) = limit(state, Some(steps));
+            request = limited;
             if !by_deadline {
                 break;
             }
@@ -233,7 +238,7 @@ fn lower_steps(
     lowered
 }
 
-/// How long the longest sentence of a request takes on an idle engine.
+/// Expected time of the longest sentence of a request on an idle engine.
 fn latency(state: &State, request: &[RequestCost]) -> Duration {
     let of = |cost: &RequestCost| state.latencies.expected(cost.steps, cost.shape.source);
     request.iter().map(of).max().unwrap_or_default()

@@ -1,9 +1,9 @@
-//! Calls of the network that may fail. One bad input must not end the process, and a broken device must: the
-//! two are told apart here.
+//! Calls of the network that may fail. A bad input must not end the process, but a broken device must: this module
+//! distinguishes the two.
 //!
-//! A call that fails is repeated sentence by sentence, so that an input that the network cannot take fails
-//! alone. Then a sentence that has been translated before is tried once more: if the network cannot do that
-//! either, several times in a row, it is the network that is broken. A panic counts as an error.
+//! A call that fails is repeated for each sentence alone, so that only the sentence with the bad input fails. Then
+//! a source that was translated before is tried several times. If that fails each time, the network is broken. A
+//! panic counts as an error.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,15 +11,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::decode::{Beam, Encoded, Prediction, Row, Rules, Steps, Translator};
 use crate::{Error, Result};
 
-/// So many failures in a row, of sentences that should not fail, are the end.
+/// Number of consecutive failures after which the network counts as broken.
 const FAILURES_IN_A_ROW: u32 = 3;
 
-/// A network, and what it has shown that it can do.
+/// A network, with a source that it is known to translate.
 pub struct Attempts<T> {
     network: T,
-    /// A source that it has translated.
+    /// A source that was translated successfully.
     proven: Option<Vec<u32>>,
-    /// Failures since the last success, as long as nothing is proven.
+    /// Consecutive failures while there is no `proven` source.
     failures: u32,
 }
 
@@ -32,31 +32,32 @@ impl<T: Translator> Attempts<T> {
         self.network.rules()
     }
 
-    /// What became of each source.
+    /// Encodes the sources; one result for each.
     ///
     /// # Errors
-    /// [`Error::DeviceMemory`] where there is no room for so many, [`Error::EngineDead`] where the network is
-    /// broken.
+    /// [`Error::DeviceMemory`] if the device has too little memory for all of them, [`Error::EngineDead`] if the
+    /// network is broken.
     pub fn encode(&mut self, sources: &[&[u32]]) -> Result<Vec<Result<Encoded<T::Memory>>>> {
         match encode(&self.network, sources) {
             Ok(encoded) => return Ok(encoded.into_iter().map(Ok).collect()),
             Err(error @ Error::DeviceMemory { .. }) => return Err(error),
             Err(error) => {
-                tracing::error!(%error, sentences = sources.len(), "encoding failed; trying each alone")
+                tracing::error!(%error, sentences = sources.len(), "encoding failed; trying each sentence alone")
             }
         }
-        let alone =
-            |source: &&[u32]| encode(&self.network, &[source]).and_then(|mut one| one.pop().ok_or_else(none));
+        let alone = |source: &&[u32]| {
+            encode(&self.network, &[source]).and_then(|mut one| one.pop().ok_or_else(no_encoding))
+        };
         let each: Vec<_> = sources.iter().map(alone).collect();
-        self.judge(each.iter().filter_map(|one| one.as_ref().err()).next())?;
+        self.check_failure(each.iter().filter_map(|one| one.as_ref().err()).next())?;
         Ok(each)
     }
 
-    /// What became of each sentence, of which `rows_of` says how many of the `rows` are its own, in order.
-    /// `source` is that of the first sentence.
+    /// Predicts for the rows of several sentences; one result for each sentence. `rows_of` holds the number of
+    /// rows of each sentence, in order; `source` is the source of the first one.
     ///
     /// # Errors
-    /// [`Error::EngineDead`] where the network is broken.
+    /// [`Error::EngineDead`] if the network is broken.
     pub fn decode(
         &mut self,
         rows: &[Row<'_, T::Memory>],
@@ -71,7 +72,7 @@ impl<T: Translator> Attempts<T> {
                 return Ok(rows_of.iter().map(|&own| Ok(answers.by_ref().take(own).collect())).collect());
             }
             Err(error) => {
-                tracing::error!(%error, rows = rows.len(), "a pass failed; trying each sentence alone")
+                tracing::error!(%error, rows = rows.len(), "a pass failed; each sentence is decoded alone")
             }
         }
         let mut rest = rows;
@@ -81,12 +82,12 @@ impl<T: Translator> Attempts<T> {
             decode(&self.network, own)
         };
         let each: Vec<_> = rows_of.iter().map(alone).collect();
-        self.judge(each.iter().filter_map(|one| one.as_ref().err()).next())?;
+        self.check_failure(each.iter().filter_map(|one| one.as_ref().err()).next())?;
         Ok(each)
     }
 
-    /// Whether a failure is the network's and not its input's.
-    fn judge(&mut self, failure: Option<&Error>) -> Result<()> {
+    /// An error if the network itself is broken, not only its input.
+    fn check_failure(&mut self, failure: Option<&Error>) -> Result<()> {
         let Some(failure) = failure else { return Ok(()) };
         let broken = match &self.proven {
             Some(source) => (0..FAILURES_IN_A_ROW).all(|_| !works(&self.network, source)),
@@ -100,7 +101,7 @@ impl<T: Translator> Attempts<T> {
 }
 
 fn encode<T: Translator>(network: &T, sources: &[&[u32]]) -> Result<Vec<Encoded<T::Memory>>> {
-    let encoded = caught(|| network.encode(sources))?;
+    let encoded = catch_panic(|| network.encode(sources))?;
     if encoded.len() == sources.len() {
         return Ok(encoded);
     }
@@ -108,21 +109,21 @@ fn encode<T: Translator>(network: &T, sources: &[&[u32]]) -> Result<Vec<Encoded<
 }
 
 fn decode<T: Translator>(network: &T, rows: &[Row<'_, T::Memory>]) -> Result<Vec<Vec<Prediction>>> {
-    let answers = caught(|| network.decode(rows))?;
+    let answers = catch_panic(|| network.decode(rows))?;
     if answers.len() == rows.len() {
         return Ok(answers);
     }
     Err(Error::Model(format!("{} answers for {} rows", answers.len(), rows.len())))
 }
 
-fn none() -> Error {
+fn no_encoding() -> Error {
     Error::Model("no sentence was encoded".into())
 }
 
-/// Whether the network takes the first pass of a sentence. That there is no memory now says nothing.
+/// Whether the network computes the first pass of a sentence. A lack of memory does not count as a failure.
 fn works<T: Translator>(network: &T, source: &[u32]) -> bool {
     let first_pass = || {
-        let encoded = encode(network, &[source])?.pop().ok_or_else(none)?;
+        let encoded = encode(network, &[source])?.pop().ok_or_else(no_encoding)?;
         let beam = Beam::new(&encoded.outline, 1, Steps::ONE, &network.rules())?;
         let rows: Vec<_> = beam.rows(&encoded.memory).collect();
         decode(network, &rows).map(drop)
@@ -130,9 +131,9 @@ fn works<T: Translator>(network: &T, source: &[u32]) -> bool {
     matches!(first_pass(), Ok(()) | Err(Error::DeviceMemory { .. }))
 }
 
-/// A panic as an error. The network is asked through a shared reference and keeps nothing between calls but
-/// caches, so what a panic leaves is judged by the next call.
-fn caught<R>(call: impl FnOnce() -> Result<R>) -> Result<R> {
+/// Turns a panic into an error. The network is called through a shared reference and keeps only caches between
+/// calls, so a later call shows whether the panic has damaged them.
+fn catch_panic<R>(call: impl FnOnce() -> Result<R>) -> Result<R> {
     catch_unwind(AssertUnwindSafe(call))
         .unwrap_or_else(|panic| Err(Error::Model(format!("panic: {}", message_of(panic.as_ref())))))
 }

@@ -1,9 +1,9 @@
-//! Identical sentences are translated once: those in flight share one item, and a cache, where there is one,
-//! answers those that come again. The key is all that a translation depends on, so that an answer is the same
-//! as without.
+//! Translates identical sentences once: those in flight share one item, and an optional cache answers repeated
+//! ones. The key contains everything that a translation depends on, so coalescing does not change any answer.
 //!
-//! A caller that joins a sentence in flight takes its answer, in whatever steps it got. If the sentence ends
-//! without an answer because of the first caller's deadline, the one that joined hands it in for itself.
+//! A caller that joins a sentence in flight gets its answer, even if the number of steps was lowered. If the
+//! sentence ends without an answer because the deadline of the first caller passed, the caller that joined submits
+//! its own item.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use super::{Item, Outcome, Timings};
 use crate::decode::Steps;
 use crate::{Error, Result};
 
-/// What a translation depends on.
+/// Everything that a translation depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     source: Box<[u32]>,
@@ -39,7 +39,7 @@ impl Key {
     }
 }
 
-/// A translation that several wait for.
+/// A translation that several callers wait for.
 type Flight = Shared<Tracked>;
 type Flights = Mutex<HashMap<Key, (u64, WeakShared<Tracked>)>>;
 type Cache = moka::sync::Cache<Key, Arc<Outcome>>;
@@ -87,7 +87,7 @@ impl Coalescer {
         let queued = handle.queue(missing.iter().map(|(_, item)| item.clone()).collect())?;
         for ((places, item), queued) in missing.into_iter().zip(queued) {
             let own = if is_shared(&item) {
-                self.take_off(&item, queued, places.len(), handle)
+                self.start_flight(&item, queued, places.len(), handle)
             } else {
                 vec![Pending::own(queued)]
             };
@@ -98,7 +98,7 @@ impl Coalescer {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// An answer from the cache, or a place among those who wait for the same sentence.
+    /// An answer from the cache, or one shared with the callers that wait for the same sentence.
     fn look_up(&self, key: &Key, item: &Item, handle: &Handle) -> Option<Pending> {
         if let Some(cache) = &self.cache {
             let found = cache.get(key);
@@ -116,8 +116,8 @@ impl Coalescer {
         Some(Pending(Kind::Joined(Joined::new(flight, Some((item.clone(), handle.clone()))))))
     }
 
-    /// A sentence on its way, and `callers` that wait for it.
-    fn take_off(&self, item: &Item, queued: Queued, callers: usize, handle: &Handle) -> Vec<Pending> {
+    /// Registers a queued sentence as a flight that `callers` callers wait for.
+    fn start_flight(&self, item: &Item, queued: Queued, callers: usize, handle: &Handle) -> Vec<Pending> {
         let key = Key::of(item);
         let tracked = Tracked {
             queued,
@@ -139,7 +139,8 @@ impl Coalescer {
     }
 }
 
-/// A trace and the canvases on the way are for a person who looks on; without words there is nothing to translate.
+/// Traced and watched sentences are not shared, because each caller needs its own canvases; a source
+/// without words needs no translation.
 fn is_shared(item: &Item) -> bool {
     !item.trace && item.watch.is_none() && item.source.len() > 2
 }
@@ -149,17 +150,17 @@ fn flight_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What an entry of the cache takes, about.
+/// Approximate size of a cache entry.
 fn bytes(key: &Key, outcome: &Arc<Outcome>) -> u32 {
     let hypothesis = |h: &crate::decode::Hypothesis| 64 + 4 * (h.tokens.len() + h.token_log_probs.len());
     let sum: usize = outcome.hypotheses.iter().map(hypothesis).sum();
     u32::try_from(256 + 4 * key.source.len() + sum).unwrap_or(u32::MAX)
 }
 
-/// A sentence in flight; takes itself out of the table when it has ended or nobody waits any more.
+/// A sentence in flight. It removes itself from the table when it has ended or no caller waits for it.
 struct Tracked {
     queued: Queued,
-    /// Of this flight among those of its key.
+    /// Distinguishes this flight from a later one with the same key.
     id: u64,
     key: Key,
     flights: Option<Arc<Flights>>,
@@ -172,7 +173,7 @@ impl Future for Tracked {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = ready!(Pin::new(&mut self.queued).poll(context)).map(Arc::new).map_err(Arc::new);
         if let (Ok(outcome), Some(cache)) = (&outcome, &self.cache)
-            // One of fewer steps is no answer for somebody who comes when there is no load.
+            // A translation with lowered steps must not answer requests that come when there is no load.
             && outcome.lowered.is_none()
         {
             cache.insert(self.key.clone(), outcome.clone());
@@ -185,7 +186,7 @@ impl Drop for Tracked {
     fn drop(&mut self) {
         if let Some(flights) = &self.flights {
             let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
-            // Another one of the same key may have begun meanwhile.
+            // Another flight with the same key may have started in the meantime.
             if flights.get(&self.key).is_some_and(|(id, _)| *id == self.id) {
                 flights.remove(&self.key);
             }
@@ -193,7 +194,8 @@ impl Drop for Tracked {
     }
 }
 
-/// The answer to one item, as a future. Dropping it cancels the item, unless others wait for the same.
+/// The answer to one item, as a future. Dropping it cancels the item, unless other callers wait for the same
+/// sentence.
 #[must_use = "dropping this cancels the item"]
 pub struct Pending(Kind);
 
@@ -207,13 +209,13 @@ enum Kind {
 struct Joined {
     flight: Flight,
     since: Instant,
-    /// For the case that the flight ends because of another's deadline.
-    again: Option<(Item, Handle)>,
+    /// What to submit if the flight ends because of the deadline of another caller.
+    retry: Option<(Item, Handle)>,
 }
 
 impl Joined {
-    fn new(flight: Flight, again: Option<(Item, Handle)>) -> Self {
-        Self { flight, since: Instant::now(), again }
+    fn new(flight: Flight, retry: Option<(Item, Handle)>) -> Self {
+        Self { flight, since: Instant::now(), retry }
     }
 }
 
@@ -237,17 +239,20 @@ impl Future for Pending {
             match &mut self.0 {
                 Kind::Own(queued) => return Pin::new(queued).poll(context),
                 Kind::First(flight) => {
-                    return ready!(flight.poll_unpin(context)).map_err(copy).map(own).into();
+                    return ready!(flight.poll_unpin(context)).map_err(copy_error).map(into_owned).into();
                 }
                 Kind::Ready(outcome) => {
-                    let outcome = outcome.take().ok_or_else(|| Error::EngineDead("asked twice".into()));
-                    return Poll::Ready(outcome.map(|outcome| timed(own(outcome), Duration::ZERO)));
+                    let outcome =
+                        outcome.take().ok_or_else(|| Error::EngineDead("an answer was polled twice".into()));
+                    return Poll::Ready(
+                        outcome.map(|outcome| with_decode_time(into_owned(outcome), Duration::ZERO)),
+                    );
                 }
-                Kind::Joined(Joined { flight, since, again }) => {
+                Kind::Joined(Joined { flight, since, retry }) => {
                     let ended = ready!(flight.poll_unpin(context));
                     let late =
                         matches!(ended.as_ref().map_err(|error| &**error), Err(Error::DeadlineExceeded(_)));
-                    match again.take().filter(|(item, _)| late && !over(item)) {
+                    match retry.take().filter(|(item, _)| late && !is_late(item)) {
                         Some((item, handle)) => match handle.queue(vec![item]).map(|mut own| own.pop()) {
                             Ok(Some(queued)) => self.0 = Kind::Own(queued),
                             Ok(None) => {
@@ -257,9 +262,8 @@ impl Future for Pending {
                         },
                         None => {
                             let waited = since.elapsed();
-                            return Poll::Ready(
-                                ended.map_err(copy).map(|outcome| timed(own(outcome), waited)),
-                            );
+                            let outcome = ended.map_err(copy_error).map(into_owned);
+                            return Poll::Ready(outcome.map(|outcome| with_decode_time(outcome, waited)));
                         }
                     }
                 }
@@ -268,21 +272,21 @@ impl Future for Pending {
     }
 }
 
-fn over(item: &Item) -> bool {
+fn is_late(item: &Item) -> bool {
     item.deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
-fn own(outcome: Arc<Outcome>) -> Outcome {
+fn into_owned(outcome: Arc<Outcome>) -> Outcome {
     Arc::try_unwrap(outcome).unwrap_or_else(|shared| (*shared).clone())
 }
 
-/// For whom nothing was queued or encoded: all of its time is waiting for the passes.
-fn timed(outcome: Outcome, decode: Duration) -> Outcome {
+/// For callers without an item of their own: their whole waiting time counts as decoding.
+fn with_decode_time(outcome: Outcome, decode: Duration) -> Outcome {
     Outcome { timings: Timings { decode, ..Timings::default() }, ..outcome }
 }
 
-/// An error for each of those who wait; what cannot be copied keeps its text.
-fn copy(error: Arc<Error>) -> Error {
+/// A copy of the error for each caller; errors that cannot be copied keep only their text.
+fn copy_error(error: Arc<Error>) -> Error {
     match &*error {
         Error::DeadlineExceeded(allowed) => Error::DeadlineExceeded(*allowed),
         Error::EngineDead(reason) => Error::EngineDead(reason.clone()),

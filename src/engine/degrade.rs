@@ -1,8 +1,9 @@
-//! Fewer steps before anybody is refused. A translation of fewer steps is a little worse; none at all is no help.
+//! Lowers the number of steps before requests are refused: a translation with fewer steps is a little worse, but
+//! better than none.
 //!
-//! Two reasons lower the steps of a request that allows it: the server's load ([`Degrade`], a policy of the
-//! operator) and a deadline that the asked steps would miss ([`Latencies`], measured at the start).
-//! Pure: waiting times and instants come in from outside.
+//! The steps of a request that allows it are lowered because of load ([`Degrade`], a policy of the operator) or
+//! because the requested steps would miss the deadline ([`Latencies`], measured at the start). The module is pure:
+//! waiting times and instants are arguments.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +11,24 @@ use serde::Serialize;
 
 use crate::decode::Steps;
 
-/// The least time between two changes of the level, upwards and downwards. Going down is slower, so that the
-/// answers do not flicker between two qualities.
+/// Minimum time between two changes of the level, upwards and downwards. Downwards is slower, so that the quality
+/// of answers does not alternate quickly.
 const RISE_AFTER: Duration = Duration::from_millis(100);
 const FALL_AFTER: Duration = Duration::from_secs(1);
 
 /// Each level halves the steps: 32 become 1.
 const TOP_LEVEL: u32 = 5;
 
-/// When steps are lowered, by the time that a newcomer would wait.
+/// When steps are lowered, by the expected waiting time of a new request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DegradePolicy {
-    /// One level more while the wait is longer than this.
+    /// The level rises while the waiting time is longer than this.
     pub above: Duration,
-    /// One level less while it is shorter than this.
+    /// The level falls while it is shorter than this.
     pub below: Duration,
 }
 
-/// Why a request got fewer steps than it asked for.
+/// Why a request got fewer steps than it requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lowered {
@@ -52,14 +53,14 @@ impl Degrade {
         self.level
     }
 
-    /// A newcomer would wait for so long.
+    /// Adjusts the level to the waiting time of a new request.
     pub fn observe(&mut self, wait: Duration, now: Instant) {
         let Some(policy) = self.policy else { return };
         let since = self.changed.map_or(Duration::MAX, |changed| now.saturating_duration_since(changed));
         if wait > policy.above && since >= RISE_AFTER && self.level < TOP_LEVEL {
             self.level += 1;
         } else if wait < policy.below && since >= FALL_AFTER && self.level > 0 {
-            // Nobody may have come for a while.
+            // The level falls by one for each second without requests, too.
             let levels = since.as_secs() / FALL_AFTER.as_secs();
             self.level = self.level.saturating_sub(u32::try_from(levels).unwrap_or(u32::MAX));
         } else {
@@ -68,24 +69,24 @@ impl Degrade {
         self.changed = Some(now);
     }
 
-    /// What a request of so many steps gets, of which it accepts no fewer than `least`.
-    pub fn steps(&self, asked: Steps, least: Steps) -> Steps {
-        lower(asked, least, asked.get().div_ceil(1 << self.level))
+    /// The number of steps at the current level for a request that accepts no fewer than `min`.
+    pub fn steps(&self, requested: Steps, min: Steps) -> Steps {
+        lower(requested, min, requested.get().div_ceil(1 << self.level))
     }
 }
 
-/// `asked` bounded by `most`, but no less than `least`, and never more than `asked`.
-pub fn lower(asked: Steps, least: Steps, most: usize) -> Steps {
-    let most = u8::try_from(most).ok().and_then(Steps::new).unwrap_or(asked);
-    asked.min(most).max(least.min(asked))
+/// `requested` limited to `max`, but at least `min`, and never more than `requested`.
+pub fn lower(requested: Steps, min: Steps, max: usize) -> Steps {
+    let max = u8::try_from(max).ok().and_then(Steps::new).unwrap_or(requested);
+    requested.min(max).max(min.min(requested))
 }
 
-/// How long one sentence takes on an idle engine, by its steps.
+/// The measured time of one sentence on an idle engine, by its number of steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latencies {
     /// Ascending by steps.
     measured: Vec<(Steps, Duration)>,
-    /// Source tokens of the sentence that was measured.
+    /// Source tokens of the measured sentence.
     tokens: usize,
 }
 
@@ -99,7 +100,7 @@ impl Latencies {
         &self.measured
     }
 
-    /// Numbers of steps that were measured, below `steps`, the highest first.
+    /// The measured numbers of steps below `steps`, in descending order.
     pub fn below(&self, steps: usize) -> impl Iterator<Item = usize> {
         self.measured
             .iter()
@@ -108,7 +109,7 @@ impl Latencies {
             .filter(move |&measured| measured < steps)
     }
 
-    /// For a sentence of so many source tokens; nothing where nothing was measured.
+    /// Expected time of a sentence of `tokens` source tokens; zero without measurements.
     pub fn expected(&self, steps: usize, tokens: usize) -> Duration {
         let at_least =
             self.measured.iter().find(|(measured, _)| measured.get() >= steps).or(self.measured.last());

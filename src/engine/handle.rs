@@ -1,5 +1,5 @@
-//! What callers hold: [`Handle`] to submit sentences, [`Engine`] to end the model thread. Whether a request is admitted is
-//! decided in `admission`.
+//! The API for callers: [`Handle`] submits sentences, [`Engine`] ends the model thread. `admission` decides
+//! whether a request is admitted.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,31 +8,31 @@ use std::time::{Duration, Instant};
 use super::coalesce::{Coalescer, Pending};
 use super::degrade::Latencies;
 use super::queued::Queued;
-use super::shared::{Phase, Shared};
+use super::shared::{EnginePhase, Shared};
 use super::{Item, Options, worker};
 use crate::decode::{Limits, Translator};
 use crate::metrics::EngineMetrics;
 use crate::text::Specials;
 use crate::{Error, Result};
 
-/// Starts the model thread, which owns the translator from here on.
+/// Starts the model thread and moves the translator to it.
 ///
 /// # Errors
 /// [`Error::Config`] if a bound is zero or one sentence at the network's limits does not fit a batch;
-/// [`Error::EngineDead`] if the system gives no thread.
+/// [`Error::EngineDead`] if the thread cannot be started.
 pub fn start<T: Translator>(translator: T, options: Options, metrics: EngineMetrics) -> Result<Engine> {
     let limits = translator.limits();
     check(&options, limits)?;
     let specials = translator.specials();
     let shared = Arc::new(Shared::new(options, limits, metrics));
-    let scraped = Arc::downgrade(&shared);
-    let age = move || scraped.upgrade().map_or(Duration::ZERO, |shared| shared.oldest_age());
+    let weak = Arc::downgrade(&shared);
+    let age = move || weak.upgrade().map_or(Duration::ZERO, |shared| shared.oldest_age());
     shared.metrics.oldest_age_from(age);
-    let at_work = Arc::clone(&shared);
+    let of_thread = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
         .name("tutti-model".into())
-        .spawn(move || worker::supervise(translator, &at_work))
-        .map_err(|error| Error::EngineDead(format!("no thread for the model: {error}")))?;
+        .spawn(move || worker::supervise(translator, &of_thread))
+        .map_err(|error| Error::EngineDead(format!("the model thread cannot be started: {error}")))?;
     let coalescer = Coalescer::new(shared.options.coalesce, shared.options.cache_bytes);
     Ok(Engine { handle: Handle { shared, coalescer }, specials, thread: Some(thread) })
 }
@@ -57,7 +57,7 @@ fn check(options: &Options, limits: Limits) -> Result<()> {
     }
 }
 
-/// A running engine. Dropping it drains it, without waiting.
+/// A running engine. Dropping it starts to drain it without waiting for the end.
 #[derive(Debug)]
 pub struct Engine {
     handle: Handle,
@@ -81,7 +81,7 @@ impl Engine {
     /// Drains, and blocks until everything admitted is answered and the model thread has ended.
     ///
     /// # Errors
-    /// [`Error::EngineDead`] if it died instead.
+    /// [`Error::EngineDead`] if the thread died.
     pub fn join(mut self) -> Result<()> {
         self.handle.drain();
         if let Some(thread) = self.thread.take()
@@ -99,7 +99,7 @@ impl Drop for Engine {
     }
 }
 
-/// The way into an engine; cheap to clone.
+/// Submits sentences to an engine; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
@@ -113,21 +113,21 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// One admission decision for all items or none; one future for each, in order.
+    /// Admits all items or none. Returns one future for each item, in order.
     ///
     /// A source without words (`bos eos`, or less) has the empty translation, in no steps.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for what could never be admitted, [`Error::QueueFull`] where there is no room now,
-    /// [`Error::DeadlineUnreachable`] where there is, as far as can be told, no time before the deadline;
-    /// [`Error::Draining`] after [`drain`](Self::drain), [`Error::EngineDead`] if the model thread died.
+    /// [`Error::TooLarge`] for a request that can never be admitted, [`Error::QueueFull`] if there is no room now,
+    /// [`Error::DeadlineUnreachable`] if it would likely miss its deadline, [`Error::Draining`] after
+    /// [`drain`](Self::drain), [`Error::EngineDead`] if the model thread died.
     pub fn submit(&self, items: Vec<Item>) -> Result<Vec<Pending>> {
         self.coalescer.submit(self, items)
     }
 
-    /// How many of these, from the first on, to hand in at once: all, unless they are more than the queue ever holds;
-    /// then no more than half of it, and at least one.
-    pub fn fitting(&self, items: &[Item]) -> usize {
+    /// How many of the first items to submit at once: all of them, unless they are more than the queue can hold;
+    /// then at most half of the queue, but at least one.
+    pub fn submit_count(&self, items: &[Item]) -> usize {
         let Options { max_queue_items, max_queue_tokens, .. } = self.shared.options;
         let within = |most_items: usize, most_tokens: usize| {
             let mut tokens = 0_usize;
@@ -143,7 +143,7 @@ impl Handle {
         within(max_queue_items / 2, max_queue_tokens / 2).max(1)
     }
 
-    /// As [`submit`](Self::submit), each item for itself.
+    /// As [`submit`](Self::submit), without coalescing and cache.
     pub(super) fn queue(&self, items: Vec<Item>) -> Result<Vec<Queued>> {
         let now = Instant::now();
         let count = items.len();
@@ -158,12 +158,12 @@ impl Handle {
         self.shared.limits
     }
 
-    /// Tokens that the queue holds.
+    /// Number of tokens that the queue can hold.
     pub fn max_queue_tokens(&self) -> usize {
         self.shared.options.max_queue_tokens
     }
 
-    /// Takes what was measured on the idle engine, for requests with a deadline.
+    /// Sets the latencies measured on the idle engine, which decide how many steps fit before a deadline.
     pub fn calibrate(&self, latencies: Latencies) {
         self.shared.lock().latencies = latencies;
     }
@@ -172,47 +172,47 @@ impl Handle {
         self.shared.lock().latencies.clone()
     }
 
-    /// Refuses new items from now on; what was admitted is answered, then the model thread ends.
+    /// Refuses new items from now on. The model thread ends when all admitted items are answered.
     pub fn drain(&self) {
         let mut state = self.shared.lock();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Draining;
+        if state.phase == EnginePhase::Open {
+            state.phase = EnginePhase::Draining;
         }
         drop(state);
         self.shared.changed.notify_one();
     }
 
-    /// The model thread runs: it has neither ended nor died.
+    /// Whether the model thread runs.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.shared.lock().phase, Phase::Stopped(_))
+        !matches!(self.shared.lock().phase, EnginePhase::Stopped(_))
     }
 
-    /// How long ago the model thread last went from one pass to the next; zero while it waits for work.
+    /// Time since the model thread last started a pass; zero while it waits for work.
     pub fn heartbeat(&self) -> Duration {
         self.shared.since_beat()
     }
 
-    /// Items admitted and not yet picked up.
+    /// Number of items in the queue.
     pub fn queue_depth(&self) -> usize {
         self.shared.lock().queue.len()
     }
 
-    /// Resolves when the model thread has ended, everybody being answered.
+    /// Resolves when the model thread has ended and all items are answered.
     ///
     /// # Errors
-    /// [`Error::EngineDead`] if it died: this process should end.
+    /// [`Error::EngineDead`] if it died; the process should end then.
     pub async fn stopped(&self) -> Result<()> {
         let mut stopped = self.shared.stopped.subscribe();
-        // The sender lives as long as this handle, so that the wait itself cannot fail.
+        // The sender lives as long as this handle, so waiting cannot fail.
         let _ = stopped.wait_for(Option::is_some).await;
         self.end().unwrap_or(Ok(()))
     }
 
     fn end(&self) -> Option<Result<()>> {
         match &self.shared.lock().phase {
-            Phase::Stopped(None) => Some(Ok(())),
-            Phase::Stopped(Some(reason)) => Some(Err(Error::EngineDead(reason.clone()))),
-            Phase::Open | Phase::Draining => None,
+            EnginePhase::Stopped(None) => Some(Ok(())),
+            EnginePhase::Stopped(Some(reason)) => Some(Err(Error::EngineDead(reason.clone()))),
+            EnginePhase::Open | EnginePhase::Draining => None,
         }
     }
 }

@@ -1,31 +1,31 @@
 //! Dynamic batching: many callers, one model thread.
 //!
-//! A caller hands a request's sentences to [`Handle::submit`], which admits all of them or none, and
+//! A caller submits the sentences of a request with [`Handle::submit`], which admits all of them or none, and
 //! awaits one [`Pending`] for each. The model thread owns the [`Translator`](crate::decode::Translator)
-//! and repeats, as long as there is anything to do:
+//! and repeats:
 //!
-//! 1. whoever gave up or ran out of time leaves, from the queue and from the running rows;
-//! 2. the next batch is planned over running and waiting sentences alike;
-//! 3. newcomers are encoded, then *one* decoder pass runs over the batch;
-//! 4. sentences that have had their steps are answered.
+//! 1. It removes cancelled and expired sentences from the queue and from the active ones.
+//! 2. It plans the next batch over active and waiting sentences.
+//! 3. It encodes the new sentences of the batch, then runs *one* decoder pass.
+//! 4. It answers the sentences that have finished their steps.
 //!
-//! Nothing carries over from pass to pass but the canvas and the encoder's output. So requests with
-//! different `steps` share passes, a sentence can sit out a pass, and what arrives while others run
-//! joins the very next pass. There is no timer: an idle thread starts with what is there.
+//! Only the canvas and the encoder's output are kept between passes. So requests with different `steps` share
+//! passes, a sentence can skip a pass, and a sentence that arrives during a pass can join the next one. There is
+//! no timer: an idle thread starts at once.
 //!
-//! Fewer steps come before a refusal (`degrade`); identical sentences are translated once (`coalesce`).
+//! Steps are lowered before requests are refused (`degrade`); identical sentences are translated once (`coalesce`).
 //!
-//! * `queue` holds what is admitted; `plan` chooses a batch; `throughput` guesses waiting times. The three
+//! * `queue` holds admitted sentences; `plan` chooses a batch; `throughput` estimates waiting times. The three
 //!   are pure: no threads, no clocks.
-//! * `worker` is the model thread, `attempts` its calls of the network, `active` a sentence in its hands;
-//!   `handle` is what callers hold, `admission` decides what it takes, `queued` is the answer to a sentence, `shared` the
-//!   state between callers and the model thread.
+//! * `worker` is the model thread, `attempts` its calls of the network, `active` a sentence that it decodes;
+//!   `handle` is the API for callers, `admission` decides what is admitted, `queued` is the answer to a sentence,
+//!   `shared` the state that callers and the model thread share.
 //!
-//! Order is by *virtual deadline*: a sentence that asks for T steps is due `T × (1 + max_overtakes_per_step)`
-//! passes after its arrival. A one-step request therefore goes before the ten-step requests that are
-//! running; and since a sentence's due pass never moves while newcomers' do, nothing starves.
+//! Sentences are ordered by *virtual deadline*: a sentence of T steps is due `T × (1 + max_overtakes_per_step)`
+//! passes after its arrival. So a one-step request goes before active ten-step requests. No sentence starves,
+//! because its due pass is fixed, while later arrivals are due later.
 //!
-//! Knows no HTTP, no words, no tensors.
+//! The engine knows no HTTP, no words, no tensors.
 
 mod active;
 mod admission;
@@ -54,35 +54,35 @@ pub use coalesce::Pending;
 pub use degrade::{DegradePolicy, Latencies, Lowered};
 pub use handle::{Engine, Handle, start};
 
-/// Bounds of the queue and of a batch, and the threads that share one.
+/// Limits of the queue and of a batch, and the number of threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Threads that compute a pass: the model thread and its helpers.
     pub threads: NonZeroUsize,
-    /// Sentences that may wait.
+    /// Maximum number of waiting sentences.
     pub max_queue_items: usize,
-    /// Tokens that may wait: sources and expected targets of all their canvases.
+    /// Maximum number of waiting tokens: sources and expected targets of all canvases.
     pub max_queue_tokens: usize,
-    /// Bound on `rows × (longest source + longest target)` of one decoder pass.
+    /// Maximum of `rows × (longest source + longest target)` of one decoder pass.
     pub max_batch_tokens: usize,
-    /// Canvases in one decoder pass.
+    /// Maximum number of canvases in one decoder pass.
     pub max_batch_rows: usize,
-    /// How long an idle model thread waits for company once the first sentence is there.
+    /// How long an idle model thread waits for more sentences after the first one.
     pub max_delay: Duration,
-    /// How many waiting sentences are looked at when a batch is planned.
+    /// Number of waiting sentences that are considered for a batch.
     pub lookahead: usize,
-    /// How many passes a sentence lets later but cheaper ones go first, for each step it costs for.
+    /// For how many passes later sentences with fewer steps may go first, for each step of a sentence.
     pub max_overtakes_per_step: u32,
-    /// When steps are lowered because of load; never, without.
+    /// When steps are lowered because of load; `None` for never.
     pub degrade: Option<DegradePolicy>,
     /// Whether identical sentences in flight are translated once.
     pub coalesce: bool,
-    /// Bytes of translations that are kept for sentences that come again; 0 keeps none.
+    /// Size of the cache of translations in bytes; 0 for none.
     pub cache_bytes: u64,
 }
 
 impl Default for Options {
-    /// For sentences of some twelve tokens on a few CPU cores; one thread.
+    /// Suits sentences of about twelve tokens on a few CPU cores.
     fn default() -> Self {
         Self {
             threads: NonZeroUsize::MIN,
@@ -101,11 +101,11 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Bounds of a batch that are 0 become what suits the device: the [defaults](Self::default) on a CPU; on a GPU,
-    /// which takes `device_rows` tokens of all its sentences in one pass, so many sentences that it takes them without
-    /// a pause, however short they are.
+    /// Replaces limits of a batch that are 0 by values for the device: the [defaults](Self::default) on a CPU. A
+    /// GPU computes `device_rows` tokens in one pass; the values for it are large enough to fill a pass with short
+    /// sentences.
     pub fn fitted(self, device_rows: Option<usize>) -> Self {
-        let or = |bound: usize, fitting: usize| if bound == 0 { fitting } else { bound };
+        let or = |limit: usize, default: usize| if limit == 0 { default } else { limit };
         let cpu = Self::default();
         let Some(device_rows) = device_rows else {
             return Self {
@@ -115,9 +115,9 @@ impl Options {
                 ..self
             };
         };
-        // Both sides, and as much again for padding, which a GPU does not compute.
+        // Twice for source and target, and twice for padding, which a GPU does not compute.
         let tokens = (4 * device_rows).max(cpu.max_batch_tokens);
-        let rows = or(self.max_batch_rows, (device_rows / Self::LEAST_TOKENS).max(cpu.max_batch_rows));
+        let rows = or(self.max_batch_rows, (device_rows / Self::SHORT_SENTENCE).max(cpu.max_batch_rows));
         Self {
             max_batch_tokens: or(self.max_batch_tokens, tokens),
             max_batch_rows: rows,
@@ -126,8 +126,8 @@ impl Options {
         }
     }
 
-    /// Of a sentence that is short on average.
-    const LEAST_TOKENS: usize = 16;
+    /// Tokens of a short sentence.
+    const SHORT_SENTENCE: usize = 16;
 }
 
 /// One sentence to translate.
@@ -136,26 +136,26 @@ pub struct Item {
     /// `bos x1..xn eos`.
     pub source: Vec<u32>,
     pub steps: Steps,
-    /// Fewer than `steps` will do, but no fewer than these; equal to `steps` where they are to be kept.
+    /// The lowest acceptable number of steps; equal to `steps` if it must not be lowered.
     pub steps_min: Steps,
-    /// How many target lengths are tried.
+    /// Number of target lengths that are tried.
     pub length_beam: usize,
-    /// How many further translations an Imputer's slots are read for.
+    /// Number of further translations that are read from an Imputer's slots.
     pub alternatives: usize,
-    /// Whether equal neighbours are joined at the end.
+    /// Whether equal adjacent tokens are joined at the end.
     pub collapse: bool,
-    /// Whether the canvases after each pass are wanted.
+    /// Whether the answer contains the canvas after each pass.
     pub trace: bool,
-    /// The answer is worthless after this.
+    /// After this time, the sentence is not translated any more.
     pub deadline: Option<Instant>,
-    /// Gets the canvas after each pass, while the sentence is on its way.
+    /// Receives the canvas after each pass.
     pub watch: Option<Watch>,
 }
 
-/// Somebody who looks on while a sentence is translated.
+/// Receives the canvas of a sentence after each pass.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    /// Tells the sentences of one watcher apart.
+    /// Identifies the sentence among those of the watcher.
     pub index: usize,
     pub sender: UnboundedSender<CanvasUpdate>,
 }
@@ -165,48 +165,48 @@ pub struct Watch {
 pub struct CanvasUpdate {
     /// As in [`Watch::index`].
     pub index: usize,
-    /// Passes so far.
+    /// Number of passes so far.
     pub step: usize,
-    /// With bos and eos, or slots alone.
+    /// With bos and eos, or only slots.
     pub canvas: Vec<u32>,
-    /// Of each place of the canvas.
+    /// For each place of the canvas.
     pub log_probs: Vec<f32>,
     pub at: Instant,
 }
 
-/// What can be said of a request before its texts are taken apart.
+/// The estimated size of a request, before its texts are split and tokenized.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionEstimate {
     pub sentences: usize,
     /// Of all sources.
     pub tokens: usize,
-    /// The fewest that will do.
+    /// The lowest acceptable number.
     pub steps: Steps,
     pub length_beam: usize,
     pub deadline: Option<Instant>,
 }
 
-/// Where the time of one sentence went.
+/// The durations of the stages of one sentence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// From admission to being picked up by the model thread.
+    /// From admission until the model thread takes the sentence.
     pub queue: Duration,
-    /// The encoder's call that this sentence shared.
+    /// The call of the encoder with this sentence.
     pub encode: Duration,
-    /// From the end of the encoder's call to the end of the last pass.
+    /// From the end of that call to the end of the last pass.
     pub decode: Duration,
 }
 
 /// The answer for one [`Item`].
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// One for each length of the beam and the alternatives, best first; never empty.
+    /// One for each length of the beam and for each alternative, best first; never empty.
     pub hypotheses: Vec<Hypothesis>,
-    /// Decoder passes that were taken.
+    /// Number of decoder passes.
     pub steps_used: usize,
-    /// Why there were fewer than asked for.
+    /// Why there were fewer steps than requested.
     pub lowered: Option<Lowered>,
     pub timings: Timings,
-    /// The best hypothesis' canvas after each pass, with bos and eos or of slots alone, before any collapse.
+    /// The canvas of the best hypothesis after each pass, with bos and eos or only slots, before any collapse.
     pub trace: Option<Vec<Vec<u32>>>,
 }

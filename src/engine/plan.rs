@@ -1,44 +1,44 @@
-//! Which sentences make up the next batch: a pure function over shapes.
+//! Chooses the sentences of the next batch: a pure function over shapes.
 //!
-//! A batch is a rectangle, and what it costs is the rectangle, not what is in it. So a sentence joins
-//! only if the rectangle stays inside the [`Budget`] and at most half of it is padding. One that does
-//! not fit is skipped, not stopped at: shorter ones behind it may still come along, and the skipped
-//! one moves towards the front, where nothing can keep it out.
+//! A batch is a padded rectangle, and its cost is the size of the rectangle. So a sentence joins only if the
+//! rectangle stays within the [`Budget`] and at most half of it is padding. A sentence that does not fit is
+//! skipped, and shorter ones behind it may still join. The skipped one moves to the front, and the first sentence
+//! is always taken.
 
-/// Below so many tokens a pass costs the same however much of it is padding.
+/// Up to this number of tokens, padding does not change the cost of a pass.
 const FREE_TOKENS: usize = 128;
-/// Newcomers that go first make running sentences sit out a pass, encoded. So many batches of them
-/// may sit; this bounds the memory they hold.
+/// Maximum number of batches of active sentences. New sentences with an earlier priority let active ones skip
+/// passes; the limit bounds the memory that these hold.
 const HELD_BATCHES: usize = 4;
 
-/// A sentence's place in the order of service; smaller goes first.
+/// The position of a sentence in the order of service; smaller goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority {
     /// The pass by which the sentence should be done: its virtual deadline.
     pub due: u64,
-    /// Order of arrival; no two are the same.
+    /// Order of arrival; unique.
     pub order: u64,
 }
 
-/// The room that one sentence takes in a batch.
+/// The size of a batch, or of one sentence in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct BatchShape {
     /// Canvases: one for each length of the beam.
     pub rows: usize,
     /// Source tokens with bos and eos.
     pub source: usize,
-    /// Tokens of the longest canvas with bos and eos, or its slots.
+    /// Tokens of the longest canvas with bos and eos, or number of its slots.
     pub target: usize,
 }
 
-impl Shape {
-    /// Tokens on both sides, over all rows.
+impl BatchShape {
+    /// Source and target tokens of all rows.
     pub fn tokens(self) -> usize {
         self.rows.saturating_mul(self.source.saturating_add(self.target))
     }
 }
 
-/// What one pass may hold.
+/// The limits of one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// `rows × (longest source + longest target)`.
@@ -47,22 +47,22 @@ pub struct Budget {
 }
 
 impl Budget {
-    pub fn holds(&self, shape: Shape) -> bool {
+    pub fn holds(&self, shape: BatchShape) -> bool {
         shape.rows <= self.rows && shape.tokens() <= self.tokens
     }
 }
 
-/// A sentence that could take part in the next pass.
+/// A sentence that may join the next pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub priority: Priority,
-    pub shape: Shape,
+    pub shape: BatchShape,
 }
 
-/// The indices, ascending, of the candidates that make up the next batch.
+/// The indices of the candidates of the next batch, ascending.
 ///
-/// The one whose turn is first is always among them; the others must keep the budget. If each
-/// candidate alone is within the budget, then so is the batch.
+/// The candidate with the first priority is always among them; the others join within the budget. If each
+/// candidate alone is within the budget, so is the batch.
 pub fn plan_batch(candidates: &[Candidate], budget: Budget) -> Vec<usize> {
     let mut by_priority: Vec<usize> = (0..candidates.len()).collect();
     by_priority.sort_unstable_by_key(|&index| candidates[index].priority);
@@ -83,42 +83,42 @@ pub fn plan_batch(candidates: &[Candidate], budget: Budget) -> Vec<usize> {
     chosen
 }
 
-/// The priorities of those among `waiting` (in the order of their priorities) who should be encoded now, because
-/// they belong into the next batch beside, or before, the `live` ones.
+/// The priorities of the `waiting` sentences (which are in the order of their priorities) that should be encoded
+/// now, because they are part of the next batch.
 ///
-/// Whoever's turn is the first of all is among the live ones afterwards, so that each pass serves it.
+/// If the first priority of all belongs to a waiting sentence, that sentence is among them.
 pub fn select_admissions(
-    live: &[Candidate],
+    active: &[Candidate],
     waiting: impl Iterator<Item = Candidate>,
     budget: Budget,
 ) -> Vec<Priority> {
-    let held = live.iter().fold(0_usize, |rows, candidate| rows.saturating_add(candidate.shape.rows));
-    let mut candidates = live.to_vec();
+    let held = active.iter().fold(0_usize, |rows, candidate| rows.saturating_add(candidate.shape.rows));
+    let mut candidates = active.to_vec();
     if held < budget.rows.saturating_mul(HELD_BATCHES) {
         candidates.extend(waiting);
     } else {
-        let first = live.iter().map(|candidate| candidate.priority).min();
+        let first = active.iter().map(|candidate| candidate.priority).min();
         candidates.extend(waiting.take(1).filter(|candidate| Some(candidate.priority) < first));
     }
-    let chosen = plan_batch(&candidates, budget).into_iter().filter(|&index| index >= live.len());
+    let chosen = plan_batch(&candidates, budget).into_iter().filter(|&index| index >= active.len());
     chosen.map(|index| candidates[index].priority).collect()
 }
 
 #[derive(Clone, Copy)]
 struct Rectangle {
-    /// The longest of everything, and all rows.
-    outer: Shape,
+    /// The longest source, the longest target and all rows.
+    outer: BatchShape,
     /// Tokens that are not padding.
     real: usize,
 }
 
 impl Rectangle {
-    fn around(shape: Shape) -> Self {
+    fn around(shape: BatchShape) -> Self {
         Self { outer: shape, real: shape.tokens() }
     }
 
-    fn with(self, shape: Shape) -> Self {
-        let outer = Shape {
+    fn with(self, shape: BatchShape) -> Self {
+        let outer = BatchShape {
             rows: self.outer.rows.saturating_add(shape.rows),
             source: self.outer.source.max(shape.source),
             target: self.outer.target.max(shape.target),

@@ -1,23 +1,23 @@
-//! What is admitted and not yet picked up: a pure data structure, in the order of priorities.
+//! The queue of admitted sentences that the model thread has not taken yet, in the order of priorities.
 //!
-//! Admission is one decision for all sentences of a request, counted in sentences and in tokens.
-//! Time comes in from outside, as instants and as the number of passes so far.
+//! A request is admitted as a whole, within limits of sentences and tokens. The queue is a pure data structure:
+//! instants and passes are arguments.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::plan::{Candidate, Priority, Shape};
+use super::plan::{BatchShape, Candidate, Priority};
 
-/// What a sentence costs.
+/// The expected cost of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestCost {
-    /// Rows and source as they are, target as expected.
-    pub shape: Shape,
+    /// The target length is an estimate.
+    pub shape: BatchShape,
     pub steps: usize,
 }
 
 impl RequestCost {
-    /// What it will cost in all: tokens times passes.
+    /// Tokens times passes.
     pub fn work(self) -> u64 {
         (self.shape.tokens() as u64).saturating_mul(self.steps as u64)
     }
@@ -36,9 +36,9 @@ pub struct Entry<T> {
 pub enum AdmissionError {
     /// There is no room now.
     Full,
-    /// More sentences than the queue ever holds.
+    /// More sentences than the queue can hold.
     TooManyItems { items: usize },
-    /// More tokens than the queue ever holds.
+    /// More tokens than the queue can hold.
     TooManyTokens { tokens: usize },
 }
 
@@ -46,12 +46,12 @@ pub enum AdmissionError {
 pub struct Queue<T> {
     max_items: usize,
     max_tokens: usize,
-    /// Passes until an item is due, for each of its steps.
+    /// Number of passes until an item is due, for each of its steps.
     passes_per_step: u64,
     entries: BTreeMap<Priority, Entry<T>>,
     tokens: usize,
     work: u64,
-    /// Picked up and not done: the priority, and the work that is left.
+    /// Sentences that were taken and are not finished: priority and remaining work.
     running: Vec<(Priority, u64)>,
     passes: u64,
     admitted: u64,
@@ -81,22 +81,22 @@ impl<T> Queue<T> {
         self.entries.is_empty()
     }
 
-    /// Tokens times passes that wait or run.
+    /// Work of all waiting and running sentences: tokens times passes.
     pub fn work(&self) -> u64 {
         self.running.iter().fold(self.work, |sum, (_, work)| sum.saturating_add(*work))
     }
 
-    /// Says what is picked up and not done, in place of what was said before.
-    pub fn runs(&mut self, running: impl Iterator<Item = (Priority, u64)>) {
+    /// Replaces the list of sentences that were taken and are not finished.
+    pub fn set_running(&mut self, running: impl Iterator<Item = (Priority, u64)>) {
         self.running.clear();
         self.running.extend(running);
     }
 
-    /// The part of [`work`](Self::work) whose turn would come before that of a sentence of so many steps
-    /// admitted now.
+    /// The part of [`work`](Self::work) with an earlier priority than a sentence of `steps` steps that is admitted
+    /// now.
     pub fn work_before(&self, steps: usize) -> u64 {
         let first = Priority { due: self.due(steps), order: self.admitted };
-        // Newcomers stand near the end, so that what stands behind them is quicker to count.
+        // A new sentence is near the end of the queue, so it is faster to count the entries behind it.
         let behind = self.entries.range(first..).map(|(_, entry)| entry.cost.work());
         let waiting = self.work.saturating_sub(behind.fold(0, u64::saturating_add));
         let running = self.running.iter().filter(|(priority, _)| *priority < first);
@@ -111,7 +111,7 @@ impl<T> Queue<T> {
         self.entries.values().map(|entry| entry.arrived).min()
     }
 
-    /// Whether a request of these sentences would be admitted.
+    /// Checks that a request of these sentences would be admitted.
     pub fn room_for(
         &self,
         request: impl ExactSizeIterator<Item = RequestCost>,
@@ -130,7 +130,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Takes all of them or none.
+    /// Admits all entries or none.
     pub fn admit(&mut self, request: Vec<Entry<T>>) -> Result<(), AdmissionError> {
         self.room_for(request.iter().map(|entry| entry.cost))?;
         for entry in request {
@@ -143,7 +143,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// One more decoder pass has begun: whoever comes from now on is due later.
+    /// Counts a decoder pass: entries admitted from now on are due later.
     pub fn advance(&mut self) {
         self.passes += 1;
     }
@@ -154,7 +154,7 @@ impl<T> Queue<T> {
         entries.map(|(&priority, entry)| Candidate { priority, shape: entry.cost.shape })
     }
 
-    /// Takes out the entry with this priority, if it is still there.
+    /// Removes the entry with this priority, if it exists.
     pub fn take(&mut self, priority: Priority) -> Option<Entry<T>> {
         let entry = self.entries.remove(&priority)?;
         self.tokens -= entry.cost.shape.tokens();
@@ -162,12 +162,11 @@ impl<T> Queue<T> {
         Some(entry)
     }
 
-    /// Takes out every entry that `leaves`: the cancelled, the expired, at the end all.
-    pub fn take_if(&mut self, mut leaves: impl FnMut(&T) -> bool) -> Vec<T> {
-        let leaving =
-            self.entries.iter().filter(|(_, entry)| leaves(&entry.payload)).map(|(&priority, _)| priority);
-        let leaving: Vec<Priority> = leaving.collect();
-        leaving.into_iter().filter_map(|priority| self.take(priority)).map(|entry| entry.payload).collect()
+    /// Removes and returns the payloads that meet the condition.
+    pub fn take_if(&mut self, mut condition: impl FnMut(&T) -> bool) -> Vec<T> {
+        let matching = self.entries.iter().filter(|(_, entry)| condition(&entry.payload));
+        let priorities: Vec<Priority> = matching.map(|(&priority, _)| priority).collect();
+        priorities.into_iter().filter_map(|priority| self.take(priority)).map(|entry| entry.payload).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Item, Outcome, Timings};
 use crate::decode::Hypothesis;
 use crate::{Error, Result};
 
-/// The answer to one item, as a future. Dropping it cancels the item: its rows leave before the next
+/// The answer to one item, as a future. Dropping it cancels the item: its rows are removed before the next
 /// pass.
 #[must_use = "dropping this cancels the item"]
 pub(super) struct Queued {
@@ -28,9 +28,9 @@ impl std::fmt::Debug for Queued {
 impl Drop for Queued {
     fn drop(&mut self) {
         if !self.answer.is_terminated() {
-            // First closed, then told: whoever looks finds it closed.
+            // Closed before the flag is set, because the model thread checks the channel when it sees the flag.
             self.answer.close();
-            self.shared.leave();
+            self.shared.mark_cancelled();
         }
     }
 }
@@ -46,8 +46,8 @@ impl Future for Queued {
 }
 
 impl Outcome {
-    /// Of a source without words.
-    pub(super) fn of_nothing(item: &Item) -> Self {
+    /// The answer to a source without words.
+    pub(super) fn empty(item: &Item) -> Self {
         Self {
             hypotheses: vec![Hypothesis::default()],
             steps_used: 0,

@@ -1,5 +1,5 @@
-//! What lies between callers and the model thread: the queue behind a lock, the signal that something
-//! changed, and the signs of life.
+//! The state that callers and the model thread share: the queue behind a lock, a signal for changes, and the
+//! heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::degrade::{Degrade, Latencies, Lowered};
-use super::plan::{Budget, Shape};
+use super::plan::{BatchShape, Budget};
 use super::queue::{Queue, RequestCost};
 use super::throughput::ThroughputEstimate;
 use super::{Item, Options, Outcome};
@@ -20,16 +20,16 @@ use crate::{Error, Result};
 pub struct Job {
     pub item: Item,
     pub submitted: Instant,
-    /// Why the item has fewer steps than its caller asked for.
+    /// Why the item has fewer steps than requested.
     pub lowered: Option<Lowered>,
     pub reply: oneshot::Sender<Result<Outcome>>,
-    /// In the gauge of its stage: waiting, then running.
+    /// Counts the sentence in a gauge: waiting, then running.
     pub counted: Counted,
 }
 
 impl Job {
-    /// Nobody waits for the answer any more, or it would come too late.
-    pub fn is_over(&self, now: Instant) -> bool {
+    /// Whether the caller has cancelled the sentence or its deadline has passed.
+    pub fn is_obsolete(&self, now: Instant) -> bool {
         self.reply.is_closed() || self.is_late(now)
     }
 
@@ -37,14 +37,14 @@ impl Job {
         self.item.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The network could not translate it.
+    /// Answers with an error of the network.
     pub fn fail(self, error: Error, metrics: &EngineMetrics) {
         metrics.rejected(Rejected::Failed, 1);
         self.answer(Err(error));
     }
 
-    /// Ends a job that [`is_over`](Self::is_over). A caller waits until its deadline and leaves then, so that
-    /// whoever has left by that time counts as late.
+    /// Ends a job that [`is_obsolete`](Self::is_obsolete). Callers cancel at their deadline, so a job that is
+    /// cancelled after its deadline counts as late.
     pub fn discard(self, now: Instant, metrics: &EngineMetrics) {
         let reason = if self.is_late(now) { Rejected::Deadline } else { Rejected::Cancelled };
         metrics.rejected(reason, 1);
@@ -52,20 +52,20 @@ impl Job {
         self.answer(Err(Error::DeadlineExceeded(allowed)));
     }
 
-    /// The gauge goes down before the caller can look at it.
+    /// Sends the answer. The gauge is decremented first, so that a caller with its answer sees the new value.
     pub fn answer(self, answer: Result<Outcome>) {
         drop(self.counted);
-        // A caller that has just left misses nothing.
+        // An error means that the caller has just cancelled.
         let _ = self.reply.send(answer);
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum EnginePhase {
     Open,
-    /// Nothing new comes in; what was admitted is finished.
+    /// New items are refused; admitted ones are finished.
     Draining,
-    /// The model thread is gone; the reason, if it died.
+    /// The model thread has ended; the reason, if it died.
     Stopped(Option<String>),
 }
 
@@ -74,10 +74,10 @@ pub struct State {
     pub throughput: ThroughputEstimate,
     pub degrade: Degrade,
     pub latencies: Latencies,
-    pub phase: Phase,
-    /// No deadline in the queue is before this; none if there is no deadline in it.
+    pub phase: EnginePhase,
+    /// A lower bound of all deadlines in the queue; `None` if there is none.
     pub next_deadline: Option<Instant>,
-    /// When the oldest came of those that are out of the queue and wait for the device's memory.
+    /// Submission of the oldest sentence that was taken from the queue and waits for memory of the device.
     pub held_since: Option<Instant>,
 }
 
@@ -85,19 +85,19 @@ pub struct Shared {
     pub options: Options,
     pub limits: Limits,
     pub metrics: EngineMetrics,
-    /// Something was admitted, or the phase changed.
+    /// Signals an admission or a new phase.
     pub changed: Condvar,
-    /// The phase in which the thread ended; none while it runs.
+    /// The result of the model thread; `None` while it runs.
     pub stopped: watch::Sender<Option<Result<(), String>>>,
-    /// Somebody stopped waiting for an answer since the queue was last looked through.
-    left: AtomicBool,
+    /// Whether a caller has cancelled since the queue was last searched.
+    cancelled: AtomicBool,
     state: Mutex<State>,
-    born: Instant,
-    /// Nanoseconds from `born` to the last sign of life, or [`IDLE`].
+    started: Instant,
+    /// Nanoseconds from `started` to the last heartbeat, or [`IDLE`].
     last_beat: AtomicU64,
 }
 
-/// The model thread waits for work: as alive as can be.
+/// The value while the model thread waits for work.
 const IDLE: u64 = u64::MAX;
 
 impl Shared {
@@ -111,63 +111,63 @@ impl Shared {
             metrics,
             changed: Condvar::new(),
             stopped: watch::Sender::new(None),
-            left: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue,
                 throughput: ThroughputEstimate::default(),
                 degrade,
                 latencies: Latencies::default(),
-                phase: Phase::Open,
+                phase: EnginePhase::Open,
                 next_deadline: None,
                 held_since: None,
             }),
-            born: Instant::now(),
+            started: Instant::now(),
             last_beat: AtomicU64::new(0),
         }
     }
 
-    /// No change of the state can panic halfway, so what a poisoned lock guards is whole.
+    /// The state is consistent even if a thread panicked with the lock.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A caller stopped waiting; its end of the channel is closed.
-    pub fn leave(&self) {
-        self.left.store(true, Ordering::Release);
+    /// Notes that a caller has cancelled. Its end of the channel is closed.
+    pub fn mark_cancelled(&self) {
+        self.cancelled.store(true, Ordering::Release);
     }
 
-    /// Takes out of the queue whoever left or whose time is up. It is looked through only when that can
-    /// have happened: a full queue meets thousands of newcomers a second.
-    pub fn clear(&self, state: &mut State, now: Instant) -> Vec<Job> {
+    /// Removes cancelled and late jobs from the queue. It is searched only if there may be any, because a full
+    /// queue gets thousands of new requests a second.
+    pub fn take_obsolete(&self, state: &mut State, now: Instant) -> Vec<Job> {
         let late = state.next_deadline.is_some_and(|deadline| deadline <= now);
-        if !self.left.swap(false, Ordering::Acquire) && !late {
+        if !self.cancelled.swap(false, Ordering::Acquire) && !late {
             return Vec::new();
         }
         let mut next = None;
-        let over = state.queue.take_if(|job| {
-            let over = job.is_over(now);
-            if !over {
-                next = sooner(next, job.item.deadline);
+        let obsolete = state.queue.take_if(|job| {
+            let obsolete = job.is_obsolete(now);
+            if !obsolete {
+                next = earlier(next, job.item.deadline);
             }
-            over
+            obsolete
         });
         state.next_deadline = next;
-        over
+        obsolete
     }
 
     pub fn budget(&self) -> Budget {
         Budget { tokens: self.options.max_batch_tokens, rows: self.options.max_batch_rows }
     }
 
-    /// What an item will take, as far as can be said before the network predicts its lengths.
+    /// The cost of an item, estimated before the network predicts its lengths.
     pub fn cost(&self, item: &Item) -> RequestCost {
         let source = item.source.len();
         let (rows, target) = (item.length_beam.max(1), self.limits.expected(source));
-        RequestCost { shape: Shape { rows, source, target }, steps: item.steps.get() }
+        RequestCost { shape: BatchShape { rows, source, target }, steps: item.steps.get() }
     }
 
     pub fn beat(&self) {
-        let nanos = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(IDLE - 1);
+        let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(IDLE - 1);
         self.last_beat.store(nanos, Ordering::Relaxed);
     }
 
@@ -178,17 +178,17 @@ impl Shared {
     pub fn since_beat(&self) -> Duration {
         match self.last_beat.load(Ordering::Relaxed) {
             IDLE => Duration::ZERO,
-            nanos => self.born.elapsed().saturating_sub(Duration::from_nanos(nanos)),
+            nanos => self.started.elapsed().saturating_sub(Duration::from_nanos(nanos)),
         }
     }
 
     pub fn oldest_age(&self) -> Duration {
         let state = self.lock();
-        sooner(state.queue.oldest(), state.held_since).map_or(Duration::ZERO, |arrived| arrived.elapsed())
+        earlier(state.queue.oldest(), state.held_since).map_or(Duration::ZERO, |arrived| arrived.elapsed())
     }
 }
 
-/// The sooner of two deadlines, where there are any.
-pub fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+/// The earlier of two instants, if there are any.
+pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     [a, b].into_iter().flatten().min()
 }

@@ -1,4 +1,4 @@
-//! The engine as its callers see it, over a network without weights that can be held before a pass.
+//! Tests of the engine through its public API, with a fake network that can be held before a pass.
 
 mod admission;
 mod coalesce;
@@ -43,7 +43,7 @@ fn rows(max_batch_rows: usize) -> Options {
     Options { max_batch_rows, ..Options::default() }
 }
 
-/// A sentence that says something else for each `seed`.
+/// A sentence that differs for each `seed`.
 fn item(seed: u32, words: usize, steps: u8) -> Item {
     let inner = (0..words as u32).map(|place| 5 + (seed * 31 + place * 7) % 900);
     let source = std::iter::once(1).chain(inner).chain([2]).collect();
@@ -65,7 +65,7 @@ fn items(seeds: std::ops::Range<u32>, words: usize, steps: u8) -> Vec<Item> {
     seeds.map(|seed| item(seed, words, steps)).collect()
 }
 
-/// The answer, if it is there already.
+/// The answer, if it is ready.
 fn now(pending: &mut Pending) -> Option<Result<Outcome>> {
     match pin!(pending).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => Some(answer),
@@ -82,7 +82,7 @@ async fn all(pending: Vec<Pending>) -> Result<Vec<Outcome>> {
 }
 
 #[test]
-fn a_one_step_request_is_answered_after_two_more_passes_though_ten_step_ones_fill_the_batch() {
+fn a_one_step_request_is_answered_after_two_more_passes_although_ten_step_ones_fill_the_batch() {
     let Bench { engine, handle, gate, counts, .. } = bench(FakeTranslator::new(), rows(8));
     gate.close();
     let mut long = handle.submit(items(0..8, 20, 10)).unwrap();
@@ -111,7 +111,7 @@ fn different_steps_share_passes_and_leave_one_by_one() {
 }
 
 #[test]
-fn the_rows_of_a_caller_who_left_are_gone_before_the_next_pass() {
+fn the_rows_of_a_cancelled_sentence_are_removed_before_the_next_pass() {
     let Bench { engine: _engine, handle, gate, counts, metrics, .. } = bench(FakeTranslator::new(), rows(4));
     gate.close();
     let mut running = handle.submit(items(0..4, 20, 10)).unwrap();
@@ -123,7 +123,7 @@ fn the_rows_of_a_caller_who_left_are_gone_before_the_next_pass() {
     assert_eq!(handle.queue_depth(), 0);
     gate.step();
     assert_eq!(counts.rows_by_pass(), [4, 1]);
-    assert_eq!(counts.encoded(), 4, "those who waited never reached the network");
+    assert_eq!(counts.encoded(), 4, "waiting sentences never reached the network");
     assert_eq!(value(&metrics, "tutti_rejected_total", "cancelled"), 6.0);
     assert_eq!(value(&metrics, "tutti_running_items", "en-de"), 1.0);
     gate.open();
@@ -168,7 +168,7 @@ async fn a_source_without_words_has_the_empty_translation() {
 }
 
 #[tokio::test]
-async fn an_idle_thread_waits_for_company_only_as_long_as_the_batch_has_room() {
+async fn an_idle_thread_waits_for_more_sentences_only_while_the_batch_has_room() {
     let options = Options { max_delay: Duration::from_secs(3600), ..rows(2) };
     let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), options);
     let mut pending = handle.submit(items(0..1, 10, 1)).unwrap();
@@ -177,7 +177,7 @@ async fn an_idle_thread_waits_for_company_only_as_long_as_the_batch_has_room() {
         pending.await.unwrap();
     }
     let lonely = handle.submit(items(2..3, 10, 1)).unwrap();
-    // It would wait for an hour, did the drain not end it.
+    // Without the drain it would wait for an hour.
     engine.join().unwrap();
     assert_eq!(counts.rows_by_pass(), [2, 1]);
     assert_eq!(all(lonely).await.unwrap().len(), 1);
@@ -197,10 +197,10 @@ async fn a_trace_shows_the_best_candidates_canvas_after_each_of_its_passes() {
     assert_eq!(trace.last().unwrap()[1..=best.tokens.len()], best.tokens);
 }
 
-/// Gives an answer that no canvas can take, for one source.
-struct Spoilt(FakeTranslator, Vec<u32>);
+/// Gives an invalid answer for one source.
+struct Faulty(FakeTranslator, Vec<u32>);
 
-impl Translator for Spoilt {
+impl Translator for Faulty {
     type Memory = FakeMemory;
 
     fn limits(&self) -> Limits {
@@ -226,12 +226,12 @@ impl Translator for Spoilt {
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_fails_its_own_sentence_alone() {
-    let sick = item(2, 10, 3);
-    let spoilt = Spoilt(FakeTranslator::new(), sick.source.clone());
-    let engine = start(spoilt, rows(8), Metrics::new().engine("en-de")).unwrap();
+async fn an_invalid_answer_fails_only_its_own_sentence() {
+    let failing = item(2, 10, 3);
+    let faulty = Faulty(FakeTranslator::new(), failing.source.clone());
+    let engine = start(faulty, rows(8), Metrics::new().engine("en-de")).unwrap();
     let [a, b, c] =
-        engine.handle().submit(vec![item(1, 10, 3), sick, item(3, 10, 3)]).unwrap().try_into().unwrap();
+        engine.handle().submit(vec![item(1, 10, 3), failing, item(3, 10, 3)]).unwrap().try_into().unwrap();
     assert!(matches!(b.await, Err(Error::Model(_))));
     assert!(a.await.is_ok() && c.await.is_ok());
     assert!(engine.handle().is_alive());
@@ -240,8 +240,8 @@ async fn an_answer_that_makes_no_sense_fails_its_own_sentence_alone() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn a_sentence_is_translated_the_same_alone_and_in_any_company(
-        asked in proptest::collection::vec((0_u32..20, 0_usize..40, 1_u8..=6, 1_usize..=3), 1..60),
+    fn a_sentence_is_translated_the_same_alone_and_in_any_batch(
+        drawn in proptest::collection::vec((0_u32..20, 0_usize..40, 1_u8..=6, 1_usize..=3), 1..60),
         max_batch_rows in 3_usize..20,
         max_batch_tokens in 600_usize..2000,
         corrects: bool,
@@ -250,15 +250,15 @@ proptest! {
         let fake = || FakeTranslator::new().refreshing(refresh);
         let options = Options { max_batch_tokens, ..rows(max_batch_rows) };
         let Bench { engine, handle, counts, .. } = bench(fake(), options);
-        let asked: Vec<Item> = asked
+        let items: Vec<Item> = drawn
             .into_iter()
             .map(|(seed, words, steps, length_beam)| Item { length_beam, ..item(seed, words, steps) })
             .collect();
-        let pending: Vec<_> = asked.chunks(7).flat_map(|part| handle.submit(part.to_vec()).unwrap()).collect();
+        let pending: Vec<_> = items.chunks(7).flat_map(|part| handle.submit(part.to_vec()).unwrap()).collect();
         engine.join().unwrap();
         prop_assert!(counts.rows_by_pass().into_iter().all(|rows| rows <= max_batch_rows));
         prop_assert!(counts.largest_batch_tokens() <= max_batch_tokens);
-        for (item, mut pending) in asked.iter().zip(pending) {
+        for (item, mut pending) in items.iter().zip(pending) {
             let options = DecodeOptions { length_beam: item.length_beam, ..DecodeOptions::new(item.steps) };
             let alone = translate(&fake(), std::slice::from_ref(&item.source), &options).unwrap();
             prop_assert_eq!(&now(&mut pending).unwrap().unwrap().hypotheses, &alone[0]);
@@ -266,7 +266,7 @@ proptest! {
     }
 }
 
-/// The one sample of this name that has all these words among the values of its labels.
+/// The value of the only sample of this name whose label values contain all these words.
 fn value(metrics: &Metrics, name: &str, labels: &str) -> f64 {
     let text = metrics.render();
     let scrape = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();

@@ -1,4 +1,5 @@
-//! The model thread: plan, encode newcomers, one decoder pass, answer; again.
+//! The model thread. It repeats: plan a batch, encode new sentences, run one decoder pass, answer finished
+//! sentences.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,22 +10,22 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::active::ActiveSentence;
 use super::attempts::{Attempts, message_of};
-use super::plan::{Candidate, Priority, Shape, plan_batch, select_admissions};
-use super::shared::{Job, Phase, Shared, State};
+use super::plan::{BatchShape, Candidate, Priority, plan_batch, select_admissions};
+use super::shared::{EnginePhase, Job, Shared, State};
 use crate::decode::{Prediction, Translator, apply_all};
 use crate::metrics::Rejected;
 use crate::{Error, Result};
 
-/// Runs until drained or dead, and leaves nobody waiting either way.
+/// Runs until the engine is drained or the network is broken. All sentences are answered in both cases.
 pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
     let mut worker = Worker {
         network: Attempts::new(translator),
         shared,
         arriving: Vec::new(),
-        live: Vec::new(),
+        active: Vec::new(),
         left_waiting: false,
         full_at: usize::MAX,
-        most: usize::MAX,
+        max_encoded: usize::MAX,
     };
     let end = catch_unwind(AssertUnwindSafe(|| {
         let _helpers = helpers(shared.options.threads)?;
@@ -37,48 +38,48 @@ pub fn supervise<T: Translator>(translator: T, shared: &Shared) {
         Err(panic) => Some(message_of(panic.as_ref())),
     };
     let mut state = shared.lock();
-    state.phase = Phase::Stopped(reason.clone());
+    state.phase = EnginePhase::Stopped(reason.clone());
     let waiting = state.queue.take_if(|_| true);
     drop(state);
     if let Some(reason) = &reason {
         tracing::error!(
             reason,
             waiting = waiting.len(),
-            running = worker.live.len(),
+            running = worker.active.len(),
             "the model thread died"
         );
         let arriving = worker.arriving.into_iter().map(|(_, job)| job);
-        let running = worker.live.into_iter().map(|live| live.job);
+        let running = worker.active.into_iter().map(|active| active.job);
         let unanswered = running.chain(arriving).chain(waiting);
         unanswered.for_each(|job| job.answer(Err(Error::EngineDead(reason.clone()))));
     }
     shared.stopped.send_replace(Some(reason.map_or(Ok(()), Err)));
 }
 
-/// The pool that passes are computed in, with this thread as one of its own: it takes its part of a pass
-/// where a pool of others would cost a way there and back, some 20 to 50 µs each time that a core slept.
+/// The thread pool for passes, which includes this thread. A pool of other threads would add a switch to another
+/// thread, 20 to 50 µs whenever a core sleeps.
 fn helpers(threads: NonZeroUsize) -> Result<ThreadPool> {
     ThreadPoolBuilder::new()
         .num_threads(threads.get())
         .use_current_thread()
         .thread_name(|index| format!("tutti-model-{index}"))
         .build()
-        .map_err(|error| Error::EngineDead(format!("no threads to compute with: {error}")))
+        .map_err(|error| Error::EngineDead(format!("the threads of the model cannot be started: {error}")))
 }
 
 struct Worker<'a, T: Translator> {
     network: Attempts<T>,
     shared: &'a Shared,
-    /// Out of the queue and not yet encoded: for a moment, or until the device has memory for them.
+    /// Taken from the queue and not yet encoded. They stay here if the device has no memory for them.
     arriving: Vec<(Priority, Job)>,
-    /// Encoded and not finished: those in the current pass and those that sit it out.
-    live: Vec<ActiveSentence<T::Memory>>,
-    /// The queue holds more than the current pass could take.
+    /// Encoded and not finished, in the current pass or not.
+    active: Vec<ActiveSentence<T::Memory>>,
+    /// Whether the current pass could not take all waiting sentences.
     left_waiting: bool,
-    /// With so many live sentences the device had memory for no more.
+    /// Number of active sentences at which the device had no memory for more.
     full_at: usize,
-    /// So many newcomers are encoded at once, while memory is scarce.
-    most: usize,
+    /// Maximum number of sentences that are encoded at once; it is lowered while memory is scarce.
+    max_encoded: usize,
 }
 
 impl<T: Translator> Worker<'_, T> {
@@ -96,18 +97,18 @@ impl<T: Translator> Worker<'_, T> {
         Ok(())
     }
 
-    /// Waits for work, then takes out of the queue those who join the next pass. False when drained.
+    /// Waits for work, then takes the sentences that join the next pass from the queue. Returns false when drained.
     fn gather(&mut self) -> bool {
         loop {
             self.shared.beat();
             let now = Instant::now();
-            self.release(now);
+            self.discard_obsolete(now);
             let mut state = self.shared.lock();
-            state.queue.runs(self.work());
+            state.queue.set_running(self.remaining_work());
             state.held_since = self.arriving.iter().map(|(_, job)| job.submitted).min();
-            if self.live.is_empty() && self.arriving.is_empty() {
+            if self.active.is_empty() && self.arriving.is_empty() {
                 if state.queue.is_empty() {
-                    if state.phase != Phase::Open {
+                    if state.phase != EnginePhase::Open {
                         return false;
                     }
                     self.shared.beat_idle();
@@ -120,21 +121,22 @@ impl<T: Translator> Worker<'_, T> {
                 }
             }
             state.queue.advance();
-            // Those that wait for memory come before all others.
+            // Sentences that wait for memory go first.
             if self.arriving.is_empty() {
                 self.arriving = self.pick(&mut state);
-                state.queue.runs(self.work());
+                state.queue.set_running(self.remaining_work());
             }
             self.left_waiting = !state.queue.is_empty();
             return true;
         }
     }
 
-    /// Lets go of everybody who has left or whose time is up.
-    fn release(&mut self, now: Instant) {
-        let waiting = self.shared.clear(&mut self.shared.lock(), now);
-        let arriving = self.arriving.extract_if(.., |(_, job)| job.is_over(now)).map(|(_, job)| job);
-        let running = self.live.extract_if(.., |live| live.job.is_over(now)).map(|live| live.job);
+    /// Discards cancelled and late sentences.
+    fn discard_obsolete(&mut self, now: Instant) {
+        let waiting = self.shared.take_obsolete(&mut self.shared.lock(), now);
+        let arriving = self.arriving.extract_if(.., |(_, job)| job.is_obsolete(now)).map(|(_, job)| job);
+        let running =
+            self.active.extract_if(.., |active| active.job.is_obsolete(now)).map(|active| active.job);
         waiting
             .into_iter()
             .chain(arriving)
@@ -142,17 +144,17 @@ impl<T: Translator> Worker<'_, T> {
             .for_each(|job| job.discard(now, &self.shared.metrics));
     }
 
-    /// Whose turn it is, and what is left to do for them: everybody that is out of the queue.
-    fn work(&self) -> impl Iterator<Item = (Priority, u64)> {
+    /// Priority and remaining work of all sentences that were taken from the queue.
+    fn remaining_work(&self) -> impl Iterator<Item = (Priority, u64)> {
         let arriving =
             self.arriving.iter().map(|(priority, job)| (*priority, self.shared.cost(&job.item).work()));
-        self.live.iter().map(ActiveSentence::left).chain(arriving)
+        self.active.iter().map(ActiveSentence::remaining_work).chain(arriving)
     }
 
-    /// How long an idle thread still waits for more sentences before it begins with those it has.
+    /// How long an idle thread still waits for more sentences; `None` if it should start.
     fn remaining_batch_delay(&self, state: &State, now: Instant) -> Option<Duration> {
         let max_delay = self.shared.options.max_delay;
-        if max_delay.is_zero() || state.phase != Phase::Open {
+        if max_delay.is_zero() || state.phase != EnginePhase::Open {
             return None;
         }
         let window: Vec<Candidate> = state.queue.window(self.shared.options.lookahead).collect();
@@ -171,31 +173,32 @@ impl<T: Translator> Worker<'_, T> {
     }
 
     fn pick(&self, state: &mut State) -> Vec<(Priority, Job)> {
-        let live: Vec<Candidate> = self.live.iter().map(ActiveSentence::candidate).collect();
+        let active: Vec<Candidate> = self.active.iter().map(ActiveSentence::candidate).collect();
         let window = state.queue.window(self.shared.options.lookahead);
-        let priorities = select_admissions(&live, window, self.shared.budget());
+        let priorities = select_admissions(&active, window, self.shared.budget());
         let take = |priority| state.queue.take(priority).map(|entry| (priority, entry.payload));
         priorities.into_iter().filter_map(take).collect()
     }
 
-    /// Encodes those that arrive. Where the device has too little memory it is half as many the next time, once for
-    /// each pass, and not before somebody has left; one for whom there is no room though nobody runs is told so.
+    /// Encodes the sentences taken from the queue. If the device has too little memory, half as many are encoded
+    /// in the next pass, after an active sentence has finished. A sentence without room on an idle device is
+    /// answered with the error.
     fn encode(&mut self) -> Result<()> {
-        let running = self.live.len();
-        let count = self.arriving.len().min(self.most);
+        let running = self.active.len();
+        let count = self.arriving.len().min(self.max_encoded);
         if count == 0 || running >= self.full_at {
             return Ok(());
         }
         self.full_at = usize::MAX;
         match self.encode_first(count) {
-            Ok(()) if self.arriving.is_empty() => self.most = usize::MAX,
-            Ok(()) => self.most = self.most.saturating_mul(2),
+            Ok(()) if self.arriving.is_empty() => self.max_encoded = usize::MAX,
+            Ok(()) => self.max_encoded = self.max_encoded.saturating_mul(2),
             Err(Error::DeviceMemory { bytes, free }) => {
                 self.shared.metrics.out_of_memory(1);
-                if self.most == usize::MAX {
+                if self.max_encoded == usize::MAX {
                     tracing::warn!(bytes, free, sentences = count, running, "the device is out of memory");
                 }
-                self.most = (count / 2).max(1);
+                self.max_encoded = (count / 2).max(1);
                 if running > 0 {
                     self.full_at = running;
                 } else if count == 1 {
@@ -226,7 +229,7 @@ impl<T: Translator> Worker<'_, T> {
             match encoded {
                 Ok(encoded) => {
                     job.counted = metrics.running();
-                    self.live
+                    self.active
                         .extend(ActiveSentence::new(job, priority, encoded, &rules, picked_at, encoded_at));
                 }
                 Err(error) => job.fail(error, metrics),
@@ -235,18 +238,17 @@ impl<T: Translator> Worker<'_, T> {
         Ok(())
     }
 
-    /// One decoder pass over the batch; answers those that are done with it. Gives the work done, in
-    /// tokens.
+    /// Runs one decoder pass over the batch and answers the finished sentences. Returns the work done, in tokens.
     fn pass(&mut self) -> Result<u64> {
-        let candidates: Vec<Candidate> = self.live.iter().map(ActiveSentence::candidate).collect();
+        let candidates: Vec<Candidate> = self.active.iter().map(ActiveSentence::candidate).collect();
         let batch = plan_batch(&candidates, self.shared.budget());
         if batch.is_empty() {
             return Ok(0);
         }
-        let rows: Vec<_> = batch.iter().flat_map(|&index| self.live[index].rows()).collect();
-        let real = batch.iter().map(|&index| self.live[index].target_tokens()).sum();
+        let rows: Vec<_> = batch.iter().flat_map(|&index| self.active[index].rows()).collect();
+        let real = batch.iter().map(|&index| self.active[index].target_tokens()).sum();
         let rows_of: Vec<usize> = batch.iter().map(|&index| candidates[index].shape.rows).collect();
-        let source = &self.live[batch[0]].job.item.source;
+        let source = &self.active[batch[0]].job.item.source;
         let started = Instant::now();
         let answers = self.network.decode(&rows, &rows_of, source)?;
         let done = Instant::now();
@@ -258,17 +260,17 @@ impl<T: Translator> Worker<'_, T> {
         Ok(shapes().map(|shape| shape.tokens() as u64).sum())
     }
 
-    fn count(&self, shapes: impl Iterator<Item = Shape> + Clone, real: usize, took: Duration) {
+    fn count(&self, shapes: impl Iterator<Item = BatchShape> + Clone, real: usize, took: Duration) {
         let rows: usize = shapes.clone().map(|shape| shape.rows).sum();
         let source = shapes.clone().map(|shape| shape.source).max().unwrap_or(0);
         let target = shapes.map(|shape| shape.target).max().unwrap_or(0);
         self.shared.metrics.decoded(rows, real, rows * target, rows * (source + target), took);
     }
 
-    /// Hands each sentence of the batch its answers. One that has none, or that they do not suit, fails alone.
+    /// Applies the predictions to the sentences of the batch. A sentence without valid predictions fails alone.
     fn apply_predictions(&mut self, batch: &[usize], answers: Vec<Result<Vec<Vec<Prediction>>>>) {
         let mut failed = Vec::new();
-        let mut of_each = vec![None; self.live.len()];
+        let mut of_each = vec![None; self.active.len()];
         let mut given = Vec::with_capacity(batch.len());
         for (&index, answer) in batch.iter().zip(answers) {
             match answer {
@@ -279,25 +281,26 @@ impl<T: Translator> Worker<'_, T> {
         for (index, answer) in &given {
             of_each[*index] = Some(answer.as_slice());
         }
-        let work = self.live.iter_mut().zip(&of_each).filter_map(|(live, own)| Some((live.beam(), (*own)?)));
+        let work =
+            self.active.iter_mut().zip(&of_each).filter_map(|(active, own)| Some((active.beam(), (*own)?)));
         let outcomes = apply_all(work.collect());
         for ((index, _), outcome) in given.iter().zip(outcomes) {
             match outcome {
-                Ok(()) => self.live[*index].passed(),
+                Ok(()) => self.active[*index].record_pass(),
                 Err(error) => failed.push((*index, error)),
             }
         }
         failed.sort_unstable_by_key(|(index, _)| *index);
         for (index, error) in failed.into_iter().rev() {
-            self.live.swap_remove(index).job.fail(error, &self.shared.metrics);
+            self.active.swap_remove(index).job.fail(error, &self.shared.metrics);
         }
     }
 
-    /// Counts first: a caller that has its answer finds it in the metrics.
+    /// Answers finished sentences. Metrics are updated first, so that a caller with its answer finds it there.
     fn answer(&mut self, now: Instant) {
-        for live in self.live.extract_if(.., |live| live.finished()) {
-            self.shared.metrics.finished(live.steps_used());
-            live.finish(now);
+        for active in self.active.extract_if(.., |active| active.finished()) {
+            self.shared.metrics.finished(active.steps_used());
+            active.finish(now);
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn causes_are_in_one_line_each_once_and_without_a_backtrace() {
+fn each_cause_is_in_the_line_once_and_without_a_backtrace() {
     let source = std::io::Error::other("the disk is full");
     let error = Error::Io { path: "a.txt".into(), source };
     assert_eq!(in_one_line(&error), "a.txt: the disk is full");

@@ -1,12 +1,12 @@
 //! HTML as browsers parse it, and XML: text between tags and in some attributes is translated.
 //!
-//! The tokenizer follows the WHATWG standard, so that broken markup is read as in browsers, and it gives the place of
-//! every token. Only texts change: tags, comments, scripts and white space are kept byte for byte. The content of a
-//! block is one text, in which each tag is one character of the private use area; a translation must contain each
-//! exactly once.
+//! The tokenizer follows the WHATWG standard, so that broken markup is read as in browsers, and it returns the
+//! place of every token. Only texts change: tags, comments, scripts and white space are kept byte for byte. The
+//! content of a block is one text, in which each tag is one character of the private use area; a translation must
+//! contain each exactly once.
 
 mod elements;
-mod passage;
+mod tagged_text;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,10 +14,10 @@ use std::ops::Range;
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 
 use super::{Document, Text, has_words};
-use passage::{Element, Part, Passage};
+use tagged_text::{Element, Part, TaggedText};
 
 /// Attributes that contain text for readers.
-const READ_ATTRIBUTES: [&[u8]; 3] = [b"title", b"alt", b"placeholder"];
+const TRANSLATED_ATTRIBUTES: [&[u8]; 3] = [b"title", b"alt", b"placeholder"];
 
 /// The rules of a markup language.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -53,12 +53,12 @@ impl Markup {
             return true;
         }
         let value = |name: &[u8]| tag.attributes.get(name).map(|value| value.value.as_slice());
-        let says_no = value(b"translate").is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
+        let disabled = value(b"translate").is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
         if self.xml {
-            return says_no;
+            return disabled;
         }
         let mut classes = value(b"class").unwrap_or_default().split(u8::is_ascii_whitespace);
-        says_no
+        disabled
             || classes.any(|class| class.eq_ignore_ascii_case(b"notranslate"))
             || elements::is_kept(&tag.name)
     }
@@ -75,13 +75,13 @@ impl Markup {
 
 /// Splits markup into texts. It never fails.
 pub fn read(source: &str, markup: &Markup) -> Document {
-    let mut reader = Reader {
+    let mut reader = MarkupReader {
         source,
         markup,
         texts: Vec::new(),
         parts: Vec::new(),
         done: 0,
-        passage: Vec::new(),
+        elements: Vec::new(),
         kept: Vec::new(),
         kept_by_name: HashMap::new(),
         kept_from: 0,
@@ -95,15 +95,15 @@ pub fn read(source: &str, markup: &Markup) -> Document {
     reader.end()
 }
 
-struct Reader<'a> {
+struct MarkupReader<'a> {
     source: &'a str,
     markup: &'a Markup,
     texts: Vec<Text>,
     parts: Vec<Part>,
     /// The source up to this byte is in `parts`.
     done: usize,
-    /// What has been read since the last block began.
-    passage: Vec<Element>,
+    /// The elements since the last block began.
+    elements: Vec<Element>,
     /// The open elements, from the outermost kept one inwards; empty outside of kept elements.
     kept: Vec<Vec<u8>>,
     /// Number of these elements by name, so that an end tag without a start needs no search.
@@ -111,7 +111,7 @@ struct Reader<'a> {
     kept_from: usize,
 }
 
-impl Reader<'_> {
+impl MarkupReader<'_> {
     fn take(&mut self, token: Token<usize>) {
         match token {
             // An error about the next token, which is handled then.
@@ -121,16 +121,16 @@ impl Reader<'_> {
             _ if !self.kept.is_empty() => {}
             Token::String(string) => {
                 let content = String::from_utf8_lossy(&string.value).into_owned();
-                self.passage.push(Element::Text(string.span.start..string.span.end, content));
+                self.elements.push(Element::Text(string.span.start..string.span.end, content));
             }
             Token::Comment(comment) => self.keep(comment.span.start..comment.span.end),
-            Token::Doctype(_) => self.end_passage(),
+            Token::Doctype(_) => self.end_text(),
         }
     }
 
     /// Adds a part of the source that is not text, within a text.
     fn keep(&mut self, place: Range<usize>) {
-        self.passage.push(Element::Kept(place.clone(), vec![Part::Source(place)]));
+        self.elements.push(Element::Kept(place.clone(), vec![Part::Source(place)]));
     }
 
     fn start(&mut self, tag: &StartTag<usize>) {
@@ -142,7 +142,7 @@ impl Reader<'_> {
             return;
         }
         if self.markup.cuts(&tag.name) {
-            self.end_passage();
+            self.end_text();
         }
         if self.markup.keeps(tag) && opens {
             self.open_kept(tag);
@@ -151,9 +151,9 @@ impl Reader<'_> {
             self.keep(place);
         } else {
             let parts = self.parts_of(tag);
-            self.passage.push(Element::Kept(place, parts));
+            self.elements.push(Element::Kept(place, parts));
             if self.markup.cuts(&tag.name) {
-                self.end_passage();
+                self.end_text();
             }
         }
     }
@@ -191,7 +191,7 @@ impl Reader<'_> {
             None => self.keep(place),
         }
         if self.kept.is_empty() && self.markup.cuts(name) {
-            self.end_passage();
+            self.end_text();
         }
     }
 
@@ -200,7 +200,7 @@ impl Reader<'_> {
         let mut found: Vec<(Range<usize>, String)> = Vec::new();
         for (name, value) in &tag.attributes {
             let text = String::from_utf8_lossy(&value.value);
-            if !READ_ATTRIBUTES.contains(&name.as_slice()) || !has_words(&text) {
+            if !TRANSLATED_ATTRIBUTES.contains(&name.as_slice()) || !has_words(&text) {
                 continue;
             }
             let start = value.span.start;
@@ -222,18 +222,18 @@ impl Reader<'_> {
         parts
     }
 
-    fn end_passage(&mut self) {
-        let elements = std::mem::take(&mut self.passage);
-        for piece in passage::pieces(elements, self.source) {
+    fn end_text(&mut self) {
+        let elements = std::mem::take(&mut self.elements);
+        for piece in tagged_text::pieces(elements, self.source) {
             let (place, part) = match piece {
-                passage::Piece::Kept(place, parts) => {
+                tagged_text::Piece::Kept(place, parts) => {
                     self.copy_to(place.start);
                     self.done = place.end;
                     self.parts.extend(parts);
                     continue;
                 }
-                passage::Piece::Passage(Passage { place, text, tags }) => {
-                    let part = Part::Passage { text: self.texts.len(), tags };
+                tagged_text::Piece::TaggedText(TaggedText { place, text, tags }) => {
+                    let part = Part::TaggedText { text: self.texts.len(), tags };
                     self.texts.push(text);
                     (place, part)
                 }
@@ -252,7 +252,7 @@ impl Reader<'_> {
     }
 
     fn end(mut self) -> Document {
-        self.end_passage();
+        self.end_text();
         self.copy_to(self.source.len());
         let Self { source, texts, parts, .. } = self;
         let source = source.to_owned();

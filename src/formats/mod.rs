@@ -1,9 +1,8 @@
-//! Document formats: HTML, XML, Markdown, subtitles and translation catalogs. [`Format::read`] splits a document into
-//! texts,
-//! [`Document::rebuild`] puts their translations in place. Everything else is kept, byte for byte if the format
-//! allows it.
+//! Document formats: HTML, XML, Markdown, subtitles and translation catalogs. [`Format::read`] splits a document
+//! into texts, [`Document::rebuild`] puts their translations in place. Everything else is kept, byte for byte if
+//! the format allows it.
 //!
-//! Functions over strings; they do not depend on models, HTTP or files.
+//! The module only handles strings; it does not depend on models, HTTP or files.
 
 mod catalogs;
 mod edits;
@@ -106,7 +105,7 @@ impl FromStr for Format {
             "json" => Ok(Self::Json),
             "xliff" => Ok(Self::Xliff),
             _ => Err(Error::InvalidRequest(format!(
-                "format {name} is unknown; send {}",
+                "format {name} is unknown; use one of {}",
                 Self::NAMES.join(", ")
             ))),
         }
@@ -117,7 +116,7 @@ impl FromStr for Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     pub text: String,
-    /// Places of the characters that stand for tags. A translation must contain each of these characters exactly
+    /// Places of the characters that represent tags. A translation must contain each of these characters exactly
     /// once.
     pub tags: Vec<Range<usize>>,
 }

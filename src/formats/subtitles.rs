@@ -1,6 +1,5 @@
 //! SubRip: blocks of a number, a time and lines of text, separated by blank lines. Only the lines of text are
-//! translated.
-//! The lines of a block are one text, since sentences continue over them.
+//! translated. The lines of a block are one text, since sentences continue over them.
 
 use super::edits::{Edits, Escape};
 use super::{Document, has_words};

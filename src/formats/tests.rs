@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn every_name_is_a_format_of_its_own() {
+fn every_name_is_a_different_format() {
     let formats: Vec<Format> = Format::NAMES.iter().map(|name| name.parse().unwrap()).collect();
     for (index, format) in formats.iter().enumerate() {
         assert!(!formats[..index].contains(format), "{}", Format::NAMES[index]);
@@ -11,19 +11,19 @@ fn every_name_is_a_format_of_its_own() {
     assert!("docx".parse::<Format>().is_err());
 }
 
-/// Each text in capitals, so that it is seen what was translated.
-fn shouted(format: &Format, source: &str) -> String {
+/// Translates each text to upper case.
+fn upper_case(format: &Format, source: &str) -> String {
     let document = format.read(source).unwrap();
     let translations: Vec<String> = document.texts().iter().map(|text| text.text.to_uppercase()).collect();
     document.rebuild(&translations)
 }
 
 fn html(source: &str) -> String {
-    shouted(&Format::Markup(Markup::html()), source)
+    upper_case(&Format::Markup(Markup::html()), source)
 }
 
 #[test]
-fn html_is_translated_between_tags_and_in_attributes_that_people_read() {
+fn html_is_translated_between_tags_and_in_visible_attributes() {
     for (source, expected) in [
         ("plain", "PLAIN"),
         ("<p>one <b>two</b> three</p>", "<p>ONE <b>TWO</b> THREE</p>"),
@@ -82,32 +82,32 @@ fn a_block_is_one_text_with_a_character_for_each_tag() {
 }
 
 #[test]
-fn characters_of_private_use_in_a_text_are_only_themselves() {
+fn private_use_characters_in_a_text_are_not_tags() {
     assert_eq!(html("<b>a \u{e000} b</b> <i>c</i>"), "<b>A \u{e000} B</b> <i>C</i>");
 }
 
 #[test]
-fn xml_keeps_attributes_and_what_is_to_be_ignored() {
+fn xml_keeps_attributes_and_ignored_elements() {
     let markup = Markup::xml().ignoring(["Keep".to_owned()]);
     let source =
         "<?xml version=\"1.0\"?><a title=\"kept\">go <Keep>kept <x/> kept</Keep> <script>go</script></a>";
     let expected =
         "<?xml version=\"1.0\"?><a title=\"kept\">GO <Keep>kept <x/> kept</Keep> <script>GO</script></a>";
-    assert_eq!(shouted(&Format::Markup(markup), source), expected);
+    assert_eq!(upper_case(&Format::Markup(markup), source), expected);
 }
 
 #[test]
-fn markdown_keeps_its_marks_and_its_code() {
+fn markdown_keeps_its_markup_and_code() {
     let source = "---\ntitle: kept\n---\n# Head *line*\n\n> quoted\n> twice\n\n- item `kept?`\n\n```sh\nkept\n```\n\n| a | b |\n|---|---|\n| c | 1 |\n\n<div>kept</div>\n";
     let expected = "---\ntitle: kept\n---\n# HEAD *LINE*\n\n> QUOTED\n> TWICE\n\n- ITEM `KEPT?`\n\n```sh\nkept\n```\n\n| A | B |\n|---|---|\n| C | 1 |\n\n<div>kept</div>\n";
-    assert_eq!(shouted(&Format::Markdown, source), expected);
+    assert_eq!(upper_case(&Format::Markdown, source), expected);
 }
 
 #[test]
 fn subtitles_keep_numbers_and_times() {
     let source = "1\r\n00:00:01,000 --> 00:00:02,000\r\n- Hello.\r\n- Goodbye.\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\n1984\r\n\r\nnot a cue\r\n";
     let expected = "1\r\n00:00:01,000 --> 00:00:02,000\r\n- HELLO.\n- GOODBYE.\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\n1984\r\n\r\nnot a cue\r\n";
-    assert_eq!(shouted(&Format::Srt, source), expected);
+    assert_eq!(upper_case(&Format::Srt, source), expected);
 }
 
 #[test]
@@ -116,25 +116,25 @@ fn json_changes_values_only() {
         "\u{feff}{\"z\": \"say \\\"hi\\\"\",  \"a\" : [\"two\", 3, null, {\"k\": \"four\"}], \"n\": \"5\"}\n";
     let expected =
         "\u{feff}{\"z\": \"SAY \\\"HI\\\"\",  \"a\" : [\"TWO\", 3, null, {\"k\": \"FOUR\"}], \"n\": \"5\"}\n";
-    assert_eq!(shouted(&Format::Json, source), expected);
+    assert_eq!(upper_case(&Format::Json, source), expected);
     assert!(Format::Json.read("{").is_err());
 }
 
 #[test]
-fn po_fills_what_is_empty_and_keeps_the_rest() {
+fn po_fills_empty_translations_and_keeps_the_others() {
     let source = "# by nobody\nmsgid \"\"\nmsgstr \"Language: de\\n\"\n\n#: a.c:1\nmsgctxt \"menu\"\nmsgid \"say \\\"hi\\\"\\n\"\nmsgstr \"\"\n\nmsgid \"done\"\nmsgstr \"fertig\"\n\nmsgid \"\"\n\"a long \"\n\"line\"\nmsgstr \"\"\n\"\"\n\nmsgid \"one file\"\nmsgid_plural \"%d files\"\nmsgstr[0] \"\"\nmsgstr[1] \"\"\n\n#~ msgid \"old\"\n#~ msgstr \"alt\"\n";
     let expected = "# by nobody\nmsgid \"\"\nmsgstr \"Language: de\\n\"\n\n#: a.c:1\nmsgctxt \"menu\"\nmsgid \"say \\\"hi\\\"\\n\"\nmsgstr \"SAY \\\"HI\\\"\\n\"\n\nmsgid \"done\"\nmsgstr \"fertig\"\n\nmsgid \"\"\n\"a long \"\n\"line\"\nmsgstr \"A LONG LINE\"\n\nmsgid \"one file\"\nmsgid_plural \"%d files\"\nmsgstr[0] \"ONE FILE\"\nmsgstr[1] \"%D FILES\"\n\n#~ msgid \"old\"\n#~ msgstr \"alt\"\n";
-    assert_eq!(shouted(&Format::Po, source), expected);
+    assert_eq!(upper_case(&Format::Po, source), expected);
     for bad in ["\"lost\"", "msgid \"", "msgid é\"", "hello", "msgid \"a\\\""] {
         assert!(Format::Po.read(bad).is_err(), "{bad}");
     }
 }
 
 #[test]
-fn xliff_gets_a_target_where_there_is_none() {
+fn xliff_gets_missing_targets() {
     let source = "<xliff version=\"1.2\"><file><body><trans-unit id=\"1\"><source>a &amp; <g id=\"1\">b</g></source></trans-unit><trans-unit id=\"2\"><source>done</source><target>fertig</target></trans-unit><trans-unit id=\"3\"><source>empty</source><target/></trans-unit></body></file></xliff>";
     let expected = "<xliff version=\"1.2\"><file><body><trans-unit id=\"1\"><source>a &amp; <g id=\"1\">b</g></source><target>A &amp; B</target></trans-unit><trans-unit id=\"2\"><source>done</source><target>fertig</target></trans-unit><trans-unit id=\"3\"><source>empty</source><target>EMPTY</target></trans-unit></body></file></xliff>";
-    assert_eq!(shouted(&Format::Xliff, source), expected);
+    assert_eq!(upper_case(&Format::Xliff, source), expected);
     for bad in ["", "<a></b>", "<html></html>", "<xliff><source>&nope;</source></xliff>"] {
         assert!(Format::Xliff.read(bad).is_err(), "{bad}");
     }
@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_a_file_can_hold_panics(source in "[a-zé \"\\\\<>&;/#:,0-9\n>-]{0,60}") {
+    fn no_file_causes_a_panic(source in "[a-zé \"\\\\<>&;/#:,0-9\n>-]{0,60}") {
         for format in [Format::Markdown, Format::Po, Format::Srt, Format::Json, Format::Xliff] {
             if let Ok(document) = format.read(&source) {
                 let same: Vec<String> = document.texts().iter().map(|text| text.text.clone()).collect();

@@ -11,7 +11,7 @@ fn found(terms: &[(&str, &str)], text: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn terms_are_found_in_any_case_and_at_word_borders_only() {
+fn terms_are_found_in_any_case_and_only_at_word_boundaries() {
     let terms = [("tutti", "Tutti"), ("tutti frutti", "Eis"), ("C++", "C plus plus"), ("Größe", "size")];
     let expected = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
         pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
@@ -27,7 +27,7 @@ fn terms_are_found_in_any_case_and_at_word_borders_only() {
 }
 
 #[test]
-fn a_term_without_a_side_is_refused_and_the_last_of_equal_terms_counts() {
+fn an_empty_side_is_refused_and_the_last_of_equal_terms_counts() {
     for bad in [[("", "a")], [("a", " ")], [("a\nb", "c")], [("a", "\u{e000}")]] {
         assert!(glossary(&bad).is_err(), "{bad:?}");
     }

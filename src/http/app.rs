@@ -1,4 +1,4 @@
-//! The state that every handler sees: the model's description, the engine's handle, limits, counters and the server's
+//! The state of the handlers: the model's description, the engine's handle, limits, counters and the server's
 //! phase.
 
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use crate::model::Score;
 use crate::settings::HttpSettings;
 use crate::text::{Reader, Tokenizer};
 
-/// What the network side knows of the model behind the engine.
+/// The description of the model behind the engine.
 pub struct Model {
     pub name: String,
     pub pair: Pair,
-    /// Of the bundle's weights.
+    /// Checksum of the bundle's weights.
     pub checksum: String,
     pub dtype: String,
     pub device: String,
-    /// Why a CPU computes where a GPU would have been preferred.
+    /// Why the model runs on a CPU although a GPU was preferred.
     pub cpu_fallback_reason: Option<String>,
-    /// Whether each sentence chooses among its own candidates.
+    /// Whether a shortlist limits the vocabulary of each sentence.
     pub shortlist: bool,
-    /// Whether an Imputer's slots are read with a language model.
+    /// Whether a language model scores the readings of an Imputer's slots.
     pub lm: bool,
     pub default_steps: Steps,
     pub max_steps: Steps,
@@ -50,11 +50,11 @@ pub enum Phase {
     /// Listening; the model is warming up.
     Starting,
     Ready,
-    /// The signal came: new connections end soon, accepted requests are finished.
+    /// The shutdown signal was received: accepted requests are finished, connections are closed.
     Draining,
 }
 
-/// A model, and the server's state that all models share.
+/// A model, and the state that all models of the server share.
 pub struct App {
     pub model: Model,
     pub engine: Handle,
@@ -67,19 +67,19 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub http_metrics: HttpMetrics,
     pub glossaries: Arc<Glossaries>,
-    /// Translated ones, until they are fetched.
+    /// Translated files, until they are downloaded.
     pub files: Arc<Files>,
     pub deepl_usage: Arc<Usage>,
-    /// Who may use the API; everybody if there are none.
+    /// The API keys; `None` if the API is open.
     pub keys: Option<Arc<Keys>>,
     phase: Arc<watch::Sender<Phase>>,
     admission: Arc<Semaphore>,
-    /// Drained when the last request of this model has ended.
+    /// Drained by its drop, when the last request of this model has ended.
     _engine: Option<Engine>,
 }
 
 impl App {
-    /// `metrics` must be those that the engine counts with, under the model's name.
+    /// `metrics` must be the ones that the engine uses, under the model's name.
     pub fn new(
         model: Model,
         engine: Handle,
@@ -109,7 +109,7 @@ impl App {
         app
     }
 
-    /// Keeps the engine for as long as the model is served.
+    /// Keeps the engine alive while the model is served.
     pub fn owning(self, engine: Engine) -> Self {
         Self { _engine: Some(engine), ..self }
     }
@@ -140,13 +140,13 @@ impl App {
         }
     }
 
-    /// Shows in the metrics what is served.
+    /// Writes the model's description to the metrics.
     pub fn describe(&self) {
         let Model { checksum, dtype, device, .. } = &self.model;
         self.engine_metrics.describe(checksum, dtype, device);
     }
 
-    /// Canvases of a sentence whose request does not say how many.
+    /// The length beam of requests without `length_beam`.
     pub fn default_length_beam(&self) -> usize {
         match self.settings.default_length_beam {
             0 => self.engine.limits().usual_beam().min(self.settings.max_length_beam),
@@ -154,7 +154,7 @@ impl App {
         }
     }
 
-    /// What requests are checked against.
+    /// The limits that requests are checked against.
     pub fn abilities(&self) -> Abilities<'_> {
         Abilities {
             limits: &self.settings,
@@ -171,7 +171,7 @@ impl App {
         *self.phase.borrow()
     }
 
-    /// Enters a later phase; a draining server does not become ready again.
+    /// Enters a phase, unless a later one was entered: a draining server does not become ready again.
     pub(super) fn enter(&self, phase: Phase) {
         let moved = self.phase.send_if_modified(|now| {
             let moves = phase > *now;
@@ -183,21 +183,21 @@ impl App {
         }
     }
 
-    /// Whether requests are accepted.
+    /// Checks that requests are accepted. While draining, requests on open connections are still served.
     ///
     /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done. While draining, requests on accepted connections are still served.
-    pub(super) fn open(&self) -> Result<(), ApiError> {
+    /// [`Error::NotReady`] before the warm-up is done.
+    pub(super) fn check_ready(&self) -> Result<(), ApiError> {
         match self.phase() {
             Phase::Starting => Err(Error::NotReady.into()),
             Phase::Ready | Phase::Draining => Ok(()),
         }
     }
 
-    /// A permit to work on a translation, held until it is answered. For requests that have arrived whole.
+    /// A permit for a request, held until its response. It is taken after the whole body has arrived.
     ///
     /// # Errors
-    /// [`ApiError::TooManyRequests`] when as many are in progress as may be.
+    /// [`ApiError::TooManyRequests`] if the maximum number of requests is in progress.
     pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.admission.clone().try_acquire_owned().map_err(|_| {
             self.http_metrics.rejected(Rejected::QueueFull, 1);

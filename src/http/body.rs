@@ -27,9 +27,8 @@ pub enum Kind {
 
 impl Body {
     /// # Errors
-    /// 400 if the body cannot be read or decompressed, 413 for more than `limit` bytes (also after
-    /// decompression), 415 if
-    /// it is neither JSON nor a form.
+    /// 400 if the body cannot be read or decompressed, 413 for more than `limit` bytes (also after decompression),
+    /// 415 if it is neither JSON nor a form.
     pub async fn read(request: Request, limit: usize) -> Result<Self, ApiError> {
         let headers = request.headers().clone();
         let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| {

@@ -1,10 +1,9 @@
 //! Serves one connection. hyper reads requests and writes responses; the socket around it adds two guarantees:
 //!
-//! * A connection that is to be closed ends only when its socket holds nothing unread, so that every request that was
-//!   sent is answered. hyper's graceful shutdown closes at once what looks idle.
-//! * After the last response, data that the client still sends is read and discarded for a moment. Otherwise the
-//!   kernel
-//!   would answer it with a reset, and the client would lose a response that it has not read yet.
+//! * A connection is closed only when its socket contains no unread data, so that every request that was sent is
+//!   answered. hyper's graceful shutdown closes idle connections at once.
+//! * After the last response, data from the client is read and discarded for a moment. Otherwise the kernel would
+//!   answer it with a reset, and the client would lose a response that it has not read yet.
 
 use std::future::Future;
 use std::io;
@@ -25,12 +24,12 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::connections::{ConnectionState, Registered};
 
-/// How long, and how many bytes, are still read after the last response on a connection.
+/// For how long, and how many bytes, are read after the last response on a connection.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 << 20;
 
 /// Response for clients above the limit of connections.
-const TURNED_AWAY: &str = concat!(
+const REJECTION: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n",
     "connection: close\r\ncontent-length: 90\r\n\r\n",
     r#"{"error":"Slowdown: too many connections, try again in 1 s","code":"too_many_connections"}"#
@@ -42,7 +41,7 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // Responses are small and written at once: Nagle's algorithm would only delay them.
+    // Responses are small and written at once, so Nagle's algorithm would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
@@ -53,7 +52,7 @@ where
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
-            () = state.told() => if state.is_cut() { return },
+            () = state.signalled() => if state.is_cut() { return },
         }
     };
     // Disconnected clients are normal.
@@ -62,15 +61,15 @@ where
     }
 }
 
-/// Answers any request with 503, and closes.
-pub(super) async fn turn_away(stream: TcpStream) {
+/// Sends a 503 response and closes the connection.
+pub(super) async fn reject(stream: TcpStream) {
     let state = Arc::new(ConnectionState::default());
     let mut socket = Socket { stream, state, lingering: None };
-    let told = async {
-        socket.write_all(TURNED_AWAY.as_bytes()).await?;
+    let rejected = async {
+        socket.write_all(REJECTION.as_bytes()).await?;
         socket.shutdown().await
     };
-    if let Ok(Err(error)) = timeout(2 * LINGER, told).await {
+    if let Ok(Err(error)) = timeout(2 * LINGER, rejected).await {
         tracing::debug!(%error, "connection");
     }
 }

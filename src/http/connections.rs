@@ -1,6 +1,6 @@
-//! The open connections: their number, the state of each, and which are closed first if there are too many.
+//! The open connections and their states. If there are too many, the longest idle ones are closed.
 //!
-//! The module does not depend on HTTP: `connection` reports what happens on its socket and follows the signals from
+//! The module does not depend on HTTP: `connection` reports the events of its socket and follows the signals from
 //! here.
 
 use std::collections::HashMap;
@@ -13,17 +13,17 @@ use tokio::sync::Notify;
 const RESERVED_FILES: u64 = 64;
 
 /// Number of connections if the system sets no useful limit.
-const MOST_CONNECTIONS: u64 = 16_384;
+const MAX_CONNECTIONS: u64 = 16_384;
 
-/// Share of all connections that is closed at once if the limit is reached. Finding the longest idle ones takes time,
+/// One of this many connections is closed if the limit is reached. Finding the longest idle ones takes time,
 /// so it must not be done for every new connection.
-const SHED_PART: usize = 64;
+const SHED_FRACTION: usize = 64;
 
 /// Signals to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Order {
-    Stay,
-    /// Close as soon as no request is in progress, not even an unread one in the socket.
+pub(super) enum Signal {
+    KeepOpen,
+    /// Close as soon as no request is in progress and the socket contains no unread one.
     CloseWhenIdle,
     /// Close immediately.
     Cut,
@@ -32,7 +32,7 @@ pub(super) enum Order {
 /// State of a connection, and its signals.
 pub(super) struct ConnectionState {
     inner: Mutex<Inner>,
-    told: Notify,
+    signalled: Notify,
 }
 
 struct Inner {
@@ -43,7 +43,7 @@ struct Inner {
     /// The client has not yet received all that was written.
     write_blocked: bool,
     idle_since: Instant,
-    order: Order,
+    signal: Signal,
 }
 
 impl Default for ConnectionState {
@@ -53,9 +53,9 @@ impl Default for ConnectionState {
             head_since: None,
             write_blocked: false,
             idle_since: Instant::now(),
-            order: Order::Stay,
+            signal: Signal::KeepOpen,
         };
-        Self { inner: Mutex::new(inner), told: Notify::new() }
+        Self { inner: Mutex::new(inner), signalled: Notify::new() }
     }
 }
 
@@ -84,7 +84,7 @@ impl ConnectionState {
         (inner.answering, inner.head_since) = (true, None);
     }
 
-    /// The response was written, or the request was given up.
+    /// The response was written, or the request was cancelled.
     pub(super) fn end_answer(&self) {
         let mut inner = self.lock();
         (inner.answering, inner.idle_since) = (false, Instant::now());
@@ -94,33 +94,33 @@ impl ConnectionState {
     pub(super) fn closes_now(&self) -> bool {
         let inner = self.lock();
         let idle = !inner.answering && inner.head_since.is_none() && !inner.write_blocked;
-        inner.order >= Order::CloseWhenIdle && idle
+        inner.signal >= Signal::CloseWhenIdle && idle
     }
 
     pub(super) fn is_cut(&self) -> bool {
-        self.lock().order == Order::Cut
+        self.lock().signal == Signal::Cut
     }
 
     /// Resolves when there may be a new signal.
-    pub(super) async fn told(&self) {
-        self.told.notified().await;
+    pub(super) async fn signalled(&self) {
+        self.signalled.notified().await;
     }
 
-    fn tell(&self, order: Order) {
+    fn signal(&self, signal: Signal) {
         {
             let mut inner = self.lock();
-            inner.order = inner.order.max(order);
+            inner.signal = inner.signal.max(signal);
         }
-        self.told.notify_one();
+        self.signalled.notify_one();
     }
 }
 
 /// Why a connection is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
-    /// Others are being closed; try again in a moment.
+    /// Some connections are being closed; try again in a moment.
     SomeAreClosing,
-    AllAtWork,
+    AllBusy,
 }
 
 /// All connections of one listener.
@@ -140,7 +140,7 @@ struct Open {
 impl Connections {
     /// Creates a registry for `limit` connections; 0 for as many as the limit of open files allows.
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        let limit = if limit == 0 { limit_of_files() } else { limit };
+        let limit = if limit == 0 { default_limit() } else { limit };
         Arc::new(Self { limit, open: Mutex::default() })
     }
 
@@ -148,13 +148,12 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection until the returned guard is dropped. At the limit, some of the longest idle
-    /// connections get the
-    /// signal to close.
+    /// Counts a connection until the returned guard is dropped. At the limit, some of the longest idle connections
+    /// get the signal to close.
     pub(super) fn register(self: &Arc<Self>) -> Result<Registered, NoRoom> {
         let full = self.lock().states.len() >= self.limit;
         if full && self.shed() == 0 {
-            return Err(NoRoom::AllAtWork);
+            return Err(NoRoom::AllBusy);
         }
         let mut open = self.lock();
         // Connections with the signal to close need a moment, so the limit may be exceeded by a few.
@@ -163,7 +162,7 @@ impl Connections {
         }
         let state = Arc::new(ConnectionState::default());
         if open.closing {
-            state.tell(Order::CloseWhenIdle);
+            state.signal(Signal::CloseWhenIdle);
         }
         let id = open.next;
         open.next += 1;
@@ -172,29 +171,28 @@ impl Connections {
     }
 
     fn shed_at_once(&self) -> usize {
-        (self.limit / SHED_PART).max(1)
+        (self.limit / SHED_FRACTION).max(1)
     }
 
-    /// Signals some of the longest idle connections to close, unless as many are closing already. Returns how
-    /// many are
-    /// closing.
+    /// Signals some of the longest idle connections to close, unless as many are closing already. Returns how many
+    /// are closing.
     pub(super) fn shed(&self) -> usize {
         let open = self.lock();
         let mut closing = 0;
         let mut idle: Vec<(Instant, &Arc<ConnectionState>)> = Vec::new();
         for state in open.states.values() {
             let inner = state.lock();
-            match (inner.order, inner.answering) {
-                (Order::Stay, false) => idle.push((inner.idle_since, state)),
-                (Order::Stay, true) => {}
+            match (inner.signal, inner.answering) {
+                (Signal::KeepOpen, false) => idle.push((inner.idle_since, state)),
+                (Signal::KeepOpen, true) => {}
                 _ => closing += 1,
             }
         }
         idle.sort_unstable_by_key(|(since, _)| *since);
         for (_, state) in idle.into_iter().take(self.shed_at_once().saturating_sub(closing)) {
-            // A connection with half a head counts as idle: it blocks others for nothing.
-            let begun = state.lock().head_since.is_some();
-            state.tell(if begun { Order::Cut } else { Order::CloseWhenIdle });
+            // A connection with an incomplete request head counts as idle.
+            let started = state.lock().head_since.is_some();
+            state.signal(if started { Signal::Cut } else { Signal::CloseWhenIdle });
             closing += 1;
         }
         closing
@@ -205,7 +203,7 @@ impl Connections {
         for state in self.lock().states.values() {
             let since = state.lock().head_since;
             if since.is_some_and(|since| since.elapsed() > allowed) {
-                state.tell(Order::Cut);
+                state.signal(Signal::Cut);
             }
         }
     }
@@ -214,7 +212,7 @@ impl Connections {
     pub(super) fn close_idle(&self) {
         let mut open = self.lock();
         open.closing = true;
-        open.states.values().for_each(|state| state.tell(Order::CloseWhenIdle));
+        open.states.values().for_each(|state| state.signal(Signal::CloseWhenIdle));
     }
 }
 
@@ -232,9 +230,9 @@ impl Drop for Registered {
 }
 
 /// The number of connections that the limit of open files allows.
-fn limit_of_files() -> usize {
-    let files = open_files_limit().unwrap_or(MOST_CONNECTIONS + RESERVED_FILES);
-    let connections = files.saturating_sub(RESERVED_FILES).clamp(16, MOST_CONNECTIONS);
+fn default_limit() -> usize {
+    let files = open_files_limit().unwrap_or(MAX_CONNECTIONS + RESERVED_FILES);
+    let connections = files.saturating_sub(RESERVED_FILES).clamp(16, MAX_CONNECTIONS);
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
@@ -248,9 +246,8 @@ fn open_files_limit() -> Option<u64> {
     Some(256)
 }
 
-/// Raises the limit of open files to the maximum for this process. Returns the limit; `None` if there is none or it
-/// is
-/// unknown.
+/// Raises the limit of open files to the maximum for this process. Returns the limit; `None` if there is none or
+/// it is unknown.
 #[cfg(target_os = "linux")]
 pub fn raise_open_files_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -258,7 +255,7 @@ pub fn raise_open_files_limit() -> Option<u64> {
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files stays as it is");
+            tracing::warn!(%error, "the limit of open files cannot be raised");
         }
     }
     getrlimit(Resource::Nofile).current

@@ -1,4 +1,4 @@
-//! Errors in the format of each API, including those that no handler returned: `{"error"}` for clients of
+//! Errors in the format of each API, including those outside of handlers: `{"error"}` for clients of
 //! LibreTranslate and MTranServer, `{"message"}` for those of DeepL.
 
 use std::panic::AssertUnwindSafe;
@@ -37,7 +37,7 @@ impl IntoResponse for DeeplError {
     }
 }
 
-/// The response to a request that no handler answered. A prefix may precede DeepL's `/v2`.
+/// An error response outside of a handler. A prefix may precede DeepL's `/v2`.
 pub fn refuse(uri: &Uri, error: ApiError) -> Response {
     if uri.path().split('/').any(|part| part == "v2") {
         DeeplError(error).into_response()
@@ -46,7 +46,7 @@ pub fn refuse(uri: &Uri, error: ApiError) -> Response {
     }
 }
 
-/// Answers a request whose handler panicked. The panic hook has logged the place.
+/// Answers a request whose handler panicked. The panic hook logs the panic.
 pub async fn catch_panics(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;

@@ -1,6 +1,5 @@
-//! `GET /openapi.json`, generated from the annotations of the handlers, and `GET /docs`: Swagger UI, all of whose
-//! files
-//! are in this binary.
+//! `GET /openapi.json`, generated from the annotations of the handlers, and `GET /docs`: Swagger UI, whose files are
+//! built into the program.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,8 +20,8 @@ use crate::Error;
 #[openapi(
     info(
         title = "tutti",
-        description = "Translation with as many refinement steps as you ask for. One port speaks LibreTranslate's \
-            dialect (with extensions), DeepL's version 2 and MTranServer's.",
+        description = "Translation with a number of refinement steps that each request chooses. The server implements the \
+            APIs of LibreTranslate (with extensions), DeepL (version 2) and MTranServer.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
@@ -65,11 +64,11 @@ use crate::Error;
     ),
     components(schemas(ErrorBody, MessageBody)),
     tags(
-        (name = "translate", description = "LibreTranslate's dialect and its extensions"),
-        (name = "glossaries", description = "Stored terms"),
+        (name = "translate", description = "LibreTranslate's API with extensions"),
+        (name = "glossaries", description = "Stored glossaries"),
         (name = "DeepL", description = "DeepL's API, version 2"),
-        (name = "browser extensions", description = "MTranServer's dialect"),
-        (name = "operations", description = "Probes and numbers"),
+        (name = "browser extensions", description = "MTranServer's API"),
+        (name = "operations", description = "Probes, metrics and the server's description"),
     )
 )]
 struct Api;

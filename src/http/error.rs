@@ -1,5 +1,5 @@
-//! Errors as JSON with their status: the only place that maps errors to HTTP. LibreTranslate's shape is the default; other
-//! dialects wrap [`ApiError`].
+//! Maps errors to a status and JSON; no other module does. LibreTranslate's format is the default; other dialects
+//! wrap [`ApiError`].
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::Error;
 pub enum ApiError {
     #[error(transparent)]
     Domain(#[from] Error),
-    /// LibreTranslate's words, which its clients look for; texts or characters.
+    /// Too many texts or characters, in LibreTranslate's words, which its clients search for.
     #[error("Invalid request: request ({size}) exceeds text limit ({limit})")]
     TextLimit { size: usize, limit: usize },
     #[error("Invalid request: the body exceeds the limit of {limit} bytes")]
@@ -24,25 +24,25 @@ pub enum ApiError {
     SlowBody { limit: Duration },
     #[error("Slowdown: {limit} requests are in progress, try again in 1 s")]
     TooManyRequests { limit: usize },
-    #[error("Invalid request: content type {0:?} is not understood, send application/json")]
+    #[error("Invalid request: content type {0:?} is not supported, send application/json")]
     MediaType(String),
-    #[error("Invalid request: content encoding {0:?} is not understood, send gzip, deflate or none")]
+    #[error("Invalid request: content encoding {0:?} is not supported, send gzip, deflate or none")]
     ContentEncoding(String),
     #[error("there is nothing at {0}")]
     NotFound(String),
-    /// A stored thing, by its kind and id.
+    /// There is no stored object of this kind and id.
     #[error("{kind} {id} does not exist")]
     Unknown { kind: &'static str, id: String },
-    #[error("{0} is not allowed here")]
+    #[error("method {0} is not allowed here")]
     MethodNotAllowed(String),
     /// The server's settings do not allow this.
     #[error("{0}")]
     Disabled(&'static str),
-    /// A store is full; the text says of what.
+    /// A store is full.
     #[error("{what} ({size}) exceed the limit ({limit})")]
     Quota { what: &'static str, size: usize, limit: usize },
-    /// For operators, who may know why.
-    #[error("model {name} stays as it was: {reason}")]
+    /// Only operators get this error, so it may contain the reason.
+    #[error("model {name} was not reloaded: {reason}")]
     NotLoaded { name: String, reason: String },
     #[error("an API key is needed: send it as api_key, or as the header Authorization: Bearer KEY")]
     KeyMissing,
@@ -110,22 +110,22 @@ impl ApiError {
         match self {
             Self::Domain(error @ Error::DeviceMemory { .. }) => {
                 tracing::error!(%error, "a request failed");
-                "there is no memory for this sentence at present; try again later".to_owned()
+                "not enough memory for this sentence at the moment; try again later".to_owned()
             }
             Self::Domain(error @ Error::EngineDead(_)) => {
                 tracing::error!(%error, "a request failed");
-                "the model has stopped and this server is about to end; try another one".to_owned()
+                "the model has stopped and this server will exit; try another server".to_owned()
             }
             error if error.status() == StatusCode::INTERNAL_SERVER_ERROR => {
                 tracing::error!(%error, "a request failed");
                 "internal error".to_owned()
             }
-            Self::Domain(error) => words_of(error),
+            Self::Domain(error) => message_of(error),
             error => error.to_string(),
         }
     }
 
-    /// An answer with this error's status and headers around the `body` of a dialect.
+    /// A response with `body` and the headers of this error.
     pub fn response(&self, status: StatusCode, body: &serde_json::Value) -> Response {
         let mut response = (status, Json(body)).into_response();
         if let Some(wait) = self.retry_after() {
@@ -137,14 +137,14 @@ impl ApiError {
         response
     }
 
-    /// How long a client should wait where waiting helps: 429 and 503.
+    /// How long a client should wait before it tries again: for 429 and 503.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Domain(Error::QueueFull { retry_after } | Error::DeadlineUnreachable { retry_after }) => {
                 Some(*retry_after)
             }
             Self::KeyTooFast { retry_after } | Self::KeyQuota { retry_after } => Some(*retry_after),
-            // Another replica takes over, or this one is about to be ready or has room again.
+            // By then another replica answers, or this one is ready or has room again.
             Self::Domain(
                 Error::Draining | Error::NotReady | Error::EngineDead(_) | Error::DeviceMemory { .. },
             )
@@ -160,8 +160,8 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// LibreTranslate's clients look for the text before the colon.
-fn words_of(error: &Error) -> String {
+/// LibreTranslate's clients search for the text before the colon.
+fn message_of(error: &Error) -> String {
     match error {
         Error::InvalidRequest(_) | Error::TooLarge { .. } => format!("Invalid request: {error}"),
         Error::QueueFull { .. } => format!("Slowdown: {error}"),
@@ -205,7 +205,7 @@ fn status_of(error: &Error) -> StatusCode {
     }
 }
 
-/// `Retry-After` has no fractions; rounded up, at least one.
+/// `Retry-After` has no fractions, so the seconds are rounded up.
 fn whole_seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_millis().div_ceil(1000).clamp(1, 3600) as u64)
 }

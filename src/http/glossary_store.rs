@@ -1,5 +1,5 @@
-//! Stored glossaries, for every dialect, and how a request names one. In memory and bounded: a server that
-//! restarts has none.
+//! The stored glossaries of all dialects, and the `glossary` parameter of a request. They are in memory, so a
+//! restart deletes them; their number and size are limited.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,14 +14,14 @@ use crate::glossary::Glossary;
 
 const MAX_GLOSSARIES: usize = 100;
 
-/// Of all stored glossaries: a large one takes some 50 MB when it is compiled.
+/// Maximum size of all stored glossaries. A large one takes about 50 MB when it is compiled.
 const MAX_BYTES: usize = 256 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub name: String,
     pub created: SystemTime,
-    /// The pair that it is for, in the caller's spelling.
+    /// The languages as the client wrote them.
     pub source: String,
     pub target: String,
     pub glossary: Arc<Glossary>,
@@ -41,7 +41,7 @@ impl Default for Glossaries {
 
 impl Glossaries {
     /// # Errors
-    /// [`ApiError::Quota`] where there are enough already, by number or by their memory.
+    /// [`ApiError::Quota`] if the limit of glossaries or of their memory is reached.
     pub fn put(&self, stored: Stored) -> Result<String, ApiError> {
         let mut all = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_GLOSSARIES {
@@ -57,14 +57,14 @@ impl Glossaries {
     }
 
     /// # Errors
-    /// [`ApiError::Unknown`]
+    /// [`ApiError::Unknown`] for an unknown id.
     pub fn get(&self, id: &str) -> Result<Stored, ApiError> {
         let all = self.stored.read().unwrap_or_else(PoisonError::into_inner);
         all.get(id).cloned().ok_or_else(|| unknown(id))
     }
 
     /// # Errors
-    /// [`ApiError::Unknown`]
+    /// [`ApiError::Unknown`] for an unknown id.
     pub fn remove(&self, id: &str) -> Result<(), ApiError> {
         let mut all = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         all.remove(id).map(drop).ok_or_else(|| unknown(id))
@@ -87,7 +87,7 @@ fn unknown(id: &str) -> ApiError {
 pub fn of_request(params: &Params, stored: &Glossaries) -> Result<Option<Arc<Glossary>>, ApiError> {
     match params.get("glossary") {
         None => Ok(None),
-        // In a form or a query a map is JSON.
+        // In a form or a query, a map is JSON text.
         Some(Value::String(text)) if text.trim_start().starts_with('{') => match serde_json::from_str(text) {
             Ok(Value::Object(map)) => of_map(&map).map(Some),
             _ => Err(ApiError::invalid("glossary parameter is not valid JSON")),

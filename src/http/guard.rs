@@ -1,5 +1,5 @@
-//! Requests without a valid API key are refused before any handler sees them, so that no route can forget the check. Only
-//! routes in a fixed list stay open.
+//! Refuses requests without a valid API key before any handler runs, so that no route can forget the check. Only
+//! the routes of a fixed list need no key.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,24 +37,24 @@ const OPEN: [&str; 16] = [
     "/__lbheartbeat__",
 ];
 
-/// What a key is called in a query or a body: by LibreTranslate, DeepL and MTranServer.
-const NAMES: [&str; 4] = ["api_key", "auth_key", "token", "api_token"];
+/// The names of the key parameter of LibreTranslate, DeepL and MTranServer.
+const KEY_PARAMETERS: [&str; 4] = ["api_key", "auth_key", "token", "api_token"];
 
-/// MTranServer's header for a token, beside `Authorization`.
+/// MTranServer's header for a key, an alternative to `Authorization`.
 const TOKEN_HEADER: &str = "x-api-token";
 
 tokio::task_local! {
-    /// The sender of the request that is being answered.
+    /// The client whose request is being answered.
     static CLIENT: Arc<Client>;
 }
 
-/// Takes characters off the quota of the request's sender, if it has one.
+/// Charges characters to the quota of the request's client, if it has one.
 pub(super) fn charge(characters: usize) -> Result<(), ApiError> {
     CLIENT.try_with(|client| client.charge(characters)).unwrap_or(Ok(())).map_err(ApiError::from)
 }
 
-/// For work that continues after the handler has returned: it is still charged to the request's sender.
-pub(super) fn for_sender<F: Future>(work: F) -> impl Future<Output = F::Output> {
+/// Charges work that continues after the handler has returned to the request's client.
+pub(super) fn for_client<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let client = CLIENT.try_with(Arc::clone).ok();
     async move {
         match client {
@@ -70,7 +70,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     // A path without a route is 404 with and without a key.
     let Some(path) = path else { return next.run(request).await };
     let path = path.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(&path);
-    // The page of a server with a prefix.
+    // The route of the page is empty if there is a prefix.
     let path = if path.is_empty() { "/" } else { path };
     if OPEN.contains(&path) {
         return next.run(request).await;
@@ -92,7 +92,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
 
 /// The key of a request, from its headers, its query or its body.
 async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), ApiError> {
-    if let Some(key) = in_head(&request) {
+    if let Some(key) = key_in_head(&request) {
         return Ok((request, Some(key)));
     }
     let limit = app.settings.body_timeout;
@@ -101,17 +101,19 @@ async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), A
     let max_body_bytes = app.settings.max_body_bytes;
     let bytes = timeout_at(until.into(), to_bytes(body, max_body_bytes)).await;
     let bytes = bytes.map_err(|_| ApiError::SlowBody { limit })?;
-    // A body that cannot be read in full is taken to be too large.
+    // If the body cannot be read, it is most likely too large.
     let bytes = bytes.map_err(|_| ApiError::BodyLimit { limit: max_body_bytes })?;
     let copy = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
     let key = match Params::read(copy, max_body_bytes).await {
-        Ok(params) => NAMES.iter().find_map(|name| params.text(name).ok().flatten()).map(str::to_owned),
+        Ok(params) => {
+            KEY_PARAMETERS.iter().find_map(|name| params.text(name).ok().flatten()).map(str::to_owned)
+        }
         Err(_) => None,
     };
     Ok((Request::from_parts(parts, Body::from(bytes)), key))
 }
 
-fn in_head(request: &Request) -> Option<String> {
+fn key_in_head(request: &Request) -> Option<String> {
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(value) = authorization {
         // Older clients of MTranServer send the bare token.
@@ -122,7 +124,7 @@ fn in_head(request: &Request) -> Option<String> {
         return Some(value.trim().to_owned());
     }
     let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).ok()?;
-    query.0.into_iter().find(|(name, _)| NAMES.contains(&name.as_str())).map(|(_, key)| key)
+    query.0.into_iter().find(|(name, _)| KEY_PARAMETERS.contains(&name.as_str())).map(|(_, key)| key)
 }
 
 impl From<Denied> for ApiError {

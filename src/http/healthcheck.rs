@@ -1,28 +1,29 @@
-//! Checks a running server, for containers without curl: one GET over TCP, of which only the status line is read. It
-//! does not depend on settings and is not meant as an HTTP client.
+//! Checks a running server, for containers without curl: sends one GET over TCP and reads only the status line. It
+//! does not depend on settings.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Fails unless `GET path` on `server` answers with 200. `patience` limits connecting, writing and each read.
+/// Fails unless `GET path` on `server` answers with 200. `limit` applies to connecting, to writing and to each
+/// read.
 ///
 /// # Errors
 /// No server listens or answers in time, the response is not HTTP, or its status is not 200; the error names the
 /// status.
-pub fn healthcheck(server: SocketAddr, path: &str, patience: Duration) -> io::Result<()> {
+pub fn healthcheck(server: SocketAddr, path: &str, limit: Duration) -> io::Result<()> {
     let address = reachable(server);
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_write_timeout(Some(patience))?;
-    stream.set_read_timeout(Some(patience))?;
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_write_timeout(Some(limit))?;
+    stream.set_read_timeout(Some(limit))?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut start = [0; "HTTP/1.1 200".len()];
     stream.read_exact(&mut start)?;
     match status(&start) {
         Some("200") => Ok(()),
-        Some(code) => Err(io::Error::other(format!("{path} answers {code}"))),
-        None => Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP")),
+        Some(code) => Err(io::Error::other(format!("{path} answers with status {code}"))),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "the response is not HTTP")),
     }
 }
 

@@ -1,9 +1,9 @@
-//! API keys, from a file that contains only their hashes, each with its own rate limit and quota.
+//! API keys with rate limits and quotas, from a file that contains only the hashes of the keys.
 //!
 //! ```toml
 //! [[keys]]
 //! name = "weblate"
-//! sha256 = "…"                    # of the key, in hex; `tutti key NAME` makes both
+//! sha256 = "…"                    # of the key, in hex; `tutti key NAME` creates both
 //! requests_per_minute = 600       # optional
 //! characters_per_day = 1000000    # optional
 //! ```
@@ -74,11 +74,10 @@ impl Keys {
     }
 
     /// Reloads the file. Clients whose entry is unchanged keep the remainder of their rate and quota. Returns the
-    /// number
-    /// of keys.
+    /// number of keys.
     ///
     /// # Errors
-    /// As [`open`](Self::open); the known keys are kept then.
+    /// As [`open`](Self::open); then the old keys are kept.
     pub fn reload(&self) -> Result<usize> {
         let clients = read(&self.path, &self.clients())?;
         let count = clients.len();
@@ -139,8 +138,8 @@ impl Client {
         let digest = from_hex(&key.sha256).ok_or_else(|| wrong("sha256 is not 64 hexadecimal digits"))?;
         let characters = match key.characters_per_day {
             Some(characters) => {
-                let quota =
-                    Quota::with_period(DAY / characters.get()).ok_or_else(|| wrong("no such quota"))?;
+                let quota = Quota::with_period(DAY / characters.get())
+                    .ok_or_else(|| wrong("characters_per_day is too large"))?;
                 Some(RateLimiter::direct(quota.allow_burst(characters)))
             }
             None => None,
@@ -159,7 +158,7 @@ fn read(path: &Path, known: &[Arc<Client>]) -> Result<Vec<Arc<Client>>> {
     for key in file.keys {
         let wrong = |reason: &str| Error::Config(format!("{}: key {:?}: {reason}", path.display(), key.name));
         if clients.iter().any(|other| other.key.name == key.name) {
-            return Err(wrong("the name is there twice"));
+            return Err(wrong("the name is used twice"));
         }
         match known.iter().find(|client| client.key == key) {
             Some(client) => clients.push(client.clone()),

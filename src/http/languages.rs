@@ -28,11 +28,11 @@ pub fn resolve<'a>(tag: &str, served: impl IntoIterator<Item = &'a str> + Clone)
     if let Some(same) = served.clone().into_iter().find(|code| code.eq_ignore_ascii_case(tag)) {
         return Some(same);
     }
-    let asked = canonical(tag)?;
+    let requested = canonical(tag)?;
     let served: Vec<(LanguageIdentifier, &str)> =
         served.into_iter().filter_map(|code| Some((canonical(code)?, code))).collect();
     let mut candidates =
-        LocaleFallbacker::new().for_config(Default::default()).fallback_for(DataLocale::from(&asked));
+        LocaleFallbacker::new().for_config(Default::default()).fallback_for(DataLocale::from(&requested));
     while !candidates.get().is_unknown() {
         let candidate = candidates.get().into_locale().id;
         if let Some((_, code)) = served.iter().find(|(tag, _)| *tag == candidate) {
@@ -40,8 +40,8 @@ pub fn resolve<'a>(tag: &str, served: impl IntoIterator<Item = &'a str> + Clone)
         }
         candidates.step();
     }
-    // Another region is better than no translation: `pt` where only `pt-BR` is served.
-    served.iter().find(|(tag, _)| tag.language == asked.language).map(|(_, code)| *code)
+    // Another region is better than no translation: `pt` if only `pt-BR` is served.
+    served.iter().find(|(tag, _)| tag.language == requested.language).map(|(_, code)| *code)
 }
 
 /// `None` if the text is not a language tag.

@@ -1,13 +1,14 @@
-//! The network side: HTTP in, items to the engine, HTTP out.
+//! The HTTP server: reads requests, submits their sentences to the engine and writes the answers.
 //!
-//! [`serve`] owns the listeners and an [`App`] from warm-up to drain; `connections` counts what is open,
-//! `connection` is one of them, `unread` discards bodies that no handler read. [`router`] says which path goes where.
-//! A request is read by `body` and `params`; each dialect has a file or folder that makes a
-//! `request::TranslateRequest` of it (`libretranslate`, `deepl`, `mtran`) and writes the answer;
-//! `translation` is between the two. `page` is for people, `probes` for monitoring; `healthcheck` asks them from outside.
-//! `error` turns every error into JSON, `dialect` into the shape of its route; `trace` carries a request's trace on.
+//! [`serve`] runs the server from warm-up to drain; `connections` counts the open connections, `connection` serves
+//! one of them, `unread` discards bodies that no handler read. [`router`] has the routes and the layers around
+//! them.
+//! `body` and `params` read a request. Each API has a file or folder (`libretranslate`, `deepl`, `mtran`) that turns a
+//! request into a `request::TranslateRequest` and writes the answer; `translation` translates it.
+//! `page` is the web page, `probes` are for monitoring, and `healthcheck` calls one of them from outside.
+//! `error` maps every error to a status and JSON, `dialect` to the format of each API; `trace` reads trace headers.
 //!
-//! Knows no tensors: the model is a name, a tokenizer and an engine's handle.
+//! The module knows no tensors: a model is a name, a tokenizer and the engine's handle.
 
 mod admin;
 mod app;

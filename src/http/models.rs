@@ -1,6 +1,5 @@
-//! The models that are served: one [`App`] for each, in the order of the settings. A request is answered by one
-//! of them from its first step to its last; a model that is loaded again takes the place of the old one between
-//! two requests, and the old one ends when its last request has.
+//! The served models: one [`App`] for each, in the order of the settings. A reloaded model replaces the old one
+//! for new requests; the old one finishes its requests and then ends.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,10 +16,10 @@ use super::warm_up;
 use crate::engine::{Engine, Handle};
 use crate::{Error, Result};
 
-/// Loads a model by its name, from the settings as they are. Blocks; checks the known sentence.
+/// Loads the model with a name and checks its known sentence. Blocks.
 pub type Loader = Box<dyn Fn(&str) -> Result<(Model, Engine)> + Send + Sync>;
 
-/// How parameters are called in the dialects.
+/// The names of the language parameters in all dialects.
 const SOURCES: [&str; 3] = ["source", "from", "source_lang"];
 const TARGETS: [&str; 3] = ["target", "to", "target_lang"];
 
@@ -31,15 +30,15 @@ pub struct Models(Arc<Inner>);
 struct Inner {
     served: RwLock<Vec<Arc<App>>>,
     loader: Option<Loader>,
-    /// Why an engine died.
+    /// The reason of an engine that died.
     died: watch::Sender<Option<String>>,
-    /// One is loaded at a time: there is room for one more, not for several.
+    /// Held while a model is loaded: the memory may not suffice for several at once.
     loading: tokio::sync::Mutex<()>,
 }
 
 impl Models {
     /// # Errors
-    /// [`Error::Config`] for none at all, and for two of one name.
+    /// [`Error::Config`] for an empty list and for two models with the same name.
     pub fn new(apps: Vec<App>, loader: Option<Loader>) -> Result<Self> {
         if apps.is_empty() {
             return Err(Error::Config("models: there must be at least one".into()));
@@ -48,7 +47,7 @@ impl Models {
             if apps[..index].iter().any(|other| other.model.name == app.model.name) {
                 let name = &app.model.name;
                 return Err(Error::Config(format!(
-                    "models: the name {name} is there twice; give one of them another"
+                    "models: the name {name} is used twice; rename one of the models"
                 )));
             }
         }
@@ -62,10 +61,10 @@ impl Models {
         self.0.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The one that answers where a request does not say.
+    /// The model of requests that name no model and no languages.
     pub fn first(&self) -> Arc<App> {
         let served = self.0.served.read().unwrap_or_else(PoisonError::into_inner);
-        // `new` takes no empty list, and nothing is ever taken out.
+        // `new` refuses an empty list, and no model is ever removed.
         Arc::clone(&served[0])
     }
 
@@ -80,18 +79,18 @@ impl Models {
         pairs
     }
 
-    /// The parameters of a request whose head `arrived` then, and the model that they are for.
+    /// Reads the parameters of a request and chooses its model. `arrived` is the time of the head.
     ///
     /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] where the body is not there in its time, and
-    /// what [`Params::read`] fails with.
+    /// [`Error::NotReady`] before the warm-up is done, [`ApiError::SlowBody`] if the body does not arrive in time, and
+    /// the errors of [`Params::read`].
     pub(super) async fn read(
         &self,
         request: Request,
         arrived: Instant,
     ) -> Result<(Arc<App>, Params), ApiError> {
         let first = self.first();
-        first.open()?;
+        first.check_ready()?;
         let reading = Params::read(request, first.settings.max_body_bytes);
         let limit = first.settings.body_timeout;
         let params = timeout_at((arrived + limit).into(), reading).await;
@@ -99,8 +98,8 @@ impl Models {
         Ok((self.of_request(&params), params))
     }
 
-    /// The one that a request is for: by the name of the model, or by its languages. Where none fits, one that can
-    /// say what is wrong.
+    /// Chooses the model of a request by its name or its languages. If none matches, returns one whose checks give
+    /// the right error.
     pub fn of_request(&self, params: &Params) -> Arc<App> {
         let text = |keys: &[&str]| {
             let given = keys.iter().find_map(|key| params.text(key).ok().flatten());
@@ -124,19 +123,19 @@ impl Models {
         whole.or_else(|| all.iter().find(|app| from(app))).cloned().unwrap_or_else(|| self.first())
     }
 
-    /// Loads a model again, warms it up, and puts it in the place of the one of that name.
+    /// Loads a model, warms it up, and replaces the one of the same name.
     ///
     /// # Errors
-    /// [`Error::Config`] for a name that is not served, and whatever loading or warming up fails with; then the old
-    /// one stays.
+    /// [`Error::Config`] for a name that is not served, and the errors of loading and warm-up; then the old model is
+    /// kept.
     pub async fn reload(&self, name: &str) -> Result<()> {
-        // In a task of its own: a caller that leaves must not free the lock while its model is still being loaded.
+        // In its own task: if the caller disconnects, the lock must be held until the model is loaded.
         let (models, own) = (self.clone(), name.to_owned());
-        let task = tokio::spawn(async move { models.load_again(&own).await });
+        let task = tokio::spawn(async move { models.replace(&own).await });
         task.await.map_err(|error| Error::Model(format!("loading {name}: {error}")))?
     }
 
-    async fn load_again(&self, name: &str) -> Result<()> {
+    async fn replace(&self, name: &str) -> Result<()> {
         let _one_at_a_time = self.0.loading.lock().await;
         let old = self.all().into_iter().find(|app| app.model.name == name);
         let (Some(old), Some(_)) = (old, &self.0.loader) else {
@@ -145,23 +144,25 @@ impl Models {
         let (models, loaded_name) = (self.clone(), name.to_owned());
         let loading = tokio::task::spawn_blocking(move || {
             let loader = models.0.loader.as_ref();
-            loader
-                .map_or_else(|| Err(Error::Config("nothing loads models".into())), |load| load(&loaded_name))
+            loader.map_or_else(
+                || Err(Error::Config("this server cannot reload models".into())),
+                |load| load(&loaded_name),
+            )
         });
         let (model, engine) =
             loading.await.map_err(|error| Error::Model(format!("loading {name}: {error}")))??;
-        let fresh = Arc::new(old.with_model(model, engine));
-        warm_up::warm_up(&fresh).await?;
-        fresh.describe();
-        self.watch(fresh.engine.clone());
+        let new = Arc::new(old.with_model(model, engine));
+        warm_up::warm_up(&new).await?;
+        new.describe();
+        self.watch(new.engine.clone());
         let mut served = self.0.served.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = served.iter_mut().find(|app| app.model.name == name) {
-            *place = fresh;
+            *place = new;
         }
         Ok(())
     }
 
-    /// From now on the death of an engine is the death of the server.
+    /// Reports the death of any engine to [`died`](Self::died).
     pub(super) fn watch_all(&self) {
         self.all().iter().for_each(|app| self.watch(app.engine.clone()));
     }
@@ -182,14 +183,13 @@ impl Models {
     /// Resolves when an engine has died.
     pub(super) async fn died(&self) -> Error {
         let mut died = self.0.died.subscribe();
-        // The sender lives as long as this, so that the wait itself cannot fail.
+        // The sender lives as long as `self`, so waiting cannot fail.
         let _ = died.wait_for(Option::is_some).await;
         Error::EngineDead(died.borrow().clone().unwrap_or_default())
     }
 
-    /// Ends all engines and waits until everybody is answered, but not for longer than `patience`. Says whether all
-    /// have ended.
-    pub(super) async fn drain(&self, patience: Duration) -> Result<bool> {
+    /// Drains all engines and waits for at most `limit`. Returns whether all have ended.
+    pub(super) async fn drain(&self, limit: Duration) -> Result<bool> {
         let all = self.all();
         all.iter().for_each(|app| app.engine.drain());
         let stopped = async {
@@ -198,14 +198,14 @@ impl Models {
             }
             Ok::<_, Error>(())
         };
-        match tokio::time::timeout(patience, stopped).await {
+        match tokio::time::timeout(limit, stopped).await {
             Ok(stopped) => stopped.map(|()| true),
             Err(_) => Ok(false),
         }
     }
 }
 
-/// What a handler sees before it knows what is asked: the first model, and the way to the others.
+/// Handlers that need no particular model get the first one.
 impl FromRef<Models> for Arc<App> {
     fn from_ref(models: &Models) -> Self {
         models.first()

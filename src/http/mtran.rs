@@ -1,5 +1,5 @@
-//! The API of MTranServer, which browser extensions use: Immersive Translate (`/imme`), Kiss Translator (`/kiss`), and its own
-//! `/translate`, distinguished from LibreTranslate's by its fields.
+//! The API of MTranServer, which browser extensions use: Immersive Translate (`/imme`), Kiss Translator (`/kiss`),
+//! and its own `/translate`, distinguished from LibreTranslate's by its fields.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,28 +22,28 @@ use super::translation::{TranslatedText, translate};
 use crate::formats::{Format, Markup};
 use crate::text::ReadOptions;
 
-/// Whether a request to `/translate` is of this dialect.
-pub fn is_meant(params: &Params) -> bool {
+/// Whether a request to `/translate` has the fields of this API.
+pub fn is_own(params: &Params) -> bool {
     !params.has("q")
         && !params.has("source")
         && (params.has("from") || params.has("to"))
         && params.has("text")
 }
 
-struct Done {
+struct Answers {
     texts: Vec<TranslatedText>,
     stages: Stages,
-    /// Whether `alternatives` were asked for. No client of this dialect does by itself.
+    /// Whether `alternatives` were requested, which clients of this API do not do by default.
     with_alternatives: bool,
 }
 
-impl Done {
-    /// The only text's translation.
+impl Answers {
+    /// The translation of the only text.
     fn text(&self) -> &str {
         self.texts.first().map_or("", |text| text.text.as_str())
     }
 
-    /// The fields of an answer, with the alternatives of each text if they were asked for.
+    /// The fields of an answer, with the alternatives of each text if they were requested.
     fn fields(&self, mut fields: Value) -> Value {
         if self.with_alternatives {
             let all: Vec<&Vec<String>> = self.texts.iter().map(|text| &text.alternatives).collect();
@@ -67,7 +67,7 @@ async fn run(
     texts: Vec<String>,
     languages: (Option<&str>, &str),
     arrived: Instant,
-) -> Result<Done, ApiError> {
+) -> Result<Answers, ApiError> {
     let abilities = app.abilities();
     let detect =
         check_languages(languages.0.filter(|source| !source.is_empty()), languages.1, abilities.pair)?;
@@ -86,7 +86,7 @@ async fn run(
     };
     let translated = translate(app, &request, arrived).await?;
     let with_alternatives = request.effort.alternatives > 0;
-    Ok(Done { texts: translated.texts, stages: translated.stages, with_alternatives })
+    Ok(Answers { texts: translated.texts, stages: translated.stages, with_alternatives })
 }
 
 fn answer(body: &Value, stages: &Stages) -> Response {
@@ -152,8 +152,8 @@ pub async fn imme(State(models): State<Models>, request: Request) -> Result<Resp
     Ok(answer(&done.fields(json!({ "translations": translations })), &done.stages))
 }
 
-/// `POST /kiss {"from", "to", "text"}`, or `texts` for several: Kiss Translator's custom API. Older
-/// versions read `from` and `to` of the answer, newer ones `src`.
+/// `POST /kiss {"from", "to", "text"}`, or `texts` for several: Kiss Translator's custom API. Older versions read
+/// `from` and `to` from the answer, newer ones `src`.
 #[utoipa::path(
     post,
     path = "/kiss",
@@ -179,7 +179,7 @@ pub async fn kiss(State(models): State<Models>, request: Request) -> Result<Resp
     Ok(answer(&done.single(body), &done.stages))
 }
 
-/// `POST /deeplx {"source_lang", "target_lang", "text"}`: the shape of the unofficial DeepLX.
+/// `POST /deeplx {"source_lang", "target_lang", "text"}`: the API of the unofficial DeepLX.
 #[utoipa::path(
     post,
     path = "/deeplx",
@@ -206,7 +206,7 @@ pub async fn deeplx(State(models): State<Models>, request: Request) -> Result<Re
     Ok(answer(&done.single(body), &done.stages))
 }
 
-/// `GET /models`: the pairs that are served.
+/// `GET /models`: the served models with their languages.
 #[utoipa::path(
     get,
     path = "/models",
@@ -233,7 +233,7 @@ pub async fn version() -> Json<Value> {
     Json(json!({ "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// `GET /__heartbeat__` and `GET /__lbheartbeat__`: that the server answers.
+/// `GET /__heartbeat__` and `GET /__lbheartbeat__`: always 200.
 pub async fn heartbeat() -> StatusCode {
     StatusCode::OK
 }

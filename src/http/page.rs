@@ -1,6 +1,5 @@
 //! The page at `/`: its files are built into the program. It loads nothing from other hosts, which its content
-//! security
-//! policy enforces.
+//! security policy enforces.
 
 use std::sync::{Arc, LazyLock};
 
@@ -45,7 +44,7 @@ impl File {
     }
 
     /// The file, or 304 if the browser has it.
-    fn answer(&self, asked: &HeaderMap) -> Response {
+    fn answer(&self, requested: &HeaderMap) -> Response {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static(self.media_type)),
             (header::ETAG, self.etag.clone()),
@@ -55,7 +54,7 @@ impl File {
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         ];
-        if has(asked, &header::IF_NONE_MATCH, &self.etag) {
+        if has(requested, &header::IF_NONE_MATCH, &self.etag) {
             (StatusCode::NOT_MODIFIED, headers).into_response()
         } else {
             (headers, self.content).into_response()
@@ -68,7 +67,7 @@ fn etag(content: &str) -> HeaderValue {
     HeaderValue::try_from(format!("\"{digest}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// Whether a list in a header names `value`, strong or weak.
+/// Whether a list of tags in a header contains `value`, strong or weak.
 fn has(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> bool {
     let values = headers.get_all(name).iter().filter_map(|list| list.to_str().ok());
     values.flat_map(|list| list.split(',')).any(|one| {
@@ -77,9 +76,8 @@ fn has(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> bool {
     })
 }
 
-/// The routes `/` and `/page/{file}`. `prefix` is the path under which clients reach the server, without a slash at
-/// its
-/// end; empty for the root.
+/// The routes `/` and `/page/{file}`. `prefix` is the path under which clients reach the server, without a slash
+/// at its end; empty for the root.
 pub fn routes<S: Clone + Send + Sync + 'static>(prefix: &str) -> Router<S> {
     let base = (!prefix.is_empty()).then(|| format!("{HEAD}<base href=\"{prefix}/\">\n"));
     let page = move |headers: HeaderMap| async move { page(base.as_deref(), &headers) };
@@ -103,15 +101,14 @@ async fn file(PathPart(name): PathPart, headers: HeaderMap) -> Response {
     }
 }
 
-/// Tells people who open an address of the API in a browser where the page is. Programs do not request HTML and get
-/// JSON.
-/// `prefix` is that of [`routes`].
+/// Answers browsers that open an address of the API with a link to the page. Programs do not request HTML and get
+/// JSON. `prefix` is that of [`routes`].
 pub async fn answer_browsers(State(prefix): State<Arc<str>>, request: Request, next: Next) -> Response {
     let browser = request.method() == Method::GET && wants_html(request.headers());
     let response = next.run(request).await;
     let sentence = match response.status() {
         StatusCode::NOT_FOUND => "There is nothing at this address.",
-        StatusCode::METHOD_NOT_ALLOWED => "This address is for programs: it takes POST requests.",
+        StatusCode::METHOD_NOT_ALLOWED => "This address is for programs and needs a POST request.",
         _ => return response,
     };
     if !browser {

@@ -1,9 +1,8 @@
 //! The parameters of a request, from a JSON object, a form or the query. They become one map, in which the query
 //! wins, so that `?steps=1` and `?steps=4` can be compared with the same body.
 //!
-//! The errors of the getters say what to change. Unknown keys are ignored: clients of LibreTranslate send more than
-//! this
-//! server uses.
+//! The errors of the getters say what to change. Unknown keys are ignored: clients of LibreTranslate send more
+//! than this server uses.
 
 use axum::body::Bytes;
 use axum::extract::{Query, Request};
@@ -91,8 +90,8 @@ impl Params {
         }
     }
 
-    /// An integer in `least..=most`, as a number or as text, since forms and queries contain only text.
-    pub fn number(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>, ApiError> {
+    /// An integer in `min..=max`, as a number or as text, since forms and queries contain only text.
+    pub fn number(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>, ApiError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = match value {
             Value::Number(number) => number.as_u64(),
@@ -101,8 +100,8 @@ impl Params {
         };
         match number {
             None => Err(ApiError::invalid(format!("{key} parameter is not a number"))),
-            Some(n) if n < least => Err(ApiError::invalid(format!("{key} parameter must be >= {least}"))),
-            Some(n) if n > most => Err(ApiError::invalid(format!("{key} parameter must be <= {most}"))),
+            Some(n) if n < min => Err(ApiError::invalid(format!("{key} parameter must be >= {min}"))),
+            Some(n) if n > max => Err(ApiError::invalid(format!("{key} parameter must be <= {max}"))),
             Some(n) => Ok(Some(n)),
         }
     }
@@ -162,9 +161,8 @@ async fn multipart(body: Bytes, boundary: &str) -> Result<Params, ApiError> {
     Ok(Params { values: group(texts), files })
 }
 
-/// Merges the values of a key that occurs several times into an array, also `q[]` and `q[0]` of PHP clients, so that
-/// no
-/// text is lost.
+/// Merges the values of a key that occurs several times into an array, also `q[]` and `q[0]` of PHP clients, so
+/// that no text is lost.
 fn group(pairs: Vec<(String, String)>) -> Map<String, Value> {
     let mut map = Map::new();
     for (key, text) in pairs {

@@ -16,8 +16,8 @@ use super::shapes::Failures;
 use crate::Error;
 use crate::decode::Steps;
 
-/// A model thread without a heartbeat for this time is stuck: the slowest pass of a full batch on one core takes a
-/// fraction of it.
+/// A model thread without a heartbeat for this time is stuck. Even a full batch on one core takes only a fraction
+/// of it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Liveness: the model thread has a recent heartbeat.
@@ -34,7 +34,7 @@ pub async fn livez(State(models): State<Models>) -> Result<Json<Value>, ApiError
         }
         let age = app.engine.heartbeat();
         if age > STUCK_AFTER {
-            let reason = format!("no sign of the model thread for {} s", age.as_secs());
+            let reason = format!("the model thread has sent no heartbeat for {} s", age.as_secs());
             return Err(Error::EngineDead(reason).into());
         }
     }

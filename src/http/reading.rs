@@ -1,7 +1,8 @@
-//! Where texts are read and put together: off the async threads, on as many threads as there are cores.
+//! Runs the work on texts (splitting, tokenizing, detokenizing) outside of the async threads, on one thread for
+//! each core.
 //!
-//! A text that is read takes some tens of times its bytes, so only so many bytes of large texts are in progress at
-//! once. Others wait for their turn, and count as tokens of the queue while they do.
+//! A text in progress takes tens of times its size in memory, so the bytes of large texts in progress are limited.
+//! Other large texts wait; the size of the engine's queue limits their bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,61 +14,60 @@ use tokio::task::spawn_blocking;
 use crate::settings::one_for_each_core;
 use crate::{Error, Result};
 
-/// Texts up to so many bytes are read where they arrive. Measured on two busy cores: 0.5 µs a byte
-/// and 60 µs for a short sentence, against 20 to 100 µs for the way to another thread and back.
+/// Texts up to this size are processed on the async thread: they take less time than a switch to another thread and
+/// back. Measured on two busy cores: 60 µs for a short sentence, 20 to 100 µs for the switch.
 const INLINE_BYTES: usize = 512;
 
 /// Texts of more bytes than this are large.
 const LARGE_BYTES: usize = 16 << 10;
 
-/// KiB of large texts in progress. A text of more than that is in progress alone.
-const ROOM: usize = 512;
+/// Maximum KiB of large texts in progress. A larger text is in progress alone.
+const MAX_LARGE_KIB: usize = 512;
 
-/// A large text is done in seconds.
+/// Large texts take seconds.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Shared by all models of a server.
 #[derive(Clone, Debug)]
 pub struct Reading {
     threads: Arc<Semaphore>,
-    room: Arc<Semaphore>,
+    large: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
-    most_waiting: usize,
+    max_waiting: usize,
 }
 
 impl Reading {
-    /// Up to `most_waiting` bytes of large texts wait for room, or one text of any size.
-    pub fn new(most_waiting: usize) -> Self {
+    /// At most `max_waiting` bytes of large texts wait, or one text of any size.
+    pub fn new(max_waiting: usize) -> Self {
         Self {
             threads: Arc::new(Semaphore::new(one_for_each_core().get())),
-            room: Arc::new(Semaphore::new(ROOM)),
+            large: Arc::new(Semaphore::new(MAX_LARGE_KIB)),
             waiting: Arc::default(),
-            most_waiting,
+            max_waiting,
         }
     }
 
-    /// A place for the texts of a request, of so many bytes together, held until they are answered. `detect` is more
-    /// work than an async thread should do.
+    /// Waits until the texts of a request may be processed. `bytes` is their total size; with `detect`, the work
+    /// is too much for an async thread. The permit is held until the request is answered.
     ///
     /// # Errors
-    /// [`Error::QueueFull`] where too many bytes wait already.
-    pub async fn enter(&self, bytes: usize, detect: bool) -> Result<Place> {
-        let mut place = Place { threads: None, room: None, left: Arc::default() };
+    /// [`Error::QueueFull`] if too many bytes are waiting.
+    pub async fn acquire(&self, bytes: usize, detect: bool) -> Result<TextPermit> {
+        let mut permit = TextPermit { threads: None, large: None, cancelled: Arc::default() };
         if bytes > INLINE_BYTES || detect {
-            place.threads = Some(Arc::clone(&self.threads));
+            permit.threads = Some(Arc::clone(&self.threads));
         }
         if bytes > LARGE_BYTES {
             let _waiting = Waiting::new(self, bytes)?;
-            // At most 512.
-            let kib = bytes.div_ceil(1024).min(ROOM) as u32;
-            let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
-            place.room = Some(room.map_err(|_| Error::Draining)?);
+            let kib = bytes.div_ceil(1024).min(MAX_LARGE_KIB) as u32;
+            let large = Arc::clone(&self.large).acquire_many_owned(kib).await;
+            permit.large = Some(large.map_err(|_| Error::Draining)?);
         }
-        Ok(place)
+        Ok(permit)
     }
 }
 
-/// Bytes that wait.
+/// Counts waiting bytes until it is dropped.
 struct Waiting {
     waiting: Arc<AtomicUsize>,
     bytes: usize,
@@ -78,7 +78,7 @@ impl Waiting {
         let waiting = Arc::clone(&reading.waiting);
         let before = waiting.fetch_add(bytes, Ordering::Relaxed);
         let this = Self { waiting, bytes };
-        if before > 0 && before.saturating_add(bytes) > reading.most_waiting {
+        if before > 0 && before.saturating_add(bytes) > reading.max_waiting {
             return Err(Error::QueueFull { retry_after: RETRY_AFTER });
         }
         Ok(this)
@@ -91,27 +91,27 @@ impl Drop for Waiting {
     }
 }
 
-/// Work on the texts of one request ends when this is dropped, as when the client leaves.
-pub struct Place {
-    /// None where the texts are so short that work is done at once.
+/// Permits work on the texts of one request. Its drop cancels the work, for example if the client disconnects.
+pub struct TextPermit {
+    /// `None` if the texts are short and the work runs on the async thread.
     threads: Option<Arc<Semaphore>>,
-    room: Option<OwnedSemaphorePermit>,
-    left: Arc<AtomicBool>,
+    large: Option<OwnedSemaphorePermit>,
+    cancelled: Arc<AtomicBool>,
 }
 
-impl Place {
-    /// Set once nobody waits for the work.
-    pub fn left(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.left)
+impl TextPermit {
+    /// Becomes true when the permit is dropped.
+    pub fn cancelled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancelled)
     }
 
-    /// Does some work on the texts.
+    /// Runs some work on the texts.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where the work panics.
+    /// [`Error::Tokenizer`] if the work panics.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let Some(threads) = &self.threads else { return Ok(work()) };
-        // A client that leaves while it waits costs nothing.
+        // The work does not start if the client disconnects while it waits.
         let permit = Arc::clone(threads).acquire_owned().await.map_err(|_| Error::Draining)?;
         let work = move || {
             let _permit = permit;
@@ -122,10 +122,10 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TextPermit {
     fn drop(&mut self) {
-        self.left.store(true, Ordering::Relaxed);
-        self.room = None;
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.large = None;
     }
 }
 

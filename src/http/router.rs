@@ -24,11 +24,11 @@ use super::trace::TraceParent;
 use super::{deepl, docs, glossaries, guard, libretranslate, mtran, page, probes, stream, unread};
 use crate::settings::HttpSettings;
 
-/// The label of requests for anything else.
+/// The label of requests without a route.
 const OTHER: &str = "other";
 
 pub fn router(models: &Models) -> Router {
-    // No app is held here: a model that is loaded again must be able to go.
+    // The router must not hold an `App`: the old engine ends only when its last `App` is dropped.
     let settings = models.first().settings.clone();
     let prefix = settings.url_prefix.clone();
     let cors = CorsLayer::new()
@@ -41,7 +41,7 @@ pub fn router(models: &Models) -> Router {
             TRACE_PARENT.clone(),
             header::RETRY_AFTER,
         ]);
-    let on_the_way = ServiceBuilder::new()
+    let layers = ServiceBuilder::new()
         .layer(from_fn(unread::finish))
         .layer(SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
@@ -49,26 +49,26 @@ pub fn router(models: &Models) -> Router {
         .layer(from_fn_with_state(models.clone(), observe))
         .layer(from_fn_with_state(Arc::<str>::from(prefix.as_str()), page::answer_browsers))
         .layer(from_fn(catch_panics))
-        // Before the guard, which looks for keys in bodies: without, the limit is axum's 2 MB.
+        // Before the guard, which searches bodies for keys: otherwise the limit is axum's 2 MB.
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .layer(from_fn_with_state(models.clone(), guard::guard));
     let routes = own_routes()
         .merge(page::routes(&prefix))
         .merge(deepl::routes())
         .merge(mtran_routes())
-        .merge(for_machines());
+        .merge(operations_routes());
     let routes = if prefix.is_empty() {
         routes
     } else {
-        // Those who watch the server reach it past the proxy that adds the prefix.
-        Router::new().nest(&prefix, routes).merge(for_machines())
+        // Monitoring reaches the server without the proxy that adds the prefix.
+        Router::new().nest(&prefix, routes).merge(operations_routes())
     };
     let routes = routes
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(on_the_way)
+        .layer(layers)
         .with_state(models.clone());
-    // Before routing, hence around the router: `/translate/` is `/translate`.
+    // Around the router, because it must run before routing: `/translate/` means `/translate`.
     Router::new().fallback_service(NormalizePathLayer::trim_trailing_slash().layer(routes))
 }
 
@@ -85,7 +85,7 @@ fn own_routes() -> Router<Models> {
     Router::new()
         .route("/translate", post(libretranslate::post_translate))
         .route("/translate/stream", post(stream::translate_stream))
-        // Some clients post it, libretranslatepy among them.
+        // Some clients use POST, for example libretranslatepy.
         .route("/languages", get(libretranslate::languages).post(libretranslate::languages))
         .route("/detect", post(libretranslate::detect))
         .route("/frontend/settings", get(libretranslate::frontend_settings))
@@ -112,7 +112,7 @@ fn mtran_routes() -> Router<Models> {
         .route("/__lbheartbeat__", get(mtran::heartbeat))
 }
 
-pub(super) fn for_machines() -> Router<Models> {
+pub(super) fn operations_routes() -> Router<Models> {
     Router::new()
         .route("/health", get(libretranslate::health))
         .route("/livez", get(probes::livez))
@@ -138,7 +138,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let id = text(request.headers(), &REQUEST_ID);
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
     let route = route.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(route);
-    // The page of a server with a prefix.
+    // The route of the page is empty if there is a prefix.
     let route = if route.is_empty() { "/" } else { route };
     let trace = TraceParent::of_request(request.headers());
     let mut response = next.run(request).await;

@@ -1,11 +1,11 @@
-//! Every path that the router serves, as patterns: the labels of the request metrics. A table without
-//! handlers, so that the metrics can be registered before there is a router.
+//! The patterns of all routes, which label the request metrics. They are separate from the handlers, so that the
+//! metrics can be registered before the router exists.
 
 pub const ROUTES: [&str; 40] = [
-    // For people.
+    // The web page.
     "/",
     "/page/{file}",
-    // The own dialect and LibreTranslate's.
+    // LibreTranslate's API and extensions.
     "/translate",
     "/translate/stream",
     "/languages",
@@ -36,7 +36,7 @@ pub const ROUTES: [&str; 40] = [
     "/version",
     "/__heartbeat__",
     "/__lbheartbeat__",
-    // For those who read about the server or watch it.
+    // Documentation and monitoring.
     "/spec",
     "/openapi.json",
     "/docs",

@@ -1,7 +1,7 @@
-//! The server's life: listen, warm up, answer, and end without losing a request that was sent.
+//! Runs the server: listens, warms up, answers, and shuts down without losing a request that was sent.
 //!
-//! axum's own graceful shutdown waits for ever (tokio-rs/axum#1070), and hyper's closes connections that
-//! look idle although a request is already in their socket. So the loop over connections is ours.
+//! axum's graceful shutdown has no time limit (tokio-rs/axum#1070), and hyper's closes idle connections although a
+//! request may be in their socket. So this module has its own accept loop.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,39 +26,38 @@ use super::warm_up;
 use crate::Result;
 use crate::settings::HttpSettings;
 
-/// After an accept fails (too many open files, say), before it is tried again.
+/// Pause after a failed accept, for example because of too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often it is said that connections are refused or cannot be accepted.
-const SAID_EVERY: Duration = Duration::from_secs(1);
+/// Minimum time between two warnings about refused connections.
+const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long answers of a dead engine's callers may take to leave.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time for the last responses after an engine died or was drained.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
-/// After the end of accepting: how long a client that keeps its connection has time to ask once more and to
-/// read `Connection: close` in the answer. A client that keeps asking gets `Connection: close` too; nobody is cut off in
-/// the moment of asking.
+/// Time after the last accept in which open connections get another response, with `Connection: close`. So a
+/// client is not cut off while it sends a request.
 const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 
-/// While the last connections are accepted: so long no new one, and there are no more. At most so long.
+/// The last connections are accepted until there was no new one for `BACKLOG_QUIET`, for at most `BACKLOG_AT_MOST`.
 const BACKLOG_QUIET: Duration = Duration::from_millis(100);
 const BACKLOG_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Connections of the listener for operators.
+/// Maximum number of connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 32;
 
-/// How often, and how long each time, an accepted connection waits for those that are closing.
+/// How often, and how long each time, an accepted connection waits for connections that are closing.
 const CLOSING_TRIES: u32 = 100;
 const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
-/// Connections that are being told that there is no room for them.
-const TURNED_AWAY_AT_ONCE: usize = 16;
+/// Maximum number of connections that are being answered with 503.
+const MAX_REJECTING: usize = 16;
 
 /// Where the server listens.
 pub struct Listeners {
-    /// For everybody.
+    /// For clients.
     pub public: TcpListener,
-    /// For probes, metrics and whoever operates the server: apart from the load.
+    /// For probes, metrics and operators, independent of the load.
     pub admin: Option<TcpListener>,
 }
 
@@ -68,20 +67,20 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// Serves until `shutdown` resolves, then drains: `/readyz` turns 503 and answers end their connections;
-/// after `shutdown_delay` nothing new is accepted; whatever was sent until then is answered within
-/// `drain_timeout`, the rest cut off.
+/// Serves until `shutdown` resolves, then drains: `/readyz` answers 503, and responses close their connections.
+/// After
+/// `shutdown_delay`, no new connection is accepted. Requests that were sent until then are answered within
+/// `drain_timeout`; then all connections are closed.
 ///
 /// # Errors
-/// [`Error::EngineDead`](crate::Error::EngineDead) when a model thread ended by itself: a server without its
-/// model must not go on.
+/// [`Error::EngineDead`](crate::Error::EngineDead) if a model thread died: the process should exit.
 pub async fn serve(
     listeners: impl Into<Listeners>,
     models: Models,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let Listeners { public, admin } = listeners.into();
-    // No app is held here: a model that is loaded again must be able to go.
+    // This function must not hold an `App`: the old engine ends only when its last `App` is dropped.
     let settings = models.first().settings.clone();
     models.watch_all();
     let warm_up = tokio::spawn(warm_up(models.clone()));
@@ -93,20 +92,20 @@ pub async fn serve(
 
     let end = tokio::select! {
         never = server.accept(&public) => match never {},
-        () = until_draining_is_over(&models, shutdown) => Ok(()),
+        () = wait_for_shutdown(&models, shutdown) => Ok(()),
         died = models.died() => Err(died),
     };
     warm_up.abort();
     models.first().enter(Phase::Draining);
-    let patience = if end.is_ok() { settings.drain_timeout } else { LAST_WORDS };
-    let until = Instant::now() + patience;
+    let limit = if end.is_ok() { settings.drain_timeout } else { LAST_RESPONSES };
+    let until = Instant::now() + limit;
     if end.is_ok() {
-        server.accept_the_last(&public, patience).await;
+        server.accept_backlog(&public, limit).await;
     }
     drop(public);
     server.drain(until).await;
     if end.is_ok() {
-        let left = until.saturating_duration_since(Instant::now()).max(LAST_WORDS);
+        let left = until.saturating_duration_since(Instant::now()).max(LAST_RESPONSES);
         if !models.drain(left).await? {
             tracing::warn!("an engine was still working when the drain timeout passed");
         }
@@ -117,9 +116,8 @@ pub async fn serve(
     end
 }
 
-/// Waits for the signal, then through the time in which the server still accepts but says that it
-/// goes.
-async fn until_draining_is_over(models: &Models, shutdown: impl Future<Output = ()>) {
+/// Waits for the signal, then for `shutdown_delay`, in which the server still accepts connections but is not ready.
+async fn wait_for_shutdown(models: &Models, shutdown: impl Future<Output = ()>) {
     shutdown.await;
     let app = models.first();
     app.enter(Phase::Draining);
@@ -133,31 +131,31 @@ async fn until_draining_is_over(models: &Models, shutdown: impl Future<Output = 
     sleep(settings.shutdown_delay).await;
 }
 
-/// Runs before readiness. A failure is no reason to stay unready: the engine reports its own death.
+/// Warms up all models, then enters [`Phase::Ready`], even after an error: a dead engine is reported separately.
 async fn warm_up(models: Models) {
     for app in models.all() {
-        let begun = Instant::now();
+        let started = Instant::now();
         if let Err(error) = warm_up::warm_up(&app).await {
             tracing::warn!(%error, model = app.model.name, "the warm-up failed");
         }
-        app.engine_metrics.warmed_up(begun.elapsed());
-        tracing::info!(model = app.model.name, seconds = begun.elapsed().as_secs_f64(), "warmed up");
+        app.engine_metrics.warmed_up(started.elapsed());
+        tracing::info!(model = app.model.name, seconds = started.elapsed().as_secs_f64(), "warmed up");
     }
     models.first().enter(Phase::Ready);
     tracing::info!("ready");
 }
 
-/// One listener's connections and what answers on them.
+/// The connections of one listener, and the service that answers them.
 struct Server {
     http: http1::Builder,
     service: TowerToHyperService<Router>,
     header_timeout: Duration,
     connections: Arc<Connections>,
     tasks: JoinSet<()>,
-    turned_away: JoinSet<()>,
-    /// Accepted, while it waits for those that are closing: not lost when accepting ends meanwhile.
+    rejecting: JoinSet<()>,
+    /// An accepted connection that waits for others to close. It is kept here in case accepting ends meanwhile.
     waiting: Option<TcpStream>,
-    last_said: Option<Instant>,
+    last_warning: Option<Instant>,
 }
 
 impl Server {
@@ -170,9 +168,9 @@ impl Server {
             header_timeout: settings.header_timeout,
             connections: Connections::new(max_connections),
             tasks: JoinSet::new(),
-            turned_away: JoinSet::new(),
+            rejecting: JoinSet::new(),
             waiting: None,
-            last_said: None,
+            last_warning: None,
         }
     }
 
@@ -187,16 +185,16 @@ impl Server {
         }
     }
 
-    /// Begins to serve a connection.
+    /// Starts to serve a connection.
     async fn take(&mut self, accepted: std::io::Result<TcpStream>) {
-        // Finished connections are taken off, so that the sets do not grow with the server's age.
+        // Finished tasks are removed, so that the sets do not grow.
         while self.tasks.try_join_next().is_some() {}
-        while self.turned_away.try_join_next().is_some() {}
+        while self.rejecting.try_join_next().is_some() {}
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 let closed = self.connections.shed();
-                self.say(
+                self.warn(
                     || tracing::warn!(%error, closed, "cannot accept a connection; idle ones are closed"),
                 );
                 sleep(ACCEPT_PAUSE).await;
@@ -219,26 +217,26 @@ impl Server {
                 self.tasks.spawn(connection::run(stream, http, service, registered));
             }
             Err(_) => {
-                self.say(|| tracing::warn!("max_connections is reached and none is idle; new ones get 503"));
-                if self.turned_away.len() < TURNED_AWAY_AT_ONCE {
-                    self.turned_away.spawn(connection::turn_away(stream));
+                self.warn(|| tracing::warn!("max_connections is reached and none is idle; new ones get 503"));
+                if self.rejecting.len() < MAX_REJECTING {
+                    self.rejecting.spawn(connection::reject(stream));
                 }
             }
         }
     }
 
-    /// Says it at most once a second, however often it happens.
-    fn say(&mut self, say: impl FnOnce()) {
-        if self.last_said.is_none_or(|last| last.elapsed() >= SAID_EVERY) {
-            self.last_said = Some(Instant::now());
-            say();
+    /// Logs a warning, unless there was one in the last second.
+    fn warn(&mut self, warn: impl FnOnce()) {
+        if self.last_warning.is_none_or(|last| last.elapsed() >= WARN_INTERVAL) {
+            self.last_warning = Some(Instant::now());
+            warn();
         }
     }
 
-    /// Takes the connections that clients have already opened, so that the end of the listener resets none.
-    async fn accept_the_last(&mut self, listener: &TcpListener, patience: Duration) {
+    /// Accepts the connections that clients have already opened, so that closing the listener resets none of them.
+    async fn accept_backlog(&mut self, listener: &TcpListener, limit: Duration) {
         if let Err(error) = refuse_new(listener) {
-            tracing::debug!(%error, "new connections cannot be kept out while the last ones are accepted");
+            tracing::debug!(%error, "cannot refuse new connections while the last ones are accepted");
         }
         let all = async {
             if let Some(stream) = self.waiting.take() {
@@ -248,11 +246,11 @@ impl Server {
                 self.take(accepted.map(|(stream, _)| stream)).await;
             }
         };
-        // Without the filter there may be no end of new ones.
-        let _ = timeout(BACKLOG_AT_MOST.min(patience), all).await;
+        // Without the filter, new connections may never end.
+        let _ = timeout(BACKLOG_AT_MOST.min(limit), all).await;
     }
 
-    /// Answers what is there and what comes within the grace, then closes what is idle, and at last the rest.
+    /// Answers requests until the grace period ends, then closes idle connections, and all others at `until`.
     async fn drain(&mut self, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
         let tasks = &mut self.tasks;
@@ -268,9 +266,8 @@ impl Server {
     }
 }
 
-/// Lets the kernel drop what would open a new connection, while those that are half open become whole: a
-/// listener that is closed with connections in its backlog resets them, and with them the requests that
-/// clients have already sent.
+/// Lets the kernel drop packets that open new connections; connections that are already being opened are
+/// completed. Closing a listener resets the connections in its backlog, and the requests in them would be lost.
 #[cfg(target_os = "linux")]
 fn refuse_new(listener: &TcpListener) -> std::io::Result<()> {
     use socket2::{SockFilter, SockRef};

@@ -1,6 +1,6 @@
-//! Bodies and answers as the description shows them. Requests are read more tolerantly than this.
+//! Bodies and answers for the OpenAPI description. The server also accepts other forms of requests.
 
-#![allow(dead_code, reason = "these describe what is read from and written to maps")]
+#![allow(dead_code, reason = "handlers read and write maps; these types only describe them")]
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub enum GlossaryOrId {
     Id(String),
 }
 
-/// JSON, a form, multipart or the query; the query wins.
+/// JSON, a form, multipart or the query; the query overrides the body.
 #[derive(Serialize, ToSchema)]
 pub struct TranslateBody {
     pub q: OneOrMany,
@@ -41,24 +41,24 @@ pub struct TranslateBody {
     #[schema(minimum = 0, maximum = 10)]
     pub alternatives: Option<u8>,
     pub api_key: Option<String>,
-    /// Refinement steps; the model's default if not given.
+    /// Refinement steps; by default those of the model.
     #[schema(minimum = 1, example = 1)]
     pub steps: Option<u8>,
-    /// Under load, or where the deadline is near, fewer steps will do, but no fewer than these; as many as `steps`
-    /// if those are given, otherwise 1.
+    /// The lowest acceptable number of steps, under load or near the deadline; by default `steps` if given,
+    /// otherwise 1.
     pub steps_min: Option<u8>,
-    /// How many target lengths are tried.
+    /// Number of target lengths that are tried.
     #[schema(minimum = 1)]
     pub length_beam: Option<u8>,
-    /// Milliseconds from the head of the request to its answer.
+    /// Time limit in milliseconds, from the head of the request to its answer.
     #[schema(minimum = 1)]
     pub deadline_ms: Option<u64>,
-    /// The probability of each token in `meta`.
+    /// Whether `meta` contains the probability of each token.
     pub scores: Option<bool>,
-    /// The canvas after each step in `meta`.
+    /// Whether `meta` contains the canvas after each step.
     pub trace: Option<bool>,
     pub glossary: Option<GlossaryOrId>,
-    /// A sentence may continue in the next line (wrapped text); if not, each line is translated for itself.
+    /// Whether a sentence may continue in the next line (wrapped text); otherwise each line is translated alone.
     #[schema(default = false)]
     pub join_lines: Option<bool>,
 }
@@ -69,7 +69,7 @@ pub struct TranslateAnswer {
     pub translated_text: OneOrMany,
     /// If `source` was `auto`; an array if `q` was one.
     pub detected_language: Option<Value>,
-    /// If asked for; an array for each text if `q` was an array.
+    /// If requested; an array for each text if `q` was an array.
     pub alternatives: Option<Value>,
     /// If an extension was used: model, steps, timings, warnings, scores, trace.
     pub meta: Option<Value>,
@@ -112,11 +112,11 @@ pub struct DeeplBody {
     pub tag_handling: Option<String>,
     pub ignore_tags: Option<OneOrMany>,
     pub glossary_id: Option<String>,
-    /// `latency_optimized` takes one step, `quality_optimized` those with the best score.
+    /// `latency_optimized` uses one step, `quality_optimized` the number of steps with the best score.
     pub model_type: Option<String>,
     #[schema(minimum = 1)]
     pub steps: Option<u8>,
-    /// Not DeepL's: further translations of each text.
+    /// An extension: further translations of each text.
     #[schema(minimum = 0, maximum = 10)]
     pub alternatives: Option<u8>,
 }
@@ -150,7 +150,7 @@ pub struct BatchBody {
     pub to: String,
     pub texts: Vec<String>,
     pub html: Option<bool>,
-    /// Further translations of each text; the answer has them in `alternatives`, as in all of these dialects.
+    /// Further translations of each text, in `alternatives` of the answer.
     #[schema(minimum = 0, maximum = 10)]
     pub alternatives: Option<u8>,
 }
@@ -177,7 +177,7 @@ pub struct DeeplxBody {
     pub text: String,
 }
 
-/// Every error but DeepL's.
+/// Errors of all APIs except DeepL's.
 #[derive(Serialize, ToSchema)]
 pub struct ErrorBody {
     pub error: String,
@@ -192,15 +192,15 @@ pub struct MessageBody {
 
 /// The statuses that any request can be answered with.
 const FAILURES: [(&str, &str); 10] = [
-    ("400", "The request cannot be understood; the text says what to change."),
-    ("403", "Not for this key, or not on this server."),
-    ("404", "There is no such thing."),
+    ("400", "The request is invalid; the text says what to change."),
+    ("403", "The API key is invalid, or the server does not allow this."),
+    ("404", "Not found."),
     ("408", "The body did not arrive in time."),
-    ("413", "A text, a body or a list above its limit."),
-    ("415", "Neither JSON nor a form."),
-    ("429", "The queue is full: see `Retry-After`."),
-    ("500", "A fault of the server."),
-    ("503", "Not ready, or shutting down: see `Retry-After`."),
+    ("413", "A text, a body or a list exceeds its limit."),
+    ("415", "The body is neither JSON nor a form."),
+    ("429", "Too many requests: see `Retry-After`."),
+    ("500", "An error of the server."),
+    ("503", "The server is not ready or is shutting down: see `Retry-After`."),
     ("504", "The deadline passed."),
 ];
 
@@ -217,7 +217,7 @@ fn failures(schema: &str, more: &[(&str, &str)]) -> BTreeMap<String, RefOr<Respo
         .collect()
 }
 
-/// Errors of all dialects but DeepL's.
+/// The error statuses of all APIs except DeepL's.
 pub struct Failures;
 
 impl IntoResponses for Failures {

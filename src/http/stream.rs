@@ -1,5 +1,5 @@
-//! `POST /translate/stream`: the body of `/translate`, answered by server-sent events. One `step` after
-//! each pass over a sentence, then `done` with the answer of `/translate`, or `error`.
+//! `POST /translate/stream`: the body of `/translate`, answered with server-sent events. A `step` follows each pass
+//! over a sentence; the last event is `done` with the answer of `/translate`, or `error`.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::app::App;
 use super::error::ApiError;
-use super::guard::for_sender;
+use super::guard::for_client;
 use super::libretranslate::{self, Answer, slot_text};
 use super::models::Models;
 use super::shapes::{Failures, TranslateBody};
@@ -27,20 +27,20 @@ use crate::engine::CanvasUpdate;
 /// One place of a canvas.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Slot {
-    /// `_` where a mask is, `·` for a blank; otherwise a token with the space before it.
+    /// `_` for a mask, `·` for a blank; otherwise a token with the space before it.
     text: String,
     probability: f32,
-    /// The last step wrote it.
+    /// Whether the last step changed it.
     changed: bool,
 }
 
 #[derive(Debug, Serialize)]
 struct Step {
-    /// Counted over all texts of the request.
+    /// Index over all texts of the request.
     sentence: usize,
     step: usize,
     slots: Vec<Slot>,
-    /// Since the head of the request.
+    /// Time since the head of the request.
     elapsed_ms: f64,
 }
 
@@ -73,11 +73,11 @@ pub async fn translate_stream(
         app,
         arrived,
         updates,
-        work: Some(Box::pin(for_sender(work))),
+        work: Some(Box::pin(for_client(work))),
         canvases: HashMap::new(),
         ready: VecDeque::new(),
     };
-    // When the client goes away the stream is dropped, and the work with it.
+    // If the client disconnects, the stream and its work are dropped.
     Ok(Sse::new(unfold(progress, Progress::next)).keep_alive(KeepAlive::default()))
 }
 
@@ -87,9 +87,9 @@ struct Progress {
     app: Arc<App>,
     arrived: Instant,
     updates: UnboundedReceiver<CanvasUpdate>,
-    /// None once it is done.
+    /// `None` when it is done.
     work: Option<Work>,
-    /// Of each sentence, the last one.
+    /// The last canvas of each sentence.
     canvases: HashMap<usize, Vec<u32>>,
     ready: VecDeque<Event>,
 }
@@ -106,7 +106,7 @@ impl Progress {
                 Some(update) = self.updates.recv() => self.step(update),
                 answer = work => {
                     self.work = None;
-                    // Steps that came while the answer was on its way.
+                    // Steps that arrived before the answer.
                     while let Ok(update) = self.updates.try_recv() {
                         self.step(update);
                     }

@@ -1,5 +1,5 @@
-//! The trace that a request belongs to, by the header `traceparent` (W3C Trace Context): version, trace, span and flags
-//! in hexadecimal. The log and the answer carry it on, so that a client finds its request in the server's log.
+//! The trace of a request, from the header `traceparent` (W3C Trace Context): version, trace, span and flags in
+//! hexadecimal. The server's log contains it, so that a client finds its request there; the answer returns it.
 
 #[cfg(test)]
 mod tests;
@@ -19,13 +19,13 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// A span of the client's trace for a request; none where the client sends no trace.
+    /// A new span in the client's trace; `None` if the client sends no trace.
     pub fn of_request(headers: &HeaderMap) -> Option<Self> {
         let given = Self::parse(headers.get(&TRACE_PARENT)?.to_str().ok()?)?;
         Some(Self { span: rand::random::<u64>().max(1), ..given })
     }
 
-    /// None for what is malformed: then the request belongs to no trace. Later versions may have more fields.
+    /// `None` for an invalid header: then the request has no trace. Later versions may have more fields.
     pub fn parse(text: &str) -> Option<Self> {
         let mut fields = text.trim().split('-');
         let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -53,7 +53,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// Exactly so many digits, in lower case.
+/// Parses exactly `digits` lower-case digits.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if text.len() != digits || !text.bytes().all(is_digit) {

@@ -1,7 +1,7 @@
-//! From a request of any dialect to its translation: texts are taken apart into sentences, which go to the
-//! engine as items; what comes back is put together again.
+//! Translates a request of any dialect: splits its texts into sentences, submits them to the engine as items, and
+//! assembles the answers.
 //!
-//! When the client goes away the future is dropped, and with it every pending item.
+//! If the client disconnects, the future is dropped, which cancels all pending items.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::app::App;
 use super::detect::{Detection, Detector};
 use super::error::ApiError;
 use super::guard::charge;
-use super::reading::Place;
+use super::reading::TextPermit;
 use super::request::{BYTES_OF_A_TOKEN, TranslateRequest, check_chars};
 use super::timings::Stages;
 use crate::decode::{MORE_LENGTHS, more_steps};
@@ -21,21 +21,21 @@ use crate::metrics::Rejected;
 use crate::text::{self, Candidate, Passage, Reader, Request};
 use crate::{Error, Result, documents, formats};
 
-/// Sentences of one request that are in the engine at once, so that a long document shares the queue with others and is not
-/// refused for its length.
+/// Maximum number of sentences of one request in the engine, so that a long document leaves room for other
+/// requests and is not refused because of its length.
 const WAVE: usize = 512;
 
-/// Between two attempts to submit the rest of a long document.
+/// Pause between two attempts to submit the rest of a long document.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// What was made of a request.
+/// The translation of a request.
 #[derive(Debug)]
 pub struct Translated {
     pub texts: Vec<TranslatedText>,
     pub stages: Stages,
-    /// The most that any sentence took.
+    /// The highest number of any sentence.
     pub steps_used: usize,
-    /// Why some sentence got fewer than asked for.
+    /// Why a sentence got fewer steps than requested.
     pub lowered: Option<Lowered>,
 }
 
@@ -44,20 +44,20 @@ pub struct TranslatedText {
     pub text: String,
     /// Other translations, best first.
     pub alternatives: Vec<String>,
-    /// Of its sentences, in order.
+    /// The outcomes of its sentences, in order.
     pub outcomes: Vec<Outcome>,
-    /// Where detection was asked for.
+    /// If detection was requested.
     pub detected: Option<Detection>,
     pub warnings: Vec<&'static str>,
 }
 
-/// The text is in the target language or in another script than the source language's.
+/// Warning for a text in another language or script than the source language's.
 pub const NOT_SOURCE_LANGUAGE: &str = "not_source_language";
 
-/// A text on its way: taken apart down to what the model reads.
+/// A text, split into passages and tokenized.
 #[derive(Debug)]
 struct Prepared {
-    /// None for a text that is returned unchanged.
+    /// `None` for a text that is returned unchanged.
     content: Option<Content>,
     detected: Option<Detection>,
     warnings: Vec<&'static str>,
@@ -66,15 +66,15 @@ struct Prepared {
 #[derive(Debug)]
 struct Content {
     document: formats::Document,
-    /// Of the document's texts.
+    /// One for each text of the document.
     passages: Vec<Passage>,
     /// All outcomes of each passage, in the order of its requests.
     outcomes: Vec<Vec<Outcome>>,
 }
 
 /// # Errors
-/// What the engine refuses, [`Error::DeadlineExceeded`] once the request's time is over, and
-/// [`Error::InvalidRequest`] for a text that is not what its format says.
+/// The errors of [`submit`](crate::engine::Handle::submit), [`Error::DeadlineExceeded`] after the request's time limit,
+/// and [`Error::InvalidRequest`] for a text that does not have its format.
 pub async fn translate(
     app: &App,
     request: &TranslateRequest,
@@ -96,39 +96,39 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let bytes = request.texts.iter().map(String::len).sum();
-    let place = app.reading.enter(bytes, request.detect).await;
-    let place = place.inspect_err(|_| {
+    let permit = app.reading.acquire(bytes, request.detect).await;
+    let permit = permit.inspect_err(|_| {
         app.engine_metrics.rejected(Rejected::QueueFull, request.texts.len());
     })?;
-    let mut prepared = prepare(app, request, &place).await?;
-    // What is refused as too large costs nothing.
+    let mut prepared = prepare(app, request, &permit).await?;
+    // Charged only now, so that a request that is refused as too large costs nothing.
     charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
-    let mut stages = Stages { tokenize: begun.elapsed(), ..Stages::default() };
-    let mut asked = 0;
+    let mut stages = Stages { tokenize: started.elapsed(), ..Stages::default() };
+    let mut submitted = 0;
     loop {
-        let begun = Instant::now();
-        let (kept, requests) = place.run(move || (requests(&mut prepared), prepared)).await.map(swapped)?;
+        let started = Instant::now();
+        let (kept, requests) = permit.run(move || (requests(&mut prepared), prepared)).await.map(swapped)?;
         prepared = kept;
         let requests = requests?;
         if requests.iter().all(Vec::is_empty) {
             break;
         }
-        let items = items(app, &requests, asked, request, deadline);
-        asked += items.len();
-        let first_round = asked == items.len();
-        let preparing = begun.elapsed();
+        let items = items(app, &requests, submitted, request, deadline);
+        submitted += items.len();
+        let first_round = submitted == items.len();
+        let preparing = started.elapsed();
         let outcomes = decode(app, items, first_round).await?;
-        let begun = Instant::now();
+        let started = Instant::now();
         stages = stages.followed_by(Stages::of(outcomes.iter()));
         let work = move || (answer(&mut prepared, &requests, outcomes), prepared);
-        let (kept, answered) = place.run(work).await.map(swapped)?;
+        let (kept, answered) = permit.run(work).await.map(swapped)?;
         prepared = kept;
         answered?;
-        stages.detokenize += preparing + begun.elapsed();
+        stages.detokenize += preparing + started.elapsed();
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     let all =
         || prepared.iter().flat_map(|text| &text.content).flat_map(|content| &content.outcomes).flatten();
     for passage in prepared.iter().flat_map(|text| &text.content).flat_map(|content| &content.passages) {
@@ -142,8 +142,8 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         let finished = prepared.into_iter().zip(sources.iter());
         finished.map(|(prepared, text)| prepared.finish(text, alternatives)).collect()
     };
-    let texts = place.run(finish).await?;
-    stages.detokenize += begun.elapsed();
+    let texts = permit.run(finish).await?;
+    stages.detokenize += started.elapsed();
     stages.total = arrived.elapsed();
     Ok(Translated { texts, stages, steps_used, lowered })
 }
@@ -152,7 +152,7 @@ fn swapped<A, B>((a, b): (A, B)) -> (B, A) {
     (b, a)
 }
 
-/// What is to be translated next, for each passage of all texts.
+/// The next requests of each passage of all texts.
 fn requests(prepared: &mut [Prepared]) -> Result<Vec<Vec<Request>>> {
     let contents = prepared.iter_mut().filter_map(|text| text.content.as_mut());
     contents.flat_map(|content| &mut content.passages).map(Passage::requests).collect()
@@ -174,12 +174,16 @@ fn answer(prepared: &mut [Prepared], requests: &[Vec<Request>], outcomes: Vec<Ou
     Ok(())
 }
 
-/// Takes texts apart and tokenizes them, until the client leaves.
-async fn prepare(app: &App, request: &TranslateRequest, place: &Place) -> Result<Vec<Prepared>, ApiError> {
+/// Splits and tokenizes texts; stops if the client disconnects.
+async fn prepare(
+    app: &App,
+    request: &TranslateRequest,
+    permit: &TextPermit,
+) -> Result<Vec<Prepared>, ApiError> {
     let counted = app.engine_metrics.tokenizing(request.texts.len());
-    let begun = Instant::now();
+    let started = Instant::now();
     let preparing = Preparing {
-        reader: app.reader.clone().until(place.left()),
+        reader: app.reader.clone().until(permit.cancelled()),
         detector: app.detector.clone(),
         keep_other_languages: app.settings.keep_other_languages,
         max_text_chars: app.settings.max_text_chars,
@@ -189,8 +193,8 @@ async fn prepare(app: &App, request: &TranslateRequest, place: &Place) -> Result
         let _counted = counted;
         preparing.all(&request)
     };
-    let prepared = place.run(work).await?;
-    app.engine_metrics.tokenized(begun.elapsed());
+    let prepared = permit.run(work).await?;
+    app.engine_metrics.tokenized(started.elapsed());
     prepared
 }
 
@@ -277,7 +281,7 @@ impl Prepared {
     }
 }
 
-/// `before` have been asked for in earlier rounds.
+/// The items for the requests. `before` items were submitted in earlier rounds.
 fn items(
     app: &App,
     requests: &[Vec<Request>],
@@ -286,22 +290,22 @@ fn items(
     deadline: Instant,
 ) -> Vec<Item> {
     let effort = &request.effort;
-    let most_steps = app.model.max_steps.min(app.settings.max_steps);
-    let most_lengths = app.settings.max_length_beam.max(effort.length_beam);
-    let item = |(index, asked): (usize, &Request)| {
-        let (steps, length_beam) = match asked.effort {
+    let max_steps = app.model.max_steps.min(app.settings.max_steps);
+    let max_beam = app.settings.max_length_beam.max(effort.length_beam);
+    let item = |(index, of_passage): (usize, &Request)| {
+        let (steps, length_beam) = match of_passage.effort {
             text::Effort::Usual => (effort.steps, effort.length_beam),
             text::Effort::More => (
-                more_steps(effort.steps).min(most_steps).max(effort.steps),
-                (effort.length_beam + MORE_LENGTHS).min(most_lengths),
+                more_steps(effort.steps).min(max_steps).max(effort.steps),
+                (effort.length_beam + MORE_LENGTHS).min(max_beam),
             ),
         };
         Item {
-            source: asked.source.clone(),
+            source: of_passage.source.clone(),
             steps,
             steps_min: effort.steps_min.min(steps),
             length_beam,
-            // Some lose a span, or differ only in what the text path puts right.
+            // Twice as many, because some are dropped later: they lose a span or become equal to others.
             alternatives: 2 * effort.alternatives,
             collapse: true,
             trace: effort.trace,
@@ -312,8 +316,8 @@ fn items(
     requests.iter().flatten().enumerate().map(item).collect()
 }
 
-/// Submits all items at once, or in waves if there are many. Only the first wave of a request may be refused because the queue
-/// is full.
+/// Submits all items at once, or in waves if there are many. Only the first wave may be refused because of a full
+/// queue; the others wait.
 async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(items.len());
     let mut rest = items.split_off(wave(app, &items));
@@ -331,13 +335,13 @@ async fn decode(app: &App, mut items: Vec<Item>, may_refuse: bool) -> Result<Vec
     }
 }
 
-/// How many of the items are submitted next: no more than the queue has room for.
+/// Number of items of the next wave.
 fn wave(app: &App, items: &[Item]) -> usize {
-    let most = items.len().min(WAVE);
-    app.engine.fitting(&items[..most]).min(most)
+    let max = items.len().min(WAVE);
+    app.engine.submit_count(&items[..max]).min(max)
 }
 
-/// Waits for room, up to the items' deadline.
+/// Submits the items; waits while the queue is full.
 async fn submit(app: &App, items: Vec<Item>) -> Result<Vec<Pending>> {
     loop {
         match app.engine.submit(items.clone()) {

@@ -1,6 +1,7 @@
-//! Request bodies that no handler read. A response may be known before the body has arrived: for a wrong path, a full
-//! queue, a body that is too large. The rest of the body would be taken for the next request, so a limited part of it
-//! is read and discarded, for a limited time. If more is left, the response says `Connection: close`.
+//! Discards request bodies that no handler read. A response may be sent before the body has arrived: for a wrong
+//! path, a full queue, a body that is too large. The rest of the body must not be read as the next request, so a
+//! limited part of it is read and discarded, for a limited time. If more is left, the response has `Connection:
+//! close`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -25,26 +26,26 @@ const DRAINED_WITHIN: Duration = Duration::from_millis(100);
 /// Answers the request, and discards what is left of its body.
 pub(super) async fn finish(request: Request, next: Next) -> Response {
     // With `Expect: 100-continue` the client sends its body only when it is read.
-    let waits_to_be_asked = request.headers().contains_key(header::EXPECT);
+    let expects_continue = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
-    let rest = Arc::new(Mutex::new(Rest { body, ended: false, begun: false }));
-    let lent = Body::new(Lent(rest.clone()));
-    let mut response = next.run(Request::from_parts(parts, lent)).await;
-    let whole = {
+    let rest = Arc::new(Mutex::new(Rest { body, ended: false, started: false }));
+    let borrowed = Body::new(BorrowedBody(rest.clone()));
+    let mut response = next.run(Request::from_parts(parts, borrowed)).await;
+    let complete = {
         let rest = lock(&rest);
         rest.ended || rest.body.is_end_stream()
     };
-    if !whole && !drained(&rest, waits_to_be_asked).await {
+    if !complete && !drained(&rest, expects_continue).await {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// Reads a limited part of the body. Returns whether it has ended.
-async fn drained(rest: &Mutex<Rest>, waits_to_be_asked: bool) -> bool {
+async fn drained(rest: &Mutex<Rest>, expects_continue: bool) -> bool {
     {
         let rest = lock(rest);
-        if rest.body.size_hint().lower() > DRAINED_BYTES || (waits_to_be_asked && !rest.begun) {
+        if rest.body.size_hint().lower() > DRAINED_BYTES || (expects_continue && !rest.started) {
             return false;
         }
     }
@@ -71,23 +72,23 @@ fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
 
 struct Rest {
     body: Body,
-    begun: bool,
+    started: bool,
     ended: bool,
 }
 
 impl Rest {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.begun = true;
+        self.started = true;
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.ended |= matches!(frame, Poll::Ready(None));
         frame
     }
 }
 
-/// A body that a handler reads; what it leaves can still be read.
-struct Lent(Arc<Mutex<Rest>>);
+/// A body that a handler reads; the rest can be read later.
+struct BorrowedBody(Arc<Mutex<Rest>>);
 
-impl HttpBody for Lent {
+impl HttpBody for BorrowedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

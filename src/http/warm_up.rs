@@ -1,5 +1,5 @@
-//! What happens between listening and readiness: first-use costs (page faults, thread pools, kernels) are paid
-//! here and not by the first caller, and it is measured how long each number of steps takes.
+//! The warm-up before the server is ready: pays first-use costs (page faults, thread pools, kernels) instead of
+//! the first client, and measures how long a sentence takes with each number of steps.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +8,24 @@ use crate::Result;
 use crate::decode::{Limits, Steps};
 use crate::engine::{Item, Latencies};
 
-/// Source tokens of the sentence that is measured, bos and eos included: a longer one than most.
+/// Source tokens of the measured sentence, including bos and eos; longer than most sentences.
 const MEASURED_TOKENS: usize = 34;
 
-/// The numbers of steps that are measured, as far as the model and the settings allow them.
+/// The measured numbers of steps, up to the maximum of model and settings.
 const MEASURED_STEPS: [u8; 7] = [1, 2, 3, 4, 6, 10, 20];
 
-/// Each of them so often; the median counts.
+/// Measurements of each number of steps; the median counts.
 const ROUNDS: usize = 3;
 
-/// A short and a longer sentence at the steps and the beam of most requests, then the longer one at each number of
-/// steps.
+/// Translates a short and a longer sentence with the default steps, then the longer one with each number of steps.
 pub(super) async fn warm_up(app: &App) -> Result<()> {
-    let most = app.model.max_steps.min(app.settings.max_steps);
-    let usual = app.model.default_steps.min(most);
+    let max = app.model.max_steps.min(app.settings.max_steps);
+    let default = app.model.default_steps.min(max);
     for tokens in [10, MEASURED_TOKENS] {
-        translate(app, tokens, usual).await?;
+        translate(app, tokens, default).await?;
     }
     let mut measured = Vec::new();
-    for steps in MEASURED_STEPS.into_iter().filter_map(Steps::new).filter(|steps| *steps <= most) {
+    for steps in MEASURED_STEPS.into_iter().filter_map(Steps::new).filter(|steps| *steps <= max) {
         let mut times = [Duration::ZERO; ROUNDS];
         for time in &mut times {
             *time = translate(app, MEASURED_TOKENS, steps).await?;
@@ -38,7 +37,7 @@ pub(super) async fn warm_up(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// How long one sentence takes.
+/// Translates one sentence and returns the time it takes.
 async fn translate(app: &App, tokens: usize, steps: Steps) -> Result<Duration> {
     let Limits { source_tokens, .. } = app.engine.limits();
     let specials = app.model.tokenizer.specials();
@@ -52,14 +51,14 @@ async fn translate(app: &App, tokens: usize, steps: Steps) -> Result<Duration> {
         length_beam: app.default_length_beam(),
         alternatives: 0,
         collapse: true,
-        // Keeps the measurement out of coalescing and cache.
+        // A traced sentence is not coalesced or cached.
         trace: true,
         deadline: None,
         watch: None,
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     for pending in app.engine.submit(vec![item])? {
         pending.await?;
     }
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }

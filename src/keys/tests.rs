@@ -26,7 +26,7 @@ fn a_message_of_serde_gets_a_suggestion() {
 }
 
 #[test]
-fn old_arguments_are_warned_about() {
+fn renamed_arguments_get_a_warning() {
     let arguments = ["train", "cmlm", "--beam=4", "--cmlm-like", "x=--beam"].map(str::to_owned);
     let warnings = renamed_arguments(arguments, &[("cmlm", "parallel"), ("--beam", "--length-beam")]);
     assert_eq!(warnings.len(), 2);
@@ -34,13 +34,13 @@ fn old_arguments_are_warned_about() {
 }
 
 #[test]
-fn an_unknown_key_gets_a_suggestion_or_the_place_to_look() {
+fn an_unknown_key_gets_a_suggestion_or_a_reference() {
     assert_eq!(unknown("stesp", ["steps", "seed"], "server.toml"), "unknown key stesp; did you mean steps?");
     assert_eq!(unknown("xyz", ["steps"], "server.toml"), "unknown key xyz; server.toml lists all keys");
 }
 
 #[test]
-fn a_value_outside_its_range_is_named_with_its_key_and_its_limits() {
+fn the_error_for_a_value_outside_its_range_has_its_key_and_its_limits() {
     assert_eq!(in_range("threads", 3, 0, 3), Ok(()));
     assert_eq!(in_range("threads", 4, 0, 3).unwrap_err(), "threads must be 0 to 3, not 4");
     assert_eq!(at_least("updates", 0, 1).unwrap_err(), "updates must be at least 1, not 0");
@@ -52,7 +52,7 @@ fn a_value_outside_its_range_is_named_with_its_key_and_its_limits() {
 }
 
 #[test]
-fn a_pair_is_cut_at_its_first_sign() {
+fn a_pair_is_split_at_its_first_equals_sign() {
     assert_eq!(key_value("log = a=b"), Ok(("log", "a=b")));
     assert_eq!(key_value("steps").unwrap_err(), "--set steps: expected KEY=VALUE");
 }

@@ -1,9 +1,9 @@
 //! All Prometheus metrics. No other module contains the name of a metric; `families.rs` lists them.
 //!
 //! [`Metrics`] owns its registry, so that tests and several servers in one process do not share series.
-//! [`HttpMetrics`] counts requests, [`EngineMetrics`] counts what one model does; both are cheap to clone. The number of
-//! labels is bounded: routes come from the router's table and models from the settings, never from a client. Every
-//! labelled series starts at 0, so that its rate is right from the first event.
+//! [`HttpMetrics`] counts requests, [`EngineMetrics`] counts the work of one model; both are cheap to clone. The
+//! number of labels is bounded: routes come from the router's table and models from the settings, never from a
+//! client. Every labelled series starts at 0, so that its rate is right from the first event.
 //!
 //! The module does not depend on the engine or on HTTP types.
 
@@ -271,7 +271,7 @@ impl EngineMetrics {
         Counted::new(&self.tokenizing_items, items)
     }
 
-    /// Sets the function that gives `tutti_queue_oldest_age_seconds` when the metrics are rendered.
+    /// Sets the function that computes `tutti_queue_oldest_age_seconds` when the metrics are rendered.
     pub fn oldest_age_from(&self, source: impl Fn() -> Duration + Send + Sync + 'static) {
         *self.oldest_age_source.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
     }

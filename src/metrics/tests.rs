@@ -12,7 +12,7 @@ fn samples<'a>(scrape: &'a Scrape, name: &'a str) -> impl Iterator<Item = &'a Sa
 }
 
 #[test]
-fn every_series_stands_at_zero_before_anything_happens() {
+fn every_series_starts_at_zero() {
     let metrics = Metrics::new();
     let (_, _) = (metrics.http(&["/translate"]), metrics.engine("en-de"));
     let scrape = scrape(&metrics);
@@ -66,22 +66,22 @@ fn buckets_ascend_and_infos_are_one() {
 }
 
 #[test]
-fn a_gauge_goes_down_with_its_guard_even_in_a_panic() {
+fn dropping_a_guard_decreases_its_gauge_even_in_a_panic() {
     let metrics = Metrics::new();
     let engine = metrics.engine("en-de");
     let outer = engine.tokenizing(3);
-    let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _inner = engine.tokenizing(4);
         std::panic::resume_unwind(Box::new(()));
     }));
-    assert!(fallen.is_err());
+    assert!(panicked.is_err());
     assert_eq!(engine.tokenizing_items.get(), 3);
     drop(outer);
     assert_eq!(engine.tokenizing_items.get(), 0);
 }
 
 #[test]
-fn requests_count_under_their_route_and_unheard_of_routes_and_codes_under_other() {
+fn requests_count_under_their_route_and_unknown_routes_and_codes_under_other() {
     let metrics = Metrics::new();
     let http = metrics.http(&["/translate"]);
     http.request("/translate", 200, Duration::from_millis(3));
@@ -103,7 +103,7 @@ fn requests_count_under_their_route_and_unheard_of_routes_and_codes_under_other(
 }
 
 #[test]
-fn two_metrics_share_nothing() {
+fn two_registries_share_no_series() {
     let (one, other) = (Metrics::new(), Metrics::new());
     one.http(&[]).set_ready(true);
     assert!(other.render().contains("tutti_ready 0\n"));
@@ -111,6 +111,6 @@ fn two_metrics_share_nothing() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_process_is_measured_too() {
+fn process_metrics_are_included() {
     assert!(Metrics::new().render().contains("process_resident_memory_bytes "));
 }

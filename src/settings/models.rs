@@ -41,7 +41,7 @@ pub fn of(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
     let one = |(index, model): (usize, &RawModel)| {
         let wrong = |what: &str| Error::Config(format!("models[{index}].{what}"));
         if model.folder.as_os_str().is_empty() {
-            return Err(wrong("folder must not be empty: the model that is built in is served alone"));
+            return Err(wrong("folder must not be empty: the built-in model cannot be served with others"));
         }
         if !(1..=1000).contains(&weight(model)) {
             return Err(wrong("weight must be 1 to 1000"));
@@ -50,7 +50,7 @@ pub fn of(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
             Some(steps) => Some(Steps::new(steps).ok_or_else(|| wrong("default_steps must be at least 1"))?),
             None => None,
         };
-        // Rounded up: with a thread too few, a core would be idle.
+        // Rounded up: with one thread too few, a core would be idle.
         let share = (threads.get() * weight(model)).div_ceil(all);
         Ok(ModelSettings {
             name: model.name.clone(),

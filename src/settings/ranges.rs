@@ -37,7 +37,5 @@ pub fn check(raw: &Raw) -> Result<()> {
         ("cache_bytes", raw.cache_bytes, 0, 1 << 40),
     ];
     let mut ranges = ranges.into_iter();
-    ranges
-        .try_for_each(|(key, value, least, most)| keys::in_range(key, value, least, most))
-        .map_err(Error::Config)
+    ranges.try_for_each(|(key, value, min, max)| keys::in_range(key, value, min, max)).map_err(Error::Config)
 }

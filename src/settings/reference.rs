@@ -1,12 +1,12 @@
-//! Formats the documented settings file for `--help`: each key with its variable, default and meaning.
+//! Formats the documented settings file for `--help`: each key with its variable, default and description.
 
 const DOCUMENTED: &str = include_str!("../../config/server.toml");
 
 /// A list of all settings. A comment above several keys belongs to all of them.
 pub fn reference() -> String {
     let mut text = String::from(
-        "Settings, each as key of the file, variable and default. `--set KEY=VALUE` sets any of them; flags beat \
-         variables, variables beat the file.\n",
+        "Settings: key of the file, variable and default. `--set KEY=VALUE` sets any of them. Flags override \
+         variables, variables override the file.\n",
     );
     // The first block is about the file itself.
     let body = DOCUMENTED.split_once("\n\n").map_or(DOCUMENTED, |(_, body)| body);

@@ -16,7 +16,7 @@ fn refusal(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> 
 }
 
 #[test]
-fn the_documented_file_says_the_defaults() {
+fn the_documented_file_has_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/server.toml");
     let documented = Settings::load(Some(&path), [], []).unwrap();
     assert_eq!(documented.to_toml(), Settings::load(None, [], []).unwrap().to_toml());
@@ -27,7 +27,7 @@ fn the_documented_file_says_the_defaults() {
 }
 
 #[test]
-fn flags_beat_the_environment_and_the_environment_beats_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let settings = load(
         "max_texts = 1\nmax_body_bytes = 1\nmax_steps = 1",
         &[("TUTTI_MAX_TEXTS", "2"), ("TUTTI_MAX_BODY_BYTES", "2"), ("HOME", "/")],
@@ -40,7 +40,7 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file() {
 }
 
 #[test]
-fn every_key_of_the_file_can_be_set_by_flag_and_environment_as_it_stands_there() {
+fn every_key_of_the_file_can_be_set_by_flag_and_environment() {
     let defaults: toml::Table = toml::from_str(&toml::to_string(&Raw::default()).unwrap()).unwrap();
     for (key, value) in defaults {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -55,7 +55,7 @@ fn every_key_of_the_file_can_be_set_by_flag_and_environment_as_it_stands_there()
 }
 
 #[test]
-fn a_misspelt_key_is_refused_by_name_wherever_it_stands() {
+fn a_misspelt_key_is_refused_in_every_source() {
     for message in [
         refusal("lissten = \"x\"", &[], &[]),
         refusal("", &[("TUTTI_LISSTEN", "x")], &[]),
@@ -66,7 +66,7 @@ fn a_misspelt_key_is_refused_by_name_wherever_it_stands() {
 }
 
 #[test]
-fn what_containers_and_kubernetes_set_changes_nothing() {
+fn variables_of_containers_and_kubernetes_are_ignored() {
     let settings = load(
         "",
         &[
@@ -83,7 +83,7 @@ fn what_containers_and_kubernetes_set_changes_nothing() {
 }
 
 #[test]
-fn a_value_that_does_not_hold_is_refused_with_its_key() {
+fn an_invalid_value_is_refused_with_its_key() {
     for (key, value) in [
         ("listen", "nowhere"),
         ("url_prefix", "translator"),
@@ -118,21 +118,20 @@ fn host_and_port_replace_a_part_of_the_address() {
     ] {
         let settings = load(&format!("listen = {listen:?}"), &[], flags).unwrap();
         assert_eq!(settings.listen.to_string(), expected);
-        assert!(settings.to_toml().contains(expected), "the log shows what holds");
+        assert!(settings.to_toml().contains(expected), "the log shows the effective address");
     }
     assert!(load("", &[], &[("port", "x")]).is_err());
 }
 
 #[test]
-fn what_the_log_shows_can_be_read_back() {
+fn the_settings_in_the_log_are_a_valid_file() {
     let settings = load("", &[], &[("listen", "[::1]:1"), ("log_format", "json")]).unwrap();
     let again = load(&settings.to_toml(), &[], &[]).unwrap();
     assert_eq!(again.to_toml(), settings.to_toml());
     assert_eq!(again.log_format, LogFormat::Json);
 }
 
-/// A number that no program can do anything with is refused with the key and what it may be, not met later as a
-/// panic or as a command that never ends.
+/// A number that is too large is refused with its key and range; it must not cause a panic or a hang later.
 #[test]
 fn every_number_has_a_range() {
     let defaults: toml::Table = toml::from_str(&toml::to_string(&Raw::default()).unwrap()).unwrap();

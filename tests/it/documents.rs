@@ -42,7 +42,7 @@ fn subtitles_and_json_keep_what_is_not_text() {
 #[test]
 fn a_mistake_is_told_in_one_line() {
     for (flags, input, words) in [
-        (["--steps", "1,4", "--html"].as_slice(), "<p>a</p>", "one number of steps"),
+        (["--steps", "1,4", "--html"].as_slice(), "<p>a</p>", "a single number of steps"),
         (&["--format", "docx"], "", "format docx is unknown"),
         (&["--format", "json"], "{", "not valid JSON"),
     ] {

@@ -120,7 +120,7 @@ async fn wrong_routes_methods_and_media_types_are_told_apart() {
         let response = in_time(request(method.clone(), path).send()).await.unwrap();
         let allow = response.headers()["allow"].to_str().unwrap().to_owned();
         assert!(allow.split(',').any(|m| m == allowed), "{method} {path}: Allow: {allow}");
-        let expected = (405, format!("{method} is not allowed here"), "method_not_allowed".to_owned());
+        let expected = (405, format!("method {method} is not allowed here"), "method_not_allowed".to_owned());
         assert_eq!(refusal(response).await, expected);
     }
 
@@ -198,6 +198,6 @@ async fn a_dead_model_thread_ends_the_server_with_an_error() {
     let (status, error, code) = refusal(response).await;
     assert_eq!((status, code.as_str()), (503, "engine_dead"));
     // What broke is for the log.
-    assert_eq!(error, "the model has stopped and this server is about to end; try another one");
+    assert_eq!(error, "the model has stopped and this server will exit; try another server");
     assert!(matches!(server.ended().await, Err(tutti::Error::EngineDead(_))));
 }

@@ -346,7 +346,7 @@ fn a_run_out_of_time_says_so_and_the_same_command_continues() {
     };
     let (status, said) = limited("0");
     assert_eq!(status, Some(75), "{said}");
-    assert!(said.contains("--minutes is over") && said.contains("continues"), "{said}");
+    assert!(said.contains("after --minutes") && said.contains("continues"), "{said}");
     // However often it is interrupted.
     let calls = (0..200).map(|_| limited("0.01").0).take_while(|&status| status == Some(75)).count();
     let (status, said) = limited("60");

@@ -24,7 +24,7 @@ pub struct StageArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// Stop after N minutes: finish the current validation, chunk or checkpoint, save, and exit with status 75. The
-    /// same command continues
+    /// same command continues the run
     #[arg(long, value_name = "N")]
     pub minutes: Option<f64>,
 }
@@ -33,7 +33,7 @@ pub struct StageArgs {
 pub struct DistillArgs {
     #[command(flatten)]
     pub stage: StageArgs,
-    /// Do part I of N; collect the parts of all machines in one folder
+    /// Translate part I of N; the parts of all machines belong in one folder
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
 }
@@ -108,10 +108,10 @@ pub struct FairseqArgs {
     /// BPE codes of subword-nmt or fastBPE that the model was trained with
     #[arg(long)]
     pub codes: PathBuf,
-    /// Source language code [default: the checkpoint's]
+    /// Source language code [default: that of the checkpoint]
     #[arg(long)]
     pub source: Option<String>,
-    /// Target language code [default: the checkpoint's]
+    /// Target language code [default: that of the checkpoint]
     #[arg(long)]
     pub target: Option<String>,
     /// Folder of the new bundle
@@ -145,11 +145,11 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 0.1)]
     pub dropout: f32,
     #[command(flatten)]
-    pub place: DeviceFlag,
+    pub device_flag: DeviceFlag,
     /// Number of updates to measure for each stage
     #[arg(long, default_value_t = 10)]
     pub updates: usize,
-    /// Stages to measure, by the beginnings of their names: ar, cmlm, imputer, dims [default: all]
+    /// Stages to measure, by prefixes of their names: ar, cmlm, imputer, dims [default: all]
     #[arg(long, value_delimiter = ',')]
     pub stages: Vec<String>,
     /// Seed of text and weights
@@ -231,7 +231,7 @@ pub struct EvaluateArgs {
     /// Beam widths, for an autoregressive model
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     pub beam: Vec<usize>,
-    /// Number of target lengths to try for each sentence [default: the model's]
+    /// Number of target lengths to try for each sentence [default: that of the model]
     #[arg(long)]
     pub length_beam: Option<usize>,
     /// Padded tokens of a batch

@@ -100,7 +100,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
-        // It takes the lock itself.
+        // `pipeline::run` takes the lock itself.
         Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
         Command::Tokenizer(run) => {
             let args = StageArgs { run, minutes: None };
@@ -141,7 +141,7 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     match (distill::run(&config, args.shard, stop)?, Manifest::read(&folder)) {
         (End::Interrupted, _) => return Ok(limit::interrupted("stopped")),
         (End::Finished, Err(_)) => {
-            eprintln!("done with this shard; {} waits for the other shards", folder.join("chunks").display());
+            eprintln!("this shard is done; {} needs the other shards", folder.join("chunks").display());
         }
         (End::Finished, Ok(manifest)) => {
             let reasons: Vec<String> =
@@ -153,7 +153,7 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a stage that has the run's folder to itself.
+/// Runs a single stage under the lock of the run's folder.
 fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let _lock = pipeline::lock(&config.output, false)?;
@@ -165,7 +165,7 @@ fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) ->
     stage(args, run, output)
 }
 
-/// Runs a stage until it is complete, its time is over, or Ctrl-C. `output` returns the stage's folder.
+/// Runs a stage until it is complete or interrupted by `--minutes` or Ctrl-C. `output` returns the stage's folder.
 fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let stop = limit::stop_flag(args.minutes)?;
@@ -173,7 +173,7 @@ fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result
         End::Finished => {
             for bundle in [output(&config), config.output.join("bundle"), dims_output(&config).join("bundle")]
             {
-                seal_fresh(&bundle)?;
+                seal_new(&bundle)?;
             }
             eprintln!("done: {}", output(&config).display());
         }
@@ -183,7 +183,7 @@ fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result
 }
 
 /// Seals a new bundle.
-fn seal_fresh(folder: &Path) -> Result<()> {
+fn seal_new(folder: &Path) -> Result<()> {
     if folder.join(Bundle::CONFIG).is_file() {
         let bundle = Bundle::open_unsealed(folder)?;
         if !bundle.is_sealed() {
@@ -274,7 +274,10 @@ fn average_bundle(args: &AverageArgs) -> Result<()> {
         args.checkpoints.clone()
     };
     if paths.is_empty() {
-        bail!("{} has no validated checkpoint; name some with --checkpoints", config.output.display());
+        bail!(
+            "{} has no validated checkpoint; choose checkpoints with --checkpoints",
+            config.output.display()
+        );
     }
     match args.stage {
         Averaged::Parallel => parallel::write_average(&config, &paths, &args.output)?,
@@ -327,13 +330,13 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
         batch_tokens,
         sentence_tokens,
         dropout,
-        place,
+        device_flag,
         updates,
         stages,
         seed,
         json,
     } = args.clone();
-    let device = place.device.unwrap_or(DeviceChoice::Cpu);
+    let device = device_flag.device.unwrap_or(DeviceChoice::Cpu);
     let options =
         Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, stages, seed };
     let measured = bench::run(&options)?;

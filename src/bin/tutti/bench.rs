@@ -1,4 +1,4 @@
-//! `tutti bench`: flags to a plan, and the result as a table.
+//! `tutti bench`: turns flags into a plan, and prints the result as a table or JSON.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -36,11 +36,11 @@ pub struct Bench {
     /// Number of target lengths to try.
     #[arg(long, default_value_t = 1)]
     length_beam: usize,
-    /// Number of compute threads; 0 for one per core.
+    /// Number of compute threads; 0 for one for each core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
-    on: BackendFlags,
+    backend: BackendFlags,
     /// Duration of each measurement, in seconds; every length and number of steps takes two.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -51,7 +51,7 @@ pub struct Bench {
 
 pub fn run(arguments: &Bench) -> Result<()> {
     let plan = plan(arguments)?;
-    let backend = arguments.on.backend()?;
+    let backend = arguments.backend.backend()?;
     let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
     let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
     let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
@@ -62,7 +62,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
     let mut out = io::stdout().lock();
     if !arguments.json {
         // If standard output is closed, the run ends with the next line.
-        writeln!(out, "{}", Row::HEAD).or_else(quiet)?;
+        writeln!(out, "{}", Row::HEAD).or_else(ignore_closed)?;
     }
     let measured = bench::run(&plan, network, |measurement| {
         if !arguments.json {
@@ -77,7 +77,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
             "dtype": backend.dtype().name(),
             "measurements": measured,
         });
-        writeln!(out, "{report}").or_else(quiet)?;
+        writeln!(out, "{report}").or_else(ignore_closed)?;
     }
     Ok(())
 }
@@ -107,7 +107,7 @@ fn model_name(model: Option<&Path>, shape: &Shape) -> String {
 }
 
 /// A closed standard output is not an error.
-fn quiet(error: io::Error) -> io::Result<()> {
+fn ignore_closed(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 

@@ -1,4 +1,4 @@
-//! From settings to a running service: opens and checks each model and starts its engine.
+//! Opens and checks the models of the settings, and starts their engines.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tutti::{Error, Result, known};
 
 use super::model;
 
-/// Everything that serves, except the listeners.
+/// All models, ready to be served.
 pub fn open(settings: &Settings) -> Result<Models> {
     let metrics = Arc::new(Metrics::new());
     let mut apps: Vec<App> = Vec::with_capacity(settings.models.len());
@@ -31,7 +31,7 @@ pub fn open(settings: &Settings) -> Result<Models> {
         apps.push(app);
     }
     let names: Vec<String> = apps.iter().map(|app| app.model.name.clone()).collect();
-    let (settings, again) = (settings.clone(), metrics);
+    let settings = settings.clone();
     let loader = move |name: &str| {
         let each = names.iter().zip(&settings.models).find(|(known, _)| *known == name);
         let (_, each) = each.ok_or_else(|| Error::Config(format!("model {name} is not served")))?;
@@ -41,7 +41,7 @@ pub fn open(settings: &Settings) -> Result<Models> {
             )));
         }
         // The model keeps its name, even if its folder is a link that has changed.
-        load(&settings, &ModelSettings { name: Some(name.to_owned()), ..each.clone() }, &again)
+        load(&settings, &ModelSettings { name: Some(name.to_owned()), ..each.clone() }, &metrics)
     };
     Models::new(apps, Some(Box::new(loader)))
 }
@@ -81,13 +81,16 @@ fn load(settings: &Settings, each: &ModelSettings, metrics: &Metrics) -> Result<
     let engine_metrics = metrics.engine(&name);
     if network.halvings() > 0 {
         let halvings = network.halvings();
-        tracing::warn!(halvings, "the GPU has little free memory: large batches are computed in parts");
+        tracing::warn!(
+            halvings,
+            "the GPU has little free memory: large batches are computed in several parts"
+        );
         engine_metrics.out_of_memory(halvings);
     }
     let options = engine::Options { threads: each.threads, ..settings.engine.clone() };
     let options = options.fitted(network.device_rows());
     let engine::Options { threads, max_batch_tokens, max_batch_rows, lookahead, .. } = options;
-    tracing::info!(model = name, threads, max_batch_tokens, max_batch_rows, lookahead, "bounds of a batch");
+    tracing::info!(model = name, threads, max_batch_tokens, max_batch_rows, lookahead, "limits of a batch");
     let engine = engine::start(network, options, engine_metrics)?;
     Ok((model, engine))
 }

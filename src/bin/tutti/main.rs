@@ -1,5 +1,5 @@
 //! The server and its tools: `tutti [serve]`, `translate`, `bench`, `check`, `key`, `health`, `completions`, `man`.
-//! Anything that can be tested without a command line is in the library.
+//! Code that can be tested without a command line is in the library.
 
 mod bench;
 mod load;
@@ -19,7 +19,7 @@ use tutti::settings::one_for_each_core;
 
 use serve::Serve;
 
-/// Translation server with parallel decoding. Without a command it serves.
+/// Translation server with parallel decoding. Without a command, it serves.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -39,9 +39,9 @@ enum Command {
     Bench(bench::Bench),
     /// Check settings and model without serving.
     Check(Serve),
-    /// Create an API key: prints the key on standard output, and its entry for the file of keys on standard error.
+    /// Create an API key: print the key on standard output, and its entry for the file of keys on standard error.
     Key {
-        /// Name of the key's owner in logs.
+        /// Name of the client in logs.
         name: String,
     },
     /// Check whether the server with these settings is ready; for containers without curl.
@@ -91,7 +91,7 @@ fn new_key(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// 0 means one thread per core.
+/// 0 means one thread for each core.
 fn compute_threads(threads: usize) -> NonZeroUsize {
     NonZeroUsize::new(threads).unwrap_or_else(one_for_each_core)
 }

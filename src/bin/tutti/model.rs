@@ -1,8 +1,7 @@
-//! The built-in model, so that a single file translates wherever it is started.
+//! The built-in model, so that the program translates without other files.
 //!
-//! It is not a separate file, because `cargo install` copies only the program, and a path relative to the working
-//! folder works in one folder only. It makes this program larger by its size (16 MB); tests, benchmarks and `train`
-//! do not contain it.
+//! `cargo install` copies only the program, and a relative path to a model would depend on the working folder. The
+//! model adds its size (16 MB) to this program; tests, benchmarks and `train` do not contain it.
 
 use std::path::Path;
 

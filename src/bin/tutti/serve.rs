@@ -1,4 +1,4 @@
-//! `tutti serve`, `check` and `health`: settings from the command line, the log, and signals.
+//! `tutti serve`, `check` and `health`: reads settings from the command line, starts the log and handles signals.
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use tutti::settings::{self, ENV_CONFIG, LogFormat, ModelSettings, Settings, one_
 
 use super::load;
 
-/// HTTP takes about a tenth of the work of eight cores; the rest is the model's. More threads would cost time,
-/// because each one that wakes up wakes another to listen in its place.
-const CORES_FOR_AN_HTTP_THREAD: usize = 8;
+/// HTTP takes about a tenth of the work of eight cores; the model takes the rest. More threads would cost time,
+/// because each thread that wakes up wakes another one for polling.
+const CORES_PER_HTTP_THREAD: usize = 8;
 
 /// Timeout of `health`. Containers have their own limit.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 #[command(after_long_help = settings::reference())]
@@ -32,22 +32,22 @@ pub struct Serve {
     /// TOML file; config/server.toml describes every key.
     #[arg(long, env = ENV_CONFIG)]
     config: Option<PathBuf>,
-    /// host:port [default: 127.0.0.1:8080]
+    /// Address to listen on, as host:port [default: 127.0.0.1:8080]
     #[arg(long, conflicts_with_all = ["host", "port"])]
     listen: Option<String>,
-    /// The host of --listen alone; 0.0.0.0 to be reached from other machines.
+    /// Host of --listen; 0.0.0.0 for access from other machines.
     #[arg(long)]
     host: Option<String>,
-    /// The port of --listen alone.
+    /// Port of --listen.
     #[arg(long)]
     port: Option<u16>,
-    /// host:port for probes and metrics, apart from the load [default: none]
+    /// Second address for probes and metrics, as host:port [default: none]
     #[arg(long)]
     admin_listen: Option<String>,
-    /// A path before every address, such as /translator [default: none]
+    /// Prefix of every path, such as /translator [default: none]
     #[arg(long)]
     url_prefix: Option<String>,
-    /// A bundle's folder [default: the model that is built in]
+    /// Folder of the bundle [default: the built-in model]
     #[arg(long)]
     model: Option<String>,
     /// Number of compute threads; 0 for one for each core [default: 0]
@@ -58,7 +58,7 @@ pub struct Serve {
     /// Format of the log: text or json [default: text]
     #[arg(long)]
     log_format: Option<String>,
-    /// Set any key of the TOML file, as in --set max_steps=4; may be repeated.
+    /// Set any key of the TOML file, such as --set max_steps=4; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -77,8 +77,8 @@ impl Serve {
             named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
         flags.extend(self.host.clone().map(|host| (settings::HOST.to_owned(), host)));
         flags.extend(self.port.map(|port| (settings::PORT.to_owned(), port.to_string())));
-        let BackendFlags { place, network } = &self.backend;
-        flags.extend(place.device.map(|device| ("device".to_owned(), device.into())));
+        let BackendFlags { device_flag, network } = &self.backend;
+        flags.extend(device_flag.device.map(|device| ("device".to_owned(), device.into())));
         flags.extend(network.dtype.map(|dtype| ("dtype".to_owned(), dtype.name().to_owned())));
         for (key, off) in [("shortlist", network.no_shortlist), ("lm", network.no_lm)] {
             flags.extend(off.then(|| (key.to_owned(), "false".to_owned())));
@@ -87,7 +87,7 @@ impl Serve {
             let (key, value) = key_value(pair).map_err(Error::Config)?;
             flags.push((key.to_owned(), value.to_owned()));
         }
-        // Ours are Unicode.
+        // All variables of tutti are Unicode; others are skipped.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Ok(Settings::load(self.config.as_deref(), environment, flags)?)
@@ -97,7 +97,7 @@ impl Serve {
 pub fn serve(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     start_log(&settings)?;
-    let http_threads = one_for_each_core().get().div_ceil(CORES_FOR_AN_HTTP_THREAD);
+    let http_threads = one_for_each_core().get().div_ceil(CORES_PER_HTTP_THREAD);
     settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http_threads, "starting");
     tracing::info!("settings\n{}", settings.to_toml());
@@ -106,7 +106,7 @@ pub fn serve(arguments: &Serve) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(http_threads).enable_all().build()?;
     let served = runtime.block_on(async {
-        // Before the model is loaded: a signal ends that too, and a port in use is reported immediately.
+        // Before the model is loaded, so that a signal stops loading and a port in use is reported immediately.
         let shutdown = shutdown_signal()?;
         let public = listen(settings.listen).await?;
         let admin = match settings.admin_listen {
@@ -147,30 +147,34 @@ pub fn check(arguments: &Serve) -> Result<()> {
 pub fn health(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     let server = settings.admin_listen.unwrap_or(settings.listen);
-    http::healthcheck(server, "/readyz", HEALTH_PATIENCE).with_context(|| format!("{server} is not ready"))
+    http::healthcheck(server, "/readyz", HEALTH_TIMEOUT).with_context(|| format!("{server} is not ready"))
 }
 
-/// Reloads keys and models at each SIGHUP. What cannot be read stays unchanged. `settings` has the models in the same
-/// order.
+/// Reloads keys and models at each SIGHUP. If that fails, the old ones are kept. `settings` has the models in the
+/// same order.
 fn reload_at_hangup(models: Models, settings: Vec<ModelSettings>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading keys and models again");
+            tracing::info!("SIGHUP: reloading keys and models");
             match models.first().keys.as_ref().map(|keys| keys.reload()) {
                 None => {}
-                Some(Ok(count)) => tracing::info!(count, "API keys were read again"),
-                Some(Err(error)) => tracing::error!(%error, "the API keys stay as they were"),
+                Some(Ok(count)) => tracing::info!(count, "the API keys were reloaded"),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "the API keys were not reloaded; the old ones are kept")
+                }
             }
             for (app, each) in models.all().iter().zip(&settings) {
                 let name = &app.model.name;
                 if each.is_built_in() {
-                    tracing::info!(name, "the model is built in: there is no folder to read again");
+                    tracing::info!(name, "the model is built in and cannot be reloaded");
                     continue;
                 }
                 match models.reload(name).await {
-                    Ok(()) => tracing::info!(name, "the model was loaded again"),
-                    Err(error) => tracing::error!(%error, name, "the model stays as it was"),
+                    Ok(()) => tracing::info!(name, "the model was reloaded"),
+                    Err(error) => {
+                        tracing::error!(%error, name, "the model was not reloaded; the old one is kept")
+                    }
                 }
             }
         }

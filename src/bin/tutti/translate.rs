@@ -1,4 +1,4 @@
-//! `tutti translate`: flags to options, and messages on the terminal.
+//! `tutti translate`: turns flags into options, and prints messages on the terminal.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -17,27 +17,27 @@ use tutti::text::ReadOptions;
 use super::{compute_threads, model};
 
 /// Number of bad lines that are reported; further ones are only counted.
-const NAMED_BAD_LINES: usize = 10;
+const MAX_REPORTED_LINES: usize = 10;
 
 #[derive(Args)]
 pub struct Translate {
     /// Folder of the bundle [default: the built-in model]
     #[arg(long, env = "TUTTI_MODEL")]
     model: Option<PathBuf>,
-    /// Number of refinement steps; several, as in `--steps 1,4`, print one column each, separated by tabs [default:
-    /// that of the model]
+    /// Number of refinement steps; several, such as `--steps 1,4`, print one column each, separated by tabs
+    /// [default: that of the model]
     #[arg(long, value_delimiter = ',')]
     steps: Vec<u8>,
     /// Number of target lengths to try [default: that of the model]
     #[arg(long)]
     length_beam: Option<usize>,
-    /// Largest number of tokens in a batch, with padding, on either side
+    /// Largest number of source or target tokens in a batch, with padding
     #[arg(long, alias = "max-batch-tokens", default_value_t = 4096)]
     batch_tokens: usize,
     /// Number of compute threads; 0 for one for each core
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Join wrapped lines: a sentence that continues over several lines comes out in one
+    /// Join wrapped lines: a sentence that continues over several lines becomes one line
     #[arg(long)]
     join_lines: bool,
     #[command(flatten)]
@@ -60,11 +60,11 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
     let max_steps = bundle.config.max_steps;
     ensure!(arguments.length_beam != Some(0), "--length-beam must be at least 1");
     let network = InferenceModel::open(&bundle, &arguments.backend.backend()?)?;
-    let asked = match arguments.steps.as_slice() {
+    let numbers = match arguments.steps.as_slice() {
         [] => &[bundle.config.default_steps],
-        asked => asked,
+        numbers => numbers,
     };
-    let columns = asked
+    let columns = numbers
         .iter()
         .map(|&steps| {
             ensure!((1..=max_steps).contains(&steps), "--steps must be 1 to {max_steps} for {}", bundle.name);
@@ -92,7 +92,9 @@ fn whole_document(
     reading: ReadOptions,
     columns: &[DecodeOptions],
 ) -> Result<ExitCode> {
-    let [options] = columns else { bail!("--format takes one number of steps: a document has no columns") };
+    let [options] = columns else {
+        bail!("--format needs a single number of steps: a document has no columns")
+    };
     let source = io::read_to_string(io::stdin().lock()).context("cannot read the document")?;
     let translation = translate_document(&source, format, network, &bundle.reader(), reading, options)?;
     match io::stdout().lock().write_all(translation.as_bytes()) {
@@ -110,13 +112,13 @@ fn lines(
     let mut bad_lines = 0;
     let on_bad_line = |line: usize, reason: &str| {
         bad_lines += 1;
-        if bad_lines <= NAMED_BAD_LINES {
+        if bad_lines <= MAX_REPORTED_LINES {
             eprintln!("tutti: line {line}: {reason}; it is copied without translation");
         }
     };
     let (input, output) = (io::stdin().lock(), io::stdout().lock());
     match translate_lines(input, output, network, &bundle.reader(), reading, columns, on_bad_line) {
-        // The reader, such as `head`, needs no more.
+        // The program that reads the output, such as `head`, has closed the pipe.
         Err(tutti::Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {}
         ended => ended?,
     }

@@ -20,14 +20,14 @@ fn under_load_steps_halve_level_by_level_and_come_back_more_slowly() {
     assert_eq!(at(50, 500), 5, "too soon");
     assert_eq!(at(110, 500), 3);
     assert_eq!(at(5000, 250), 3, "between the two thresholds nothing changes");
-    assert_eq!(at(6000, 50), 10, "a long calm takes back as many levels as it lasted seconds");
+    assert_eq!(at(6000, 50), 10, "the level falls by one for each second without load");
     assert_eq!(at(6100, 500), 5);
     assert_eq!(at(6200, 50), 5, "too soon");
     assert_eq!(at(7100, 50), 10);
 }
 
 #[test]
-fn nobody_gets_fewer_steps_than_it_accepts_or_more_than_it_asked_for() {
+fn no_request_gets_fewer_steps_than_it_accepts_or_more_than_it_requested() {
     let mut degrade = Degrade::new(Some(POLICY));
     let begin = Instant::now();
     (0..20).for_each(|i| degrade.observe(Duration::from_secs(9), begin + i * RISE_AFTER));

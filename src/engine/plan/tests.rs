@@ -5,7 +5,7 @@ use super::*;
 const BUDGET: Budget = Budget { tokens: 400, rows: 8 };
 
 fn candidate(due: u64, rows: usize, source: usize, target: usize) -> Candidate {
-    Candidate { priority: Priority { due, order: due }, shape: Shape { rows, source, target } }
+    Candidate { priority: Priority { due, order: due }, shape: BatchShape { rows, source, target } }
 }
 
 fn rectangle(candidates: &[Candidate], chosen: &[usize]) -> Rectangle {
@@ -15,18 +15,18 @@ fn rectangle(candidates: &[Candidate], chosen: &[usize]) -> Rectangle {
 }
 
 #[test]
-fn nobody_makes_no_batch() {
+fn no_candidates_give_an_empty_batch() {
     assert_eq!(plan_batch(&[], BUDGET), Vec::<usize>::new());
 }
 
 #[test]
-fn the_earliest_turn_goes_first_wherever_it_stands() {
+fn the_first_priority_is_chosen_at_any_index() {
     let tight = Budget { tokens: 40, rows: 1 };
     assert_eq!(plan_batch(&[candidate(9, 1, 10, 10), candidate(3, 1, 10, 10)], tight), [1]);
 }
 
 #[test]
-fn what_does_not_fit_is_skipped_and_those_behind_it_still_come() {
+fn a_sentence_that_does_not_fit_is_skipped_and_later_ones_still_join() {
     let candidates = [candidate(0, 6, 20, 20), candidate(1, 3, 20, 20), candidate(2, 2, 20, 20)];
     assert_eq!(plan_batch(&candidates, BUDGET), [0, 2]);
 }
@@ -41,7 +41,7 @@ fn a_long_sentence_does_not_pad_many_short_ones() {
     candidates[20].priority.due = 0;
     candidates[20].priority.order = 0;
     candidates[0].priority.due = 20;
-    assert!(plan_batch(&candidates, roomy).contains(&20), "its turn comes, and then it leads");
+    assert!(plan_batch(&candidates, roomy).contains(&20), "with the first priority it is chosen");
 }
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
@@ -49,7 +49,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     proptest::collection::vec(one, 1..60).prop_map(|drawn| {
         let number = |(order, (due, rows, source, target)): (usize, (u64, usize, usize, usize))| Candidate {
             priority: Priority { due, order: order as u64 },
-            shape: Shape { rows, source, target },
+            shape: BatchShape { rows, source, target },
         };
         drawn.into_iter().enumerate().map(number).collect()
     })
@@ -57,7 +57,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
 
 proptest! {
     #[test]
-    fn a_batch_keeps_the_budget_and_has_the_first_in_it(candidates in candidates()) {
+    fn a_batch_keeps_the_budget_and_contains_the_first_priority(candidates in candidates()) {
         let chosen = plan_batch(&candidates, BUDGET);
         let batch = rectangle(&candidates, &chosen);
         prop_assert!(BUDGET.holds(batch.outer), "{:?}", batch.outer);
@@ -77,12 +77,13 @@ proptest! {
 }
 
 #[test]
-fn where_too_many_sit_out_only_the_first_of_all_joins() {
-    let live: Vec<_> = (10..42).map(|due| candidate(due, 1, 5, 5)).collect();
-    let join =
-        |due: &[u64]| select_admissions(&live, due.iter().map(|&due| candidate(due, 1, 5, 5)), BUDGET).len();
+fn if_too_many_are_active_only_the_first_priority_joins() {
+    let active: Vec<_> = (10..42).map(|due| candidate(due, 1, 5, 5)).collect();
+    let join = |due: &[u64]| {
+        select_admissions(&active, due.iter().map(|&due| candidate(due, 1, 5, 5)), BUDGET).len()
+    };
     assert_eq!(join(&[7, 8, 9]), 1);
     assert_eq!(join(&[50, 51]), 0);
-    let some = &live[..31];
+    let some = &active[..31];
     assert_eq!(select_admissions(some, (7..10).map(|due| candidate(due, 1, 5, 5)), BUDGET).len(), 3);
 }

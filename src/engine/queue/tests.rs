@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn cost(steps: usize, tokens: usize) -> RequestCost {
-    RequestCost { shape: Shape { rows: 1, source: tokens / 2, target: tokens - tokens / 2 }, steps }
+    RequestCost { shape: BatchShape { rows: 1, source: tokens / 2, target: tokens - tokens / 2 }, steps }
 }
 
 fn entry<T>(steps: usize, tokens: usize, payload: T) -> Entry<T> {
@@ -25,7 +25,7 @@ fn few_steps_go_first_until_the_many_have_waited_long_enough() {
 }
 
 #[test]
-fn only_what_goes_first_is_waited_for() {
+fn work_before_counts_only_earlier_priorities() {
     let mut queue = Queue::new(10, 100, 2);
     queue.admit(vec![entry(4, 5, "four"), entry(1, 7, "one")]).unwrap();
     assert_eq!(queue.work(), 27);
@@ -35,9 +35,9 @@ fn only_what_goes_first_is_waited_for() {
     let taken: Vec<Priority> = queue.window(2).map(|candidate| candidate.priority).collect();
     assert!(taken.iter().all(|&priority| queue.take(priority).is_some()));
     assert_eq!(queue.work(), 0);
-    queue.runs(taken.into_iter().zip([7, 15]));
-    assert_eq!((queue.work(), queue.work_before(1)), (22, 22), "what runs is waited for as well");
-    queue.runs(std::iter::empty());
+    queue.set_running(taken.into_iter().zip([7, 15]));
+    assert_eq!((queue.work(), queue.work_before(1)), (22, 22), "running work counts as well");
+    queue.set_running(std::iter::empty());
     assert_eq!(queue.work(), 0);
 }
 
@@ -53,7 +53,7 @@ fn a_request_that_does_not_fit_leaves_the_queue_as_it_was() {
 }
 
 #[test]
-fn a_request_above_the_whole_queue_is_refused_for_good() {
+fn a_request_larger_than_the_whole_queue_is_never_admitted() {
     let queue = Queue::<()>::new(3, 100, 1);
     assert_eq!(queue.room_for([cost(1, 1); 4].into_iter()), Err(AdmissionError::TooManyItems { items: 4 }));
     let long = queue.room_for([cost(1, 60), cost(1, 60)].into_iter());
@@ -87,10 +87,10 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever happens: what came in is either still there or came out, once; the sums are
-    /// those of what is there; the bounds hold.
+    /// After any events: each admitted entry is in the queue or was taken once, the sums are those of the entries
+    /// in the queue, and the limits hold.
     #[test]
-    fn nothing_is_lost_or_doubled_and_the_sums_are_right(
+    fn no_entry_is_lost_or_duplicated_and_the_sums_are_right(
         events in proptest::collection::vec(event(), 0..80),
     ) {
         let mut queue = Queue::new(12, 200, 3);

@@ -1,4 +1,4 @@
-//! Who gets into the queue and who does not.
+//! Tests of admission.
 
 use super::*;
 
@@ -10,29 +10,29 @@ fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
     gate.wait_until_held();
     let waiting = handle.submit(items(1..13, 20, 1)).unwrap();
     gate.step();
-    // The second pass leaves others waiting: it says how long one takes, which is at least this.
+    // The second pass leaves sentences waiting, so its time is recorded. It takes at least this long.
     let pass = Duration::from_millis(20);
-    let begun = Instant::now();
-    while begun.elapsed() < pass {
+    let started = Instant::now();
+    while started.elapsed() < pass {
         std::thread::yield_now();
     }
     gate.step();
     let by = |time: Duration| Item { deadline: Some(Instant::now() + time), ..item(20, 20, 1) };
     assert!(matches!(handle.submit(vec![by(5 * pass)]), Err(Error::DeadlineUnreachable { .. })));
     assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 1.0);
-    assert_eq!(handle.queue_depth(), 10, "it left no trace");
-    let guess = |time| AdmissionEstimate { deadline: Some(Instant::now() + time), ..guess(20) };
-    assert!(matches!(handle.precheck(guess(5 * pass)), Err(Error::DeadlineUnreachable { .. })));
+    assert_eq!(handle.queue_depth(), 10, "a refused request is not queued");
+    let estimate = |time| AdmissionEstimate { deadline: Some(Instant::now() + time), ..estimate(20) };
+    assert!(matches!(handle.precheck(estimate(5 * pass)), Err(Error::DeadlineUnreachable { .. })));
     assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 2.0);
-    handle.precheck(guess(Duration::from_secs(3600))).unwrap();
-    assert_eq!(handle.queue_depth(), 10, "a guess is no request");
+    handle.precheck(estimate(Duration::from_secs(3600))).unwrap();
+    assert_eq!(handle.queue_depth(), 10, "a precheck admits nothing");
     let patient = handle.submit(vec![by(Duration::from_secs(3600))]).unwrap();
     drop((first, waiting, patient));
     gate.open();
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_whole_requests_and_loses_nothing_it_took() {
+async fn a_full_queue_refuses_whole_requests_and_keeps_admitted_ones() {
     let options = Options { max_queue_items: 4, ..rows(1) };
     let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), options);
     gate.close();
@@ -41,18 +41,18 @@ async fn a_full_queue_refuses_whole_requests_and_loses_nothing_it_took() {
     admitted.extend(handle.submit(items(1..4, 10, 2)).unwrap());
     let Err(Error::QueueFull { retry_after }) = handle.submit(items(4..6, 10, 2)) else { panic!() };
     assert!(retry_after >= Duration::from_secs(1));
-    assert_eq!(handle.queue_depth(), 3, "half of a request was admitted");
-    handle.precheck(guess(10)).unwrap();
+    assert_eq!(handle.queue_depth(), 3, "no part of the refused request was admitted");
+    handle.precheck(estimate(10)).unwrap();
     assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 3.0);
     assert_eq!(value(&metrics, "tutti_rejected_total", "queue_full"), 2.0);
     admitted.extend(handle.submit(items(6..7, 10, 2)).unwrap());
-    assert!(matches!(handle.precheck(guess(10)), Err(Error::QueueFull { .. })));
+    assert!(matches!(handle.precheck(estimate(10)), Err(Error::QueueFull { .. })));
     gate.open();
     assert_eq!(all(admitted).await.unwrap().len(), 5);
 }
 
 #[test]
-fn those_who_left_make_room_in_a_full_queue_even_during_a_pass() {
+fn cancelled_sentences_make_room_in_a_full_queue_even_during_a_pass() {
     let options = Options { max_queue_items: 2, ..rows(1) };
     let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), options);
     gate.close();
@@ -65,7 +65,7 @@ fn those_who_left_make_room_in_a_full_queue_even_during_a_pass() {
 }
 
 #[test]
-fn those_whose_time_is_up_make_room_in_a_full_queue_even_during_a_pass() {
+fn late_sentences_make_room_in_a_full_queue_even_during_a_pass() {
     let options = Options { max_queue_items: 2, ..rows(1) };
     let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), options);
     gate.close();
@@ -86,15 +86,15 @@ fn those_whose_time_is_up_make_room_in_a_full_queue_even_during_a_pass() {
 }
 
 #[test]
-fn a_guess_is_refused_by_an_engine_that_takes_nothing_but_never_for_its_size() {
+fn a_precheck_is_refused_by_a_drained_engine_but_never_for_its_size() {
     let Bench { engine, handle, .. } = bench(FakeTranslator::new(), rows(8));
-    handle.precheck(guess(usize::MAX)).unwrap();
+    handle.precheck(estimate(usize::MAX)).unwrap();
     engine.join().unwrap();
-    assert!(matches!(handle.precheck(guess(10)), Err(Error::Draining)));
+    assert!(matches!(handle.precheck(estimate(10)), Err(Error::Draining)));
 }
 
 #[test]
-fn what_can_never_fit_is_too_large() {
+fn a_request_that_can_never_fit_is_too_large() {
     let options = Options { max_queue_items: 8, max_batch_tokens: 600, ..rows(6) };
     let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), options);
     let refused = |items: Vec<Item>| match handle.submit(items) {
@@ -103,7 +103,7 @@ fn what_can_never_fit_is_too_large() {
     };
     assert_eq!(refused(items(0..1, 127, 1)), ("tokens of a sentence", 129, 128));
     assert_eq!(refused(items(0..9, 5, 1)), ("sentences of a request", 9, 8));
-    assert_eq!([8, 9].map(|count| handle.fitting(&items(0..count, 5, 1))), [8, 4]);
+    assert_eq!([8, 9].map(|count| handle.submit_count(&items(0..count, 5, 1))), [8, 4]);
     let wide = |length_beam, words| vec![Item { length_beam, ..item(0, words, 1) }];
     assert_eq!(refused(wide(7, 5)), ("length_beam", 7, 6));
     assert_eq!(refused(wide(5, 10)).1, 5 * (12 + 128));
@@ -112,7 +112,7 @@ fn what_can_never_fit_is_too_large() {
 }
 
 #[test]
-fn bounds_that_cannot_work_are_refused_at_the_start() {
+fn invalid_limits_are_refused_at_the_start() {
     let refused = |options| {
         let started = start(FakeTranslator::new(), options, Metrics::new().engine("m"));
         assert!(matches!(started, Err(Error::Config(_))), "{started:?}");
@@ -122,27 +122,27 @@ fn bounds_that_cannot_work_are_refused_at_the_start() {
     refused(Options { lookahead: 0, ..Options::default() });
 }
 
-/// One sentence of so many words, two steps, no deadline.
-fn guess(tokens: usize) -> AdmissionEstimate {
+/// One sentence of `tokens` tokens with two steps and no deadline.
+fn estimate(tokens: usize) -> AdmissionEstimate {
     AdmissionEstimate { sentences: 1, tokens, steps: Steps::new(2).unwrap(), length_beam: 1, deadline: None }
 }
 
 #[test]
-fn bounds_that_are_left_open_follow_the_device() {
-    let open = || Options { max_batch_tokens: 0, max_batch_rows: 0, lookahead: 0, ..Options::default() };
-    assert_eq!(open().fitted(None), Options::default());
+fn limits_that_are_not_set_depend_on_the_device() {
+    let unset = || Options { max_batch_tokens: 0, max_batch_rows: 0, lookahead: 0, ..Options::default() };
+    assert_eq!(unset().fitted(None), Options::default());
     let bounds = |options: Options| (options.max_batch_tokens, options.max_batch_rows, options.lookahead);
-    assert_eq!(bounds(open().fitted(Some(16_384))), (65_536, 1024, 1024));
-    assert_eq!(bounds(open().fitted(Some(2048))), (8192, 128, 256), "little memory");
-    assert_eq!(bounds(open().fitted(Some(64))), (4096, 64, 256), "passes in parts");
-    let said = Options { max_batch_rows: 7, ..open() };
-    assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 7, 256));
-    let said = Options { max_batch_rows: 2048, ..open() };
-    assert_eq!(bounds(said.fitted(Some(16_384))), (65_536, 2048, 2048));
+    assert_eq!(bounds(unset().fitted(Some(16_384))), (65_536, 1024, 1024));
+    assert_eq!(bounds(unset().fitted(Some(2048))), (8192, 128, 256), "little memory");
+    assert_eq!(bounds(unset().fitted(Some(64))), (4096, 64, 256), "passes in several parts");
+    let set = Options { max_batch_rows: 7, ..unset() };
+    assert_eq!(bounds(set.fitted(Some(16_384))), (65_536, 7, 256));
+    let set = Options { max_batch_rows: 2048, ..unset() };
+    assert_eq!(bounds(set.fitted(Some(16_384))), (65_536, 2048, 2048));
 }
 
 #[test]
-fn a_caller_that_leaves_at_its_deadline_is_counted_as_late() {
+fn a_sentence_that_is_cancelled_at_its_deadline_counts_as_late() {
     let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
     gate.close();
     let running = handle.submit(items(0..1, 10, 2)).unwrap();
@@ -152,7 +152,7 @@ fn a_caller_that_leaves_at_its_deadline_is_counted_as_late() {
     while Instant::now() < deadline {
         std::thread::yield_now();
     }
-    // As an HTTP handler does whose time is up.
+    // As an HTTP handler does after its timeout.
     drop(late);
     gate.step();
     assert_eq!(value(&metrics, "tutti_rejected_total", "deadline"), 1.0);

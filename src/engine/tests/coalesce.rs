@@ -1,4 +1,4 @@
-//! Identical sentences are translated once, and each caller has its own answer.
+//! Tests of coalescing: identical sentences are translated once, and each caller gets its own answer.
 
 use super::*;
 
@@ -16,11 +16,11 @@ async fn identical_sentences_in_flight_are_encoded_once() {
     gate.close();
     let first = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();
-    // Within a request, across requests, and with what runs already.
+    // Within a request, across requests, and with a running sentence.
     let again = handle.submit(vec![item(0, 10, 2), item(1, 10, 2), item(1, 10, 2)]).unwrap();
     let third = handle.submit(vec![item(1, 10, 2)]).unwrap();
     let others = handle.submit(vec![item(1, 10, 3), Item { length_beam: 2, ..item(1, 10, 2) }]);
-    assert!(others.is_err(), "another beam than a batch of one row holds");
+    assert!(others.is_err(), "a batch of one row cannot hold a beam of two");
     let with_alternatives = Item { alternatives: 2, ..item(1, 10, 2) };
     let more = handle.submit(vec![item(1, 10, 3), with_alternatives]).unwrap();
     assert_eq!(metric(&metrics, "tutti_coalesced_total"), 3.0);
@@ -33,13 +33,13 @@ async fn identical_sentences_in_flight_are_encoded_once() {
     assert_eq!(again[0].hypotheses, first[0].hypotheses);
     assert_eq!(again[1].hypotheses, again[2].hypotheses);
     assert_eq!(again[1].hypotheses, third[0].hypotheses);
-    // What has been answered is not kept.
+    // Answered sentences are not kept.
     all(handle.submit(items(0..1, 10, 2)).unwrap()).await.unwrap();
     assert_eq!(counts.encoded(), 5);
 }
 
 #[tokio::test]
-async fn a_sentence_goes_on_as_long_as_one_of_its_callers_waits() {
+async fn a_sentence_continues_while_one_of_its_callers_waits() {
     let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), coalescing());
     gate.close();
     let running = handle.submit(items(9..10, 10, 2)).unwrap();
@@ -52,13 +52,13 @@ async fn a_sentence_goes_on_as_long_as_one_of_its_callers_waits() {
     gate.open();
     assert_eq!(all(staying).await.unwrap().len(), 1);
     all(running).await.unwrap();
-    // A sentence that nobody waits for is gone, and a later caller does not find it.
+    // A sentence without callers is cancelled, and a later caller does not join it.
     all(handle.submit(items(5..6, 10, 2)).unwrap()).await.unwrap();
     assert_eq!(value(&metrics, "tutti_rejected_total", "cancelled"), 1.0);
 }
 
 #[tokio::test]
-async fn whoever_has_more_time_than_the_first_caller_is_not_bound_to_its_deadline() {
+async fn a_caller_with_more_time_is_not_bound_to_the_deadline_of_the_first() {
     let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), coalescing());
     gate.close();
     let running = handle.submit(items(9..10, 10, 2)).unwrap();
@@ -76,7 +76,7 @@ async fn whoever_has_more_time_than_the_first_caller_is_not_bound_to_its_deadlin
 }
 
 #[tokio::test]
-async fn the_cache_answers_what_comes_again_exactly_and_forgets_for_new_ones() {
+async fn the_cache_gives_repeated_sentences_the_same_answer() {
     let options = Options { cache_bytes: 100_000, ..rows(8) };
     let Bench { engine: _engine, handle, counts, metrics, .. } = bench(FakeTranslator::new(), options);
     let fresh = all(handle.submit(items(0..4, 10, 2)).unwrap()).await.unwrap();
@@ -88,7 +88,7 @@ async fn the_cache_answers_what_comes_again_exactly_and_forgets_for_new_ones() {
     assert_eq!(value(&metrics, "tutti_cache_lookups_total", "hit"), 4.0);
     assert_eq!(value(&metrics, "tutti_cache_lookups_total", "miss"), 4.0);
     all(handle.submit(items(0..1, 10, 1)).unwrap()).await.unwrap();
-    assert_eq!(counts.encoded(), 5, "other steps, another translation");
+    assert_eq!(counts.encoded(), 5, "other steps need another translation");
     let traced = Item { trace: true, ..item(0, 10, 2) };
     assert!(all(handle.submit(vec![traced]).unwrap()).await.unwrap()[0].trace.is_some());
 }

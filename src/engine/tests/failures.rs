@@ -1,9 +1,9 @@
-//! Calls of the network that fail: for one input, once, and for good.
+//! Tests of failing calls of the network: for one input, once, and always.
 
 use super::*;
 use crate::decode::testing::fake::Pass;
 
-/// In no other sentence of these tests.
+/// A token that occurs in no other sentence of these tests.
 const POISON: u32 = 999;
 
 fn poisoned(steps: u8) -> Item {
@@ -13,19 +13,19 @@ fn poisoned(steps: u8) -> Item {
 }
 
 #[tokio::test]
-async fn an_input_that_the_network_cannot_take_fails_alone() {
+async fn an_input_that_the_network_cannot_process_fails_alone() {
     for pass in [Pass::Encode, Pass::Decode] {
         for fault in [Fault::Error, Fault::Panic] {
             let fake = FakeTranslator::new().failing_on(POISON, pass, fault);
             let Bench { engine, handle, metrics, .. } = bench(fake, rows(8));
-            // Again and again, as a client that does not give up sends it, also with nobody beside it.
+            // A client may retry such a sentence many times, also in a batch of its own.
             for round in 0..5 {
-                let [a, sick, b] = handle
+                let [a, failing, b] = handle
                     .submit(vec![item(round, 10, 3), poisoned(3), item(round + 20, 12, 2)])
                     .unwrap()
                     .try_into()
                     .unwrap();
-                assert!(matches!(sick.await, Err(Error::Model(_))), "{pass:?} {fault:?}");
+                assert!(matches!(failing.await, Err(Error::Model(_))), "{pass:?} {fault:?}");
                 assert!(a.await.is_ok() && b.await.is_ok(), "{pass:?} {fault:?}");
                 let alone = all(handle.submit(vec![poisoned(1)]).unwrap()).await;
                 assert!(matches!(alone, Err(Error::Model(_))), "{pass:?} {fault:?}: {alone:?}");
@@ -39,14 +39,14 @@ async fn an_input_that_the_network_cannot_take_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_pass_that_fails_once_costs_nobody_the_answer() {
+async fn after_a_pass_that_fails_once_every_sentence_is_answered() {
     for fault in [Fault::Error, Fault::Panic] {
-        let asked = items(0..6, 10, 3);
+        let items = items(0..6, 10, 3);
         let healthy = bench(FakeTranslator::new(), rows(8));
-        let expected = all(healthy.handle.submit(asked.clone()).unwrap()).await.unwrap();
+        let expected = all(healthy.handle.submit(items.clone()).unwrap()).await.unwrap();
         let Bench { engine: _engine, handle, .. } =
             bench(FakeTranslator::new().failing_at(2, fault), rows(8));
-        let outcomes = all(handle.submit(asked).unwrap()).await.unwrap();
+        let outcomes = all(handle.submit(items).unwrap()).await.unwrap();
         for (outcome, expected) in outcomes.iter().zip(&expected) {
             assert_eq!(outcome.hypotheses, expected.hypotheses);
         }

@@ -1,4 +1,4 @@
-//! Draining, dropping and dying.
+//! Tests of draining, dropping and the death of the model thread.
 
 use super::*;
 
@@ -32,7 +32,7 @@ async fn dropping_the_engine_drains_it() {
 }
 
 #[tokio::test]
-async fn a_dead_model_thread_answers_everybody_and_says_so() {
+async fn if_the_model_thread_dies_every_sentence_is_answered_with_the_reason() {
     for fault in [Fault::Error, Fault::Panic] {
         let fake = FakeTranslator::new().failing_from(2, fault);
         let Bench { engine, handle, gate, .. } = bench(fake, rows(2));
@@ -53,13 +53,13 @@ async fn a_dead_model_thread_answers_everybody_and_says_so() {
 }
 
 #[test]
-fn the_heart_beats_between_passes_and_rests_when_idle() {
+fn the_heartbeat_age_grows_during_a_pass_and_is_zero_when_idle() {
     let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(2));
     gate.close();
     let pending = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();
     let first = handle.heartbeat();
-    assert!(handle.heartbeat() > first, "a pass is under way: the last beat lies ever further back");
+    assert!(handle.heartbeat() > first, "the age grows during a pass");
     gate.open();
     drop(pending);
     while handle.heartbeat() > Duration::ZERO {

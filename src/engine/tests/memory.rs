@@ -1,9 +1,9 @@
-//! What becomes of sentences for which the device has no memory.
+//! Tests of sentences for which the device has no memory.
 
 use super::*;
 
-/// As `all` of a model with room for everything says.
-fn wanted(items: &[Item]) -> Vec<Vec<u32>> {
+/// The translations of a network with enough memory.
+fn expected(items: &[Item]) -> Vec<Vec<u32>> {
     let fake = FakeTranslator::new();
     let options = DecodeOptions::new(items[0].steps);
     let sources: Vec<Vec<u32>> = items.iter().map(|item| item.source.clone()).collect();
@@ -11,13 +11,13 @@ fn wanted(items: &[Item]) -> Vec<Vec<u32>> {
     hypotheses.into_iter().map(|mut best| best.swap_remove(0).tokens).collect()
 }
 
-fn said(outcomes: Vec<Outcome>) -> Vec<Vec<u32>> {
+fn tokens(outcomes: Vec<Outcome>) -> Vec<Vec<u32>> {
     outcomes.into_iter().map(|mut outcome| outcome.hypotheses.swap_remove(0).tokens).collect()
 }
 
 #[tokio::test]
-async fn too_little_memory_makes_batches_smaller_and_nobody_goes_without_an_answer() {
-    // Twelve sentences of twelve tokens at once, where five have room.
+async fn with_too_little_memory_batches_are_smaller_and_every_sentence_is_answered() {
+    // Twelve sentences of twelve tokens; the memory holds five.
     let fake = FakeTranslator::new().with_room(60);
     let Bench { engine: _engine, handle, gate, counts, metrics } = bench(fake, rows(64));
     gate.close();
@@ -26,10 +26,10 @@ async fn too_little_memory_makes_batches_smaller_and_nobody_goes_without_an_answ
     let items = items(1..13, 10, 3);
     let others = handle.submit(items.clone()).unwrap();
     gate.open();
-    assert_eq!(said(all(others).await.unwrap()), wanted(&items));
+    assert_eq!(tokens(all(others).await.unwrap()), expected(&items));
     assert_eq!(all(first).await.unwrap().len(), 1);
     let most = counts.rows_by_pass().into_iter().max();
-    assert!(matches!(most, Some(3..=5)), "five have room, a quarter of twelve is tried: {most:?}");
+    assert!(matches!(most, Some(3..=5)), "five fit, and a quarter of twelve is tried: {most:?}");
     assert!(value(&metrics, "tutti_device_out_of_memory_total", "en-de") >= 2.0);
     assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
     assert_eq!(value(&metrics, "tutti_running_items", "en-de"), 0.0);
@@ -50,11 +50,11 @@ async fn a_sentence_without_room_is_refused_and_the_others_are_translated() {
     assert_eq!(all(first).await.unwrap().len(), 1);
     assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
     let later = handle.submit(items(4..6, 8, 2)).unwrap();
-    assert_eq!(all(later).await.unwrap().len(), 2, "the engine goes on");
+    assert_eq!(all(later).await.unwrap().len(), 2, "the engine still works");
 }
 
 #[tokio::test]
-async fn who_waits_for_memory_may_leave_and_may_be_late() {
+async fn a_sentence_that_waits_for_memory_can_be_cancelled_and_can_be_late() {
     let Bench { engine: _engine, handle, gate, metrics, .. } =
         bench(FakeTranslator::new().with_room(20), rows(64));
     gate.close();

@@ -1,12 +1,12 @@
-//! What metrics and the threads of a pass tell of the engine's work.
+//! Tests of the engine's metrics and threads.
 
 use super::*;
 
 #[tokio::test]
-async fn the_counters_tell_what_the_engine_did() {
+async fn the_counters_match_the_work_of_the_engine() {
     let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), rows(8));
-    let asked = [(4, 2), (10, 1), (4, 2)].map(|(words, steps)| item(1, words, steps));
-    let outcomes = all(handle.submit(asked.into()).unwrap()).await.unwrap();
+    let items = [(4, 2), (10, 1), (4, 2)].map(|(words, steps)| item(1, words, steps));
+    let outcomes = all(handle.submit(items.into()).unwrap()).await.unwrap();
     let steps: usize = outcomes.iter().map(|outcome| outcome.steps_used).sum();
     assert_eq!(steps, 5);
     assert_eq!(value(&metrics, "tutti_tokens_total", "source real"), 6.0 + 12.0 + 6.0);
@@ -27,7 +27,7 @@ async fn the_counters_tell_what_the_engine_did() {
 }
 
 #[test]
-fn the_age_of_the_oldest_is_that_of_whoever_waits_now() {
+fn the_oldest_age_is_that_of_the_sentences_that_still_wait() {
     let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
     assert_eq!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de"), 0.0);
     gate.close();
@@ -41,7 +41,7 @@ fn the_age_of_the_oldest_is_that_of_whoever_waits_now() {
     drop(pending);
 }
 
-/// Says on which thread of how many it computes.
+/// Reports the index of its thread and the number of threads.
 struct Watched(FakeTranslator, std::sync::mpsc::Sender<(Option<usize>, usize)>);
 
 impl Translator for Watched {

@@ -1,16 +1,16 @@
-//! Queue and planner together, as the model thread drives them, without a thread: what holds for
+//! Simulates queue and planner as the model thread uses them, without a thread. Tests properties that hold for
 //! every stream of requests.
 
 use std::time::Instant;
 
 use proptest::prelude::*;
 
-use crate::engine::plan::{Budget, Candidate, Priority, Shape, plan_batch, select_admissions};
+use crate::engine::plan::{BatchShape, Budget, Candidate, Priority, plan_batch, select_admissions};
 use crate::engine::queue::{Entry, Queue, RequestCost};
 
 const BUDGET: Budget = Budget { tokens: 320, rows: 6 };
 const LOOKAHEAD: usize = 5;
-const PATIENCE: u64 = 3;
+const PASSES_PER_STEP: u64 = 3;
 
 #[derive(Clone, Debug)]
 struct Sentence {
@@ -19,9 +19,9 @@ struct Sentence {
     steps: usize,
     rows: usize,
     source: usize,
-    /// What the network will predict; the queue only knows the source.
+    /// The length that the network will predict; the queue only knows the source.
     target: usize,
-    /// Its caller leaves after so many passes.
+    /// The pass before which its caller cancels it.
     leaves: Option<u64>,
 }
 
@@ -44,42 +44,42 @@ fn sentences(leaving: bool) -> impl Strategy<Value = Vec<Sentence>> {
 struct Running {
     number: usize,
     priority: Priority,
-    shape: Shape,
+    shape: BatchShape,
     left: usize,
 }
 
-/// What became of a sentence.
+/// How a sentence ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Done { priority: Priority, pass: u64 },
-    Left,
+    Cancelled,
 }
 
 struct Simulation<'a> {
     sentences: &'a [Sentence],
     queue: Queue<usize>,
-    live: Vec<Running>,
+    active: Vec<Running>,
     ends: Vec<Vec<End>>,
     pass: u64,
-    most_held: usize,
+    max_held: usize,
 }
 
 impl<'a> Simulation<'a> {
     fn new(sentences: &'a [Sentence]) -> Self {
-        let queue = Queue::new(usize::MAX, usize::MAX, PATIENCE);
+        let queue = Queue::new(usize::MAX, usize::MAX, PASSES_PER_STEP);
         let ends = vec![Vec::new(); sentences.len()];
-        Self { sentences, queue, live: Vec::new(), ends, pass: 0, most_held: 0 }
+        Self { sentences, queue, active: Vec::new(), ends, pass: 0, max_held: 0 }
     }
 
     fn run(mut self) -> Self {
         let last = self.sentences.iter().map(|sentence| sentence.arrives).max().unwrap_or(0);
-        while self.pass <= last || !self.live.is_empty() || !self.queue.is_empty() {
+        while self.pass <= last || !self.active.is_empty() || !self.queue.is_empty() {
             self.arrive();
             self.leave();
             self.join();
             self.step();
             self.pass += 1;
-            assert!(self.pass < 100_000, "it never ends");
+            assert!(self.pass < 100_000, "the simulation does not end");
         }
         self
     }
@@ -87,7 +87,8 @@ impl<'a> Simulation<'a> {
     fn arrive(&mut self) {
         for (number, sentence) in self.sentences.iter().enumerate() {
             if sentence.arrives == self.pass {
-                let shape = Shape { rows: sentence.rows, source: sentence.source, target: sentence.source };
+                let shape =
+                    BatchShape { rows: sentence.rows, source: sentence.source, target: sentence.source };
                 let cost = RequestCost { shape, steps: sentence.steps };
                 self.queue.admit(vec![Entry { cost, arrived: Instant::now(), payload: number }]).unwrap();
             }
@@ -98,12 +99,13 @@ impl<'a> Simulation<'a> {
         let (sentences, pass) = (self.sentences, self.pass);
         let gone = |number: usize| sentences[number].leaves.is_some_and(|leaves| leaves <= pass);
         let waiting = self.queue.take_if(|&number| gone(number));
-        let running = self.live.extract_if(.., |running| gone(running.number)).map(|running| running.number);
-        waiting.into_iter().chain(running).for_each(|number| self.ends[number].push(End::Left));
+        let running =
+            self.active.extract_if(.., |running| gone(running.number)).map(|running| running.number);
+        waiting.into_iter().chain(running).for_each(|number| self.ends[number].push(End::Cancelled));
     }
 
     fn candidates(&self) -> Vec<Candidate> {
-        self.live
+        self.active
             .iter()
             .map(|running| Candidate { priority: running.priority, shape: running.shape })
             .collect()
@@ -115,10 +117,15 @@ impl<'a> Simulation<'a> {
         for priority in priorities {
             let number = self.queue.take(priority).unwrap().payload;
             let Sentence { steps, rows, source, target, .. } = self.sentences[number];
-            self.live.push(Running { number, priority, shape: Shape { rows, source, target }, left: steps });
+            self.active.push(Running {
+                number,
+                priority,
+                shape: BatchShape { rows, source, target },
+                left: steps,
+            });
         }
-        let held = self.live.iter().map(|running| running.shape.rows).sum();
-        self.most_held = self.most_held.max(held);
+        let held = self.active.iter().map(|running| running.shape.rows).sum();
+        self.max_held = self.max_held.max(held);
     }
 
     fn step(&mut self) {
@@ -130,10 +137,10 @@ impl<'a> Simulation<'a> {
         let target = shapes.map(|shape| shape.target).max().unwrap_or(0);
         assert!(rows <= BUDGET.rows && rows * (source + target) <= BUDGET.tokens);
         for index in batch {
-            self.live[index].left -= 1;
+            self.active[index].left -= 1;
         }
         let pass = self.pass;
-        for done in self.live.extract_if(.., |running| running.left == 0) {
+        for done in self.active.extract_if(.., |running| running.left == 0) {
             self.ends[done.number].push(End::Done { priority: done.priority, pass });
         }
     }
@@ -141,19 +148,19 @@ impl<'a> Simulation<'a> {
 
 proptest! {
     #[test]
-    fn every_sentence_is_done_or_gone_exactly_once(sentences in sentences(true)) {
+    fn every_sentence_is_finished_or_cancelled_exactly_once(sentences in sentences(true)) {
         let simulation = Simulation::new(&sentences).run();
         for (sentence, ends) in sentences.iter().zip(&simulation.ends) {
             prop_assert_eq!(ends.len(), 1);
-            prop_assert!(ends[0] != End::Left || sentence.leaves.is_some());
+            prop_assert!(ends[0] != End::Cancelled || sentence.leaves.is_some());
         }
     }
 
-    /// A pass that a sentence is not in serves one whose turn is earlier. So nobody waits longer than
-    /// all earlier priorities take one after the other; and later arrivals get earlier priorities only until the
-    /// sentence is due.
+    /// A pass without a sentence serves one with an earlier priority. So a sentence waits at most as long as all
+    /// sentences with earlier priorities take one after the other. Later arrivals get earlier priorities only
+    /// until it is due.
     #[test]
-    fn nothing_starves(sentences in sentences(false)) {
+    fn no_sentence_starves(sentences in sentences(false)) {
         let simulation = Simulation::new(&sentences).run();
         let done: Vec<_> = simulation.ends.iter().map(|ends| match ends[..] {
             [End::Done { priority, pass }] => (priority, pass),
@@ -164,27 +171,27 @@ proptest! {
             let bound: usize = earlier.clone().map(|(other, _)| other.steps).sum();
             prop_assert!((pass - sentence.arrives) < bound as u64, "{pass} passes, bound {bound}");
             for (other, _) in earlier {
-                prop_assert!(other.arrives <= sentence.arrives + PATIENCE * sentence.steps as u64);
+                prop_assert!(other.arrives <= sentence.arrives + PASSES_PER_STEP * sentence.steps as u64);
             }
         }
     }
 
     #[test]
-    fn those_who_sit_out_are_bounded(sentences in sentences(true)) {
+    fn the_number_of_active_sentences_is_bounded(sentences in sentences(true)) {
         let simulation = Simulation::new(&sentences).run();
-        // Four batches, the newcomers that crossed the line together, and one first-in-line a pass
-        // for as long as priorities can still overtake each other.
-        prop_assert!(simulation.most_held <= 5 * BUDGET.rows + 3 * 10, "{}", simulation.most_held);
+        // Four batches, the new sentences of the pass that exceeds them, and then one sentence with the first
+        // priority a pass while overtaking is still possible.
+        prop_assert!(simulation.max_held <= 5 * BUDGET.rows + 3 * 10, "{}", simulation.max_held);
     }
 }
 
 #[test]
-fn a_flood_of_short_requests_delays_a_long_one_by_its_patience_and_no_more() {
+fn many_short_requests_delay_a_long_one_only_until_it_is_due() {
     let short = |arrives| Sentence { arrives, steps: 1, rows: 1, source: 10, target: 10, leaves: None };
     let mut sentences = vec![Sentence { steps: 10, ..short(0) }];
-    // Each pass has room for six; seven come before each.
+    // A pass holds six sentences; seven arrive before each pass.
     sentences.extend((0..200).flat_map(|pass| std::iter::repeat_n(short(pass), 7)));
     let simulation = Simulation::new(&sentences).run();
     let [End::Done { pass, .. }] = simulation.ends[0][..] else { panic!("it was not answered") };
-    assert!(pass < 10 * PATIENCE + 10 + 10, "answered after pass {pass}");
+    assert!(pass < 10 * PASSES_PER_STEP + 10 + 10, "answered after pass {pass}");
 }

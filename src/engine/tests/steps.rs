@@ -1,4 +1,4 @@
-//! Fewer steps before a refusal.
+//! Tests of lowered steps.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn willing(seed: u32, steps: u8, least: u8) -> Item {
     Item { steps_min: Steps::new(least).unwrap(), ..item(seed, 20, steps) }
 }
 
-/// An engine with some thirty passes to do. Gives no less than the time of the last pass, which is long.
+/// An engine with about thirty passes of work. Returns an upper bound of the time of the last pass, which is long.
 fn loaded(options: Options) -> (Bench, Vec<Pending>, Duration) {
     let bench = bench(FakeTranslator::new(), options);
     let (gate, handle) = (&bench.gate, &bench.handle);
@@ -14,28 +14,28 @@ fn loaded(options: Options) -> (Bench, Vec<Pending>, Duration) {
     let mut waiting = handle.submit(items(0..1, 20, 1)).unwrap();
     gate.wait_until_held();
     waiting.extend(handle.submit(items(1..33, 20, 1)).unwrap());
-    let begun = Instant::now();
+    let started = Instant::now();
     gate.step();
-    while begun.elapsed() < Duration::from_millis(20) {
+    while started.elapsed() < Duration::from_millis(20) {
         std::thread::yield_now();
     }
     gate.step();
-    (bench, waiting, begun.elapsed())
+    (bench, waiting, started.elapsed())
 }
 
 #[tokio::test]
-async fn under_load_steps_are_lowered_for_those_who_allow_it() {
+async fn under_load_steps_are_lowered_for_requests_that_allow_it() {
     let policy = DegradePolicy { above: Duration::from_millis(50), below: Duration::from_millis(5) };
     let options = Options { degrade: Some(policy), ..rows(1) };
     let (bench, waiting, _) = loaded(options);
     let Bench { engine: _engine, handle, gate, metrics, .. } = bench;
-    let mut asked = Vec::new();
-    // One level at the first, another one after a while.
-    asked.extend(handle.submit(vec![willing(50, 8, 1)]).unwrap());
+    let mut pending = Vec::new();
+    // The first request raises the level, and so does the second one after a while.
+    pending.extend(handle.submit(vec![willing(50, 8, 1)]).unwrap());
     std::thread::sleep(Duration::from_millis(110));
-    asked.extend(handle.submit(vec![willing(51, 8, 1), willing(52, 8, 3), willing(53, 8, 8)]).unwrap());
+    pending.extend(handle.submit(vec![willing(51, 8, 1), willing(52, 8, 3), willing(53, 8, 8)]).unwrap());
     gate.open();
-    let outcomes = all(asked).await.unwrap();
+    let outcomes = all(pending).await.unwrap();
     assert_eq!(outcomes.iter().map(|outcome| outcome.steps_used).collect::<Vec<_>>(), [4, 2, 3, 8]);
     let load = Some(Lowered::Load);
     assert_eq!(outcomes.iter().map(|outcome| outcome.lowered).collect::<Vec<_>>(), [load, load, load, None]);
@@ -60,7 +60,7 @@ async fn a_deadline_takes_as_many_steps_as_there_is_time_for() {
         by(60, willing(1, 10, 1)),
         by(6, willing(2, 10, 1)),
         by(3, willing(3, 10, 1)),
-        // Nothing fits, and an idle engine refuses nobody.
+        // No number of steps fits, but an idle engine refuses nothing.
         by(1, willing(4, 10, 1)),
         by(1, willing(5, 10, 4)),
         by(1, willing(6, 10, 10)),
@@ -78,7 +78,7 @@ fn a_request_is_lowered_before_it_is_refused() {
     let Bench { engine: _engine, handle, gate, .. } = bench;
     let measured = [1, 4, 200].map(|steps| (Steps::new(steps).unwrap(), Duration::ZERO));
     handle.calibrate(Latencies::new(measured.to_vec(), 32));
-    // There is time for those that wait and some more, not for two hundred.
+    // There is time for the waiting sentences and a few steps more, but not for two hundred.
     let by = |item: Item| Item { deadline: Some(Instant::now() + 60 * pass), ..item };
     let pinned = handle.submit(vec![by(willing(60, 200, 200))]);
     assert!(matches!(pinned, Err(Error::DeadlineUnreachable { .. })), "{pinned:?}");

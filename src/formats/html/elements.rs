@@ -1,6 +1,6 @@
-//! What the elements of HTML are, as far as their text is concerned.
+//! The elements of HTML, by how their text is translated.
 
-/// Content that is not prose.
+/// Elements whose content is not prose.
 pub fn is_kept(name: &[u8]) -> bool {
     matches!(
         name,
@@ -22,7 +22,7 @@ pub fn is_kept(name: &[u8]) -> bool {
     )
 }
 
-/// Without content or end tag.
+/// Elements without content or end tag.
 pub fn is_void(name: &[u8]) -> bool {
     matches!(
         name,
@@ -43,7 +43,7 @@ pub fn is_void(name: &[u8]) -> bool {
     )
 }
 
-/// Closed by what follows.
+/// Elements that the next element can close.
 pub fn has_optional_end(name: &[u8]) -> bool {
     matches!(
         name,
@@ -64,7 +64,7 @@ pub fn has_optional_end(name: &[u8]) -> bool {
     )
 }
 
-/// Sentences do not run over its tags. Elements of fields and controls, too: each has a text of its own.
+/// Elements that end a sentence, including fields and controls.
 pub fn is_block(name: &[u8]) -> bool {
     const NAMES: [&str; 63] = [
         "address",

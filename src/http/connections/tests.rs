@@ -1,28 +1,31 @@
 use super::*;
 
-fn order(registered: &Registered) -> Order {
-    registered.state.lock().order
+fn signal(registered: &Registered) -> Signal {
+    registered.state.lock().signal
 }
 
 #[test]
-fn the_longest_idle_connection_is_closed_first_and_one_that_answers_never() {
+fn the_longest_idle_connection_is_closed_first_and_a_busy_one_never() {
     let all = Connections::new(3);
     let [first, second, third] = [(); 3].map(|()| all.register().unwrap());
     first.state.begin_answer();
     second.state.begin_answer();
     second.state.end_answer();
     let fourth = all.register().unwrap();
-    assert_eq!([&first, &second, &third].map(order), [Order::Stay, Order::Stay, Order::CloseWhenIdle]);
+    assert_eq!(
+        [&first, &second, &third].map(signal),
+        [Signal::KeepOpen, Signal::KeepOpen, Signal::CloseWhenIdle]
+    );
     assert!(third.state.closes_now() && !first.state.closes_now());
     drop(fourth);
 }
 
 #[test]
-fn nobody_is_let_in_while_all_are_at_work() {
+fn no_connection_is_accepted_while_all_are_busy() {
     let all = Connections::new(2);
     let both = [(); 2].map(|()| all.register().unwrap());
     both.iter().for_each(|one| one.state.begin_answer());
-    assert_eq!(all.register().err(), Some(NoRoom::AllAtWork));
+    assert_eq!(all.register().err(), Some(NoRoom::AllBusy));
     both[0].state.end_answer();
     let third = all.register().unwrap();
     assert_eq!(all.register().err(), Some(NoRoom::SomeAreClosing));
@@ -32,19 +35,19 @@ fn nobody_is_let_in_while_all_are_at_work() {
 }
 
 #[test]
-fn half_a_head_is_cut_but_only_after_its_time() {
+fn a_slow_head_is_cut_after_its_timeout() {
     let all = Connections::new(8);
     let (slow, idle) = (all.register().unwrap(), all.register().unwrap());
     slow.state.received();
     all.cut_slow_heads(Duration::from_secs(3600));
-    assert_eq!(order(&slow), Order::Stay);
+    assert_eq!(signal(&slow), Signal::KeepOpen);
     std::thread::sleep(Duration::from_millis(2));
     all.cut_slow_heads(Duration::from_millis(1));
-    assert_eq!((order(&slow), order(&idle)), (Order::Cut, Order::Stay));
+    assert_eq!((signal(&slow), signal(&idle)), (Signal::Cut, Signal::KeepOpen));
 }
 
 #[test]
-fn at_the_end_idle_connections_close_and_those_at_work_when_they_are_done() {
+fn on_shutdown_idle_connections_close_at_once_and_busy_ones_after_their_response() {
     let all = Connections::new(8);
     let (idle, busy, reading) = (all.register().unwrap(), all.register().unwrap(), all.register().unwrap());
     busy.state.begin_answer();
@@ -53,8 +56,8 @@ fn at_the_end_idle_connections_close_and_those_at_work_when_they_are_done() {
     assert!(idle.state.closes_now() && !busy.state.closes_now() && !reading.state.closes_now());
     busy.state.wrote(true);
     busy.state.end_answer();
-    assert!(!busy.state.closes_now(), "its answer is not yet written");
+    assert!(!busy.state.closes_now(), "its response is not yet written");
     busy.state.wrote(false);
     assert!(busy.state.closes_now());
-    assert!(all.register().unwrap().state.closes_now(), "who comes late closes as well");
+    assert!(all.register().unwrap().state.closes_now(), "later connections close as well");
 }

@@ -50,7 +50,7 @@ async fn find(models: &Models, id: String, request: Request) -> Result<StoredFil
     app.files.get(&name_of(&id, key)).ok_or(ApiError::Unknown { kind: "document", id })
 }
 
-/// Whether a document is done.
+/// The status of a document.
 #[utoipa::path(
     post,
     path = "/v2/document/{id}",

@@ -92,7 +92,7 @@ fn read_entries(entries: &str, separator: u8) -> Result<Vec<(String, String)>, A
             _ => return Err(ApiError::invalid(format!("entries: row {number} has no translation"))),
         }
     }
-    if terms.is_empty() { Err(ApiError::invalid("entries: there is none")) } else { Ok(terms) }
+    if terms.is_empty() { Err(ApiError::invalid("entries: there are none")) } else { Ok(terms) }
 }
 
 /// All glossaries, without their entries.

@@ -1,7 +1,7 @@
-//! DeepL's API, version 2, as far as its official clients use it to translate.
+//! The part of DeepL's API, version 2, that its official clients use to translate.
 //!
-//! `formality`, `context`, `split_sentences` and `preserve_formatting` are accepted and change nothing: the
-//! model has no levels of politeness and reads sentences alone, and formatting is always kept.
+//! `formality`, `context`, `split_sentences` and `preserve_formatting` are accepted and ignored: the model has no
+//! levels of politeness and translates each sentence alone, and formatting is always kept.
 
 pub mod documents;
 pub mod glossaries;
@@ -46,7 +46,7 @@ pub fn routes() -> Router<Models> {
         .route("/v2/document/{id}/result", post(documents::result).get(documents::result))
 }
 
-/// Characters that were translated since the start.
+/// The number of characters translated since the start.
 #[utoipa::path(
     get,
     path = "/v2/usage",
@@ -105,7 +105,7 @@ pub async fn translate_texts(State(models): State<Models>, request: Request) -> 
             if let Some(model_type) = model_type {
                 answer["model_type_used"] = model_type.trim_start_matches("prefer_").into();
             }
-            // Not DeepL's: for clients that send `alternatives` among their own parameters.
+            // An extension: DeepL has no alternatives.
             if request.effort.alternatives > 0 {
                 answer["alternatives"] = json!(translation.alternatives);
             }
@@ -119,13 +119,13 @@ pub async fn translate_texts(State(models): State<Models>, request: Request) -> 
     Ok(response)
 }
 
-/// In DeepL's spelling.
+/// The source language in DeepL's notation.
 fn source_of(translation: &TranslatedText, app: &App) -> String {
     let detected = translation.detected.as_ref().map(|detection| detection.language.as_str());
     languages::upper(detected.unwrap_or(&app.model.pair.source))
 }
 
-/// Whether the source is to be detected, and the effort that `model_type` or the own parameters ask for.
+/// Whether the source language is to be detected, and the effort that `model_type` or the extensions set.
 fn read_common(app: &App, params: &Params) -> Result<(bool, Effort), ApiError> {
     let source = params.text("source_lang")?.filter(|source| !source.is_empty());
     let detect = check_languages(source, params.required("target_lang")?, &app.model.pair)?;
@@ -142,7 +142,7 @@ fn read_common(app: &App, params: &Params) -> Result<(bool, Effort), ApiError> {
     Ok((detect, effort))
 }
 
-/// Those with the best BLEU in the model's card, the fewest of equal ones.
+/// The number of steps with the best BLEU in the model's card; of equal ones the lowest.
 fn best_steps(app: &App) -> Steps {
     let scores = app.model.scores.iter();
     let best = scores.reduce(|best, score| if score.bleu > best.bleu { score } else { best });
@@ -152,7 +152,7 @@ fn best_steps(app: &App) -> Steps {
 fn format(params: &Params) -> Result<Format, ApiError> {
     let ignored = match params.texts("ignore_tags")? {
         None => Vec::new(),
-        // As a list, or with commas.
+        // A list, or one string with commas.
         Some((names, _)) => names.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect(),
     };
     match params.text("tag_handling")?.unwrap_or_default() {

@@ -8,14 +8,14 @@ use tower::ServiceExt;
 use super::*;
 
 async fn panics() -> StatusCode {
-    panic!("told to panic")
+    panic!("test panic")
 }
 
 async fn part(PathPart(part): PathPart) -> String {
     part
 }
 
-async fn ask(path: &str) -> (u16, Value) {
+async fn get_json(path: &str) -> (u16, Value) {
     let routes = Router::new().route("/v2/translate", get(panics)).route("/translate", get(panics));
     let routes = routes.route("/v2/glossaries/{id}", get(part)).route("/glossaries/{id}", get(part));
     let request = Request::get(path).body(Body::empty()).unwrap();
@@ -31,15 +31,15 @@ async fn ask(path: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_panic_is_answered_in_the_dialect_of_its_route() {
-    assert_eq!(ask("/v2/translate").await, (500, json!({ "message": "internal error" })));
-    assert_eq!(ask("/translate").await, (500, json!({ "error": "internal error", "code": "internal" })));
+    assert_eq!(get_json("/v2/translate").await, (500, json!({ "message": "internal error" })));
+    assert_eq!(get_json("/translate").await, (500, json!({ "error": "internal error", "code": "internal" })));
 }
 
 #[tokio::test]
 async fn a_path_that_is_not_utf_8_is_refused_as_json() {
-    assert_eq!(ask("/glossaries/%C3%BC").await, (200, json!("ü")));
-    let (status, answer) = ask("/v2/glossaries/%FF").await;
+    assert_eq!(get_json("/glossaries/%C3%BC").await, (200, json!("ü")));
+    let (status, answer) = get_json("/v2/glossaries/%FF").await;
     assert!(status == 400 && answer["message"].is_string(), "{answer}");
-    let (status, answer) = ask("/glossaries/%FF").await;
+    let (status, answer) = get_json("/glossaries/%FF").await;
     assert!(status == 400 && answer["error"].is_string(), "{answer}");
 }

@@ -12,10 +12,10 @@ fn stored(terms: usize) -> Stored {
 }
 
 #[test]
-fn glossaries_are_bounded_by_the_memory_that_they_take_together() {
+fn the_total_memory_of_glossaries_is_limited() {
     let small = stored(10);
     let bytes = small.glossary.bytes();
-    // Texts alone are some 500 bytes; the compiled search counts, too.
+    // The texts alone are about 500 bytes; the compiled search counts as well.
     assert!(bytes > 2000, "{bytes}");
     assert!(stored(100).glossary.bytes() > 3 * bytes);
     let glossaries = Glossaries { max_bytes: 5 * bytes / 2, ..Glossaries::default() };

@@ -13,7 +13,7 @@ fn name(admitted: Result<Arc<Client>, Denied>) -> Result<String, Denied> {
 }
 
 #[test]
-fn a_key_opens_for_its_owner_and_no_other() {
+fn a_key_admits_only_its_own_client() {
     let ((a, entry_a), (b, entry_b)) = (new_key("a"), new_key("b \"quoted\""));
     let (_folder, keys) = keys(&format!("{entry_a}\n{entry_b}"));
     let keys = keys.unwrap();
@@ -25,7 +25,7 @@ fn a_key_opens_for_its_owner_and_no_other() {
 }
 
 #[test]
-fn a_rate_and_a_quota_belong_to_one_key() {
+fn each_key_has_its_own_rate_and_quota() {
     let ((a, entry_a), (b, entry_b)) = (new_key("a"), new_key("b"));
     let limited = format!("{entry_a}requests_per_minute = 2\ncharacters_per_day = 100\n{entry_b}");
     let (_folder, keys) = keys(&limited);
@@ -44,7 +44,7 @@ fn a_rate_and_a_quota_belong_to_one_key() {
 }
 
 #[test]
-fn reading_the_file_again_keeps_what_is_used_up_and_a_broken_file_changes_nothing() {
+fn reloading_keeps_used_quotas_and_an_invalid_file_changes_nothing() {
     let ((a, entry_a), (b, entry_b)) = (new_key("a"), new_key("b"));
     let first = format!("{entry_a}requests_per_minute = 1\n");
     let (folder, keys) = keys(&first);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn refusals_use_the_words_that_clients_look_for() {
+fn errors_have_the_words_that_clients_search_for() {
     let pair = Pair { source: "en".into(), target: "de".into() };
     assert!(pair.check("EN", "De").is_ok());
     let refused = |source, target| pair.check(source, target).unwrap_err().to_string();
@@ -12,7 +12,7 @@ fn refusals_use_the_words_that_clients_look_for() {
 }
 
 #[test]
-fn regions_and_three_letters_fall_back_to_what_is_served() {
+fn regions_and_three_letter_codes_fall_back_to_a_served_language() {
     let served = ["en", "de", "pt-BR"];
     for (tag, code) in [
         ("en-US", Some("en")),
@@ -32,7 +32,7 @@ fn regions_and_three_letters_fall_back_to_what_is_served() {
 }
 
 #[test]
-fn names_are_those_that_people_use() {
+fn names_are_the_common_english_ones() {
     for (code, expected) in
         [("en", "English"), ("de", "German"), ("pt-BR", "Portuguese"), ("el", "Greek"), ("zz", "zz")]
     {

@@ -1,5 +1,5 @@
-//! The JSON of an answer. Plain requests get LibreTranslate's fields and nothing else; `meta` comes with
-//! the extensions.
+//! The JSON of an answer. Plain requests get only LibreTranslate's fields; requests with extensions also get
+//! `meta`.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,24 +11,24 @@ use crate::http::translation::Translated;
 use crate::text::Tokenizer;
 use crate::{Error, Result};
 
-/// What decides an answer's shape.
+/// The shape of an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// `q` was an array, so the answer is one.
+pub struct AnswerShape {
+    /// Whether `q` was an array; then the answer has arrays, too.
     pub many: bool,
-    /// An extension was used.
+    /// Whether the request used an extension.
     pub extended: bool,
 }
 
-/// One value where `q` was a string, as many as `q` had where it was an array.
+/// One value if `q` was a string, an array if it was an array.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum AsAsked<T> {
+enum ScalarOrArray<T> {
     One(T),
     Many(Vec<T>),
 }
 
-impl<T> AsAsked<T> {
+impl<T> ScalarOrArray<T> {
     fn new(mut values: Vec<T>, many: bool) -> Self {
         match values.pop() {
             Some(only) if !many => Self::One(only),
@@ -43,11 +43,11 @@ impl<T> AsAsked<T> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    translated_text: AsAsked<String>,
+    translated_text: ScalarOrArray<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detected_language: Option<AsAsked<Detection>>,
+    detected_language: Option<ScalarOrArray<Detection>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    alternatives: Option<AsAsked<Vec<String>>>,
+    alternatives: Option<ScalarOrArray<Vec<String>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     meta: Option<Meta>,
 }
@@ -58,19 +58,19 @@ struct Meta {
     steps: StepsMeta,
     length_beam: usize,
     timings_ms: serde_json::Map<String, Value>,
-    /// Of each text.
+    /// The warnings of each text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    warnings: Option<AsAsked<Vec<&'static str>>>,
+    warnings: Option<ScalarOrArray<Vec<&'static str>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sentences: Option<AsAsked<Vec<Sentence>>>,
+    sentences: Option<ScalarOrArray<Vec<Sentence>>>,
 }
 
 #[derive(Debug, Serialize)]
 struct StepsMeta {
     requested: usize,
-    /// The most that any sentence took.
+    /// The highest number of any sentence.
     used: usize,
-    /// Why some sentence got fewer than asked for: load or deadline.
+    /// Why a sentence got fewer steps than requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     lowered: Option<Lowered>,
 }
@@ -101,12 +101,11 @@ struct Token {
 
 impl Answer {
     /// # Errors
-    /// What the tokenizer says to ids that it does not know, and an answer of the engine without a
-    /// hypothesis.
+    /// [`Error::Tokenizer`] for unknown token ids, [`Error::EngineDead`] for an outcome without a hypothesis.
     pub fn new(
         translated: Translated,
         request: &TranslateRequest,
-        shape: &Shape,
+        shape: &AnswerShape,
         model: &str,
         tokenizer: &Tokenizer,
     ) -> Result<Self> {
@@ -132,13 +131,13 @@ impl Answer {
             steps: StepsMeta { requested: effort.steps.get(), used: steps_used, lowered },
             length_beam: effort.length_beam,
             timings_ms: stages.milliseconds(),
-            warnings: warned.then(|| AsAsked::new(warnings, many)),
-            sentences: with_sentences.then(|| AsAsked::new(sentences, many)),
+            warnings: warned.then(|| ScalarOrArray::new(warnings, many)),
+            sentences: with_sentences.then(|| ScalarOrArray::new(sentences, many)),
         });
         Ok(Self {
-            translated_text: AsAsked::new(texts, many),
-            detected_language: request.detect.then(|| AsAsked::new(detected, many)),
-            alternatives: (effort.alternatives > 0).then(|| AsAsked::new(alternatives, many)),
+            translated_text: ScalarOrArray::new(texts, many),
+            detected_language: request.detect.then(|| ScalarOrArray::new(detected, many)),
+            alternatives: (effort.alternatives > 0).then(|| ScalarOrArray::new(alternatives, many)),
             meta,
         })
     }
@@ -164,12 +163,12 @@ fn sentence(outcome: &Outcome, effort: &Effort, tokenizer: &Tokenizer) -> Result
     })
 }
 
-/// A canvas for the eye: words as text, each masked place as `_`, a blank as `·`.
+/// A canvas as readable text, with `_` for a mask and `·` for a blank.
 pub fn canvas_text(canvas: &[u32], tokenizer: &Tokenizer) -> String {
     canvas.iter().filter_map(|&id| slot_text(id, tokenizer)).collect::<String>().trim_start().to_owned()
 }
 
-/// One place of a canvas; None for what frames it.
+/// One place of a canvas; `None` for bos and eos.
 pub fn slot_text(id: u32, tokenizer: &Tokenizer) -> Option<String> {
     let specials = tokenizer.specials();
     match id {

@@ -1,5 +1,5 @@
-//! `POST /translate_file` and `GET /download_file/{name}`: a document in, the address of its translation
-//! out.
+//! `POST /translate_file` translates a document and returns the address of the translation, which
+//! `GET /download_file/{name}` serves.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::http::shapes::{Failures, FileAnswer, FileBody};
 use crate::http::translation::translate;
 use crate::text::ReadOptions;
 
-/// `POST /translate_file`: the address of the translated file.
+/// `POST /translate_file`: translates a file. The answer is the address of the translation.
 #[utoipa::path(
     post,
     path = "/translate_file",
@@ -47,10 +47,10 @@ pub async fn translate_file(State(models): State<Models>, request: Request) -> R
     Ok(Json(json!({ "translatedFileUrl": format!("{base}/download_file/{id}") })))
 }
 
-/// The translation of a file.
+/// Translates a file.
 ///
 /// # Errors
-/// 400 for a format that is not read, or a file that is not in it; what [`translate`] fails with.
+/// 400 for an unsupported format or an invalid file, and the errors of [`translate`].
 pub async fn translate_upload(
     app: &App,
     file: &Upload,
@@ -113,14 +113,14 @@ impl IntoResponse for StoredFile {
     }
 }
 
-/// A name without folders, quotes or anything else that a header or a shell reads in its own way.
+/// The file name without folders and without characters that have a meaning in headers or shells.
 fn safe_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
     last.chars().map(safe).take(100).collect()
 }
 
-/// Where the client reached this server, also through a proxy that says so.
+/// The address at which the client reached the server, also through a proxy that sends `X-Forwarded-*` headers.
 fn base_address(headers: &HeaderMap, prefix: &str) -> String {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let scheme = text("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or("http");

@@ -1,5 +1,4 @@
-//! LibreTranslate's dialect, which is also the own one: its bodies and answers, and more for those who
-//! ask for it (`meta`).
+//! LibreTranslate's API, with tutti's own parameters and answers (`meta`) as extensions.
 
 mod answer;
 pub mod files;
@@ -25,11 +24,11 @@ use super::translation::translate;
 use crate::formats::{Format, Markup};
 use crate::text::ReadOptions;
 
-pub use answer::{Answer, Shape, slot_text};
+pub use answer::{Answer, AnswerShape, slot_text};
 pub use files::{download_file, translate_file, translate_upload};
 pub use languages::{detect, frontend_settings, languages};
 
-/// Parameters beyond LibreTranslate's; using one of them brings `meta` into the answer.
+/// Parameters that LibreTranslate does not have. The answer to a request with one of them contains `meta`.
 const EXTENSIONS: [&str; 9] = [
     "steps",
     "steps_min",
@@ -54,7 +53,7 @@ pub async fn post_translate(State(models): State<Models>, request: Request) -> R
     let arrived = Instant::now();
     let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
-    if mtran::is_meant(&params) {
+    if mtran::is_own(&params) {
         return mtran::translate_one(&app, &params, arrived).await;
     }
     let (request, shape) = read(&app, &params)?;
@@ -69,12 +68,12 @@ pub async fn post_translate(State(models): State<Models>, request: Request) -> R
     Ok(response)
 }
 
-/// A request of this dialect and the shape of its answer.
+/// Reads a request, and the shape of its answer.
 ///
 /// # Errors
-/// In LibreTranslate's words where it has any: 400 what is missing, mistyped, out of range or not
-/// served; 413 more texts or characters than the limit.
-pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, Shape), ApiError> {
+/// With LibreTranslate's messages where it has any: 400 for parameters that are missing or invalid and for
+/// languages that are not served, 413 for more texts or characters than the limit.
+pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, AnswerShape), ApiError> {
     let abilities: Abilities = app.abilities();
     let (texts, many) = match params.texts("q")? {
         Some((texts, many)) if many && !texts.is_empty() => (texts, many),
@@ -96,16 +95,16 @@ pub fn read(app: &App, params: &Params) -> Result<(TranslateRequest, Shape), Api
     let read = ReadOptions { join_lines: params.flag("join_lines")? };
     let texts = texts.into();
     let request = TranslateRequest { texts, format, read, detect, glossary, effort, watch: None };
-    Ok((request, Shape { many, extended }))
+    Ok((request, AnswerShape { many, extended }))
 }
 
-/// LibreTranslate's answer where suggestions are not collected, as here.
+/// `POST /suggest`: LibreTranslate's answer if suggestions are disabled.
 #[utoipa::path(post, path = "/suggest", tag = "translate", responses(Failures))]
 pub async fn suggest() -> ApiError {
     ApiError::Disabled("Suggestions are disabled on this server.")
 }
 
-/// LibreTranslate's: exactly this body.
+/// `GET /health`, with exactly LibreTranslate's body.
 #[utoipa::path(
     get,
     path = "/health",

@@ -1,11 +1,11 @@
-// The page at `/`: translates while one types, with one or two step counts. Plain JavaScript; every text
-// from the server goes into the document as text, never as HTML.
+// The page at `/`: translates while the user types, with one or two step counts. Plain JavaScript; every text
+// from the server is inserted as text, never as HTML.
 "use strict";
 
 const DEBOUNCE_MS = 180;
-// A screen reader hears the translation once typing has paused.
+// Screen readers get the translation after a pause in typing.
 const ANNOUNCE_MS = 1200;
-// Between two lines of a canvas, so that the eye can follow.
+// Delay between two lines of a canvas, so that the reader can follow.
 const STEP_MS = 280;
 const ALTERNATIVES = 3;
 const DETECT = "auto";
@@ -63,13 +63,13 @@ const STRINGS = {
   },
 };
 
-// What the visitor chose; kept in the browser where that is allowed. Texts are not kept.
+// The choices of the user, stored in the browser if that is allowed. Texts are not stored.
 const choices = { ui: null, theme: null, compare: true, confidence: false, canvas: false, alternatives: false, steps: null };
 
 function readChoices() {
   try {
     Object.assign(choices, JSON.parse(localStorage.getItem("tutti") ?? "{}"));
-  } catch { /* Storage is blocked or holds something else: the defaults do. */ }
+  } catch { /* Storage is blocked or its content is invalid: the defaults apply. */ }
   if (!(choices.ui in STRINGS)) {
     const languages = navigator.languages ?? [navigator.language];
     choices.ui = languages.map((code) => code.slice(0, 2)).find((code) => code in STRINGS) ?? "en";
@@ -79,7 +79,7 @@ function readChoices() {
 function keepChoices() {
   try {
     localStorage.setItem("tutti", JSON.stringify(choices));
-  } catch { /* Then they last until the page is left. */ }
+  } catch { /* Then the choices last until the page is closed. */ }
 }
 
 const isDark = () =>
@@ -126,7 +126,7 @@ let limits = { characters: 0, steps: 10 };
 let detects = false;
 let apiKey = "";
 
-/** An answer of the server that is not a success. */
+/** An error response of the server. */
 class Refused extends Error {
   constructor(status, reason, retryAfter) {
     super(reason);
@@ -134,7 +134,7 @@ class Refused extends Error {
   }
 }
 
-/** The response to a request that was not refused. */
+/** Sends a request. Throws if the response is an error. */
 async function send(path, body, signal) {
   const headers = body ? { "content-type": "application/json" } : {};
   if (apiKey) headers.authorization = `Bearer ${apiKey}`;
@@ -156,7 +156,7 @@ async function request(path, body, signal) {
   return { answer, wall: performance.now() - begun, server: serverTime(response.headers.get("server-timing")) };
 }
 
-/** The same by server-sent events: `onStep` gets each canvas as it comes. */
+/** The same with server-sent events: `onStep` gets each canvas when it arrives. */
 async function requestSteps(body, signal, onStep) {
   const begun = performance.now();
   const response = await send("translate/stream", body, signal);
@@ -215,7 +215,7 @@ function differing(a, b) {
 const parts = (text) => text.match(/\s+|\S+/gu) ?? [];
 const isSpace = (part) => /^\s/u.test(part);
 
-/** Ranges of `text` with their probability: the tokens of each sentence, found where they stand. */
+/** Ranges of `text` with their probability, one for each token. */
 function tokenRanges(text, sentences) {
   const ranges = [];
   let place = 0;
@@ -226,7 +226,7 @@ function tokenRanges(text, sentences) {
     for (const token of sentence.scores?.tokens ?? []) {
       const word = token.text.trim();
       const start = word ? text.indexOf(word, place) : -1;
-      // A token that the text does not hold as such: a protected span, or a part of a character.
+      // A token that the text does not contain: a protected span, or a part of a character.
       if (start < 0 || start + word.length > end) continue;
       ranges.push({ start, end: start + word.length, probability: token.probability });
       place = start + word.length;
@@ -236,7 +236,7 @@ function tokenRanges(text, sentences) {
   return ranges;
 }
 
-/** Each word of `text` with the least probability of its tokens, or null. */
+/** Each word of `text` with the lowest probability of its tokens, or null. */
 function wordsWithProbability(text, sentences) {
   const ranges = tokenRanges(text, sentences);
   let position = 0;
@@ -335,7 +335,7 @@ class Result {
     }));
   }
 
-  /** Warnings, and the numbers of the shading in words for those who do not see or hover. */
+  /** Warnings, and the confidence as text for users who cannot see or hover over the shading. */
   showRemark(sentences, warnings) {
     const remarks = warnings.flatMap((warning) => (warning in STRINGS.en ? [t(warning)] : []));
     const known = sentences.filter((sentence) => sentence.scores);
@@ -352,11 +352,11 @@ class Result {
     this.remark.textContent = remarks.join(" ");
   }
 
-  /** A step of one sentence. Steps appear one after the other, however fast they come. */
+  /** A step of one sentence. Steps appear one after the other, at a fixed speed. */
   showStep({ sentence, step, slots }) {
     const before = this.lines.at(-1);
     if (step > this.lines.length) {
-      // A sentence that is done keeps its last canvas.
+      // A finished sentence keeps its last canvas.
       const kept = before?.sentences.map((slots) => slots.map((slot) => ({ ...slot, changed: false }))) ?? [];
       const startsAt = Math.max(performance.now(), (before?.startsAt ?? 0) + STEP_MS);
       this.lines.push({ sentences: kept, startsAt, item: element("li") });
@@ -420,7 +420,7 @@ class Result {
   }
 }
 
-/** Only models with blanks write a word in several slots for one word of the text. */
+/** Only models with blanks repeat a word in several slots for one word of the text. */
 const collapses = (slots) => slots.some((slot) => slot.text.trim() === "·");
 
 function canvasLine(step, sentences, delay) {
@@ -444,7 +444,7 @@ function canvasLine(step, sentences, delay) {
   return item;
 }
 
-/** A slot of a canvas, for the eye and for the ear. */
+/** A slot of a canvas, with a text for screen readers. */
 function slotNode({ text, probability, changed }, repeats) {
   const symbol = text.trim();
   if (symbol === "_") return { node: element("span", "mask"), spoken: ` ${t("open")}` };
@@ -470,7 +470,7 @@ async function copyText(text) {
   }
 }
 
-/* Translating while one types */
+/* Translating while the user types */
 
 let results = [];
 let timer = 0;
@@ -499,7 +499,7 @@ function glossary() {
 async function translate() {
   clearTimeout(timer);
   clearTimeout(announcing);
-  // A request that is no longer wanted is dropped; the server then drops its work.
+  // An outdated request is cancelled; the server then cancels its work.
   running.abort();
   running = new AbortController();
   const { signal } = running;
@@ -513,7 +513,7 @@ async function translate() {
   }
   const body = { q: text, source: byId("source").value, target: byId("target").value, format: "text", ...glossary() };
   try {
-    // One after the other: side by side they would share a batch, and their times would not compare.
+    // One after the other: at the same time, they would share a batch, and their times could not be compared.
     for (const result of active()) showDetected(await result.translate(body, signal));
     showMessage("");
     markDifferences();
@@ -596,7 +596,7 @@ function swap() {
   soon(0);
 }
 
-/* What surrounds it */
+/* Controls and settings */
 
 function showStrings() {
   document.documentElement.lang = choices.ui;
@@ -672,7 +672,7 @@ function listen() {
   });
 }
 
-/** What the server serves: languages, limits, and whether it detects languages. */
+/** Reads languages and limits from the server, and whether it detects languages. */
 async function learn() {
   [languages, info] = await Promise.all([request("languages"), request("info")].map((asked) => asked.then(({ answer }) => answer)));
   limits.characters = info.limits?.max_text_chars ?? 0;

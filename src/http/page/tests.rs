@@ -9,12 +9,12 @@ fn content(name: &str) -> &'static str {
     FILES.iter().find(|file| file.name == name).unwrap().content
 }
 
-/// What stands between `before` and the next `after`, everywhere.
+/// All texts between `before` and the next `after`.
 fn between<'a>(text: &'a str, before: &'a str, after: char) -> impl Iterator<Item = &'a str> {
     text.split(before).skip(1).filter_map(move |rest| Some(rest.split_once(after)?.0))
 }
 
-async fn ask(prefix: &str, path: &str, headers: &[(HeaderName, &str)]) -> Response {
+async fn request_file(prefix: &str, path: &str, headers: &[(HeaderName, &str)]) -> Response {
     let mut request = Request::get(path);
     for (name, value) in headers {
         request = request.header(name, *value);
@@ -23,12 +23,12 @@ async fn ask(prefix: &str, path: &str, headers: &[(HeaderName, &str)]) -> Respon
 }
 
 #[test]
-fn the_script_finds_every_element_it_asks_for() {
+fn the_html_has_every_element_that_the_script_uses() {
     let (html, script) = (content(""), content("script.js"));
     let ids: HashSet<&str> = between(html, " id=\"", '"').collect();
-    let asked: HashSet<&str> = between(script, "byId(\"", '"').collect();
-    assert!(asked.len() > 10, "{asked:?}");
-    let missing: Vec<_> = asked.difference(&ids).collect();
+    let used: HashSet<&str> = between(script, "byId(\"", '"').collect();
+    assert!(used.len() > 10, "{used:?}");
+    let missing: Vec<_> = used.difference(&ids).collect();
     assert!(missing.is_empty(), "the page has no {missing:?}");
     let classes: HashSet<&str> = between(html, "class=\"", '"').flat_map(str::split_whitespace).collect();
     for class in between(script, "part(\".", '"') {
@@ -58,11 +58,11 @@ fn both_languages_have_every_string_that_the_page_uses() {
 }
 
 #[test]
-fn nothing_comes_from_elsewhere_or_runs_inside_the_html() {
+fn nothing_is_loaded_from_other_hosts_and_no_script_is_inline() {
     for file in &*FILES {
         let text = file.content.replace("http://www.w3.org/2000/svg", "");
         for foreign in ["http:", "https:", "@import"] {
-            assert!(!text.contains(foreign), "{:?} holds {foreign}", file.name);
+            assert!(!text.contains(foreign), "{:?} contains {foreign}", file.name);
         }
     }
     assert!(!content("style.css").contains("url("));
@@ -73,31 +73,35 @@ fn nothing_comes_from_elsewhere_or_runs_inside_the_html() {
 }
 
 #[tokio::test]
-async fn every_file_has_its_type_its_policy_and_a_tag_that_saves_sending_it_twice() {
+async fn every_file_has_a_type_a_policy_and_an_etag() {
     for (path, media_type) in [
         ("/", "text/html; charset=utf-8"),
         ("/page/style.css", "text/css; charset=utf-8"),
         ("/page/script.js", "text/javascript; charset=utf-8"),
         ("/page/icon.svg", "image/svg+xml"),
     ] {
-        let response = ask("", path, &[]).await;
+        let response = request_file("", path, &[]).await;
         assert_eq!(response.status(), 200, "{path}");
         assert_eq!(response.headers()[header::CONTENT_TYPE], media_type);
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         let tag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
         for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}")] {
-            assert_eq!(ask("", path, &[(header::IF_NONE_MATCH, &known)]).await.status(), 304, "{known}");
+            assert_eq!(
+                request_file("", path, &[(header::IF_NONE_MATCH, &known)]).await.status(),
+                304,
+                "{known}"
+            );
         }
-        assert_eq!(ask("", path, &[(header::IF_NONE_MATCH, "\"other\"")]).await.status(), 200);
+        assert_eq!(request_file("", path, &[(header::IF_NONE_MATCH, "\"other\"")]).await.status(), 200);
     }
-    assert_eq!(ask("", "/page/other.js", &[]).await.status(), 404);
-    assert_eq!(ask("", "/page/", &[]).await.status(), 404);
+    assert_eq!(request_file("", "/page/other.js", &[]).await.status(), 404);
+    assert_eq!(request_file("", "/page/", &[]).await.status(), 404);
 }
 
 #[tokio::test]
-async fn under_a_prefix_the_page_asks_there() {
-    let response = ask("/tutti", "/", &[]).await;
+async fn with_a_prefix_the_page_has_a_base_address() {
+    let response = request_file("/tutti", "/", &[]).await;
     let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
     assert!(String::from_utf8_lossy(&body).contains("<base href=\"/tutti/\">"));
 }

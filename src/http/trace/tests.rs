@@ -5,7 +5,7 @@ use super::*;
 const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[test]
-fn the_example_of_the_recommendation_is_read_and_written() {
+fn the_example_of_the_specification_is_read_and_written() {
     let parent = TraceParent::parse(GIVEN).unwrap();
     assert_eq!(parent.to_string(), GIVEN);
     assert_eq!(parent.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
@@ -24,7 +24,7 @@ fn a_later_version_may_have_more_fields() {
 }
 
 #[test]
-fn what_is_malformed_is_no_parent() {
+fn invalid_headers_are_ignored() {
     for wrong in [
         "",
         "00",

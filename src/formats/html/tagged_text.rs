@@ -1,19 +1,19 @@
-//! The text of a block with its inline tags: which of it is one text, and how it is written back.
+//! Splits the content of a block into texts with inline tags, and writes their translations.
 
 use std::ops::Range;
 
 use crate::formats::edits::{Escape, escape};
 use crate::formats::{Text, has_words};
 
-/// Stand for the tags of a text, in order. A text in which one of them occurs by itself has no tags.
+/// The characters that represent the tags of a text, in order. A text that itself contains one of them has no tags.
 const FIRST_TAG: char = '\u{e000}';
 const LAST_TAG: char = '\u{f8ff}';
 const MAX_TAGS: usize = LAST_TAG as usize - FIRST_TAG as usize + 1;
 
-/// What is between two blocks, in order.
+/// A part of the content between two blocks.
 #[derive(Debug)]
 pub enum Element {
-    /// Its place, and what it says without character references.
+    /// Its place, and its content without character references.
     Text(Range<usize>, String),
     /// A tag, a comment or a kept element.
     Kept(Range<usize>, Vec<Part>),
@@ -31,14 +31,14 @@ impl Element {
     }
 }
 
-/// What markup is made of again.
+/// A part of the translated markup.
 #[derive(Debug)]
 pub enum Part {
     Source(Range<usize>),
     /// The translation of this text, with quotes.
     Attribute(usize),
     /// The translation of this text, with each tag in the place of its character.
-    Passage {
+    TaggedText {
         text: usize,
         tags: Vec<Vec<Part>>,
     },
@@ -49,7 +49,7 @@ impl Part {
         match self {
             Self::Source(place) => out.push_str(&source[place.clone()]),
             Self::Attribute(text) => Escape::Attribute.write(&translations[*text], out),
-            Self::Passage { text, tags } => {
+            Self::TaggedText { text, tags } => {
                 for character in translations[*text].chars() {
                     let index = (character as usize).checked_sub(FIRST_TAG as usize);
                     match index.and_then(|index| tags.get(index)) {
@@ -64,7 +64,7 @@ impl Part {
 
 /// A text with its tags.
 #[derive(Debug)]
-pub struct Passage {
+pub struct TaggedText {
     pub place: Range<usize>,
     pub text: Text,
     pub tags: Vec<Vec<Part>>,
@@ -73,11 +73,11 @@ pub struct Passage {
 #[derive(Debug)]
 pub enum Piece {
     Kept(Range<usize>, Vec<Part>),
-    Passage(Passage),
+    TaggedText(TaggedText),
 }
 
-/// Texts reach from the first to the last visible text; tags and white space around them are not in them.
-/// White space that comes to nobody is left out: it is copied from the source.
+/// Splits elements into texts and kept parts. A text reaches from the first to the last visible text. Tags
+/// around it are kept; white space around it is in no piece and is copied from the source.
 pub fn pieces(elements: Vec<Element>, source: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut run = Vec::new();
@@ -114,7 +114,7 @@ fn end_run(mut run: Vec<Element>, source: &str, pieces: &mut Vec<Piece>) {
     let after = run.split_off(last + 1);
     let inner = run.split_off(first);
     pieces.extend(run.into_iter().filter_map(kept));
-    pieces.extend(passage(inner, source).map(Piece::Passage));
+    pieces.extend(tagged_text(inner, source).map(Piece::TaggedText));
     pieces.extend(after.into_iter().filter_map(kept));
 }
 
@@ -125,8 +125,8 @@ fn kept(element: Element) -> Option<Piece> {
     }
 }
 
-/// Of elements that begin and end with a visible text.
-fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
+/// The text of elements that begin and end with a visible text.
+fn tagged_text(elements: Vec<Element>, source: &str) -> Option<TaggedText> {
     let (start, end) = (elements.first()?.place().clone(), elements.last()?.place().clone());
     let (raw_start, raw_end) = (source.get(start.clone())?, source.get(end.clone())?);
     let place = start.start + (raw_start.len() - raw_start.trim_ascii_start().len())
@@ -134,7 +134,7 @@ fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
     let (mut text, mut spans, mut tags) = (String::new(), Vec::new(), Vec::new());
     for element in elements {
         match element {
-            Element::Text(_, content) => one_space(&content, &mut text),
+            Element::Text(_, content) => collapse_white_space(&content, &mut text),
             Element::Kept(_, parts) => {
                 let character = char::from_u32(FIRST_TAG as u32 + tags.len() as u32)?;
                 spans.push(text.len()..text.len() + character.len_utf8());
@@ -144,11 +144,11 @@ fn passage(elements: Vec<Element>, source: &str) -> Option<Passage> {
         }
     }
     text.truncate(text.trim_ascii_end().len());
-    Some(Passage { place, text: Text { text, tags: spans }, tags })
+    Some(TaggedText { place, text: Text { text, tags: spans }, tags })
 }
 
-/// Line breaks and indentation mean no more than a space in markup, and none at the beginning.
-fn one_space(content: &str, text: &mut String) {
+/// Appends the content with each run of white space as one space, and none at the beginning.
+fn collapse_white_space(content: &str, text: &mut String) {
     for character in content.chars() {
         if !character.is_ascii_whitespace() {
             text.push(character);
