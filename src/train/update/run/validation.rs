@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Run, Stage};
+use super::{Run, StageSetup};
 use crate::Result;
 use crate::decode::{Decoding, Search};
 use crate::train::data::domains::Domain;
@@ -11,18 +11,19 @@ use crate::train::objective::Objective;
 use crate::train::observe::event::{self, Event};
 use crate::train::observe::progress::Progress;
 
-/// Of all domains together, for each decoding; at least one of each domain.
+/// Number of samples of all domains together, for each decoding. Each domain has at least one.
 const SAMPLES: usize = 3;
 
 impl<O: Objective> Run<'_, O> {
-    /// The first rank's, like what it finds. Scores decide by their mean over the domains.
+    /// Validates on the first rank, and keeps the scores there. The best checkpoint is that of the best mean score over
+    /// the domains.
     pub(super) fn validate(&mut self, progress: &Progress) -> Result<()> {
-        if !self.seat.is_first() {
+        if !self.context.is_first() {
             return Ok(());
         }
         let begin = Instant::now();
         let update = self.state.update;
-        let Stage { texts, validated, scored, .. } = &self.stage;
+        let StageSetup { texts, validated, scored, .. } = &self.stage;
         let domains = &texts.domains;
         let (mut scores, mut samples) = (Vec::new(), Vec::new());
         let mut by_domain: Vec<Vec<event::Score>> = domains.iter().map(|_| Vec::new()).collect();
@@ -68,7 +69,7 @@ impl<O: Objective> Run<'_, O> {
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
-        self.tell(&Event::Valid(event::Valid {
+        self.log_event(&Event::Valid(event::Valid {
             update,
             seconds,
             sentences,
@@ -90,7 +91,7 @@ impl<O: Objective> Run<'_, O> {
     }
 }
 
-/// The mean over the domains.
+/// The mean score over the domains.
 fn mean<'a>(decoding: Decoding, scores: impl Iterator<Item = &'a event::Score> + Clone) -> event::Score {
     let count = scores.clone().count().max(1) as f64;
     let sum = |of: fn(&event::Score) -> f64| scores.clone().map(of).sum::<f64>() / count;
