@@ -6,7 +6,7 @@ use super::{Run, StageSetup};
 use crate::Result;
 use crate::decode::{Decoding, Search};
 use crate::train::data::domains::Domain;
-use crate::train::measure::evaluate::{Translated, evaluate, evaluate_search};
+use crate::train::measure::evaluate::{Evaluation, evaluate, evaluate_search};
 use crate::train::objective::Objective;
 use crate::train::observe::event::{self, Event};
 use crate::train::observe::progress::Progress;
@@ -30,7 +30,7 @@ impl<O: Objective> Run<'_, O> {
         for &decoding in validated {
             for (domain, own) in domains.iter().zip(&mut by_domain) {
                 let done = self.translate(domain, decoding)?;
-                let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
+                let (bleu, chrf) = (done.scores.bleu, done.scores.chrf);
                 own.push(event::Score { decoding, bleu, chrf });
                 if domains.len() > 1 {
                     let name = &domain.name;
@@ -79,7 +79,7 @@ impl<O: Objective> Run<'_, O> {
         }))
     }
 
-    fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Translated> {
+    fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Evaluation> {
         let (reader, budget) = (&self.stage.texts.reader, self.stage.train.batch_tokens);
         match decoding {
             Decoding::Steps(steps) => evaluate(&self.validated, reader, &domain.set, steps, 1, budget),
