@@ -26,7 +26,7 @@ pub struct Options {
 
 /// Statistics of a new shortlist.
 #[derive(Clone, Copy, Debug)]
-pub struct Made {
+pub struct ShortlistStats {
     pub pairs: usize,
     pub skipped: usize,
     /// Mean number of candidates of a sentence of the text.
@@ -39,7 +39,7 @@ pub struct Made {
 ///
 /// # Errors
 /// A file that cannot be read, unequal numbers of lines, no usable pair, or an option of 0.
-pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options) -> Result<Made> {
+pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options) -> Result<ShortlistStats> {
     let Options { per_token, common, iterations } = options;
     for (name, value) in [("per-token", per_token), ("common", common), ("iterations", iterations)] {
         if value == 0 {
@@ -77,7 +77,7 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     ]);
     let bytes = shortlist.to_bytes(&metadata)?;
     files::write(&bundle.dir.join(Bundle::SHORTLIST), &bytes)?;
-    Ok(Made {
+    Ok(ShortlistStats {
         pairs: read,
         skipped: skipped.total(),
         candidates: candidates as f64 / pairs.len() as f64,
@@ -85,8 +85,8 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     })
 }
 
-/// The pairs with shared spans again, with reserved tokens instead of the spans, as a model that has learnt these reads
-/// them: "Uhr" after a time is then a translation of its token, too. Empty if the tokenizer has no reserved tokens.
+/// The pairs with shared spans once more, with reserved tokens instead of the spans, as the model reads them: "Uhr" after
+/// a time is then a translation of its token, too. Empty if the tokenizer has no reserved tokens.
 fn with_reserved(bundle: &Bundle, files: (&Path, &Path), room: LengthLimit) -> Result<Vec<Pair>> {
     let (config, tokenizer) = (&bundle.config, &bundle.tokenizer);
     if tokenizer.reserved() == 0 {

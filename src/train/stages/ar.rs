@@ -14,7 +14,7 @@ use crate::model::Tensors;
 use crate::model::{Architecture, Backend, Bundle, Config as ModelConfig};
 use crate::text::{Specials, Tokenizer};
 use crate::train::config::{Config, Data};
-use crate::train::data::texts::{Sides, Texts};
+use crate::train::data::texts::{RequiredSides, Texts};
 use crate::train::objective::Autoregressive;
 use crate::train::stages::outcome;
 use crate::train::stages::plain_shape;
@@ -37,7 +37,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let shape = plain_shape(config, tokenizer.vocab_size())?;
-    let texts = Texts::read(Sides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    let texts = Texts::read(RequiredSides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
     run_ranks(&devices, |context| run_rank(config, &texts, &context, stop))
 }
 

@@ -17,7 +17,7 @@ use crate::text::Specials;
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::bundle::card::draft;
 use crate::train::config::{Config, Dims as Settings, Target};
-use crate::train::data::texts::{Sides, Texts, require_languages};
+use crate::train::data::texts::{RequiredSides, Texts, require_languages};
 use crate::train::objective::{Dims, Teacher};
 use crate::train::observe::progress;
 use crate::train::update::checkpoint::average;
@@ -63,7 +63,7 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_teacher(&bundle, config)?;
     let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
-    let sides = if settings.unsupervised { Sides::SourceAlone } else { Sides::Both };
+    let sides = if settings.unsupervised { RequiredSides::SourceOnly } else { RequiredSides::Both };
     let texts = Texts::read(sides, data, tokenizer, shape, train.valid_sentences)?;
     run_ranks(&devices, |context| run_rank(config, &bundle, &texts, &context, stop))
 }

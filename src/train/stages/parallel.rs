@@ -10,7 +10,7 @@ use crate::model::{Backend, Bundle, Config as ModelConfig, Shape};
 use crate::text::{Specials, Tokenizer};
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::config::Config;
-use crate::train::data::texts::{Sides, Texts};
+use crate::train::data::texts::{RequiredSides, Texts};
 use crate::train::objective::{Cmlm, Cmlmc, Imputer, Objective};
 use crate::train::update::initial::initial;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
@@ -51,7 +51,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let shape = shape(config, &tokenizer)?;
-    let texts = Texts::read(Sides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    let texts = Texts::read(RequiredSides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
     run_ranks(&devices, |context| run_rank(config, &texts, &context, stop))
 }
 

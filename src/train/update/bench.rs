@@ -10,7 +10,7 @@ use crate::nn::ops::{backward, operations};
 use crate::text::Specials;
 use crate::train::config::LengthLimit;
 use crate::train::config::{
-    Dims as DimsSettings, Following, Imputer as ImputerSettings, Mask, Products, SlotMask,
+    Dims as DimsSettings, Imputer as ImputerSettings, Mask, Products, SlotMask, TeacherDecay,
 };
 use crate::train::data::batches::{Batches, Position};
 use crate::train::data::corpus::{Corpus, Pair};
@@ -176,7 +176,8 @@ fn stage_benches(options: &Options, backend: &Backend) -> Result<Vec<StageBench>
     let specials = Specials::default();
     let products = options.products.into();
     let dims = |mask, steps, teacher| -> Result<Box<dyn Objective>> {
-        let settings = DimsSettings { mask, steps, ema: Following::Switch(false), ..DimsSettings::default() };
+        let settings =
+            DimsSettings { mask, steps, ema: TeacherDecay::Switch(false), ..DimsSettings::default() };
         Ok(Box::new(Dims {
             settings,
             teacher,

@@ -48,7 +48,7 @@ fn lines_pair_up_in_order() {
             Pair { source: vec![1, 103, 2], target: vec![1, 102, 101, 2] },
         ]
     );
-    assert_eq!(corpus.lengths()[0], batches::Lengths { source: 4, target: 3 });
+    assert_eq!(corpus.lengths()[0], batches::PairLengths { source: 4, target: 3 });
     assert_eq!(corpus.skipped.total(), 0);
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 
 fn clock(total: f64, worked: f64, seconds: f64) -> Clock {
-    Clock { worked, seconds, behind: worked, ..Clock::new(total) }
+    Clock { worked, seconds, completed: worked, ..Clock::new(total) }
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl<O: Objective> Run<'_, O> {
                 own.push(event::Score { decoding, bleu, chrf });
                 if domains.len() > 1 {
                     let name = &domain.name;
-                    progress.say(format!(
+                    progress.print(format!(
                         "update {update}, {name}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"
                     ));
                 }
@@ -42,13 +42,13 @@ impl<O: Objective> Run<'_, O> {
                 for (i, translation) in done.texts.into_iter().take(shown).enumerate() {
                     let (source, reference) =
                         (domain.set.sources[i].clone(), domain.set.references[i].clone());
-                    progress.say(format!("  {source} → {translation}"));
+                    progress.print(format!("  {source} → {translation}"));
                     samples.push(event::Sample { decoding, source, reference, translation });
                 }
             }
             let score = mean(decoding, by_domain.iter().filter_map(|own| own.last()));
             let (bleu, chrf) = (score.bleu, score.chrf);
-            progress.say(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
+            progress.print(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
             scores.push(score);
             if decoding == *scored {
                 self.state.score = Some(bleu);
@@ -65,7 +65,7 @@ impl<O: Objective> Run<'_, O> {
         if domains.len() > 1 {
             for (domain, scores) in domains.iter().zip(by_domain) {
                 let (name, sentences) = (domain.name.clone(), domain.set.len());
-                logged.push(event::Domain { name, sentences, scores });
+                logged.push(event::DomainScores { name, sentences, scores });
             }
         }
         let seconds = begin.elapsed().as_secs_f64();

@@ -19,8 +19,8 @@ fn words_are_split_as_the_codes_say_and_come_back() {
     let ids = tokenizer.encode("the lower new").unwrap();
     // the, low@@, er, n@@, e@@, w
     assert_eq!(ids, [1, 5, 7, 8, 9, 10, 11, 2]);
-    let fairseq: Vec<&Row> = ids.iter().map(|&id| &rows[id as usize]).collect();
-    assert_eq!(fairseq[1], &Row::Token(4));
+    let fairseq: Vec<&EmbeddingRow> = ids.iter().map(|&id| &rows[id as usize]).collect();
+    assert_eq!(fairseq[1], &EmbeddingRow::Token(4));
     assert_eq!(tokenizer.decode(&ids).unwrap(), "the lower new");
     assert_eq!(tokenizer.decode(&ids[1..3]).unwrap(), "the low");
 }
@@ -32,7 +32,7 @@ fn what_the_dict_does_not_have_is_unknown() {
     // An unknown character, and a piece that is only an intermediate step of merges.
     let ids = tokenizer.encode("ö th").unwrap();
     assert_eq!(ids[1], 3);
-    assert!(ids[2..ids.len() - 1].iter().all(|&id| id == 3 || row(id) == Row::Unknown), "{ids:?}");
+    assert!(ids[2..ids.len() - 1].iter().all(|&id| id == 3 || row(id) == EmbeddingRow::Unknown), "{ids:?}");
     assert!(tokenizer.encode("<mask> <unk>").unwrap().iter().all(|&id| id != 4));
 }
 
