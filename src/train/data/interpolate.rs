@@ -33,10 +33,10 @@ pub struct Interpolate {
 
 /// The result, which becomes `manifest.json` in the output folder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Chosen {
-    pub source: Text,
-    pub reference: Text,
-    pub candidates: Vec<Candidate>,
+pub struct Interpolation {
+    pub source: TextFile,
+    pub reference: TextFile,
+    pub candidates: Vec<CandidateFile>,
     pub min_chrf: f64,
     /// Number of pairs written.
     pub kept: usize,
@@ -48,16 +48,16 @@ pub struct Chosen {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Text {
+pub struct TextFile {
     pub path: PathBuf,
     /// SHA-256.
     pub checksum: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Candidate {
+pub struct CandidateFile {
     #[serde(flatten)]
-    pub text: Text,
+    pub text: TextFile,
     /// Number of lines that use this translation.
     pub chosen: usize,
 }
@@ -74,7 +74,7 @@ const MANIFEST: &str = "manifest.json";
 /// # Errors
 /// [`Error::Config`] without candidates, for an invalid `min_chrf`, if no line remains, and for an output folder with
 /// other files; [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
-pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
+pub fn interpolate(options: &Interpolate) -> Result<Interpolation> {
     let Interpolate { source, reference, candidates, min_chrf, output } = options;
     if !(0.0..=100.0).contains(min_chrf) {
         return Err(Error::Config(format!("min_chrf must be 0 to 100, not {min_chrf}")));
@@ -110,14 +110,14 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         let reason = format!("no line of {} has a source, a reference and a candidate", source.display());
         return Err(Error::Config(reason));
     }
-    let text = |path: &Path| -> Result<Text> {
-        Ok(Text { path: path.to_path_buf(), checksum: files::checksum(path)? })
+    let text = |path: &Path| -> Result<TextFile> {
+        Ok(TextFile { path: path.to_path_buf(), checksum: files::checksum(path)? })
     };
     let candidates = candidates
         .iter()
         .zip(counts)
-        .map(|(path, chosen)| -> Result<Candidate> { Ok(Candidate { text: text(path)?, chosen }) });
-    let manifest = Chosen {
+        .map(|(path, chosen)| -> Result<CandidateFile> { Ok(CandidateFile { text: text(path)?, chosen }) });
+    let manifest = Interpolation {
         source: text(source)?,
         reference: text(reference)?,
         candidates: candidates.collect::<Result<_>>()?,

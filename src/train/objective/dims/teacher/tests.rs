@@ -22,7 +22,7 @@ fn the_masks_that_are_left_follow_the_closed_form() {
 fn every_masked_place_is_rewritten_and_the_least_certain_are_masked_again() {
     const MASK: u32 = 4;
     let mut canvas = [1, MASK, 11, MASK, 77, MASK, 2];
-    // 77 was written by the pass before; it belongs to the masked set all the same.
+    // The pass before wrote 77, which still belongs to the masked set.
     refresh(&mut canvas, &[1, 3, 4, 5], &[(20, -0.5), (21, -2.0), (22, -0.1), (23, -2.0)], 1, MASK);
     assert_eq!(canvas, [1, 20, 11, MASK, 22, 23, 2]);
     refresh(&mut canvas, &[1, 3, 4, 5], &[(30, -3.0), (31, -1.0), (32, -2.0), (33, -2.5)], 3, MASK);
