@@ -50,7 +50,7 @@ fn echo(reader: &Reader, text: &str) -> String {
 }
 
 #[test]
-fn what_the_network_repeats_comes_back_as_it_was() {
+fn a_network_that_copies_its_source_returns_the_text_unchanged() {
     for reader in [&*BARE, &*RESERVED] {
         for text in [
             "",
@@ -79,7 +79,7 @@ fn what_the_network_repeats_comes_back_as_it_was() {
 }
 
 #[test]
-fn alternatives_are_other_texts_with_every_span() {
+fn alternatives_differ_and_contain_every_span() {
     for reader in [&*BARE, &*RESERVED] {
         let mut document = reader.read("Hello {name}, open {file} now.");
         loop {
@@ -110,7 +110,7 @@ fn is_reserved(reader: &Reader, id: u32) -> bool {
 }
 
 #[test]
-fn numbers_take_the_targets_form_and_all_else_its_own() {
+fn numbers_take_the_form_of_the_target_language_and_other_spans_stay() {
     for (text, expected) in [
         ("https://tutti.example/start", "https://tutti.example/start"),
         ("2.71", "2,71"),
@@ -135,7 +135,7 @@ fn numbers_take_the_targets_form_and_all_else_its_own() {
 }
 
 #[test]
-fn capitals_come_back_and_no_mark_is_added() {
+fn capitals_are_restored_and_no_mark_is_added() {
     let mut document = BARE.read("OPEN THE FILES");
     let mut seen = Vec::new();
     run(&mut document, |source, _| {
@@ -147,7 +147,7 @@ fn capitals_come_back_and_no_mark_is_added() {
 }
 
 #[test]
-fn a_lost_or_doubled_span_is_asked_for_again_and_then_translated_around() {
+fn a_sentence_with_a_lost_or_doubled_span_is_retried_and_then_split() {
     let text = "Hello {name}, open {file} now.";
     let x = |index: usize| RESERVED.tokenizer.reserved_id(index).unwrap();
     for spoilt in [vec![], vec![x(0)], vec![x(0), x(1), x(1)], vec![x(0), x(1), x(2)]] {
@@ -166,7 +166,7 @@ fn a_lost_or_doubled_span_is_asked_for_again_and_then_translated_around() {
 }
 
 #[test]
-fn a_number_that_the_network_changes_is_translated_around() {
+fn a_sentence_with_a_changed_number_is_split() {
     let mut document = BARE.read("you have 12 files");
     let other = BARE.tokenizer.encode("you have 2 files").unwrap();
     run(&mut document, |source, attempt| if attempt == 1 { other.clone() } else { source.to_vec() });
@@ -174,7 +174,7 @@ fn a_number_that_the_network_changes_is_translated_around() {
 }
 
 #[test]
-fn a_short_translation_is_asked_for_again() {
+fn a_short_translation_is_retried() {
     let text = "Please open the settings and save your work; then close the window.";
     let mut document = BARE.read(text);
     let asked = run(
@@ -185,7 +185,7 @@ fn a_short_translation_is_asked_for_again() {
 }
 
 #[test]
-fn half_characters_are_never_given_out() {
+fn incomplete_characters_are_never_returned() {
     let mut document = BARE.read("Where is Größe?");
     run(&mut document, |source, _| {
         let bytes = BARE.tokenizer.encode("\u{153}").unwrap();
@@ -196,7 +196,7 @@ fn half_characters_are_never_given_out() {
 }
 
 #[test]
-fn a_text_of_any_length_is_cut_and_loses_nothing() {
+fn a_text_of_any_length_is_cut_without_loss() {
     for text in [
         "one, two, three, four, five, six. ".repeat(40),
         "word ".repeat(2000),
@@ -215,7 +215,7 @@ fn a_text_of_any_length_is_cut_and_loses_nothing() {
 
 /// Whatever a text is made of, it is read in time in proportion to its bytes.
 #[test]
-fn a_large_odd_text_is_read_in_a_moment() {
+fn a_large_unusual_text_is_read_quickly() {
     for part in
         ["字", "x", "X", "a<b>", "1 ", "1|", "a, ", "A.A.", "- ", "> ", "é\u{301}", "{a}", "`", "a\t", "a. "]
     {
@@ -229,7 +229,7 @@ fn a_large_odd_text_is_read_in_a_moment() {
 }
 
 #[test]
-fn the_callers_spans_come_back_in_their_place() {
+fn the_callers_spans_stay_in_their_place() {
     let text = "Hello \u{e000}old\u{e001} world, save 1.5";
     let at = |c: char| text.find(c).unwrap();
     let span = |c: char| Span { range: at(c)..at(c) + c.len_utf8(), kind: spans::Kind::Markup };
@@ -244,7 +244,7 @@ fn the_callers_spans_come_back_in_their_place() {
 }
 
 #[test]
-fn a_term_is_replaced_whatever_the_network_makes_of_the_rest() {
+fn a_term_is_replaced_even_if_the_network_loses_it() {
     let text = "open the train station now";
     let span = Span { range: 9..22, kind: spans::Kind::Identifier };
     for reader in [&*BARE, &*RESERVED] {
@@ -256,7 +256,7 @@ fn a_term_is_replaced_whatever_the_network_makes_of_the_rest() {
 }
 
 #[test]
-fn a_reader_that_is_stopped_reads_no_further() {
+fn a_stopped_reader_stops_reading() {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let reader = BARE.clone().until(stop.clone());
     let text = format!("{}\n{}", "字".repeat(5000), "open the file\n".repeat(200));
@@ -286,7 +286,7 @@ fn wrapped_lines_are_joined_around_the_callers_spans() {
 }
 
 #[test]
-fn wrapped_lines_are_joined_only_when_asked_for() {
+fn wrapped_lines_are_joined_only_on_request() {
     let text = "Please open the settings and save your work to\nthe other window.\n- one";
     let read = |join_lines| {
         let mut document = BARE.read_with(text, &[], ReadOptions { join_lines });
@@ -387,7 +387,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_repeated_keeps_every_span_once(text in texts()) {
+    fn copied_text_keeps_every_span_once(text in texts()) {
         let text = text.replace(char::REPLACEMENT_CHARACTER, "");
         for reader in [&*BARE, &*RESERVED] {
             let answer = echo(reader, &text);

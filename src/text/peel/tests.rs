@@ -20,7 +20,7 @@ fn atoms(text: &str) -> Vec<Atom> {
 }
 
 #[test]
-fn symbols_and_markup_around_a_sentence_are_taken_off() {
+fn symbols_and_markup_around_a_sentence_are_removed() {
     for (text, in_pieces, before, inner, behind) in [
         ("<b>Save it.</b>", false, "<b>", "Save it.", "</b>"),
         ("🎉 Done! 👏", false, "🎉 ", "Done!", " 👏"),

@@ -56,7 +56,7 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     }
     let (read, tokenizer, vocab) = (pairs.len(), &bundle.tokenizer, bundle.config.shape.vocab);
     pairs.extend(with_reserved(bundle, (source, target), room)?);
-    // A reserved token is a candidate where it stands in the source, and nowhere else.
+    // A reserved token is a candidate only if the source contains it.
     let reserved = |token: &u32| tokenizer.reserved_index(*token).is_some();
     let mut lists = Lexicon::learn(&pairs, vocab, iterations).best(per_token + tokenizer.reserved());
     for list in &mut lists {

@@ -53,10 +53,10 @@ fn a_penalty_affects_only_the_blank_and_is_applied_after_the_scale() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_values_are_refused() {
     let shape: Shape = "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=32,positions=24".parse().unwrap();
     let model = ModelConfig::new(shape.clone(), "en", "de");
-    for (scale, blank_penalty, said) in [
+    for (scale, blank_penalty, expected) in [
         (0.0, 0.0, "more than 0"),
         (f64::NAN, 0.0, "more than 0"),
         (1.0, f64::INFINITY, "number"),
@@ -64,6 +64,6 @@ fn what_makes_no_sense_is_refused() {
     ] {
         let refused = Calibration { scale, blank_penalty }.of(&initial(&shape), &model);
         let message = refused.unwrap_err().to_string();
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
 }

@@ -154,7 +154,7 @@ const AS_SERVED: [(&str, &str); 10] = [
 
 /// What a span becomes must be the same in training and in serving: else a model would not know what it reads.
 #[test]
-fn a_sentence_is_read_in_training_as_it_is_in_serving_and_what_is_learnt_gives_the_translation() {
+fn a_sentence_is_read_equally_in_training_and_serving() {
     let rates = Augment { spans: 1.0, ..Augment::NONE };
     let reader = Reader::new(std::sync::Arc::new(TOKENIZER.clone()), "en", "de", 400);
     for (source, target) in AS_SERVED {

@@ -20,7 +20,7 @@ fn options(folder: &Path, texts: &[&str]) -> Interpolate {
 }
 
 #[test]
-fn each_line_gets_the_candidate_nearest_to_its_reference_and_ties_the_first() {
+fn each_line_gets_the_most_similar_candidate_and_ties_go_to_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(
         dir.path(),
@@ -60,7 +60,7 @@ fn a_source_that_occurs_several_times_gets_one_translation() {
 }
 
 #[test]
-fn where_no_candidate_is_like_enough_a_reference_takes_its_place() {
+fn the_reference_is_used_if_no_candidate_is_similar_enough() {
     let dir = tempfile::tempdir().unwrap();
     let texts = [
         "Goodbye!\nThe dog sleeps.\nGoodbye!\nGoodbye!\nNo.\n",

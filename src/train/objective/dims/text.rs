@@ -19,8 +19,8 @@ use crate::train::objective::{
 };
 
 impl Dims {
-    /// `CTC(text of the teacher after n passes) + a · (KL(teacher ‖ student) + w · ‖h_n − h_S‖₂ in agreeing slots)`, each
-    /// per masked slot.
+    /// `CTC(text of the teacher after n passes) + a · (KL(teacher ‖ student) + w · ‖h_n − h_S‖₂ in agreeing slots)`, per
+    /// masked slot.
     pub(super) fn text_losses(&self, step: Step<'_>) -> Result<Losses> {
         let Step { student, pairs, mut masks, dropout } = step;
         let (specials, forbidden) = (&self.specials, student.forbidden());

@@ -30,7 +30,7 @@ fn updates(store: &Store) -> Vec<u64> {
 }
 
 #[test]
-fn a_checkpoint_comes_back_as_it_was_saved() {
+fn a_checkpoint_is_read_as_it_was_saved() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 2, 0).unwrap();
     assert_eq!(store.last().unwrap(), None);

@@ -32,7 +32,7 @@ fn each_micro_batch_belongs_to_one_rank_and_all_ranks_have_equally_many() {
 }
 
 #[test]
-fn sums_are_the_same_bits_for_every_rank_round_after_round() {
+fn sums_have_the_same_bits_on_every_rank_in_every_round() {
     let sums = Mutex::new(Vec::new());
     run_ranks(&CPUS, |context| {
         for round in 0..100 {
@@ -57,7 +57,7 @@ fn all_ranks_get_the_number_of_the_first() {
 }
 
 #[test]
-fn gradients_come_back_summed_and_in_their_shapes() {
+fn gradients_are_summed_and_keep_their_shapes() {
     let device = candle_core::Device::Cpu;
     run_ranks(&CPUS, |context| {
         let own = context.rank() as f32;

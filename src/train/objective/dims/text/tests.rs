@@ -62,7 +62,7 @@ fn a_copy_agrees_with_one_pass_of_its_teacher_and_learns_the_text_alone() {
 }
 
 #[test]
-fn targets_are_not_looked_at_where_the_teacher_has_something_to_say() {
+fn targets_are_not_used_if_the_teacher_has_a_text() {
     let (student, _ema, teacher) = imputers();
     let dims = objective(teacher, settings(Mask::Full, 2, 0.0));
     let other: Vec<Pair> =
@@ -74,11 +74,11 @@ fn targets_are_not_looked_at_where_the_teacher_has_something_to_say() {
     let best = vec![dims.specials.blank(); 99];
     let refs: Vec<&Pair> = other.iter().collect();
     let kept = dims.with_texts(&refs, &best);
-    assert!(kept.iter().all(|pair| pair.target == [1, 17, 2]), "but for a teacher that says nothing");
+    assert!(kept.iter().all(|pair| pair.target == [1, 17, 2]), "an empty text of the teacher is not learned");
 }
 
 #[test]
-fn a_student_learns_to_say_in_one_pass_what_its_teacher_says_in_several() {
+fn a_student_learns_to_write_in_one_pass_what_its_teacher_writes_in_several() {
     let (student, _ema, teacher) = imputers();
     let teacher = Teacher::exact(teacher);
     let dims = with_teacher(teacher, settings(Mask::Full, 4, 0.0));
