@@ -25,18 +25,18 @@ static RESERVED: LazyLock<Reader> = LazyLock::new(|| reader(32, 64));
 
 /// Translates with a network that answers `translate(source, attempt)`; the number of requests.
 fn run(document: &mut Passage, mut translate: impl FnMut(&[u32], usize) -> Vec<u32>) -> usize {
-    let mut asked = 0;
+    let mut requested = 0;
     loop {
         let requests = document.requests().unwrap();
         if requests.is_empty() {
-            return asked;
+            return requested;
         }
-        assert!(asked < 100_000, "a document must come to an end");
+        assert!(requested < 100_000, "a document must come to an end");
         let answers = requests.iter().map(|request| {
-            asked += 1;
+            requested += 1;
             assert!(request.source.len() <= document.reader.limit, "{} tokens", request.source.len());
             let inner = &request.source[1..request.source.len() - 1];
-            vec![Candidate { tokens: translate(inner, asked), score: -0.1 }]
+            vec![Candidate { tokens: translate(inner, requested), score: -0.1 }]
         });
         let answers = answers.collect();
         document.answer(answers).unwrap();
@@ -150,16 +150,16 @@ fn capitals_are_restored_and_no_mark_is_added() {
 fn a_sentence_with_a_lost_or_doubled_span_is_retried_and_then_split() {
     let text = "Hello {name}, open {file} now.";
     let x = |index: usize| RESERVED.tokenizer.reserved_id(index).unwrap();
-    for spoilt in [vec![], vec![x(0)], vec![x(0), x(1), x(1)], vec![x(0), x(1), x(2)]] {
+    for bad_output in [vec![], vec![x(0)], vec![x(0), x(1), x(1)], vec![x(0), x(1), x(2)]] {
         let mut document = RESERVED.read(text);
-        let asked = run(&mut document, |source, attempt| match attempt {
-            1 | 2 => spoilt.clone(),
+        let requested = run(&mut document, |source, attempt| match attempt {
+            1 | 2 => bad_output.clone(),
             _ => source.to_vec(),
         });
-        assert_eq!((document.text().as_str(), asked), (text, 5), "{spoilt:?}");
+        assert_eq!((document.text().as_str(), requested), (text, 5), "{bad_output:?}");
         assert_eq!(document.warnings(), [Warning::Split]);
         let mut document = RESERVED.read(text);
-        run(&mut document, |source, attempt| if attempt == 1 { spoilt.clone() } else { source.to_vec() });
+        run(&mut document, |source, attempt| if attempt == 1 { bad_output.clone() } else { source.to_vec() });
         assert_eq!((document.text().as_str(), document.retried()), (text, 1));
         assert!(document.warnings().is_empty());
     }
@@ -177,11 +177,11 @@ fn a_sentence_with_a_changed_number_is_split() {
 fn a_short_translation_is_retried() {
     let text = "Please open the settings and save your work; then close the window.";
     let mut document = BARE.read(text);
-    let asked = run(
+    let requested = run(
         &mut document,
         |source, attempt| if attempt < 3 { source[..1].to_vec() } else { source.to_vec() },
     );
-    assert_eq!((document.text().as_str(), asked), (text, 4), "twice whole, then each clause");
+    assert_eq!((document.text().as_str(), requested), (text, 4), "twice whole, then each clause");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn the_callers_spans_stay_in_their_place() {
 }
 
 #[test]
-fn a_term_is_replaced_even_if_the_network_loses_it() {
+fn a_term_is_replaced_for_any_output_of_the_network() {
     let text = "open the train station now";
     let span = Span { range: 9..22, kind: spans::Kind::Identifier };
     for reader in [&*BARE, &*RESERVED] {

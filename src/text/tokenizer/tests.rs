@@ -2,7 +2,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::learn::{LONGEST_WORD, words};
+use super::learn::{MAX_WORD_BYTES, words};
 use super::*;
 
 const CORPUS: [&str; 6] = [
@@ -96,7 +96,7 @@ fn a_very_long_word_is_cut_in_training() {
     let endless = "x".repeat(160_000);
     let lines = CORPUS.iter().copied().chain([endless.as_str()]);
     assert!(Tokenizer::train(lines, 320).is_ok());
-    assert!(words(&endless).unwrap().iter().all(|word| word.len() <= LONGEST_WORD));
+    assert!(words(&endless).unwrap().iter().all(|word| word.len() <= MAX_WORD_BYTES));
 }
 
 #[test]
