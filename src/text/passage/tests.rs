@@ -19,11 +19,11 @@ fn reader(reserved: usize, limit: usize) -> Reader {
     Reader::new(Arc::new(tokenizer), "en", "de", limit)
 }
 
-/// Without reserved tokens, as models from elsewhere.
+/// Without reserved tokens, like imported models.
 static BARE: LazyLock<Reader> = LazyLock::new(|| reader(0, 64));
 static RESERVED: LazyLock<Reader> = LazyLock::new(|| reader(32, 64));
 
-/// Translates with a network that answers `translate(source, attempt)`; the number of requests.
+/// Translates with a network that answers `translate(source, attempt)`. Returns the number of requests.
 fn run(document: &mut Passage, mut translate: impl FnMut(&[u32], usize) -> Vec<u32>) -> usize {
     let mut requested = 0;
     loop {
@@ -31,7 +31,7 @@ fn run(document: &mut Passage, mut translate: impl FnMut(&[u32], usize) -> Vec<u
         if requests.is_empty() {
             return requested;
         }
-        assert!(requested < 100_000, "a document must come to an end");
+        assert!(requested < 100_000, "the translation must become complete");
         let answers = requests.iter().map(|request| {
             requested += 1;
             assert!(request.source.len() <= document.reader.limit, "{} tokens", request.source.len());
@@ -213,7 +213,7 @@ fn a_text_of_any_length_is_cut_without_loss() {
     }
 }
 
-/// Whatever a text is made of, it is read in time in proportion to its bytes.
+/// Any text is read in linear time.
 #[test]
 fn a_large_unusual_text_is_read_quickly() {
     for part in
@@ -322,7 +322,7 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![3 => parts, 1 => any::<String>(), 1 => "[ -~]{0,40}"]
 }
 
-/// Cases of each property: 100,000 in all where CI asks for them.
+/// Number of cases of each property; CI sets it so that there are 100,000 in all.
 fn cases() -> u32 {
     std::env::var("TEST_TEXT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
 }
@@ -344,7 +344,7 @@ fn span_texts(text: &str, local: bool) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases()))]
 
-    /// A network that loses, doubles and breaks what it is given, by a seed.
+    /// A network that loses, doubles and breaks its input at random.
     #[test]
     fn no_span_is_lost_no_line_and_no_character_is_broken(
         text in texts(),
@@ -373,9 +373,9 @@ proptest! {
         prop_assert!(!answer.contains(char::REPLACEMENT_CHARACTER));
         let lines = |text: &str| text.chars().filter(|&c| is_line_break(c)).count();
         prop_assert_eq!(lines(&answer), lines(&text), "{:?}", answer);
-        // Nothing is doubled: no two parts of a text make one of these together.
+        // No span is doubled: two joined parts of a text never make one of these.
         let parts = ["{name}", "%1$s", "</b>", "<b>", "https://a.example/x", "me@a.example", "👏", "`x y`"];
-        // Loose brackets may come to stand around a letter.
+        // Loose brackets may enclose a letter in the translation.
         let loose = parts.iter().fold(text.clone(), |text, part| text.replace(part, " "));
         for span in parts.iter().filter(|_| !loose.contains(['<', '>', '{', '}', '`', '%', '$'])) {
             prop_assert!(answer.matches(*span).count() <= text.matches(*span).count(), "{} in {:?}", span, answer);

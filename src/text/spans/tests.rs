@@ -184,14 +184,14 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![any::<String>(), parts, "[ -~]{0,40}"]
 }
 
-/// The worst that is known for each recogniser. With work that grows with the square of the text a megabyte would take
-/// minutes; this takes some tenths of a second each.
+/// The slowest known texts for each kind of span. Each takes some tenths of a second; with quadratic work, a megabyte
+/// would take minutes.
 #[test]
 fn a_megabyte_of_any_text_is_searched_quickly() {
     const BYTES: usize = 1 << 20;
     const BOUND: Duration = Duration::from_secs(5);
     for part in [
-        // Beginnings without an end.
+        // Spans that start and do not end.
         "<!--",
         "<!-- -- ",
         "SELECT ",
@@ -220,7 +220,7 @@ fn a_megabyte_of_any_text_is_searched_quickly() {
         "&a",
         "(",
         "\\",
-        // A pattern that reads on while a shorter one matches.
+        // A pattern that reads further while a shorter one matches.
         "1-1-",
         "1.1.",
         "1,1",
@@ -250,7 +250,7 @@ fn a_megabyte_of_any_text_is_searched_quickly() {
         "ä1,",
         "ä1:",
         "äA1",
-        // A short one at every place.
+        // A short match at every position.
         ":a",
         "%:a",
         "%a",
@@ -280,7 +280,7 @@ fn a_megabyte_of_any_text_is_searched_quickly() {
         "字1",
     ] {
         let text = part.repeat(BYTES / part.len());
-        // The end of what begins is missing, or in another line.
+        // The end of a span is missing, or in another line.
         for text in [format!("{text}ä"), format!("{}\n;-->)`", part.repeat(BYTES / 4 / part.len()))] {
             let begun = Instant::now();
             find(&text);

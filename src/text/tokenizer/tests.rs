@@ -24,7 +24,7 @@ fn nfc(text: &str) -> String {
     text.get().to_owned()
 }
 
-/// The file of a trained tokenizer, changed by `edit`, as `load` sees it.
+/// Loads the file of a trained tokenizer, changed by `edit`.
 fn reload(edit: impl FnOnce(String) -> String) -> Result<Tokenizer> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
@@ -178,7 +178,7 @@ fn long_runs_of_one_character_are_encoded() {
 }
 
 proptest! {
-    /// Splitting ASCII by hand is a shortcut, not another tokenizer.
+    /// The fast splitting of ASCII gives the same ids as the library.
     #[test]
     fn ascii_has_the_ids_that_the_library_gives_it(
         text in prop_oneof![
@@ -193,7 +193,7 @@ proptest! {
         prop_assert_eq!(&own[1..own.len() - 1], library.get_ids());
     }
 
-    /// Nor is putting tokens together by hand, whatever a network makes of them.
+    /// The fast decoding gives the same text as the library, for any ids.
     #[test]
     fn all_ids_are_decoded_as_by_the_library(ids in proptest::collection::vec(0u32..320, 0..30)) {
         let library = TOKENIZER.inner.decode(&ids, true).unwrap();

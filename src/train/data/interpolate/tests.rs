@@ -91,7 +91,7 @@ fn texts_of_different_lengths_are_named_and_nothing_is_written() {
         Interpolate { output: dir.path().to_path_buf(), ..options(dir.path(), &["a\n", "b\n", "b\n"]) };
     std::fs::write(mine.output.join(MANIFEST), "of distilled text").unwrap();
     assert!(interpolate(&mine).unwrap_err().to_string().contains("choose another"));
-    assert!(mine.reference.exists(), "what was there is there");
+    assert!(mine.reference.exists(), "existing files are kept");
 }
 
 #[test]

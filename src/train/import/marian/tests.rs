@@ -49,7 +49,7 @@ fn ids_and_text_equal_those_of_transformers() {
             Recorded::Decoded { ids, text } => assert_eq!(marian.decode(&ids), text),
         }
     }
-    assert_eq!(marian.encode(" \u{3000} ").unwrap(), [0], "nothing is nothing but its end");
+    assert_eq!(marian.encode(" \u{3000} ").unwrap(), [0], "an empty text has only eos");
 }
 
 #[test]

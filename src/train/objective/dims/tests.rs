@@ -22,7 +22,7 @@ fn named(weights: &Weights) -> BTreeMap<String, Var> {
     weights.vars.clone()
 }
 
-/// A teacher that follows the student, as a run makes it.
+/// A teacher that follows the student, as in a run.
 fn follower(student: &Weights, decay: f64) -> (Ema, Network) {
     let ema = Ema::new(named(student), decay).unwrap();
     let network = frozen(&shape(), &ema.tensors(), &Backend::cpu()).unwrap();
@@ -213,7 +213,7 @@ fn a_teacher_in_eight_bits_predicts_about_the_same_as_the_exact_one_and_follows_
     let [exact, following, fixed] = [Teacher::exact(exact.clone()), following, fixed]
         .map(|teacher| with_teacher(teacher, settings.clone()));
     let divergence = |dims: &Dims| number(&losses(dims, &student, &pairs()).tokens);
-    assert!(divergence(&following) < 1e-3 && divergence(&fixed) < 1e-3, "the same weights, but for rounding");
+    assert!(divergence(&following) < 1e-3 && divergence(&fixed) < 1e-3, "equal weights, apart from rounding");
 
     for var in student.vars.values() {
         var.set(&(var.as_detached_tensor() * -1.5).unwrap()).unwrap();

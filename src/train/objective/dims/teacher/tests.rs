@@ -15,7 +15,7 @@ fn the_masks_that_are_left_follow_the_closed_form() {
         }
     }
     assert_eq!(masks_left(5, 1, 2), 3);
-    assert_eq!(masks_left(1, 1, 2), 1, "a single mask stands until the last pass");
+    assert_eq!(masks_left(1, 1, 2), 1, "a single mask stays until the last pass");
 }
 
 #[test]
