@@ -68,9 +68,9 @@ impl Tokenizer {
         require(bare, "a post-processor, truncation or padding is set")?;
 
         let vocab_size = bpe.get_vocab_size();
-        let least = if over_bytes { MIN_VOCABULARY } else { VOCABULARY_MULTIPLE };
-        if vocab_size < least || !vocab_size.is_multiple_of(VOCABULARY_MULTIPLE) {
-            return Err(format!("{vocab_size} tokens; expected a multiple of 16 from {least} up"));
+        let min_size = if over_bytes { MIN_VOCABULARY } else { VOCABULARY_MULTIPLE };
+        if vocab_size < min_size || !vocab_size.is_multiple_of(VOCABULARY_MULTIPLE) {
+            return Err(format!("{vocab_size} tokens; expected a multiple of 16 from {min_size} up"));
         }
         if let Some(hole) = (0..vocab_size).find(|&id| bpe.id_to_token(id as u32).is_none()) {
             return Err(format!("no token has id {hole}, but there are {vocab_size} tokens"));
@@ -92,7 +92,7 @@ impl Tokenizer {
             .count();
         let specials = Specials::NAMES.len() + reserved;
         require(added.len() == specials, "there are added tokens that are neither special nor reserved")?;
-        require(vocab_size >= least + reserved, "the vocabulary is too small for all bytes")?;
+        require(vocab_size >= min_size + reserved, "the vocabulary is too small for all bytes")?;
         let special = |id: usize| id < specials;
         let names = (0..vocab_size).map(|id| bpe.id_to_token(id as u32).filter(|_| !special(id)));
         let names: Vec<String> = names.map(Option::unwrap_or_default).collect();

@@ -194,7 +194,7 @@ impl Weighted {
         let mut surplus = 0;
         for (source_file, target_file) in corpus.files(Path::new("")) {
             let keep = |s: &str, t: &str| {
-                let repeats = max_repeats.is_some_and(|most| templates.count(s) > most);
+                let repeats = max_repeats.is_some_and(|max| templates.count(s) > max);
                 if repeats || source.len() >= max_pairs {
                     surplus += 1;
                     return;

@@ -46,8 +46,8 @@ fn a_penalty_affects_only_the_blank_and_is_applied_after_the_scale() {
     let changed = Calibration { scale: 0.5, blank_penalty: 0.75 }.of(&weights, &model).unwrap();
     for (before, after) in logits(&shape, &weights).iter().zip(logits(&shape, &changed)) {
         for (token, (before, after)) in before.iter().zip(after).enumerate() {
-            let want = before / 2.0 - if token == blank { 0.75 } else { 0.0 };
-            assert!((want - after).abs() < 1e-4 * want.abs().max(1.0), "{token}: {want} {after}");
+            let expected = before / 2.0 - if token == blank { 0.75 } else { 0.0 };
+            assert!((expected - after).abs() < 1e-4 * expected.abs().max(1.0), "{token}: {expected} {after}");
         }
     }
 }

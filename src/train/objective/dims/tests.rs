@@ -169,10 +169,10 @@ fn after_k_updates_the_teacher_is_the_closed_form_of_the_average() {
         (name.clone(), sum)
     });
     let closed = frozen(&shape(), &closed.collect(), &Backend::cpu()).unwrap();
-    let (got, want) = (fingerprint(&teacher), fingerprint(&closed));
-    assert!(got != begin, "the network over the average follows it");
-    for (got, want) in got.iter().zip(&want) {
-        assert!((got - want).abs() < 1e-3 * want.abs().max(1.0), "{got}, not {want}");
+    let (found, expected) = (fingerprint(&teacher), fingerprint(&closed));
+    assert!(found != begin, "the network over the average follows it");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-3 * expected.abs().max(1.0), "{found}, not {expected}");
     }
 }
 
@@ -219,10 +219,10 @@ fn a_teacher_in_eight_bits_predicts_about_the_same_as_the_exact_one_and_follows_
         var.set(&(var.as_detached_tensor() * -1.5).unwrap()).unwrap();
     }
     ema.update().unwrap();
-    let (want, got) = (divergence(&exact), divergence(&following));
-    assert!(want > 0.1 && (want - got).abs() < 0.05 * want, "{want} {got}");
+    let (expected, found) = (divergence(&exact), divergence(&following));
+    assert!(expected > 0.1 && (expected - found).abs() < 0.05 * expected, "{expected} {found}");
     let stale = divergence(&fixed);
-    assert!((want - stale).abs() > (want - got).abs(), "{want} {stale}");
+    assert!((expected - stale).abs() > (expected - found).abs(), "{expected} {stale}");
 }
 
 #[test]

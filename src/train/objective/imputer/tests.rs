@@ -82,8 +82,8 @@ fn with_all_slots_masked_the_loss_is_that_of_all_fillings_and_its_gradient_the_s
             sum += score.sum::<f64>().exp();
         }
     }
-    let want = (-sum.ln() / 4.0) as f32;
-    assert!((value - want).abs() < 1e-5, "{value}, not {want}");
+    let expected = (-sum.ln() / 4.0) as f32;
+    assert!((value - expected).abs() < 1e-5, "{value}, not {expected}");
 
     let places = [
         ("output.bias", 9),

@@ -5,10 +5,10 @@ fn the_masks_that_are_left_follow_the_closed_form() {
     for masked in 0..=64usize {
         for passes in 1..=8usize {
             for pass in 1..=passes {
-                let want = ((passes - pass) as f64 * masked as f64 / passes as f64).ceil();
-                let got = masks_left(masked, pass, passes);
-                assert_eq!(got as f64, want, "m = {masked}, n = {passes}, j = {pass}");
-                assert!(got <= masks_left(masked, pass - 1, passes));
+                let expected = ((passes - pass) as f64 * masked as f64 / passes as f64).ceil();
+                let found = masks_left(masked, pass, passes);
+                assert_eq!(found as f64, expected, "m = {masked}, n = {passes}, j = {pass}");
+                assert!(found <= masks_left(masked, pass - 1, passes));
             }
             assert_eq!(masks_left(masked, 0, passes), masked);
             assert_eq!(masks_left(masked, passes, passes), 0);
