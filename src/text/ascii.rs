@@ -1,12 +1,12 @@
-//! GPT-2's splitting into words, for text in ASCII. The tokenizer's library does it for any text with a regular expression
-//! and records where every byte came from. Ids do not need that, and it is slower.
+//! GPT-2's splitting into words, for ASCII text. The tokenizer's library splits any text by a regular expression and
+//! records the origin of each byte. Ids do not need that, and it is slower.
 //!
-//! The rule, one match after the other (Radford et al. 2019):
+//! The rule, for one match after the other (Radford et al. 2019):
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
 const CONTRACTIONS: [&[u8]; 7] = [b"'s", b"'t", b"'re", b"'ve", b"'m", b"'ll", b"'d"];
 
-/// What `\p{L}`, `\p{N}`, `\s` and the rest are in ASCII.
+/// The ASCII characters of `\p{L}`, `\p{N}` and `\s`, and all others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Letter,
@@ -26,11 +26,11 @@ impl Class {
     }
 }
 
-/// Calls `each` with every word of `text`, which must be ASCII, in order; a word keeps the space before
-/// it. The first one gets a space if it has none.
+/// Calls `each` with every word of `text`, which must be ASCII, in order. A word includes the space before it; the
+/// first word gets a space if it has none.
 ///
 /// # Errors
-/// The first that `each` answers with.
+/// The first error of `each`.
 pub fn each_word<E>(text: &str, mut each: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
     debug_assert!(text.is_ascii(), "only ASCII is split here");
     let spaced;
@@ -58,7 +58,7 @@ fn first_word(text: &[u8]) -> usize {
     let space = usize::from(text[0] == b' ');
     match text.get(space).map(|&byte| Class::of(byte)) {
         Some(class) if class != Class::Space => space + run(space, class),
-        // White space leaves its last character to the word that follows, if it has another one.
+        // The last of several white-space characters belongs to the word that follows.
         _ => match run(0, Class::Space) {
             all if all == text.len() => all,
             all => (all - 1).max(1),
@@ -66,12 +66,12 @@ fn first_word(text: &[u8]) -> usize {
     }
 }
 
-/// A word as BPE's vocabulary spells it: a visible character for each byte.
+/// Writes a word to `spelt` as the vocabulary of BPE spells it: a visible character for each byte.
 pub fn spell(word: &str, spelt: &mut String) {
     spelt.clear();
     spelt.extend(word.bytes().map(|byte| match byte {
         b'!'..=b'~' => char::from(byte),
-        // The bytes that cannot be seen are numbered from 256 on: 0 to 32, then 127.
+        // Invisible bytes have the characters from 256 on: 0 to 32, then 127.
         byte => char::from_u32(256 + u32::from(byte.min(33))).unwrap_or_default(),
     }));
 }

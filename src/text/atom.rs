@@ -1,4 +1,4 @@
-//! What a sentence is made of: text and spans.
+//! The parts of a sentence: text and spans.
 
 use super::spans::Kind;
 
@@ -11,33 +11,33 @@ pub(super) enum Atom {
 #[derive(Clone, Debug)]
 pub(super) struct SpanAtom {
     pub text: String,
-    /// What stands in the translation.
-    pub local: String,
+    /// The text of the span in the translation.
+    pub replacement: String,
     pub kind: Kind,
     pub spacing: Spacing,
 }
 
-/// What stands around a span in its source.
+/// The characters around a span in its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spacing {
-    /// White space, or the start of the line.
+    /// White space or the start of the line comes before it.
     pub before: bool,
-    /// White space, or the end of the line.
-    pub behind: bool,
-    /// A letter or digit is behind it, as behind `<b>` but not behind `</b>.`.
-    pub joins: bool,
+    /// White space or the end of the line follows it.
+    pub after: bool,
+    /// A letter or digit follows it, as after `<b>` but not after `</b>.`.
+    pub word_follows: bool,
 }
 
 impl Atom {
-    /// What stands in the translation if nothing is translated.
-    pub fn given_back(&self) -> &str {
+    /// The text in the translation if the network translates nothing.
+    pub fn untranslated(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            Self::Span(span) => &span.local,
+            Self::Span(span) => &span.replacement,
         }
     }
 
-    /// Bytes of the source.
+    /// Number of bytes in the source.
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -46,7 +46,7 @@ impl Atom {
     }
 }
 
-/// What stands between the spans.
+/// The texts between the spans.
 pub(super) fn texts(atoms: &[Atom]) -> impl Iterator<Item = &str> {
     atoms.iter().filter_map(|atom| match atom {
         Atom::Text(text) => Some(text.as_str()),

@@ -1,9 +1,9 @@
-//! Capitals: what is typed in capitals is translated as ordinary text and given back in capitals; a title whose
-//! words all begin with one is translated as a phrase.
+//! Capitals. A text in capitals is translated as ordinary text, and its translation is put in capitals. A title, whose
+//! words all start with a capital, is translated as a phrase.
 
 use super::Tokenizer;
 
-/// How the letters of a sentence were typed.
+/// The capitals of a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     Ordinary,
@@ -11,17 +11,17 @@ pub enum Case {
     Title,
 }
 
-/// Words that have no capital in a title.
+/// Words without a capital in a title.
 const SMALL: [&str; 18] = [
     "a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "up", "via",
     "with", "your",
 ];
 
-/// An acronym within a text in capitals has at most so many letters.
-const ACRONYM: usize = 4;
+/// Largest number of letters of an acronym within a text in capitals.
+const MAX_ACRONYM_LETTERS: usize = 4;
 
-/// An error code has no more letters: a longer word is not even encoded.
-const LONGEST_ACRONYM: usize = 64;
+/// Largest length of an acronym or error code that is a text of its own. Longer words are not encoded to find out.
+const MAX_ACRONYM_BYTES: usize = 64;
 
 impl Case {
     pub fn of(text: &str) -> Self {
@@ -47,7 +47,7 @@ impl Case {
         if title && titles >= 2 && !text.ends_with(['.', '!', '?']) { Self::Title } else { Self::Ordinary }
     }
 
-    /// The text in the letters that a network knows best; `first` where a sentence begins with it.
+    /// The text in the case that the network was trained on. `first` says whether it starts a sentence.
     pub fn lowered(self, text: &str, first: bool, tokenizer: &Tokenizer) -> String {
         match self {
             Self::Ordinary => text.to_owned(),
@@ -55,7 +55,8 @@ impl Case {
                 let lower = |word: &str| {
                     let lower = word.to_lowercase();
                     let letters = word.chars().filter(|c| c.is_alphabetic()).count();
-                    let acronym = (2..=ACRONYM).contains(&letters) && tokens(&lower, tokenizer) > 1;
+                    let acronym =
+                        (2..=MAX_ACRONYM_LETTERS).contains(&letters) && tokens(&lower, tokenizer) > 1;
                     if acronym { word.to_owned() } else { lower }
                 };
                 let text = each_word(text, lower);
@@ -65,7 +66,7 @@ impl Case {
                 let mut first = first;
                 each_word(text, |word| {
                     let lower = word.to_lowercase();
-                    // A name has no use for small letters: its tokens are those of the capital form.
+                    // A name has fewer tokens with a capital.
                     let name = tokens(&lower, tokenizer) > tokens(word, tokenizer);
                     let acronym = word.chars().skip(1).any(char::is_uppercase);
                     let has_letters = word.contains(char::is_alphabetic);
@@ -78,24 +79,24 @@ impl Case {
         }
     }
 
-    /// A translation in the letters of its source.
+    /// A translation in the case of its source.
     pub fn restored(self, text: String) -> String {
         match self {
-            // The capital of ß is rare in print; SS is common.
+            // `to_uppercase` makes SS of ß, which is more common in print than ẞ.
             Self::Capitals => text.to_uppercase(),
             Self::Ordinary | Self::Title => text,
         }
     }
 }
 
-/// Whether a text is one word in capitals that is not an ordinary word: an acronym, an error code.
+/// Whether a text is a single word in capitals that is not an ordinary word: an acronym or an error code.
 pub fn is_acronym(text: &str, tokenizer: &Tokenizer) -> bool {
-    let word = (2..=LONGEST_ACRONYM).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase());
+    let word = (2..=MAX_ACRONYM_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase());
     word && (text == "OK" || tokens(&text.to_lowercase(), tokenizer) > 1)
 }
 
-/// The translation of a part of a sentence begins with a small letter where that is the more common form of its first
-/// word: parts are translated as if they were sentences.
+/// The translation of an inner part of a sentence, with a small first letter if that is the more common form of its
+/// first word. The network translates parts as if they were sentences.
 pub fn as_inner_part(text: String, tokenizer: &Tokenizer) -> String {
     let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
     let word = &text[..end];
@@ -104,7 +105,7 @@ pub fn as_inner_part(text: String, tokenizer: &Tokenizer) -> String {
         return text;
     }
     let lower = word.to_lowercase();
-    // Merges come in the order of their frequency, and so do ids.
+    // Frequent merges come first, and so have lower ids.
     let cost = |word: &str| tokenizer.encode(word).map(|ids| (ids.len(), ids.get(1).copied().unwrap_or(0)));
     match (cost(&lower), cost(word)) {
         (Ok(small), Ok(capital)) if small < capital => lower + &text[end..],
@@ -125,7 +126,7 @@ fn each_word(text: &str, mut change: impl FnMut(&str) -> String) -> String {
     words.map(|word| change(word.trim_end()) + &word[word.trim_end().len()..]).collect()
 }
 
-/// How many tokens spell a text, without its frame.
+/// Number of tokens of a text, without bos and eos.
 fn tokens(text: &str, tokenizer: &Tokenizer) -> usize {
     tokenizer.encode(text).map_or(0, |ids| ids.len().saturating_sub(2))
 }

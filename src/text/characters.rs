@@ -1,5 +1,5 @@
-//! Characters that carry no words: taken out, or made plain, before the network reads a text, and put back in the target
-//! language's form afterwards. What is invisible, and what is another form of a letter, ICU says.
+//! Invisible characters and typography. The network reads plain text without them; its translation gets the quotation
+//! marks, apostrophes and dashes of the target language. ICU knows invisible characters and other forms of letters.
 
 use std::iter::once;
 
@@ -7,7 +7,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 
-/// How a sentence was typed, as far as its translation should follow.
+/// The typography of a sentence that its translation should have, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Typography {
     curly_quotes: bool,
@@ -27,8 +27,8 @@ impl Typography {
         }
     }
 
-    /// A translation, or a part of one, with the quotation marks, apostrophes and dashes of the language where its
-    /// source has such marks. `opened` says whether a quotation mark is open: false before the first part.
+    /// A translation, or a part of one, with the quotation marks, apostrophes and dashes of the language if the source
+    /// has such marks. `opened` says whether a quotation mark is open: false before the first part.
     pub fn apply(self, text: String, language: &str, opened: &mut bool) -> String {
         if self == Self::default() {
             return text;
@@ -53,8 +53,8 @@ impl Typography {
     }
 }
 
-/// The text as the network reads it: without invisible characters, with plain spaces, quotation marks and dashes,
-/// and with full-width letters and ligatures as ordinary ones.
+/// The text for the network: without invisible characters, with plain spaces, quotation marks and dashes, and with
+/// ordinary letters for full-width letters and ligatures.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -76,15 +76,15 @@ pub fn plain(text: &str) -> String {
             c => out.push(c),
         }
     }
-    // One space where there were several, or one beside a dash.
+    // Several spaces, also those next to a dash, become one.
     while out.contains("  ") {
         out = out.replace("  ", " ");
     }
     out
 }
 
-/// Whether a character is neither seen nor takes room: controls, zero-width characters, marks of direction, soft
-/// hyphens. So is U+FFFD: what it stood for is lost already.
+/// Whether a character is invisible and has no width: controls, zero-width characters, direction marks, soft hyphens.
+/// U+FFFD counts as invisible, because it stands for a character that is lost.
 pub fn is_invisible(c: char) -> bool {
     match c {
         '\u{20}'..='\u{7e}' => false,

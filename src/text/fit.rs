@@ -1,19 +1,19 @@
-//! Sentences above a network's limit, cut near their middle until they fit: behind a clause, else at white space or
-//! beside a span, else between characters.
+//! Cuts sentences above the limit of a network near their middle until they fit: after a clause, otherwise at white
+//! space or next to a span, otherwise between characters.
 
 use super::atom::Atom;
 use super::reader::Reader;
 use super::split::clause_ends;
 use super::unit::Unit;
 
-/// A part of a sentence, or the white space between two.
+/// A part of a sentence, or the white space between two parts.
 #[derive(Debug)]
 pub(super) enum Fitted {
     Unit(Unit),
     Gap(String),
 }
 
-/// Appends the parts of a sentence that fit.
+/// Appends a sentence, in parts that fit, to `out`.
 pub(super) fn fit(atoms: Vec<Atom>, reader: &Reader, out: &mut Vec<Fitted>) {
     if reader.is_stopped() {
         return;
@@ -24,7 +24,7 @@ pub(super) fn fit(atoms: Vec<Atom>, reader: &Reader, out: &mut Vec<Fitted>) {
     };
     let bytes: usize = atoms.iter().map(Atom::len).sum();
     let Some((mut left, mut right)) = cut(&atoms, bytes) else {
-        out.push(Fitted::Unit(Unit::as_given(atoms)));
+        out.push(Fitted::Unit(Unit::copied(atoms)));
         return;
     };
     let mut gap = String::new();
@@ -55,10 +55,10 @@ const CLAUSE: usize = 0;
 const SPACE: usize = 1;
 const CHARACTER: usize = 2;
 
-/// Two parts that are not empty; none where nothing but spans is left.
+/// Cuts a sentence into two parts that are not empty; `None` for a single span or character.
 fn cut(atoms: &[Atom], bytes: usize) -> Option<(Vec<Atom>, Vec<Atom>)> {
     let middle = bytes / 2;
-    // Of each kind the place nearest to the middle: atom, offset in it, distance.
+    // The place of each kind that is nearest to the middle: atom, offset in it, distance.
     let mut best: [Option<(usize, usize, usize)>; 3] = [None; 3];
     let mut consider = |kind: usize, atom: usize, offset: usize, place: usize| {
         let distance = place.abs_diff(middle);
@@ -88,18 +88,18 @@ fn cut(atoms: &[Atom], bytes: usize) -> Option<(Vec<Atom>, Vec<Atom>)> {
         start += atom.len();
     }
     let (at, offset, _) = best.into_iter().flatten().next().or_else(|| {
-        // Spans alone: between two of them, wherever that is.
+        // Only spans: cut between two of them.
         (atoms.len() > 1).then_some((atoms.len() / 2, 0, 0))
     })?;
     let (mut left, mut right) = (atoms[..at].to_vec(), atoms[at..].to_vec());
     if let (Some(Atom::Text(text)), true) = (right.first_mut(), offset > 0) {
-        let behind = text.split_off(offset);
-        left.push(Atom::Text(std::mem::replace(text, behind)));
+        let rest = text.split_off(offset);
+        left.push(Atom::Text(std::mem::replace(text, rest)));
     }
     Some((left, right))
 }
 
-/// Whether a character belongs to the one before it.
+/// Whether a character combines with the one before it.
 fn is_joined(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{20d0}'..='\u{20ff}')
 }

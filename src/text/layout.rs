@@ -1,7 +1,7 @@
-//! A line as its head (indentation, bullet, numbering, marks of headings and quotations), its body, and its tail
+//! Splits a line into its head (indentation, bullet, number, marks of headings and quotations), its body, and its tail
 //! (a colon, an ellipsis, white space). Only the body is translated.
 
-/// The three parts of a line. One after the other they are the line.
+/// The three parts of a line. Joined, they are the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout<'a> {
     pub head: &'a str,
@@ -19,7 +19,7 @@ impl<'a> Layout<'a> {
         let mut end = rest.trim_end().len();
         for tail in ["...", "…", ":"] {
             let body = rest[..end].strip_suffix(tail).map(str::trim_end);
-            // Three points are a body of their own where nothing stands before them.
+            // Three points alone are a body.
             if let Some(body) = body.filter(|body| body.ends_with(char::is_alphanumeric)) {
                 end = body.len();
                 break;
@@ -30,7 +30,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The length of a bullet, a number or a mark with the white space behind it.
+/// The length of a bullet, a number or a mark at the start of `text`, with the white space after it.
 fn mark(text: &str) -> Option<usize> {
     let end = text.find(char::is_whitespace)?;
     let inner = &text[..end];

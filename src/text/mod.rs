@@ -1,4 +1,5 @@
-//! Words to ids and back: the [`Tokenizer`], and [`Passage`] for whole texts. Knows nothing of networks.
+//! Text to token ids and back: the [`Tokenizer`] for sentences, and [`Passage`] for whole texts. Knows nothing of
+//! networks.
 
 mod ascii;
 mod atom;

@@ -1,5 +1,5 @@
-//! A whole text and its translation. All callers translate with it: the server, `tutti translate`, evaluation,
-//! validation, reports and distillation.
+//! A whole text and its translation. The server, `tutti translate`, evaluation, validation, reports and distillation
+//! all translate with it.
 //!
 //! ```text
 //! document → lines → (head, body, tail) → sentences → spans out → case → parts that fit → tokens → network → …
@@ -23,10 +23,10 @@ use super::unit::Unit;
 use super::wrapped;
 use crate::Result;
 
-/// How a text is read.
+/// Options for reading a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Whether a sentence may continue in the next line; if not, each line is translated for itself.
+    /// Whether a sentence may continue in the next line. If not, each line is translated separately.
     pub join_lines: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct ReadOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenSpan<'a> {
     pub span: Span,
-    /// What stands in the translation.
+    /// The text of the span in the translation.
     pub replacement: &'a str,
 }
 
@@ -43,20 +43,20 @@ pub struct GivenSpan<'a> {
 pub struct Passage {
     reader: Reader,
     parts: Vec<Fitted>,
-    /// Number of requests that were answered.
+    /// Number of answered requests.
     answered: usize,
     /// Parts with open requests, and how many each has.
     waiting: Vec<(usize, usize)>,
 }
 
 impl Reader {
-    /// A text, with the spans that [`spans::find`] finds in it.
+    /// Reads a text, with the spans that [`spans::find`] finds in it.
     pub fn read(&self, text: &str) -> Passage {
         self.read_with(text, &[], ReadOptions::default())
     }
 
-    /// A text with further spans of the caller: the replacement of each stands in the translation once. They are
-    /// ascending and disjoint, at character boundaries; one that is not is ignored. Spans of
+    /// Reads a text with further spans of the caller. The translation contains the replacement of each span once. Spans
+    /// must be ascending and disjoint, at character boundaries; others are ignored. Spans of
     /// [`Kind::Markup`](spans::Kind) keep their order.
     pub fn read_with(&self, text: &str, given: &[GivenSpan<'_>], options: ReadOptions) -> Passage {
         let mut end = 0;
@@ -95,7 +95,7 @@ impl<'a> Builder<'a> {
                 return;
             }
             let line = &text[start..end];
-            // A line with code and its closing marks is a sentence, as in CommonMark.
+            // Code with its closing marks in one line is not a fence, as in CommonMark.
             let fence = line.trim_start().strip_prefix("```");
             let fence = fence.is_some_and(|info| !info.trim_start_matches('`').contains('`'));
             if in_code || fence {
@@ -109,10 +109,10 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A line, or a cell of one; `offset` is its place in the text.
+    /// Adds a line, or one of its cells; `offset` is its position in the text.
     fn line(&mut self, line: &str, offset: usize) {
         if line.starts_with('|') && line.len() > 1 {
-            // A bar in a span, such as code, ends no cell. By itself it is a symbol.
+            // A bar inside a span, such as code, does not end a cell. A bar alone is a span, too: a symbol.
             let spans = self.spans(line, offset);
             let ends_cell = |&at: &usize| {
                 let next = spans.partition_point(|(span, _)| span.range.end <= at);
@@ -141,7 +141,7 @@ impl<'a> Builder<'a> {
         let edges = [head.len(), head.len() + body.len()];
         let cut =
             |(span, _): &(Span, _)| edges.iter().any(|&at| span.range.start < at && at < span.range.end);
-        // A span of the caller is never layout, and no span is cut by its edge.
+        // The whole line is the body if a span of the caller is outside the body, or a span crosses its edge.
         let whole = spans.iter().any(cut) || touched(0, edges[0]) || touched(edges[1], line.len());
         let (head, body, tail) = if whole { ("", line, "") } else { (head, body, tail) };
         self.gap(head);
@@ -162,7 +162,7 @@ impl<'a> Builder<'a> {
         self.gap(tail);
     }
 
-    /// The caller's spans, with their replacements, and those that are found between them.
+    /// The caller's spans with their replacements, and the spans found between them.
     fn spans(&self, body: &str, offset: usize) -> Vec<(Span, Option<&'a str>)> {
         let place = |range: &Range<usize>| {
             let inside = range.start >= offset && range.end <= offset + body.len();
@@ -174,7 +174,7 @@ impl<'a> Builder<'a> {
             Some((Span { range, kind: given.span.kind }, Some(given.replacement)))
         });
         let mut all: Vec<(Span, Option<&'a str>)> = given.collect();
-        // Text for a vocabulary of pieces was prepared elsewhere and has entities of its own.
+        // Text for a vocabulary of pieces is prepared by other programs and may contain their entities.
         if !self.reader.tokenizer.spells_everything() {
             return all;
         }
@@ -204,18 +204,18 @@ impl<'a> Builder<'a> {
                 atoms.push(Atom::Text(body[at..range.start].to_owned()));
             }
             let text = &body[range.clone()];
-            let local = match replacement {
+            let replacement = match replacement {
                 Some(replacement) => Cow::Borrowed(*replacement),
                 None => localise(text, span.kind, &self.reader.languages),
             };
             atoms.push(Atom::Span(SpanAtom {
                 text: text.to_owned(),
-                local: local.into_owned(),
+                replacement: replacement.into_owned(),
                 kind: span.kind,
                 spacing: Spacing {
                     before: white(body[..range.start].chars().next_back()),
-                    behind: white(body[range.end..].chars().next()),
-                    joins: body[range.end..].starts_with(char::is_alphanumeric),
+                    after: white(body[range.end..].chars().next()),
+                    word_follows: body[range.end..].starts_with(char::is_alphanumeric),
                 },
             }));
             at = range.end;
@@ -224,12 +224,12 @@ impl<'a> Builder<'a> {
             atoms.push(Atom::Text(body[at..last].to_owned()));
         }
         let in_pieces = self.reader.tokenizer.reserved() == 0;
-        let Peeled { before, atoms, behind } = peel(atoms, in_pieces);
+        let Peeled { before, atoms, after } = peel(atoms, in_pieces);
         self.gap(&before);
         if !atoms.is_empty() {
             fit(atoms, self.reader, &mut self.parts);
         }
-        self.gap(&behind);
+        self.gap(&after);
         self.gap(&body[last..end]);
     }
 
@@ -240,7 +240,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Whether no span of the caller covers a place.
+/// Whether no span of the caller covers position `at`.
 fn is_free(given: &[GivenSpan<'_>], at: usize) -> bool {
     let next = given.partition_point(|given| given.span.range.end <= at);
     given.get(next).is_none_or(|given| given.span.range.start > at)
@@ -251,7 +251,7 @@ impl Passage {
     /// [`answer`](Self::answer).
     ///
     /// # Errors
-    /// [`Error::Tokenizer`](crate::Error::Tokenizer) where the tokenizer's library refuses a text.
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) if the tokenizer's library fails.
     pub fn requests(&mut self) -> Result<Vec<Request>> {
         let mut all = Vec::new();
         self.waiting.clear();
@@ -285,7 +285,7 @@ impl Passage {
         Ok(())
     }
 
-    /// The translation. White space, line breaks and what has no words are as they were.
+    /// The translation. White space, line breaks and parts without words are those of the source.
     pub fn text(&self) -> String {
         self.ranked(0)
     }

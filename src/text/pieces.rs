@@ -1,9 +1,8 @@
-//! The second kind of tokenizer: words are what stands between spaces, cut into pieces as subword-nmt and
-//! fastBPE do it. For models that others trained, with their vocabulary.
+//! The second kind of tokenizer: splits text at spaces, and words into pieces like subword-nmt and fastBPE. For models
+//! that other programs trained, with their vocabulary.
 //!
-//! It takes text as it was prepared for such a model (by the Moses scripts, as a rule: punctuation apart,
-//! `&apos;` for an apostrophe), and gives text of that form. A character that the vocabulary does not have
-//! is unknown.
+//! Its text must be prepared as for such a model, usually by the Moses scripts: spaces around punctuation, `&apos;` for
+//! an apostrophe. Translations have the same form. Characters outside the vocabulary are unknown.
 
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::decoders::bpe::BPEDecoder;
@@ -13,10 +12,10 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 
 use super::Specials;
 
-/// Behind a piece that ends its word.
+/// Suffix of a piece that ends its word.
 pub const END_OF_WORD: &str = "</w>";
 
-/// A tokenizer whose ids count `pieces` from 0; the pieces that `merges` names are among them.
+/// A tokenizer in which the id of a piece is its index in `pieces`, which include those of `merges`.
 pub(super) fn assemble(
     pieces: &[String],
     merges: Vec<(String, String)>,
@@ -34,14 +33,14 @@ pub(super) fn assemble(
     Ok(tokenizer)
 }
 
-/// Whether a model is meant to be of this kind.
+/// Whether a model is of this kind.
 pub(super) fn is_kind(bpe: &BPE) -> bool {
     bpe.end_of_word_suffix.is_some()
 }
 
-/// Refuses what [`assemble`] does not make, with the reason. Vocabulary and special tokens are not looked at.
+/// Refuses tokenizers that [`assemble`] does not make, with the reason. Does not check vocabulary and special tokens.
 pub(super) fn check(inner: &tokenizers::Tokenizer, bpe: &BPE) -> Result<(), String> {
-    let expect = |holds: bool, reason: &str| if holds { Ok(()) } else { Err(reason.to_owned()) };
+    let require = |holds: bool, reason: &str| if holds { Ok(()) } else { Err(reason.to_owned()) };
     let plain = bpe.dropout.is_none()
         && bpe.unk_token.as_deref() == Some(unknown())
         && bpe.continuing_subword_prefix.is_none()
@@ -49,13 +48,13 @@ pub(super) fn check(inner: &tokenizers::Tokenizer, bpe: &BPE) -> Result<(), Stri
         && !bpe.fuse_unk
         && !bpe.byte_fallback
         && !bpe.ignore_merges;
-    expect(plain, "the BPE over words has options that this program does not know")?;
-    expect(inner.get_normalizer().is_none(), "a tokenizer over words has a normalizer")?;
-    expect(
+    require(plain, "the BPE over words has unsupported options")?;
+    require(inner.get_normalizer().is_none(), "a tokenizer over words has a normalizer")?;
+    require(
         matches!(inner.get_pre_tokenizer(), Some(PreTokenizerWrapper::WhitespaceSplit(_))),
         "the pre-tokenizer does not split at spaces",
     )?;
-    expect(
+    require(
         matches!(inner.get_decoder(), Some(DecoderWrapper::BPE(d)) if d.suffix == END_OF_WORD),
         "the decoder is not that of BPE over words",
     )

@@ -1,4 +1,4 @@
-//! The settings with which texts for one model are read.
+//! The settings for reading the texts of one model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,30 +6,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Tokenizer;
 use super::spans::Languages;
 
-/// Reads texts of one language for a network, and writes them in another; see [`Passage`](super::Passage). Cheap
-/// to clone.
+/// Reads texts in one language for a network that translates them to another; see [`Passage`](super::Passage). Cheap to
+/// clone.
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) languages: Arc<Languages>,
     pub(super) target: Arc<str>,
-    /// Tokens of a source that the network takes, bos and eos included.
+    /// Largest number of tokens of a source, bos and eos included.
     pub(super) limit: usize,
     stop: Option<Arc<AtomicBool>>,
 }
 
-/// Tokens rarely have more bytes: a text above the limit times this is cut before it is encoded.
+/// Tokens rarely have more bytes. A text of more bytes than the limit times this is cut before it is encoded.
 const BYTES_OF_A_TOKEN: usize = 12;
 
 impl Reader {
-    /// For languages by their BCP 47 codes, and a network that takes sources of `limit` tokens, bos and eos
-    /// included.
+    /// A reader for languages by their BCP 47 codes, and for a network that takes sources of up to `limit` tokens, bos
+    /// and eos included.
     pub fn new(tokenizer: Arc<Tokenizer>, source: &str, target: &str, limit: usize) -> Self {
         let languages = Arc::new(Languages::new(source, target));
         Self { tokenizer, languages, target: target.into(), limit, stop: None }
     }
 
-    /// A reader that gives up when `stop` is set. A passage that it reads then is not whole: drop it.
+    /// A reader that stops when `stop` is set. A passage that it reads then is incomplete: drop it.
     pub fn until(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop: Some(stop), ..self }
     }
@@ -42,15 +42,15 @@ impl Reader {
         &self.tokenizer
     }
 
-    pub(super) fn most_bytes(&self) -> usize {
+    pub(super) fn max_bytes(&self) -> usize {
         self.limit.saturating_mul(BYTES_OF_A_TOKEN)
     }
 
     pub(super) fn fits_bytes(&self, text: &str) -> bool {
-        text.len() <= self.most_bytes()
+        text.len() <= self.max_bytes()
     }
 
-    /// Tokens of a text, bos and eos included; more than any limit where the tokenizer refuses it.
+    /// Number of tokens of a text, bos and eos included; `usize::MAX` if the tokenizer fails.
     pub(super) fn count(&self, text: &str) -> usize {
         self.tokenizer.encode(text).map_or(usize::MAX, |ids| ids.len())
     }

@@ -1,5 +1,4 @@
-//! Turns the network's tokens into a sentence: every span once, in its place, with the case and typography of the
-//! source.
+//! Turns tokens of the network into a sentence that has every span once, and the case and typography of the source.
 
 use super::atom::{Atom, SpanAtom, texts};
 use super::case::Case;
@@ -12,9 +11,9 @@ use crate::Result;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Check {
-    /// Spans stand as reserved tokens; otherwise as their own text.
+    /// Whether the source has reserved tokens for its spans; otherwise it has their text.
     pub reserved: bool,
-    /// Tokens of the source's words.
+    /// Number of tokens of the source, without spans.
     pub source: usize,
     pub case: Case,
     pub typography: Typography,
@@ -22,16 +21,16 @@ pub(super) struct Check {
 
 #[derive(Debug, Default)]
 pub(super) struct Checked {
-    /// None where a span is lost, doubled or changed.
+    /// `None` if a span is lost, doubled or changed.
     pub text: Option<String>,
-    /// The text ends in a span, which stays as it is.
+    /// Whether the text ends with a span.
     pub ends_in_span: bool,
-    /// No half characters were left out.
+    /// Whether no incomplete characters were left out.
     pub whole: bool,
     pub warning: Option<Warning>,
 }
 
-/// A candidate as a sentence, and what is wrong with it.
+/// Turns a candidate into a sentence, and checks it.
 pub(super) fn check(atoms: &[Atom], candidate: &Candidate, check: Check, reader: &Reader) -> Result<Checked> {
     let (parts, whole) = reader.tokenizer.decode_parts(&candidate.tokens)?;
     let spans: Vec<&SpanAtom> = atoms
@@ -42,7 +41,7 @@ pub(super) fn check(atoms: &[Atom], candidate: &Candidate, check: Check, reader:
         })
         .collect();
     let parts =
-        if check.reserved || spans.is_empty() { Some(parts) } else { found_again(parts, atoms, &spans) };
+        if check.reserved || spans.is_empty() { Some(parts) } else { locate_spans(parts, atoms, &spans) };
     let Some(parts) = parts.filter(|parts| has_each_once(parts, &spans)) else {
         return Ok(Checked::default());
     };
@@ -56,7 +55,7 @@ pub(super) fn check(atoms: &[Atom], candidate: &Candidate, check: Check, reader:
     Ok(Checked { text: Some(text), ends_in_span, whole, warning })
 }
 
-/// The words of a candidate that has no spans, and whether they are whole.
+/// The text of a candidate without spans, and whether all its characters are complete.
 pub(super) fn words(candidate: &Candidate, reader: &Reader) -> Result<(String, bool)> {
     let (parts, whole) = reader.tokenizer.decode_parts(&candidate.tokens)?;
     let text = parts.into_iter().filter_map(|part| match part {
@@ -66,8 +65,8 @@ pub(super) fn words(candidate: &Candidate, reader: &Reader) -> Result<(String, b
     Ok((text.collect::<String>().trim().to_owned(), whole))
 }
 
-/// A translation of less than half its source's tokens lacks something, one of more than twice as many repeats itself.
-/// Both languages share one vocabulary, so that this holds for most pairs.
+/// A translation with less than half of its source's tokens probably lacks something, one with more than twice as many
+/// probably repeats itself. Both languages share one vocabulary, so this holds for most pairs.
 fn implausible(source: usize, target: usize) -> Option<Warning> {
     if source >= 8 && 2 * target + 2 < source {
         Some(Warning::Short)
@@ -78,7 +77,7 @@ fn implausible(source: usize, target: usize) -> Option<Warning> {
     }
 }
 
-/// Every reserved token once, and markup in its source's order.
+/// Whether every span occurs once, and markup is in the order of the source.
 fn has_each_once(parts: &[DecodedPart], spans: &[&SpanAtom]) -> bool {
     let mut seen = vec![false; spans.len()];
     let mut last_markup = None;
@@ -98,9 +97,9 @@ fn has_each_once(parts: &[DecodedPart], spans: &[&SpanAtom]) -> bool {
     seen.into_iter().all(|seen| seen)
 }
 
-/// Finds the numbers that went through the network as they are in its words. None where one is missing, or where
-/// there are digits that the source does not have.
-fn found_again(parts: Vec<DecodedPart>, atoms: &[Atom], spans: &[&SpanAtom]) -> Option<Vec<DecodedPart>> {
+/// Finds spans that the source contains as text, not as reserved tokens: numbers. `None` if one is missing, or if there
+/// are more other numbers than in the source.
+fn locate_spans(parts: Vec<DecodedPart>, atoms: &[Atom], spans: &[&SpanAtom]) -> Option<Vec<DecodedPart>> {
     let mut text: String = parts
         .into_iter()
         .map(|part| match part {
@@ -112,7 +111,7 @@ fn found_again(parts: Vec<DecodedPart>, atoms: &[Atom], spans: &[&SpanAtom]) -> 
     let mut places: Vec<(usize, usize, usize)> = Vec::new();
     for (index, span) in spans.iter().enumerate() {
         let free = |start: usize, end: usize| places.iter().all(|&(from, to, _)| end <= from || start >= to);
-        let forms = [span.text.as_str(), span.local.as_str()];
+        let forms = [span.text.as_str(), span.replacement.as_str()];
         let place = forms.iter().find_map(|form| {
             let mut starts = text.match_indices(form).map(|(at, _)| (at, at + form.len()));
             starts.find(|&(start, end)| free(start, end) && stands_alone(&text, start, end))
@@ -143,28 +142,28 @@ fn digit_runs(text: &str) -> usize {
     text.split(|c: char| !c.is_numeric()).filter(|run| !run.is_empty()).count()
 }
 
-/// Whether no digit or letter touches a number.
+/// Whether no digit or letter is next to a number.
 fn stands_alone(text: &str, start: usize, end: usize) -> bool {
     let before = text[..start].chars().next_back();
-    let mut behind = text[end..].chars();
-    let next = behind.next();
-    let continues = matches!(next, Some('.' | ',' | ':')) && behind.next().is_some_and(char::is_numeric);
+    let mut after = text[end..].chars();
+    let next = after.next();
+    let continues = matches!(next, Some('.' | ',' | ':')) && after.next().is_some_and(char::is_numeric);
     !before.is_some_and(char::is_alphanumeric) && !next.is_some_and(char::is_alphanumeric) && !continues
 }
 
 fn ends_in_span(parts: &[DecodedPart]) -> bool {
-    let mut spoken = parts.iter().rev().filter(|part| match part {
+    let mut visible_parts = parts.iter().rev().filter(|part| match part {
         DecodedPart::Text(text) => !text.trim().is_empty(),
         DecodedPart::Reserved(_) => true,
     });
-    matches!(spoken.next(), Some(DecodedPart::Reserved(_)))
+    matches!(visible_parts.next(), Some(DecodedPart::Reserved(_)))
 }
 
-/// Letters and marks are set as those of the source; spans stay as they are.
+/// Joins the parts: text gets the case and typography of the source, spans their replacements.
 fn joined(parts: &[DecodedPart], spans: &[&SpanAtom], check: Check, language: &str) -> String {
     let mut out = String::new();
     let mut opened = false;
-    let mut behind: Option<&SpanAtom> = None;
+    let mut last_span: Option<&SpanAtom> = None;
     for part in parts {
         match part {
             DecodedPart::Reserved(index) => {
@@ -180,20 +179,20 @@ fn joined(parts: &[DecodedPart], spans: &[&SpanAtom], check: Check, language: &s
                 {
                     out.push(' ');
                 }
-                out.push_str(&span.local);
-                behind = Some(span);
+                out.push_str(&span.replacement);
+                last_span = Some(span);
             }
             DecodedPart::Text(text) => {
                 let text = check.case.restored(visible(text));
                 let text = check.typography.apply(text, language, &mut opened);
                 let mut text = text.as_str();
-                if let Some(span) = behind.take() {
-                    if span.kind == Kind::Markup && !span.spacing.behind {
-                        // A tag that ends before a full stop may end before a word in the translation.
+                if let Some(span) = last_span.take() {
+                    if span.kind == Kind::Markup && !span.spacing.after {
+                        // A tag before punctuation may come before a word in the translation: its space stays.
                         let rest = text.trim_start();
-                        let keeps = !span.spacing.joins && rest.starts_with(char::is_alphanumeric);
+                        let keeps = !span.spacing.word_follows && rest.starts_with(char::is_alphanumeric);
                         text = if keeps { text } else { rest };
-                    } else if span.spacing.behind && text.starts_with(char::is_alphanumeric) {
+                    } else if span.spacing.after && text.starts_with(char::is_alphanumeric) {
                         out.push(' ');
                     }
                 }
@@ -205,13 +204,13 @@ fn joined(parts: &[DecodedPart], spans: &[&SpanAtom], check: Check, language: &s
     if trimmed.len() == out.len() { out } else { trimmed.to_owned() }
 }
 
-/// Without controls and line breaks, which a network may write.
+/// The text without controls and line breaks, which a network may write.
 fn visible(text: &str) -> String {
     let plain = |c: char| if c.is_whitespace() { Some(' ') } else { Some(c).filter(|&c| !is_invisible(c)) };
     text.chars().filter_map(plain).collect()
 }
 
-/// The mark with which a sentence ends, behind any quotation mark or bracket.
+/// The final punctuation mark of a sentence, before any closing quotation mark or bracket.
 pub(super) fn final_mark(atoms: &[Atom]) -> Option<char> {
     let Some(Atom::Text(text)) = atoms.last() else { return None };
     let core = text.trim_end_matches(|c: char| {
@@ -220,7 +219,7 @@ pub(super) fn final_mark(atoms: &[Atom]) -> Option<char> {
     core.chars().next_back().filter(|c| matches!(c, '.' | '!' | '?' | '…' | '。' | '！' | '？'))
 }
 
-/// A sentence with its source's mark where it has none, and without one where its source has none.
+/// Adds the final mark of the source if the sentence has none, and removes its mark if the source has none.
 pub(super) fn with_final_mark(mut text: String, mark: Option<char>) -> String {
     match mark {
         Some(mark) => {
@@ -230,7 +229,7 @@ pub(super) fn with_final_mark(mut text: String, mark: Option<char>) -> String {
         }
         None => {
             while let Some(rest) = text.strip_suffix(['.', '!', '?', '。']) {
-                // The point of an ordinal does not end a sentence.
+                // A point after a number is that of an ordinal.
                 if rest.is_empty() || rest.ends_with(char::is_numeric) {
                     break;
                 }

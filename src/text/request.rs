@@ -1,10 +1,10 @@
-//! Requests of a text to a network, and their answers.
+//! Requests to a network, and its answers.
 
-/// How hard the network should try.
+/// The amount of decoding for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     Usual,
-    /// More steps, and more lengths: the first answer was not good enough.
+    /// More steps and more lengths, if the first answer was not good enough.
     More,
 }
 
@@ -15,7 +15,7 @@ pub struct Request {
     pub effort: Effort,
 }
 
-/// One of the network's answers, without bos and eos.
+/// A translation by the network, without bos and eos.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Candidate {
     pub tokens: Vec<u32>,
@@ -26,13 +26,13 @@ pub struct Candidate {
 /// A warning about a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
-    /// Much shorter than its source, after all attempts.
+    /// The translation is much shorter than its source, after all attempts.
     Short,
-    /// Much longer.
+    /// The translation is much longer than its source.
     Long,
-    /// Translated in pieces between its protected spans.
+    /// The text was translated in pieces between its protected spans.
     Split,
-    /// The network gives its tokens little probability.
+    /// The network gives the translation a low probability.
     Uncertain,
 }
 

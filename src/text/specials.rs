@@ -1,9 +1,9 @@
-//! The tokens that are not words.
+//! Special tokens.
 
 use serde::{Deserialize, Serialize};
 use tokenizers::AddedToken;
 
-/// Ids of the five special tokens. None of them may stand inside a translation.
+/// Ids of the five special tokens. A translation contains none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Specials {
@@ -11,7 +11,7 @@ pub struct Specials {
     pub bos: u32,
     pub eos: u32,
     pub unk: u32,
-    /// The unknown place on a canvas; dedicated, never `<unk>` in another role.
+    /// A masked position of a canvas; not the same as `<unk>`.
     pub mask: u32,
 }
 
@@ -19,7 +19,7 @@ impl Specials {
     /// In the order of their ids, which are 0 to 4 in every tokenizer that `train tokenizer` makes.
     pub const NAMES: [&'static str; 5] = ["<pad>", "<bos>", "<eos>", "<unk>", "<mask>"];
 
-    /// The most tokens that a tokenizer may reserve for protected spans. Their ids follow the special ones.
+    /// Largest number of tokens that a tokenizer reserves for protected spans. Their ids follow the special tokens.
     pub const MAX_RESERVED: usize = 32;
 
     /// The name of a reserved token in a tokenizer's file. Text that spells it is encoded as text.
@@ -27,15 +27,15 @@ impl Specials {
         format!("<x{index}>")
     }
 
-    /// The special tokens and `reserved` reserved ones behind them, for a tokenizer that is made.
+    /// The special tokens and `reserved` reserved tokens after them, for a new tokenizer.
     pub(super) fn tokens(reserved: usize) -> Vec<AddedToken> {
         let names = Self::NAMES.iter().map(|&name| name.to_owned());
         let reserved = (0..reserved).map(Self::reserved_name);
         names.chain(reserved).map(|name| AddedToken::from(name, true)).collect()
     }
 
-    /// What an Imputer writes into a slot that stands for nothing. The tokenizer of such a model spells all bytes, so
-    /// that no text needs this token. (Likewise the CTC of transformers' wav2vec2 has `<pad>` as its blank.)
+    /// The blank of an Imputer. It has the id of `<unk>`, which no text needs, because the tokenizer of such a model
+    /// has all bytes. (wav2vec2 of transformers uses `<pad>` in the same way.)
     pub fn blank(&self) -> u32 {
         self.unk
     }

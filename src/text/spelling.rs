@@ -1,25 +1,25 @@
-//! The bytes of each token, computed once, so that a translation is assembled by copying. The tokenizer's library looks
-//! up every token's name and every character of it.
+//! The bytes of each token, computed once, so that decoding copies bytes. The tokenizer's library looks up every
+//! token's name and every character of it.
 //!
-//! A byte-level vocabulary spells each byte as one visible character (Radford et al. 2019): those that
-//! can be seen as themselves, the other 68 as the characters from U+0100 on, in their order.
+//! A byte-level vocabulary spells each byte as one visible character (Radford et al. 2019): visible bytes as
+//! themselves, the other 68 as the characters from U+0100 on, in order.
 
-/// The bytes of every token, one after the other.
+/// The bytes of all tokens.
 #[derive(Debug)]
 pub struct Spellings {
     bytes: Vec<u8>,
-    /// Where each token's bytes end.
+    /// The end of each token in `bytes`.
     ends: Vec<usize>,
 }
 
 impl Spellings {
-    /// Of tokens by their names in the vocabulary, from id 0 on; an empty name stands for no bytes.
+    /// Takes the names of the tokens in the vocabulary, from id 0 on. An empty name means no bytes.
     pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for name in names {
             match name.chars().map(byte).collect::<Option<Vec<u8>>>() {
                 Some(spelt) => bytes.extend(spelt),
-                // Not in the alphabet of bytes: the name itself, as the library has it.
+                // A name outside the byte alphabet stands for itself, as in the library.
                 None => bytes.extend(name.bytes()),
             }
             ends.push(bytes.len());
@@ -27,7 +27,7 @@ impl Spellings {
         Self { bytes, ends }
     }
 
-    /// None outside the vocabulary.
+    /// The bytes of a token; `None` for an id outside the vocabulary.
     pub fn of(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
         let start = id.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
@@ -35,7 +35,7 @@ impl Spellings {
     }
 }
 
-/// The byte that is written as this character.
+/// The byte that this character spells.
 fn byte(spelt: char) -> Option<u8> {
     let code = u32::from(spelt);
     let byte = match code {

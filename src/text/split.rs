@@ -1,7 +1,7 @@
-//! Where sentences and clauses end.
+//! Finds the ends of sentences and clauses.
 //!
-//! Sentence boundaries are Unicode's (UAX 29, by ICU4X), corrected for a short list of abbreviations
-//! that its rules do not know. Line breaks always separate.
+//! Sentence boundaries are those of Unicode (UAX 29, by ICU4X), corrected for a short list of abbreviations. Line
+//! breaks always end a sentence.
 
 use icu_segmenter::SentenceSegmenter;
 use icu_segmenter::options::SentenceBreakInvariantOptions;
@@ -10,7 +10,7 @@ pub(super) fn is_line_break(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Where the sentences of a line end, white space included, ascending; the last is the end of the line.
+/// The ends of the sentences of a line, white space included, ascending. The last is the end of the line.
 pub(super) fn sentence_ends(line: &str) -> Vec<usize> {
     let segmenter = SentenceSegmenter::new(SentenceBreakInvariantOptions::default());
     let mut ends = Vec::new();
@@ -24,7 +24,7 @@ pub(super) fn sentence_ends(line: &str) -> Vec<usize> {
     ends
 }
 
-/// A sentence continues after these, whatever follows. Without the final point, in lower case.
+/// A sentence always continues after these. Without the final point, in lower case.
 const ABBREVIATIONS: &[&str] = &[
     "mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "lt", "sgt", "capt", "st", "mt", "e.g",
     "i.e", "cf", "vs", "hr", "fr", "z.b", "d.h", "u.a", "bzw", "ca", "evtl", "ggf", "inkl", "vgl", "sog",
@@ -52,8 +52,8 @@ const MONTHS: &[&str] = &[
     "Dezember",
 ];
 
-/// Whether the boundary between `before` and `after` is only the point of an abbreviation, of an
-/// initial ("J. Bach", "z. B."; "I" is a word) or of a day.
+/// Whether the boundary between `before` and `after` is only the point of an abbreviation, of an initial ("J. Bach",
+/// "z. B."; "I" is a word) or of a day.
 fn is_false_end(before: &str, after: &str) -> bool {
     let Some(stem) = before.trim_end().strip_suffix('.') else {
         return false;
@@ -71,8 +71,8 @@ fn is_false_end(before: &str, after: &str) -> bool {
         || (day && MONTHS.iter().any(|month| after.starts_with(month)))
 }
 
-/// Where a clause may end, ascending; the last is the end of `sentence`. Marks inside numbers and
-/// times ("3,5", "12:30") do not count: ASCII punctuation needs white space behind it.
+/// The possible ends of clauses, ascending. The last is the end of `sentence`. Marks inside numbers and times ("3,5",
+/// "12:30") do not count: ASCII punctuation needs white space after it.
 pub(super) fn clause_ends(sentence: &str) -> impl Iterator<Item = usize> {
     let ends = sentence.char_indices().filter_map(move |(at, c)| {
         let end = at + c.len_utf8();

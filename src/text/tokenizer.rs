@@ -1,6 +1,6 @@
-//! Text to token ids and back: one byte-level BPE for both languages, so that nothing is lost to `<unk>`. Made by
-//! `train tokenizer` (`learn`), stored as `tokenizer.json` in a bundle, checked when it is loaded (`pipeline`). Models from
-//! elsewhere have a second kind (`pieces`).
+//! Text to token ids and back: one byte-level BPE for both languages, so that no text becomes `<unk>`. `train
+//! tokenizer` makes it (`learn`), a bundle stores it as `tokenizer.json`, and loading checks it (`pipeline`). Imported
+//! models may have a second kind (`pieces`).
 
 mod learn;
 mod pipeline;
@@ -36,7 +36,7 @@ pub enum DecodedPart {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
-    /// Of the kind that `train tokenizer` makes, over bytes; none of a vocabulary of pieces.
+    /// For a tokenizer over bytes, as `train tokenizer` makes it; `None` for a vocabulary of pieces.
     spellings: Option<Arc<Spellings>>,
     vocab_size: usize,
     reserved: usize,
@@ -49,14 +49,14 @@ impl Tokenizer {
     /// Reads and validates `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read; [`Error::Bundle`], naming it, where it is cut, not
-    /// a tokenizer, or not one of ours.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Bundle`] if it is truncated, not a tokenizer, or of an
+    /// unsupported kind.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_bytes(&std::fs::read(path).map_err(Error::io(path))?, path)
     }
 
-    /// The same from the content of `path`, which errors name.
+    /// Validates the content of `path`, which errors name.
     ///
     /// # Errors
     /// As [`Tokenizer::load`].
@@ -67,24 +67,24 @@ impl Tokenizer {
     }
 
     /// # Errors
-    /// [`Error::Io`] where the file cannot be written.
+    /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         crate::files::write(path, self.to_json()?.as_bytes())
     }
 
-    /// As it stands in its file: equal texts are equal tokenizers.
+    /// The content of the tokenizer's file. Equal contents are equal tokenizers.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where the library refuses.
+    /// [`Error::Tokenizer`] if the library fails.
     pub fn to_json(&self) -> Result<String> {
-        self.inner.to_string(false).map_err(wrong)
+        self.inner.to_string(false).map_err(library_error)
     }
 
-    /// `bos x1..xn eos`. Text that spells a special token (`<mask>`) is encoded as the text it is.
+    /// `bos x1..xn eos`. Text that spells a special token (`<mask>`) is encoded as text.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where the library refuses, which no text is known to bring about.
+    /// [`Error::Tokenizer`] if the library fails, which no known text causes.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let specials = self.specials();
         let mut ids = vec![specials.bos];
@@ -97,17 +97,16 @@ impl Tokenizer {
                     ascii::spell(word, &mut spelt);
                     bpe.tokenize(&spelt).map(|tokens| ids.extend(tokens.iter().map(|token| token.id)))
                 })
-                .map_err(wrong)?;
+                .map_err(library_error)?;
             }
-            _ => ids.extend_from_slice(self.inner.encode_fast(text, false).map_err(wrong)?.get_ids()),
+            _ => ids.extend_from_slice(self.inner.encode_fast(text, false).map_err(library_error)?.get_ids()),
         }
         ids.push(specials.eos);
         Ok(ids)
     }
 
-    /// `bos x1..xn eos` of a sentence in which tokens stand in the place of some of its text. Text next to a token is
-    /// encoded as it is: a space before it or behind it stays, and none is added, so that the text of the ids is
-    /// the parts, one after the other.
+    /// `bos x1..xn eos` of a sentence in which tokens replace some of its text. Text next to a token keeps its spaces
+    /// and gets no others, so that the ids decode to the parts, joined.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -123,8 +122,8 @@ impl Tokenizer {
                 Part::Text("") => {}
                 Part::Text(text) => {
                     let add_prefix_space = index == 0;
-                    for word in words_of(text, add_prefix_space).map_err(wrong)? {
-                        ids.extend(bpe.tokenize(&word).map_err(wrong)?.iter().map(|token| token.id));
+                    for word in words_of(text, add_prefix_space).map_err(library_error)? {
+                        ids.extend(bpe.tokenize(&word).map_err(library_error)?.iter().map(|token| token.id));
                     }
                 }
             }
@@ -133,8 +132,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of `ids` with its reserved tokens, and whether all of it is whole characters. Bytes that are not are
-    /// left out, as is U+FFFD.
+    /// The text of `ids` with its reserved tokens, and whether all characters are complete. Leaves out incomplete
+    /// characters and U+FFFD.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] for an id outside the vocabulary.
@@ -178,8 +177,8 @@ impl Tokenizer {
         Error::Tokenizer(format!("id {id} in a vocabulary of {}", self.vocab_size))
     }
 
-    /// The text of `ids`, without special and reserved tokens and without the space before the first word. Bytes
-    /// that are no UTF-8, which a network may put together, become U+FFFD.
+    /// The text of `ids`, without special and reserved tokens and without the space before the first word. A network
+    /// may write bytes that are not UTF-8; they become U+FFFD.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] for an id outside the vocabulary.
@@ -194,20 +193,20 @@ impl Tokenizer {
         Ok(text.strip_prefix(' ').map(str::to_owned).unwrap_or(text))
     }
 
-    /// [`Self::decode`] for a vocabulary of pieces, as the library does it.
+    /// [`Self::decode`] for a vocabulary of pieces, by the library.
     fn decode_pieces(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
             return Err(self.unknown(*id));
         }
         if ids.iter().all(|&id| (id as usize) < Specials::NAMES.len()) {
-            return Ok(String::new()); // which the library's decoder of pieces does not expect
+            return Ok(String::new()); // the library's decoder of pieces needs at least one piece
         }
-        let text = self.inner.decode(ids, true).map_err(wrong)?;
+        let text = self.inner.decode(ids, true).map_err(library_error)?;
         Ok(text.strip_prefix(' ').map(str::to_owned).unwrap_or(text))
     }
 
-    /// One token for a reader's eye, with its leading space; parts of a character show as U+FFFD,
-    /// specials as their names. `None` outside the vocabulary.
+    /// A token in readable form, with its leading space. Incomplete characters are U+FFFD, special tokens have their
+    /// names. `None` outside the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
         if let Some(index) = self.reserved_index(id) {
             return Some(Specials::reserved_name(index));
@@ -238,10 +237,10 @@ impl Tokenizer {
         if (id as usize) < Specials::NAMES.len() || other.reserved_index(id).is_some() {
             return Ok(Vec::new());
         }
-        Ok(bpe.tokenize(&token).map_err(wrong)?.iter().map(|piece| piece.id).collect())
+        Ok(bpe.tokenize(&token).map_err(library_error)?.iter().map(|piece| piece.id).collect())
     }
 
-    /// Whether every text has a spelling, so that no token is ever unknown.
+    /// Whether every text can be encoded without unknown tokens.
     pub fn spells_everything(&self) -> bool {
         self.spellings.is_some()
     }
@@ -255,12 +254,12 @@ impl Tokenizer {
         Specials::default()
     }
 
-    /// Number of reserved tokens, which stand for protected spans: 0 where the tokenizer has none.
+    /// Number of reserved tokens, which stand for protected spans.
     pub fn reserved(&self) -> usize {
         self.reserved
     }
 
-    /// The id of the reserved token `<x{index}>`, where the tokenizer has it.
+    /// The id of the reserved token `<x{index}>`, if the tokenizer has it.
     pub fn reserved_id(&self, index: usize) -> Option<u32> {
         (index < self.reserved).then(|| (Specials::NAMES.len() + index) as u32)
     }
@@ -271,7 +270,7 @@ impl Tokenizer {
     }
 }
 
-fn wrong(error: tokenizers::Error) -> Error {
+fn library_error(error: tokenizers::Error) -> Error {
     Error::Tokenizer(error.to_string())
 }
 

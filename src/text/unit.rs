@@ -1,5 +1,5 @@
-//! A sentence, or a part of one that fits the network, and the state of its translation: first as one source with its
-//! spans in it; if no translation of that keeps all spans, as the pieces between them.
+//! A sentence, or a part of one that fits the network, and the state of its translation. It is first translated as one
+//! source that includes its spans. If no translation keeps all spans, the pieces between them are translated.
 
 use super::atom::{Atom, SpanAtom, texts};
 use super::case::{Case, as_inner_part, is_acronym};
@@ -22,14 +22,14 @@ pub(super) struct Unit {
     typography: Typography,
     mark: Option<char>,
     state: State,
-    /// Source of the whole unit, `bos x1..xn eos`; empty if it is translated in pieces from the start.
+    /// The source of the whole unit, `bos x1..xn eos`; empty if it is translated in pieces from the start.
     source: Vec<u32>,
     /// Valid translations, best first.
     pub translations: Vec<String>,
     /// The best implausible translation that keeps all spans.
     fallback: Option<(String, Warning)>,
     pub warnings: Vec<Warning>,
-    /// The requests, by their number in the document, whose answers were taken.
+    /// The numbers, in the document, of the requests whose answers are used.
     pub used: Vec<usize>,
     pub retried: bool,
 }
@@ -41,7 +41,7 @@ enum State {
     Done,
 }
 
-/// A part of a sentence in pieces.
+/// A piece of a sentence that is translated in pieces.
 #[derive(Debug)]
 enum Piece {
     Fixed(String),
@@ -57,7 +57,7 @@ impl Unit {
         let core = text.trim_matches(|c: char| !c.is_alphanumeric());
         let one_letter = core.chars().count() == 1 && !matches!(core, "I" | "a" | "A");
         if !text.contains(char::is_alphabetic) || one_letter || is_acronym(core, &reader.tokenizer) {
-            return Ok(Self::as_given(atoms));
+            return Ok(Self::copied(atoms));
         }
         if !reader.fits_bytes(&text) {
             return Err(atoms);
@@ -79,7 +79,7 @@ impl Unit {
             if reader.count(&plain(&text)) > reader.limit {
                 return Err(unit.atoms);
             }
-            unit.take_apart(reader);
+            unit.split_into_pieces(reader);
             return Ok(unit);
         }
         match unit.whole_source(reader) {
@@ -91,9 +91,9 @@ impl Unit {
         }
     }
 
-    /// A unit that is copied.
-    pub fn as_given(atoms: Vec<Atom>) -> Self {
-        let copy = atoms.iter().map(Atom::given_back).collect();
+    /// A unit that is copied, not translated.
+    pub fn copied(atoms: Vec<Atom>) -> Self {
+        let copy = atoms.iter().map(Atom::untranslated).collect();
         Self {
             atoms,
             case: Case::Ordinary,
@@ -135,13 +135,13 @@ impl Unit {
             State::Done => Ok(()),
             State::Whole(effort) => {
                 let (number, candidates) = answers.into_iter().next().unzip();
-                self.judge(effort, number, &candidates.unwrap_or_default(), reader)
+                self.check_candidates(effort, number, &candidates.unwrap_or_default(), reader)
             }
             State::Pieces(pieces) => self.join(&pieces, &answers, reader),
         }
     }
 
-    fn judge(
+    fn check_candidates(
         &mut self,
         effort: Effort,
         number: Option<usize>,
@@ -158,7 +158,7 @@ impl Unit {
                 lost = true;
                 continue;
             };
-            let text = self.finished(text, checked.ends_in_span);
+            let text = self.set_final_mark(text, checked.ends_in_span);
             match checked.warning {
                 None if checked.whole => {
                     if self.translations.is_empty() && candidate.score < UNCERTAIN {
@@ -185,8 +185,8 @@ impl Unit {
                 self.retried = true;
                 self.state = State::Whole(Effort::More);
             }
-            _ if lost || self.fallback.is_none() => self.take_apart(reader),
-            _ if !spans && self.is_short() && self.clauses() > 1 => self.take_apart(reader),
+            _ if lost || self.fallback.is_none() => self.split_into_pieces(reader),
+            _ if !spans && self.is_short() && self.clauses() > 1 => self.split_into_pieces(reader),
             _ => self.accept_fallback(),
         }
         Ok(())
@@ -213,14 +213,14 @@ impl Unit {
     }
 
     /// Switches to pieces: the text between spans or, without spans, the clauses.
-    fn take_apart(&mut self, reader: &Reader) {
+    fn split_into_pieces(&mut self, reader: &Reader) {
         let spans = self.atoms.iter().any(|atom| matches!(atom, Atom::Span(_)));
         let mut pieces = Vec::new();
         let mut first = true;
         for atom in &self.atoms {
             let text = match atom {
                 Atom::Span(span) => {
-                    pieces.push(Piece::Fixed(span.local.clone()));
+                    pieces.push(Piece::Fixed(span.replacement.clone()));
                     continue;
                 }
                 Atom::Text(text) => text,
@@ -239,7 +239,7 @@ impl Unit {
         self.state = State::Pieces(pieces);
         if self.requests(reader).is_ok_and(|requests| requests.is_empty()) {
             // Nothing to translate: all is fixed.
-            let copy = self.atoms.iter().map(Atom::given_back).collect();
+            let copy = self.atoms.iter().map(Atom::untranslated).collect();
             self.accept(copy);
         }
     }
@@ -272,7 +272,7 @@ impl Unit {
         Ok(())
     }
 
-    /// The pieces with their candidates of this rank; those that have fewer, with their best one.
+    /// Joins the pieces with their candidates of this rank. Pieces with fewer candidates have their best one.
     fn joined(
         &self,
         pieces: &[Piece],
@@ -297,7 +297,7 @@ impl Unit {
             let inner = !first && core.starts_with(char::is_lowercase);
             let words = if inner { as_inner_part(words, &reader.tokenizer) } else { words };
             let words = self.typography.apply(self.case.restored(words), &reader.target, &mut false);
-            // A piece without a translation stays as it is.
+            // A piece without a translation is copied.
             let words = if words.trim().is_empty() { self.case.restored(core.clone()) } else { words };
             text.extend([before.as_str(), words.trim(), after.as_str()]);
             first = false;
@@ -310,7 +310,7 @@ impl Unit {
         spans > 0 && spans <= reader.tokenizer.reserved()
     }
 
-    /// Whether its spans can go through the network: as reserved tokens, or as the digits that they are.
+    /// Whether the network can copy its spans: as reserved tokens, or as digits.
     fn carries_spans(&self, reader: &Reader) -> bool {
         let digits = |span: &SpanAtom| matches!(span.kind, Kind::Number | Kind::Time) && span.text.len() < 24;
         self.uses_reserved(reader) || self.spans().all(digits)
@@ -330,7 +330,7 @@ impl Unit {
             .iter()
             .map(|atom| match atom {
                 Atom::Span(span) => {
-                    // Behind a placeholder or a number a sentence has begun.
+                    // A placeholder or a number starts a sentence.
                     first &= matches!(span.kind, Kind::Markup | Kind::Symbol);
                     None
                 }
@@ -360,14 +360,14 @@ impl Unit {
         reader.tokenizer.encode(whole.collect::<String>().trim())
     }
 
-    /// Tokens of its words.
+    /// Number of tokens of its source, without spans.
     fn source_tokens(&self, reader: &Reader) -> usize {
         let spans = if self.uses_reserved(reader) { self.spans().count() } else { 0 };
         self.source.len().saturating_sub(2 + spans)
     }
 
-    fn finished(&self, text: String, ends_in_span: bool) -> String {
-        // No point is taken off a span.
+    fn set_final_mark(&self, text: String, ends_in_span: bool) -> String {
+        // The final mark of a span is not removed.
         let takes_mark = self.ends_in_text() && (!ends_in_span || self.mark.is_some());
         if takes_mark { render::with_final_mark(text, self.mark) } else { text }
     }
@@ -377,7 +377,8 @@ impl Unit {
     }
 }
 
-/// The words of the candidate of this rank among the whole ones; where there are fewer, of the best one.
+/// The words of the candidate of this rank among those with only complete characters. If there are fewer, the words of
+/// the best one.
 fn words_of_rank(candidates: &[Candidate], rank: usize, reader: &Reader) -> Result<String> {
     let (mut best, mut whole_so_far) = (None, 0);
     for candidate in candidates {

@@ -1,24 +1,23 @@
-//! Wrapped lines: a sentence that continues in the next line.
+//! Joins wrapped lines: sentences that continue in the next line.
 
 use super::layout::Layout;
 
-/// Shorter lines are labels, items of lists and verses. In bytes.
-const LONG: usize = 40;
+/// Smallest length in bytes of a line that may be wrapped. Shorter lines are labels, items of lists and verses.
+const MIN_WRAPPED: usize = 40;
 
-/// Whether a sentence may continue behind this line: it is long and has no final mark.
+/// Whether a sentence may continue after this line: it is long and has no final mark.
 pub fn is_open(line: &str) -> bool {
     let content = line.trim_end();
-    content.len() >= LONG && !content.ends_with(['.', '!', '?', ':', '…', '|'])
+    content.len() >= MIN_WRAPPED && !content.ends_with(['.', '!', '?', ':', '…', '|'])
 }
 
-/// Whether a line may continue the sentence of an open one: it begins with a letter or a digit and is no item of a
-/// list.
+/// Whether a line may continue an open sentence: it starts with a letter or a digit and is not an item of a list.
 pub fn continues(line: &str) -> bool {
     line.starts_with(char::is_alphanumeric) && Layout::of(line).head.is_empty()
 }
 
-/// The text with spaces in place of the line breaks within sentences; no byte moves. `is_free` says whether the line
-/// break that ends at a place may go.
+/// Replaces line breaks within sentences by spaces, without moving any byte. `is_free` says whether the line break that
+/// ends at a position may be replaced.
 pub(super) fn join(text: &str, is_free: impl Fn(usize) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut lines = text.split_inclusive('\n').peekable();

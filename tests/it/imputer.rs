@@ -13,7 +13,7 @@ use tutti::train::config::Config;
 use tutti::train::config::OnBadLine;
 use tutti::train::data::test_set::TestSet;
 use tutti::train::measure::evaluate::evaluate;
-use tutti::train::measure::report::{self, Model, Way};
+use tutti::train::measure::report::{self, DecodingSetup, ReportModel};
 use tutti::train::stages::{dims, parallel};
 use tutti::train::update::run::End;
 
@@ -131,7 +131,7 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
         let network = InferenceModel::open(bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
         let steps = Steps::new(steps).unwrap();
         let done = evaluate(&network, &bundle.reader(), &set, steps, beam, 512).unwrap();
-        (done.measured.bleu, done.texts)
+        (done.scores.bleu, done.texts)
     };
     for (dtype, steps) in [(Dtype::F32, 1), (Dtype::F32, 4), (Dtype::Q8, 1), (Dtype::Q8, 4)] {
         let (bleu, texts) = bleu(&bundle, dtype, steps, 1);
@@ -140,11 +140,11 @@ async fn it_learns_the_toy_language_its_steps_are_distilled_and_the_server_answe
 
     // The report scores the server's answers, in which a token may occur twice.
     let plan = plan(&toy.path(""));
-    let models = [Model::open(Some("imputer"), &toy.path("learnt/bundle"), &plan).unwrap()];
+    let models = [ReportModel::open(Some("imputer"), &toy.path("learnt/bundle"), &plan).unwrap()];
     let report = report::run(&plan, &models, |_| ()).unwrap();
     for row in &report.rows {
-        let Way::Steps { steps, length_beam } = row.way else { panic!("{:?}", row.way) };
-        assert_eq!(row.bleu, bleu(&bundle, Dtype::Q8, steps as u8, length_beam).0, "{:?}", row.way);
+        let DecodingSetup::Steps { steps, length_beam } = row.setup else { panic!("{:?}", row.setup) };
+        assert_eq!(row.bleu, bleu(&bundle, Dtype::Q8, steps as u8, length_beam).0, "{:?}", row.setup);
     }
 
     for (name, more) in [("dims", ""), ("u", "unsupervised = true\nteacher_dtype = \"q8\"")] {

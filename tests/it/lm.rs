@@ -10,7 +10,7 @@ use tutti::model::{Backend, Bundle, Config, Dtype, Fusion, Lengths, Shape, Spec}
 use tutti::text::Tokenizer;
 use tutti::train::bundle::calibrate::{Calibration, calibrate};
 use tutti::train::bundle::lm::{Options, language_model};
-use tutti::train::measure::report::{Model, Plan, Way};
+use tutti::train::measure::report::{DecodingSetup, ReportModel, ReportPlan};
 
 use crate::report::plan;
 
@@ -80,11 +80,11 @@ fn a_report_reads_with_it_unless_it_is_not_wanted() {
     let root = tempfile::tempdir().unwrap();
     let plain = bundle(&root, "en-de", Lengths::Ctc);
     let said = |lm: bool| {
-        let plan = Plan { lm, ..plan(root.path()) };
-        let way = Way::Steps { steps: 1, length_beam: 1 };
-        let scored = Model::open(None, &plain.dir, &plan).unwrap().scored;
+        let plan = ReportPlan { lm, ..plan(root.path()) };
+        let setup = DecodingSetup::Steps { steps: 1, length_beam: 1 };
+        let translator = ReportModel::open(None, &plain.dir, &plan).unwrap().translator;
         let mut passages = [plain.reader().read("ist dort der Bahnhof")];
-        scored.translate(way, &mut passages, 256).unwrap();
+        translator.translate(setup, &mut passages, 256).unwrap();
         passages[0].text()
     };
     let before = said(true);

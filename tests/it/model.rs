@@ -13,7 +13,7 @@ use tutti::nn::ops::backward;
 use tutti::text::Specials;
 use tutti::train::data::corpus::Pair;
 use tutti::train::data::masking::mask_target;
-use tutti::train::objective::{Batch, Losses, Pass};
+use tutti::train::objective::{Batch, Losses, TrainingPass};
 use tutti::train::rng::Rng;
 use tutti::train::weights::Weights;
 
@@ -81,7 +81,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
 }
 
 fn total(weights: &Weights, batch: &Batch, mode: &Mode) -> Tensor {
-    let pass = Pass::of(&weights.network, batch, mode).expect("a pass");
+    let pass = TrainingPass::of(&weights.network, batch, mode).expect("a pass");
     let output = weights.network.output(&pass.hidden, weights.network.forbidden(), mode);
     let tokens = output.cross_entropy(&batch.gold, 0.1).expect("a loss");
     Losses::of(tokens, pass.length_loss, batch, 0.1).expect("a loss").total

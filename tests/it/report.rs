@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 use tutti::model::{Backend, Bundle, Config, Dtype, Shape, Spec};
-use tutti::train::measure::report::{Model, Plan, Report, Row, Way, run};
+use tutti::train::measure::report::{DecodingSetup, Report, ReportModel, ReportPlan, Row, run};
 
 use crate::support::{LINES, TOKENIZER};
 
@@ -28,8 +28,8 @@ fn models() -> TempDir {
 }
 
 /// A plan for the test set `en` and `de` in a folder.
-pub fn plan(folder: &Path) -> Plan {
-    Plan {
+pub fn plan(folder: &Path) -> ReportPlan {
+    ReportPlan {
         source: folder.join("en"),
         reference: folder.join("de"),
         sentences: None,
@@ -50,9 +50,10 @@ pub fn plan(folder: &Path) -> Plan {
 
 fn report(folder: &TempDir, names: &[(&str, &str)]) -> Report {
     let plan = plan(folder.path());
-    let open =
-        |(name, path): &(&str, &str)| Model::open(Some(name), &folder.path().join(path), &plan).unwrap();
-    let models: Vec<Model> = names.iter().map(open).collect();
+    let open = |(name, path): &(&str, &str)| {
+        ReportModel::open(Some(name), &folder.path().join(path), &plan).unwrap()
+    };
+    let models: Vec<ReportModel> = names.iter().map(open).collect();
     let mut told = 0;
     let report = run(&plan, &models, |_| told += 1).unwrap();
     assert_eq!(told, report.rows.len());
@@ -60,17 +61,18 @@ fn report(folder: &TempDir, names: &[(&str, &str)]) -> Report {
 }
 
 #[test]
-fn every_model_is_measured_in_every_way_and_compared_with_the_first() {
+fn every_model_is_measured_with_every_decoding_and_compared_with_the_first() {
     let report = report(&models(), &[("first", "one"), ("second", "two")]);
-    let ways = [(1, 1), (4, 1), (1, 3), (4, 3)].map(|(steps, length_beam)| Way::Steps { steps, length_beam });
+    let setups = [(1, 1), (4, 1), (1, 3), (4, 3)]
+        .map(|(steps, length_beam)| DecodingSetup::Steps { steps, length_beam });
     let own = |name: &str| -> Vec<&Row> { report.rows.iter().filter(|row| row.model == name).collect() };
     for name in ["first", "second"] {
-        assert_eq!(own(name).iter().map(|row| row.way).collect::<Vec<_>>(), ways);
+        assert_eq!(own(name).iter().map(|row| row.setup).collect::<Vec<_>>(), setups);
     }
     assert!(own("first").iter().all(|row| row.against.is_none()));
     for (row, first) in own("second").iter().zip(own("first")) {
         let against = row.against.as_ref().unwrap();
-        assert_eq!((against.model.as_str(), against.way), ("first", first.way));
+        assert_eq!((against.model.as_str(), against.setup), ("first", first.setup));
         assert!((against.chrf_difference - (row.chrf - first.chrf)).abs() < 1e-12);
         assert!(against.chrf_p_value > 0.0 && against.chrf_p_value <= 1.0);
     }
@@ -100,7 +102,7 @@ fn the_numbers_are_those_of_evaluate() {
     let (en, de) = (folder.path().join("en"), folder.path().join("de"));
     let set = tutti::train::data::test_set::TestSet::read(&en, &de, usize::MAX).unwrap();
     for row in &report.rows {
-        let Way::Steps { steps, length_beam } = row.way else { panic!("{:?}", row.way) };
+        let DecodingSetup::Steps { steps, length_beam } = row.setup else { panic!("{:?}", row.setup) };
         let steps = tutti::decode::Steps::new(steps as u8).unwrap();
         let done = tutti::train::measure::evaluate::evaluate(
             &network,
@@ -110,8 +112,8 @@ fn the_numbers_are_those_of_evaluate() {
             length_beam,
             256,
         );
-        let measured = done.unwrap().measured;
-        assert_eq!((row.bleu, row.chrf), (measured.bleu, measured.chrf), "{:?}", row.way);
+        let measured = done.unwrap().scores;
+        assert_eq!((row.bleu, row.chrf), (measured.bleu, measured.chrf), "{:?}", row.setup);
         assert_eq!(row.repetition_rate, measured.repetition_rate);
     }
 }
@@ -124,10 +126,15 @@ fn a_model_that_reads_from_left_to_right_has_beams_and_is_compared_with_the_near
     Bundle::save(&folder.path().join("ar"), &config, &TOKENIZER, bundle.tensors(), "Random weights.\n")
         .unwrap();
     let report = report(&folder, &[("ar", "ar"), ("two", "two")]);
-    let ways: Vec<Way> = report.rows.iter().filter(|row| row.model == "ar").map(|row| row.way).collect();
-    assert_eq!(ways, [Way::Beam(1), Way::Beam(2)]);
+    let setups: Vec<DecodingSetup> =
+        report.rows.iter().filter(|row| row.model == "ar").map(|row| row.setup).collect();
+    assert_eq!(setups, [DecodingSetup::Beam(1), DecodingSetup::Beam(2)]);
     for row in report.rows.iter().filter(|row| row.model == "two") {
-        assert_eq!(row.against.as_ref().unwrap().way, Way::Beam(2), "there are no steps to compare with");
+        assert_eq!(
+            row.against.as_ref().unwrap().setup,
+            DecodingSetup::Beam(2),
+            "there are no steps to compare with"
+        );
     }
     report.write(&folder.path().join("report")).unwrap();
     let table = fs::read_to_string(folder.path().join("report/report.md")).unwrap();
@@ -148,7 +155,7 @@ fn table_plot_and_numbers_are_written_and_say_the_same() {
     assert_eq!(rows.len(), report.rows.len());
     for (line, row) in rows.iter().zip(&report.rows) {
         assert_eq!(unescaped(line), unescaped(header), "{line}");
-        assert!(line.contains(&format!("| {} | {:.2} ± ", row.way, row.bleu)), "{line}");
+        assert!(line.contains(&format!("| {} | {:.2} ± ", row.setup, row.bleu)), "{line}");
     }
     assert!(table.contains("(quality.svg)") && table.contains("up to 6") && table.contains("9 and more"));
 
@@ -166,10 +173,10 @@ fn table_plot_and_numbers_are_written_and_say_the_same() {
 #[test]
 fn what_cannot_be_reported_on_is_refused_by_name() {
     let folder = models();
-    let refused = |change: &dyn Fn(&mut Plan)| {
+    let refused = |change: &dyn Fn(&mut ReportPlan)| {
         let mut plan = plan(folder.path());
         change(&mut plan);
-        let models = [Model::open(None, &folder.path().join("one"), &plan).unwrap()];
+        let models = [ReportModel::open(None, &folder.path().join("one"), &plan).unwrap()];
         run(&plan, &models, |_| ()).unwrap_err().to_string()
     };
     assert!(refused(&|plan| plan.steps = vec![1, 0]).contains("--steps"));
@@ -188,14 +195,14 @@ fn a_long_line_with_spans_is_scored_as_it_is_translated() {
     fs::write(folder.path().join("en"), format!("{}{url}\n", "the train station, ".repeat(60))).unwrap();
     fs::write(folder.path().join("de"), format!("{url}\n")).unwrap();
     let bundle = Bundle::open(&folder.path().join("one")).unwrap();
-    let model = Model::open(None, &folder.path().join("one"), &plan(folder.path())).unwrap();
+    let model = ReportModel::open(None, &folder.path().join("one"), &plan(folder.path())).unwrap();
     let source = fs::read_to_string(folder.path().join("en")).unwrap();
     let mut passages = [bundle.reader().read(source.trim())];
-    let way = Way::Steps { steps: 1, length_beam: 1 };
-    model.scored.translate(way, &mut passages, 256).unwrap();
+    let setup = DecodingSetup::Steps { steps: 1, length_beam: 1 };
+    model.translator.translate(setup, &mut passages, 256).unwrap();
     assert_eq!(passages[0].text().matches(url).count(), 1);
 
-    let plan = Plan { buckets: Vec::new(), ..plan(folder.path()) };
+    let plan = ReportPlan { buckets: Vec::new(), ..plan(folder.path()) };
     let report = run(&plan, &[model], |_| ()).unwrap();
     assert!(report.rows.iter().all(|row| row.chrf > 0.0), "the address is found again");
     let set = tutti::train::data::test_set::TestSet::read(&plan.source, &plan.reference, 1).unwrap();

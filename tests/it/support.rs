@@ -35,7 +35,7 @@ pub static TOKENIZER: LazyLock<Arc<Tokenizer>> =
 
 /// Time limit of every test with a server.
 pub async fn in_time<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("this takes far too long")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("the time limit is exceeded")
 }
 
 /// Options of a test server; by default those of the program.
@@ -111,12 +111,12 @@ impl Server {
         let engine = engine::start(setup.fake, setup.engine, metrics.engine("tiny")).unwrap();
         let mut app = App::new(model(), engine.handle(), setup.http, metrics);
         app.keys = setup.keys.map(Arc::new);
-        let (shutdown, told) = oneshot::channel::<()>();
+        let (shutdown, shut_down) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The engine lives as long as its server.
             let _engine = engine;
             let models = Models::new(vec![app], None).unwrap();
-            http::serve(Listeners { public: listener, admin }, models, async { drop(told.await) }).await
+            http::serve(Listeners { public: listener, admin }, models, async { drop(shut_down.await) }).await
         });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { address, admin: admin_address, client, counts, gate, task, shutdown: Some(shutdown) }
@@ -143,7 +143,7 @@ impl Server {
         answer
     }
 
-    /// The sum of a metric's samples whose labels contain `labels`.
+    /// The sum of the samples of a metric that have these labels.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let text = self.get("/metrics").await.text().await.unwrap();
         let scrape = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();

@@ -68,7 +68,7 @@ fn a_teacher_learns_the_toy_language_and_its_text_teaches_a_parallel_model() {
     let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX).unwrap();
     for beam in [1, 4] {
         let done = evaluate_search(&network, &bundle.reader(), &set, &Search::new(beam)).unwrap();
-        assert!(done.measured.bleu > 90.0, "beam {beam}: {}", done.measured.bleu);
+        assert!(done.scores.bleu > 90.0, "beam {beam}: {}", done.scores.bleu);
     }
 
     assert_eq!(distil(&config, "1/1"), End::Finished);

@@ -79,7 +79,7 @@ fn a_toy_language_is_learnt_and_the_bundle_translates_it() {
     let steps = tutti::decode::Steps::new(4).unwrap();
     let done =
         tutti::train::measure::evaluate::evaluate(&network, &bundle.reader(), &set, steps, 1, 512).unwrap();
-    assert!(done.measured.bleu > 85.0, "{:?}: {:?}", done.measured, done.texts);
+    assert!(done.scores.bleu > 85.0, "{:?}: {:?}", done.scores, done.texts);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_cmlmc_learns_the_toy_language_and_its_steps_are_distilled() {
         let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(dtype)).unwrap();
         let done = tutti::train::measure::evaluate::evaluate(&network, &bundle.reader(), &set, steps, 1, 512)
             .unwrap();
-        assert!(done.measured.bleu > 85.0, "{dtype:?} {:?}: {:?}", done.measured, done.texts);
+        assert!(done.scores.bleu > 85.0, "{dtype:?} {:?}: {:?}", done.scores, done.texts);
     }
 
     let distilled = format!("{train}\n[dims]\nupdates = 4\nmask = \"full\"\nsteps = 2\nvalidate_every = 4");

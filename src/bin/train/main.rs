@@ -343,7 +343,7 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
     if json {
         return print(&serde_json::to_string_pretty(&measured)?);
     }
-    let line = |m: &bench::Measured| {
+    let line = |m: &bench::StageSpeed| {
         let (rate, best) = (m.tokens_per_second, m.best_tokens_per_second);
         let share = 100.0 * m.matrix_share;
         let (seconds, cpu) = (m.seconds_per_update, m.cpu_seconds_per_update.unwrap_or(f64::NAN));

@@ -5,7 +5,7 @@ use tutti::decode::Decoding;
 use tutti::decode::{InferenceModel, Limits, Search, Steps};
 use tutti::model::{Architecture, Backend, Bundle, DeviceChoice, Dtype, Score};
 use tutti::train::data::test_set::TestSet;
-use tutti::train::measure::evaluate::{Measured, evaluate, evaluate_search};
+use tutti::train::measure::evaluate::{DecodingScores, evaluate, evaluate_search};
 use tutti::train::measure::report;
 
 use crate::arguments::{EvaluateArgs, ReportArgs};
@@ -36,7 +36,7 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
         print(&format!("{}\n\nBLEU {bleu}\nchrF {chrf}\n{about}", table(&rows)))?;
     }
     if args.record {
-        let score = |r: &Measured| match r.decoding {
+        let score = |r: &DecodingScores| match r.decoding {
             Decoding::Steps(steps) => {
                 Some(Score { steps: steps.get() as u8, bleu: round(r.bleu), chrf: round(r.chrf) })
             }
@@ -55,21 +55,21 @@ fn evaluate_steps(
     bundle: &Bundle,
     set: &TestSet,
     length_beam: usize,
-) -> Result<Vec<Measured>> {
+) -> Result<Vec<DecodingScores>> {
     let network = InferenceModel::open(bundle, &args.network.backend_on(DeviceChoice::Cpu)?)?;
     let reader = bundle.reader();
     let measure = |&steps: &u8| {
         let steps = Steps::new(steps).context("--steps must be at least 1")?;
-        Ok(evaluate(&network, &reader, set, steps, length_beam, args.batch_tokens)?.measured)
+        Ok(evaluate(&network, &reader, set, steps, length_beam, args.batch_tokens)?.scores)
     };
     args.steps.iter().map(measure).collect()
 }
 
-fn evaluate_beams(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<Measured>> {
+fn evaluate_beams(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<DecodingScores>> {
     let network = bundle.network(&Backend::cpu())?;
     let measure = |&beam: &usize| {
         let options = Search { max_batch_tokens: args.batch_tokens, ..Search::new(beam) };
-        Ok(evaluate_search(&network, &bundle.reader(), set, &options)?.measured)
+        Ok(evaluate_search(&network, &bundle.reader(), set, &options)?.scores)
     };
     args.beam.iter().map(measure).collect()
 }
@@ -78,13 +78,13 @@ fn round(score: f64) -> f64 {
     (score * 100.0).round() / 100.0
 }
 
-fn table(rows: &[Measured]) -> String {
+fn table(rows: &[DecodingScores]) -> String {
     let head = [
         "| decoding | BLEU | BLEU, repeats kept | chrF | repeats | sentences/s |",
         "|---|---|---|---|---|---|",
     ];
-    let line = |r: &Measured| {
-        let Measured { decoding, bleu, bleu_uncollapsed, chrf, .. } = r;
+    let line = |r: &DecodingScores| {
+        let DecodingScores { decoding, bleu, bleu_uncollapsed, chrf, .. } = r;
         let (repeats, speed) = (100.0 * r.repetition_rate, r.sentences_per_second);
         format!(
             "| {decoding} | {bleu:.2} | {bleu_uncollapsed:.2} | {chrf:.2} | {repeats:.1} % | {speed:.0} |"
@@ -95,7 +95,7 @@ fn table(rows: &[Measured]) -> String {
 }
 
 pub fn report_models(args: ReportArgs) -> Result<()> {
-    let plan = report::Plan {
+    let plan = report::ReportPlan {
         source: args.source,
         reference: args.reference,
         sentences: args.sentences,
@@ -114,13 +114,13 @@ pub fn report_models(args: ReportArgs) -> Result<()> {
     };
     plan.validate()?;
     let open = |text: &String| match text.split_once('=') {
-        Some((name, path)) => report::Model::open(Some(name), path.as_ref(), &plan),
-        None => report::Model::open(None, text.as_ref(), &plan),
+        Some((name, path)) => report::ReportModel::open(Some(name), path.as_ref(), &plan),
+        None => report::ReportModel::open(None, text.as_ref(), &plan),
     };
     let models = args.models.iter().map(open).collect::<tutti::Result<Vec<_>>>()?;
     let done = report::run(&plan, &models, |row| {
-        let report::Row { model, way, bleu, latency_p50_ms, .. } = row;
-        eprintln!("{model}, {way}: BLEU {bleu:.2}, {latency_p50_ms:.1} ms");
+        let report::Row { model, setup, bleu, latency_p50_ms, .. } = row;
+        eprintln!("{model}, {setup}: BLEU {bleu:.2}, {latency_p50_ms:.1} ms");
     })?;
     done.write(&args.output)?;
     eprintln!("done: {}", args.output.join("report.md").display());

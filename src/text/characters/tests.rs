@@ -16,7 +16,7 @@ fn the_network_reads_plain_characters() {
 }
 
 #[test]
-fn a_translation_is_set_as_its_source() {
+fn a_translation_has_the_typography_of_its_source() {
     let german = |source: &str, text: &str| Typography::of(source).apply(text.into(), "de", &mut false);
     assert_eq!(german("“a” — b’s", "\"a\" - b's"), "„a“ – b’s");
     assert_eq!(german("\"a\" - b's", "\"a\" - b's"), "\"a\" - b's");

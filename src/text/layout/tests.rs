@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn heads_and_tails_are_taken_off() {
+fn heads_and_tails_are_split_off() {
     for (line, head, body, tail) in [
         ("Text", "", "Text", ""),
         ("  - Milk ", "  - ", "Milk", " "),

@@ -19,24 +19,24 @@ fn reader(reserved: usize, limit: usize) -> Reader {
     Reader::new(Arc::new(tokenizer), "en", "de", limit)
 }
 
-/// Without reserved tokens, as models from elsewhere.
+/// Without reserved tokens, like imported models.
 static BARE: LazyLock<Reader> = LazyLock::new(|| reader(0, 64));
 static RESERVED: LazyLock<Reader> = LazyLock::new(|| reader(32, 64));
 
-/// Translates with a network that answers `translate(source, attempt)`; the number of requests.
+/// Translates with a network that answers `translate(source, attempt)`. Returns the number of requests.
 fn run(document: &mut Passage, mut translate: impl FnMut(&[u32], usize) -> Vec<u32>) -> usize {
-    let mut asked = 0;
+    let mut requested = 0;
     loop {
         let requests = document.requests().unwrap();
         if requests.is_empty() {
-            return asked;
+            return requested;
         }
-        assert!(asked < 100_000, "a document must come to an end");
+        assert!(requested < 100_000, "the translation must become complete");
         let answers = requests.iter().map(|request| {
-            asked += 1;
+            requested += 1;
             assert!(request.source.len() <= document.reader.limit, "{} tokens", request.source.len());
             let inner = &request.source[1..request.source.len() - 1];
-            vec![Candidate { tokens: translate(inner, asked), score: -0.1 }]
+            vec![Candidate { tokens: translate(inner, requested), score: -0.1 }]
         });
         let answers = answers.collect();
         document.answer(answers).unwrap();
@@ -50,7 +50,7 @@ fn echo(reader: &Reader, text: &str) -> String {
 }
 
 #[test]
-fn what_the_network_repeats_comes_back_as_it_was() {
+fn a_network_that_copies_its_source_returns_the_text_unchanged() {
     for reader in [&*BARE, &*RESERVED] {
         for text in [
             "",
@@ -79,7 +79,7 @@ fn what_the_network_repeats_comes_back_as_it_was() {
 }
 
 #[test]
-fn alternatives_are_other_texts_with_every_span() {
+fn alternatives_differ_and_contain_every_span() {
     for reader in [&*BARE, &*RESERVED] {
         let mut document = reader.read("Hello {name}, open {file} now.");
         loop {
@@ -110,7 +110,7 @@ fn is_reserved(reader: &Reader, id: u32) -> bool {
 }
 
 #[test]
-fn numbers_take_the_targets_form_and_all_else_its_own() {
+fn numbers_take_the_form_of_the_target_language_and_other_spans_stay() {
     for (text, expected) in [
         ("https://tutti.example/start", "https://tutti.example/start"),
         ("2.71", "2,71"),
@@ -135,7 +135,7 @@ fn numbers_take_the_targets_form_and_all_else_its_own() {
 }
 
 #[test]
-fn capitals_come_back_and_no_mark_is_added() {
+fn capitals_are_restored_and_no_mark_is_added() {
     let mut document = BARE.read("OPEN THE FILES");
     let mut seen = Vec::new();
     run(&mut document, |source, _| {
@@ -147,26 +147,26 @@ fn capitals_come_back_and_no_mark_is_added() {
 }
 
 #[test]
-fn a_lost_or_doubled_span_is_asked_for_again_and_then_translated_around() {
+fn a_sentence_with_a_lost_or_doubled_span_is_retried_and_then_split() {
     let text = "Hello {name}, open {file} now.";
     let x = |index: usize| RESERVED.tokenizer.reserved_id(index).unwrap();
-    for spoilt in [vec![], vec![x(0)], vec![x(0), x(1), x(1)], vec![x(0), x(1), x(2)]] {
+    for bad_output in [vec![], vec![x(0)], vec![x(0), x(1), x(1)], vec![x(0), x(1), x(2)]] {
         let mut document = RESERVED.read(text);
-        let asked = run(&mut document, |source, attempt| match attempt {
-            1 | 2 => spoilt.clone(),
+        let requested = run(&mut document, |source, attempt| match attempt {
+            1 | 2 => bad_output.clone(),
             _ => source.to_vec(),
         });
-        assert_eq!((document.text().as_str(), asked), (text, 5), "{spoilt:?}");
+        assert_eq!((document.text().as_str(), requested), (text, 5), "{bad_output:?}");
         assert_eq!(document.warnings(), [Warning::Split]);
         let mut document = RESERVED.read(text);
-        run(&mut document, |source, attempt| if attempt == 1 { spoilt.clone() } else { source.to_vec() });
+        run(&mut document, |source, attempt| if attempt == 1 { bad_output.clone() } else { source.to_vec() });
         assert_eq!((document.text().as_str(), document.retried()), (text, 1));
         assert!(document.warnings().is_empty());
     }
 }
 
 #[test]
-fn a_number_that_the_network_changes_is_translated_around() {
+fn a_sentence_with_a_changed_number_is_split() {
     let mut document = BARE.read("you have 12 files");
     let other = BARE.tokenizer.encode("you have 2 files").unwrap();
     run(&mut document, |source, attempt| if attempt == 1 { other.clone() } else { source.to_vec() });
@@ -174,18 +174,18 @@ fn a_number_that_the_network_changes_is_translated_around() {
 }
 
 #[test]
-fn a_short_translation_is_asked_for_again() {
+fn a_short_translation_is_retried() {
     let text = "Please open the settings and save your work; then close the window.";
     let mut document = BARE.read(text);
-    let asked = run(
+    let requested = run(
         &mut document,
         |source, attempt| if attempt < 3 { source[..1].to_vec() } else { source.to_vec() },
     );
-    assert_eq!((document.text().as_str(), asked), (text, 4), "twice whole, then each clause");
+    assert_eq!((document.text().as_str(), requested), (text, 4), "twice whole, then each clause");
 }
 
 #[test]
-fn half_characters_are_never_given_out() {
+fn incomplete_characters_are_never_returned() {
     let mut document = BARE.read("Where is Größe?");
     run(&mut document, |source, _| {
         let bytes = BARE.tokenizer.encode("\u{153}").unwrap();
@@ -196,7 +196,7 @@ fn half_characters_are_never_given_out() {
 }
 
 #[test]
-fn a_text_of_any_length_is_cut_and_loses_nothing() {
+fn a_text_of_any_length_is_cut_without_loss() {
     for text in [
         "one, two, three, four, five, six. ".repeat(40),
         "word ".repeat(2000),
@@ -213,9 +213,9 @@ fn a_text_of_any_length_is_cut_and_loses_nothing() {
     }
 }
 
-/// Whatever a text is made of, it is read in time in proportion to its bytes.
+/// Any text is read in linear time.
 #[test]
-fn a_large_odd_text_is_read_in_a_moment() {
+fn a_large_unusual_text_is_read_quickly() {
     for part in
         ["字", "x", "X", "a<b>", "1 ", "1|", "a, ", "A.A.", "- ", "> ", "é\u{301}", "{a}", "`", "a\t", "a. "]
     {
@@ -229,7 +229,7 @@ fn a_large_odd_text_is_read_in_a_moment() {
 }
 
 #[test]
-fn the_callers_spans_come_back_in_their_place() {
+fn the_callers_spans_stay_in_their_place() {
     let text = "Hello \u{e000}old\u{e001} world, save 1.5";
     let at = |c: char| text.find(c).unwrap();
     let span = |c: char| Span { range: at(c)..at(c) + c.len_utf8(), kind: spans::Kind::Markup };
@@ -244,7 +244,7 @@ fn the_callers_spans_come_back_in_their_place() {
 }
 
 #[test]
-fn a_term_is_replaced_whatever_the_network_makes_of_the_rest() {
+fn a_term_is_replaced_for_any_output_of_the_network() {
     let text = "open the train station now";
     let span = Span { range: 9..22, kind: spans::Kind::Identifier };
     for reader in [&*BARE, &*RESERVED] {
@@ -256,7 +256,7 @@ fn a_term_is_replaced_whatever_the_network_makes_of_the_rest() {
 }
 
 #[test]
-fn a_reader_that_is_stopped_reads_no_further() {
+fn a_stopped_reader_stops_reading() {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let reader = BARE.clone().until(stop.clone());
     let text = format!("{}\n{}", "字".repeat(5000), "open the file\n".repeat(200));
@@ -286,7 +286,7 @@ fn wrapped_lines_are_joined_around_the_callers_spans() {
 }
 
 #[test]
-fn wrapped_lines_are_joined_only_when_asked_for() {
+fn wrapped_lines_are_joined_only_on_request() {
     let text = "Please open the settings and save your work to\nthe other window.\n- one";
     let read = |join_lines| {
         let mut document = BARE.read_with(text, &[], ReadOptions { join_lines });
@@ -322,7 +322,7 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![3 => parts, 1 => any::<String>(), 1 => "[ -~]{0,40}"]
 }
 
-/// Cases of each property: 100,000 in all where CI asks for them.
+/// Number of cases of each property; CI sets it so that there are 100,000 in all.
 fn cases() -> u32 {
     std::env::var("TEST_TEXT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
 }
@@ -344,7 +344,7 @@ fn span_texts(text: &str, local: bool) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases()))]
 
-    /// A network that loses, doubles and breaks what it is given, by a seed.
+    /// A network that loses, doubles and breaks its input at random.
     #[test]
     fn no_span_is_lost_no_line_and_no_character_is_broken(
         text in texts(),
@@ -373,9 +373,9 @@ proptest! {
         prop_assert!(!answer.contains(char::REPLACEMENT_CHARACTER));
         let lines = |text: &str| text.chars().filter(|&c| is_line_break(c)).count();
         prop_assert_eq!(lines(&answer), lines(&text), "{:?}", answer);
-        // Nothing is doubled: no two parts of a text make one of these together.
+        // No span is doubled: two joined parts of a text never make one of these.
         let parts = ["{name}", "%1$s", "</b>", "<b>", "https://a.example/x", "me@a.example", "👏", "`x y`"];
-        // Loose brackets may come to stand around a letter.
+        // Loose brackets may enclose a letter in the translation.
         let loose = parts.iter().fold(text.clone(), |text, part| text.replace(part, " "));
         for span in parts.iter().filter(|_| !loose.contains(['<', '>', '{', '}', '`', '%', '$'])) {
             prop_assert!(answer.matches(*span).count() <= text.matches(*span).count(), "{} in {:?}", span, answer);
@@ -387,7 +387,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_repeated_keeps_every_span_once(text in texts()) {
+    fn copied_text_keeps_every_span_once(text in texts()) {
         let text = text.replace(char::REPLACEMENT_CHARACTER, "");
         for reader in [&*BARE, &*RESERVED] {
             let answer = echo(reader, &text);

@@ -10,8 +10,8 @@ fn atoms(text: &str) -> Vec<Atom> {
         }
         at = span.range.end;
         let text = text[span.range].to_owned();
-        let spacing = Spacing { before: false, behind: false, joins: false };
-        atoms.push(Atom::Span(SpanAtom { local: text.clone(), text, kind: span.kind, spacing }));
+        let spacing = Spacing { before: false, after: false, word_follows: false };
+        atoms.push(Atom::Span(SpanAtom { replacement: text.clone(), text, kind: span.kind, spacing }));
     }
     if at < text.len() {
         atoms.push(Atom::Text(text[at..].to_owned()));
@@ -20,8 +20,8 @@ fn atoms(text: &str) -> Vec<Atom> {
 }
 
 #[test]
-fn symbols_and_markup_around_a_sentence_are_taken_off() {
-    for (text, in_pieces, before, inner, behind) in [
+fn symbols_and_markup_around_a_sentence_are_removed() {
+    for (text, in_pieces, before, inner, after) in [
         ("<b>Save it.</b>", false, "<b>", "Save it.", "</b>"),
         ("🎉 Done! 👏", false, "🎉 ", "Done!", " 👏"),
         ("<p><b>Save</b> it</p>", false, "", "<p><b>Save</b> it</p>", ""),
@@ -32,10 +32,10 @@ fn symbols_and_markup_around_a_sentence_are_taken_off() {
         ("(**Save**)", true, "(**", "Save", "**)"),
     ] {
         let peeled = peel(atoms(text), in_pieces);
-        let given: String = peeled.atoms.iter().map(Atom::given_back).collect();
+        let given: String = peeled.atoms.iter().map(Atom::untranslated).collect();
         assert_eq!(
-            (peeled.before.as_str(), given.as_str(), peeled.behind.as_str()),
-            (before, inner, behind),
+            (peeled.before.as_str(), given.as_str(), peeled.after.as_str()),
+            (before, inner, after),
             "{text}"
         );
     }

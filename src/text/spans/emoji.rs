@@ -1,4 +1,4 @@
-//! Emoji, each with its modifiers as one span, and other symbols: arrows, dingbats, trade marks.
+//! Finds emoji, each with its modifiers as one span, and other symbols: arrows, dingbats, trade marks.
 
 use icu_segmenter::GraphemeClusterSegmenter;
 
@@ -6,7 +6,7 @@ use super::{Kind, Span};
 
 pub fn find(text: &str) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
-    // U+00A0 to U+00BF start with 0xC2, all others that are looked for with 0xE2 to 0xF0.
+    // U+00A0 to U+00BF start with 0xC2, all other symbols with 0xE2 to 0xF0.
     if !text.bytes().any(|byte| byte == 0xc2 || byte >= 0xe2) {
         return spans;
     }

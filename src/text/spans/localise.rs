@@ -1,4 +1,4 @@
-//! Numbers, prices and times of day in the form of the target language; separators are CLDR's, by ICU4X.
+//! Puts numbers, prices and times of day in the form of the target language. Separators are those of CLDR, by ICU4X.
 
 use std::borrow::Cow;
 
@@ -9,31 +9,31 @@ use icu_locale_core::Locale;
 
 use super::Kind;
 
-/// A pair of languages, as far as numbers go. Build it once, it asks for CLDR's data.
+/// The number formats of a pair of languages. Build it once, because it loads data of CLDR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Languages {
     source: Style,
     target: Style,
 }
 
-/// How a language writes a number.
+/// The number format of a language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Style {
     decimal: char,
-    /// All that may set groups apart; the first one is written.
+    /// Separators of groups of digits. All are recognized, the first is written.
     groups: Vec<char>,
     currency_first: bool,
-    /// `6:30 pm` is understood.
+    /// Whether the language writes `6:30 pm`.
     half_days: bool,
 }
 
-/// Before the amount in these languages; behind it in the others.
+/// Languages that write the currency before the amount.
 const CURRENCY_FIRST: [&str; 9] = ["en", "ja", "zh", "ko", "hi", "nl", "pt", "th", "he"];
 const HALF_DAYS: [&str; 6] = ["en", "hi", "ko", "ar", "fil", "ur"];
 const CURRENCIES: [char; 10] = ['€', '$', '£', '¥', '₹', '₽', '₩', '₺', '₴', '¢'];
 
 impl Languages {
-    /// Of BCP 47 codes; an unknown one counts as a language that writes numbers as English does.
+    /// Takes BCP 47 codes. An unknown language has the separators of English.
     pub fn new(source: &str, target: &str) -> Self {
         Self { source: Style::of(source), target: Style::of(target) }
     }
@@ -56,7 +56,7 @@ impl Style {
     }
 }
 
-/// The decimal separator and that of groups.
+/// The separators of decimals and of groups.
 fn separators(code: &str) -> Option<(char, char)> {
     let locale = Locale::try_from_str(code).ok()?;
     let mut options = DecimalFormatterOptions::default();
@@ -68,8 +68,8 @@ fn separators(code: &str) -> Option<(char, char)> {
     Some((separators.next()?, group))
 }
 
-/// What a span of the source becomes in the target language; all but numbers and times of day stay as they are,
-/// as does a number that the source language does not write like this.
+/// A span of the source in the form of the target language. Only numbers and times of day change, and only if they have
+/// the form of the source language.
 pub fn localise<'a>(text: &'a str, kind: Kind, languages: &Languages) -> Cow<'a, str> {
     let changed = match kind {
         _ if languages.source == languages.target => None,
@@ -98,7 +98,7 @@ fn quantity(text: &str, languages: &Languages) -> Option<String> {
         out.push_str(&rest[..start]);
         rest = &rest[start..];
         let end = rest.find(|c| !is_number(c)).unwrap_or(rest.len());
-        // A separator behind the last digit belongs to the sentence.
+        // A separator after the last digit belongs to the sentence.
         let digits = rest[..end].trim_end_matches(|c: char| !c.is_ascii_digit());
         out.push_str(&if digits.is_empty() { String::new() } else { number(digits, languages)? });
         rest = &rest[digits.len()..];
@@ -109,7 +109,7 @@ fn quantity(text: &str, languages: &Languages) -> Option<String> {
     }
     match prefix {
         Some(symbol) if languages.source.currency_first && !languages.target.currency_first => {
-            // A multiplier ("$5M") stays with the amount.
+            // The currency follows a multiplier ("$5M").
             out.extend([' ', symbol]);
         }
         Some(symbol) => out.insert(sign.map_or(0, str::len), symbol),
@@ -118,7 +118,7 @@ fn quantity(text: &str, languages: &Languages) -> Option<String> {
     Some(out)
 }
 
-/// Digits with separators; none where the source language does not write them so.
+/// Digits with separators; `None` if they do not have the form of the source language.
 fn number(text: &str, languages: &Languages) -> Option<String> {
     let (source, target) = (&languages.source, &languages.target);
     let (whole, fraction) = match text.split_once(source.decimal) {

@@ -1,8 +1,8 @@
-//! Markdown links: the brackets and the target are spans, the text between them is translated.
+//! Finds Markdown links. The brackets and the target are spans, and the text between them is translated.
 
 use super::{Kind, Span};
 
-/// Ascending and disjoint, in one pass.
+/// The spans, ascending and disjoint, in one pass.
 pub fn find(text: &str) -> Vec<Span> {
     let bytes = text.as_bytes();
     let mut spans = Vec::new();
@@ -15,7 +15,7 @@ pub fn find(text: &str) -> Vec<Span> {
             (b'\n', _) => open = None,
             (b'[', _) => open = Some(at - 1),
             (b']', Some(start)) if bytes.get(at) == Some(&b'(') => {
-                // A target with brackets of its own is none; the search for its end stops at the next link.
+                // Targets with brackets are not recognized. So the search for the end stops at the next link.
                 let end = text[at + 1..].find([')', '(', '\n']).map(|end| at + 1 + end);
                 let Some(close) = end.filter(|&end| bytes[end] == b')') else { continue };
                 let image = text[..start].ends_with('!');

@@ -1,8 +1,8 @@
-//! Protected spans: the parts of a text that are copied, not translated (addresses, placeholders, markup,
-//! emoji, identifiers), and those that only change their form (numbers, prices, times of day).
+//! Protected spans: the parts of a text that are copied, not translated (addresses, placeholders, markup, emoji,
+//! identifiers), and those that only change their form (numbers, prices, times of day).
 //!
-//! [`find`] is the recogniser. It knows no language, so that training finds the same spans on both sides
-//! of a pair ([`shared`]). [`localise`] says what a span becomes in the target language.
+//! [`find`] finds them. It does not depend on the language, so that training finds the same spans on both sides of a
+//! pair ([`shared`]). [`localise`] puts a span in the form of the target language.
 
 mod emoji;
 mod localise;
@@ -14,12 +14,12 @@ use std::ops::Range;
 
 pub use localise::{Languages, localise};
 
-/// What a span is. Decides how it is given back.
+/// The kind of a span, which determines its form in the translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A URL, an e-mail address, a file path, an IP address, a phone number.
     Address,
-    /// What a program fills in: `{name}`, `%1$s`, `${total}`.
+    /// A part that a program fills in: `{name}`, `%1$s`, `${total}`.
     Placeholder,
     /// Tags, entities, Markdown marks, inline code. Spans of this kind keep their order.
     Markup,
@@ -43,7 +43,7 @@ pub struct Span {
     pub kind: Kind,
 }
 
-/// All spans of `text`, ascending and disjoint. Takes time in proportion to the text, whatever stands in it.
+/// All spans of `text`, ascending and disjoint. Takes linear time for any text.
 pub fn find(text: &str) -> Vec<Span> {
     if !may_have_spans(text.as_bytes()) {
         return Vec::new();
@@ -61,7 +61,7 @@ pub fn find(text: &str) -> Vec<Span> {
         while marks.next_if(|span| span.range.start < at).is_some() {}
         while wide.next_if(|span| span.range.start < at).is_some() {}
         let others = [links.peek(), wide.peek(), marks.peek(), symbols.peek()].map(Option::<&Span>::cloned);
-        // The first one wins, of several at one place the longest.
+        // The first span wins; of several at one position, the longest.
         let first = others
             .into_iter()
             .chain([matches.first_from(at)])
@@ -73,8 +73,8 @@ pub fn find(text: &str) -> Vec<Span> {
     }
 }
 
-/// Spans that stand on both sides of a pair, the source's first: the target has the span as it is or in the
-/// form that [`localise`] gives it. Each span is used once; in the source's order.
+/// Pairs of a span of the source and its equal on the target side, in the order of the source. Spans are equal if the
+/// target has the text of the source, or the form that [`localise`] gives it. Each span is used once.
 pub fn shared(source: &str, target: &str, languages: &Languages) -> Vec<(Span, Span)> {
     let sources = find(source);
     if sources.is_empty() {
@@ -97,13 +97,13 @@ pub fn shared(source: &str, target: &str, languages: &Languages) -> Vec<(Span, S
     pairs
 }
 
-/// `12,50 €` with whatever space stands in it, or none.
+/// Whether texts are equal; for numbers such as `12,50 €`, apart from spaces.
 fn equal_but_for_space(a: &str, b: &str) -> bool {
     let visible = |text: &'_ str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     a == b || (a.contains(char::is_numeric) && visible(a) == visible(b))
 }
 
-/// Web and e-mail addresses with a scheme or an at sign.
+/// Finds web and e-mail addresses with a scheme or an at sign.
 fn links(text: &str) -> Vec<Span> {
     if !text.contains("://") && !text.contains('@') && !text.contains("mailto:") {
         return Vec::new();
@@ -113,11 +113,11 @@ fn links(text: &str) -> Vec<Span> {
     found.into_iter().map(|range| Span { range, kind: Kind::Address }).collect()
 }
 
-/// Whether [`find`] has to look closer; false for most sentences, at the cost of one pass over the bytes.
+/// Whether a text may have spans. False for most sentences, which saves the search; takes one pass over the bytes.
 fn may_have_spans(text: &[u8]) -> bool {
     const NO: u8 = 0;
     const YES: u8 = 1;
-    /// A span only where no white space follows.
+    /// Starts a span only if no white space follows.
     const INNER: u8 = 2;
     const UPPER: u8 = 3;
     const LOWER: u8 = 4;

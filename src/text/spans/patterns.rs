@@ -1,7 +1,7 @@
-//! The table of patterns, searched for together. Of several that match at one place the first counts.
+//! The table of patterns, which are searched together. Of several matches at one position, the first pattern wins.
 //!
-//! The work is linear in the text. No pattern reads beyond a place where another one may start: what has an end
-//! that may be missing is found in `wide`, which also finds the runs of letters and digits that are too long for a word.
+//! The work is linear in the text. No pattern reads beyond a position where another one may start. So `wide` finds
+//! spans whose end may be missing, and runs of letters and digits that are too long for a word.
 
 use std::sync::LazyLock;
 
@@ -11,13 +11,13 @@ use regex_automata::{Anchored, Input, Match, MatchKind, PatternID, PatternSet};
 
 use super::{Kind, Span};
 
-/// What may stand at an end of a match.
+/// The neighbours that are allowed next to a match.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Edge {
     Any,
-    /// No digit, unless a span ends there.
+    /// Anything but a digit; before a match, also a digit at the end of another span.
     Digit,
-    /// No letter, digit or underscore.
+    /// Anything but a letter, digit or underscore.
     Word,
     /// The start or end of the text, white space, a bracket, a quotation mark or the punctuation of a sentence.
     Space,
@@ -33,7 +33,7 @@ macro_rules! digits {
     };
 }
 
-/// A unit or a currency behind a number, with or without a space.
+/// A unit or a currency after a number, with or without a space.
 macro_rules! unit {
     () => {
         concat!(
@@ -44,7 +44,7 @@ macro_rules! unit {
     };
 }
 
-/// None of a kind: a match that hides its text from the patterns below, and is left to the model.
+/// Without a kind, a match is not a span: the model translates its text, and later patterns do not see it.
 type Pattern = (Option<Kind>, Edge, &'static str, Edge);
 
 /// Letters and digits are ASCII's in all patterns (`(?-u)`).
@@ -172,7 +172,7 @@ const PATTERNS: &[Pattern] = &[
         r"\d{1,5} (?:[A-Z][a-z]+ ){1,3}(?:Road|Street|Avenue|Lane|Drive|Square|Boulevard|Terrace)",
         Word,
     ),
-    // Left to the model: ordinals, decades.
+    // Ordinals and decades, which the model translates.
     (None, Word, r"\d+(?:st|nd|rd|th)|\d*\d0s", Word),
     // Numbers
     (Some(Number), Word, concat!(r"[-+]?[$]-?", digits!(), r"(?: ?[kKMB]\b)?"), Word),
@@ -192,17 +192,17 @@ const PATTERNS: &[Pattern] = &[
     (Some(Symbol), Any, r"[{}<>\\|^~_=#@`%$]", Any),
 ];
 
-/// The patterns, as they are searched for.
+/// The compiled patterns.
 struct Patterns {
     /// Finds the first match.
     first: Regex,
-    /// Says which patterns match at one place.
+    /// Finds all patterns that match at one position.
     all: Regex,
 }
 
 static REGEX: LazyLock<Option<Patterns>> = LazyLock::new(|| {
     let pattern = |&(_, before, pattern, _): &Pattern| match before {
-        // Within a word of ASCII a match is not even begun.
+        // A match never starts inside an ASCII word.
         Word | Space => format!(r"(?-u)\b{{start-half}}(?:{pattern})"),
         Any | Digit => format!("(?-u){pattern}"),
     };
@@ -212,29 +212,29 @@ static REGEX: LazyLock<Option<Patterns>> = LazyLock::new(|| {
         let syntax = syntax::Config::new().utf8(false);
         Regex::builder().configure(config).syntax(syntax).build_many(&patterns).ok()
     };
-    // The table is fixed: a test builds it.
+    // The table is constant, and a test compiles it, so this does not fail.
     Some(Patterns { first: build(MatchKind::LeftmostFirst)?, all: build(MatchKind::All)? })
 });
 
-/// Matches in a text, looked for as far as they are asked for.
+/// The matches in a text, searched one at a time.
 pub struct Matches<'a> {
     text: &'a str,
-    /// The last one that was found, or the end of the search.
+    /// The last match; `Some(None)` at the end of the search.
     found: Option<Option<Span>>,
-    /// Bytes of matches whose neighbours do not fit, which are searched again.
-    searched_again: usize,
+    /// Number of bytes that were searched again, because the neighbours of a match do not fit.
+    rescanned_bytes: usize,
 }
 
-/// So many times the text's bytes, and these, may be searched again.
-const AGAIN: usize = 8;
-const AGAIN_AT_LEAST: usize = 8192;
+/// Limit of the bytes that are searched again: this many for each byte of the text, plus a constant.
+const RESCANS_PER_BYTE: usize = 8;
+const MIN_RESCAN_BYTES: usize = 8192;
 
 impl<'a> Matches<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { text, found: None, searched_again: 0 }
+        Self { text, found: None, rescanned_bytes: 0 }
     }
 
-    /// The first span that starts at `at` or later, where the last one ends. `at` never decreases.
+    /// The first span that starts at `at` or later. `at` is the end of the last span, and never decreases.
     pub fn first_from(&mut self, at: usize) -> Option<Span> {
         match &self.found {
             Some(None) => return None,
@@ -251,14 +251,14 @@ impl<'a> Matches<'a> {
         while at < self.text.len() {
             let found = patterns.first.find(Input::new(self.text).range(at..))?;
             let fitting =
-                if self.fits(&found, edge) { Some(found) } else { self.later(patterns, &found, edge) };
+                if self.fits(&found, edge) { Some(found) } else { self.later_match(patterns, &found, edge) };
             match fitting.map(|found| (PATTERNS[found.pattern().as_usize()].0, found.range())) {
                 Some((Some(kind), range)) => return Some(Span { range, kind }),
                 Some((None, range)) => at = range.end,
                 None => {
-                    // The rest of a word that does not fit is no word of its own, but something else may start in it.
-                    self.searched_again = self.searched_again.saturating_add(found.len());
-                    let again = self.searched_again <= AGAIN * self.text.len() + AGAIN_AT_LEAST;
+                    // Another match may start inside this one.
+                    self.rescanned_bytes = self.rescanned_bytes.saturating_add(found.len());
+                    let again = self.rescanned_bytes <= RESCANS_PER_BYTE * self.text.len() + MIN_RESCAN_BYTES;
                     let next = if again { found.start() + 1 } else { found.end().max(found.start() + 1) };
                     at = boundary(self.text, next);
                 }
@@ -267,9 +267,9 @@ impl<'a> Matches<'a> {
         None
     }
 
-    /// The first of the patterns behind that of `found` that matches at its place with fitting neighbours: a pattern
-    /// that does not fit must not hide the later ones.
-    fn later(&self, patterns: &Patterns, found: &Match, edge: usize) -> Option<Match> {
+    /// The match of the first later pattern than that of `found` that matches at the same position and whose neighbours
+    /// fit. A pattern whose neighbours do not fit must not hide later patterns.
+    fn later_match(&self, patterns: &Patterns, found: &Match, edge: usize) -> Option<Match> {
         let input = || Input::new(self.text).range(found.start()..);
         let mut matching = PatternSet::new(PATTERNS.len());
         patterns.all.which_overlapping_matches(&input().anchored(Anchored::Yes), &mut matching);
@@ -279,16 +279,16 @@ impl<'a> Matches<'a> {
             .find(|found| self.fits(found, edge))
     }
 
-    /// Whether a match is made of whole characters and its neighbours are what its pattern allows.
+    /// Whether a match consists of complete characters, and its pattern allows its neighbours.
     fn fits(&self, found: &Match, edge: usize) -> bool {
         let (text, start, end) = (self.text, found.start(), found.end());
         let (_, before, _, after) = PATTERNS[found.pattern().as_usize()];
         let Some(span) = text.get(start..end).filter(|span| !span.is_empty()) else { return false };
         let previous = text[..start].chars().next_back();
         let next = text[end..].chars().next();
-        let behind_span = before == Digit && start == edge;
+        let after_span = before == Digit && start == edge;
         let inner = after != Word || span.ends_with(is_word);
-        (behind_span || allows(before, previous, false)) && (!inner || allows(after, next, true))
+        (after_span || allows(before, previous, false)) && (!inner || allows(after, next, true))
     }
 }
 
@@ -297,7 +297,7 @@ fn boundary(text: &str, at: usize) -> usize {
     (at..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
 }
 
-/// Whether an edge allows this neighbour; `closing` for the one behind a match.
+/// Whether an edge allows this neighbour; `closing` for the one after a match.
 fn allows(edge: Edge, neighbour: Option<char>, closing: bool) -> bool {
     match (edge, neighbour) {
         (Any, _) | (_, None) => true,

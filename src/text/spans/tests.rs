@@ -104,7 +104,7 @@ fn a_text_that_is_one_span_is_found_whole() {
 }
 
 #[test]
-fn spans_in_a_sentence_are_found_and_nothing_else() {
+fn exactly_the_spans_of_a_sentence_are_found() {
     for (text, spans) in [
         ("Hello {name}, you have %d new messages.", vec!["{name}", "%d"]),
         (
@@ -145,7 +145,7 @@ fn spans_in_a_sentence_are_found_and_nothing_else() {
 }
 
 #[test]
-fn numbers_and_times_of_day_take_the_targets_form() {
+fn numbers_and_times_of_day_take_the_form_of_the_target_language() {
     for (text, kind, expected) in [
         ("2.71", Kind::Number, "2,71"),
         ("12,500", Kind::Number, "12.500"),
@@ -184,14 +184,14 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![any::<String>(), parts, "[ -~]{0,40}"]
 }
 
-/// The worst that is known for each recogniser. With work that grows with the square of the text a megabyte would take
-/// minutes; this takes some tenths of a second each.
+/// The slowest known texts for each kind of span. Each takes some tenths of a second; with quadratic work, a megabyte
+/// would take minutes.
 #[test]
-fn a_megabyte_of_anything_is_searched_in_a_moment() {
+fn a_megabyte_of_any_text_is_searched_quickly() {
     const BYTES: usize = 1 << 20;
     const BOUND: Duration = Duration::from_secs(5);
     for part in [
-        // Beginnings without an end.
+        // Spans that start and do not end.
         "<!--",
         "<!-- -- ",
         "SELECT ",
@@ -220,7 +220,7 @@ fn a_megabyte_of_anything_is_searched_in_a_moment() {
         "&a",
         "(",
         "\\",
-        // A pattern that reads on while a shorter one matches.
+        // A pattern that reads further while a shorter one matches.
         "1-1-",
         "1.1.",
         "1,1",
@@ -250,7 +250,7 @@ fn a_megabyte_of_anything_is_searched_in_a_moment() {
         "ä1,",
         "ä1:",
         "äA1",
-        // A short one at every place.
+        // A short match at every position.
         ":a",
         "%:a",
         "%a",
@@ -280,7 +280,7 @@ fn a_megabyte_of_anything_is_searched_in_a_moment() {
         "字1",
     ] {
         let text = part.repeat(BYTES / part.len());
-        // The end of what begins is missing, or in another line.
+        // The end of a span is missing, or in another line.
         for text in [format!("{text}ä"), format!("{}\n;-->)`", part.repeat(BYTES / 4 / part.len()))] {
             let begun = Instant::now();
             find(&text);
@@ -303,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn the_quick_look_misses_nothing(text in "[a-zA-Zäß ,.!?'\"();:-]{0,30}") {
+    fn the_quick_check_misses_no_span(text in "[a-zA-Zäß ,.!?'\"();:-]{0,30}") {
         if !may_have_spans(text.as_bytes()) {
             let mut matches = patterns::Matches::new(&text);
             prop_assert_eq!(matches.first_from(0), None);

@@ -1,6 +1,5 @@
-//! Spans that are found by their ends and may hold anything between them: comments, statements of SQL, ICU's blocks of
-//! forms; and runs of letters, digits and joiners that are too long for a word. One pass each, however many beginnings have
-//! no end.
+//! Finds spans by their two ends: comments, SQL statements, ICU blocks of plural forms. Also finds runs of letters,
+//! digits and joiners that are too long for a word. Each takes one pass, even if many spans have no end.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -10,10 +9,10 @@ use regex_automata::meta::Regex;
 
 use super::{Kind, Span};
 
-/// No word of a language, file name or path that is written by people has so many bytes.
-const LONGEST_RUN: usize = 256;
+/// Words, file names and paths that people write are not longer than this.
+const MAX_WORD_BYTES: usize = 256;
 
-/// Ascending by their start, the longest first. They may overlap.
+/// The spans, ascending by their start, the longest first. They may overlap.
 pub fn find(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut add = |range: Range<usize>, kind: Kind| spans.push(Span { range, kind });
@@ -32,7 +31,7 @@ fn comments(text: &str) -> impl Iterator<Item = Range<usize>> {
         loop {
             let start = at + text[at..].find("<!--")?;
             let inner = start + "<!--".len();
-            // What has no end here has none further on either.
+            // Without an end here, later comments have no end either.
             let end = inner + text[inner..].find("-->")? + "-->".len();
             match text[inner..end].find('\n') {
                 Some(line) => at = inner + line + 1,
@@ -61,12 +60,12 @@ fn statements(text: &str, add: &mut impl FnMut(Range<usize>, Kind)) {
         if text[..end].ends_with(';') {
             add(found.start()..end, Kind::Identifier);
         }
-        // Where the line has no semicolon, none of its later words has one.
+        // If the line has no semicolon, its later words have none either.
         free = end;
     }
 }
 
-/// The ICU blocks of plural or select forms, whole: `{count, plural, one {# photo} other {# photos}}`.
+/// Complete ICU blocks of plural or select forms: `{count, plural, one {# photo} other {# photos}}`.
 fn plural_blocks(text: &str, add: &mut impl FnMut(Range<usize>, Kind)) {
     if !(text.contains("plural") || text.contains("select")) {
         return;
@@ -87,7 +86,7 @@ fn plural_blocks(text: &str, add: &mut impl FnMut(Range<usize>, Kind)) {
     }
 }
 
-/// Whether a block's content begins with a name and the kind of its forms.
+/// Whether the content of a block starts with a name and the kind of its forms.
 fn is_plural(content: &str) -> bool {
     let head = content.split(['{', '}']).next().unwrap_or_default();
     let mut parts = head.split(',').map(str::trim);
@@ -96,7 +95,7 @@ fn is_plural(content: &str) -> bool {
     !name.is_empty() && matches!(form, "plural" | "select" | "selectordinal")
 }
 
-/// Keys, hashes and encoded data, without the point or colon of a sentence behind them.
+/// Keys, hashes and encoded data, without the point or colon of a sentence after them.
 fn runs(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let joins = |byte: u8| byte.is_ascii_alphanumeric() || b"_.$%\\/:+-@*~".contains(&byte);
     let mut at = 0;
@@ -107,7 +106,7 @@ fn runs(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
             at = start + length;
             let inner =
                 text[start..at].iter().rposition(|byte| !b".:".contains(byte)).map_or(0, |last| last + 1);
-            if inner > LONGEST_RUN {
+            if inner > MAX_WORD_BYTES {
                 return Some(start..start + inner);
             }
         }

@@ -14,10 +14,10 @@ fn every_byte_is_written_as_one_character_of_the_librarys_alphabet() {
 }
 
 #[test]
-fn a_token_says_its_bytes_and_one_that_spells_none_its_name() {
+fn a_token_is_spelt_by_its_bytes_or_by_its_name() {
     let spellings = Spellings::new(["", "Ġthe", "Ã", "日", ""].into_iter());
-    let said: Vec<Option<&[u8]>> = (0..6).map(|id| spellings.of(id)).collect();
+    let spelt_bytes: Vec<Option<&[u8]>> = (0..6).map(|id| spellings.of(id)).collect();
     let (none, the, half) = (&b""[..], &b" the"[..], &[0xc3][..]);
-    assert_eq!(said, [Some(none), Some(the), Some(half), Some("日".as_bytes()), Some(none), None]);
+    assert_eq!(spelt_bytes, [Some(none), Some(the), Some(half), Some("日".as_bytes()), Some(none), None]);
     assert_eq!(spellings.of(u32::MAX), None);
 }

@@ -2,7 +2,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::learn::{LONGEST_WORD, words};
+use super::learn::{MAX_WORD_BYTES, words};
 use super::*;
 
 const CORPUS: [&str; 6] = [
@@ -24,7 +24,7 @@ fn nfc(text: &str) -> String {
     text.get().to_owned()
 }
 
-/// The file of a trained tokenizer, changed by `edit`, as `load` sees it.
+/// Loads the file of a trained tokenizer, changed by `edit`.
 fn reload(edit: impl FnOnce(String) -> String) -> Result<Tokenizer> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
@@ -34,7 +34,7 @@ fn reload(edit: impl FnOnce(String) -> String) -> Result<Tokenizer> {
 }
 
 #[test]
-fn a_sentence_stands_between_bos_and_eos_and_comes_back() {
+fn a_sentence_is_encoded_between_bos_and_eos_and_decoded_unchanged() {
     let ids = TOKENIZER.encode("Where is the Bahnhof?").unwrap();
     assert_eq!((ids[0], *ids.last().unwrap()), (1, 2));
     assert!(ids[1..ids.len() - 1].iter().all(|&id| id > 4));
@@ -84,7 +84,7 @@ fn decoded_parts_are_those_that_were_encoded() {
 }
 
 #[test]
-fn half_a_character_is_left_out_and_reported() {
+fn an_incomplete_character_is_left_out_and_reported() {
     let ids = TOKENIZER.encode("aß").unwrap();
     let (parts, whole) = TOKENIZER.decode_parts(&ids[..ids.len() - 2]).unwrap();
     assert_eq!((parts, whole), (vec![DecodedPart::Text("a".into())], false));
@@ -92,11 +92,11 @@ fn half_a_character_is_left_out_and_reported() {
 }
 
 #[test]
-fn a_word_without_end_is_cut_in_training() {
+fn a_very_long_word_is_cut_in_training() {
     let endless = "x".repeat(160_000);
     let lines = CORPUS.iter().copied().chain([endless.as_str()]);
     assert!(Tokenizer::train(lines, 320).is_ok());
-    assert!(words(&endless).unwrap().iter().all(|word| word.len() <= LONGEST_WORD));
+    assert!(words(&endless).unwrap().iter().all(|word| word.len() <= MAX_WORD_BYTES));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn training_does_not_depend_on_order_or_chance() {
 }
 
 #[test]
-fn the_vocabulary_is_a_multiple_of_sixteen_whatever_was_asked() {
+fn the_vocabulary_is_always_a_multiple_of_sixteen() {
     assert_eq!(TOKENIZER.vocab_size(), 320);
     assert_eq!(Tokenizer::train(CORPUS.iter(), 319).unwrap().vocab_size(), 304);
     let all = Tokenizer::train(CORPUS.iter(), 100_000).unwrap().vocab_size();
@@ -121,7 +121,7 @@ fn a_corpus_or_a_vocabulary_that_is_too_small_is_an_error() {
 }
 
 #[test]
-fn tokens_are_shown_as_a_reader_expects_them() {
+fn tokens_are_shown_readably() {
     assert_eq!(TOKENIZER.token(4).as_deref(), Some("<mask>"));
     let ids = TOKENIZER.encode("is the").unwrap();
     let shown: String = ids[1..ids.len() - 1].iter().filter_map(|&id| TOKENIZER.token(id)).collect();
@@ -143,7 +143,7 @@ fn saving_and_loading_changes_nothing() {
 }
 
 #[test]
-fn files_that_are_cut_or_not_ours_are_refused_by_name() {
+fn cut_or_foreign_files_are_refused_by_name() {
     let replaced = |from: &str, to: &str| {
         reload(|json| {
             assert!(json.contains(from), "{from} is not in the file");
@@ -178,7 +178,7 @@ fn long_runs_of_one_character_are_encoded() {
 }
 
 proptest! {
-    /// Splitting ASCII by hand is a shortcut, not another tokenizer.
+    /// The fast splitting of ASCII gives the same ids as the library.
     #[test]
     fn ascii_has_the_ids_that_the_library_gives_it(
         text in prop_oneof![
@@ -193,9 +193,9 @@ proptest! {
         prop_assert_eq!(&own[1..own.len() - 1], library.get_ids());
     }
 
-    /// Nor is putting tokens together by hand, whatever a network makes of them.
+    /// The fast decoding gives the same text as the library, for any ids.
     #[test]
-    fn any_ids_say_what_the_library_says_of_them(ids in proptest::collection::vec(0u32..320, 0..30)) {
+    fn all_ids_are_decoded_as_by_the_library(ids in proptest::collection::vec(0u32..320, 0..30)) {
         let library = TOKENIZER.inner.decode(&ids, true).unwrap();
         prop_assert_eq!(TOKENIZER.decode(&ids).unwrap(), library.strip_prefix(' ').unwrap_or(&library));
         let each = ids.iter().filter(|&&id| id > 4);
@@ -205,7 +205,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_decoded_is_what_was_encoded(
+    fn decoding_gives_the_encoded_text(
         text in prop_oneof![
             any::<String>(),
             "[ -~äöüÄÖÜß€„“\\s]{0,40}",
@@ -221,7 +221,7 @@ proptest! {
 }
 
 #[test]
-fn a_token_may_stand_in_the_place_of_text_and_the_rest_is_encoded_as_it_is() {
+fn a_token_may_replace_text_and_the_rest_is_encoded_unchanged() {
     let tokenizer = Tokenizer::train_with_reserved(CORPUS.iter(), 352, 32).unwrap();
     let parts = [Part::Text("a "), Part::Token(5), Part::Text(", b"), Part::Token(6), Part::Text("c")];
     let ids = tokenizer.encode_parts(&parts).unwrap();

@@ -87,9 +87,9 @@ pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Re
         true => String::from_utf8_lossy(&read(Bundle::CARD)?).into_owned(),
         false => String::new(),
     };
-    let beside = [(Bundle::SHORTLIST, bundle.shortlist.is_some()), (Bundle::LM, bundle.lm.is_some())];
-    let there = beside.into_iter().filter(|&(_, there)| there);
-    let kept = there.map(|(name, _)| Ok((name, read(name)?))).collect::<Result<Vec<_>>>()?;
+    let optional = [(Bundle::SHORTLIST, bundle.shortlist.is_some()), (Bundle::LM, bundle.lm.is_some())];
+    let present = optional.into_iter().filter(|&(_, present)| present);
+    let kept = present.map(|(name, _)| Ok((name, read(name)?))).collect::<Result<Vec<_>>>()?;
     let Calibration { scale, blank_penalty } = calibration;
     let card = format!("{card}\n## Calibrated\n\nOutput scale {scale}, blank penalty {blank_penalty}.\n");
     Bundle::save(output, &config, &bundle.tokenizer, &calibration.of(&tensors, &config)?, &card)?;

@@ -25,7 +25,7 @@ pub struct Options {
 
 /// Statistics of a new language model.
 #[derive(Clone, Copy, Debug)]
-pub struct Made {
+pub struct LmStats {
     pub sentences: usize,
     pub skipped: usize,
     pub bigrams: usize,
@@ -38,14 +38,14 @@ pub struct Made {
 ///
 /// # Errors
 /// A file that cannot be read, no usable sentence, or a bundle that is not an Imputer's.
-pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> Result<Made> {
+pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> Result<LmStats> {
     let shape = &bundle.config.shape;
     if !shape.has_blanks() {
         let kind = bundle.config.architecture.name();
         let reason = format!("is of architecture {kind}; only an imputer uses a language model");
         return Err(Error::bundle(&bundle.dir, reason));
     }
-    let encode = |text: &str| as_written(text, &bundle.tokenizer);
+    let encode = |text: &str| encode_like_output(text, &bundle.tokenizer);
     let mut corpus = Corpus::default();
     for text in texts {
         corpus.extend(Corpus::read_text(
@@ -70,11 +70,11 @@ pub fn language_model(bundle: &Bundle, texts: &[PathBuf], options: Options) -> R
     let bytes = lm.to_bytes(&metadata)?;
     files::write(&bundle.dir.join(Bundle::LM), &bytes)?;
     let [bigrams, trigrams] = lm.sizes();
-    Ok(Made { sentences, skipped, bigrams, trigrams, bytes: bytes.len() })
+    Ok(LmStats { sentences, skipped, bigrams, trigrams, bytes: bytes.len() })
 }
 
 /// Encodes a sentence as the network writes it: spans become reserved tokens, if the tokenizer has them.
-fn as_written(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+fn encode_like_output(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     if tokenizer.reserved() == 0 {
         tokenizer.encode(text)
     } else {
@@ -96,31 +96,32 @@ fn learn<'a>(
     let unigrams = counted(bigrams.iter().map(|&([_, w], _)| [w]).collect());
 
     // The tokens that can follow: words, and the end of a sentence.
-    let may_come: Vec<u32> =
+    let candidates: Vec<u32> =
         (0..vocab as u32).filter(|&t| t == eos || t >= Specials::NAMES.len() as u32).collect();
-    let by_word = smoothed(&unigrams, 0, |_| 1.0 / may_come.len() as f64);
-    let rest = by_word.backoff(&[]) / may_come.len() as f64;
-    let mut of_word = vec![0.0; vocab];
-    may_come.iter().for_each(|&token| of_word[token as usize] = rest);
-    by_word.probs.iter().for_each(|&([token], prob)| of_word[token as usize] = prob);
+    let unigrams = smoothed(&unigrams, 0, |_| 1.0 / candidates.len() as f64);
+    let rest = unigrams.backoff(&[]) / candidates.len() as f64;
+    let mut unigram_probs = vec![0.0; vocab];
+    candidates.iter().for_each(|&token| unigram_probs[token as usize] = rest);
+    unigrams.probs.iter().for_each(|&([token], prob)| unigram_probs[token as usize] = prob);
 
-    let by_two = smoothed(&bigrams, 0, |[_, w]| of_word[w as usize]);
-    let of_two: HashMap<[u32; 2], f64> = by_two.probs.iter().copied().collect();
+    let bigrams = smoothed(&bigrams, 0, |[_, w]| unigram_probs[w as usize]);
+    let bigram_probs: HashMap<[u32; 2], f64> = bigrams.probs.iter().copied().collect();
     // Each bigram at the end of a trigram was counted as a bigram, too.
-    let by_three =
-        smoothed(&trigrams, options.prune, |[_, v, w]| of_two.get(&[v, w]).copied().unwrap_or(0.0));
+    let trigrams =
+        smoothed(&trigrams, options.prune, |[_, v, w]| bigram_probs.get(&[v, w]).copied().unwrap_or(0.0));
 
-    let word = |(token, &prob): (usize, &f64)| {
+    let unigram = |(token, &prob): (usize, &f64)| {
         let tokens = [token as u32];
-        Gram { tokens, prob, backoff: by_two.backoff(&tokens) }
+        Gram { tokens, prob, backoff: bigrams.backoff(&tokens) }
     };
-    let two = |&(tokens, prob): &([u32; 2], f64)| Gram { tokens, prob, backoff: by_three.backoff(&tokens) };
-    let three = |&(tokens, prob): &([u32; 3], f64)| Gram { tokens, prob, backoff: 1.0 };
+    let bigram =
+        |&(tokens, prob): &([u32; 2], f64)| Gram { tokens, prob, backoff: trigrams.backoff(&tokens) };
+    let trigram = |&(tokens, prob): &([u32; 3], f64)| Gram { tokens, prob, backoff: 1.0 };
     LanguageModel::new(
         options.fusion,
-        &of_word.iter().enumerate().map(word).collect::<Vec<_>>(),
-        &by_two.probs.iter().map(two).collect::<Vec<_>>(),
-        &by_three.probs.iter().map(three).collect::<Vec<_>>(),
+        &unigram_probs.iter().enumerate().map(unigram).collect::<Vec<_>>(),
+        &bigrams.probs.iter().map(bigram).collect::<Vec<_>>(),
+        &trigrams.probs.iter().map(trigram).collect::<Vec<_>>(),
     )
 }
 
@@ -172,10 +173,12 @@ impl Discounts {
     /// The estimates of Chen and Goodman, from the numbers of n-grams with counts 1 to 4. For texts too small for
     /// that, half of the index each, as in KenLM.
     fn of(counts: impl Iterator<Item = u32>) -> Self {
-        let mut there = [0.0f64; 4];
-        counts.filter_map(|count| there.get_mut((count as usize).checked_sub(1)?).map(|n| *n += 1.0)).count();
-        let y = there[0] / (there[0] + 2.0 * there[1]);
-        let discount = |k: usize| k as f64 - (k + 1) as f64 * y * there[k] / there[k - 1];
+        let mut numbers = [0.0f64; 4];
+        counts
+            .filter_map(|count| numbers.get_mut((count as usize).checked_sub(1)?).map(|n| *n += 1.0))
+            .count();
+        let y = numbers[0] / (numbers[0] + 2.0 * numbers[1]);
+        let discount = |k: usize| k as f64 - (k + 1) as f64 * y * numbers[k] / numbers[k - 1];
         let discounts = [discount(1), discount(2), discount(3)];
         let usable = discounts.iter().enumerate().all(|(i, d)| *d > 0.0 && *d < (i + 1) as f64);
         Self(if usable { discounts } else { [0.5, 1.0, 1.5] })

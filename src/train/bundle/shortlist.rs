@@ -26,7 +26,7 @@ pub struct Options {
 
 /// Statistics of a new shortlist.
 #[derive(Clone, Copy, Debug)]
-pub struct Made {
+pub struct ShortlistStats {
     pub pairs: usize,
     pub skipped: usize,
     /// Mean number of candidates of a sentence of the text.
@@ -39,24 +39,23 @@ pub struct Made {
 ///
 /// # Errors
 /// A file that cannot be read, unequal numbers of lines, no usable pair, or an option of 0.
-pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options) -> Result<Made> {
+pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options) -> Result<ShortlistStats> {
     let Options { per_token, common, iterations } = options;
     for (name, value) in [("per-token", per_token), ("common", common), ("iterations", iterations)] {
         if value == 0 {
             return Err(Error::Config(format!("--{name} must be at least 1, not 0")));
         }
     }
-    let limit = bundle.config.shape.source_limit();
     let encode = |text: &str| bundle.tokenizer.encode(text);
-    let room = LengthLimit::tokens(limit);
-    let Corpus { mut pairs, skipped } = Corpus::read(source, target, room, OnBadLine::Skip, encode)?;
+    let limit = LengthLimit::tokens(bundle.config.shape.source_limit());
+    let Corpus { mut pairs, skipped } = Corpus::read(source, target, limit, OnBadLine::Skip, encode)?;
     if pairs.is_empty() {
         let reason = format!("has no usable pair of lines ({} skipped)", skipped.total());
         return Err(Error::Data { path: source.to_path_buf(), line: 1, reason });
     }
     let (read, tokenizer, vocab) = (pairs.len(), &bundle.tokenizer, bundle.config.shape.vocab);
-    pairs.extend(with_reserved(bundle, (source, target), room)?);
-    // A reserved token is a candidate where it stands in the source, and nowhere else.
+    pairs.extend(with_reserved(bundle, (source, target), limit)?);
+    // A reserved token is a candidate only if the source contains it.
     let reserved = |token: &u32| tokenizer.reserved_index(*token).is_some();
     let mut lists = Lexicon::learn(&pairs, vocab, iterations).best(per_token + tokenizer.reserved());
     for list in &mut lists {
@@ -77,7 +76,7 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     ]);
     let bytes = shortlist.to_bytes(&metadata)?;
     files::write(&bundle.dir.join(Bundle::SHORTLIST), &bytes)?;
-    Ok(Made {
+    Ok(ShortlistStats {
         pairs: read,
         skipped: skipped.total(),
         candidates: candidates as f64 / pairs.len() as f64,
@@ -85,9 +84,9 @@ pub fn shortlist(bundle: &Bundle, source: &Path, target: &Path, options: Options
     })
 }
 
-/// The pairs with shared spans again, with reserved tokens instead of the spans, as a model that has learnt these reads
-/// them: "Uhr" after a time is then a translation of its token, too. Empty if the tokenizer has no reserved tokens.
-fn with_reserved(bundle: &Bundle, files: (&Path, &Path), room: LengthLimit) -> Result<Vec<Pair>> {
+/// The pairs with shared spans once more, with reserved tokens instead of the spans, as the model reads them: "Uhr" after
+/// a time is then a translation of its token, too. Empty if the tokenizer has no reserved tokens.
+fn with_reserved(bundle: &Bundle, files: (&Path, &Path), limit: LengthLimit) -> Result<Vec<Pair>> {
     let (config, tokenizer) = (&bundle.config, &bundle.tokenizer);
     if tokenizer.reserved() == 0 {
         return Ok(Vec::new());
@@ -95,7 +94,7 @@ fn with_reserved(bundle: &Bundle, files: (&Path, &Path), room: LengthLimit) -> R
     let languages = Languages::new(&config.source, &config.target);
     let mut pairs = Vec::new();
     let encode = |text: &str| tokenizer.encode(text);
-    Corpus::read_texts(files, room, OnBadLine::Skip, encode, |source, target| {
+    Corpus::read_texts(files, limit, OnBadLine::Skip, encode, |source, target| {
         let sides = cut(&[source.to_owned(), target.to_owned()], &languages);
         if sides[0].spans() > 0 {
             pairs.push(sides.map(|side| side.encode_reserved(0, tokenizer)));

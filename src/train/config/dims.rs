@@ -27,7 +27,7 @@ pub struct Dims {
     /// four passes cost less than one pass of the student.
     pub teacher_dtype: Dtype,
     /// Decay of the teacher's moving average of the student's weights, if the teacher follows the student.
-    pub ema: Following,
+    pub ema: TeacherDecay,
     /// Temperature of the teacher's distribution; below 1 sharpens it.
     pub temperature: f64,
     /// Factor on the logits of the bundle. Below 1 corrects a student that a sharpened teacher made too certain to
@@ -77,7 +77,7 @@ pub struct Dims {
 /// Whether the teacher follows the student, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected true, false, a decay between 0 and 1, or \"auto\"")]
-pub enum Following {
+pub enum TeacherDecay {
     /// `false`: the teacher is fixed. `true`: the published decay.
     Switch(bool),
     Decay(f64),
@@ -132,7 +132,7 @@ impl Default for Dims {
             output: None,
             steps: 2,
             teacher_dtype: Dtype::F32,
-            ema: Following::Switch(true),
+            ema: TeacherDecay::Switch(true),
             temperature: 0.5,
             output_scale: 1.0,
             hidden_weight: 0.4,
@@ -197,11 +197,11 @@ impl Dims {
     /// Decay of the teacher's moving average; 0 for a fixed teacher.
     pub fn decay(&self) -> f64 {
         match self.ema {
-            Following::Switch(false) => 0.0,
-            Following::Switch(true) => Self::PUBLISHED_DECAY,
-            Following::Decay(decay) => decay,
+            TeacherDecay::Switch(false) => 0.0,
+            TeacherDecay::Switch(true) => Self::PUBLISHED_DECAY,
+            TeacherDecay::Decay(decay) => decay,
             // The average covers about 1 / (1 − d) updates, at least two.
-            Following::Auto(Auto::Auto) => 1.0 - 1.0 / (Self::AUTO_SHARE * self.updates as f64).max(2.0),
+            TeacherDecay::Auto(Auto::Auto) => 1.0 - 1.0 / (Self::AUTO_SHARE * self.updates as f64).max(2.0),
         }
     }
 

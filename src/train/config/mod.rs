@@ -26,7 +26,7 @@ mod train;
 
 pub use ar::Ar;
 pub use cmlmc::Cmlmc;
-pub use dims::{Auto, Dims, Following, Mask, Target};
+pub use dims::{Auto, Dims, Mask, Target, TeacherDecay};
 pub use distill::{Distill, files as distilled_files};
 pub use imputer::{Imputer, SlotMask};
 pub use lines::{LengthLimit, OnBadLine};

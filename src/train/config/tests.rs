@@ -30,7 +30,7 @@ fn error(text: &str, overrides: &[&str]) -> String {
 }
 
 #[test]
-fn what_is_not_written_has_its_default() {
+fn a_missing_key_has_its_default() {
     let config = read(SMALL, &[]).unwrap();
     assert_eq!((config.model, config.train), (Model::default(), Train::default()));
     let files = config.data.train_files();
@@ -51,7 +51,7 @@ fn an_unknown_key_is_named_with_file_and_line() {
 }
 
 #[test]
-fn a_device_is_named_as_the_server_names_it_and_written_back_so() {
+fn a_device_has_the_same_names_as_on_the_server() {
     let device = |name: &str| read(SMALL, &[&format!("train.device={name}")]).unwrap().train.device;
     for name in ["auto", "cpu", "cuda:1"] {
         assert_eq!(device(name), name.parse().unwrap());
@@ -71,7 +71,7 @@ fn a_missing_key_and_a_wrong_type_are_named() {
 }
 
 #[test]
-fn the_command_line_wins_over_the_file() {
+fn overrides_replace_values_of_the_file() {
     let overrides =
         ["train.updates=100", "data.source_lang=fr", "train.betas=[0.8, 0.9]", "data.source = [\"b.en\"]"];
     let config = read(SMALL, &overrides).unwrap();
@@ -94,7 +94,7 @@ fn an_override_that_does_not_fit_is_named() {
 }
 
 #[test]
-fn values_that_cannot_work_are_refused_by_key() {
+fn invalid_values_are_refused_by_key() {
     for (set, reason) in [
         ("model.heads=0", "model.heads must be at least 1, not 0"),
         ("model.heads=3", "model.d_model (256) is not a multiple of model.heads (3)"),
@@ -159,7 +159,7 @@ fn the_settings_of_dims_have_their_defaults_and_their_names() {
 }
 
 #[test]
-fn the_teacher_of_dims_follows_as_slowly_as_it_is_told() {
+fn the_teacher_of_dims_follows_at_the_configured_decay() {
     let decay = |ema: &str, updates: u64| {
         let text = format!("{SMALL}\n[dims]\nema = {ema}\nupdates = {updates}\n");
         read(&text, &[]).unwrap().dims.unwrap().decay()
@@ -201,7 +201,7 @@ fn the_best_students_can_be_averaged_only_if_they_are_kept() {
 }
 
 #[test]
-fn the_stages_of_a_pipeline_stand_in_their_order_and_once() {
+fn the_stages_of_a_pipeline_are_in_order_and_unique() {
     let read = |stages: &str| read(&format!("{SMALL}\n[pipeline]\nstages = {stages}\n"), &[]);
     let config = read("[\"tokenizer\", \"dims\"]").unwrap();
     assert_eq!(config.pipeline.unwrap().stages, [StageName::Tokenizer, StageName::Dims]);
@@ -287,7 +287,7 @@ fn augmentation_makes_a_mixture_of_a_single_corpus() {
 }
 
 #[test]
-fn corpora_that_cannot_work_are_refused_by_name() {
+fn invalid_corpora_are_refused_by_name() {
     let text = mixed();
     let changed = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");

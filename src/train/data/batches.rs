@@ -11,12 +11,12 @@ use crate::{Error, Result};
 
 /// Lengths of a pair in tokens, bos and eos included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lengths {
+pub struct PairLengths {
     pub source: usize,
     pub target: usize,
 }
 
-impl Lengths {
+impl PairLengths {
     fn longest(self) -> usize {
         self.source.max(self.target)
     }
@@ -37,7 +37,7 @@ pub struct Position {
 
 /// The batches of one epoch, in training order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct BatchPlan {
     /// Indices of pairs. Each pair is in exactly one batch.
     pub batches: Vec<Vec<usize>>,
     /// Source and target tokens without padding.
@@ -46,13 +46,13 @@ pub struct Plan {
     pub padded_tokens: usize,
 }
 
-impl Plan {
+impl BatchPlan {
     /// Plans epoch `epoch`: rows × max(longest source, longest target) ≤ `max_tokens` in each batch. `rng` is the
     /// run's root generator; only its seed matters.
     ///
     /// # Errors
     /// [`Error::Config`] if there are no pairs, or a pair exceeds `max_tokens`.
-    pub fn new(lengths: &[Lengths], max_tokens: usize, rng: &Rng, epoch: u64) -> Result<Self> {
+    pub fn new(lengths: &[PairLengths], max_tokens: usize, rng: &Rng, epoch: u64) -> Result<Self> {
         if lengths.is_empty() {
             return Err(Error::Config("no sentence pairs to make batches of".into()));
         }
@@ -78,7 +78,7 @@ impl Plan {
 
 /// Sorts pairs by length: by the longer side, which determines the budget and counts as one longer for a random
 /// quarter of the pairs, then by each side. Noise and shuffling give each epoch different batches.
-fn sorted_with_noise(lengths: &[Lengths], rng: &mut Rng) -> Vec<usize> {
+fn sorted_with_noise(lengths: &[PairLengths], rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     rng.shuffle(&mut order);
     let mut keyed: Vec<((usize, usize, usize), usize)> = order
@@ -93,7 +93,7 @@ fn sorted_with_noise(lengths: &[Lengths], rng: &mut Rng) -> Vec<usize> {
     keyed.into_iter().map(|(_, pair)| pair).collect()
 }
 
-fn cut(lengths: &[Lengths], order: &[usize], max_tokens: usize) -> Vec<Vec<usize>> {
+fn cut(lengths: &[PairLengths], order: &[usize], max_tokens: usize) -> Vec<Vec<usize>> {
     let mut batches = Vec::new();
     let mut batch: Vec<usize> = Vec::new();
     let mut longest = 0;
@@ -111,18 +111,18 @@ fn cut(lengths: &[Lengths], order: &[usize], max_tokens: usize) -> Vec<Vec<usize
     batches
 }
 
-fn padded(lengths: &[Lengths], batch: &[usize]) -> usize {
-    let none = Lengths { source: 0, target: 0 };
+fn padded(lengths: &[PairLengths], batch: &[usize]) -> usize {
+    let none = PairLengths { source: 0, target: 0 };
     let longest = batch.iter().fold(none, |longest, &pair| longest.cover(lengths[pair]));
     batch.len() * (longest.source + longest.target)
 }
 
 /// An endless sequence of batches through all epochs, from any position.
 pub struct Batches {
-    lengths: Vec<Lengths>,
+    lengths: Vec<PairLengths>,
     max_tokens: usize,
     rng: Rng,
-    plan: Plan,
+    plan: BatchPlan,
     position: Position,
 }
 
@@ -130,9 +130,9 @@ impl Batches {
     /// Starts at `position`, as if all batches before it had been taken.
     ///
     /// # Errors
-    /// As [`Plan::new`], and for an index after the end of its epoch, which means that data or budget have changed.
-    pub fn new(lengths: Vec<Lengths>, max_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
-        let plan = Plan::new(&lengths, max_tokens, rng, position.epoch)?;
+    /// As [`BatchPlan::new`], and for an index after the end of its epoch, which means that data or budget have changed.
+    pub fn new(lengths: Vec<PairLengths>, max_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
+        let plan = BatchPlan::new(&lengths, max_tokens, rng, position.epoch)?;
         if position.index > plan.batches.len() {
             return Err(Error::Config(format!(
                 "the run stopped at batch {} of an epoch, but an epoch has {} batches: data or batch_tokens have changed",
@@ -147,7 +147,7 @@ impl Batches {
     pub fn next_batch(&mut self) -> Result<&[usize]> {
         if self.position.index == self.plan.batches.len() {
             let epoch = self.position.epoch + 1;
-            self.plan = Plan::new(&self.lengths, self.max_tokens, &self.rng, epoch)?;
+            self.plan = BatchPlan::new(&self.lengths, self.max_tokens, &self.rng, epoch)?;
             self.position = Position { epoch, index: 0 };
         }
         let batch = &self.plan.batches[self.position.index];
@@ -161,7 +161,7 @@ impl Batches {
     }
 
     /// The plan of the current epoch.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &BatchPlan {
         &self.plan
     }
 }

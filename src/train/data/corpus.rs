@@ -206,10 +206,10 @@ impl Corpus {
     }
 
     /// The lengths of all pairs.
-    pub fn lengths(&self) -> Vec<batches::Lengths> {
+    pub fn lengths(&self) -> Vec<batches::PairLengths> {
         self.pairs
             .iter()
-            .map(|p| batches::Lengths { source: p.source.len(), target: p.target.len() })
+            .map(|p| batches::PairLengths { source: p.source.len(), target: p.target.len() })
             .collect()
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::train::data::batches::{Batches, Position};
 use crate::train::data::corpus::{Corpus, Pair};
-use crate::train::data::mixture::{Mixture, Part};
+use crate::train::data::mixture::{EpochPart, Mixture};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 
@@ -72,11 +72,11 @@ impl<'a> Feed<'a> {
 
 /// The parts of a mixture. A thread prepares them one ahead of the updates.
 pub struct Stream {
-    part: Part,
+    part: EpochPart,
     position: Position,
     /// Number of parts of an epoch.
     parts: u64,
-    ahead: Receiver<Result<Part>>,
+    ahead: Receiver<Result<EpochPart>>,
 }
 
 impl Stream {
@@ -120,7 +120,7 @@ impl Stream {
     }
 }
 
-fn receive(ahead: &Receiver<Result<Part>>) -> Result<Part> {
+fn receive(ahead: &Receiver<Result<EpochPart>>) -> Result<EpochPart> {
     let gone = |_| Error::Config("the thread that prepares training text has stopped".into());
     ahead.recv().map_err(gone)?
 }

@@ -33,10 +33,10 @@ pub struct Interpolate {
 
 /// The result, which becomes `manifest.json` in the output folder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Chosen {
-    pub source: Text,
-    pub reference: Text,
-    pub candidates: Vec<Candidate>,
+pub struct Interpolation {
+    pub source: TextFile,
+    pub reference: TextFile,
+    pub candidates: Vec<CandidateFile>,
     pub min_chrf: f64,
     /// Number of pairs written.
     pub kept: usize,
@@ -48,16 +48,16 @@ pub struct Chosen {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Text {
+pub struct TextFile {
     pub path: PathBuf,
     /// SHA-256.
     pub checksum: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Candidate {
+pub struct CandidateFile {
     #[serde(flatten)]
-    pub text: Text,
+    pub text: TextFile,
     /// Number of lines that use this translation.
     pub chosen: usize,
 }
@@ -74,14 +74,14 @@ const MANIFEST: &str = "manifest.json";
 /// # Errors
 /// [`Error::Config`] without candidates, for an invalid `min_chrf`, if no line remains, and for an output folder with
 /// other files; [`Error::Data`] for texts of unequal length or a line that is not UTF-8; [`Error::Io`].
-pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
+pub fn interpolate(options: &Interpolate) -> Result<Interpolation> {
     let Interpolate { source, reference, candidates, min_chrf, output } = options;
     if !(0.0..=100.0).contains(min_chrf) {
         return Err(Error::Config(format!("min_chrf must be 0 to 100, not {min_chrf}")));
     }
     if candidates.is_empty() {
         return Err(Error::Config(
-            "no candidate is named; give at least one translation of the source".into(),
+            "there is no candidate; give at least one translation of the source".into(),
         ));
     }
     require_own(output)?;
@@ -91,33 +91,33 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
         require_equal_counts((source, sources.len()), (path, lines.len()))?;
         Ok(lines)
     };
-    let people = candidates.len();
+    let reference_index = candidates.len();
     let translations = candidates.iter().chain([reference]).map(read).collect::<Result<Vec<_>>>()?;
     let chosen = choose(&sources, &translations, *min_chrf);
 
     let mut texts = [String::new(), String::new()];
     let mut counts = vec![0; translations.len()];
     for (source, choice) in sources.iter().zip(chosen) {
-        let Some((whose, line)) = choice else { continue };
-        for (text, line) in texts.iter_mut().zip([source.trim(), translations[whose][line].trim()]) {
+        let Some((index, line)) = choice else { continue };
+        for (text, line) in texts.iter_mut().zip([source.trim(), translations[index][line].trim()]) {
             text.extend([line, "\n"]);
         }
-        counts[whose] += 1;
+        counts[index] += 1;
     }
     let kept = counts.iter().sum();
-    let references_kept = counts[people];
+    let references_kept = counts[reference_index];
     if kept == 0 {
         let reason = format!("no line of {} has a source, a reference and a candidate", source.display());
         return Err(Error::Config(reason));
     }
-    let text = |path: &Path| -> Result<Text> {
-        Ok(Text { path: path.to_path_buf(), checksum: files::checksum(path)? })
+    let text = |path: &Path| -> Result<TextFile> {
+        Ok(TextFile { path: path.to_path_buf(), checksum: files::checksum(path)? })
     };
     let candidates = candidates
         .iter()
         .zip(counts)
-        .map(|(path, chosen)| -> Result<Candidate> { Ok(Candidate { text: text(path)?, chosen }) });
-    let manifest = Chosen {
+        .map(|(path, chosen)| -> Result<CandidateFile> { Ok(CandidateFile { text: text(path)?, chosen }) });
+    let manifest = Interpolation {
         source: text(source)?,
         reference: text(reference)?,
         candidates: candidates.collect::<Result<_>>()?,
@@ -137,31 +137,32 @@ pub fn interpolate(options: &Interpolate) -> Result<Chosen> {
 
 /// For each line, the index of the chosen text and of its line. The last of `translations` is the reference.
 fn choose(sources: &[String], translations: &[Vec<String>], min_chrf: f64) -> Vec<Option<(usize, usize)>> {
-    let people = translations.len() - 1;
-    let references = &translations[people];
+    let reference_index = translations.len() - 1;
+    let references = &translations[reference_index];
     let mut lines_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (line, (source, reference)) in sources.iter().zip(references).enumerate() {
         if !source.trim().is_empty() && !reference.trim().is_empty() {
             lines_of.entry(source.trim()).or_default().push(line);
         }
     }
-    let likeness = |text: &str, lines: &[usize]| -> f64 {
+    let similarity = |text: &str, lines: &[usize]| -> f64 {
         let of_line = |&line: &usize| ChrfStats::of(text, references[line].trim()).score();
         lines.iter().map(of_line).sum::<f64>() / lines.len() as f64
     };
     // The first of the most similar texts. Equal texts are scored once.
-    let nearest = |whose: Range<usize>, lines: &[usize]| {
-        let said = whose.flat_map(|i| lines.iter().map(move |&line| (i, line)));
+    let most_similar = |indices: Range<usize>, lines: &[usize]| {
+        let places = indices.flat_map(|i| lines.iter().map(move |&line| (i, line)));
         let mut seen = HashSet::new();
-        let texts = said.map(|(i, line)| ((i, line), translations[i][line].trim()));
-        let fresh = texts.filter(|&(_, text)| !text.is_empty() && seen.insert(text));
-        let scored = fresh.map(|(place, text)| (place, likeness(text, lines)));
+        let texts = places.map(|(i, line)| ((i, line), translations[i][line].trim()));
+        let distinct = texts.filter(|&(_, text)| !text.is_empty() && seen.insert(text));
+        let scored = distinct.map(|(place, text)| (place, similarity(text, lines)));
         scored.reduce(|best, other| if other.1 > best.1 { other } else { best })
     };
     let of_source: Vec<Vec<usize>> = lines_of.into_values().collect();
     let choice = |lines: &Vec<usize>| {
-        let candidate = nearest(0..people, lines).filter(|&(_, likeness)| likeness >= min_chrf);
-        let reference = || nearest(people..people + 1, lines).filter(|_| min_chrf > 0.0);
+        let candidate = most_similar(0..reference_index, lines).filter(|&(_, chrf)| chrf >= min_chrf);
+        let reference =
+            || most_similar(reference_index..reference_index + 1, lines).filter(|_| min_chrf > 0.0);
         candidate.or_else(reference).map(|(place, _)| place)
     };
     let choices: Vec<_> = of_source.par_iter().map(choice).collect();

@@ -23,7 +23,7 @@ pub struct Masked {
 pub fn mask_target(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
     let inner = target.len().saturating_sub(2);
     let count = ((inner as f32 * rng.uniform() + 1.0) as usize).min(inner);
-    hide(target, mask, rng.sample(count, inner))
+    mask_inner(target, mask, rng.sample(count, inner))
 }
 
 /// Masks ⌊L·u⌋ inner tokens of a translation, at least one; none if L = 0. For text that a teacher wrote itself, of
@@ -31,7 +31,7 @@ pub fn mask_target(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
 pub fn mask_translation(target: &[u32], mask: u32, rng: &mut Rng) -> Masked {
     let inner = target.len().saturating_sub(2);
     let count = ((inner as f32 * rng.uniform()) as usize).max(1);
-    hide(target, mask, rng.sample(count, inner))
+    mask_inner(target, mask, rng.sample(count, inner))
 }
 
 /// Masks 1 + ⌊share·n·u⌋ of the n words of a source `bos x1..xn eos`, u ~ U[0, 1), uniformly; none if n = 0. Tokens
@@ -40,7 +40,7 @@ pub fn mask_source(source: &[u32], share: f64, mask: u32, first_word: u32, rng: 
     let inner = 0..source.len().saturating_sub(2);
     let words: Vec<usize> = inner.filter(|&i| source[i + 1] >= first_word).collect();
     let count = (share * words.len() as f64 * f64::from(rng.uniform())) as usize + 1;
-    hide(source, mask, rng.sample(count, words.len()).into_iter().map(|i| words[i]).collect())
+    mask_inner(source, mask, rng.sample(count, words.len()).into_iter().map(|i| words[i]).collect())
 }
 
 /// Chooses ⌊share·|R|⌋ of the inner positions R that are not masked, uniformly, ascending. CMLMC replaces them by
@@ -54,7 +54,7 @@ pub fn revealed(masked: &Masked, share: f64, rng: &mut Rng) -> Vec<u32> {
 
 /// Masks all inner tokens: the canvas that decoding starts from.
 pub fn mask_all(target: &[u32], mask: u32) -> Masked {
-    hide(target, mask, (0..target.len().saturating_sub(2)).collect())
+    mask_inner(target, mask, (0..target.len().saturating_sub(2)).collect())
 }
 
 /// A canvas of `inner` masks without a target.
@@ -65,9 +65,9 @@ pub fn masks_only(inner: usize, specials: &Specials) -> Masked {
 }
 
 /// Chooses slots to mask, ascending; at least one if `count` > 0.
-pub fn mask_slots(count: usize, how: SlotMask, rng: &mut Rng) -> Vec<u32> {
+pub fn mask_slots(count: usize, kind: SlotMask, rng: &mut Rng) -> Vec<u32> {
     let ascending = |places: Vec<usize>| places.into_iter().map(|place| place as u32).collect();
-    match how {
+    match kind {
         SlotMask::Full => (0..count as u32).collect(),
         SlotMask::Uniform => {
             let masked = ((count as f32 * rng.uniform() + 1.0) as usize).min(count);
@@ -94,7 +94,7 @@ pub fn slots_with_masks(slots: &[u32], positions: Vec<u32>, mask: u32) -> Masked
 }
 
 /// Masks the inner tokens at the indices `inner`, which start at 0 after bos.
-fn hide(target: &[u32], mask: u32, inner: Vec<usize>) -> Masked {
+fn mask_inner(target: &[u32], mask: u32, inner: Vec<usize>) -> Masked {
     let mut canvas = target.to_vec();
     let gold = inner.iter().map(|&i| std::mem::replace(&mut canvas[i + 1], mask)).collect();
     let positions = inner.into_iter().map(|i| i as u32 + 1).collect();

@@ -17,7 +17,7 @@ use super::template::Templates;
 use crate::text::Tokenizer;
 use crate::text::spans::Languages;
 use crate::train::config::{Augment, CorpusConfig, Data, LengthLimit, OnBadLine};
-use crate::train::data::batches::{Lengths, Plan};
+use crate::train::data::batches::{BatchPlan, PairLengths};
 use crate::train::data::corpus::{Corpus, Pair};
 use crate::train::observe::event::{Share, Skipped};
 use crate::train::rng::Rng;
@@ -47,9 +47,9 @@ struct Weighted {
 }
 
 /// The batches of one part of an epoch.
-pub struct Part {
+pub struct EpochPart {
     pub pairs: Vec<Pair>,
-    pub plan: Plan,
+    pub plan: BatchPlan,
 }
 
 impl Mixture {
@@ -74,17 +74,18 @@ impl Mixture {
         let epoch = read.iter().zip(corpora).map(of_epoch).fold(0.0, f64::max);
         for (weighted, corpus) in read.iter_mut().zip(corpora) {
             let wanted = epoch * corpus.weight / total;
-            let most = corpus.cap.map_or(f64::INFINITY, |cap| cap * weighted.source.len() as f64);
-            weighted.sampled = (wanted.min(most).round() as usize).max(1);
+            let capped = corpus.cap.map_or(f64::INFINITY, |cap| cap * weighted.source.len() as f64);
+            weighted.sampled = (wanted.min(capped).round() as usize).max(1);
         }
         let augment = data.augment.unwrap_or(Augment::NONE);
         let languages = Languages::new(&data.source_lang, &data.target_lang);
         let mixture = Self { corpora: read, tokenizer, languages, limit, augment, skipped, part_size: PART };
         let (pairs, sampled) = (mixture.pairs(), mixture.sampled());
-        let most = u32::MAX as usize;
-        if pairs > most || sampled > most {
+        let max_pairs = u32::MAX as usize;
+        if pairs > max_pairs || sampled > max_pairs {
             return Err(Error::Config(format!(
-                "the corpora have {pairs} pairs, {sampled} an epoch; more than {most} need other weights or a cap"
+                "the corpora have {pairs} pairs, and {sampled} are sampled in an epoch; at most {max_pairs} are \
+                 supported: change weights, or set a cap"
             )));
         }
         Ok(mixture)
@@ -135,7 +136,13 @@ impl Mixture {
     ///
     /// # Errors
     /// Those of the tokenizer; a pair that is longer than a batch.
-    pub(super) fn part(&self, order: &[u32], number: u64, rng: &Rng, batch_tokens: usize) -> Result<Part> {
+    pub(super) fn part(
+        &self,
+        order: &[u32],
+        number: u64,
+        rng: &Rng,
+        batch_tokens: usize,
+    ) -> Result<EpochPart> {
         let begin = (number % self.parts()) as usize * self.part_size;
         let entries = &order[begin.min(order.len())..(begin + self.part_size).min(order.len())];
         let texts: Vec<(&str, &str)> = entries.iter().map(|&entry| self.text(entry)).collect();
@@ -149,10 +156,10 @@ impl Mixture {
             pairs.push(pair);
             at += used;
         }
-        let length = |pair: &Pair| Lengths { source: pair.source.len(), target: pair.target.len() };
-        let lengths: Vec<Lengths> = pairs.iter().map(length).collect();
-        let plan = Plan::new(&lengths, batch_tokens, rng, number)?;
-        Ok(Part { pairs, plan })
+        let length = |pair: &Pair| PairLengths { source: pair.source.len(), target: pair.target.len() };
+        let lengths: Vec<PairLengths> = pairs.iter().map(length).collect();
+        let plan = BatchPlan::new(&lengths, batch_tokens, rng, number)?;
+        Ok(EpochPart { pairs, plan })
     }
 
     /// The text of a pair, by its index over all corpora.
@@ -187,7 +194,7 @@ impl Weighted {
         let mut surplus = 0;
         for (source_file, target_file) in corpus.files(Path::new("")) {
             let keep = |s: &str, t: &str| {
-                let repeats = max_repeats.is_some_and(|most| templates.count(s) > most);
+                let repeats = max_repeats.is_some_and(|max| templates.count(s) > max);
                 if repeats || source.len() >= max_pairs {
                     surplus += 1;
                     return;

@@ -69,10 +69,10 @@ impl Training {
 
 /// The sides of the training text that a stage needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sides {
+pub enum RequiredSides {
     Both,
     /// Only sources: a teacher writes the targets.
-    SourceAlone,
+    SourceOnly,
 }
 
 /// # Errors
@@ -83,7 +83,7 @@ pub fn require_languages(bundle: &Bundle, data: &Data) -> Result<()> {
         return Ok(());
     }
     let reason = format!(
-        "translates {} to {}, but data.* says {} to {}",
+        "translates {} to {}, but data.source_lang and data.target_lang are {} and {}",
         own.source, own.target, text.source_lang, text.target_lang
     );
     Err(Error::bundle(&bundle.dir, reason))
@@ -95,7 +95,7 @@ impl Texts {
     /// # Errors
     /// A file that cannot be read, or a line that cannot be used, by name.
     pub fn read(
-        sides: Sides,
+        sides: RequiredSides,
         data: &Data,
         tokenizer: Arc<Tokenizer>,
         shape: &Shape,
@@ -105,11 +105,13 @@ impl Texts {
         let sentence_limit =
             LengthLimit { tokens: data.max_tokens_per_sentence.min(limit), in_slots: shape.has_blanks() };
         let training = match (sides, data.mixture()) {
-            (Sides::Both, Some(corpora)) => {
+            (RequiredSides::Both, Some(corpora)) => {
                 Training::Mixture(Arc::new(Mixture::read(&corpora, data, sentence_limit, tokenizer.clone())?))
             }
-            (Sides::Both, None) => Training::Corpus(Corpus::read_all(data, sentence_limit, &tokenizer)?),
-            (Sides::SourceAlone, _) => {
+            (RequiredSides::Both, None) => {
+                Training::Corpus(Corpus::read_all(data, sentence_limit, &tokenizer)?)
+            }
+            (RequiredSides::SourceOnly, _) => {
                 Training::Corpus(Corpus::read_sources(data, sentence_limit, &tokenizer)?)
             }
         };

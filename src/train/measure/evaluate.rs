@@ -16,7 +16,7 @@ use crate::train::data::test_set::TestSet;
 
 /// The scores of one decoding.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct DecodingScores {
     #[serde(flatten)]
     pub decoding: Decoding,
     /// Cased, detokenized sacreBLEU of the final output, in which equal neighbours are merged (except those that an
@@ -31,8 +31,8 @@ pub struct Measured {
 }
 
 /// The translations of a whole test set, and their scores.
-pub struct Translated {
-    pub measured: Measured,
+pub struct Evaluation {
+    pub scores: DecodingScores,
     pub texts: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub fn evaluate<T: Translator>(
     steps: Steps,
     length_beam: usize,
     max_batch_tokens: usize,
-) -> Result<Translated> {
+) -> Result<Evaluation> {
     let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: true };
     evaluate_with(Decoding::Steps(steps), reader, set, |passages, written| {
         translate_passages_with(translator, passages, &options, |i, found| written.add(i, &found.tokens))
@@ -64,7 +64,7 @@ pub fn evaluate_search(
     reader: &Reader,
     set: &TestSet,
     options: &Search,
-) -> Result<Translated> {
+) -> Result<Evaluation> {
     evaluate_with(Decoding::Beam(options.beam.max(1)), reader, set, |passages, written| {
         search_passages(network, passages, options, |i, _, found| written.add(i, &found.hypothesis.tokens))
     })
@@ -91,7 +91,7 @@ fn evaluate_with(
     reader: &Reader,
     set: &TestSet,
     translate: impl FnOnce(&mut [Passage], &mut Written<'_>) -> Result<()>,
-) -> Result<Translated> {
+) -> Result<Evaluation> {
     let begin = Instant::now();
     let mut passages: Vec<Passage> = set.sources.iter().map(|source| reader.read(source)).collect();
     let mut written = Written {
@@ -114,11 +114,11 @@ fn score(
     repetition: Repetition,
     seconds: f64,
     set: &TestSet,
-) -> Translated {
+) -> Evaluation {
     fn pairs<'a>(texts: &'a [String], set: &'a TestSet) -> impl Iterator<Item = (&'a str, &'a str)> {
         texts.iter().map(String::as_str).zip(set.references.iter().map(String::as_str))
     }
-    let measured = Measured {
+    let scores = DecodingScores {
         decoding,
         bleu: corpus_bleu(pairs(&texts, set)).score,
         bleu_uncollapsed: corpus_bleu(pairs(plain, set)).score,
@@ -126,5 +126,5 @@ fn score(
         repetition_rate: repetition.rate(),
         sentences_per_second: set.len() as f64 / seconds.max(1e-9),
     };
-    Translated { measured, texts }
+    Evaluation { scores, texts }
 }

@@ -1,6 +1,6 @@
 //! The loss of an autoregressive network: cross entropy of the next token at each position.
 
-use super::{Batch, Losses, Objective, Pass, Step};
+use super::{Batch, Losses, Objective, Step, TrainingPass};
 use crate::Result;
 use crate::nn::Mode;
 use crate::nn::gemm::Precision;
@@ -23,7 +23,7 @@ impl Objective for Autoregressive {
         let shifted: Vec<Masked> = pairs.iter().map(|pair| next_tokens(pair)).collect();
         let batch = Batch::new(pairs, &shifted, student.shape(), &self.specials, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
-        let pass = Pass::causal(student, &batch, &mode)?;
+        let pass = TrainingPass::causal(student, &batch, &mode)?;
         // eos can be predicted here; the special tokens below it cannot.
         let forbidden = self.specials.eos as usize;
         let output = student.output(&pass.hidden, forbidden, &mode);

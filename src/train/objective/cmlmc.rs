@@ -25,17 +25,18 @@ impl Objective for Cmlmc {
     fn losses(&self, step: Step<'_>) -> Result<Losses> {
         let Step { student, pairs, mut masks, dropout } = step;
         let Cmlm { specials, label_smoothing, length_weight, dropout: rate, products } = self.cmlm;
-        let mut chance = masks.fork("cmlmc", 0);
+        let mut rng = masks.fork("cmlmc", 0);
         let masked: Vec<Masked> =
             pairs.iter().map(|pair| mask_target(&pair.target, specials.mask, &mut masks)).collect();
-        let sources = self.mask_sources(pairs, student, &mut chance);
-        let read: Vec<Pair> = pairs
+        let sources = self.mask_sources(pairs, student, &mut rng);
+        let masked_pairs: Vec<Pair> = pairs
             .iter()
             .zip(&sources)
             .map(|(pair, source)| Pair { source: source.canvas.clone(), target: pair.target.clone() })
             .collect();
-        let read: Vec<&Pair> = if sources.is_empty() { pairs.to_vec() } else { read.iter().collect() };
-        let batch = Batch::new(&read, &masked, student.shape(), &specials, student.device())?;
+        let input: Vec<&Pair> =
+            if sources.is_empty() { pairs.to_vec() } else { masked_pairs.iter().collect() };
+        let batch = Batch::new(&input, &masked, student.shape(), &specials, student.device())?;
 
         let mode = Mode::training(rate, dropout, products);
         let states = student.encode(&batch.source, &mode)?;
@@ -44,11 +45,9 @@ impl Objective for Cmlmc {
         let memory = student.memory(&states, &batch.source.lengths, &mode)?;
         let decoded = student.decode(&batch.canvas, &memory, &mode)?;
         let (mut hidden, mut gold) = (student.select(&decoded, batch.places.clone())?, batch.gold.to_vec());
-        if let Some((replaced, right)) =
-            self.replaced(student, pairs, &masked, &memory, &mut chance, &mode)?
-        {
+        if let Some((replaced, correct)) = self.replaced(student, pairs, &masked, &memory, &mut rng, &mode)? {
             hidden = Tensor::cat(&[hidden, replaced], 0)?;
-            gold.extend(right);
+            gold.extend(correct);
         }
         let masked_tokens = gold.len();
         let forbidden = student.forbidden();
@@ -60,9 +59,9 @@ impl Objective for Cmlmc {
         if !words.is_empty() {
             let places = flat(sources.iter().map(|source| source.positions.as_slice()), &batch.source)?;
             let chosen = student.select(&states, places)?;
-            let named =
+            let source_loss =
                 student.output(&chosen, forbidden, &mode).cross_entropy(&words.into(), label_smoothing)?;
-            total = (total + (named * self.settings.source_weight)?)?;
+            total = (total + (source_loss * self.settings.source_weight)?)?;
         }
         Ok(Losses { total, tokens, hidden: None, length, masked_tokens, target_tokens: batch.target_tokens })
     }
@@ -70,29 +69,29 @@ impl Objective for Cmlmc {
 
 impl Cmlmc {
     /// Masks source tokens; empty if sources are not masked.
-    fn mask_sources(&self, pairs: &[&Pair], student: &Network, chance: &mut Rng) -> Vec<Masked> {
+    fn mask_sources(&self, pairs: &[&Pair], student: &Network, rng: &mut Rng) -> Vec<Masked> {
         let share = self.settings.masked_source;
         if share == 0.0 {
             return Vec::new();
         }
         let (mask, first_word) = (self.cmlm.specials.mask, student.forbidden() as u32);
-        pairs.iter().map(|pair| mask_source(&pair.source, share, mask, first_word, chance)).collect()
+        pairs.iter().map(|pair| mask_source(&pair.source, share, mask, first_word, rng)).collect()
     }
 
     /// Last decoder states at the positions where predictions replace revealed tokens, `[positions, d]`, and the
-    /// right tokens; `None` if no token is replaced.
+    /// correct tokens; `None` if no token is replaced.
     fn replaced(
         &self,
         student: &Network,
         pairs: &[&Pair],
         masked: &[Masked],
         memory: &Memory,
-        chance: &mut Rng,
+        rng: &mut Rng,
         mode: &Mode,
     ) -> Result<Option<(Tensor, Vec<u32>)>> {
         let specials = self.cmlm.specials;
         let share = self.settings.corrected;
-        let chosen: Vec<Vec<u32>> = masked.iter().map(|m| revealed(m, share, chance)).collect();
+        let chosen: Vec<Vec<u32>> = masked.iter().map(|m| revealed(m, share, rng)).collect();
         if chosen.iter().all(Vec::is_empty) {
             return Ok(None);
         }
@@ -101,26 +100,26 @@ impl Cmlmc {
         };
         // No gradient flows through the predictions.
         let layers = memory.layers.iter().map(Tensor::detach).collect();
-        let memory_of_guess = Memory { layers, lengths: memory.lengths.clone() };
+        let detached_memory = Memory { layers, lengths: memory.lengths.clone() };
         let blank: Vec<Masked> = pairs.iter().map(|pair| mask_all(&pair.target, specials.mask)).collect();
         let canvas = padded(&blank)?;
         let places = flat(chosen.iter().map(Vec::as_slice), &canvas)?;
-        let guesses = ops::without_gradients(|| {
-            let states = student.decode(&canvas, &memory_of_guess, mode)?.detach();
+        let predictions = ops::without_gradients(|| {
+            let states = student.decode(&canvas, &detached_memory, mode)?.detach();
             student.best_tokens(&states, places.clone(), mode)
         });
-        let mut guesses = guesses?.into_iter();
+        let mut predictions = predictions?.into_iter();
 
         let mut corrected = masked.to_vec();
         for (row, positions) in corrected.iter_mut().zip(&chosen) {
-            for (&position, (token, _)) in positions.iter().zip(&mut guesses) {
+            for (&position, (token, _)) in positions.iter().zip(&mut predictions) {
                 row.canvas[position as usize] = token;
             }
         }
         let decoded = student.decode(&padded(&corrected)?, memory, mode)?;
-        let right = pairs.iter().zip(&chosen);
-        let right = right.flat_map(|(pair, own)| own.iter().map(|&p| pair.target[p as usize])).collect();
-        Ok(Some((student.select(&decoded, places)?, right)))
+        let correct = pairs.iter().zip(&chosen);
+        let correct = correct.flat_map(|(pair, own)| own.iter().map(|&p| pair.target[p as usize])).collect();
+        Ok(Some((student.select(&decoded, places)?, correct)))
     }
 }
 

@@ -32,21 +32,26 @@ impl Objective for Imputer {
     fn losses(&self, step: Step<'_>) -> Result<Losses> {
         let Step { student, pairs, mut masks, dropout } = step;
         let spellings: Vec<Spelling> = pairs.iter().map(|pair| Spelling::of(pair, &self.specials)).collect();
-        let hidden: Vec<Vec<u32>> =
+        let masked_slots: Vec<Vec<u32>> =
             spellings.iter().map(|s| mask_slots(s.slots, self.mask, &mut masks)).collect();
         let source =
             Padded::new(pairs.iter().map(|p| p.source.as_slice()), self.specials.pad, student.device())?;
         let mode = Mode::training(self.dropout, dropout, self.products);
         let memory = student.memory(&student.encode(&source, &mode)?, &source.lengths, &mode)?;
 
-        let partly: Vec<bool> =
-            spellings.iter().zip(&hidden).map(|(s, hidden)| hidden.len() < s.slots).collect();
+        let partly: Vec<bool> = spellings
+            .iter()
+            .zip(&masked_slots)
+            .map(|(s, masked_slots)| masked_slots.len() < s.slots)
+            .collect();
         let paths = self.paths(student, &memory, &spellings, &partly, &mode)?;
         let masked: Vec<Masked> = spellings
             .iter()
             .zip(&paths)
-            .zip(hidden)
-            .map(|((spelling, path), hidden)| spelling.canvas(path.as_deref(), hidden, &self.specials))
+            .zip(masked_slots)
+            .map(|((spelling, path), masked_slots)| {
+                spelling.canvas(path.as_deref(), masked_slots, &self.specials)
+            })
             .collect();
         let canvas =
             Padded::new(masked.iter().map(|m| m.canvas.as_slice()), self.specials.pad, student.device())?;
@@ -55,7 +60,7 @@ impl Objective for Imputer {
         let decoded = student.decode(&canvas, &memory, &mode)?;
         let chosen = student.select(&decoded, places)?;
         let output = student.output(&chosen, student.forbidden(), &mode);
-        let tokens = improbability(&output, &spellings, &paths, &masked)?;
+        let tokens = ctc_loss(&output, &spellings, &paths, &masked)?;
         Ok(Losses {
             total: tokens.clone(),
             tokens,
@@ -113,19 +118,18 @@ impl Spelling {
         Self { target: target.to_vec(), symbols: symbols(target, specials.blank()), slots: pair.slots() }
     }
 
-    /// The fully masked canvas, with which decoding begins.
+    /// The fully masked canvas, with which decoding starts.
     pub fn masks(&self, specials: &Specials) -> Masked {
         self.canvas(None, (0..self.slots as u32).collect(), specials)
     }
 
-    /// The canvas of the alignment `path` with masks at the slots `hidden`. Without a path, `hidden` must be all
-    /// slots.
-    pub fn canvas(&self, path: Option<&[usize]>, hidden: Vec<u32>, specials: &Specials) -> Masked {
+    /// The canvas of the alignment `path` with masks at `masked_slots`. Without a path, these must be all slots.
+    pub fn canvas(&self, path: Option<&[usize]>, masked_slots: Vec<u32>, specials: &Specials) -> Masked {
         let slots = match path {
             Some(path) => path.iter().map(|&s| symbol_at(s, &self.target, specials.blank())).collect(),
             None => vec![specials.mask; self.slots],
         };
-        slots_with_masks(&slots, hidden, specials.mask)
+        slots_with_masks(&slots, masked_slots, specials.mask)
     }
 
     /// The alignments of the target in which masked slots are free and revealed slots are as in `path`. `scores` are
@@ -140,15 +144,15 @@ impl Spelling {
         Lattice::new(&self.target, &self.symbols, slots.collect())
     }
 
-    fn unfit(&self) -> Error {
+    fn too_few_slots(&self) -> Error {
         let (needed, slots) = (slots_needed(&self.target), self.slots);
         Error::Model(format!("a target that needs {needed} slots cannot be spelt in {slots}"))
     }
 
     /// # Errors
     /// The slots are too few for the target.
-    fn require_room(&self) -> Result<()> {
-        if slots_needed(&self.target) > self.slots { Err(self.unfit()) } else { Ok(()) }
+    fn require_slots(&self) -> Result<()> {
+        if slots_needed(&self.target) > self.slots { Err(self.too_few_slots()) } else { Ok(()) }
     }
 }
 
@@ -163,10 +167,12 @@ pub fn all_symbols(spellings: &[&Spelling]) -> ops::Classes {
 /// # Errors
 /// The slots are too few for a target.
 pub fn best_paths(scores: &[f32], spellings: &[&Spelling]) -> Result<Vec<Vec<usize>>> {
-    let own = shared_out(scores, spellings.iter().map(|s| s.slots * s.symbols.len()));
+    let own = split_by_sizes(scores, spellings.iter().map(|s| s.slots * s.symbols.len()));
     let path = |(spelling, own): (&&Spelling, &[f32])| {
         let slots = own.chunks(spelling.symbols.len()).map(Slot::Free).collect();
-        Lattice::new(&spelling.target, &spelling.symbols, slots).best_path().ok_or_else(|| spelling.unfit())
+        Lattice::new(&spelling.target, &spelling.symbols, slots)
+            .best_path()
+            .ok_or_else(|| spelling.too_few_slots())
     };
     spellings.par_iter().zip(own).map(path).collect()
 }
@@ -189,28 +195,28 @@ pub(super) fn best_paths_around(
     masked: &[Masked],
 ) -> Result<Vec<Vec<usize>>> {
     let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
-    let own = shared_out(scores, sizes);
+    let own = split_by_sizes(scores, sizes);
     let sentences = spellings.par_iter().zip(paths).zip(masked).zip(own);
     sentences
         .map(|(((spelling, path), m), own)| {
-            spelling.lattice(path.as_deref(), m, own).best_path().ok_or_else(|| spelling.unfit())
+            spelling.lattice(path.as_deref(), m, own).best_path().ok_or_else(|| spelling.too_few_slots())
         })
         .collect()
 }
 
-/// `- Σ ln P / slots` over the masked slots of all sentences, with gradients for the input of `output`.
+/// The CTC loss, `- Σ ln P / slots` over the masked slots of all sentences, with gradients for the input of `output`.
 ///
 /// The gradient is `softmax − posterior` in each slot: that of a cross entropy whose targets are the posteriors.
 ///
 /// # Errors
 /// The slots are too few for a target. NaN scores give a NaN loss and NaN gradients.
-pub(super) fn improbability(
+pub(super) fn ctc_loss(
     output: &ops::Output,
     spellings: &[Spelling],
     paths: &[Option<Vec<usize>>],
     masked: &[Masked],
 ) -> Result<Tensor> {
-    spellings.iter().try_for_each(Spelling::require_room)?;
+    spellings.iter().try_for_each(Spelling::require_slots)?;
     let classes = Arc::new(masked_symbols(spellings, masked));
     output.loss_of(&classes, |scores| {
         let sums = sums(scores, spellings, paths, masked);
@@ -226,7 +232,7 @@ pub(super) fn improbability(
 /// The sum over all alignments of each target. `scores` are the log-probabilities of its symbols in its masked slots.
 fn sums(scores: &[f32], spellings: &[Spelling], paths: &[Option<Vec<usize>>], masked: &[Masked]) -> Vec<Sum> {
     let sizes = spellings.iter().zip(masked).map(|(s, m)| s.symbols.len() * m.positions.len());
-    let own = shared_out(scores, sizes);
+    let own = split_by_sizes(scores, sizes);
     let sum = |spelling: &Spelling, path: &Option<Vec<usize>>, m: &Masked, own: &[f32]| {
         let sum = spelling.lattice(path.as_deref(), m, own).sum();
         let undefined = || Sum { log_prob: f64::NAN, posteriors: vec![f32::NAN; own.len()] };
@@ -237,7 +243,7 @@ fn sums(scores: &[f32], spellings: &[Spelling], paths: &[Option<Vec<usize>>], ma
 }
 
 /// Splits `values` into pieces of the given sizes.
-fn shared_out(values: &[f32], sizes: impl Iterator<Item = usize>) -> Vec<&[f32]> {
+fn split_by_sizes(values: &[f32], sizes: impl Iterator<Item = usize>) -> Vec<&[f32]> {
     let mut rest = values;
     let piece = |size| {
         let (own, after) = rest.split_at(size);

@@ -1,6 +1,5 @@
-//! What a run minimises. An [`Objective`] turns pairs and a network into losses; the training loop knows no more
-//! about it.
-//! There is one file for each loss; this one holds the batch and the pass that they share.
+//! The losses of training. An [`Objective`] computes them from pairs and a network, and the training loop knows nothing
+//! else about it. There is one file for each loss; this file has the batch and the pass that they share.
 
 mod ar;
 mod cmlm;
@@ -25,7 +24,7 @@ pub use cmlm::Cmlm;
 pub use cmlmc::Cmlmc;
 pub use dims::{Dims, Teacher};
 pub use imputer::{Imputer, Spelling, all_symbols, best_paths};
-use imputer::{best_paths_around, improbability, masked_symbols};
+use imputer::{best_paths_around, ctc_loss, masked_symbols};
 
 /// One micro-batch as tensors.
 pub struct Batch {
@@ -33,7 +32,7 @@ pub struct Batch {
     pub canvas: Padded,
     /// Masked positions, row by row, as flat indices into `[rows, target]`.
     pub places: Vec<u32>,
-    /// The right token at each of them.
+    /// The correct token at each masked position.
     pub gold: Arc<[u32]>,
     /// The length class of each row.
     classes: Arc<[u32]>,
@@ -80,27 +79,26 @@ pub fn flat<'a>(positions: impl Iterator<Item = &'a [u32]>, rows: &Padded) -> Re
 }
 
 /// The output of a network for one batch, with gradients.
-pub struct Pass {
+pub struct TrainingPass {
     /// Last decoder states at the masked positions, `[positions, d]`.
     pub hidden: Tensor,
     /// Cross entropy of the length class, mean over sentences, in nats; `None` without a length head.
     pub length_loss: Option<Tensor>,
 }
 
-impl Pass {
-    /// Runs the encoder, the length head and one decoder pass over the whole canvas. The loss multiplies by the
-    /// vocabulary,
-    /// at masked positions only.
+impl TrainingPass {
+    /// Runs the encoder, the length head and one decoder pass over the whole canvas. It keeps only masked positions, so
+    /// that the loss computes scores over the vocabulary only there.
     pub fn of(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
-        Self::by(Network::decode, network, batch, mode)
+        Self::run(Network::decode, network, batch, mode)
     }
 
     /// The same for an autoregressive decoder: each position sees the canvas up to itself.
     pub fn causal(network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
-        Self::by(Network::decode_causal, network, batch, mode)
+        Self::run(Network::decode_causal, network, batch, mode)
     }
 
-    fn by(decode: Decode, network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
+    fn run(decode: Decode, network: &Network, batch: &Batch, mode: &Mode) -> Result<Self> {
         let states = network.encode(&batch.source, mode)?;
         let lengths = network.length_logits(&states, &batch.source.lengths, mode)?;
         let length_loss = lengths.map(|l| ops::cross_entropy(&l, &batch.classes, 0.0, 0)).transpose()?;
@@ -115,7 +113,7 @@ type Decode = fn(&Network, &Padded, &Memory, &Mode) -> candle_core::Result<Tenso
 
 /// The losses of one micro-batch, as scalars with gradients.
 pub struct Losses {
-    /// The weighted sum of the others, which is minimised.
+    /// The weighted sum of the other losses, which training minimizes.
     pub total: Tensor,
     /// Loss of the tokens, mean over masked positions, in nats: cross entropy, or divergence from a teacher.
     pub tokens: Tensor,
@@ -139,7 +137,7 @@ pub struct Step<'a> {
     pub dropout: u64,
 }
 
-/// What a run minimises. The same step and weights must give bitwise the same losses, so that a resumed run continues
+/// The loss of a run. The same step and weights must give bitwise the same losses, so that a resumed run continues
 /// exactly.
 pub trait Objective {
     fn losses(&self, step: Step<'_>) -> Result<Losses>;

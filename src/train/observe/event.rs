@@ -115,13 +115,13 @@ pub struct Valid {
     pub scores: Vec<Score>,
     /// Only if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub domains: Vec<Domain>,
+    pub domains: Vec<DomainScores>,
     pub samples: Vec<Sample>,
 }
 
 /// One of several validation texts.
 #[derive(Clone, Debug, Serialize)]
-pub struct Domain {
+pub struct DomainScores {
     pub name: String,
     pub sentences: usize,
     pub scores: Vec<Score>,

@@ -54,7 +54,7 @@ impl Log {
         let line = serde_json::to_string(&Line { time_seconds, event });
         let line = line.map_err(std::io::Error::from).map_err(Error::io(&self.path))?;
         self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))?;
-        self.mirror.as_mut().map_or(Ok(()), |events| events.tell(event))
+        self.mirror.as_mut().map_or(Ok(()), |events| events.write_event(event))
     }
 
     /// Ends an incomplete line of a run that was killed while writing.

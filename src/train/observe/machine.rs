@@ -25,11 +25,11 @@ impl Machine {
     }
 }
 
-/// Seconds that this process has computed, on all CPUs together; none where the system does not say.
+/// CPU time of this process in seconds, over all its threads; `None` if the system does not report it.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn cpu_seconds() -> Option<f64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes one time.
+    // SAFETY: the call writes only to `time`.
     let done = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     (done == 0).then_some(time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64)
 }

@@ -33,7 +33,7 @@ impl Progress {
         bar.set_position(done);
         bar.reset_eta();
         let progress = Self { bar, unit: unit.to_owned(), overall };
-        progress.tell(true);
+        progress.refresh(true);
         progress
     }
 
@@ -45,7 +45,7 @@ impl Progress {
     /// Counts one more unit.
     pub fn advance(&self) {
         self.bar.inc(1);
-        self.tell(false);
+        self.refresh(false);
     }
 
     pub fn show(&self, event: &event::Train) {
@@ -59,7 +59,7 @@ impl Progress {
     }
 
     /// Prints a line above the bar; nothing without a terminal.
-    pub fn say(&self, line: impl AsRef<str>) {
+    pub fn print(&self, line: impl AsRef<str>) {
         self.bar.println(line);
     }
 
@@ -72,10 +72,10 @@ impl Progress {
         self.bar.abandon();
     }
 
-    fn tell(&self, first: bool) {
+    fn refresh(&self, first: bool) {
         let share = self.bar.position() as f64 / self.bar.length().unwrap_or(1).max(1) as f64;
         if let Some(overall) = &self.overall {
-            RUN.with_borrow_mut(|run| {
+            OVERALL.with_borrow_mut(|run| {
                 if let Some(run) = run {
                     run.clock.reach(share, first);
                     overall.total.set_position((run.clock.share() * TICKS) as u64);
@@ -94,10 +94,10 @@ impl Progress {
 const TICKS: f64 = 10_000.0;
 
 thread_local! {
-    static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
+    static OVERALL: RefCell<Option<OverallState>> = const { RefCell::new(None) };
 }
 
-struct Run {
+struct OverallState {
     overall: Overall,
     clock: Clock,
     /// Such as `stage 2 of 3, cmlm`.
@@ -105,7 +105,7 @@ struct Run {
     last_line: Instant,
 }
 
-impl Run {
+impl OverallState {
     fn line_is_due(&mut self) -> bool {
         let due = self.last_line.elapsed() >= BETWEEN_LINES;
         if due {
@@ -131,7 +131,7 @@ pub struct Overall {
 
 impl Overall {
     /// `work` is the total cost of all stages, in any unit.
-    pub fn open(work: f64) -> Opened {
+    pub fn open(work: f64) -> OverallGuard {
         let bars = MultiProgress::new();
         let total = bars.add(ProgressBar::new(TICKS as u64));
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent} % of all · {msg}") {
@@ -139,19 +139,20 @@ impl Overall {
         }
         let overall = Self { bars, total };
         let clock = Clock::new(work);
-        let run = Run { overall: overall.clone(), clock, stage: String::new(), last_line: Instant::now() };
-        RUN.set(Some(run));
-        Opened(overall)
+        let run =
+            OverallState { overall: overall.clone(), clock, stage: String::new(), last_line: Instant::now() };
+        OVERALL.set(Some(run));
+        OverallGuard(overall)
     }
 
     fn current() -> Option<Self> {
-        RUN.with_borrow(|run| run.as_ref().map(|run| run.overall.clone()))
+        OVERALL.with_borrow(|run| run.as_ref().map(|run| run.overall.clone()))
     }
 }
 
 /// From here on, the current stage works on part `number`, from 1, of `parts` equal ones.
 pub fn part(number: u32, parts: u32) {
-    RUN.with_borrow_mut(|run| {
+    OVERALL.with_borrow_mut(|run| {
         if let Some(run) = run {
             run.clock.part = (number.saturating_sub(1), parts.max(1));
         }
@@ -159,12 +160,12 @@ pub fn part(number: u32, parts: u32) {
 }
 
 /// Closes the view when dropped.
-pub struct Opened(Overall);
+pub struct OverallGuard(Overall);
 
-impl Opened {
+impl OverallGuard {
     /// Starts the next stage; `work` is its share of the total.
     pub fn stage(&self, name: String, work: f64) {
-        RUN.with_borrow_mut(|run| {
+        OVERALL.with_borrow_mut(|run| {
             if let Some(run) = run {
                 run.clock.enter(work);
                 run.stage = name;
@@ -175,7 +176,7 @@ impl Opened {
 
     /// Ends the stage, whether it did anything or not.
     pub fn done(&self) {
-        RUN.with_borrow_mut(|run| {
+        OVERALL.with_borrow_mut(|run| {
             if let Some(run) = run {
                 run.clock.leave();
                 self.0.total.set_position((run.clock.share() * TICKS) as u64);
@@ -184,24 +185,24 @@ impl Opened {
     }
 
     /// Prints a line above the bars, or on standard error without a terminal.
-    pub fn say(&self, line: impl AsRef<str>) {
+    pub fn print(&self, line: impl AsRef<str>) {
         self.0.bars.suspend(|| eprintln!("{}", line.as_ref()));
     }
 }
 
-impl Drop for Opened {
+impl Drop for OverallGuard {
     fn drop(&mut self) {
         self.0.total.finish_and_clear();
-        RUN.set(None);
+        OVERALL.set(None);
     }
 }
 
 /// Estimates the time left from the rate so far.
 #[derive(Debug)]
 struct Clock {
-    /// Work of all stages, and of the finished ones.
+    /// Work of all stages, and of the completed ones.
     total: f64,
-    behind: f64,
+    completed: f64,
     /// Work of the current stage, and the share of it that is done.
     stage: f64,
     share: f64,
@@ -219,7 +220,7 @@ impl Clock {
     fn new(total: f64) -> Self {
         Self {
             total,
-            behind: 0.0,
+            completed: 0.0,
             stage: 0.0,
             share: 0.0,
             part: (0, 1),
@@ -235,8 +236,8 @@ impl Clock {
 
     /// Sets the share of the stage, or of its current part, that is done. `first` marks where this process started.
     fn reach(&mut self, share: f64, first: bool) {
-        let (behind, parts) = self.part;
-        self.share = (f64::from(behind) + share.clamp(0.0, 1.0)) / f64::from(parts);
+        let (completed, parts) = self.part;
+        self.share = (f64::from(completed) + share.clamp(0.0, 1.0)) / f64::from(parts);
         if first && self.begin.is_none() {
             self.begin = Some((self.share, Instant::now()));
         }
@@ -246,7 +247,7 @@ impl Clock {
         let (worked, seconds) = self.present();
         self.worked += worked;
         self.seconds += seconds;
-        self.behind += self.stage;
+        self.completed += self.stage;
         self.enter(0.0);
     }
 
@@ -258,7 +259,7 @@ impl Clock {
     }
 
     fn finished(&self) -> f64 {
-        self.behind + self.stage * self.share
+        self.completed + self.stage * self.share
     }
 
     /// Share of the total work that is done.

@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// Writes the parts of an event that TensorBoard can show.
-    pub fn tell(&mut self, event: &event::Event) -> Result<()> {
+    pub fn write_event(&mut self, event: &event::Event) -> Result<()> {
         match event {
             event::Event::Start(start) => {
                 let session = SessionLog { status: SESSION_START };

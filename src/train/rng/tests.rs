@@ -48,7 +48,7 @@ fn the_stream_of_a_seed_is_the_same_in_every_release() {
 }
 
 #[test]
-fn normal_draws_have_mean_zero_and_the_asked_deviation() {
+fn normal_draws_have_mean_zero_and_the_given_deviation() {
     let mut draws = vec![0.0; 40_001];
     Rng::from_seed(5).fill_normal(&mut draws, 0.02);
     let n = draws.len() as f64;

@@ -14,14 +14,14 @@ use crate::model::Tensors;
 use crate::model::{Architecture, Backend, Bundle, Config as ModelConfig};
 use crate::text::{Specials, Tokenizer};
 use crate::train::config::{Config, Data};
-use crate::train::data::texts::{Sides, Texts};
+use crate::train::data::texts::{RequiredSides, Texts};
 use crate::train::objective::Autoregressive;
 use crate::train::stages::outcome;
 use crate::train::stages::plain_shape;
 use crate::train::stages::trimmed;
 use crate::train::update::initial::initial;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
-use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::run::{End, Published, Run, StageSetup};
 use crate::train::update::schedule::Schedule;
 
 /// Trains the teacher, or continues from the last checkpoint in the stage's folder. `stop` is checked after each
@@ -37,18 +37,18 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let shape = plain_shape(config, tokenizer.vocab_size())?;
-    let texts = Texts::read(Sides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
-    run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
+    let texts = Texts::read(RequiredSides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    run_ranks(&devices, |context| run_rank(config, &texts, &context, stop))
 }
 
 /// The work of one rank.
-fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBool) -> Result<End> {
+fn run_rank(config: &Config, texts: &Texts, context: &RankContext, stop: &AtomicBool) -> Result<End> {
     let tokenizer = &texts.tokenizer;
     let settings = config.ar.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
-    let backend = Backend::of_tensors(seat.device())?;
+    let backend = Backend::of_tensors(context.device())?;
     let shape = plain_shape(config, tokenizer.vocab_size())?;
-    let stage = Stage {
+    let stage = StageSetup {
         schedule: Schedule::of(&train),
         output: output.clone(),
         config: config.to_toml()?,
@@ -58,7 +58,7 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
         published: Published::Average,
         validated: vec![Decoding::Beam(1)],
         scored: Decoding::Beam(1),
-        starts_validated: false,
+        validate_at_start: false,
         train: train.clone(),
     };
     let objective = Autoregressive {
@@ -68,9 +68,9 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
         dropout: train.dropout as f32,
         products: train.products.into(),
     };
-    let mut run = Run::prepare(stage, seat, backend, |_| Ok(objective))?;
+    let mut run = Run::prepare(stage, context, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
-    if end == End::Finished && seat.is_first() {
+    if end == End::Finished && context.is_first() {
         write_bundle(config, tokenizer, &outcome(&run, &train)?, &output.join("bundle"))?;
     }
     Ok(end)

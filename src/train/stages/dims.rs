@@ -17,12 +17,12 @@ use crate::text::Specials;
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::bundle::card::draft;
 use crate::train::config::{Config, Dims as Settings, Target};
-use crate::train::data::texts::{Sides, Texts, require_languages};
+use crate::train::data::texts::{RequiredSides, Texts, require_languages};
 use crate::train::objective::{Dims, Teacher};
 use crate::train::observe::progress;
 use crate::train::update::checkpoint::average;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
-use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::run::{End, Published, Run, StageSetup};
 use crate::train::update::schedule::Schedule;
 use crate::train::weights::frozen;
 use crate::{Error, Result};
@@ -63,9 +63,9 @@ fn round(config: &Config, stop: &AtomicBool) -> Result<End> {
     let bundle = Bundle::open(&settings.teacher(&config.output))?;
     require_teacher(&bundle, config)?;
     let (tokenizer, shape) = (bundle.tokenizer.clone(), &bundle.config.shape);
-    let sides = if settings.unsupervised { Sides::SourceAlone } else { Sides::Both };
+    let sides = if settings.unsupervised { RequiredSides::SourceOnly } else { RequiredSides::Both };
     let texts = Texts::read(sides, data, tokenizer, shape, train.valid_sentences)?;
-    run_ranks(&devices, |seat| run_rank(config, &bundle, &texts, &seat, stop))
+    run_ranks(&devices, |context| run_rank(config, &bundle, &texts, &context, stop))
 }
 
 /// The work of one rank.
@@ -73,14 +73,14 @@ fn run_rank(
     config: &Config,
     bundle: &Bundle,
     texts: &Texts,
-    seat: &RankContext,
+    context: &RankContext,
     stop: &AtomicBool,
 ) -> Result<End> {
     let settings = config.dims.clone().unwrap_or_default();
     let (train, output) = (settings.train(&config.train), settings.output(&config.output));
-    let backend = Backend::of_tensors(seat.device())?;
+    let backend = Backend::of_tensors(context.device())?;
     require_place(config, &backend)?;
-    let stage = Stage {
+    let stage = StageSetup {
         schedule: Schedule::of_dims(&settings),
         output: output.clone(),
         config: config.to_toml()?,
@@ -90,10 +90,10 @@ fn run_rank(
         published: Published::Trained,
         validated: validated_steps(),
         scored: Decoding::Steps(SCORED_STEPS),
-        starts_validated: true,
+        validate_at_start: true,
         train: train.clone(),
     };
-    let mut run = Run::prepare(stage, seat, backend.clone(), |average| {
+    let mut run = Run::prepare(stage, context, backend.clone(), |average| {
         let follows = average.is_some();
         let weights = average.unwrap_or_else(|| bundle.tensors().clone());
         let network = frozen(&bundle.config.shape, &weights, &backend)?;
@@ -111,7 +111,7 @@ fn run_rank(
         })
     })?;
     let end = run.train(stop)?;
-    if end == End::Finished && seat.is_first() {
+    if end == End::Finished && context.is_first() {
         let best = average(&run.best(train.average_best)?)?;
         write_bundle(config, bundle, &best, &output.join("bundle"))?;
     }

@@ -10,11 +10,11 @@ use crate::model::{Backend, Bundle, Config as ModelConfig, Shape};
 use crate::text::{Specials, Tokenizer};
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::config::Config;
-use crate::train::data::texts::{Sides, Texts};
+use crate::train::data::texts::{RequiredSides, Texts};
 use crate::train::objective::{Cmlm, Cmlmc, Imputer, Objective};
 use crate::train::update::initial::initial;
 use crate::train::update::ranks::{RankContext, devices, run_ranks};
-use crate::train::update::run::{End, Published, Run, Stage};
+use crate::train::update::run::{End, Published, Run, StageSetup};
 use crate::train::update::schedule::Schedule;
 use crate::{Error, Result};
 
@@ -51,18 +51,18 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let tokenizer = Tokenizer::load(&config.tokenizer.path)?;
     let devices = devices(train.device, train.ranks)?;
     let shape = shape(config, &tokenizer)?;
-    let texts = Texts::read(Sides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
-    run_ranks(&devices, |seat| run_rank(config, &texts, &seat, stop))
+    let texts = Texts::read(RequiredSides::Both, data, Arc::new(tokenizer), &shape, train.valid_sentences)?;
+    run_ranks(&devices, |context| run_rank(config, &texts, &context, stop))
 }
 
 /// The work of one rank.
-fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBool) -> Result<End> {
+fn run_rank(config: &Config, texts: &Texts, context: &RankContext, stop: &AtomicBool) -> Result<End> {
     let tokenizer = &texts.tokenizer;
     let train = &config.train;
-    let backend = Backend::of_tensors(seat.device())?;
+    let backend = Backend::of_tensors(context.device())?;
     let shape = shape(config, tokenizer)?;
     let validated = validated_steps();
-    let stage = Stage {
+    let stage = StageSetup {
         train: train.clone(),
         schedule: Schedule::of(train),
         output: config.output.clone(),
@@ -73,7 +73,7 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
         published: Published::Average,
         scored: validated[validated.len() - 1],
         validated,
-        starts_validated: false,
+        validate_at_start: false,
     };
     let specials = Specials::default();
     let cmlm = Cmlm {
@@ -91,9 +91,9 @@ fn run_rank(config: &Config, texts: &Texts, seat: &RankContext, stop: &AtomicBoo
         }
         (None, None) => Box::new(cmlm),
     };
-    let mut run = Run::prepare(stage, seat, backend, |_| Ok(objective))?;
+    let mut run = Run::prepare(stage, context, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
-    if end == End::Finished && seat.is_first() {
+    if end == End::Finished && context.is_first() {
         let weights = outcome(&run, train)?;
         write_bundle(config, tokenizer, &weights, &config.output.join("bundle"))?;
     }

@@ -1,5 +1,5 @@
-//! `train bench`: the speed of an update for each kind of stage, on random text and weights. Stages take turns, update by
-//! update, so that other load on the machine affects all of them alike.
+//! `train bench`: the speed of an update for each kind of stage, on random text and weights. Stages take turns after
+//! each update, so that other load on the machine affects all of them equally.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::nn::ops::{backward, operations};
 use crate::text::Specials;
 use crate::train::config::LengthLimit;
 use crate::train::config::{
-    Dims as DimsSettings, Following, Imputer as ImputerSettings, Mask, Products, SlotMask,
+    Dims as DimsSettings, Imputer as ImputerSettings, Mask, Products, SlotMask, TeacherDecay,
 };
 use crate::train::data::batches::{Batches, Position};
 use crate::train::data::corpus::{Corpus, Pair};
@@ -36,77 +36,82 @@ pub struct Options {
     pub sentence_tokens: usize,
     pub dropout: f32,
     pub device: DeviceChoice,
-    /// Measured updates of each stage; one more goes before them.
+    /// Number of measured updates of each stage; one more runs first to warm up.
     pub updates: usize,
-    /// Beginnings of the names of the stages to measure; all where there is none.
+    /// Prefixes of the names of the stages to measure; empty for all stages.
     pub stages: Vec<String>,
     pub seed: u64,
 }
 
-/// One stage's updates.
+/// The speed of one stage.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct StageSpeed {
     pub stage: &'static str,
-    /// Medians over the updates. Target tokens, bos and eos counted, padding not.
+    /// Median over the updates. Counts target tokens with bos and eos, without padding.
     pub tokens_per_second: f64,
+    /// Median over the updates.
     pub seconds_per_update: f64,
-    /// Median, all CPUs together: other load on the machine changes it less. None where the system does not say.
+    /// Median over the updates, of all CPUs together. Other load on the machine changes it less than elapsed time.
+    /// `None` if the system does not report it.
     pub cpu_seconds_per_update: Option<f64>,
-    /// Of the fastest update.
+    /// Rate of the fastest update.
     pub best_tokens_per_second: f64,
     /// Floating-point operations of products with weights, padding and gradients included; see
     /// [`crate::nn::ops::operations`].
     pub operations_per_token: f64,
-    /// The median update's, of the rate that a large product has on this device.
+    /// Speed of the median update, as a share of the rate of a large matrix product on this device.
     pub matrix_share: f64,
 }
 
-struct Update {
+struct UpdateCost {
     seconds: f64,
     cpu_seconds: Option<f64>,
     target_tokens: usize,
     operations: u64,
 }
 
-struct Lane {
+struct StageBench {
     stage: &'static str,
     weights: Weights,
     optimizer: Optimizer,
     objective: Box<dyn Objective>,
-    updates: Vec<Update>,
+    updates: Vec<UpdateCost>,
 }
 
-/// Measures AR, CMLM, Imputer and DiMS (of a CMLM: random masks, two teacher passes; full masks, four, on the CPU also in eight bits).
+/// Measures AR, CMLM, Imputer and DiMS. DiMS distils a CMLM: with random masks and two teacher passes, and with full
+/// masks and four passes, on the CPU also with a teacher in eight bits.
 ///
-/// Errors: no updates; a batch too small for a sentence; whatever the network answers.
-pub fn run(options: &Options) -> Result<Vec<Measured>> {
+/// # Errors
+/// [`Error::Config`] for no updates, an Imputer's shape, unknown stages, or batches too small for a sentence; and the
+/// errors of the network.
+pub fn run(options: &Options) -> Result<Vec<StageSpeed>> {
     if options.updates == 0 {
         return Err(Error::Config("updates is 0; it must be at least 1".into()));
     }
     if options.shape.has_blanks() {
         return Err(Error::Config(
-            "the imputer is one of the stages measured: leave imputer out of the shape".into(),
+            "the imputer is one of the measured stages; remove imputer from the shape".into(),
         ));
     }
     let rng = Rng::from_seed(options.seed);
     let corpus = random_corpus(options, &rng);
     let mut batches = Batches::new(corpus.lengths(), options.batch_tokens, &rng, Position::default())?;
     let backend = Backend::of_tensors(options.device)?;
-    let mut lanes = lanes(options, &backend)?;
+    let mut benches = stage_benches(options, &backend)?;
     for update in 0..=options.updates as u64 {
         let pairs: Vec<&Pair> = batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
-        for lane in &mut lanes {
+        for bench in &mut benches {
             let (begin, cpu_begin, before) = (Instant::now(), cpu_seconds(), operations());
-            let losses = lane.objective.losses(Step {
-                student: &lane.weights.network,
+            let losses = bench.objective.losses(Step {
+                student: &bench.weights.network,
                 pairs: &pairs,
                 masks: rng.fork("masks", update),
                 dropout: rng.fork("dropout", update).next_u64(),
             })?;
             let gradients = backward(&losses.total)?;
-            lane.optimizer.step(&gradients, 1.0, 1e-4)?;
+            bench.optimizer.step(&gradients, 1.0, 1e-4)?;
             backend.device().synchronize()?;
-            lane.updates.push(Update {
+            bench.updates.push(UpdateCost {
                 seconds: begin.elapsed().as_secs_f64(),
                 cpu_seconds: cpu_seconds().zip(cpu_begin).map(|(end, begin)| end - begin),
                 target_tokens: losses.target_tokens,
@@ -115,11 +120,12 @@ pub fn run(options: &Options) -> Result<Vec<Measured>> {
         }
     }
     let matrix_rate = matrix_rate(backend.device(), options.products.into())?;
-    Ok(lanes.into_iter().map(|lane| lane.measured(matrix_rate)).collect())
+    Ok(benches.into_iter().map(|bench| bench.speed(matrix_rate)).collect())
 }
 
-impl Lane {
-    fn measured(self, matrix_rate: f64) -> Measured {
+impl StageBench {
+    fn speed(self, matrix_rate: f64) -> StageSpeed {
+        // The first update warms up.
         let measured = &self.updates[1..];
         let rates = sorted(measured.iter().map(|update| update.target_tokens as f64 / update.seconds));
         let seconds = sorted(measured.iter().map(|update| update.seconds));
@@ -127,7 +133,7 @@ impl Lane {
         let shares = sorted(measured.iter().map(|update| update.operations as f64 / update.seconds));
         let tokens: usize = measured.iter().map(|update| update.target_tokens).sum();
         let operations: u64 = measured.iter().map(|update| update.operations).sum();
-        Measured {
+        StageSpeed {
             stage: self.stage,
             tokens_per_second: rates[rates.len() / 2],
             seconds_per_update: seconds[seconds.len() / 2],
@@ -148,9 +154,10 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 fn random_corpus(options: &Options, rng: &Rng) -> Corpus {
     let mut rng = rng.fork("bench corpus", 0);
     let first = Specials::NAMES.len();
-    let most = options.shape.max_positions;
+    let max_tokens = options.shape.max_positions;
     let mut sentence = || {
-        let length = (options.sentence_tokens / 2 + rng.below(options.sentence_tokens + 1)).clamp(3, most);
+        let length = options.sentence_tokens / 2 + rng.below(options.sentence_tokens + 1);
+        let length = length.clamp(3, max_tokens);
         let inner = (2..length).map(|_| (first + rng.below(options.shape.vocab - first)) as u32);
         let Specials { bos, eos, .. } = Specials::default();
         [bos].into_iter().chain(inner).chain([eos]).collect::<Vec<u32>>()
@@ -158,18 +165,19 @@ fn random_corpus(options: &Options, rng: &Rng) -> Corpus {
     let count = (options.updates + 2) * options.batch_tokens / 3;
     let pairs = (0..count.min(20_000)).map(|_| Pair { source: sentence(), target: sentence() });
     // Pairs that do not fit an Imputer's slots are left out for all stages.
-    let room = LengthLimit { tokens: most, in_slots: true };
-    Corpus { pairs: pairs.filter(|pair| pair.fits(room)).collect(), ..Corpus::default() }
+    let limit = LengthLimit { tokens: max_tokens, in_slots: true };
+    Corpus { pairs: pairs.filter(|pair| pair.fits(limit)).collect(), ..Corpus::default() }
 }
 
-/// A stage, the shape of its network, and what it minimises.
-type Planned = (&'static str, Shape, Box<dyn Objective>);
+/// The name of a stage, the shape of its network, and its loss.
+type StageToMeasure = (&'static str, Shape, Box<dyn Objective>);
 
-fn lanes(options: &Options, backend: &Backend) -> Result<Vec<Lane>> {
+fn stage_benches(options: &Options, backend: &Backend) -> Result<Vec<StageBench>> {
     let specials = Specials::default();
     let products = options.products.into();
     let dims = |mask, steps, teacher| -> Result<Box<dyn Objective>> {
-        let settings = DimsSettings { mask, steps, ema: Following::Switch(false), ..DimsSettings::default() };
+        let settings =
+            DimsSettings { mask, steps, ema: TeacherDecay::Switch(false), ..DimsSettings::default() };
         Ok(Box::new(Dims {
             settings,
             teacher,
@@ -186,7 +194,7 @@ fn lanes(options: &Options, backend: &Backend) -> Result<Vec<Lane>> {
     let slots = Imputer { specials, mask: SlotMask::Block, dropout, products };
     let plain = || options.shape.clone();
     let with_slots = ImputerSettings::default().shape(plain());
-    let mut stages: Vec<Planned> = vec![
+    let mut stages: Vec<StageToMeasure> = vec![
         (
             "ar",
             plain(),
@@ -200,20 +208,23 @@ fn lanes(options: &Options, backend: &Backend) -> Result<Vec<Lane>> {
     if backend.gpu().is_none() {
         stages.push(("dims, full masks, 4 passes, teacher in q8", plain(), dims(Mask::Full, 4, eight_bit)?));
     }
-    let lane = |(stage, shape, objective): Planned| {
+    let bench = |(stage, shape, objective): StageToMeasure| {
         let weights = Weights::initial(&shape, options.seed, backend)?;
         let named = weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
         let optimizer = Optimizer::new(named, AdamW::default())?;
-        Ok(Lane { stage, weights, optimizer, objective, updates: Vec::new() })
+        Ok(StageBench { stage, weights, optimizer, objective, updates: Vec::new() })
     };
     let wanted = |name: &str| {
         options.stages.is_empty() || options.stages.iter().any(|stage| name.starts_with(stage.as_str()))
     };
-    let lanes = stages.into_iter().filter(|(name, ..)| wanted(name)).map(lane).collect::<Result<Vec<_>>>()?;
-    if lanes.is_empty() {
-        return Err(Error::Config("no stage of these names: there are ar, cmlm, imputer and dims".into()));
+    let benches =
+        stages.into_iter().filter(|(name, ..)| wanted(name)).map(bench).collect::<Result<Vec<_>>>()?;
+    if benches.is_empty() {
+        return Err(Error::Config(
+            "no stage has such a name; the stages are ar, cmlm, imputer and dims".into(),
+        ));
     }
-    Ok(lanes)
+    Ok(benches)
 }
 
 #[cfg(test)]

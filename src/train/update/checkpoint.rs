@@ -127,13 +127,15 @@ impl Store {
     /// Checks that the disk has space for all checkpoints that exist at the same time, of `bytes` each.
     ///
     /// # Errors
-    /// [`Error::Config`] with the free and the needed space.
-    pub fn require_room(&self, bytes: u64) -> Result<()> {
+    /// [`Error::Bundle`] with the free and the needed space.
+    pub fn require_space(&self, bytes: u64) -> Result<()> {
         // One more: a new one is written before an old one is removed.
-        let most = (self.keep_last + self.keep_best + 1) as u64;
-        let missing = most.saturating_sub(self.list()?.len() as u64).saturating_mul(bytes);
+        let max_count = (self.keep_last + self.keep_best + 1) as u64;
+        let missing = max_count.saturating_sub(self.list()?.len() as u64).saturating_mul(bytes);
         match files::free_bytes(&self.directory) {
-            Some(free) if free < missing => Err(no_room(&self.directory, free, missing, most, bytes)),
+            Some(free) if free < missing => {
+                Err(too_little_space(&self.directory, free, missing, max_count, bytes))
+            }
             _ => Ok(()),
         }
     }
@@ -206,13 +208,14 @@ pub fn average(paths: &[PathBuf]) -> Result<Tensors> {
     sums.into_iter().map(|(name, sum)| Ok((name, mean(sum)?))).collect()
 }
 
-fn no_room(directory: &Path, free: u64, missing: u64, most: u64, bytes: u64) -> Error {
+fn too_little_space(directory: &Path, free: u64, missing: u64, max_count: u64, bytes: u64) -> Error {
     let size = indicatif::BinaryBytes;
     let reason = format!(
-        "{} are free, but {} more are needed for up to {most} checkpoints of {} (train.keep_last, train.keep_best)",
+        "the disk has {} free, but up to {max_count} checkpoints of {} need {} more; free some space, or lower \
+         train.keep_last or train.keep_best",
         size(free),
-        size(missing),
-        size(bytes)
+        size(bytes),
+        size(missing)
     );
     Error::bundle(directory, reason)
 }
@@ -238,7 +241,7 @@ fn write_files(directory: &Path, checkpoint: &Checkpoint) -> Result<()> {
 fn read_tensors(path: &Path, device: &Device) -> Result<Tensors> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     safetensors::load_buffer(&bytes, device)
-        .map_err(|e| Error::bundle(path, format!("not a whole safetensors file: {e}")))
+        .map_err(|e| Error::bundle(path, format!("is not a complete safetensors file: {e}")))
 }
 
 fn read_state(directory: &Path) -> Result<State> {
@@ -251,11 +254,11 @@ fn require_shape(file: &Path, name: &str, tensor: &Tensor, expected: &Tensor) ->
     if tensor.dims() == expected.dims() {
         return Ok(());
     }
-    let (has, wants) = (tensor.dims(), expected.dims());
-    Err(Error::bundle(file, format!("tensor {name} has shape {has:?}, expected {wants:?}")))
+    let (found, expected) = (tensor.dims(), expected.dims());
+    Err(Error::bundle(file, format!("tensor {name} has shape {found:?}, expected {expected:?}")))
 }
 
-/// The file name; empty if it is not UTF-8, which no file of a run is.
+/// The file name; empty if it is not UTF-8, since all files of a run have ASCII names.
 fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }

@@ -17,10 +17,10 @@ const CHUNK: usize = 1 << 14;
 
 pub struct Ema {
     decay: f64,
-    pairs: BTreeMap<String, Pair>,
+    weights: BTreeMap<String, AveragedWeight>,
 }
 
-struct Pair {
+struct AveragedWeight {
     weight: Var,
     average: Var,
 }
@@ -28,17 +28,17 @@ struct Pair {
 impl Ema {
     /// Starts with a copy of `weights`, which are f32. `decay` is in [0, 1).
     pub fn new(weights: impl IntoIterator<Item = (String, Var)>, decay: f64) -> Result<Self> {
-        let pair = |(name, weight): (String, Var)| {
+        let averaged = |(name, weight): (String, Var)| {
             let average = Var::from_tensor(&weight.as_detached_tensor().copy()?)?;
-            Ok((name, Pair { weight, average }))
+            Ok((name, AveragedWeight { weight, average }))
         };
-        Ok(Self { decay, pairs: weights.into_iter().map(pair).collect::<Result<_>>()? })
+        Ok(Self { decay, weights: weights.into_iter().map(averaged).collect::<Result<_>>()? })
     }
 
     /// Adds the current weights to the average. Call it once after each update.
     pub fn update(&mut self) -> Result<()> {
         let (decay, fresh) = (self.decay as f32, (1.0 - self.decay) as f32);
-        for Pair { weight, average } in self.pairs.values() {
+        for AveragedWeight { weight, average } in self.weights.values() {
             #[cfg(feature = "cuda")]
             if weight.device().is_cuda() {
                 use crate::nn::device::{Argument, Grid, Training, cuda::tensors::launch_in_place};
@@ -71,13 +71,13 @@ impl Ema {
     /// The averages by name; restore a checkpoint into these with
     /// [`restore`](crate::train::update::checkpoint::restore).
     pub fn vars(&self) -> BTreeMap<String, Var> {
-        self.pairs.iter().map(|(name, pair)| (name.clone(), pair.average.clone())).collect()
+        self.weights.iter().map(|(name, averaged)| (name.clone(), averaged.average.clone())).collect()
     }
 
-    /// The averages as tensors, in the same memory, for a checkpoint or a network that is not trained.
+    /// The averages as tensors on the same memory, for a checkpoint or for a network without gradients.
     pub fn tensors(&self) -> Tensors {
-        let tensor = |pair: &Pair| pair.average.as_detached_tensor();
-        self.pairs.iter().map(|(name, pair)| (name.clone(), tensor(pair))).collect()
+        let tensor = |averaged: &AveragedWeight| averaged.average.as_detached_tensor();
+        self.weights.iter().map(|(name, averaged)| (name.clone(), tensor(averaged))).collect()
     }
 }
 

@@ -11,16 +11,17 @@ pub(crate) fn read<T>(tensor: &Tensor, reader: impl FnOnce(&[f32]) -> T) -> Resu
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(reader(&values[start..end])),
-        _ => Err(candle_core::Error::Msg("expected an f32 tensor, contiguous, on the CPU".into()).into()),
+        _ => Err(candle_core::Error::Msg("expected a contiguous f32 tensor on the CPU".into()).into()),
     }
 }
 
-/// Changes an f32 variable in place. `writer` must not access the variable in another way, since it is locked.
+/// Changes an f32 variable in place. The variable is locked meanwhile: `writer` must only use the slice.
 pub(crate) fn write(var: &Var, writer: impl FnOnce(&mut [f32])) -> Result<()> {
     Ok(var.inplace_op1(&Write(RefCell::new(Some(writer))))?)
 }
 
-/// candle gives access to the memory of a variable only to an operation, by shared reference; hence the cell.
+/// candle gives access to the memory of a variable only to an operation, and calls it by shared reference. So the
+/// writer is in a cell.
 struct Write<F>(RefCell<Option<F>>);
 
 impl<F: FnOnce(&mut [f32])> InplaceOp1 for Write<F> {
@@ -30,7 +31,7 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Write<F> {
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            bail!("expected an f32 variable, contiguous");
+            bail!("expected a contiguous f32 variable");
         };
         if let Some(writer) = self.0.take() {
             writer(&mut values[start..end]);

@@ -13,11 +13,11 @@ use crate::nn::ops::{self, Activation, operations};
 const TIMES: usize = 5;
 
 /// Floating-point operations per second of a large product, computed as in training; a multiply-add counts as two.
-/// The fastest of several. Takes milliseconds on a GPU, and a tenth of a second on a CPU core.
+/// Takes the fastest of several products: milliseconds on a GPU, a tenth of a second on a CPU core.
 pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
     // Large enough that launching and the bias do not matter.
     let (rows, input, out) = if device.is_cpu() { (512, 512, 1024) } else { (4096, 4096, 4096) };
-    // Random, since a GPU at its power limit is faster with equal numbers.
+    // Random values: a GPU at its power limit is faster with equal numbers.
     let values = |shape: (usize, usize)| Tensor::rand(-1f32, 1f32, shape, device);
     let (x, weight) = (values((rows, input))?, values((out, input))?);
     let bias = Tensor::zeros(out, DType::F32, device)?;

@@ -12,7 +12,7 @@ pub struct Schedule {
     /// Largest rate; infinite for none. With a warm-up of 1 it gives the schedule of a short stage: constant until
     /// peak/√n falls below it, then that.
     pub cap: f64,
-    /// Number of first updates over which the rate rises linearly to what the rest gives; 0 for none.
+    /// Number of first updates over which a factor on the rate rises linearly to 1; 0 for none.
     pub ramp: u64,
     /// Number of updates of the whole run; used only by a cooldown.
     pub updates: u64,

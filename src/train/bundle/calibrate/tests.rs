@@ -46,17 +46,17 @@ fn a_penalty_affects_only_the_blank_and_is_applied_after_the_scale() {
     let changed = Calibration { scale: 0.5, blank_penalty: 0.75 }.of(&weights, &model).unwrap();
     for (before, after) in logits(&shape, &weights).iter().zip(logits(&shape, &changed)) {
         for (token, (before, after)) in before.iter().zip(after).enumerate() {
-            let want = before / 2.0 - if token == blank { 0.75 } else { 0.0 };
-            assert!((want - after).abs() < 1e-4 * want.abs().max(1.0), "{token}: {want} {after}");
+            let expected = before / 2.0 - if token == blank { 0.75 } else { 0.0 };
+            assert!((expected - after).abs() < 1e-4 * expected.abs().max(1.0), "{token}: {expected} {after}");
         }
     }
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_values_are_refused() {
     let shape: Shape = "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=32,positions=24".parse().unwrap();
     let model = ModelConfig::new(shape.clone(), "en", "de");
-    for (scale, blank_penalty, said) in [
+    for (scale, blank_penalty, expected) in [
         (0.0, 0.0, "more than 0"),
         (f64::NAN, 0.0, "more than 0"),
         (1.0, f64::INFINITY, "number"),
@@ -64,6 +64,6 @@ fn what_makes_no_sense_is_refused() {
     ] {
         let refused = Calibration { scale, blank_penalty }.of(&initial(&shape), &model);
         let message = refused.unwrap_err().to_string();
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
 }

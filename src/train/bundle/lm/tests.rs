@@ -75,7 +75,7 @@ proptest! {
         let lm = learnt(&sentences, prune);
         let all = (5..VOCAB as u32).chain([2]);
         let sum: f64 = all.map(|token| prob(&lm, &before, token)).sum();
-        prop_assert!((sum - 1.0).abs() < 0.14, "{} behind {:?}", sum, before); // logarithms are in twelfths
+        prop_assert!((sum - 1.0).abs() < 0.14, "{} after {:?}", sum, before); // logarithms are in twelfths
     }
 
     #[test]

@@ -9,7 +9,7 @@ fn pair(source: &[u32], target: &[u32]) -> Pair {
 
 /// "das Haus", "das Buch", "ein Buch": the example of Koehn's textbook.
 #[test]
-fn words_are_told_apart_by_the_pairs_that_they_share() {
+fn words_are_aligned_by_the_pairs_in_which_they_occur() {
     let (the, house, book, a) = (10, 11, 12, 13);
     let (das, haus, buch, ein) = (20, 21, 22, 23);
     let pairs =
@@ -79,9 +79,6 @@ fn a_model_with_reserved_tokens_may_write_those_of_its_source_and_no_others() {
     assert_eq!(reserved(&candidates_of("Open {a}, {b} and {c} now.")), [0, 1, 2]);
     let time = candidates_of("It starts at 10:20 today.");
     assert_eq!(reserved(&time), [0]);
-    let behind = tokenizer.encode("Uhr").unwrap();
-    assert!(
-        behind[1..behind.len() - 1].iter().all(|token| time.contains(token)),
-        "\"Uhr\" translates a time"
-    );
+    let unit = tokenizer.encode("Uhr").unwrap();
+    assert!(unit[1..unit.len() - 1].iter().all(|token| time.contains(token)), "\"Uhr\" translates a time");
 }

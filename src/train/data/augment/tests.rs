@@ -111,7 +111,7 @@ fn spans_of_both_sides_become_the_same_reserved_tokens_in_the_order_of_the_sourc
             "{{name}} is the source's second span and stands first in the target"
         );
         let text = |ids: &[u32]| TOKENIZER.decode(ids).unwrap();
-        assert_eq!(text(&pair.source), "Visit , , or pay $50.", "what only one side has stays");
+        assert_eq!(text(&pair.source), "Visit , , or pay $50.", "a span of one side stays");
         assert_eq!(text(&pair.target), ", besuchen Sie !");
         firsts.push(first);
     }
@@ -152,15 +152,15 @@ const AS_SERVED: [(&str, &str); 10] = [
     ("Great job 👏 see you at 10!", "Gut gemacht 👏 bis um 10!"),
 ];
 
-/// What a span becomes must be the same in training and in serving: else a model would not know what it reads.
+/// Spans must become the same tokens in training and in serving.
 #[test]
-fn a_sentence_is_read_in_training_as_it_is_in_serving_and_what_is_learnt_gives_the_translation() {
+fn a_sentence_is_read_equally_in_training_and_serving() {
     let rates = Augment { spans: 1.0, ..Augment::NONE };
     let reader = Reader::new(std::sync::Arc::new(TOKENIZER.clone()), "en", "de", 400);
     for (source, target) in AS_SERVED {
         let from_zero = (0..200).map(|seed| pair(rates, &[(source, target)], 400, seed).0);
         let first = |pair: &Pair| pair.source.iter().find_map(|&id| TOKENIZER.reserved_index(id));
-        let learnt = from_zero.into_iter().find(|pair| first(pair) == Some(0)).expect("half begin with <x0>");
+        let learnt = from_zero.into_iter().find(|pair| first(pair) == Some(0)).expect("half start with <x0>");
         let mut passage = reader.read(source);
         let requests = passage.requests().unwrap();
         assert_eq!(requests.len(), 1, "{source}");

@@ -3,17 +3,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::train::rng::Rng; // not the trait of proptest's prelude
 
-fn some_lengths() -> impl Strategy<Value = Vec<Lengths>> {
-    let one = (3usize..60, 3usize..60).prop_map(|(source, target)| Lengths { source, target });
+fn some_lengths() -> impl Strategy<Value = Vec<PairLengths>> {
+    let one = (3usize..60, 3usize..60).prop_map(|(source, target)| PairLengths { source, target });
     prop::collection::vec(one, 1..200)
 }
 
 /// Typical sentences: short, with similar lengths on both sides.
-fn corpus(pairs: usize) -> Vec<Lengths> {
+fn corpus(pairs: usize) -> Vec<PairLengths> {
     let mut rng = Rng::from_seed(1);
     let mut draw = || {
         let source = 3 + rng.below(6) + rng.below(8) + rng.below(8);
-        Lengths { source, target: (source + rng.below(7)).saturating_sub(2).max(3) }
+        PairLengths { source, target: (source + rng.below(7)).saturating_sub(2).max(3) }
     };
     (0..pairs).map(|_| draw()).collect()
 }
@@ -21,7 +21,7 @@ fn corpus(pairs: usize) -> Vec<Lengths> {
 proptest! {
     #[test]
     fn every_pair_is_in_exactly_one_batch(lengths in some_lengths(), seed: u64, epoch in 0u64..5) {
-        let plan = Plan::new(&lengths, 128, &Rng::from_seed(seed), epoch).unwrap();
+        let plan = BatchPlan::new(&lengths, 128, &Rng::from_seed(seed), epoch).unwrap();
         let mut seen: Vec<usize> = plan.batches.concat();
         seen.sort_unstable();
         prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
@@ -31,7 +31,7 @@ proptest! {
     fn every_batch_has_rows_and_keeps_the_budget(
         lengths in some_lengths(), seed: u64, max_tokens in 60usize..500,
     ) {
-        let plan = Plan::new(&lengths, max_tokens, &Rng::from_seed(seed), 0).unwrap();
+        let plan = BatchPlan::new(&lengths, max_tokens, &Rng::from_seed(seed), 0).unwrap();
         for batch in &plan.batches {
             let longest = batch.iter().map(|&i| lengths[i].longest()).max().unwrap_or(0);
             prop_assert!(!batch.is_empty() && batch.len() * longest <= max_tokens);
@@ -59,7 +59,7 @@ proptest! {
 #[test]
 fn seed_and_epoch_decide_the_order() {
     let lengths = corpus(500);
-    let plan = |seed, epoch| Plan::new(&lengths, 512, &Rng::from_seed(seed), epoch).unwrap();
+    let plan = |seed, epoch| BatchPlan::new(&lengths, 512, &Rng::from_seed(seed), epoch).unwrap();
     assert_eq!(plan(1, 0), plan(1, 0));
     assert_ne!(plan(1, 0).batches, plan(1, 1).batches);
     assert_ne!(plan(1, 0).batches, plan(2, 0).batches);
@@ -69,7 +69,7 @@ fn seed_and_epoch_decide_the_order() {
 fn neighbours_change_from_epoch_to_epoch() {
     let lengths = corpus(5_000);
     let with_first = |epoch| {
-        let plan = Plan::new(&lengths, 512, &Rng::from_seed(1), epoch).unwrap();
+        let plan = BatchPlan::new(&lengths, 512, &Rng::from_seed(1), epoch).unwrap();
         plan.batches.into_iter().find(|batch| batch.contains(&0)).unwrap()
     };
     let (a, b) = (with_first(0), with_first(1));
@@ -79,16 +79,16 @@ fn neighbours_change_from_epoch_to_epoch() {
 
 #[test]
 fn little_is_spent_on_padding() {
-    let plan = Plan::new(&corpus(50_000), 4_096, &Rng::from_seed(1), 0).unwrap();
+    let plan = BatchPlan::new(&corpus(50_000), 4_096, &Rng::from_seed(1), 0).unwrap();
     assert!(plan.padding_share() < 0.06, "{}", plan.padding_share());
 }
 
 #[test]
 fn a_pair_longer_than_a_batch_is_refused() {
-    let lengths = [Lengths { source: 5, target: 5 }, Lengths { source: 5, target: 99 }];
-    let error = Plan::new(&lengths, 64, &Rng::from_seed(1), 0).unwrap_err().to_string();
+    let lengths = [PairLengths { source: 5, target: 5 }, PairLengths { source: 5, target: 99 }];
+    let error = BatchPlan::new(&lengths, 64, &Rng::from_seed(1), 0).unwrap_err().to_string();
     assert!(error.contains("pair 1") && error.contains("99") && error.contains("64"), "{error}");
-    assert!(Plan::new(&[], 64, &Rng::from_seed(1), 0).is_err());
+    assert!(BatchPlan::new(&[], 64, &Rng::from_seed(1), 0).is_err());
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn lines_pair_up_in_order() {
             Pair { source: vec![1, 103, 2], target: vec![1, 102, 101, 2] },
         ]
     );
-    assert_eq!(corpus.lengths()[0], batches::Lengths { source: 4, target: 3 });
+    assert_eq!(corpus.lengths()[0], batches::PairLengths { source: 4, target: 3 });
     assert_eq!(corpus.skipped.total(), 0);
 }
 
@@ -97,7 +97,7 @@ fn skipping_counts_each_reason_and_keeps_the_rest_aligned() {
 }
 
 #[test]
-fn what_does_not_fit_into_the_slots_of_its_source_is_a_bad_line_of_an_imputer() {
+fn a_target_that_does_not_fit_the_slots_of_its_source_is_a_bad_line() {
     // A source of one word has six slots; repeats need a blank between them.
     let files = Files::new(b"a\na\na\na\n", b"a bb a bb a bb\na a a\na a a a\na bb a bb a a\n");
     let read = |in_slots, policy| {

@@ -20,7 +20,7 @@ fn options(folder: &Path, texts: &[&str]) -> Interpolate {
 }
 
 #[test]
-fn each_line_gets_the_candidate_nearest_to_its_reference_and_ties_the_first() {
+fn each_line_gets_the_most_similar_candidate_and_ties_go_to_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(
         dir.path(),
@@ -60,7 +60,7 @@ fn a_source_that_occurs_several_times_gets_one_translation() {
 }
 
 #[test]
-fn where_no_candidate_is_like_enough_a_reference_takes_its_place() {
+fn the_reference_is_used_if_no_candidate_is_similar_enough() {
     let dir = tempfile::tempdir().unwrap();
     let texts = [
         "Goodbye!\nThe dog sleeps.\nGoodbye!\nGoodbye!\nNo.\n",
@@ -91,7 +91,7 @@ fn texts_of_different_lengths_are_named_and_nothing_is_written() {
         Interpolate { output: dir.path().to_path_buf(), ..options(dir.path(), &["a\n", "b\n", "b\n"]) };
     std::fs::write(mine.output.join(MANIFEST), "of distilled text").unwrap();
     assert!(interpolate(&mine).unwrap_err().to_string().contains("choose another"));
-    assert!(mine.reference.exists(), "what was there is there");
+    assert!(mine.reference.exists(), "existing files are kept");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn lines_come_back_by_number() {
+fn lines_are_found_by_number() {
     let mut lines = Lines::default();
     for line in ["one", "", "drei ü", "4"] {
         lines.push(line);

@@ -79,7 +79,7 @@ fn at_least_one_word_of_a_source_is_masked_and_never_a_special_token() {
 fn the_share_of_revealed_places_is_rounded_down() {
     let mut rng = Rng::from_seed(7);
     for (inner, masks, expected) in [(10, 0, 3), (10, 4, 1), (10, 7, 0), (3, 0, 0), (20, 0, 6)] {
-        let masked = hide(&target(inner), MASK, (0..masks).collect());
+        let masked = mask_inner(&target(inner), MASK, (0..masks).collect());
         let places = revealed(&masked, 0.3, &mut rng);
         assert_eq!(places.len(), expected, "{inner} of which {masks} masked");
         assert!(places.windows(2).all(|w| w[0] < w[1]));
@@ -106,9 +106,9 @@ fn every_block_has_equally_many_masks_and_a_quarter_of_canvases_is_fully_masked(
     // (1/2 + 1/4 + 1/8 + 1/16) / 4 = 0.234
     assert!((850..1_030).contains(&whole), "{whole}");
     assert_eq!(mask_slots(5, SlotMask::Full, &mut rng), [0, 1, 2, 3, 4]);
-    for how in [SlotMask::Block, SlotMask::Uniform, SlotMask::Full] {
-        assert_eq!(mask_slots(1, how, &mut rng), [0]);
-        assert_eq!(mask_slots(0, how, &mut rng), [0u32; 0]);
+    for kind in [SlotMask::Block, SlotMask::Uniform, SlotMask::Full] {
+        assert_eq!(mask_slots(1, kind, &mut rng), [0]);
+        assert_eq!(mask_slots(0, kind, &mut rng), [0u32; 0]);
     }
 }
 

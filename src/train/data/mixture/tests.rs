@@ -53,7 +53,7 @@ fn counts(mixture: &Mixture, epoch: u64) -> HashMap<String, usize> {
 }
 
 #[test]
-fn an_epoch_uses_every_pair_and_has_the_shares_that_the_weights_say() {
+fn an_epoch_uses_every_pair_with_the_shares_of_the_weights() {
     let files = Files::new();
     let corpora = [files.corpus("large", 0.75, None), files.corpus("small", 0.25, None)];
     let mixture = files.mixture(&corpora, None).unwrap();

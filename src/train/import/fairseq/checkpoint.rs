@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// The key of the state dict in a checkpoint.
 const MODEL: &str = "model";
 
-pub struct Checkpoint {
+pub struct FairseqCheckpoint {
     pub arguments: Arguments,
     /// f32 on the CPU.
     pub tensors: HashMap<String, Tensor>,
@@ -25,7 +25,7 @@ pub struct Checkpoint {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arguments(BTreeMap<String, Object>);
 
-impl Checkpoint {
+impl FairseqCheckpoint {
     /// # Errors
     /// [`Error::Io`] for a file that cannot be read, [`Error::Bundle`] for one that is not a checkpoint.
     pub fn read(path: &Path) -> Result<Self> {
@@ -76,10 +76,10 @@ fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let file = PthTensors::new(path, Some(MODEL)).map_err(wrong)?;
     let mut tensors = HashMap::new();
     // Several tensors may share one storage, and f16 doubles in size.
-    let mut room = 4 * path.metadata().map_err(Error::io(path))?.len();
+    let mut bytes_left = 4 * path.metadata().map_err(Error::io(path))?.len();
     for (name, info) in file.tensor_infos() {
         let wrong = |reason: String| Error::bundle(path, format!("tensor {name:?}: {reason}"));
-        room = take_room(path, info, room).map_err(wrong)?;
+        bytes_left = reserve_bytes(path, info, bytes_left).map_err(wrong)?;
         let read = || file.get(name)?.map(|t| t.to_dtype(DType::F32)?.contiguous()).transpose();
         if let Some(tensor) = read().map_err(|e| wrong(e.to_string()))? {
             tensors.insert(name.clone(), tensor);
@@ -91,8 +91,8 @@ fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     Ok(tensors)
 }
 
-/// The rest of `room` bytes after a tensor, which must lie within its storage.
-fn take_room(path: &Path, info: &TensorInfo, room: u64) -> Result<u64, String> {
+/// What is left of `bytes_left` after a tensor, which must lie within its storage.
+fn reserve_bytes(path: &Path, info: &TensorInfo, bytes_left: u64) -> Result<u64, String> {
     let count = |count: u64, &dim: &usize| count.checked_mul(dim as u64);
     let count = info.layout.dims().iter().try_fold(1, count);
     let bytes = count.and_then(|count| count.checked_mul(info.dtype.size_in_bytes() as u64));
@@ -101,7 +101,7 @@ fn take_room(path: &Path, info: &TensorInfo, room: u64) -> Result<u64, String> {
     let end = bytes.and_then(|bytes| bytes.checked_add(info.layout.start_offset() as u64));
     match (bytes, end) {
         (Some(bytes), Some(end)) if end <= stored => {
-            room.checked_sub(bytes).ok_or_else(|| "the tensors are larger than their file".into())
+            bytes_left.checked_sub(bytes).ok_or_else(|| "the tensors are larger than their file".into())
         }
         _ => Err(format!("has the shape {:?}, but its storage has {stored} bytes", info.layout.dims())),
     }

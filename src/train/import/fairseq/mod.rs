@@ -13,9 +13,9 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-use self::checkpoint::{Arguments, Checkpoint};
+use self::checkpoint::{Arguments, FairseqCheckpoint};
 use self::vocabulary::Vocabulary;
-use self::weights::{Plan, Source, convert};
+use self::weights::{Conversion, FairseqTensors, convert};
 use crate::model::{Bundle, Config, DecoderAttention, Lengths, NormPlace, Positions, Refresh, Shape};
 use crate::{Error, Result};
 
@@ -43,14 +43,14 @@ pub struct Import {
 pub fn import(import: &Import) -> Result<()> {
     let wrong = |reason: String| Error::bundle(&import.checkpoint, reason);
     let vocabulary = Vocabulary::read(&import.dict, &import.codes)?;
-    let Checkpoint { arguments, tensors } = Checkpoint::read(&import.checkpoint)?;
+    let FairseqCheckpoint { arguments, tensors } = FairseqCheckpoint::read(&import.checkpoint)?;
     require_known(&arguments).map_err(wrong)?;
-    let mut source = Source::new(tensors);
+    let mut source = FairseqTensors::new(tensors);
     let learned = ["encoder_learned_pos", "decoder_learned_pos"].map(|key| arguments.flag(key));
     let shape = shape(&arguments, &source, &vocabulary, learned).map_err(wrong)?;
     let scale = if arguments.flag("no_scale_embedding") { 1.0 } else { (shape.d_model as f64).sqrt() };
-    let plan = Plan { shape: &shape, vocabulary: &vocabulary, scale, learned_positions: learned };
-    let tensors = convert(&mut source, &plan).map_err(wrong)?;
+    let conversion = Conversion { shape: &shape, vocabulary: &vocabulary, scale, learned_positions: learned };
+    let tensors = convert(&mut source, &conversion).map_err(wrong)?;
 
     let language = |given: &Option<String>, key: &str, flag: &str| {
         let own = given.clone().or_else(|| arguments.text(key).map(str::to_owned));
@@ -105,7 +105,7 @@ fn require_known(arguments: &Arguments) -> Result<(), String> {
 
 fn shape(
     arguments: &Arguments,
-    source: &Source,
+    source: &FairseqTensors,
     vocabulary: &Vocabulary,
     learned: [bool; 2],
 ) -> Result<Shape, String> {
@@ -158,19 +158,23 @@ fn shape(
 }
 
 /// The number of positions that both sides have.
-fn max_positions(arguments: &Arguments, source: &Source, learned: [bool; 2]) -> Result<usize, String> {
+fn max_positions(
+    arguments: &Arguments,
+    source: &FairseqTensors,
+    learned: [bool; 2],
+) -> Result<usize, String> {
     const PADDING_ROWS: usize = 2;
     let mut positions = usize::MAX;
     for (side, key, learned) in
         [("encoder", "max_source_positions", learned[0]), ("decoder", "max_target_positions", learned[1])]
     {
-        let said = arguments.number(key).and_then(|n| usize::try_from(n).ok()).unwrap_or(1024);
-        let there = if learned {
+        let configured = arguments.number(key).and_then(|n| usize::try_from(n).ok()).unwrap_or(1024);
+        let available = if learned {
             source.dims(&format!("{side}.embed_positions.weight"))?[0].saturating_sub(PADDING_ROWS)
         } else {
-            said
+            configured
         };
-        positions = positions.min(said).min(there);
+        positions = positions.min(configured).min(available);
     }
     Ok(positions)
 }

@@ -19,7 +19,7 @@ pub const FAIRSEQ_SPECIALS: usize = 4;
 
 /// The row of fairseq's embedding for an id of tutti.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Row {
+pub enum EmbeddingRow {
     /// A token of fairseq.
     Token(usize),
     /// Not a token, but may occur in a source: has the row of the unknown token.
@@ -31,7 +31,7 @@ pub enum Row {
 pub struct Vocabulary {
     pub tokenizer: Tokenizer,
     /// For each id.
-    pub rows: Vec<Row>,
+    pub rows: Vec<EmbeddingRow>,
     /// Number of rows of fairseq's embedding.
     pub fairseq_size: usize,
 }
@@ -45,7 +45,7 @@ impl Vocabulary {
         let merges = merges(&read(codes)?, codes)?;
 
         // pad, bos, eos, unk, mask; fairseq's mask is its unknown token.
-        let mut rows: Vec<Row> = [1, 0, 2, 3, 3].map(Row::Token).into();
+        let mut rows: Vec<EmbeddingRow> = [1, 0, 2, 3, 3].map(EmbeddingRow::Token).into();
         let mut pieces: Vec<String> = Specials::NAMES.map(str::to_owned).into();
         let mut known: HashMap<String, usize> = pieces.iter().cloned().zip(0..).collect();
         for (index, token) in tokens.iter().enumerate() {
@@ -54,14 +54,14 @@ impl Vocabulary {
                 let reason = format!("{token:?} occurs twice, or is the name of a special token");
                 return Err(Error::Data { path: dict.to_path_buf(), line: index + 1, reason });
             }
-            rows.push(Row::Token(FAIRSEQ_SPECIALS + index));
+            rows.push(EmbeddingRow::Token(FAIRSEQ_SPECIALS + index));
             pieces.push(piece);
         }
         let mut seen: HashSet<String> = known.into_keys().collect();
         for (left, right) in &merges {
             for piece in [left.clone(), right.clone(), format!("{left}{right}")] {
                 if seen.insert(piece.clone()) {
-                    rows.push(Row::Unknown);
+                    rows.push(EmbeddingRow::Unknown);
                     pieces.push(piece);
                 }
             }
@@ -69,7 +69,7 @@ impl Vocabulary {
         while !pieces.len().is_multiple_of(Tokenizer::VOCABULARY_MULTIPLE) {
             // Splitting at spaces cannot produce this word.
             pieces.push(format!("<unused {}>", pieces.len()));
-            rows.push(Row::Unused);
+            rows.push(EmbeddingRow::Unused);
         }
         let fairseq_size = FAIRSEQ_SPECIALS + tokens.len();
         Ok(Self { tokenizer: Tokenizer::of_pieces(&pieces, merges)?, rows, fairseq_size })

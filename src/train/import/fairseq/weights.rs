@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use candle_core::{Device, Tensor};
 
-use super::vocabulary::{FAIRSEQ_SPECIALS, Row, Vocabulary};
+use super::vocabulary::{EmbeddingRow, FAIRSEQ_SPECIALS, Vocabulary};
 use crate::Result;
 use crate::model::Tensors;
 use crate::model::{Positions, Shape};
@@ -16,12 +16,12 @@ const FIRST_POSITION: usize = 2;
 const NEVER: f32 = -10_000.0;
 
 /// Tensors by fairseq's names, and which of them were used.
-pub(super) struct Source {
+pub(super) struct FairseqTensors {
     tensors: HashMap<String, Tensor>,
     taken: HashSet<String>,
 }
 
-impl Source {
+impl FairseqTensors {
     pub(super) fn new(tensors: HashMap<String, Tensor>) -> Self {
         Self { tensors, taken: HashSet::new() }
     }
@@ -51,7 +51,7 @@ impl Source {
     }
 
     /// Marks a tensor that is not needed as used.
-    pub(super) fn pass_over(&mut self, name: &str) {
+    pub(super) fn ignore(&mut self, name: &str) {
         self.taken.insert(name.to_owned());
     }
 
@@ -62,14 +62,15 @@ impl Source {
         match left.first() {
             None => Ok(()),
             Some(name) => {
-                Err(format!("tensor {name:?} is not part of a supported CMLM ({} such)", left.len()))
+                let count = left.len();
+                Err(format!("tensor {name:?} is not part of a supported CMLM ({count} such tensors)"))
             }
         }
     }
 }
 
 /// Parameters of [`convert`].
-pub(super) struct Plan<'a> {
+pub(super) struct Conversion<'a> {
     pub shape: &'a Shape,
     pub vocabulary: &'a Vocabulary,
     /// Factor of token embeddings before positions are added: √d or 1.
@@ -80,35 +81,36 @@ pub(super) struct Plan<'a> {
 
 /// # Errors
 /// A tensor that is missing, has another shape, is not shared or is not used.
-pub(super) fn convert(source: &mut Source, plan: &Plan) -> Result<Tensors, String> {
-    let shape = plan.shape;
+pub(super) fn convert(source: &mut FairseqTensors, conversion: &Conversion) -> Result<Tensors, String> {
+    let shape = conversion.shape;
     let (d, ffn) = (shape.d_model, shape.ffn);
     let mut out = Tensors::new();
-    let embedding = shared_embedding(source, plan)?;
-    let rows = plan.vocabulary.rows.iter();
-    let bias: Vec<f32> =
-        rows.map(|row| if *row == Row::Unused || *row == Row::Unknown { NEVER } else { 0.0 }).collect();
-    put(&mut out, "embedding.weight", rearranged(&embedding, &plan.vocabulary.rows))?;
+    let embedding = shared_embedding(source, conversion)?;
+    let rows = conversion.vocabulary.rows.iter();
+    let bias: Vec<f32> = rows
+        .map(|row| if *row == EmbeddingRow::Unused || *row == EmbeddingRow::Unknown { NEVER } else { 0.0 })
+        .collect();
+    put(&mut out, "embedding.weight", rearranged(&embedding, &conversion.vocabulary.rows))?;
     put(&mut out, "output.bias", Tensor::from_vec(bias, shape.vocab, &Device::Cpu))?;
     let length = source.take("decoder.embed_length.weight", &[shape.length_classes, d])?;
     put(&mut out, "length.weight", Ok(length))?;
     put(&mut out, "length.bias", Tensor::zeros(shape.length_classes, candle_core::DType::F32, &Device::Cpu))?;
     for (side, layers, learned) in [
-        ("encoder", shape.encoder_layers, plan.learned_positions[0]),
-        ("decoder", shape.decoder_layers, plan.learned_positions[1]),
+        ("encoder", shape.encoder_layers, conversion.learned_positions[0]),
+        ("decoder", shape.decoder_layers, conversion.learned_positions[1]),
     ] {
-        input(source, &mut out, side, learned, plan)?;
+        input(source, &mut out, side, learned, conversion)?;
         if source.has(&format!("{side}.layer_norm.weight")) {
             norm(source, &mut out, &format!("{side}.layer_norm"), &format!("{side}.norm"), d)?;
         }
         for layer in 0..layers {
             let theirs = |name: &str| format!("{side}.layers.{layer}.{name}");
             let ours = |name: &str| format!("{side}.layers.{layer}.{name}");
-            let mut looks = vec![("self_attn", "attention")];
+            let mut attentions = vec![("self_attn", "attention")];
             if source.has(&theirs("self_attn_unmasked_layer_norm.weight")) {
-                looks.push(("self_attn_unmasked", "whole_attention"));
+                attentions.push(("self_attn_unmasked", "whole_attention"));
             }
-            for (from, to) in looks {
+            for (from, to) in attentions {
                 let [q, k, v] = projections(source, &theirs(from), d)?;
                 put_linear(&mut out, &ours(&format!("{to}.qkv")), &[q, k, v])?;
                 linear(
@@ -158,7 +160,7 @@ fn put_linear(out: &mut Tensors, name: &str, parts: &[Linear]) -> Result<(), Str
 }
 
 fn linear(
-    source: &mut Source,
+    source: &mut FairseqTensors,
     out: &mut Tensors,
     theirs: &str,
     ours: &str,
@@ -170,7 +172,13 @@ fn linear(
     put_linear(out, ours, &[(weight, bias)])
 }
 
-fn norm(source: &mut Source, out: &mut Tensors, theirs: &str, ours: &str, d: usize) -> Result<(), String> {
+fn norm(
+    source: &mut FairseqTensors,
+    out: &mut Tensors,
+    theirs: &str,
+    ours: &str,
+    d: usize,
+) -> Result<(), String> {
     for part in ["weight", "bias"] {
         let tensor = source.take(&format!("{theirs}.{part}"), &[d])?;
         put(out, &format!("{ours}.{part}"), Ok(tensor))?;
@@ -179,7 +187,7 @@ fn norm(source: &mut Source, out: &mut Tensors, theirs: &str, ours: &str, d: usi
 }
 
 /// Queries, keys and values of an attention. fairseq stores them separately or, in old versions, in one tensor.
-fn projections(source: &mut Source, name: &str, d: usize) -> Result<[Linear; 3], String> {
+fn projections(source: &mut FairseqTensors, name: &str, d: usize) -> Result<[Linear; 3], String> {
     let packed = format!("{name}.in_proj_weight");
     if source.has(&packed) {
         let weight = source.take(&packed, &[3 * d, d])?;
@@ -199,14 +207,14 @@ fn projections(source: &mut Source, name: &str, d: usize) -> Result<[Linear; 3],
 }
 
 /// The embedding shared by source, target and output.
-fn shared_embedding(source: &mut Source, plan: &Plan) -> Result<Tensor, String> {
+fn shared_embedding(source: &mut FairseqTensors, conversion: &Conversion) -> Result<Tensor, String> {
     const ENCODER: &str = "encoder.embed_tokens.weight";
-    let size = [plan.vocabulary.fairseq_size, plan.shape.d_model];
+    let size = [conversion.vocabulary.fairseq_size, conversion.shape.d_model];
     let found = source.dims(ENCODER)?.to_vec();
     if found != size {
         return Err(format!(
             "tensor {ENCODER:?} has shape {found:?}, but the dict has {} tokens and {FAIRSEQ_SPECIALS} special ones: expected {size:?}",
-            plan.vocabulary.fairseq_size - FAIRSEQ_SPECIALS
+            conversion.vocabulary.fairseq_size - FAIRSEQ_SPECIALS
         ));
     }
     let embedding = source.take(ENCODER, &size)?;
@@ -226,13 +234,13 @@ fn shared_embedding(source: &mut Source, plan: &Plan) -> Result<Tensor, String> 
 }
 
 /// fairseq's rows in the order of tutti's ids.
-fn rearranged(embedding: &Tensor, rows: &[Row]) -> candle_core::Result<Tensor> {
+fn rearranged(embedding: &Tensor, rows: &[EmbeddingRow]) -> candle_core::Result<Tensor> {
     const UNKNOWN: usize = 3;
     let index: Vec<u32> = rows
         .iter()
         .map(|row| match row {
-            Row::Token(index) => *index as u32,
-            Row::Unknown | Row::Unused => UNKNOWN as u32,
+            EmbeddingRow::Token(index) => *index as u32,
+            EmbeddingRow::Unknown | EmbeddingRow::Unused => UNKNOWN as u32,
         })
         .collect();
     embedding.index_select(&Tensor::from_vec(index, rows.len(), &Device::Cpu)?, 0)
@@ -240,15 +248,15 @@ fn rearranged(embedding: &Tensor, rows: &[Row]) -> candle_core::Result<Tensor> {
 
 /// Converts the position embeddings of the encoder or the decoder.
 fn input(
-    source: &mut Source,
+    source: &mut FairseqTensors,
     out: &mut Tensors,
     side: &str,
     learned: bool,
-    plan: &Plan,
+    conversion: &Conversion,
 ) -> Result<(), String> {
-    let (shape, d) = (plan.shape, plan.shape.d_model);
-    source.pass_over(&format!("{side}.version"));
-    source.pass_over(&format!("{side}.embed_positions._float_tensor"));
+    let (shape, d) = (conversion.shape, conversion.shape.d_model);
+    source.ignore(&format!("{side}.version"));
+    source.ignore(&format!("{side}.embed_positions._float_tensor"));
     let table = if learned {
         let name = format!("{side}.embed_positions.weight");
         let count = source.dims(&name)?[0];
@@ -258,7 +266,7 @@ fn input(
         sinusoidal(shape.max_positions, d)
     };
     // tutti scales the sum of tokens and positions, fairseq only the tokens.
-    let divisor = if shape.positions == Positions::Scaled { plan.scale } else { 1.0 };
+    let divisor = if shape.positions == Positions::Scaled { conversion.scale } else { 1.0 };
     put(out, &format!("{side}.positions.weight"), table.and_then(|table| table / divisor))?;
     if shape.positions != Positions::Concat {
         return Ok(());
@@ -267,7 +275,7 @@ fn input(
     let bias = source.take(&format!("{side}.PEfc.bias"), &[d])?;
     let scaled = || {
         let (tokens, places) = (weight.narrow(1, 0, d)?, weight.narrow(1, d, d)?);
-        Tensor::cat(&[&(tokens * plan.scale)?, &places], 1)
+        Tensor::cat(&[&(tokens * conversion.scale)?, &places], 1)
     };
     put(out, &format!("{side}.join.weight"), scaled())?;
     put(out, &format!("{side}.join.bias"), Ok(bias))

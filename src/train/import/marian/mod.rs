@@ -22,7 +22,7 @@ use crate::decode::{Search, Searched, search_prefixes};
 use crate::{Error, Result, files};
 
 /// The advice for an incomplete folder.
-const HOW: &str = "a Marian model's folder has config.json, model.safetensors or pytorch_model.bin, source.spm and \
+const FOLDER_FORMAT: &str = "a Marian model's folder has config.json, model.safetensors or pytorch_model.bin, source.spm and \
                    vocab.json, in Hugging Face's format (for example Helsinki-NLP/opus-mt-en-de)";
 
 pub struct Marian {
@@ -45,7 +45,7 @@ pub fn require_files(folder: &Path) -> Result<[PathBuf; 4]> {
         ["config.json", "vocab.json", "source.spm"].map(|name| folder.join(name));
     let files = [settings, vocabulary, pieces, weights(folder)];
     match files.iter().find(|path| !path.is_file()) {
-        Some(path) => Err(Error::bundle(path, format!("is missing; {HOW}"))),
+        Some(path) => Err(Error::bundle(path, format!("is missing; {FOLDER_FORMAT}"))),
         None => Ok(files),
     }
 }
@@ -120,8 +120,8 @@ impl Marian {
         let mut model = self.model.clone();
         let memory = encoded(&mut model, source)?;
         // The decoder reads the start symbol and the tokens.
-        let room = (2 * (size - 1) + 10).min(limit - 1);
-        search_prefixes(room, options, self.config.eos_token_id, |prefixes, count| {
+        let max_tokens = (2 * (size - 1) + 10).min(limit - 1);
+        search_prefixes(max_tokens, options, self.config.eos_token_id, |prefixes, count| {
             let logits = self.logits(&mut model, &memory, prefixes)?;
             Ok(logits.iter().map(|logits| self.top(logits, count)).collect())
         })

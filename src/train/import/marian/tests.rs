@@ -49,7 +49,7 @@ fn ids_and_text_equal_those_of_transformers() {
             Recorded::Decoded { ids, text } => assert_eq!(marian.decode(&ids), text),
         }
     }
-    assert_eq!(marian.encode(" \u{3000} ").unwrap(), [0], "nothing is nothing but its end");
+    assert_eq!(marian.encode(" \u{3000} ").unwrap(), [0], "an empty text has only eos");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn scores_are_those_of_transformers() {
 }
 
 #[test]
-fn translations_are_those_of_transformers_in_any_company() {
+fn translations_are_those_of_transformers_in_any_batch() {
     let marian = Marian::open(&folder()).unwrap();
     let sources: Vec<Vec<u32>> = cases().into_iter().map(|case| case.ids).collect();
     for beam in [1, 4] {
@@ -117,7 +117,7 @@ fn refused(dir: &Path) -> String {
 }
 
 #[test]
-fn pickled_weights_are_read_where_there_are_no_others() {
+fn pickled_weights_are_read_if_there_are_no_others() {
     assert!(weights(&folder()).ends_with("model.safetensors") && folder().join("pytorch_model.bin").exists());
     let dir = copy();
     std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
@@ -149,7 +149,7 @@ fn a_missing_file_is_named_with_the_expected_files() {
 }
 
 #[test]
-fn a_file_of_something_else_is_refused_by_name() {
+fn another_file_is_refused_by_name() {
     let change = |name: &str, from: &str, to: &str| {
         let dir = copy();
         let path = dir.path().join(name);
@@ -176,12 +176,12 @@ fn a_file_of_something_else_is_refused_by_name() {
     assert!(change("vocab.json", "\"<pad>\": 62", "\"<pad>\": 61").contains("<pad> as 61"));
     assert!(change("vocab.json", "\"<pad>\"", "\"<other>\"").contains("no token <pad>"));
     assert!(change("vocab.json", "\"</s>\": 0", "\"</s>\": 2").contains("</s> as 2"));
-    for (name, said) in
+    for (name, expected) in
         [("source.spm", "not a SentencePiece model"), ("model.safetensors", "model.safetensors")]
     {
         let dir = copy();
         let bytes = std::fs::read(dir.path().join(name)).unwrap();
         std::fs::write(dir.path().join(name), &bytes[..bytes.len() / 2]).unwrap();
-        assert!(refused(dir.path()).contains(said), "{name}: {}", refused(dir.path()));
+        assert!(refused(dir.path()).contains(expected), "{name}: {}", refused(dir.path()));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Model, Plan, Way};
+use super::{DecodingSetup, ReportModel, ReportPlan};
 use crate::eval::{BleuStats, ChrfStats, Interval, Resamples, compare};
 use crate::text::Passage;
 use crate::train::data::corpus::{read_lines, require_equal_counts};
@@ -28,15 +28,15 @@ impl Bucket {
     }
 }
 
-/// The test set.
-pub struct Texts {
+/// The test set, and its buckets by length.
+pub struct BucketedTexts {
     sources: Vec<String>,
     references: Vec<String>,
     buckets: Vec<Bucket>,
 }
 
-impl Texts {
-    pub fn read(plan: &Plan) -> Result<Self> {
+impl BucketedTexts {
+    pub fn read(plan: &ReportPlan) -> Result<Self> {
         let (mut sources, mut references) = (read_lines(&plan.source)?, read_lines(&plan.reference)?);
         require_equal_counts((&plan.source, sources.len()), (&plan.reference, references.len()))?;
         let count = plan.sentences.unwrap_or(usize::MAX);
@@ -67,7 +67,7 @@ impl Texts {
     }
 
     /// Indices of the sentences of a bucket.
-    fn places(&self, bucket: &Bucket) -> Vec<usize> {
+    fn indices(&self, bucket: &Bucket) -> Vec<usize> {
         (0..self.len()).filter(|&i| bucket.holds(words(&self.sources[i]))).collect()
     }
 }
@@ -80,18 +80,19 @@ fn words(text: &str) -> usize {
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub model: String,
-    pub way: Way,
+    #[serde(rename = "way")]
+    pub setup: DecodingSetup,
     pub bleu: f64,
     /// Half the width of the 95 % interval of the resampled scores.
     pub bleu_half_width: f64,
     pub chrf: f64,
     /// Share of output tokens that equal the one before, before merging.
     pub repetition_rate: f64,
-    /// Of a single line, from text to text.
+    /// Median latency of a single line, from text to text.
     pub latency_p50_ms: f64,
     pub latency_p90_ms: f64,
     pub timed_sentences: usize,
-    /// In batches.
+    /// Throughput in batches.
     pub sentences_per_second: f64,
     /// BLEU of each bucket; `None` without sentences.
     pub bucket_bleu: Vec<Option<f64>>,
@@ -103,7 +104,8 @@ pub struct Row {
 #[derive(Clone, Debug, Serialize)]
 pub struct Against {
     pub model: String,
-    pub way: Way,
+    #[serde(rename = "way")]
+    pub setup: DecodingSetup,
     /// This row minus the baseline.
     pub bleu_difference: f64,
     pub bleu_p_value: f64,
@@ -114,7 +116,7 @@ pub struct Against {
 /// The scores that a comparison needs.
 pub struct Scores {
     model: String,
-    way: Way,
+    setup: DecodingSetup,
     bleu: f64,
     chrf: f64,
     bleu_sets: Vec<f64>,
@@ -124,13 +126,13 @@ pub struct Scores {
 impl Row {
     /// Compares with the baseline's row of the same decoding, or with its last row if there is none.
     pub fn compare(&mut self, own: &Scores, baselines: &[Scores]) {
-        let same = baselines.iter().find(|baseline| baseline.way == own.way).or(baselines.last());
+        let same = baselines.iter().find(|baseline| baseline.setup == own.setup).or(baselines.last());
         self.against = same.map(|baseline| {
             let bleu = compare(baseline.bleu, own.bleu, &baseline.bleu_sets, &own.bleu_sets);
             let chrf = compare(baseline.chrf, own.chrf, &baseline.chrf_sets, &own.chrf_sets);
             Against {
                 model: baseline.model.clone(),
-                way: baseline.way,
+                setup: baseline.setup,
                 bleu_difference: bleu.difference,
                 bleu_p_value: bleu.p_value,
                 chrf_difference: chrf.difference,
@@ -141,16 +143,16 @@ impl Row {
 }
 
 pub fn measure(
-    plan: &Plan,
-    model: &Model,
-    way: Way,
-    texts: &Texts,
+    plan: &ReportPlan,
+    model: &ReportModel,
+    setup: DecodingSetup,
+    texts: &BucketedTexts,
     resamples: &Resamples,
 ) -> Result<(Row, Scores)> {
     let reader = model.bundle.reader();
     let begin = Instant::now();
     let mut passages: Vec<Passage> = texts.sources.iter().map(|text| reader.read(text)).collect();
-    let repetition = model.scored.translate(way, &mut passages, plan.batch_tokens)?;
+    let repetition = model.translator.translate(setup, &mut passages, plan.batch_tokens)?;
     let translations: Vec<String> = passages.iter().map(Passage::text).collect();
     let seconds = begin.elapsed().as_secs_f64();
 
@@ -161,21 +163,21 @@ pub fn measure(
     }
     let bleu_of = |stats: BleuStats| stats.score().score;
     let bucket = |bucket: &Bucket| {
-        let places = texts.places(bucket);
-        (!places.is_empty()).then(|| bleu_of(places.into_iter().map(|i| bleu[i]).sum()))
+        let indices = texts.indices(bucket);
+        (!indices.is_empty()).then(|| bleu_of(indices.into_iter().map(|i| bleu[i]).sum()))
     };
     let scores = Scores {
         model: model.name.clone(),
-        way,
+        setup,
         bleu: bleu_of(bleu.iter().copied().sum()),
         chrf: chrf.iter().copied().sum::<ChrfStats>().score(),
         bleu_sets: resamples.scores(&bleu, bleu_of),
         chrf_sets: resamples.scores(&chrf, |stats| stats.score()),
     };
-    let latencies = latencies_ms(plan, model, way, &texts.sources)?;
+    let latencies = latencies_ms(plan, model, setup, &texts.sources)?;
     let row = Row {
         model: model.name.clone(),
-        way,
+        setup,
         bleu: scores.bleu,
         bleu_half_width: Interval::of(&scores.bleu_sets).map_or(0.0, |interval| interval.half_width),
         chrf: scores.chrf,
@@ -191,13 +193,18 @@ pub fn measure(
 }
 
 /// Latencies of single lines, each the median of its rounds, ascending.
-fn latencies_ms(plan: &Plan, model: &Model, way: Way, sources: &[String]) -> Result<Vec<f64>> {
+fn latencies_ms(
+    plan: &ReportPlan,
+    model: &ReportModel,
+    setup: DecodingSetup,
+    sources: &[String],
+) -> Result<Vec<f64>> {
     let reader = model.bundle.reader();
     let chosen: Vec<&String> = spread(sources.len(), plan.timed_sentences).map(|i| &sources[i]).collect();
     let time = |source: &&String| -> Result<f64> {
         let begin = Instant::now();
         let mut passages = [reader.read(source)];
-        model.scored.translate(way, &mut passages, plan.batch_tokens)?;
+        model.translator.translate(setup, &mut passages, plan.batch_tokens)?;
         let [passage] = passages;
         std::hint::black_box(passage.text());
         Ok(begin.elapsed().as_secs_f64() * 1e3)

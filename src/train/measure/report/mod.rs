@@ -1,12 +1,12 @@
 //! `train report`: compares the quality and latency of several models, each with several decodings, on one test set.
 //!
-//! Any implementation of [`Scored`] can take part. Every row is compared with the first model by a significance test.
-//! `measure` computes the numbers, `table` writes Markdown, `plot` draws quality over latency. Latency covers the text
-//! path, the network and its decoding, without a server.
+//! The report takes any [`ReportTranslator`]. A significance test compares every row with the first model. `measure`
+//! computes the numbers, `table` writes Markdown, `plot` draws quality over latency. Latency covers the text path, the
+//! network and its decoding, without a server.
 
 mod measure;
+mod model;
 mod plot;
-mod scored;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ use crate::model::{Backend, Dtype};
 use crate::train::observe::Machine;
 use crate::{Error, Result, files};
 pub use measure::{Against, Bucket, Row};
-pub use scored::{Autoregressive, Model, Parallel, Scored, Way};
+pub use model::{AutoregressiveTranslator, DecodingSetup, ParallelTranslator, ReportModel, ReportTranslator};
 
 /// What to measure, and on which text.
 #[derive(Clone, Debug, Serialize)]
-pub struct Plan {
+pub struct ReportPlan {
     pub source: PathBuf,
     pub reference: PathBuf,
     /// Number of sentences, from the start of the files; all by default.
@@ -47,7 +47,7 @@ pub struct Plan {
     pub lm: bool,
 }
 
-impl Plan {
+impl ReportPlan {
     /// The backend of all models.
     pub fn backend(&self) -> Backend {
         Backend::cpu().with_dtype(self.dtype).with_shortlist(self.shortlist).with_lm(self.lm)
@@ -78,7 +78,7 @@ impl Plan {
 /// The whole result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    pub plan: Plan,
+    pub plan: ReportPlan,
     pub models: Vec<About>,
     pub machine: Machine,
     /// Number of threads for matrix products.
@@ -102,15 +102,15 @@ pub struct About {
 ///
 /// # Errors
 /// An invalid test set, and the errors of the networks.
-pub fn run(plan: &Plan, models: &[Model], mut each: impl FnMut(&Row)) -> Result<Report> {
+pub fn run(plan: &ReportPlan, models: &[ReportModel], mut each: impl FnMut(&Row)) -> Result<Report> {
     plan.validate()?;
-    let texts = measure::Texts::read(plan)?;
+    let texts = measure::BucketedTexts::read(plan)?;
     let resamples = Resamples::draw(texts.len(), plan.resamples, plan.seed);
     let mut rows: Vec<Row> = Vec::new();
     let mut baselines = Vec::new();
     for (index, model) in models.iter().enumerate() {
-        for way in model.scored.ways() {
-            let (mut row, scores) = measure::measure(plan, model, way, &texts, &resamples)?;
+        for setup in model.translator.setups() {
+            let (mut row, scores) = measure::measure(plan, model, setup, &texts, &resamples)?;
             if index == 0 {
                 baselines.push(scores);
             } else {
@@ -122,7 +122,7 @@ pub fn run(plan: &Plan, models: &[Model], mut each: impl FnMut(&Row)) -> Result<
     }
     Ok(Report {
         plan: plan.clone(),
-        models: models.iter().map(Model::about).collect(),
+        models: models.iter().map(ReportModel::about).collect(),
         machine: Machine::this(),
         threads: rayon::current_num_threads(),
         sentences: texts.len(),

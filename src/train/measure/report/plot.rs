@@ -7,7 +7,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::series::LineSeries;
 
-use super::{Report, Row, Way};
+use super::{DecodingSetup, Report, Row};
 use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (880, 540);
@@ -41,9 +41,9 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn draw(report: &Report, area: DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
     area.fill(&WHITE)?;
-    let points: Vec<(f64, f64)> = report.rows.iter().map(place).collect();
-    let (left, right) = margins(points.iter().map(|point| point.0), 0.25);
-    let (low, high) = margins(points.iter().map(|point| point.1), 1.0);
+    let points: Vec<(f64, f64)> = report.rows.iter().map(coordinates).collect();
+    let (left, right) = range_with_margin(points.iter().map(|point| point.0), 0.25);
+    let (low, high) = range_with_margin(points.iter().map(|point| point.1), 1.0);
     let mut chart: Chart<'_, '_> = ChartBuilder::on(&area)
         .margin(16)
         .caption(caption(report), ("sans-serif", 15).into_font().color(&BLACK.mix(0.75)))
@@ -82,38 +82,39 @@ fn draw(report: &Report, area: DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
 fn model_curve(chart: &mut Chart<'_, '_>, name: &str, rows: &[&Row], colour: RGBColor) -> Drawn {
     let (curve, others): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| on_curve(row, rows));
     chart
-        .draw_series(LineSeries::new(curve.iter().map(|row| place(row)), colour.stroke_width(2)))?
+        .draw_series(LineSeries::new(curve.iter().map(|row| coordinates(row)), colour.stroke_width(2)))?
         .label(name)
         .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
-    chart.draw_series(others.iter().map(|row| Circle::new(place(row), 3, colour.mix(0.45))))?;
+    chart.draw_series(others.iter().map(|row| Circle::new(coordinates(row), 3, colour.mix(0.45))))?;
     chart.draw_series(curve.iter().map(|row| {
-        let text = Text::new(short(row.way), (-4, -20), ("sans-serif", 13).into_font().color(&colour));
-        EmptyElement::at(place(row)) + Circle::new((0, 0), 4, colour.filled()) + text
+        let label = point_label(row.setup);
+        let text = Text::new(label, (-4, -20), ("sans-serif", 13).into_font().color(&colour));
+        EmptyElement::at(coordinates(row)) + Circle::new((0, 0), 4, colour.filled()) + text
     }))?;
     Ok(())
 }
 
 /// Whether a row is a point of its model's curve.
 fn on_curve(row: &Row, rows: &[&Row]) -> bool {
-    length_beam(row).is_none() || length_beam(row) == followed(rows.iter().copied())
+    length_beam(row).is_none() || length_beam(row) == curve_beam(rows.iter().copied())
 }
 
 /// The length beam of the curves.
-fn followed<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<usize> {
+fn curve_beam<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<usize> {
     let beams: Vec<usize> = rows.filter_map(length_beam).collect();
     if beams.contains(&CURVE_BEAM) { Some(CURVE_BEAM) } else { beams.first().copied() }
 }
 
 fn length_beam(row: &Row) -> Option<usize> {
-    match row.way {
-        Way::Steps { length_beam, .. } => Some(length_beam),
-        Way::Beam(_) => None,
+    match row.setup {
+        DecodingSetup::Steps { length_beam, .. } => Some(length_beam),
+        DecodingSetup::Beam(_) => None,
     }
 }
 
 fn caption(report: &Report) -> String {
     let beams: BTreeSet<usize> = report.rows.iter().filter_map(length_beam).collect();
-    match followed(report.rows.iter()) {
+    match curve_beam(report.rows.iter()) {
         None => String::new(),
         Some(beam) if beams.len() < 2 => format!("Numbers are decoding steps, {}.", lengths(beam)),
         Some(beam) => {
@@ -127,28 +128,28 @@ fn lengths(beam: usize) -> String {
 }
 
 /// The label of a point.
-fn short(way: Way) -> String {
-    match way {
-        Way::Steps { steps, .. } => steps.to_string(),
-        Way::Beam(beam) => format!("beam {beam}"),
+fn point_label(setup: DecodingSetup) -> String {
+    match setup {
+        DecodingSetup::Steps { steps, .. } => steps.to_string(),
+        DecodingSetup::Beam(beam) => format!("beam {beam}"),
     }
 }
 
 /// Coordinates of a row. Latency is logarithmic, to base 2.
-fn place(row: &Row) -> (f64, f64) {
+fn coordinates(row: &Row) -> (f64, f64) {
     (row.latency_p50_ms.max(1e-3).log2(), row.bleu)
 }
 
-/// The range of values with a margin of at least `least`.
-fn margins(values: impl Iterator<Item = f64>, least: f64) -> (f64, f64) {
+/// The range of values with a margin of at least `min_margin`.
+fn range_with_margin(values: impl Iterator<Item = f64>, min_margin: f64) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
     if low > high {
-        return (0.0, least);
+        return (0.0, min_margin);
     }
-    let room = (0.08 * (high - low)).max(least);
-    (low - room, high + room)
+    let margin = (0.08 * (high - low)).max(min_margin);
+    (low - margin, high + margin)
 }
 
 fn milliseconds(value: f64) -> String {

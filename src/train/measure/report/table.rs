@@ -45,7 +45,7 @@ fn quality(report: &Report) -> String {
             None => ("–".to_owned(), "–".to_owned()),
             Some(against) => {
                 let other =
-                    if against.way == row.way { String::new() } else { format!(" ({})", against.way) };
+                    if against.setup == row.setup { String::new() } else { format!(" ({})", against.setup) };
                 let difference = format!("{:+.2}{other}", against.bleu_difference);
                 (difference, p_value(against.bleu_p_value))
             }
@@ -54,7 +54,7 @@ fn quality(report: &Report) -> String {
             text,
             "| {} | {} | {:.2} ± {:.2} | {difference} | {p_value} | {:.2} | {:.1} % | {:.1} ms | {:.1} ms | {:.0} |",
             cell(&row.model),
-            row.way,
+            row.setup,
             row.bleu,
             row.bleu_half_width,
             row.chrf,
@@ -79,8 +79,8 @@ fn by_length(report: &Report) -> String {
         let _ = write!(text, " {} |", bucket.sentences);
     }
     text.push('\n');
-    for Row { model, way, bucket_bleu, .. } in &report.rows {
-        let _ = write!(text, "| {} | {way} |", cell(model));
+    for Row { model, setup, bucket_bleu, .. } in &report.rows {
+        let _ = write!(text, "| {} | {setup} |", cell(model));
         for bleu in bucket_bleu {
             let bleu = bleu.map_or("–".to_owned(), |bleu| format!("{bleu:.2}"));
             let _ = write!(text, " {bleu} |");

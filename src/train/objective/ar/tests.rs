@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn every_place_is_asked_for_the_token_behind_it() {
+fn every_position_predicts_the_next_token() {
     let pair = Pair { source: vec![1, 9, 2], target: vec![1, 10, 11, 12, 2] };
     let asked = next_tokens(&pair);
     assert_eq!(asked.canvas, [1, 10, 11, 12]);

@@ -83,7 +83,7 @@ fn corrected_places_are_part_of_the_one_mean_and_source_words_have_their_weight(
     let (neither, corrected) = (of(0.0, 0.0, 0.01), of(0.3, 0.0, 0.01));
     assert!(corrected.masked_tokens > neither.masked_tokens);
     assert_eq!(number(corrected.length.as_ref().unwrap()), number(neither.length.as_ref().unwrap()));
-    // The further places alone, by taking those of the masked pass out of the mean.
+    // The mean over the replaced positions only, without those of the masked pass.
     let sum = |losses: &Losses| number(&losses.tokens) * losses.masked_tokens as f32;
     let replaced = (corrected.masked_tokens - neither.masked_tokens) as f32;
     let mean = (sum(&corrected) - sum(&neither)) / replaced;

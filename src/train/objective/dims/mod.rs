@@ -6,7 +6,7 @@ mod text;
 
 use std::borrow::Cow;
 
-use super::{Batch, Losses, Objective, Pass, Spelling, Step, all_symbols, best_paths, with_length};
+use super::{Batch, Losses, Objective, Spelling, Step, TrainingPass, all_symbols, best_paths, with_length};
 use crate::decode::{DecodeOptions, Steps, length_beam};
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
@@ -16,7 +16,7 @@ use crate::train::data::corpus::Pair;
 use crate::train::data::masking::{Masked, mask_all, mask_slots, mask_target, mask_translation, masks_only};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
-use teacher::Source;
+use teacher::EncodedSources;
 pub use teacher::Teacher;
 
 /// The losses of DiMS.
@@ -39,20 +39,24 @@ impl Objective for Dims {
         let pairs = self.with_targets(step.pairs)?;
         let pairs: Vec<&Pair> = pairs.iter().map(AsRef::as_ref).collect();
         // The same precision as that of the student, so that equal weights give equal states.
-        let quiet = Mode::training(0.0, 0, self.products);
-        let source = self.teacher.read(&pairs, &quiet)?;
+        let teacher_mode = Mode::training(0.0, 0, self.products);
+        let source = self.teacher.encode(&pairs, &teacher_mode)?;
         let masked: Vec<_> = if student.shape().has_blanks() {
-            self.hide_slots(&pairs, &source, &mut masks, &quiet)?
+            self.mask_alignments(&pairs, &source, &mut masks, &teacher_mode)?
         } else {
             let lengths = source.length_log_probs.iter();
-            pairs.iter().zip(lengths).map(|(pair, own)| self.hide(&pair.target, own, &mut masks)).collect()
+            pairs
+                .iter()
+                .zip(lengths)
+                .map(|(pair, own)| self.draw_canvas(&pair.target, own, &mut masks))
+                .collect()
         };
         let batch = Batch::new(&pairs, &masked, student.shape(), &self.specials, student.device())?;
 
         let passes = usize::from(self.settings.steps);
-        let targets = self.teacher.targets(&source, &masked, passes, &quiet)?;
+        let targets = self.teacher.targets(&source, &masked, passes, &teacher_mode)?;
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
-        let pass = Pass::of(student, &batch, &mode)?;
+        let pass = TrainingPass::of(student, &batch, &mode)?;
         let temperature = self.settings.temperature as f32;
         let logits = student.logits(&pass.hidden, &mode)?;
         let tokens = ops::divergence(&logits, &targets.logits, temperature, student.forbidden())?;
@@ -91,7 +95,7 @@ impl Dims {
     }
 
     /// Whether all positions of the next canvas are masked.
-    fn hides_all(&self, masks: &mut Rng) -> bool {
+    fn masks_all(&self, masks: &mut Rng) -> bool {
         match self.settings.mask {
             Mask::Full => true,
             Mask::Random => false,
@@ -99,40 +103,40 @@ impl Dims {
         }
     }
 
-    /// Masks an Imputer's canvases. Revealed slots contain the teacher's alignment of the target.
-    fn hide_slots(
+    /// Draws the masks of an Imputer's canvases. Revealed slots contain the teacher's alignment of the target.
+    fn mask_alignments(
         &self,
         pairs: &[&Pair],
-        source: &Source,
+        source: &EncodedSources,
         masks: &mut Rng,
-        quiet: &Mode,
+        teacher_mode: &Mode,
     ) -> Result<Vec<Masked>> {
         let spellings: Vec<Spelling> = pairs.iter().map(|pair| Spelling::of(pair, &self.specials)).collect();
         let blank: Vec<Masked> = spellings.iter().map(|s| s.masks(&self.specials)).collect();
         let network = self.teacher.network();
-        let hidden: Vec<Option<Vec<u32>>> = spellings
+        let masked_slots: Vec<Option<Vec<u32>>> = spellings
             .iter()
-            .map(|s| (!self.hides_all(masks)).then(|| mask_slots(s.slots, SlotMask::Block, masks)))
+            .map(|s| (!self.masks_all(masks)).then(|| mask_slots(s.slots, SlotMask::Block, masks)))
             .collect();
-        if hidden.iter().all(Option::is_none) {
+        if masked_slots.iter().all(Option::is_none) {
             return Ok(blank);
         }
-        let logits = self.teacher.targets(source, &blank, 1, quiet)?.logits;
+        let logits = self.teacher.targets(source, &blank, 1, teacher_mode)?.logits;
         let spelt: Vec<&Spelling> = spellings.iter().collect();
         let scores = ops::log_probs_of(&logits, &all_symbols(&spelt), network.forbidden())?;
         let paths = best_paths(&scores, &spelt)?;
-        let canvases = spellings.iter().zip(&paths).zip(blank).zip(hidden);
+        let canvases = spellings.iter().zip(&paths).zip(blank).zip(masked_slots);
         Ok(canvases
-            .map(|(((spelling, path), blank), hidden)| match hidden {
-                Some(hidden) => spelling.canvas(Some(path), hidden, &self.specials),
+            .map(|(((spelling, path), blank), masked_slots)| match masked_slots {
+                Some(masked_slots) => spelling.canvas(Some(path), masked_slots, &self.specials),
                 None => blank,
             })
             .collect())
     }
 
-    /// Masks a target. `length_log_probs` are those of the teacher.
-    fn hide(&self, target: &[u32], length_log_probs: &[f32], masks: &mut Rng) -> Masked {
-        let (mask, all) = (self.specials.mask, self.hides_all(masks));
+    /// Draws the masked canvas of a target, which may have another length. `length_log_probs` are those of the teacher.
+    fn draw_canvas(&self, target: &[u32], length_log_probs: &[f32], masks: &mut Rng) -> Masked {
+        let (mask, all) = (self.specials.mask, self.masks_all(masks));
         let beam = if all { self.settings.length_beam } else { 0 };
         let lengths = if beam > 0 { length_beam(length_log_probs, beam) } else { Vec::new() };
         let drawn = (!lengths.is_empty()).then(|| lengths[masks.below(lengths.len())]);

@@ -66,31 +66,37 @@ impl Teacher {
     }
 
     /// Runs the encoder.
-    pub fn read(&self, pairs: &[&Pair], mode: &Mode) -> Result<Source> {
+    pub fn encode(&self, pairs: &[&Pair], mode: &Mode) -> Result<EncodedSources> {
         let network = &self.network;
         let sources: Vec<&[u32]> = pairs.iter().map(|pair| pair.source.as_slice()).collect();
         let (memory, classes) = match &self.eight_bit {
             Some(eight_bit) => {
                 let eight_bit = eight_bit.network(network.shape())?;
                 let (keys, classes) = eight_bit.encode_sentences(&sources)?.into_iter().unzip();
-                (Read::EightBit(eight_bit, keys), classes)
+                (TeacherMemory::EightBit(eight_bit, keys), classes)
             }
             None => {
                 let padded = Padded::new(sources.iter().copied(), network.specials().pad, network.device())?;
                 let states = network.encode(&padded, mode)?;
                 let classes = network.length_log_probs(&states, &padded.lengths, mode)?;
-                (Read::Exact(network.memory(&states, &padded.lengths, mode)?), classes)
+                (TeacherMemory::Exact(network.memory(&states, &padded.lengths, mode)?), classes)
             }
         };
         let shape = network.shape();
         let scores = |(classes, source): (&Vec<f32>, &&[u32])| {
             shape.outline(classes, source.len()).into_length_log_probs()
         };
-        Ok(Source { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
+        Ok(EncodedSources { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
     }
 
     /// The targets of the rows `masked`, whose sources are `source`. `passes` is n; 0 counts as 1.
-    pub fn targets(&self, source: &Source, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
+    pub fn targets(
+        &self,
+        source: &EncodedSources,
+        masked: &[Masked],
+        passes: usize,
+        mode: &Mode,
+    ) -> Result<Targets> {
         if self.network.shape().has_blanks() {
             self.imputed(&source.memory, masked, passes.max(1), mode)
         } else {
@@ -98,11 +104,17 @@ impl Teacher {
         }
     }
 
-    fn refreshed(&self, read: &Read, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
+    fn refreshed(
+        &self,
+        memory: &TeacherMemory,
+        masked: &[Masked],
+        passes: usize,
+        mode: &Mode,
+    ) -> Result<Targets> {
         let mut canvases: Vec<Vec<u32>> = masked.iter().map(|m| m.canvas.clone()).collect();
         let places: Vec<&[u32]> = masked.iter().map(|m| m.positions.as_slice()).collect();
         for pass in 1..passes {
-            let best = self.best(read, &places, &canvases, mode)?;
+            let best = self.best(memory, &places, &canvases, mode)?;
             let mut rest = best.as_slice();
             for (canvas, m) in canvases.iter_mut().zip(masked) {
                 let (own, after) = rest.split_at(m.positions.len());
@@ -111,11 +123,17 @@ impl Teacher {
                 rest = after;
             }
         }
-        let hidden = self.hidden(read, &places, &canvases, mode)?;
+        let hidden = self.hidden(memory, &places, &canvases, mode)?;
         Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
     }
 
-    fn imputed(&self, read: &Read, masked: &[Masked], passes: usize, mode: &Mode) -> Result<Targets> {
+    fn imputed(
+        &self,
+        memory: &TeacherMemory,
+        masked: &[Masked],
+        passes: usize,
+        mode: &Mode,
+    ) -> Result<Targets> {
         let specials = self.network.specials();
         let mut canvases: Vec<Vec<u32>> = masked.iter().map(|m| m.canvas.clone()).collect();
         // The slots of each row that are still masked, each with its index among all of M.
@@ -130,8 +148,8 @@ impl Teacher {
                 break;
             }
             let slots: Vec<&[u32]> = slots.iter().map(Vec::as_slice).collect();
-            let states = self.hidden(read, &slots, &canvases, mode)?;
-            let best = self.best_of(read, &states, mode)?;
+            let states = self.hidden(memory, &slots, &canvases, mode)?;
+            let best = self.best_of(memory, &states, mode)?;
             let best = best.into_iter().map(Prediction::from);
             let best: Vec<Prediction> = best.collect();
             let (mut chosen, mut begin) = (Vec::new(), 0);
@@ -158,38 +176,48 @@ impl Teacher {
     /// The best token at each of `places`, row by row.
     fn best(
         &self,
-        read: &Read,
+        memory: &TeacherMemory,
         places: &[&[u32]],
         canvases: &[Vec<u32>],
         mode: &Mode,
     ) -> Result<Vec<(u32, f32)>> {
-        match read {
-            Read::Exact(_) => self.best_of(read, &self.hidden(read, places, canvases, mode)?, mode),
-            Read::EightBit(network, keys) => with_rows(canvases, places, keys, |rows| network.predict(rows)),
+        match memory {
+            TeacherMemory::Exact(_) => {
+                self.best_of(memory, &self.hidden(memory, places, canvases, mode)?, mode)
+            }
+            TeacherMemory::EightBit(network, keys) => {
+                with_rows(canvases, places, keys, |rows| network.predict(rows))
+            }
         }
     }
 
     /// The best token for each of these decoder states.
-    fn best_of(&self, read: &Read, states: &Tensor, mode: &Mode) -> Result<Vec<(u32, f32)>> {
-        match read {
-            Read::Exact(_) => {
+    fn best_of(&self, memory: &TeacherMemory, states: &Tensor, mode: &Mode) -> Result<Vec<(u32, f32)>> {
+        match memory {
+            TeacherMemory::Exact(_) => {
                 Ok(ops::best_tokens(&self.network.logits(states, mode)?, self.network.forbidden())?)
             }
-            Read::EightBit(network, _) => network.best_of(&states.flatten_all()?.to_vec1()?),
+            TeacherMemory::EightBit(network, _) => network.best_of(&states.flatten_all()?.to_vec1()?),
         }
     }
 
     /// Last decoder states at `places`, `[places, d]`.
-    fn hidden(&self, read: &Read, places: &[&[u32]], canvases: &[Vec<u32>], mode: &Mode) -> Result<Tensor> {
+    fn hidden(
+        &self,
+        memory: &TeacherMemory,
+        places: &[&[u32]],
+        canvases: &[Vec<u32>],
+        mode: &Mode,
+    ) -> Result<Tensor> {
         let device = self.network.device();
-        match read {
-            Read::Exact(memory) => {
+        match memory {
+            TeacherMemory::Exact(memory) => {
                 let pad = self.network.specials().pad;
                 let canvas = Padded::new(canvases.iter().map(Vec::as_slice), pad, device)?;
                 let decoded = self.network.decode(&canvas, memory, mode)?;
                 Ok(self.network.select(&decoded, flat(places.iter().copied(), &canvas)?)?)
             }
-            Read::EightBit(network, keys) => {
+            TeacherMemory::EightBit(network, keys) => {
                 let states = with_rows(canvases, places, keys, |rows| network.states(rows))?;
                 let shape = (places.iter().map(|own| own.len()).sum::<usize>(), self.network.shape().d_model);
                 Ok(Tensor::from_vec(states, shape, device)?)
@@ -199,14 +227,14 @@ impl Teacher {
 }
 
 /// The output of the teacher's encoder for a batch.
-pub struct Source {
-    memory: Read,
+pub struct EncodedSources {
+    memory: TeacherMemory,
     /// For each sentence, the log-probabilities of 0, 1, … inner tokens; empty for an Imputer.
     pub length_log_probs: Vec<Vec<f32>>,
 }
 
 /// The memory that the decoder reads.
-enum Read {
+enum TeacherMemory {
     Exact(Memory),
     EightBit(Arc<QuantizedNetwork>, Vec<SentenceKeys>),
 }

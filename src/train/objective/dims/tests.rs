@@ -22,7 +22,7 @@ fn named(weights: &Weights) -> BTreeMap<String, Var> {
     weights.vars.clone()
 }
 
-/// A teacher that follows the student, as a run makes it.
+/// A teacher that follows the student, as in a run.
 fn follower(student: &Weights, decay: f64) -> (Ema, Network) {
     let ema = Ema::new(named(student), decay).unwrap();
     let network = frozen(&shape(), &ema.tensors(), &Backend::cpu()).unwrap();
@@ -30,10 +30,10 @@ fn follower(student: &Weights, decay: f64) -> (Ema, Network) {
 }
 
 pub(super) fn objective(teacher: Network, settings: Settings) -> Dims {
-    taught_by(Teacher::exact(teacher), settings)
+    with_teacher(Teacher::exact(teacher), settings)
 }
 
-pub(super) fn taught_by(teacher: Teacher, settings: Settings) -> Dims {
+pub(super) fn with_teacher(teacher: Teacher, settings: Settings) -> Dims {
     Dims {
         settings,
         teacher,
@@ -66,7 +66,7 @@ pub(super) fn number(scalar: &Tensor) -> f32 {
     scalar.to_scalar().unwrap()
 }
 
-/// Something that every part of a network has a say in.
+/// Logits and lengths, which depend on every part of a network.
 fn fingerprint(network: &Network) -> Vec<f32> {
     let mode = Mode::inference();
     let ids = |ids: &[u32]| Padded::new([ids].into_iter(), 0, network.device()).unwrap();
@@ -114,7 +114,7 @@ fn with_one_mask_a_fresh_student_has_the_hidden_states_of_its_teacher_exactly() 
 }
 
 #[test]
-fn one_teacher_pass_has_nothing_to_teach_a_fresh_student() {
+fn one_teacher_pass_gives_a_fresh_student_no_loss() {
     let student = student();
     let (_ema, teacher) = follower(&student, 0.9);
     let settings = Settings { steps: 1, temperature: 1.0, ..Settings::default() };
@@ -169,15 +169,15 @@ fn after_k_updates_the_teacher_is_the_closed_form_of_the_average() {
         (name.clone(), sum)
     });
     let closed = frozen(&shape(), &closed.collect(), &Backend::cpu()).unwrap();
-    let (got, want) = (fingerprint(&teacher), fingerprint(&closed));
-    assert!(got != begin, "the network over the average follows it");
-    for (got, want) in got.iter().zip(&want) {
-        assert!((got - want).abs() < 1e-3 * want.abs().max(1.0), "{got}, not {want}");
+    let (found, expected) = (fingerprint(&teacher), fingerprint(&closed));
+    assert!(found != begin, "the network over the average follows it");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-3 * expected.abs().max(1.0), "{found}, not {expected}");
     }
 }
 
 #[test]
-fn unsupervised_targets_are_what_the_teacher_says_and_the_gold_ones_are_not_looked_at() {
+fn unsupervised_targets_are_the_teachers_translations_and_gold_targets_are_not_used() {
     let student = student();
     let (_ema, teacher) = follower(&student, 0.9);
     let dims = objective(teacher.clone(), Settings { unsupervised: true, ..Settings::default() });
@@ -189,8 +189,8 @@ fn unsupervised_targets_are_what_the_teacher_says_and_the_gold_ones_are_not_look
     let written = dims.with_targets(&refs).unwrap();
     let sources: Vec<Vec<u32>> = bare.iter().map(|p| p.source.clone()).collect();
     let options = DecodeOptions::new(Steps::new(dims.settings.translation_steps).unwrap());
-    let said = translate(&teacher, &sources, &options).unwrap();
-    for ((pair, source), hypotheses) in written.iter().zip(&sources).zip(&said) {
+    let translated = translate(&teacher, &sources, &options).unwrap();
+    for ((pair, source), hypotheses) in written.iter().zip(&sources).zip(&translated) {
         assert_eq!(&pair.source, source);
         let (bos, rest) = pair.target.split_first().unwrap();
         let (eos, words) = rest.split_last().unwrap();
@@ -204,25 +204,25 @@ fn unsupervised_targets_are_what_the_teacher_says_and_the_gold_ones_are_not_look
 }
 
 #[test]
-fn a_teacher_in_eight_bits_says_about_what_the_exact_one_says_and_follows_as_it_does() {
+fn a_teacher_in_eight_bits_predicts_about_the_same_as_the_exact_one_and_follows_the_student() {
     let student = student();
     let (mut ema, exact) = follower(&student, 0.5);
     let teachers = |follows| Teacher::eight_bit(exact.clone(), ema.tensors(), follows);
     let (following, fixed) = (teachers(true), teachers(false));
     let settings = Settings { mask: Mask::Full, steps: 1, temperature: 1.0, ..Settings::default() };
-    let [exact, following, fixed] =
-        [Teacher::exact(exact.clone()), following, fixed].map(|teacher| taught_by(teacher, settings.clone()));
+    let [exact, following, fixed] = [Teacher::exact(exact.clone()), following, fixed]
+        .map(|teacher| with_teacher(teacher, settings.clone()));
     let divergence = |dims: &Dims| number(&losses(dims, &student, &pairs()).tokens);
-    assert!(divergence(&following) < 1e-3 && divergence(&fixed) < 1e-3, "the same weights, but for rounding");
+    assert!(divergence(&following) < 1e-3 && divergence(&fixed) < 1e-3, "equal weights, apart from rounding");
 
     for var in student.vars.values() {
         var.set(&(var.as_detached_tensor() * -1.5).unwrap()).unwrap();
     }
     ema.update().unwrap();
-    let (want, got) = (divergence(&exact), divergence(&following));
-    assert!(want > 0.1 && (want - got).abs() < 0.05 * want, "{want} {got}");
+    let (expected, found) = (divergence(&exact), divergence(&following));
+    assert!(expected > 0.1 && (expected - found).abs() < 0.05 * expected, "{expected} {found}");
     let stale = divergence(&fixed);
-    assert!((want - stale).abs() > (want - got).abs(), "{want} {stale}");
+    assert!((expected - stale).abs() > (expected - found).abs(), "{expected} {stale}");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn several_passes_in_eight_bits_fill_all_masked_places() {
     let batch = Batch::new(&pairs, &masked, &shape(), &specials, network.device()).unwrap();
     let mode = Mode::inference();
     let targets = |teacher: Teacher| {
-        let source = teacher.read(&pairs, &mode).unwrap();
+        let source = teacher.encode(&pairs, &mode).unwrap();
         teacher.targets(&source, &masked, 4, &mode).unwrap()
     };
     let exact = targets(Teacher::exact(network.clone()));
@@ -254,12 +254,12 @@ fn mixed_masks_hide_all_of_about_half_of_the_sentences_and_some_of_the_others() 
     let dims = objective(student().network, Settings { mask: Mask::Mixed, ..Settings::default() });
     let target: Vec<u32> = [1].into_iter().chain(10..30).chain([2]).collect();
     let mut masks = Rng::from_seed(3);
-    let hidden: Vec<usize> =
-        (0..2_000).map(|_| dims.hide(&target, &[], &mut masks).positions.len()).collect();
-    let all = hidden.iter().filter(|&&count| count == 20).count();
-    // Of the other half, a twentieth has all hidden by chance.
+    let counts: Vec<usize> =
+        (0..2_000).map(|_| dims.draw_canvas(&target, &[], &mut masks).positions.len()).collect();
+    let all = counts.iter().filter(|&&count| count == 20).count();
+    // Of the other half, a twentieth has all masked by chance.
     assert!((950..1_100).contains(&all), "{all}");
-    assert!((1..20).all(|count| hidden.contains(&count)));
+    assert!((1..20).all(|count| counts.contains(&count)));
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_full_canvas_may_have_one_of_the_lengths_that_the_teacher_finds_most_probabl
         let mut masks = Rng::from_seed(5);
         let target = [1, 20, 21, 22, 23, 2];
         let log_probs = [f32::NEG_INFINITY, -5.0, -1.0, -2.0, -4.0, -3.0];
-        (0..99).map(|_| dims.hide(&target, &log_probs, &mut masks).positions.len()).collect()
+        (0..99).map(|_| dims.draw_canvas(&target, &log_probs, &mut masks).positions.len()).collect()
     };
     assert!(lengths(0).iter().all(|&inner| inner == 4), "the target's own");
     assert!(lengths(1).iter().all(|&inner| inner == 2));
@@ -284,7 +284,7 @@ fn a_full_canvas_may_have_one_of_the_lengths_that_the_teacher_finds_most_probabl
     assert!(number(&all.total).is_finite() && all.masked_tokens > 0);
 }
 
-/// A student of slots and its teacher, as they begin.
+/// An Imputer student and its teacher before the first update.
 pub(super) fn imputers() -> (Weights, Ema, Network) {
     let shape = crate::train::config::Imputer::default().shape(shape());
     let student = Weights::initial(&shape, 3, &Backend::cpu()).unwrap();
@@ -309,14 +309,14 @@ fn an_imputer_learns_its_own_later_steps_with_every_weight_and_has_no_length_los
         let slots: usize = pairs().iter().map(|pair| 2 * pair.source.len()).sum();
         assert!(of_exact.masked_tokens == slots || mask != Mask::Full && of_exact.masked_tokens < slots);
 
-        let eight = taught_by(Teacher::eight_bit(teacher.clone(), ema.tensors(), false), settings);
+        let eight = with_teacher(Teacher::eight_bit(teacher.clone(), ema.tensors(), false), settings);
         let total = number(&losses(&eight, &student, &pairs()).total);
         assert!(total.is_finite() && total > 0.0, "{total}");
     }
 }
 
 #[test]
-fn what_is_to_be_learnt_of_an_imputer_is_what_it_decodes_in_as_many_steps_read_slot_by_slot() {
+fn the_targets_of_an_imputer_are_its_output_after_equally_many_steps_read_slot_by_slot() {
     let (_, ema, teacher) = imputers();
     let (pairs, mode, specials) = (pairs(), Mode::inference(), Specials::default());
     let pairs: Vec<&Pair> = pairs.iter().collect();
@@ -334,7 +334,7 @@ fn what_is_to_be_learnt_of_an_imputer_is_what_it_decodes_in_as_many_steps_read_s
                 let rows: Vec<_> = beam.rows(&sentence.memory).collect();
                 let mut answers = crate::decode::Translator::decode(&teacher, &rows).unwrap();
                 if rows[0].choices {
-                    // The best of each slot and nothing else: then slots are not read together.
+                    // Only the best token of each slot, so that slots are not read together.
                     let others = answers[0].chunks_mut(TOP_K).flat_map(|choices| &mut choices[1..]);
                     others.for_each(|other| other.log_prob = f32::NEG_INFINITY);
                 }
@@ -343,24 +343,24 @@ fn what_is_to_be_learnt_of_an_imputer_is_what_it_decodes_in_as_many_steps_read_s
             decoded.extend(beam.canvases()[0].tokens().to_vec());
         }
         let exact = Teacher::exact(teacher.clone());
-        let targets = exact.targets(&exact.read(&pairs, &mode).unwrap(), &masked, steps, &mode).unwrap();
-        let said = ops::best_tokens(&targets.logits, teacher.forbidden()).unwrap();
-        assert_eq!(said.iter().map(|&(token, _)| token).collect::<Vec<_>>(), decoded, "{steps} steps");
+        let targets = exact.targets(&exact.encode(&pairs, &mode).unwrap(), &masked, steps, &mode).unwrap();
+        let best = ops::best_tokens(&targets.logits, teacher.forbidden()).unwrap();
+        assert_eq!(best.iter().map(|&(token, _)| token).collect::<Vec<_>>(), decoded, "{steps} steps");
         let again = teacher.logits(&targets.hidden, &mode).unwrap();
         assert_eq!(
             ops::best_tokens(&again, teacher.forbidden()).unwrap(),
-            said,
+            best,
             "states and scores belong together"
         );
 
         let eight = Teacher::eight_bit(teacher.clone(), ema.tensors(), false);
-        let rounded = eight.targets(&eight.read(&pairs, &mode).unwrap(), &masked, steps, &mode).unwrap();
+        let rounded = eight.targets(&eight.encode(&pairs, &mode).unwrap(), &masked, steps, &mode).unwrap();
         assert_eq!(rounded.hidden.dims(), targets.hidden.dims());
     }
 }
 
 #[test]
-fn one_pass_of_an_imputer_has_nothing_to_teach_its_copy() {
+fn one_pass_of_an_imputer_gives_its_copy_no_loss() {
     let (student, _ema, teacher) = imputers();
     for mask in [Mask::Full, Mask::Random] {
         let settings = Settings { mask, steps: 1, temperature: 1.0, ..Settings::default() };

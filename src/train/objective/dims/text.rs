@@ -1,8 +1,6 @@
 //! DiMS of an Imputer with a free alignment (`dims.target = "text"`). The student learns the teacher's final text by
-//! CTC,
-//! not which slot holds which token, since one pass cannot predict that. In slots where the best alignments of both
-//! agree,
-//! it can also learn the teacher's distribution and hidden states (`dims.agree`).
+//! CTC. It does not learn which slot holds which token, since one pass cannot predict that. In slots where the best
+//! alignments of both agree, it can also learn the teacher's distribution and hidden states (`dims.agree`).
 
 use std::borrow::Cow;
 
@@ -16,32 +14,33 @@ use crate::train::config::SlotMask;
 use crate::train::data::corpus::Pair;
 use crate::train::data::masking::{Masked, mask_slots};
 use crate::train::objective::{
-    Batch, Losses, Pass, Spelling, Step, all_symbols, best_paths, best_paths_around, improbability,
+    Batch, Losses, Spelling, Step, TrainingPass, all_symbols, best_paths, best_paths_around, ctc_loss,
     masked_symbols,
 };
 
 impl Dims {
-    /// `CTC(text of the teacher after n passes) + a · (KL(teacher ‖ student) + w · ‖h_n − h_S‖₂ in agreeing slots)`, each
-    /// per masked slot.
+    /// `CTC(text of the teacher after n passes) + a · (KL(teacher ‖ student) + w · ‖h_n − h_S‖₂ in agreeing slots)`, per
+    /// masked slot.
     pub(super) fn text_losses(&self, step: Step<'_>) -> Result<Losses> {
         let Step { student, pairs, mut masks, dropout } = step;
         let (specials, forbidden) = (&self.specials, student.forbidden());
-        let quiet = Mode::training(0.0, 0, self.products);
-        let source = self.teacher.read(pairs, &quiet)?;
-        // The teacher begins with a fully masked canvas, whatever the student sees.
+        let teacher_mode = Mode::training(0.0, 0, self.products);
+        let source = self.teacher.encode(pairs, &teacher_mode)?;
+        // The teacher always starts with a fully masked canvas, even if the student's is not.
         let blank: Vec<Masked> =
             pairs.iter().map(|pair| Spelling::of(pair, specials).masks(specials)).collect();
         let passes = usize::from(self.settings.steps);
-        let targets = self.teacher.targets(&source, &blank, passes, &quiet)?;
+        let targets = self.teacher.targets(&source, &blank, passes, &teacher_mode)?;
 
         let best: Vec<u32> =
             ops::best_tokens(&targets.logits, forbidden)?.into_iter().map(|(token, _)| token).collect();
-        let taught = self.with_texts(pairs, &best);
-        let taught: Vec<&Pair> = taught.iter().map(AsRef::as_ref).collect();
-        let spellings: Vec<Spelling> = taught.iter().map(|pair| Spelling::of(pair, specials)).collect();
-        let hidden: Vec<Vec<u32>> = spellings
+        let teacher_pairs = self.with_texts(pairs, &best);
+        let teacher_pairs: Vec<&Pair> = teacher_pairs.iter().map(AsRef::as_ref).collect();
+        let spellings: Vec<Spelling> =
+            teacher_pairs.iter().map(|pair| Spelling::of(pair, specials)).collect();
+        let masked_slots: Vec<Vec<u32>> = spellings
             .iter()
-            .map(|s| match self.hides_all(&mut masks) {
+            .map(|s| match self.masks_all(&mut masks) {
                 true => (0..s.slots as u32).collect(),
                 false => mask_slots(s.slots, SlotMask::Block, &mut masks),
             })
@@ -52,16 +51,16 @@ impl Dims {
         let masked: Vec<Masked> = spellings
             .iter()
             .zip(&teacher_paths)
-            .zip(hidden)
-            .map(|((spelling, path), hidden)| spelling.canvas(Some(path), hidden, specials))
+            .zip(masked_slots)
+            .map(|((spelling, path), masked_slots)| spelling.canvas(Some(path), masked_slots, specials))
             .collect();
 
-        let batch = Batch::new(&taught, &masked, student.shape(), specials, student.device())?;
+        let batch = Batch::new(&teacher_pairs, &masked, student.shape(), specials, student.device())?;
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
-        let pass = Pass::of(student, &batch, &mode)?;
+        let pass = TrainingPass::of(student, &batch, &mode)?;
         let shown: Vec<Option<Vec<usize>>> = teacher_paths.into_iter().map(Some).collect();
         let output = student.output(&pass.hidden, forbidden, &mode);
-        let tokens = improbability(&output, &spellings, &shown, &masked)?;
+        let tokens = ctc_loss(&output, &spellings, &shown, &masked)?;
         let mut losses = Losses {
             total: tokens.clone(),
             tokens,
@@ -87,8 +86,8 @@ impl Dims {
         Ok(losses)
     }
 
-    /// The pairs with the text of the teacher's best tokens of all slots. A pair for which that is empty keeps its
-    /// own target: an empty text would teach blanks.
+    /// The pairs with the text that the teacher's best tokens of all slots collapse to. If that is empty, a pair keeps
+    /// its own target, because an empty text would teach blanks.
     fn with_texts<'a>(&self, pairs: &[&'a Pair], best: &[u32]) -> Vec<Cow<'a, Pair>> {
         let mut rest = best;
         let mut text = |pair: &&'a Pair| {

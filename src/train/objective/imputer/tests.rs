@@ -52,7 +52,7 @@ fn every_weight_gets_a_gradient() {
     }
 }
 
-/// The definition: all fillings of the slots that read as the target, by brute force over a small vocabulary.
+/// The definition by brute force over a small vocabulary: all fillings of the slots that collapse to the target.
 #[test]
 fn with_all_slots_masked_the_loss_is_that_of_all_fillings_and_its_gradient_the_slope() {
     let shape =
@@ -73,17 +73,17 @@ fn with_all_slots_masked_the_loss_is_that_of_all_fillings_and_its_gradient_the_s
     let blank = Specials::default().blank();
     let mut sum = 0f64;
     for filling in 0..3usize.pow(4) {
-        let said: Vec<u32> = (0..4).map(|slot| [blank, 9, 7][filling / 3usize.pow(slot) % 3]).collect();
-        let mut read = said.clone();
-        read.dedup();
-        read.retain(|&token| token != blank);
-        if read == [9, 7] {
-            let score = said.iter().zip(&log_probs).map(|(&token, row)| f64::from(row[token as usize - 3]));
+        let slots: Vec<u32> = (0..4).map(|slot| [blank, 9, 7][filling / 3usize.pow(slot) % 3]).collect();
+        let mut collapsed = slots.clone();
+        collapsed.dedup();
+        collapsed.retain(|&token| token != blank);
+        if collapsed == [9, 7] {
+            let score = slots.iter().zip(&log_probs).map(|(&token, row)| f64::from(row[token as usize - 3]));
             sum += score.sum::<f64>().exp();
         }
     }
-    let want = (-sum.ln() / 4.0) as f32;
-    assert!((value - want).abs() < 1e-5, "{value}, not {want}");
+    let expected = (-sum.ln() / 4.0) as f32;
+    assert!((value - expected).abs() < 1e-5, "{value}, not {expected}");
 
     let places = [
         ("output.bias", 9),
@@ -126,12 +126,12 @@ fn with_some_slots_revealed_the_gradient_is_the_slope_where_the_alignment_stays(
     let slots: usize = pairs().iter().map(|pair| 2 * pair.source.len()).sum();
     assert!(first.masked_tokens < slots, "some are revealed");
     let places = [("output.bias", 21), ("output.bias", 3), ("decoder.layers.1.feed_forward.outer.bias", 5)];
-    // So small a step that the best alignment is no other.
+    // The step is small, so that the best alignment does not change.
     assert_gradients_are_slopes(&student, of, &places, 4e-3);
 }
 
 #[test]
-fn scores_that_are_no_numbers_give_a_loss_and_gradients_that_are_none_so_that_the_update_is_skipped() {
+fn nan_scores_give_a_nan_loss_and_nan_gradients_so_that_the_update_is_skipped() {
     let student = Weights::initial(&shape(), 6, &Backend::cpu()).unwrap();
     let var = &student.vars["decoder.norm.bias"];
     var.set(&(var.as_detached_tensor() * f64::NAN).unwrap()).unwrap();
@@ -144,7 +144,7 @@ fn scores_that_are_no_numbers_give_a_loss_and_gradients_that_are_none_so_that_th
 }
 
 #[test]
-fn revealed_slots_show_a_spelling_of_the_target_and_are_not_asked_for() {
+fn revealed_slots_show_an_alignment_of_the_target_and_are_not_predicted() {
     let specials = Specials::default();
     let student = Weights::initial(&shape(), 3, &Backend::cpu()).unwrap();
     let pairs = pairs();
@@ -164,15 +164,15 @@ fn revealed_slots_show_a_spelling_of_the_target_and_are_not_asked_for() {
         let some = spelling.canvas(Some(path), vec![0, 3], &specials);
         assert_eq!((some.canvas[0], some.canvas[3], some.positions), (4, 4, vec![0, 3]));
         assert!((0..canvas.len()).all(|slot| [0, 3].contains(&slot) || some.canvas[slot] == canvas[slot]));
-        let (mut read, blank) = (canvas, specials.blank());
-        read.dedup();
-        read.retain(|&token| token != blank);
-        assert_eq!(framed(&read), pair.target);
+        let (mut collapsed, blank) = (canvas, specials.blank());
+        collapsed.dedup();
+        collapsed.retain(|&token| token != blank);
+        assert_eq!(framed(&collapsed), pair.target);
     }
 }
 
 #[test]
-fn the_mask_is_never_said_and_nothing_changes_that() {
+fn the_mask_is_never_predicted_and_gets_no_gradient() {
     let student = Weights::initial(&shape(), 4, &Backend::cpu()).unwrap();
     let gradients =
         losses(&objective(SlotMask::Full, 0.0), &student.network, &pairs(), 1).total.backward().unwrap();
@@ -182,7 +182,7 @@ fn the_mask_is_never_said_and_nothing_changes_that() {
 }
 
 #[test]
-fn a_target_that_has_no_room_is_an_error_not_a_loss() {
+fn a_target_with_too_few_slots_is_an_error_not_a_loss() {
     let student = Weights::initial(&shape(), 1, &Backend::cpu()).unwrap();
     let long = Pair { source: vec![1, 9, 2], target: framed(&[20; 4]) };
     let step = Step { student: &student.network, pairs: &[&long], masks: Rng::from_seed(1), dropout: 0 };

@@ -69,7 +69,7 @@ fn a_resumed_run_continues_after_an_incomplete_line() {
 }
 
 #[test]
-fn time_at_work_counts_what_was_cut_short_and_not_the_breaks() {
+fn working_time_counts_killed_runs_but_not_the_breaks() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.jsonl");
     assert_eq!(seconds_at_work(&path).unwrap(), 0.0);

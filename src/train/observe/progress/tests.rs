@@ -1,18 +1,18 @@
 use super::*;
 
 fn clock(total: f64, worked: f64, seconds: f64) -> Clock {
-    Clock { worked, seconds, behind: worked, ..Clock::new(total) }
+    Clock { worked, seconds, completed: worked, ..Clock::new(total) }
 }
 
 #[test]
-fn the_time_left_is_that_of_the_work_left_at_the_pace_so_far() {
+fn the_time_left_follows_from_the_rate_so_far() {
     let clock = clock(100.0, 20.0, 40.0);
     assert_eq!((clock.left(), clock.share()), (Some(Duration::from_secs(160)), 0.2));
     assert_eq!(Clock::new(100.0).left(), None);
 }
 
 #[test]
-fn what_an_earlier_process_has_done_sets_no_pace() {
+fn the_work_of_an_earlier_process_does_not_affect_the_rate() {
     let mut clock = clock(100.0, 10.0, 10.0);
     clock.enter(50.0);
     clock.reach(0.8, true);
@@ -44,7 +44,7 @@ fn a_stage_that_is_skipped_counts_as_done_and_takes_no_time() {
 }
 
 #[test]
-fn a_stage_moves_the_view_that_is_open_around_it_and_no_other() {
+fn a_stage_advances_the_view_that_is_open_on_its_thread() {
     let share = || RUN.with_borrow(|run| run.as_ref().map(|run| run.clock.share()));
     Progress::new("updates", 10, 0).advance();
     assert_eq!(share(), None);

@@ -41,8 +41,8 @@ fn a_run_is_shown_as_scalars_and_samples_by_update() {
         matrix_share: 0.5,
         padding_share: 0.05,
     };
-    events.tell(&event::Event::Train(train)).unwrap();
-    events.tell(&event::Event::Skip(event::Skip { update: 21, skipped: 2 })).unwrap();
+    events.write_event(&event::Event::Train(train)).unwrap();
+    events.write_event(&event::Event::Skip(event::Skip { update: 21, skipped: 2 })).unwrap();
     let text = |text: &str| text.to_owned();
     let sample = event::Sample {
         decoding: Decoding::Steps(Steps::new(4).unwrap()),
@@ -60,7 +60,7 @@ fn a_run_is_shown_as_scalars_and_samples_by_update() {
         domains: Vec::new(),
         samples: vec![sample],
     };
-    events.tell(&event::Event::Valid(valid)).unwrap();
+    events.write_event(&event::Event::Valid(valid)).unwrap();
 
     let read = read(&events.path);
     assert_eq!(read[0].file_version.as_deref(), Some("brain.Event:2"));
@@ -96,7 +96,7 @@ fn every_process_has_its_own_file_which_starts_with_its_update() {
         device: "cpu".into(),
         matrix_rate: 1e9,
     };
-    second.tell(&event::Event::Start(start)).unwrap();
+    second.write_event(&event::Event::Start(start)).unwrap();
     let read = read(&second.path);
     assert_eq!((read[1].step, read[1].session_log.as_ref().unwrap().status), (8, SESSION_START));
 }

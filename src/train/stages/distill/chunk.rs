@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::teacher::{Teacher, Translated};
+use super::teacher::{DistillTeacher, Translation};
 use crate::decode::Search;
 use crate::train::config::Distill as Settings;
 use crate::{Error, Result};
@@ -25,13 +25,13 @@ enum Line {
 impl Chunk {
     pub fn translate(
         sentences: &[String],
-        teacher: &Teacher,
+        teacher: &DistillTeacher,
         options: &Search,
         settings: &Settings,
     ) -> Result<Self> {
-        let outcome = |translated: Translated| {
-            let Translated { text, objection } = translated;
-            if let Some(reason) = objection {
+        let outcome = |translated: Translation| {
+            let Translation { text, drop_reason } = translated;
+            if let Some(reason) = drop_reason {
                 return Err(reason.to_owned());
             }
             // A sentence must stay on one line.

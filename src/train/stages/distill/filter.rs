@@ -9,7 +9,7 @@ use crate::train::config::Distill as Settings;
 const SLACK: usize = 4;
 
 /// The first reason to drop a translation, if any. `source` is the number of source tokens, without bos and eos.
-pub fn objection(found: &Searched, source: usize, settings: &Settings) -> Option<&'static str> {
+pub fn drop_reason(found: &Searched, source: usize, settings: &Settings) -> Option<&'static str> {
     let tokens = &found.hypothesis.tokens;
     let (short, long) = (source.min(tokens.len()), source.max(tokens.len()));
     if !found.finished {

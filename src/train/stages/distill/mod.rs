@@ -28,9 +28,9 @@ use crate::train::observe::progress::Progress;
 use crate::train::update::run::End;
 use crate::{Error, Result};
 use chunk::Chunk;
-use teacher::Teacher;
+use teacher::DistillTeacher;
 
-/// The share of the work of one machine.
+/// The part of the work that one machine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Counted from 1.
@@ -65,7 +65,7 @@ impl FromStr for Shard {
 
 /// Everything that determines the text, stored as `plan.json`. A folder belongs to one plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Plan {
+struct DistillPlan {
     /// SHA-256 of the teacher's weights.
     teacher: String,
     beam: usize,
@@ -83,7 +83,7 @@ struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     #[serde(flatten)]
-    plan: Plan,
+    plan: DistillPlan,
     /// Number of pairs in the text.
     pub kept: usize,
     /// Number of dropped translations, by reason.
@@ -110,10 +110,10 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     let settings = config.distill.clone().unwrap_or_default();
     let folder = settings.output(&config.output);
     let backend = Backend::of_tensors(config.train.device)?;
-    let teacher = Teacher::open(config, &settings, &backend)?;
+    let teacher = DistillTeacher::open(config, &settings, &backend)?;
     let limit = data.max_tokens_per_sentence.min(teacher.limit());
     let (texts, skipped) = read_source_texts(data, limit, |text| teacher.encode(text))?;
-    let plan = Plan::new(&settings, &teacher, &texts);
+    let plan = DistillPlan::new(&settings, &teacher, &texts);
     plan.claim(&folder)?;
     let files = distilled_files(&folder, &data.source_lang, &data.target_lang);
     if Manifest::read(&folder).is_ok_and(|manifest| manifest.plan == plan && manifest.verify(&files).is_ok())
@@ -123,8 +123,8 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
 
     let chunks: Vec<&[String]> = texts.chunks(settings.chunk).collect();
     let own: Vec<usize> = (0..chunks.len()).filter(|&i| shard.takes(i)).collect();
-    let there = own.iter().filter(|&&i| chunk_path(&folder, i).exists()).count();
-    let progress = Progress::new("chunks", own.len() as u64, there as u64);
+    let existing = own.iter().filter(|&&i| chunk_path(&folder, i).exists()).count();
+    let progress = Progress::new("chunks", own.len() as u64, existing as u64);
     if let Some(reason) = backend.cpu_fallback_reason() {
         progress.announce(format!("computing on the CPU: {reason}"));
     }
@@ -170,8 +170,8 @@ pub(crate) fn require_teacher(bundle: &Bundle, data: &Data) -> Result<()> {
     require_languages(bundle, data)
 }
 
-impl Plan {
-    fn new(settings: &Settings, teacher: &Teacher, texts: &[String]) -> Self {
+impl DistillPlan {
+    fn new(settings: &Settings, teacher: &DistillTeacher, texts: &[String]) -> Self {
         Self {
             teacher: teacher.checksum().to_owned(),
             beam: settings.beam,
@@ -238,7 +238,7 @@ impl Manifest {
 fn assemble(
     folder: &Path,
     chunks: &[&[String]],
-    plan: Plan,
+    plan: DistillPlan,
     skipped: Skipped,
     (source_path, target_path): &(PathBuf, PathBuf),
 ) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The model that translates the training text.
 
-use super::{Settings, filter::objection, require_teacher};
+use super::{Settings, filter::drop_reason, require_teacher};
 use crate::decode::{Search, search_passages};
 use crate::model::{Backend, Bundle, Network};
 use crate::text::{Passage, Reader, Warning};
@@ -8,7 +8,7 @@ use crate::train::config::Config;
 use crate::train::import::marian::Marian;
 use crate::{Error, Result};
 
-pub enum Teacher {
+pub enum DistillTeacher {
     /// A bundle of `train ar`. It translates like the server, with protected spans.
     Own { network: Box<Network>, reader: Reader, checksum: String },
     /// A model of Marian. Its tokenizer has no tokens for spans, so it gets sentences unchanged.
@@ -16,13 +16,13 @@ pub enum Teacher {
 }
 
 /// The translation of one sentence.
-pub struct Translated {
+pub struct Translation {
     pub text: String,
-    /// Why it is left out, if it is.
-    pub objection: Option<&'static str>,
+    /// The reason to drop it, if there is one.
+    pub drop_reason: Option<&'static str>,
 }
 
-impl Teacher {
+impl DistillTeacher {
     /// # Errors
     /// A teacher of another architecture or for other languages; an invalid folder.
     pub fn open(config: &Config, settings: &Settings, backend: &Backend) -> Result<Self> {
@@ -66,7 +66,7 @@ impl Teacher {
         sentences: &[String],
         options: &Search,
         settings: &Settings,
-    ) -> Result<Vec<Translated>> {
+    ) -> Result<Vec<Translation>> {
         match self {
             Self::Own { network, reader, .. } => {
                 read_and_search(network, reader, sentences, options, settings)
@@ -74,9 +74,9 @@ impl Teacher {
             Self::Marian(marian) => {
                 let sources = sentences.iter().map(|s| marian.encode(s)).collect::<Result<Vec<_>>>()?;
                 let found = marian.search(&sources, options)?;
-                let translated = found.iter().zip(&sources).map(|(found, source)| Translated {
+                let translated = found.iter().zip(&sources).map(|(found, source)| Translation {
                     text: marian.decode(&found.hypothesis.tokens),
-                    objection: objection(found, source.len().saturating_sub(1), settings),
+                    drop_reason: drop_reason(found, source.len().saturating_sub(1), settings),
                 });
                 Ok(translated.collect())
             }
@@ -84,24 +84,24 @@ impl Teacher {
     }
 }
 
-/// A translation that had to be put together from pieces is left out by the name of its warning: a student would learn
-/// it. Length and probability have limits of their own in [`objection`].
+/// Translates with protected spans. Drops translations that were joined from pieces, because a student would learn
+/// them; the reason is the name of the warning. [`drop_reason`] checks lengths and repetitions.
 fn read_and_search(
     network: &Network,
     reader: &Reader,
     sentences: &[String],
     options: &Search,
     settings: &Settings,
-) -> Result<Vec<Translated>, Error> {
+) -> Result<Vec<Translation>, Error> {
     let mut passages: Vec<Passage> = sentences.iter().map(|sentence| reader.read(sentence)).collect();
-    let mut objections = vec![None; sentences.len()];
+    let mut drop_reasons = vec![None; sentences.len()];
     search_passages(network, &mut passages, options, |i, source, found| {
-        objections[i] = objections[i].or(objection(found, source.len().saturating_sub(2), settings));
+        drop_reasons[i] = drop_reasons[i].or(drop_reason(found, source.len().saturating_sub(2), settings));
         Ok(())
     })?;
-    let translated = passages.iter().zip(objections).map(|(passage, objection)| Translated {
+    let translated = passages.iter().zip(drop_reasons).map(|(passage, drop_reason)| Translation {
         text: passage.text(),
-        objection: objection
+        drop_reason: drop_reason
             .or_else(|| passage.warnings().contains(&Warning::Split).then(|| Warning::Split.name())),
     });
     Ok(translated.collect())

@@ -19,7 +19,7 @@ use indicatif::HumanDuration;
 
 use crate::train::config::Config;
 use crate::train::observe::log;
-use crate::train::observe::progress::{Opened, Overall};
+use crate::train::observe::progress::{Overall, OverallGuard};
 use crate::train::update::run::End;
 use crate::{Error, Result, files};
 use artifact::Artifact;
@@ -48,26 +48,26 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     Ok(End::Finished)
 }
 
-fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool) -> Result<End> {
+fn run_stage(stage: &Stage, records: &Records, view: &OverallGuard, stop: &AtomicBool) -> Result<End> {
     let name = stage.name;
     let inputs = stage.inputs()?;
-    let before = match records.judge(stage, &inputs)? {
+    let before = match records.status(stage, &inputs)? {
         StageStatus::Complete(record) => {
-            view.say(format!("{name}: already complete, took {}", time(record.seconds)));
+            view.print(format!("{name}: already complete, took {}", time(record.seconds)));
             return Ok(End::Finished);
         }
         StageStatus::InProgress { seconds } => {
-            view.say(format!("{name}: continues"));
+            view.print(format!("{name}: continues"));
             seconds
         }
         StageStatus::OutputModified { seconds, output } => {
-            view.say(format!("{name}: continues, because {} was modified", output.display()));
+            view.print(format!("{name}: continues, because {} was modified", output.display()));
             // Checkpoints and logs stay, so that training need not be repeated.
             set_aside(stage, stage.outputs.iter().map(Artifact::path), view)?;
             seconds
         }
         StageStatus::Recalibrated { seconds, differences } => {
-            view.say(format!(
+            view.print(format!(
                 "{name}: its output is written again, because settings changed: {}",
                 differences.join("; ")
             ));
@@ -75,11 +75,14 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
             seconds
         }
         StageStatus::Absent => {
-            view.say(format!("{name}: starts"));
+            view.print(format!("{name}: starts"));
             0.0
         }
         StageStatus::Outdated(differences) => {
-            view.say(format!("{name}: starts over, because its inputs changed: {}", differences.join("; ")));
+            view.print(format!(
+                "{name}: starts over, because its inputs changed: {}",
+                differences.join("; ")
+            ));
             set_aside(stage, stage.places(), view)?;
             records.forget(name)?;
             0.0
@@ -96,10 +99,10 @@ fn run_stage(stage: &Stage, records: &Records, view: &Opened, stop: &AtomicBool)
     Ok(end)
 }
 
-fn finish(stage: &Stage, records: &Records, inputs: Inputs, seconds: f64, view: &Opened) -> Result<()> {
+fn finish(stage: &Stage, records: &Records, inputs: Inputs, seconds: f64, view: &OverallGuard) -> Result<()> {
     let record = records.complete(stage, inputs, seconds)?;
     let paths: Vec<String> = record.outputs.keys().map(|path| path.display().to_string()).collect();
-    view.say(format!("{}: done in {}: {}", stage.name, time(seconds), paths.join(", ")));
+    view.print(format!("{}: done in {}: {}", stage.name, time(seconds), paths.join(", ")));
     Ok(())
 }
 
@@ -109,7 +112,7 @@ fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
 }
 
 /// Moves the output of a stage to `superseded/NAME-n/` in the same folder. Everything moved at once has the same n.
-fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &Opened) -> Result<()> {
+fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &OverallGuard) -> Result<()> {
     let aside =
         |place: &Path, n: u32| files::parent(place).join("superseded").join(format!("{}-{n}", stage.name));
     let free = |n: &u32| !stage.places().any(|place| aside(place, *n).exists());
@@ -119,7 +122,7 @@ fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &O
         let folder = aside(place, n);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         fs::rename(place, folder.join(name)).map_err(Error::io(place))?;
-        view.say(format!("{}: kept as {}", place.display(), folder.join(name).display()));
+        view.print(format!("{}: kept as {}", place.display(), folder.join(name).display()));
     }
     Ok(())
 }

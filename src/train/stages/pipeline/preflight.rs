@@ -39,8 +39,8 @@ pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
 fn training_text(data: &Data) -> Result<()> {
     let mut usable = 0;
     for (source, target) in data.original_files() {
-        let (files, room) = ((source.as_path(), target.as_path()), LengthLimit::tokens(usize::MAX));
-        Corpus::read_texts(files, room, data.on_bad_line, |_| Ok(vec![0; 3]), |_, _| usable += 1)?;
+        let (files, limit) = ((source.as_path(), target.as_path()), LengthLimit::tokens(usize::MAX));
+        Corpus::read_texts(files, limit, data.on_bad_line, |_| Ok(vec![0; 3]), |_, _| usable += 1)?;
     }
     if usable == 0 && !data.original_files().is_empty() {
         let reason = match data.on_bad_line {

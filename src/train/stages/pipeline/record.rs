@@ -34,10 +34,10 @@ pub struct Record {
     pub version: String,
 }
 
-/// A stage that was started.
+/// A stage that has started and is not complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Begun {
+pub struct StartRecord {
     pub stage: StageName,
     pub digest: String,
     pub inputs: Inputs,
@@ -72,14 +72,14 @@ impl Records {
         Self { folder: output.join("stages") }
     }
 
-    /// Compares the records and outputs on disk with `inputs`.
+    /// The state of a stage: compares its records and outputs on disk with `inputs`.
     ///
     /// # Errors
     /// A record that cannot be read; outputs without a record.
-    pub fn judge(&self, stage: &Stage, inputs: &Inputs) -> Result<StageStatus> {
-        let begun: Option<Begun> = read(&self.begun(stage.name))?;
+    pub fn status(&self, stage: &Stage, inputs: &Inputs) -> Result<StageStatus> {
+        let started: Option<StartRecord> = read(&self.start_record(stage.name))?;
         let record: Option<Record> = read(&self.record(stage.name))?;
-        let Some(known) = record.as_ref().map(|r| &r.inputs).or(begun.as_ref().map(|b| &b.inputs)) else {
+        let Some(known) = record.as_ref().map(|r| &r.inputs).or(started.as_ref().map(|b| &b.inputs)) else {
             return match stage.places().find(|path| path.exists()) {
                 None => Ok(StageStatus::Absent),
                 Some(path) => Err(unknown(stage.name, path)),
@@ -87,25 +87,27 @@ impl Records {
         };
         let keys = differing(known, inputs);
         let differences: Vec<String> = keys.iter().map(|key| difference(key, known, inputs)).collect();
-        let trained_alike = keys.iter().all(|key| AT_THE_END.contains(&key.as_str()));
-        Ok(match (record, begun) {
-            _ if !trained_alike => StageStatus::Outdated(differences),
+        let same_training = keys.iter().all(|key| OUTPUT_SETTINGS.contains(&key.as_str()));
+        Ok(match (record, started) {
+            _ if !same_training => StageStatus::Outdated(differences),
             (Some(Record { seconds, .. }), _) if !differences.is_empty() => {
                 StageStatus::Recalibrated { seconds, differences }
             }
-            (Some(record), _) => match spoilt(&record, stage) {
+            (Some(record), _) => match modified_output(&record, stage) {
                 None => StageStatus::Complete(record),
                 Some(output) => StageStatus::OutputModified { seconds: record.seconds, output },
             },
-            (None, begun) => StageStatus::InProgress { seconds: begun.map_or(0.0, |begun| begun.seconds) },
+            (None, started) => {
+                StageStatus::InProgress { seconds: started.map_or(0.0, |started| started.seconds) }
+            }
         })
     }
 
     /// Records that the stage starts. Call it before the stage writes anything.
     pub fn begin(&self, stage: StageName, inputs: &Inputs, seconds: f64) -> Result<()> {
         fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
-        let begun = Begun { stage, digest: digest(inputs), inputs: inputs.clone(), seconds };
-        write(&self.begun(stage), &begun)?;
+        let started = StartRecord { stage, digest: digest(inputs), inputs: inputs.clone(), seconds };
+        write(&self.start_record(stage), &started)?;
         remove(&self.record(stage))
     }
 
@@ -125,27 +127,27 @@ impl Records {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         write(&self.record(stage.name), &record)?;
-        remove(&self.begun(stage.name))?;
+        remove(&self.start_record(stage.name))?;
         Ok(record)
     }
 
     /// Removes the records of the stage.
     pub fn forget(&self, stage: StageName) -> Result<()> {
         remove(&self.record(stage))?;
-        remove(&self.begun(stage))
+        remove(&self.start_record(stage))
     }
 
     fn record(&self, stage: StageName) -> PathBuf {
         self.folder.join(format!("{stage}.json"))
     }
 
-    fn begun(&self, stage: StageName) -> PathBuf {
+    fn start_record(&self, stage: StageName) -> PathBuf {
         self.folder.join(format!("{stage}.begun.json"))
     }
 }
 
 /// Inputs that affect only how a bundle is written, not the training.
-const AT_THE_END: [&str; 2] = ["dims.output_scale", "imputer.blank_penalty"];
+const OUTPUT_SETTINGS: [&str; 2] = ["dims.output_scale", "imputer.blank_penalty"];
 
 fn differing<'a>(known: &'a Inputs, inputs: &'a Inputs) -> Vec<&'a String> {
     let keys: std::collections::BTreeSet<&String> = known.keys().chain(inputs.keys()).collect();
@@ -165,7 +167,7 @@ fn difference(key: &str, known: &Inputs, inputs: &Inputs) -> String {
 }
 
 /// The first output that is missing from the record or differs from it.
-fn spoilt(record: &Record, stage: &Stage) -> Option<PathBuf> {
+fn modified_output(record: &Record, stage: &Stage) -> Option<PathBuf> {
     let differs = |output: &&Artifact| match (record.outputs.get(output.path()), output.checksum()) {
         (Some(before), Ok(now)) => *before != now,
         _ => true,

@@ -77,10 +77,10 @@ impl Stage {
 /// Settings that cannot be converted to JSON, which is not expected.
 pub fn of(config: &Config) -> Result<Vec<Stage>> {
     let pipeline = config.pipeline.clone().unwrap_or_default();
-    let mut behind = config.clone();
+    let mut after_distill = config.clone();
     if pipeline.stages.contains(&StageName::Distill) {
         let settings = config.distill.clone().unwrap_or_default();
-        behind.data.distilled = Some(settings.output(&config.output));
+        after_distill.data.distilled = Some(settings.output(&config.output));
     }
     pipeline
         .stages
@@ -89,8 +89,8 @@ pub fn of(config: &Config) -> Result<Vec<Stage>> {
             StageName::Tokenizer => tokenizer(config),
             StageName::Ar => ar(config),
             StageName::Distill => distill(config),
-            StageName::Cmlm => cmlm(&behind),
-            StageName::Dims => dims(&behind),
+            StageName::Cmlm => cmlm(&after_distill),
+            StageName::Dims => dims(&after_distill),
         })
         .collect()
 }

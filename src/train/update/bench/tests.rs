@@ -21,7 +21,7 @@ fn options(updates: usize) -> Options {
 }
 
 #[test]
-fn stages_are_chosen_by_the_beginnings_of_their_names() {
+fn stages_are_selected_by_prefixes_of_their_names() {
     let chosen = |names: &[&str]| {
         let stages = names.iter().map(ToString::to_string).collect();
         run(&Options { stages, ..options(1) }).map(|all| all.iter().map(|m| m.stage).collect::<Vec<_>>())
@@ -41,7 +41,7 @@ fn every_stage_is_measured() {
         assert!(m.tokens_per_second > 0.0 && m.best_tokens_per_second >= m.tokens_per_second);
         assert!(m.seconds_per_update > 0.0 && m.matrix_share > 0.0);
     }
-    // Of a target token and its share of the source: three products with everything.
+    // A target token and its share of the source: three products with each weight.
     let cmlm = measured[1].operations_per_token;
     assert!((1e4..1e5).contains(&cmlm), "{cmlm}");
     let passes = |stage: usize| measured[stage].operations_per_token - cmlm;
@@ -76,16 +76,16 @@ fn first_update(weights: &Weights, objective: &dyn Objective, corpus: &Corpus) -
     (loss, named.collect())
 }
 
-/// What a stage is called, what it trains and what it minimises.
+/// The name of a stage, its weights and its loss.
 type Learner = (&'static str, Weights, Box<dyn Objective>);
 
-/// One for each objective that there is, with the same weights and draws on every device.
+/// One for each objective, with the same weights and random numbers on every device.
 fn learners(options: &Options, backend: &Backend) -> Vec<Learner> {
-    let mut learners: Vec<Learner> = lanes(options, backend)
+    let mut learners: Vec<Learner> = stage_benches(options, backend)
         .unwrap()
         .into_iter()
-        .filter(|lane| !lane.stage.contains("q8"))
-        .map(|lane| (lane.stage, lane.weights, lane.objective))
+        .filter(|bench| !bench.stage.contains("q8"))
+        .map(|bench| (bench.stage, bench.weights, bench.objective))
         .collect();
     let settings = Settings { masked_source: 0.3, corrected: 0.5, ..Settings::default() };
     let cmlmc = Weights::initial(&settings.shape(options.shape.clone()), 6, backend).unwrap();
@@ -100,7 +100,7 @@ fn learners(options: &Options, backend: &Backend) -> Vec<Learner> {
     learners
 }
 
-/// Both within a thousandth of the second, as losses and as vectors.
+/// Asserts that losses and gradients differ by at most a thousandth of the expected ones.
 fn assert_learnt(what: &str, found: &First, expected: &First) {
     let (loss, expected_loss) = (found.0, expected.0);
     assert!((loss - expected_loss).abs() < 1e-3 * expected_loss.abs(), "{what}: {loss}, not {expected_loss}");
@@ -112,14 +112,14 @@ fn assert_learnt(what: &str, found: &First, expected: &First) {
 }
 
 #[test]
-fn every_stage_learns_the_same_by_every_way() {
+fn every_stage_learns_the_same_on_every_kernel_path() {
     let options = options(1);
     let corpus = random_corpus(&options, &Rng::from_seed(2));
     for (stage, weights, objective) in &learners(&options, &Backend::cpu()) {
-        let of = |way| with_path(way, || first_update(weights, objective.as_ref(), &corpus));
+        let of = |path| with_path(path, || first_update(weights, objective.as_ref(), &corpus));
         let expected = of(KernelPath::Cpu);
-        for way in [KernelPath::Kernels, KernelPath::Stock] {
-            assert_learnt(&format!("{stage}, {way:?}"), &of(way), &expected);
+        for path in [KernelPath::Kernels, KernelPath::Stock] {
+            assert_learnt(&format!("{stage}, {path:?}"), &of(path), &expected);
         }
     }
 }
@@ -131,7 +131,7 @@ fn every_stage_learns_on_a_gpu_what_it_learns_on_the_cpu() {
     let options = options(1);
     let corpus = random_corpus(&options, &Rng::from_seed(2));
     let gpu = Backend::of_tensors(DeviceChoice::Cuda(0)).unwrap();
-    // Products in whole f32, so that nothing but the order of sums may differ.
+    // Full f32 products, so that only the order of sums differs.
     candle_core::cuda::set_gemm_reduced_precision_f32(false);
     let moved = |learners: &[Learner]| -> Vec<(First, First)> {
         let moved = learners.iter().map(|(_, weights, objective)| {

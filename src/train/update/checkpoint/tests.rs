@@ -30,7 +30,7 @@ fn updates(store: &Store) -> Vec<u64> {
 }
 
 #[test]
-fn a_checkpoint_comes_back_as_it_was_saved() {
+fn a_checkpoint_is_read_as_it_was_saved() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 2, 0).unwrap();
     assert_eq!(store.last().unwrap(), None);
@@ -98,10 +98,10 @@ fn a_cut_or_missing_file_is_named() {
     let path = Store::open(dir.path(), 1, 0).unwrap().save(&checkpoint(1, None)).unwrap();
     let error = || Checkpoint::load(&path, &Device::Cpu).unwrap_err().to_string();
     let weights = path.join(MODEL);
-    let whole = fs::read(&weights).unwrap();
-    fs::write(&weights, &whole[..whole.len() - 4]).unwrap();
-    assert!(error().contains(MODEL) && error().contains("not a whole"), "{}", error());
-    fs::write(&weights, whole).unwrap();
+    let complete = fs::read(&weights).unwrap();
+    fs::write(&weights, &complete[..complete.len() - 4]).unwrap();
+    assert!(error().contains(MODEL) && error().contains("not a complete"), "{}", error());
+    fs::write(&weights, complete).unwrap();
     fs::write(path.join(STATE), b"{\"update\": 1}").unwrap();
     assert!(error().contains(STATE) && error().contains("position"), "{}", error());
     fs::remove_file(path.join(OPTIMIZER)).unwrap();

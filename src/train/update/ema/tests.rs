@@ -28,13 +28,13 @@ fn the_average_follows_the_weights_by_its_decay() {
 }
 
 #[test]
-fn every_way_averages_alike() {
+fn all_kernel_paths_give_the_same_average() {
     use crate::nn::device::testing::emulated;
     use crate::nn::device::{Argument, Grid, Training};
     use crate::nn::ops::with_path;
     let (start, now) = ([1f32, -8.0, 0.3], [5f32, 0.0, -0.7]);
-    let moved = |way| {
-        with_path(way, || {
+    let moved = |path| {
+        with_path(path, || {
             let (var, named) = weights(&start);
             let mut ema = Ema::new(named, 0.9).unwrap();
             var.set(&candle_core::Tensor::new(&now, &Device::Cpu).unwrap()).unwrap();
@@ -62,7 +62,7 @@ fn every_way_averages_alike() {
 }
 
 #[test]
-fn a_restored_average_goes_on_as_if_it_had_not_stopped() {
+fn a_restored_average_continues_as_if_it_had_not_stopped() {
     let (_, named) = weights(&[1.0, 2.0]);
     let mut resumed = Ema::new(named, 0.9).unwrap();
     let (_, other) = weights(&[3.0, 7.0]);

@@ -1,6 +1,5 @@
-//! The update on devices other than the CPU: in place with one kernel for each parameter on a GPU, with candle's
-//! operations
-//! elsewhere.
+//! The update on devices other than the CPU: on a GPU in place with one kernel for each parameter, elsewhere with
+//! candle's operations.
 
 use candle_core::{Tensor, Var};
 
@@ -9,8 +8,7 @@ use crate::Result;
 use crate::nn::ops;
 
 /// Everything that the host reads from a GPU in an update: Σ g² over all `gradients`, and the values of `scalars`.
-/// The host
-/// waits only here.
+/// The host waits only here.
 pub(super) fn read(gradients: &[Tensor], scalars: &[Tensor]) -> Result<(f64, Vec<f32>)> {
     let squares = gradients.iter().map(ops::squares).collect::<candle_core::Result<Vec<_>>>()?;
     let scalars = scalars.iter().map(|s| s.reshape(1)).collect::<candle_core::Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! The update on the CPU: one pass over memory, in place, in fixed chunks that threads share.
+//! The update on the CPU: one pass over memory, in place, in chunks of a fixed size that threads share.
 
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;

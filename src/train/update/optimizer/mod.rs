@@ -1,10 +1,9 @@
-//! AdamW by name (Loshchilov & Hutter, arXiv 1711.05101). Unlike candle's, it saves and loads its moments, does not decay biases
-//! and norms, clips by the global norm, and drops updates whose gradient is not finite.
+//! AdamW over named parameters (Loshchilov and Hutter, arXiv 1711.05101). Unlike candle's, it saves and loads its
+//! moments, does not decay biases and norms, clips by the global norm, and drops updates whose gradient is not finite.
 //!
 //! On a CPU, and on a GPU with a kernel, an update is one pass in place over parameters, gradients and moments; other
 //! devices compute the same equations with tensor operations. Parameters are visited in the order of their names and
-//! sums have a fixed shape, so an update does not depend on the number of threads. Parameters are named variables;
-//! the module knows no network.
+//! sums have a fixed order, so an update does not depend on the number of threads.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,7 +56,7 @@ pub struct Outcome {
 
 pub struct Optimizer {
     settings: AdamW,
-    slots: BTreeMap<String, Slot>,
+    parameters: BTreeMap<String, Parameter>,
     counters: Counters,
 }
 
@@ -70,7 +69,7 @@ struct Counters {
 }
 
 /// A parameter and its two moments.
-struct Slot {
+struct Parameter {
     var: Var,
     decays: bool,
     moments: Moments,
@@ -100,26 +99,24 @@ struct Coefficients {
 impl Optimizer {
     /// Creates moments for `vars`, which must be f32 and on one device.
     pub fn new(vars: impl IntoIterator<Item = (String, Var)>, settings: AdamW) -> Result<Self> {
-        let slot = |(name, var): (String, Var)| {
+        let parameter = |(name, var): (String, Var)| {
             if var.dtype() != DType::F32 {
                 return Err(Error::Config(format!(
-                    "parameter {name} is {:?}; training wants f32",
+                    "parameter {name} is {:?}; training needs f32",
                     var.dtype()
                 )));
             }
-            Ok((name, Slot { decays: var.rank() > 1, moments: Moments::zeros(&var)?, var }))
+            Ok((name, Parameter { decays: var.rank() > 1, moments: Moments::zeros(&var)?, var }))
         };
-        let slots = vars.into_iter().map(slot).collect::<Result<_>>()?;
-        Ok(Self { settings, slots, counters: Counters::default() })
+        let parameters = vars.into_iter().map(parameter).collect::<Result<_>>()?;
+        Ok(Self { settings, parameters, counters: Counters::default() })
     }
 
     /// Applies an update with `scale` · gradient. For gradients that [`GradStore::extend`] has summed over
-    /// micro-batches,
-    /// `scale` is 1 over the number of their tokens.
+    /// micro-batches, `scale` is 1 over the number of their tokens.
     ///
     /// # Errors
-    /// A parameter without a gradient, which means that a layer cuts the backward pass; too many consecutive
-    /// updates
+    /// A parameter without a gradient, which means that a layer cuts the backward pass; too many consecutive updates
     /// whose gradient is not finite.
     pub fn step(&mut self, gradients: &GradStore, scale: f64, learning_rate: f64) -> Result<Outcome> {
         let gradients = self.gradients(gradients)?;
@@ -147,8 +144,8 @@ impl Optimizer {
         self.counters.applied += 1;
         self.counters.skipped_in_a_row = 0;
         let coefficients = self.coefficients(scale, norm, learning_rate);
-        for (slot, gradient) in self.slots.values_mut().zip(gradients) {
-            slot.update(gradient, coefficients)?;
+        for (parameter, gradient) in self.parameters.values_mut().zip(gradients) {
+            parameter.update(gradient, coefficients)?;
         }
         Ok((Outcome { norm, applied: true }, values))
     }
@@ -165,9 +162,9 @@ impl Optimizer {
 
     /// Moments and counters as tensors: `first.<name>`, `second.<name>`, `counters`.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
-        let mut tensors = HashMap::with_capacity(2 * self.slots.len() + 1);
-        for (name, slot) in &self.slots {
-            let (first, second) = slot.moments.tensors(&slot.var)?;
+        let mut tensors = HashMap::with_capacity(2 * self.parameters.len() + 1);
+        for (name, parameter) in &self.parameters {
+            let (first, second) = parameter.moments.tensors(&parameter.var)?;
             tensors.insert(format!("first.{name}"), first);
             tensors.insert(format!("second.{name}"), second);
         }
@@ -182,21 +179,22 @@ impl Optimizer {
     /// # Errors
     /// A moment that is missing, unknown, or of another shape than its parameter. Nothing has changed then.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        let expected = 2 * self.slots.len() + 1;
-        if state.len() != expected {
-            let (has, wants) = (state.len(), self.slots.len());
-            let reason = format!("optimizer state has {has} tensors, {wants} parameters want {expected}");
-            return Err(Error::Config(reason));
+        let (found, parameters) = (state.len(), self.parameters.len());
+        let expected = 2 * parameters + 1;
+        if found != expected {
+            return Err(Error::Config(format!(
+                "the optimizer state has {found} tensors, expected {expected} for {parameters} parameters"
+            )));
         }
         let counters = find(state, "counters", &[3])?.to_vec1::<i64>()?;
-        let moments = self.slots.iter().map(|(name, slot)| {
-            let first = find(state, &format!("first.{name}"), slot.var.dims())?;
-            let second = find(state, &format!("second.{name}"), slot.var.dims())?;
-            Moments::from_tensors(first, second, slot.var.device())
+        let moments = self.parameters.iter().map(|(name, parameter)| {
+            let first = find(state, &format!("first.{name}"), parameter.var.dims())?;
+            let second = find(state, &format!("second.{name}"), parameter.var.dims())?;
+            Moments::from_tensors(first, second, parameter.var.device())
         });
         let moments = moments.collect::<Result<Vec<_>>>()?;
-        for (slot, moments) in self.slots.values_mut().zip(moments) {
-            slot.moments = moments;
+        for (parameter, moments) in self.parameters.values_mut().zip(moments) {
+            parameter.moments = moments;
         }
         self.counters = Counters {
             applied: counters[0] as u64,
@@ -211,17 +209,20 @@ impl Optimizer {
     /// # Errors
     /// A parameter without a gradient, or with one of another shape.
     pub fn gradients(&self, gradients: &GradStore) -> Result<Vec<Tensor>> {
-        let gradient = |(name, slot): (&String, &Slot)| match gradients.get(slot.var.as_tensor()) {
-            Some(gradient) if gradient.shape() == slot.var.shape() => {
-                Ok(gradient.to_dtype(DType::F32)?.contiguous()?)
+        let gradient = |(name, parameter): (&String, &Parameter)| {
+            let var = &parameter.var;
+            match gradients.get(var.as_tensor()) {
+                Some(gradient) if gradient.shape() == var.shape() => {
+                    Ok(gradient.to_dtype(DType::F32)?.contiguous()?)
+                }
+                Some(gradient) => {
+                    let (found, expected) = (gradient.dims(), var.dims());
+                    Err(message(format!("the gradient of {name} has shape {found:?}, expected {expected:?}")))
+                }
+                None => Err(message(format!("no gradient reaches {name}: a layer cuts the backward pass"))),
             }
-            Some(gradient) => {
-                let (has, wants) = (gradient.dims(), slot.var.dims());
-                Err(message(format!("the gradient of {name} has shape {has:?}, expected {wants:?}")))
-            }
-            None => Err(message(format!("no gradient reaches {name}: a layer cuts the backward pass"))),
         };
-        self.slots.iter().map(gradient).collect()
+        self.parameters.iter().map(gradient).collect()
     }
 
     fn skip(&mut self, norm: f64) -> Result<()> {
@@ -233,7 +234,7 @@ impl Optimizer {
         let times = self.counters.skipped_in_a_row;
         Err(message(format!(
             "the gradient was not finite (norm {norm}) in {times} updates in a row; \
-             go on from an earlier checkpoint with a lower learning rate or a longer warm-up"
+             continue from an earlier checkpoint with a lower learning rate or a longer warm-up"
         )))
     }
 
@@ -253,7 +254,7 @@ impl Optimizer {
     }
 }
 
-impl Slot {
+impl Parameter {
     fn update(&mut self, gradient: &Tensor, c: Coefficients) -> Result<()> {
         let c = if self.decays { c } else { Coefficients { keep: 1.0, ..c } };
         match &mut self.moments {
@@ -275,7 +276,7 @@ impl Moments {
             let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
             return Ok(Self::Host { first: flat(first)?, second: flat(second)? });
         }
-        // Each in its own memory, since a GPU changes them in place.
+        // A GPU changes moments in place, so each needs its own memory.
         Ok(Self::Device {
             first: first.to_device(device)?.copy()?,
             second: second.to_device(device)?.copy()?,

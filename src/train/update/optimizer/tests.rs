@@ -7,7 +7,7 @@ fn var(values: &[f32], shape: &[usize]) -> Var {
     Var::from_slice(values, shape, &Device::Cpu).unwrap()
 }
 
-/// A gradient of Σ wᵢ·xᵢ, that is: exactly the given numbers.
+/// The gradient of Σ wᵢ·xᵢ, which equals the given numbers exactly.
 fn gradient_of(pairs: &[(&Var, &[f32])]) -> GradStore {
     let mut loss = Tensor::new(0f32, &Device::Cpu).unwrap();
     for (var, numbers) in pairs {
@@ -81,7 +81,7 @@ fn summed_micro_batches_and_a_scale_equal_one_batch() {
     assert_eq!(values(&whole), values(&parts));
 }
 
-/// Odd sizes across several chunks, so that threads and remainders take part.
+/// Sizes that span several chunks and leave remainders.
 fn large() -> (Var, Vec<Vec<f32>>) {
     let n = 50_003;
     let wave = |seed: usize| (0..n).map(|i| ((i * 37 + seed * 101) as f32).sin()).collect::<Vec<f32>>();
@@ -117,9 +117,9 @@ fn host_and_device_paths_agree() {
         let (weights, gradients) = large();
         let mut adam = Optimizer::new([("w".to_owned(), weights.clone())], AdamW::default()).unwrap();
         if device {
-            for slot in adam.slots.values_mut() {
-                let (first, second) = slot.moments.tensors(&slot.var).unwrap();
-                slot.moments = Moments::Device { first, second };
+            for parameter in adam.parameters.values_mut() {
+                let (first, second) = parameter.moments.tensors(&parameter.var).unwrap();
+                parameter.moments = Moments::Device { first, second };
             }
         }
         for gradient in &gradients {

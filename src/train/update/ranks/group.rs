@@ -1,6 +1,6 @@
 //! Exchange of values between the ranks of a run: each rank gives a value and gets the values of all.
 //!
-//! It is a barrier with data. If a rank fails, all ranks that wait or come later get an error.
+//! It is a barrier with data. If a rank fails, all ranks that wait now or later get an error.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -27,15 +27,15 @@ pub struct Group {
 struct Round {
     number: u64,
     /// The messages of this round, by rank.
-    brought: Vec<Option<Message>>,
+    messages: Vec<Option<Message>>,
     /// The messages of the last complete round. The next round ends only after every rank has read them.
     all: Arc<Vec<Message>>,
     /// The rank that failed first.
     failed: Option<usize>,
 }
 
-/// Membership of a rank. Dropping it without [`Place::leave`] means that the rank failed, with an error or a panic.
-pub struct Place<'a> {
+/// Membership of a rank. If it is dropped without [`Membership::leave`], the rank has failed with an error or a panic.
+pub struct Membership<'a> {
     group: &'a Group,
     rank: usize,
     done: bool,
@@ -43,17 +43,17 @@ pub struct Place<'a> {
 
 impl Group {
     pub fn new(ranks: usize) -> Self {
-        let brought = (0..ranks).map(|_| None).collect();
-        let round = Round { number: 0, brought, all: Arc::default(), failed: None };
+        let messages = (0..ranks).map(|_| None).collect();
+        let round = Round { number: 0, messages, all: Arc::default(), failed: None };
         Self { round: Mutex::new(round), changed: Condvar::new() }
     }
 
     pub fn ranks(&self) -> usize {
-        self.lock().brought.len()
+        self.lock().messages.len()
     }
 
-    pub fn place(&self, rank: usize) -> Place<'_> {
-        Place { group: self, rank, done: false }
+    pub fn join(&self, rank: usize) -> Membership<'_> {
+        Membership { group: self, rank, done: false }
     }
 
     /// The rank that failed first.
@@ -68,9 +68,9 @@ impl Group {
     pub fn exchange(&self, rank: usize, message: Message) -> Result<Arc<Vec<Message>>> {
         let mut round = self.lock();
         let number = round.number;
-        round.brought[rank] = Some(message);
-        if round.brought.iter().all(Option::is_some) {
-            round.all = Arc::new(round.brought.iter_mut().filter_map(Option::take).collect());
+        round.messages[rank] = Some(message);
+        if round.messages.iter().all(Option::is_some) {
+            round.all = Arc::new(round.messages.iter_mut().filter_map(Option::take).collect());
             round.number += 1;
             self.changed.notify_all();
         }
@@ -83,20 +83,20 @@ impl Group {
         Ok(Arc::clone(&round.all))
     }
 
-    /// No code panics with this lock.
+    /// Ignores poisoning: no code panics while it holds this lock.
     fn lock(&self) -> MutexGuard<'_, Round> {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place<'_> {
+impl Membership<'_> {
     /// Ends the membership of a rank that has finished its work.
     pub fn leave(mut self) {
         self.done = true;
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Membership<'_> {
     fn drop(&mut self) {
         if !self.done {
             self.group.lock().failed.get_or_insert(self.rank);

@@ -6,8 +6,7 @@
 //! depend on the number of ranks: a run may continue with more or fewer.
 //!
 //! Ranks exchange numbers through `group`, in host memory. Gradients are exchanged in the same way or, between GPUs
-//! with the feature `nccl`, by NCCL, with a barrier before each sum, so that the others stop if a rank fails instead
-//! of waiting forever.
+//! with the feature `nccl`, by NCCL. A barrier comes before each sum of NCCL, so that the other ranks stop if one fails.
 
 mod group;
 
@@ -23,7 +22,7 @@ use group::{Group, Message};
 /// Stack size of a thread that trains: candle's backward pass recurses once for each operation on the tape.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// A rank, its device and its group.
+/// A rank of a run: its number, its device and its group.
 pub struct RankContext {
     rank: usize,
     device: DeviceChoice,
@@ -33,7 +32,7 @@ pub struct RankContext {
 
 impl RankContext {
     /// A single rank.
-    pub fn alone(device: DeviceChoice) -> Self {
+    pub fn single(device: DeviceChoice) -> Self {
         Self { rank: 0, device, group: None }
     }
 
@@ -69,9 +68,9 @@ impl RankContext {
         let Some(group) = &self.group else { return Ok(values.to_vec()) };
         let mut sums = vec![0.0; values.len()];
         for message in group.exchange(self.rank, Message::Numbers(values.to_vec()))?.iter() {
-            let Message::Numbers(theirs) = message else { return Err(out_of_step()) };
+            let Message::Numbers(theirs) = message else { return Err(mismatch()) };
             if theirs.len() != sums.len() {
-                return Err(out_of_step());
+                return Err(mismatch());
             }
             sums.iter_mut().zip(theirs).for_each(|(sum, value)| *sum += value);
         }
@@ -82,7 +81,7 @@ impl RankContext {
     ///
     /// # Errors
     /// As [`Self::sum`].
-    pub fn decided(&self, number: u32) -> Result<u32> {
+    pub fn broadcast(&self, number: u32) -> Result<u32> {
         let own = if self.is_first() { f64::from(number) } else { 0.0 };
         Ok(self.sum(&[own])?[0] as u32)
     }
@@ -106,7 +105,7 @@ impl RankContext {
             use crate::nn::device::cuda::collective::{Collective, key};
             let own = if self.is_first() { key()? } else { Default::default() };
             let keys = group.exchange(self.rank, Message::Key(own))?;
-            let Some(Message::Key(key)) = keys.first() else { return Err(out_of_step()) };
+            let Some(Message::Key(key)) = keys.first() else { return Err(mismatch()) };
             let collective = Collective::join(backend.device(), self.rank, self.ranks(), key)?;
             return Ok(Reducer(Transport::Nccl { collective, rank: self.rank, group: Arc::clone(group) }));
         }
@@ -128,9 +127,8 @@ enum Transport {
 }
 
 impl Reducer {
-    /// Sums each gradient over all ranks, which pass theirs in the same order: f32, contiguous, on their own
-    /// device. All
-    /// ranks get the same bits.
+    /// Sums each gradient over all ranks, so that all get the same bits. Ranks pass their gradients in the same order:
+    /// f32, contiguous, on their own device.
     ///
     /// # Errors
     /// Another rank has failed, or the device has.
@@ -146,9 +144,9 @@ impl Reducer {
                 let message = Message::Gradients(moved(&gradients, &host)?);
                 let mut sums: Option<Vec<Tensor>> = None;
                 for message in group.exchange(*rank, message)?.iter() {
-                    let Message::Gradients(theirs) = message else { return Err(out_of_step()) };
+                    let Message::Gradients(theirs) = message else { return Err(mismatch()) };
                     if theirs.len() != gradients.len() {
-                        return Err(out_of_step());
+                        return Err(mismatch());
                     }
                     sums = Some(match sums {
                         None => theirs.clone(),
@@ -159,15 +157,15 @@ impl Reducer {
                     });
                 }
                 let devices: Vec<&Device> = gradients.iter().map(Tensor::device).collect();
-                Ok(moved(&sums.ok_or_else(out_of_step)?, &devices)?)
+                Ok(moved(&sums.ok_or_else(mismatch)?, &devices)?)
             }
             #[cfg(feature = "nccl")]
             Transport::Nccl { collective, rank, group } => {
                 let sum = flat(&gradients)?;
-                // A barrier first: a sum in which a rank is missing cannot be cancelled.
+                // A barrier first: NCCL cannot cancel a sum in which a rank is missing.
                 group.exchange(*rank, Message::Numbers(Vec::new()))?;
                 collective.sum_in_place(&sum)?;
-                apart(&sum, &gradients)
+                split_like(&sum, &gradients)
             }
         }
     }
@@ -183,7 +181,7 @@ fn flat(tensors: &[Tensor]) -> Result<Tensor> {
 
 /// Splits the result of [`flat`] into tensors with the shapes of `like`.
 #[cfg(feature = "nccl")]
-fn apart(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
+fn split_like(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut at = 0;
     let part = |tensor: &Tensor| {
         let count = tensor.elem_count();
@@ -212,9 +210,8 @@ pub fn devices(first: DeviceChoice, ranks: usize) -> Result<Vec<DeviceChoice>> {
         .collect()
 }
 
-/// Runs `work` once for each device: the first rank on the calling thread, each other on its own. Returns the result
-/// of the
-/// first rank.
+/// Runs `work` once for each device: the first rank on the calling thread, each other rank on its own thread. Returns
+/// the result of the first rank.
 ///
 /// # Errors
 /// The error of the rank that failed first. The others end at their next exchange.
@@ -224,58 +221,63 @@ pub fn run_ranks<T: Send>(
 ) -> Result<T> {
     let (first, others) = match devices {
         [] => return Err(Error::Config("train.ranks is 0; it must be at least 1".into())),
-        [only] => return work(RankContext::alone(*only)),
+        [only] => return work(RankContext::single(*only)),
         [first, others @ ..] => (*first, others),
     };
     let group = Arc::new(Group::new(devices.len()));
     // A pool for each rank: in a shared one, a rank would wait for the work of others.
     let threads = (rayon::current_num_threads() / devices.len()).max(1);
-    let take = |rank: usize, device: DeviceChoice| {
-        let place = group.place(rank);
+    let run_rank = |rank: usize, device: DeviceChoice| {
+        let membership = group.join(rank);
         let context = RankContext { rank, device, group: Some(Arc::clone(&group)) };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES).build();
-        let done = match pool {
+        let result = match pool {
             Ok(pool) => pool.install(|| work(context)),
-            Err(error) => Err(Error::Config(format!("no {threads} threads for rank {rank}: {error}"))),
+            Err(error) => {
+                Err(Error::Config(format!("cannot start {threads} threads for rank {rank}: {error}")))
+            }
         };
-        if done.is_ok() {
-            place.leave();
+        if result.is_ok() {
+            membership.leave();
         }
-        done
+        result
     };
     thread::scope(|scope| {
-        let take = &take;
+        let run_rank = &run_rank;
         let start = |(index, &device): (usize, &DeviceChoice)| {
             let thread = thread::Builder::new().name(format!("rank {}", index + 1)).stack_size(STACK_BYTES);
-            thread.spawn_scoped(scope, move || take(index + 1, device))
+            thread.spawn_scoped(scope, move || run_rank(index + 1, device))
         };
         let threads: std::io::Result<Vec<_>> = others.iter().enumerate().map(start).collect();
         let threads = match threads {
             Ok(threads) => threads,
             Err(error) => {
                 // The ranks that have started must not wait for the rest.
-                drop(group.place(0));
-                return Err(Error::Config(format!("no thread for each of {} ranks: {error}", devices.len())));
+                drop(group.join(0));
+                let count = devices.len();
+                return Err(Error::Config(format!(
+                    "cannot start a thread for each of {count} ranks: {error}"
+                )));
             }
         };
-        let mut answers = vec![take(0, first)];
-        answers.extend(threads.into_iter().map(|thread| {
+        let mut results = vec![run_rank(0, first)];
+        results.extend(threads.into_iter().map(|thread| {
             thread
                 .join()
-                .unwrap_or_else(|_| Err(Error::Config("a rank panicked; its message stands above".into())))
+                .unwrap_or_else(|_| Err(Error::Config("a rank panicked; see its message above".into())))
         }));
         if let Some(failed) = group.failed()
-            && let Err(error) = answers.swap_remove(failed)
+            && let Err(error) = results.swap_remove(failed)
         {
             return Err(error);
         }
-        answers.swap_remove(0)
+        results.swap_remove(0)
     })
 }
 
-/// For exchanges that cannot happen, since all ranks run the same code.
-fn out_of_step() -> Error {
-    Error::Config("the ranks of a run are out of step; this is a fault of the program".into())
+/// The error for ranks that exchange different kinds of values. All ranks run the same code, so it is not expected.
+fn mismatch() -> Error {
+    Error::Config("the ranks of the run exchanged different kinds of values; this is a bug".into())
 }
 
 #[cfg(test)]

@@ -5,24 +5,24 @@ use super::*;
 const CPUS: [DeviceChoice; 3] = [DeviceChoice::Cpu; 3];
 
 fn failed() -> Error {
-    Error::Config("rank 1 has had enough".into())
+    Error::Config("rank 1 failed".into())
 }
 
 #[test]
-fn a_rank_that_is_alone_waits_for_nobody() {
-    run_ranks(&CPUS[..1], |seat| {
-        assert!(seat.is_first() && seat.ranks() == 1 && (0..5).all(|index| seat.takes(index)));
-        assert_eq!(seat.sum(&[1.5, 2.0])?, [1.5, 2.0]);
-        seat.decided(7).map(|number| assert_eq!(number, 7))
+fn a_single_rank_does_not_wait() {
+    run_ranks(&CPUS[..1], |context| {
+        assert!(context.is_first() && context.ranks() == 1 && (0..5).all(|index| context.takes(index)));
+        assert_eq!(context.sum(&[1.5, 2.0])?, [1.5, 2.0]);
+        context.broadcast(7).map(|number| assert_eq!(number, 7))
     })
     .unwrap();
 }
 
 #[test]
-fn every_micro_batch_is_some_ranks_and_all_have_as_many() {
+fn each_micro_batch_belongs_to_one_rank_and_all_ranks_have_equally_many() {
     let taken = Mutex::new(vec![0; 12]);
-    run_ranks(&CPUS, |seat| {
-        let own: Vec<usize> = (0..12).filter(|&index| seat.takes(index as u64)).collect();
+    run_ranks(&CPUS, |context| {
+        let own: Vec<usize> = (0..12).filter(|&index| context.takes(index as u64)).collect();
         assert_eq!(own.len(), 4);
         own.into_iter().for_each(|index| taken.lock().unwrap()[index] += 1);
         Ok(())
@@ -32,12 +32,12 @@ fn every_micro_batch_is_some_ranks_and_all_have_as_many() {
 }
 
 #[test]
-fn sums_are_the_same_bits_for_every_rank_round_after_round() {
+fn sums_have_the_same_bits_on_every_rank_in_every_round() {
     let sums = Mutex::new(Vec::new());
-    run_ranks(&CPUS, |seat| {
+    run_ranks(&CPUS, |context| {
         for round in 0..100 {
-            let own = [0.1 * (seat.rank() + 1) as f64, f64::from(round)];
-            let [sum, rounds] = seat.sum(&own)?[..] else { panic!("two values come back") };
+            let own = [0.1 * (context.rank() + 1) as f64, f64::from(round)];
+            let [sum, rounds] = context.sum(&own)?[..] else { panic!("two values come back") };
             assert_eq!(rounds, 3.0 * f64::from(round));
             sums.lock().unwrap().push(sum.to_bits());
         }
@@ -49,22 +49,24 @@ fn sums_are_the_same_bits_for_every_rank_round_after_round() {
 }
 
 #[test]
-fn the_first_rank_decides() {
-    run_ranks(&CPUS, |seat| seat.decided(10 + seat.rank() as u32).map(|number| assert_eq!(number, 10)))
-        .unwrap();
+fn all_ranks_get_the_number_of_the_first() {
+    run_ranks(&CPUS, |context| {
+        context.broadcast(10 + context.rank() as u32).map(|number| assert_eq!(number, 10))
+    })
+    .unwrap();
 }
 
 #[test]
-fn gradients_come_back_summed_and_in_their_shapes() {
+fn gradients_are_summed_and_keep_their_shapes() {
     let device = candle_core::Device::Cpu;
-    run_ranks(&CPUS, |seat| {
-        let own = seat.rank() as f32;
+    run_ranks(&CPUS, |context| {
+        let own = context.rank() as f32;
         let gradients =
             vec![Tensor::new(&[[own, 1.0], [2.0, own]], &device)?, Tensor::new(&[own; 3], &device)?];
-        let sums = seat.reducer(&Backend::cpu())?.sum(gradients.clone())?;
+        let sums = context.reducer(&Backend::cpu())?.sum(gradients.clone())?;
         assert_eq!(sums[0].to_vec2::<f32>()?, [[3.0, 3.0], [6.0, 3.0]]);
         assert_eq!(sums[1].to_vec1::<f32>()?, [3.0; 3]);
-        // What a rank gave is still its own.
+        // The gradients of the rank itself have not changed.
         assert_eq!(gradients[1].to_vec1::<f32>()?, [own; 3]);
         Ok(())
     })
@@ -72,29 +74,30 @@ fn gradients_come_back_summed_and_in_their_shapes() {
 }
 
 #[test]
-fn a_rank_that_fails_ends_the_others_and_is_the_one_that_is_told_of() {
+fn a_rank_that_fails_ends_the_others_and_its_error_is_returned() {
     let ended = Mutex::new(Vec::new());
-    let told = run_ranks(&CPUS, |seat| {
-        let outcome =
-            seat.barrier().and_then(|()| if seat.rank() == 1 { Err(failed()) } else { seat.barrier() });
-        ended.lock().unwrap().push(seat.rank());
+    let result = run_ranks(&CPUS, |context| {
+        let outcome = context
+            .barrier()
+            .and_then(|()| if context.rank() == 1 { Err(failed()) } else { context.barrier() });
+        ended.lock().unwrap().push(context.rank());
         outcome
     });
-    assert_eq!(told.unwrap_err().to_string(), failed().to_string());
+    assert_eq!(result.unwrap_err().to_string(), failed().to_string());
     assert_eq!(ended.into_inner().unwrap().len(), 3);
 }
 
 #[test]
-fn a_rank_that_panics_leaves_nobody_waiting() {
-    let told = run_ranks(&CPUS, |seat| {
-        assert_ne!(seat.rank(), 2, "as a test");
-        seat.barrier()
+fn a_rank_that_panics_ends_the_others() {
+    let result = run_ranks(&CPUS, |context| {
+        assert_ne!(context.rank(), 2, "as a test");
+        context.barrier()
     });
-    assert!(told.unwrap_err().to_string().contains("panicked"));
+    assert!(result.unwrap_err().to_string().contains("panicked"));
 }
 
 #[test]
-fn ranks_have_gpus_one_behind_the_other_or_the_cpu() {
+fn ranks_have_consecutive_gpus_or_the_cpu() {
     assert_eq!(devices(DeviceChoice::Cpu, 2).unwrap(), CPUS[..2]);
     if !cfg!(feature = "cuda") {
         assert_eq!(devices(DeviceChoice::Auto, 2).unwrap(), [DeviceChoice::Auto; 2]);
@@ -102,11 +105,11 @@ fn ranks_have_gpus_one_behind_the_other_or_the_cpu() {
     }
 }
 
-/// The whole way of gradients between GPUs, with as many GPUs as there may be: one.
+/// Gradients pass through NCCL, with a single GPU.
 #[cfg(feature = "nccl")]
 #[test]
 #[ignore = "needs a GPU"]
-fn the_sum_over_one_rank_is_what_it_gave_bit_for_bit_on_a_gpu() {
+fn the_sum_over_one_rank_equals_its_gradients_bit_for_bit_on_a_gpu() {
     let backend = Backend::of_tensors(DeviceChoice::Cuda(0)).unwrap();
     let group = Some(Arc::new(Group::new(1)));
     let reducer = RankContext { rank: 0, device: DeviceChoice::Cuda(0), group }.reducer(&backend).unwrap();

@@ -9,7 +9,7 @@ fn a_product_takes_some_time() {
 }
 
 #[test]
-fn throughput_counts_from_the_last_time_it_was_taken() {
+fn throughput_counts_from_the_last_call() {
     let mut throughput = Throughput::start();
     throughput.add(1_000);
     throughput.add(500);

@@ -2,7 +2,7 @@
 
 use super::End;
 
-/// Why the first rank ends the run on all ranks.
+/// The reason for which the first rank ends the run on all ranks. The numbers are exchanged; 0 means to continue.
 #[derive(Clone, Copy)]
 pub(super) enum Halt {
     Finished = 1,

@@ -1,9 +1,10 @@
 //! The training loop that all stages share: updates, validation, checkpoints, log.
 //!
-//! A stage brings its settings, data and initial weights as a [`Stage`], and its loss as an [`Objective`]. Update n is a pure
-//! function of the seed, the data and the weights before it: batches, masks and dropout come from streams named by n. So a stopped
-//! run continues exactly as if it had not been stopped. Several ranks may share the micro-batches of an update
-//! ([`crate::train::update::ranks`]): all apply the same updates, the first one does everything else.
+//! A stage passes its settings, data and initial weights as a [`StageSetup`], and its loss as an [`Objective`]. Update n
+//! is a pure function of the seed, the data and the weights before it: batches, masks and dropout come from streams
+//! named by n. So a stopped run continues exactly as if it had not been stopped. Several ranks may share the
+//! micro-batches of an update ([`crate::train::update::ranks`]): all apply the same updates, and the first rank does
+//! everything else.
 
 mod halt;
 mod sums;
@@ -38,93 +39,96 @@ use crate::train::update::schedule::Schedule;
 use crate::train::weights::{Weights, frozen};
 use crate::{Error, Result};
 use halt::Halt;
-use sums::{Means, Pending, Update};
+use sums::{Means, Pending, UpdateStats};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Finished,
-    /// Stopped by the flag; the last checkpoint holds everything.
+    /// Stopped by the flag, after saving a checkpoint.
     Interrupted,
 }
 
-/// Which weights a user would get, and so which are validated.
+/// The weights that the stage publishes, and that are validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// The moving average, where the run keeps one.
+    /// The moving average, if the run keeps one.
     Average,
-    /// Those that are trained; an average has another purpose.
+    /// The trained weights, even if the run keeps an average.
     Trained,
 }
 
-/// What a stage asks of the loop.
-pub struct Stage<'a> {
+/// Settings, data and initial weights of a stage.
+pub struct StageSetup<'a> {
     pub train: Train,
     pub schedule: Schedule,
-    /// Gets `checkpoints/` and `log.jsonl`.
+    /// Folder of `checkpoints/` and `log.jsonl`.
     pub output: PathBuf,
     /// The run's configuration, for its checkpoints.
     pub config: String,
     pub shape: Shape,
     pub texts: &'a Texts,
-    /// Where a new run begins.
+    /// Initial weights of a new run.
     pub initial: Tensors,
     pub published: Published,
-    /// How the weights are made to translate at each validation.
+    /// Decodings of each validation.
     pub validated: Vec<Decoding>,
     /// The one of these whose BLEU decides which checkpoints are the best.
     pub scored: Decoding,
-    /// Validate before the first update too: the first weights are a model already.
-    pub starts_validated: bool,
+    /// Whether to validate before the first update, too. For initial weights that are a complete model.
+    pub validate_at_start: bool,
 }
 
 pub struct Run<'a, O> {
-    stage: Stage<'a>,
-    seat: &'a RankContext,
+    stage: StageSetup<'a>,
+    context: &'a RankContext,
     reducer: Reducer,
     objective: O,
     backend: Backend,
     weights: Weights,
     ema: Option<Ema>,
-    /// What is validated: tensors off the tape that follow every update, and the network over them.
+    /// The published weights: tensors without gradients, on memory that follows every update.
     published: Tensors,
+    /// The network over the published weights, for validation.
     validated: Network,
     optimizer: Optimizer,
     feed: Feed<'a>,
     rng: Rng,
     store: Store,
-    /// The first rank's.
+    /// `None` on ranks other than the first.
     log: Option<Log>,
     state: State,
 }
 
 impl<'a, O: Objective> Run<'a, O> {
-    /// Begins a run, or continues from the last checkpoint in its folder. `objective` is given the moving
-    /// average, where the run keeps one: tensors off the tape, whose memory follows every update.
+    /// Starts a run, or continues from the last checkpoint in its folder. `objective` gets the moving average, if the
+    /// run keeps one: tensors without gradients, on memory that follows every update.
     ///
-    /// Errors: what the checkpoint, the folder or another rank has to say.
+    /// # Errors
+    /// A checkpoint of another seed or shape, or one that cannot be read; too little space on the disk; a failure of
+    /// another rank.
     pub fn prepare(
-        stage: Stage<'a>,
-        seat: &'a RankContext,
+        stage: StageSetup<'a>,
+        context: &'a RankContext,
         backend: Backend,
         objective: impl FnOnce(Option<Tensors>) -> Result<O>,
     ) -> Result<Self> {
-        let Stage { train, shape, .. } = &stage;
+        let StageSetup { train, shape, .. } = &stage;
         let weights = Weights::of(shape, &stage.initial, &backend)?;
         let named = || weights.vars.iter().map(|(name, var)| (name.clone(), var.clone()));
         let mut optimizer = Optimizer::new(named(), AdamW::of(train))?;
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(named(), train.ema_decay)).transpose()?;
-        // The first rank puts right what an interrupted save has left; the others find it so.
-        if !seat.is_first() {
-            seat.barrier()?;
+        // The first rank cleans up after an interrupted save before the others open the store.
+        if !context.is_first() {
+            context.barrier()?;
         }
         let store = Store::open(&stage.output.join("checkpoints"), train.keep_last, train.keep_best)?;
-        if seat.is_first() {
-            seat.barrier()?;
+        if context.is_first() {
+            context.barrier()?;
         }
         // Weights and two moments, in f32.
         let copies = 3 + u64::from(ema.is_some());
-        store.require_room(4 * weights.count() as u64 * copies)?;
+        store.require_space(4 * weights.count() as u64 * copies)?;
         let state = match store.last()? {
             None => State {
                 update: 0,
@@ -149,7 +153,7 @@ impl<'a, O: Objective> Run<'a, O> {
                 restore(&weights.vars, &saved.model, &path)?;
                 optimizer.load_state(&saved.optimizer)?;
                 if let Some(ema) = &ema {
-                    // A run that begins to average later begins with the weights it has.
+                    // A checkpoint without an average starts it with its weights.
                     restore(&ema.vars(), saved.ema.as_ref().unwrap_or(&saved.model), &path)?;
                 }
                 State { config: stage.config.clone(), ..saved.state }
@@ -163,14 +167,14 @@ impl<'a, O: Objective> Run<'a, O> {
         let validated = frozen(shape, &published, &backend)?;
         let rng = Rng::from_seed(train.seed);
         let feed = stage.texts.training.feed(train.batch_tokens, &rng, state.position)?;
-        let log = if seat.is_first() { Some(open_log(&stage)?) } else { None };
+        let log = if context.is_first() { Some(open_log(&stage)?) } else { None };
         let objective = objective(averaged)?;
-        // From here on there may be newer checkpoints.
-        seat.barrier()?;
+        // All ranks must have read the last checkpoint before the first one saves another.
+        context.barrier()?;
         Ok(Self {
             objective,
-            reducer: seat.reducer(&backend)?,
-            seat,
+            reducer: context.reducer(&backend)?,
+            context,
             stage,
             backend,
             weights,
@@ -186,11 +190,15 @@ impl<'a, O: Objective> Run<'a, O> {
         })
     }
 
-    /// Trains to the last update. `stop` is looked at after each; when it is set, everything is saved first.
+    /// Trains to the last update. `stop` is checked after each update; when it is set, the run saves and ends.
+    ///
+    /// # Errors
+    /// Errors of the data, the network or the disk; too many consecutive updates without a finite gradient; a failure of
+    /// another rank.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
         let training = &self.stage.texts.training;
         let matrix_rate = matrix_rate(self.backend.device(), self.stage.train.products.into())?;
-        self.tell(&Event::Start(event::Start {
+        self.log_event(&Event::Start(event::Start {
             update: self.state.update,
             config_digest: self.state.config_digest(),
             parameters: self.weights.count(),
@@ -200,28 +208,28 @@ impl<'a, O: Objective> Run<'a, O> {
             device: self.backend.device_name(),
             matrix_rate,
         }))?;
-        let progress = if self.seat.is_first() {
+        let progress = if self.context.is_first() {
             Progress::new("updates", self.stage.train.updates, self.state.update)
         } else {
             Progress::silent()
         };
-        if self.seat.is_first()
+        if self.context.is_first()
             && let Some(reason) = self.backend.cpu_fallback_reason()
         {
             progress.announce(format!("computing on the CPU: {reason}"));
         }
-        let done = self.training_loop(stop, &progress, matrix_rate);
+        let result = self.training_loop(stop, &progress, matrix_rate);
         progress.finish();
-        let reason = match &done {
+        let reason = match &result {
             Ok((_, reason)) => (*reason).to_string(),
             Err(error) => error.to_string(),
         };
-        let told = self.tell(&Event::Stop(event::Stop { update: self.state.update, reason }));
-        let (end, _) = done?;
-        told.map(|()| end)
+        let logged = self.log_event(&Event::Stop(event::Stop { update: self.state.update, reason }));
+        let (end, _) = result?;
+        logged.map(|()| end)
     }
 
-    /// How it ended, and why.
+    /// Returns how the run ended, and the reason for the log.
     fn training_loop(
         &mut self,
         stop: &AtomicBool,
@@ -229,7 +237,7 @@ impl<'a, O: Objective> Run<'a, O> {
         matrix_rate: f64,
     ) -> Result<(End, &'static str)> {
         let train = self.stage.train.clone();
-        if self.stage.starts_validated && self.state.update == 0 && self.state.score.is_none() {
+        if self.stage.validate_at_start && self.state.update == 0 && self.state.score.is_none() {
             self.validate(progress)?;
             self.save()?;
         }
@@ -237,7 +245,7 @@ impl<'a, O: Objective> Run<'a, O> {
         let mut means = Means::default();
 
         let (end, reason) = loop {
-            let halt = self.seat.decided(self.halt(stop).map_or(0, |halt| halt as u32))?;
+            let halt = self.context.broadcast(self.halt(stop).map_or(0, |halt| halt as u32))?;
             if let Some(halt) = Halt::ALL.into_iter().find(|&known| known as u32 == halt) {
                 break halt.outcome();
             }
@@ -252,7 +260,7 @@ impl<'a, O: Objective> Run<'a, O> {
             progress.advance();
             if !result.applied {
                 self.state.skipped += 1;
-                self.tell(&Event::Skip(event::Skip { update, skipped: self.state.skipped }))?;
+                self.log_event(&Event::Skip(event::Skip { update, skipped: self.state.skipped }))?;
             }
             if update.is_multiple_of(train.log_every) {
                 let rates = throughput.take();
@@ -269,7 +277,7 @@ impl<'a, O: Objective> Run<'a, O> {
                     padding_share: self.feed.padding_share(),
                 };
                 progress.show(&event);
-                self.tell(&Event::Train(event))?;
+                self.log_event(&Event::Train(event))?;
                 means = Means::default();
             }
             let last = update == train.updates;
@@ -277,7 +285,7 @@ impl<'a, O: Objective> Run<'a, O> {
             if validates {
                 self.validate(progress)?;
             }
-            // A score without its weights would be of no use.
+            // Saves after each validation, so that the best weights are kept.
             if validates || update.is_multiple_of(train.checkpoint_every) {
                 self.save()?;
                 throughput = Throughput::start();
@@ -289,7 +297,7 @@ impl<'a, O: Objective> Run<'a, O> {
         Ok((end, reason))
     }
 
-    /// Whether there is a reason to end before the next update, and which.
+    /// The reason to end before the next update, if there is one.
     fn halt(&self, stop: &AtomicBool) -> Option<Halt> {
         let Train { updates, patience, .. } = self.stage.train;
         if self.state.update >= updates {
@@ -301,14 +309,14 @@ impl<'a, O: Objective> Run<'a, O> {
         }
     }
 
-    /// One optimiser update over `accumulate` micro-batches, each weighted by its masked tokens, of which this rank
-    /// computes its share.
-    fn update(&mut self, update: u64, rate: f64) -> Result<Update> {
+    /// One update over `accumulate` micro-batches, each weighted by its masked tokens. This rank computes its share of
+    /// them.
+    fn update(&mut self, update: u64, rate: f64) -> Result<UpdateStats> {
         let accumulate = self.stage.train.accumulate as u64;
         let mut gradients: Option<GradStore> = None;
-        let (mut result, mut pending) = (Update::default(), Pending::default());
+        let (mut result, mut pending) = (UpdateStats::default(), Pending::default());
         for micro in 0..accumulate {
-            if !self.seat.takes(micro) {
+            if !self.context.takes(micro) {
                 self.feed.next_batch()?;
                 continue;
             }
@@ -327,19 +335,19 @@ impl<'a, O: Objective> Run<'a, O> {
             ));
         };
         let gradients = self.optimizer.gradients(&gradients)?;
-        result.count_all(self.seat)?;
+        result.count_all(self.context)?;
         let gradients = self.reducer.sum(gradients)?;
         let scale = 1.0 / result.masked_tokens as f64;
         let (outcome, values) = self.optimizer.apply(&gradients, scale, rate, &pending.scalars)?;
         result.read(&pending, &values);
-        result.add_all(self.seat)?;
+        result.add_all(self.context)?;
         if let (true, Some(ema)) = (outcome.applied, &mut self.ema) {
             ema.update()?;
         }
-        Ok(Update { norm: outcome.norm, applied: outcome.applied, ..result })
+        Ok(UpdateStats { norm: outcome.norm, applied: outcome.applied, ..result })
     }
 
-    /// Micro-batch `index` of the run, counted from 0.
+    /// The losses of micro-batch `index` of the run, counted from 0.
     fn losses(&mut self, index: u64) -> Result<Losses> {
         let pairs = self.feed.next_batch()?;
         self.objective.losses(Step {
@@ -350,19 +358,19 @@ impl<'a, O: Objective> Run<'a, O> {
         })
     }
 
-    /// The weights that a user would get now.
+    /// The published weights.
     pub fn published(&self) -> &Tensors {
         &self.published
     }
 
-    /// The checkpoints with the best scores, best first; fewer than `count` where fewer were kept.
+    /// Up to `count` checkpoints with the best scores, best first.
     pub fn best(&self, count: usize) -> Result<Vec<PathBuf>> {
         self.store.best(count)
     }
 
-    /// The first rank's; the weights of all are the same.
+    /// Saves a checkpoint on the first rank; all ranks have the same weights.
     fn save(&mut self) -> Result<()> {
-        if !self.seat.is_first() {
+        if !self.context.is_first() {
             return Ok(());
         }
         let checkpoint = Checkpoint {
@@ -373,15 +381,15 @@ impl<'a, O: Objective> Run<'a, O> {
         };
         let path = self.store.save(&checkpoint)?;
         let (update, score) = (self.state.update, self.state.score);
-        self.tell(&Event::Checkpoint(event::Saved { update, path, score }))
+        self.log_event(&Event::Checkpoint(event::Saved { update, path, score }))
     }
 
-    fn tell(&mut self, event: &Event) -> Result<()> {
+    fn log_event(&mut self, event: &Event) -> Result<()> {
         self.log.as_mut().map_or(Ok(()), |log| log.write(event))
     }
 }
 
-fn open_log(stage: &Stage<'_>) -> Result<Log> {
+fn open_log(stage: &StageSetup<'_>) -> Result<Log> {
     let log = Log::open(&stage.output.join("log.jsonl"))?;
     if stage.train.tensorboard {
         return Ok(log.mirrored(Events::open(&stage.output.join("tensorboard"))?));

@@ -6,9 +6,9 @@ use crate::Result;
 use crate::train::objective::Losses;
 use crate::train::update::ranks::RankContext;
 
-/// Sums over the masked tokens of one update.
+/// Statistics of one update: losses are sums over its masked tokens.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Update {
+pub(super) struct UpdateStats {
     pub(super) masked_tokens: usize,
     pub(super) target_tokens: usize,
     pub(super) loss: f64,
@@ -23,11 +23,11 @@ pub(super) struct Update {
 pub(super) struct Pending {
     pub(super) scalars: Vec<Tensor>,
     /// The kind of each scalar, and the number of masked tokens that it is a mean over.
-    meanings: Vec<(Meaning, usize)>,
+    kinds: Vec<(LossKind, usize)>,
 }
 
 #[derive(Clone, Copy)]
-enum Meaning {
+enum LossKind {
     Tokens,
     Length,
     Hidden,
@@ -36,34 +36,34 @@ enum Meaning {
 impl Pending {
     /// Adds losses, detached from the tape.
     pub(super) fn add(&mut self, losses: &Losses) {
-        let known = [(Meaning::Tokens, Some(&losses.tokens)), (Meaning::Length, losses.length.as_ref())];
-        for (meaning, scalar) in known.into_iter().chain([(Meaning::Hidden, losses.hidden.as_ref())]) {
+        let known = [(LossKind::Tokens, Some(&losses.tokens)), (LossKind::Length, losses.length.as_ref())];
+        for (kind, scalar) in known.into_iter().chain([(LossKind::Hidden, losses.hidden.as_ref())]) {
             if let Some(scalar) = scalar {
                 self.scalars.push(scalar.detach());
-                self.meanings.push((meaning, losses.masked_tokens));
+                self.kinds.push((kind, losses.masked_tokens));
             }
         }
     }
 }
 
-impl Update {
+impl UpdateStats {
     pub(super) fn count(&mut self, losses: &Losses) {
         self.masked_tokens += losses.masked_tokens;
         self.target_tokens += losses.target_tokens;
     }
 
     /// Replaces the token counts by their sums over all ranks.
-    pub(super) fn count_all(&mut self, seat: &RankContext) -> Result<()> {
-        if let [masked, target] = seat.sum(&[self.masked_tokens as f64, self.target_tokens as f64])?[..] {
+    pub(super) fn count_all(&mut self, context: &RankContext) -> Result<()> {
+        if let [masked, target] = context.sum(&[self.masked_tokens as f64, self.target_tokens as f64])?[..] {
             (self.masked_tokens, self.target_tokens) = (masked as usize, target as usize);
         }
         Ok(())
     }
 
     /// Replaces the losses by their sums over all ranks.
-    pub(super) fn add_all(&mut self, seat: &RankContext) -> Result<()> {
+    pub(super) fn add_all(&mut self, context: &RankContext) -> Result<()> {
         let own = [self.loss, self.length_loss.unwrap_or_default(), self.hidden_loss.unwrap_or_default()];
-        if let [loss, length, hidden] = seat.sum(&own)?[..] {
+        if let [loss, length, hidden] = context.sum(&own)?[..] {
             self.loss = loss;
             self.length_loss = self.length_loss.map(|_| length);
             self.hidden_loss = self.hidden_loss.map(|_| hidden);
@@ -73,12 +73,12 @@ impl Update {
 
     /// Adds the `values` of the pending scalars.
     pub(super) fn read(&mut self, pending: &Pending, values: &[f32]) {
-        for (&(meaning, masked_tokens), &mean) in pending.meanings.iter().zip(values) {
+        for (&(kind, masked_tokens), &mean) in pending.kinds.iter().zip(values) {
             let sum = f64::from(mean) * masked_tokens as f64;
-            match meaning {
-                Meaning::Tokens => self.loss += sum,
-                Meaning::Length => *self.length_loss.get_or_insert(0.0) += sum,
-                Meaning::Hidden => *self.hidden_loss.get_or_insert(0.0) += sum,
+            match kind {
+                LossKind::Tokens => self.loss += sum,
+                LossKind::Length => *self.length_loss.get_or_insert(0.0) += sum,
+                LossKind::Hidden => *self.hidden_loss.get_or_insert(0.0) += sum,
             }
         }
     }
@@ -95,7 +95,7 @@ pub(super) struct Means {
 }
 
 impl Means {
-    pub(super) fn add(&mut self, update: &Update) {
+    pub(super) fn add(&mut self, update: &UpdateStats) {
         self.updates += 1;
         self.masked_tokens += update.masked_tokens;
         self.loss += update.loss;

@@ -2,38 +2,39 @@
 
 use std::time::Instant;
 
-use super::{Run, Stage};
+use super::{Run, StageSetup};
 use crate::Result;
 use crate::decode::{Decoding, Search};
 use crate::train::data::domains::Domain;
-use crate::train::measure::evaluate::{Translated, evaluate, evaluate_search};
+use crate::train::measure::evaluate::{Evaluation, evaluate, evaluate_search};
 use crate::train::objective::Objective;
 use crate::train::observe::event::{self, Event};
 use crate::train::observe::progress::Progress;
 
-/// Of all domains together, for each decoding; at least one of each domain.
+/// Number of samples of all domains together, for each decoding. Each domain has at least one.
 const SAMPLES: usize = 3;
 
 impl<O: Objective> Run<'_, O> {
-    /// The first rank's, like what it finds. Scores decide by their mean over the domains.
+    /// Validates on the first rank, and keeps the scores there. The best checkpoint is that of the best mean score over
+    /// the domains.
     pub(super) fn validate(&mut self, progress: &Progress) -> Result<()> {
-        if !self.seat.is_first() {
+        if !self.context.is_first() {
             return Ok(());
         }
         let begin = Instant::now();
         let update = self.state.update;
-        let Stage { texts, validated, scored, .. } = &self.stage;
+        let StageSetup { texts, validated, scored, .. } = &self.stage;
         let domains = &texts.domains;
         let (mut scores, mut samples) = (Vec::new(), Vec::new());
         let mut by_domain: Vec<Vec<event::Score>> = domains.iter().map(|_| Vec::new()).collect();
         for &decoding in validated {
             for (domain, own) in domains.iter().zip(&mut by_domain) {
                 let done = self.translate(domain, decoding)?;
-                let (bleu, chrf) = (done.measured.bleu, done.measured.chrf);
+                let (bleu, chrf) = (done.scores.bleu, done.scores.chrf);
                 own.push(event::Score { decoding, bleu, chrf });
                 if domains.len() > 1 {
                     let name = &domain.name;
-                    progress.say(format!(
+                    progress.print(format!(
                         "update {update}, {name}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"
                     ));
                 }
@@ -41,13 +42,13 @@ impl<O: Objective> Run<'_, O> {
                 for (i, translation) in done.texts.into_iter().take(shown).enumerate() {
                     let (source, reference) =
                         (domain.set.sources[i].clone(), domain.set.references[i].clone());
-                    progress.say(format!("  {source} → {translation}"));
+                    progress.print(format!("  {source} → {translation}"));
                     samples.push(event::Sample { decoding, source, reference, translation });
                 }
             }
             let score = mean(decoding, by_domain.iter().filter_map(|own| own.last()));
             let (bleu, chrf) = (score.bleu, score.chrf);
-            progress.say(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
+            progress.print(format!("update {update}: BLEU {bleu:.2}, chrF {chrf:.2} with {decoding}"));
             scores.push(score);
             if decoding == *scored {
                 self.state.score = Some(bleu);
@@ -64,11 +65,11 @@ impl<O: Objective> Run<'_, O> {
         if domains.len() > 1 {
             for (domain, scores) in domains.iter().zip(by_domain) {
                 let (name, sentences) = (domain.name.clone(), domain.set.len());
-                logged.push(event::Domain { name, sentences, scores });
+                logged.push(event::DomainScores { name, sentences, scores });
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
-        self.tell(&Event::Valid(event::Valid {
+        self.log_event(&Event::Valid(event::Valid {
             update,
             seconds,
             sentences,
@@ -78,7 +79,7 @@ impl<O: Objective> Run<'_, O> {
         }))
     }
 
-    fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Translated> {
+    fn translate(&self, domain: &Domain, decoding: Decoding) -> Result<Evaluation> {
         let (reader, budget) = (&self.stage.texts.reader, self.stage.train.batch_tokens);
         match decoding {
             Decoding::Steps(steps) => evaluate(&self.validated, reader, &domain.set, steps, 1, budget),
@@ -90,7 +91,7 @@ impl<O: Objective> Run<'_, O> {
     }
 }
 
-/// The mean over the domains.
+/// The mean score over the domains.
 fn mean<'a>(decoding: Decoding, scores: impl Iterator<Item = &'a event::Score> + Clone) -> event::Score {
     let count = scores.clone().count().max(1) as f64;
     let sum = |of: fn(&event::Score) -> f64| scores.clone().map(of).sum::<f64>() / count;

@@ -5,7 +5,7 @@ fn refused(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_python_writes_passes() {
+fn pickles_written_by_python_pass() {
     // pickle.dumps({"a": [1, 2.5, (True, None)], "b": "text"}, protocol=2)
     let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01G@\x04\x00\x00\x00\x00\x00\x00\x88N\x86q\x03eX\x01\x00\x00\x00bq\x04X\x04\x00\x00\x00textq\x05u.";
     check(bytes).unwrap();

@@ -12,27 +12,27 @@ const DICT: &str = "the 9\nlow 5\nlow@@ 4\ner 3\nn@@ 2\ne@@ 2\nw 1\n";
 const CODES: &str = "#version: 0.2\nt h\nth e</w>\nl o\nlo w</w>\nlo w\ne r</w>\n";
 
 #[test]
-fn words_are_split_as_the_codes_say_and_come_back() {
+fn words_are_split_by_the_codes_and_decoded_unchanged() {
     let Vocabulary { tokenizer, rows, fairseq_size } = vocabulary(DICT, CODES).unwrap();
     assert_eq!(fairseq_size, 11);
     assert_eq!(rows.len(), tokenizer.vocab_size());
     let ids = tokenizer.encode("the lower new").unwrap();
     // the, low@@, er, n@@, e@@, w
     assert_eq!(ids, [1, 5, 7, 8, 9, 10, 11, 2]);
-    let fairseq: Vec<&Row> = ids.iter().map(|&id| &rows[id as usize]).collect();
-    assert_eq!(fairseq[1], &Row::Token(4));
+    let fairseq: Vec<&EmbeddingRow> = ids.iter().map(|&id| &rows[id as usize]).collect();
+    assert_eq!(fairseq[1], &EmbeddingRow::Token(4));
     assert_eq!(tokenizer.decode(&ids).unwrap(), "the lower new");
     assert_eq!(tokenizer.decode(&ids[1..3]).unwrap(), "the low");
 }
 
 #[test]
-fn what_the_dict_does_not_have_is_unknown() {
+fn tokens_outside_the_dict_are_unknown() {
     let Vocabulary { tokenizer, rows, .. } = vocabulary(DICT, CODES).unwrap();
     let row = |id: u32| rows[id as usize].clone();
     // An unknown character, and a piece that is only an intermediate step of merges.
     let ids = tokenizer.encode("ö th").unwrap();
     assert_eq!(ids[1], 3);
-    assert!(ids[2..ids.len() - 1].iter().all(|&id| id == 3 || row(id) == Row::Unknown), "{ids:?}");
+    assert!(ids[2..ids.len() - 1].iter().all(|&id| id == 3 || row(id) == EmbeddingRow::Unknown), "{ids:?}");
     assert!(tokenizer.encode("<mask> <unk>").unwrap().iter().all(|&id| id != 4));
 }
 
@@ -44,7 +44,7 @@ fn codes_of_fastbpe_are_the_same_with_counts() {
 }
 
 #[test]
-fn files_that_are_something_else_are_refused_by_line() {
+fn other_files_are_refused_by_line() {
     for (dict, codes, reason) in [
         ("the 9\nlow\n", CODES, "dict.txt:2"),
         ("the 9\nthe 8\n", CODES, "dict.txt:2"),

@@ -20,7 +20,7 @@ fn every_length_is_in_one_bucket() {
     let file = |name: &str| dir.path().join(name);
     let lines: String = (1..=12).map(|n| "w ".repeat(n) + "\n").collect();
     std::fs::write(file("a"), &lines).unwrap();
-    let plan = Plan {
+    let plan = ReportPlan {
         source: file("a"),
         reference: file("a"),
         sentences: None,
@@ -37,7 +37,7 @@ fn every_length_is_in_one_bucket() {
         shortlist: true,
         lm: true,
     };
-    let texts = Texts::read(&plan).unwrap();
+    let texts = BucketedTexts::read(&plan).unwrap();
     let bucket = |from, to, sentences| Bucket { from, to, sentences };
     assert_eq!(texts.buckets, [bucket(0, Some(4), 4), bucket(5, Some(9), 5), bucket(10, None, 3)]);
     let places: Vec<usize> = texts.buckets.iter().flat_map(|b| texts.places(b)).collect();

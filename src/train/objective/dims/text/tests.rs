@@ -1,7 +1,7 @@
 use super::*;
 use crate::train::config::{Dims as Settings, Mask, Target};
 use crate::train::objective::dims::Teacher;
-use crate::train::objective::dims::tests::{imputers, losses, number, objective, pairs, taught_by};
+use crate::train::objective::dims::tests::{imputers, losses, number, objective, pairs, with_teacher};
 
 fn settings(mask: Mask, steps: u8, agree: f64) -> Settings {
     Settings { target: Target::Text, mask, steps, agree, ..Settings::default() }
@@ -40,7 +40,7 @@ fn the_text_of_the_teacher_reaches_every_weight_of_the_student() {
         assert!(of_exact.masked_tokens == slots || mask != Mask::Full && of_exact.masked_tokens < slots);
 
         let eight = Teacher::eight_bit(teacher.clone(), ema.tensors(), false);
-        let total = number(&losses(&taught_by(eight, settings(mask, 3, agree)), &student, &pairs()).total);
+        let total = number(&losses(&with_teacher(eight, settings(mask, 3, agree)), &student, &pairs()).total);
         assert!(total.is_finite() && total > 0.0, "{total}");
     }
 }
@@ -62,7 +62,7 @@ fn a_copy_agrees_with_one_pass_of_its_teacher_and_learns_the_text_alone() {
 }
 
 #[test]
-fn targets_are_not_looked_at_where_the_teacher_has_something_to_say() {
+fn targets_are_not_used_if_the_teacher_has_a_text() {
     let (student, _ema, teacher) = imputers();
     let dims = objective(teacher, settings(Mask::Full, 2, 0.0));
     let other: Vec<Pair> =
@@ -74,22 +74,22 @@ fn targets_are_not_looked_at_where_the_teacher_has_something_to_say() {
     let best = vec![dims.specials.blank(); 99];
     let refs: Vec<&Pair> = other.iter().collect();
     let kept = dims.with_texts(&refs, &best);
-    assert!(kept.iter().all(|pair| pair.target == [1, 17, 2]), "but for a teacher that says nothing");
+    assert!(kept.iter().all(|pair| pair.target == [1, 17, 2]), "an empty text of the teacher is not learned");
 }
 
 #[test]
-fn a_student_learns_to_say_in_one_pass_what_its_teacher_says_in_several() {
+fn a_student_learns_to_write_in_one_pass_what_its_teacher_writes_in_several() {
     let (student, _ema, teacher) = imputers();
     let teacher = Teacher::exact(teacher);
-    let dims = taught_by(teacher, settings(Mask::Full, 4, 0.0));
+    let dims = with_teacher(teacher, settings(Mask::Full, 4, 0.0));
     let pairs = pairs();
     let refs: Vec<&Pair> = pairs.iter().collect();
     let one_pass = |steps: usize, of: &Dims| -> Vec<Vec<u32>> {
-        let quiet = Mode::inference();
-        let source = of.teacher.read(&refs, &quiet).unwrap();
+        let teacher_mode = Mode::inference();
+        let source = of.teacher.encode(&refs, &teacher_mode).unwrap();
         let blank: Vec<Masked> =
             refs.iter().map(|pair| Spelling::of(pair, &of.specials).masks(&of.specials)).collect();
-        let logits = of.teacher.targets(&source, &blank, steps, &quiet).unwrap().logits;
+        let logits = of.teacher.targets(&source, &blank, steps, &teacher_mode).unwrap().logits;
         let best = ops::best_tokens(&logits, of.teacher.network().forbidden()).unwrap();
         let best: Vec<u32> = best.into_iter().map(|(token, _)| token).collect();
         of.with_texts(&refs, &best).into_iter().map(|pair| pair.target.clone()).collect()
@@ -105,6 +105,6 @@ fn a_student_learns_to_say_in_one_pass_what_its_teacher_says_in_several() {
     }
     let after = number(&losses(&dims, &student, &pairs).total);
     assert!(after < 0.2 * before, "{before} {after}");
-    let learnt = taught_by(Teacher::exact(student.network.clone()), settings(Mask::Full, 1, 0.0));
+    let learnt = with_teacher(Teacher::exact(student.network.clone()), settings(Mask::Full, 1, 0.0));
     assert_eq!(one_pass(1, &learnt), wanted);
 }

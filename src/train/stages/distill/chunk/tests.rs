@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn what_was_written_is_read_again() {
+fn a_written_chunk_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("chunk");
     let chunk = Chunk { outcomes: vec![Ok("Hallo \"Welt\"".into()), Err("empty".into())] };

@@ -7,11 +7,11 @@ fn found(tokens: &[u32]) -> Searched {
 }
 
 fn because(tokens: &[u32], source: usize) -> Option<&'static str> {
-    objection(&found(tokens), source, &Settings::default())
+    drop_reason(&found(tokens), source, &Settings::default())
 }
 
 #[test]
-fn each_objection_has_its_name() {
+fn each_reason_to_drop_a_translation_has_its_name() {
     let many: Vec<u32> = (10..30).collect();
     assert_eq!(because(&many, 12), None);
     assert_eq!(because(&many, 9), Some("length_ratio"));
@@ -22,11 +22,11 @@ fn each_objection_has_its_name() {
     assert_eq!(because(&[7, 7, 7, 7], 4), None);
     assert_eq!(because(&[7, 7, 7, 7, 7], 5), Some("repeated_ngram"));
     let unfinished = Searched { finished: false, ..found(&many) };
-    assert_eq!(objection(&unfinished, 20, &Settings::default()), Some("unfinished"));
+    assert_eq!(drop_reason(&unfinished, 20, &Settings::default()), Some("unfinished"));
 }
 
 #[test]
 fn repeats_may_be_allowed() {
     let settings = Settings { repeated_ngram: 0, ..Settings::default() };
-    assert_eq!(objection(&found(&[7; 9]), 9, &settings), None);
+    assert_eq!(drop_reason(&found(&[7; 9]), 9, &settings), None);
 }

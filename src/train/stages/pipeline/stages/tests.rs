@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn what_decides_a_student_of_source_text_alone_is_that_text() {
+fn a_student_of_source_text_depends_only_on_that_text() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/train/multi30k-en-de.toml");
     let roles = |unsupervised: bool| -> Vec<String> {
         let settings = [

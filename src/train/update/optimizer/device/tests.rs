@@ -11,16 +11,16 @@ fn wave(scale: f32, phase: usize) -> Vec<f32> {
     (0..COUNT).map(|i| scale * ((i * 7 + phase) as f32).sin()).collect()
 }
 
-fn close(got: &[f32], want: &[f32]) {
-    assert_eq!(got.len(), want.len());
-    for (got, want) in got.iter().zip(want) {
-        assert!((got - want).abs() <= 2e-6 * want.abs().max(1.0), "{got}, not {want}");
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= 2e-6 * expected.abs().max(1.0), "{found}, not {expected}");
     }
 }
 
-/// Parameter and moments after two updates by one way.
-fn updated(way: KernelPath) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    with_path(way, || {
+/// Parameter and moments after two updates on one kernel path.
+fn updated(path: KernelPath) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    with_path(path, || {
         let var = Var::from_vec(wave(1.0, 0), (50, 50), &Device::Cpu).unwrap();
         let mut optimizer = Optimizer::new([("w".into(), var.clone())], AdamW::default()).unwrap();
         for phase in [1, 2] {
@@ -38,10 +38,10 @@ fn updated(way: KernelPath) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
 }
 
 #[test]
-fn every_way_moves_weights_and_moments_alike() {
+fn all_kernel_paths_update_weights_and_moments_equally() {
     let (weights, first, second) = updated(KernelPath::Cpu);
-    for way in [KernelPath::Stock, KernelPath::Kernels] {
-        let (w, m, v) = updated(way);
+    for path in [KernelPath::Stock, KernelPath::Kernels] {
+        let (w, m, v) = updated(path);
         close(&w, &weights);
         close(&m, &first);
         close(&v, &second);
@@ -49,7 +49,7 @@ fn every_way_moves_weights_and_moments_alike() {
 }
 
 #[test]
-fn the_kernel_does_what_the_cpu_does() {
+fn the_kernel_computes_what_the_cpu_computes() {
     let (mut p, mut m, mut v, g) = (wave(1.0, 0), wave(0.1, 1), vec![0.2; COUNT], wave(3.0, 2));
     let c = Coefficients {
         beta1: 0.9,

@@ -5,24 +5,24 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{About, Plan};
+use super::{About, ReportPlan};
 use crate::Result;
 use crate::decode::{DecodeOptions, InferenceModel, Search, Steps, search_passages, translate_passages_with};
 use crate::eval::Repetition;
 use crate::model::{Architecture, Bundle, Network};
 use crate::text::Passage;
 
-/// How a translation is made.
+/// Decoding of a row: steps and lengths, or the width of a beam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
-    /// In parallel, with this number of passes and of lengths.
+pub enum DecodingSetup {
+    /// Parallel decoding with this number of steps and of lengths.
     Steps { steps: usize, length_beam: usize },
-    /// Left to right, with a beam of this width.
+    /// Beam search from left to right, with this width.
     Beam(usize),
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for DecodingSetup {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Steps { steps: 1, length_beam: 1 } => write!(f, "1 step, 1 length"),
@@ -36,42 +36,48 @@ impl fmt::Display for Way {
 }
 
 /// A network with the decodings that it supports.
-pub trait Scored {
-    /// In the order of the report, fastest first.
-    fn ways(&self) -> Vec<Way>;
+pub trait ReportTranslator {
+    /// The decodings, in the order of the report: fastest first.
+    fn setups(&self) -> Vec<DecodingSetup>;
 
     /// Translates passages, in batches of up to `max_batch_tokens` padded tokens. Returns the network's repeats before
     /// equal neighbours are merged.
-    fn translate(&self, way: Way, passages: &mut [Passage], max_batch_tokens: usize) -> Result<Repetition>;
+    fn translate(
+        &self,
+        setup: DecodingSetup,
+        passages: &mut [Passage],
+        max_batch_tokens: usize,
+    ) -> Result<Repetition>;
 }
 
 /// A bundle and its network.
-pub struct Model {
+pub struct ReportModel {
     pub name: String,
     pub bundle: Bundle,
-    pub scored: Box<dyn Scored>,
+    pub translator: Box<dyn ReportTranslator>,
 }
 
-impl Model {
+impl ReportModel {
     /// Opens a bundle. `name` defaults to its path.
     ///
     /// # Errors
     /// Those of the bundle.
-    pub fn open(name: Option<&str>, path: &Path, plan: &Plan) -> Result<Self> {
+    pub fn open(name: Option<&str>, path: &Path, plan: &ReportPlan) -> Result<Self> {
         let bundle = Bundle::open(path)?;
         let backend = plan.backend();
-        let scored: Box<dyn Scored> = match bundle.config.architecture {
-            Architecture::Cmlm | Architecture::Imputer => Box::new(Parallel {
+        let translator: Box<dyn ReportTranslator> = match bundle.config.architecture {
+            Architecture::Cmlm | Architecture::Imputer => Box::new(ParallelTranslator {
                 network: InferenceModel::open(&bundle, &backend)?,
                 steps: plan.steps.iter().filter_map(|&steps| Steps::new(steps)).collect(),
                 length_beams: plan.length_beams.clone(),
             }),
-            Architecture::Ar => {
-                Box::new(Autoregressive { network: bundle.network(&backend)?, beams: plan.beams.clone() })
-            }
+            Architecture::Ar => Box::new(AutoregressiveTranslator {
+                network: bundle.network(&backend)?,
+                beams: plan.beams.clone(),
+            }),
         };
         let name = name.map_or_else(|| path.display().to_string(), str::to_owned);
-        Ok(Self { name, bundle, scored })
+        Ok(Self { name, bundle, translator })
     }
 
     pub fn about(&self) -> About {
@@ -81,27 +87,32 @@ impl Model {
 }
 
 /// A parallel model.
-pub struct Parallel {
+pub struct ParallelTranslator {
     pub network: InferenceModel,
     pub steps: Vec<Steps>,
     pub length_beams: Vec<usize>,
 }
 
-impl Scored for Parallel {
-    fn ways(&self) -> Vec<Way> {
-        let ways = |&length_beam: &usize| {
-            self.steps.iter().map(move |steps| Way::Steps { steps: steps.get(), length_beam })
+impl ReportTranslator for ParallelTranslator {
+    fn setups(&self) -> Vec<DecodingSetup> {
+        let setups = |&length_beam: &usize| {
+            self.steps.iter().map(move |steps| DecodingSetup::Steps { steps: steps.get(), length_beam })
         };
-        self.length_beams.iter().flat_map(ways).collect()
+        self.length_beams.iter().flat_map(setups).collect()
     }
 
-    fn translate(&self, way: Way, passages: &mut [Passage], max_batch_tokens: usize) -> Result<Repetition> {
-        let found = self.steps.iter().find_map(|&own| match way {
-            Way::Steps { steps, length_beam } if own.get() == steps => Some((own, length_beam)),
+    fn translate(
+        &self,
+        setup: DecodingSetup,
+        passages: &mut [Passage],
+        max_batch_tokens: usize,
+    ) -> Result<Repetition> {
+        let found = self.steps.iter().find_map(|&own| match setup {
+            DecodingSetup::Steps { steps, length_beam } if own.get() == steps => Some((own, length_beam)),
             _ => None,
         });
         let Some((steps, length_beam)) = found else {
-            return Err(crate::Error::Config(format!("a parallel model cannot decode with {way}")));
+            return Err(crate::Error::Config(format!("a parallel model cannot decode with {setup}")));
         };
         let options = DecodeOptions { steps, length_beam, max_batch_tokens, collapse: true };
         let mut repetition = Repetition::default();
@@ -114,20 +125,25 @@ impl Scored for Parallel {
 }
 
 /// An autoregressive model, in f32.
-pub struct Autoregressive {
+pub struct AutoregressiveTranslator {
     pub network: Network,
     pub beams: Vec<usize>,
 }
 
-impl Scored for Autoregressive {
-    fn ways(&self) -> Vec<Way> {
-        self.beams.iter().map(|&beam| Way::Beam(beam)).collect()
+impl ReportTranslator for AutoregressiveTranslator {
+    fn setups(&self) -> Vec<DecodingSetup> {
+        self.beams.iter().map(|&beam| DecodingSetup::Beam(beam)).collect()
     }
 
     /// Equal neighbours are intended and not merged.
-    fn translate(&self, way: Way, passages: &mut [Passage], max_batch_tokens: usize) -> Result<Repetition> {
-        let Way::Beam(beam) = way else {
-            return Err(crate::Error::Config(format!("an autoregressive model cannot decode with {way}")));
+    fn translate(
+        &self,
+        setup: DecodingSetup,
+        passages: &mut [Passage],
+        max_batch_tokens: usize,
+    ) -> Result<Repetition> {
+        let DecodingSetup::Beam(beam) = setup else {
+            return Err(crate::Error::Config(format!("an autoregressive model cannot decode with {setup}")));
         };
         let mut repetition = Repetition::default();
         let options = Search { max_batch_tokens, ..Search::new(beam) };
