@@ -30,7 +30,7 @@ impl Handle {
         let now = Instant::now();
         let limits = self.shared.limits;
         let all = Limits { target_tokens: limits.target_tokens.saturating_mul(guess.sentences), ..limits };
-        let (rows, target) = (guess.length_beam.max(1), all.expected(guess.tokens));
+        let (rows, target) = (guess.length_beam.max(1), all.estimated_canvas_len(guess.tokens));
         let cost =
             RequestCost { shape: Shape { rows, source: guess.tokens, target }, steps: guess.steps.get() };
         let mut state = self.shared.lock();

@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::decode::{Beam, Encoded, Prediction, Row, Rules, Steps, Translator};
+use crate::decode::{DecodingRules, Encoded, LengthBeam, Prediction, Row, Steps, Translator};
 use crate::{Error, Result};
 
 /// So many failures in a row, of sentences that should not fail, are the end.
@@ -28,7 +28,7 @@ impl<T: Translator> Attempts<T> {
         Self { network, proven: None, failures: 0 }
     }
 
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self) -> DecodingRules {
         self.network.rules()
     }
 
@@ -123,7 +123,7 @@ fn none() -> Error {
 fn works<T: Translator>(network: &T, source: &[u32]) -> bool {
     let first_pass = || {
         let encoded = encode(network, &[source])?.pop().ok_or_else(none)?;
-        let beam = Beam::new(&encoded.outline, 1, Steps::ONE, &network.rules())?;
+        let beam = LengthBeam::new(&encoded.length_prediction, 1, Steps::ONE, &network.rules())?;
         let rows: Vec<_> = beam.rows(&encoded.memory).collect();
         decode(network, &rows).map(drop)
     };

@@ -9,9 +9,8 @@ fn a_network_refuses_a_sentence_that_another_one_has_encoded() {
     let source = [specials.bos, 7, 8, specials.eos];
     let encoded = f32.encode(&[&source]).unwrap();
     let canvas = [specials.bos, specials.mask, specials.eos];
-    let row = || {
-        [Row { memory: &encoded[0].memory, canvas: &canvas, wanted: &[1], one_step: true, choices: false }]
-    };
+    let row =
+        || [Row { memory: &encoded[0].memory, canvas: &canvas, wanted: &[1], one_step: true, top_k: false }];
     assert_eq!(f32.decode(&row()).unwrap()[0].len(), 1);
     assert!(q8.decode(&row()).unwrap_err().to_string().contains("another network"));
 }

@@ -47,12 +47,12 @@ fn sentences(lengths: &[usize], vocab: usize) -> Vec<Vec<u32>> {
 }
 
 /// Encodes, then predicts every inner position of canvases `shift` tokens longer than their sources. Half of each
-/// canvas is masked. Sentences whose length is in `choices` get several predictions for each position.
+/// canvas is masked. Sentences whose length is in `top_k` get several predictions for each position.
 fn translate<T: Translator>(
     network: &T,
     sources: &[Vec<u32>],
     shift: usize,
-    choices: fn(usize) -> bool,
+    top_k: fn(usize) -> bool,
 ) -> Vec<(Vec<f32>, Vec<Prediction>)> {
     let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
     let encoded = network.encode(&sources).unwrap();
@@ -71,11 +71,11 @@ fn translate<T: Translator>(
             canvas: &canvases[i],
             wanted: &wanted[i],
             one_step: false,
-            choices: choices(sources[i].len()),
+            top_k: top_k(sources[i].len()),
         })
         .collect();
     let predictions = network.decode(&rows).unwrap();
-    encoded.iter().map(|e| e.outline.clone().into_length_log_probs()).zip(predictions).collect()
+    encoded.iter().map(|e| e.length_prediction.clone().into_length_log_probs()).zip(predictions).collect()
 }
 
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
@@ -141,7 +141,7 @@ fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
         canvas: &[1, 4, 2],
         wanted,
         one_step: false,
-        choices: false,
+        top_k: false,
     };
     assert!(network.decode(&[row(&[3])]).is_err());
     assert_eq!(network.decode(&[row(&[]), row(&[1])]).unwrap().iter().map(Vec::len).sum::<usize>(), 1);

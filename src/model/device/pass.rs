@@ -199,8 +199,8 @@ impl<D: Device> Pass<'_, D> {
     /// for `room` rows.
     pub(super) fn best_tokens(&self, first: usize, rows: usize, room: usize) -> Result<()> {
         let n = self.network;
-        let choices = n.shape.choices();
-        let tokens = self.places.best + (4 * first * choices) as u64;
+        let top_k = n.shape.top_k();
+        let tokens = self.places.best + (4 * first * top_k) as u64;
         n.device.launch(
             Kernel::BestTokens,
             Grid::rows(rows, 256),
@@ -209,9 +209,9 @@ impl<D: Device> Pass<'_, D> {
                 count(n.weights.output.outputs),
                 count(n.forbidden()),
                 count(n.shape.vocab),
-                count(choices),
+                count(top_k),
                 tokens.into(),
-                (tokens + (4 * room * choices) as u64).into(),
+                (tokens + (4 * room * top_k) as u64).into(),
             ],
         )
     }

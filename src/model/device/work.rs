@@ -33,7 +33,7 @@ pub(super) struct Places {
     pub(super) classes: Address,
     /// f32 `[VOCABULARY_ROWS, padded vocabulary]`
     pub(super) logits: Address,
-    /// The best tokens of the wanted rows, u32 `[rows, choices]`, then their log-probabilities, f32.
+    /// The best tokens of the wanted rows, u32 `[rows, top_k]`, then their log-probabilities, f32.
     pub(super) best: Address,
 }
 
@@ -59,7 +59,7 @@ impl Places {
             keys: take(rows * shape.decoder_layers * 2 * d * size),
             classes: take(rows * shape.length_classes * 4),
             logits: take(rows.min(VOCABULARY_ROWS) * padded(shape.vocab) * 4),
-            best: take(rows * shape.choices() * 8),
+            best: take(rows * shape.top_k() * 8),
         };
         (places, end)
     }
