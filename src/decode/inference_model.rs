@@ -41,8 +41,8 @@ struct Gpu {
 
 impl InferenceModel {
     /// # Errors
-    /// [`Error::Bundle`] for a model that does not decode in parallel, [`Error::Config`] for a backend that this program
-    /// was built without.
+    /// [`Error::Bundle`] for a model that does not decode in parallel, [`Error::Config`] for a backend that this
+    /// program was built without.
     pub fn open(bundle: &Bundle, backend: &Backend) -> Result<Self> {
         if bundle.config.architecture == Architecture::Ar {
             let kind = bundle.config.architecture.name();

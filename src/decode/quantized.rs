@@ -36,7 +36,7 @@ impl Translator for QuantizedNetwork {
             ids: row.canvas,
             wanted: row.wanted,
             keys: row.memory,
-            narrow: row.one_step,
+            use_shortlist: row.one_step,
         });
         let canvases: Vec<Canvas> = canvases.collect();
         if rows.iter().any(|row| row.top_k) {

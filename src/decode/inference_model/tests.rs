@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_network_refuses_a_sentence_that_another_one_has_encoded() {
+fn a_sentence_encoded_by_another_network_is_an_error() {
     let shape: Shape = "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=40,positions=16".parse().unwrap();
     let open = |dtype| InferenceModel::random(&shape, 1, &Backend::cpu().with_dtype(dtype)).unwrap();
     let (f32, q8) = (open(Dtype::F32), open(Dtype::Q8));

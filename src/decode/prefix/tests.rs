@@ -33,7 +33,7 @@ fn translation_probs(slots: &[TopK]) -> BTreeMap<Vec<u32>, f64> {
 }
 
 #[test]
-fn a_word_that_fits_two_slots_beats_the_blank_that_wins_in_both() {
+fn a_token_that_fits_two_slots_beats_the_blank() {
     let slot: TopK = vec![(BLANK, 0.55f32.ln()), (9, 0.45f32.ln())];
     let filled = prefix_beam_search(&[slot.clone(), slot.clone()], BLANK, None);
     assert_eq!(collapsed(&filled), [9], "0.70 against 0.30");

@@ -83,7 +83,7 @@ fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-fn eight_bits_agree_with_f32_but_for_their_rounding() {
+fn eight_bits_agree_with_f32_up_to_rounding() {
     for shape in kinds() {
         let (exact, rounded) = networks(&shape);
         let sources = sentences(&[3, 9, 14, 17, 25, 33, 40], shape.vocab);
@@ -127,7 +127,7 @@ fn a_sentence_has_the_same_bits_in_any_batch_on_one_thread_or_three() {
 }
 
 #[test]
-fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
+fn invalid_input_is_an_error_and_an_empty_call_returns_nothing() {
     let shape = small();
     let network = networks(&shape).1;
     assert!(network.encode(&[]).unwrap().is_empty());
@@ -148,7 +148,7 @@ fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
 }
 
 #[test]
-fn a_network_lacking_a_tensor_is_refused_by_name() {
+fn a_missing_tensor_is_an_error_that_names_it() {
     let shape = small();
     let mut tensors = Spec::initial(&shape, 7, &Device::Cpu).unwrap();
     tensors.remove("decoder.norm.bias");

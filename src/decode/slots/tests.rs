@@ -19,7 +19,7 @@ fn each_block_gives_its_most_certain_slot_and_ties_go_to_the_lower() {
 }
 
 #[test]
-fn repeats_are_joined_unless_a_blank_sets_them_apart() {
+fn repeats_are_merged_unless_a_blank_separates_them() {
     let slots = [B, 7, 7, B, 7, 8, B, B, MASK, 8, 9];
     let log_probs = [-0.1, -2.0, -1.0, -0.1, -0.5, -4.0, 0.0, 0.0, 0.0, -0.3, -0.2];
     let (tokens, log_probs) = ctc_collapse(&slots, &log_probs, &Specials::default());

@@ -177,11 +177,11 @@ impl<D: Device> DeviceNetwork<D> {
         let size = SIZES.into_iter().find(|&size| size >= own && size <= work.rows);
         let rows = size.unwrap_or(own);
         batch.stage(rows, &mut work.staged);
-        self.device.upload(&work.staged, work.places.inputs)?;
+        self.device.upload(&work.staged, work.arrays.inputs)?;
         let pass = pass::Pass {
             network: self,
-            places: work.places,
-            inputs: Inputs::at(work.places.inputs, rows),
+            arrays: work.arrays,
+            inputs: Inputs::at(work.arrays.inputs, rows),
             rows,
             sentences: if size.is_some() { rows } else { batch.sentences() },
         };

@@ -1,7 +1,7 @@
 //! The decoder pass.
 
 use super::encode::floats;
-use super::work::{Batch, Inputs, Places, VOCABULARY_ROWS, Work};
+use super::work::{Arrays, Batch, Inputs, VOCABULARY_ROWS, Work};
 use super::{DeviceKeys, DeviceNetwork, Phase, parts};
 use crate::nn::device::{Device, Then};
 use crate::{Error, Result};
@@ -72,7 +72,7 @@ impl<D: Device> DeviceNetwork<D> {
             }
             let Inputs { wanted: chosen, .. } = pass.inputs;
             pass.norm_rows(weights.decoder_norm, chosen, 0, wanted)?;
-            let Places { normed, logits, .. } = pass.places;
+            let Arrays { normed, logits, .. } = pass.arrays;
             for first in (0..wanted).step_by(VOCABULARY_ROWS) {
                 let some = (wanted - first).min(VOCABULARY_ROWS);
                 let x = pass.offset(normed, first * self.shape.d_model);
@@ -84,7 +84,7 @@ impl<D: Device> DeviceNetwork<D> {
         // Tokens of `rows` rows, then their log-probabilities: one copy downloads both.
         let rows = rows * self.shape.top_k();
         let mut bytes = vec![0; rows * 8];
-        self.device.download(work.places.best, &mut bytes)?;
+        self.device.download(work.arrays.best, &mut bytes)?;
         let (tokens, log_probs) = bytes.split_at(rows * 4);
         let tokens = tokens.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
         top.extend(tokens.zip(floats(log_probs)).take(batch.wanted.len() * self.shape.top_k()));

@@ -13,7 +13,7 @@ fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
 }
 
 #[test]
-fn a_plain_shape_is_written_without_new_keys_and_an_unknown_value_is_refused() {
+fn default_values_are_left_out_and_an_unknown_value_is_an_error() {
     let plain = serde_json::to_string(&Shape::default()).unwrap();
     assert!(plain.ends_with("\"length_classes\":128}"), "{plain}");
     assert_eq!(serde_json::from_str::<Shape>(&plain).unwrap(), Shape::default());

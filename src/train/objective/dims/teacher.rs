@@ -239,7 +239,7 @@ fn with_rows<T>(
         .iter()
         .zip(&wanted)
         .zip(keys)
-        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys, narrow: false })
+        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys, use_shortlist: false })
         .collect();
     f(&rows)
 }
