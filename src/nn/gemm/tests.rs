@@ -73,7 +73,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn every_product_is_that_of_the_definition(
+    fn every_product_follows_the_definition(
         size in (1usize..130, 1usize..150, 1usize..600), way in 0usize..4, add: bool, seed: u64,
     ) {
         for kernel in Kernel::available() {
@@ -82,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn a_row_is_the_same_bits_alone_in_any_batch_and_on_any_number_of_threads(
+    fn a_row_has_the_same_bits_in_any_batch_and_on_any_number_of_threads(
         rows in 2usize..200, n in 1usize..140, k in 1usize..1200, way in 0usize..4, seed: u64,
     ) {
         for kernel in Kernel::available() {
@@ -119,7 +119,7 @@ fn rows_agree(
 }
 
 #[test]
-fn rows_agree_at_the_sizes_where_crate_gemm_changes_its_kernel() {
+fn a_row_has_the_same_bits_where_crate_gemm_changes_its_kernel() {
     for kernel in Kernel::available() {
         for (n, k) in [(1, 600), (2, 64), (16, 64), (64, 600), (65, 600), (100, 3), (256, 1024), (8000, 64)] {
             for m in [1, 2, 3, 4, 16, 17, 64, 65] {
@@ -132,7 +132,7 @@ fn rows_agree_at_the_sizes_where_crate_gemm_changes_its_kernel() {
 }
 
 #[test]
-fn an_empty_reduction_gives_zeros_or_leaves_what_was_there() {
+fn an_empty_reduction_gives_zeros_or_keeps_the_old_values() {
     for kernel in Kernel::available() {
         let mut c = [1.0; 6];
         gemm_by(kernel, 2, 3, 0, &[], false, &[], false, &mut c, true);
@@ -144,7 +144,7 @@ fn an_empty_reduction_gives_zeros_or_leaves_what_was_there() {
 }
 
 #[test]
-fn a_product_inside_a_product_finds_its_own_buffers() {
+fn a_product_inside_a_product_has_its_own_buffers() {
     use rayon::prelude::*;
     let (a, b) = (random(40 * 700, 1), random(700 * 90, 2));
     let product = || {

@@ -5,7 +5,7 @@ use crate::nn::gemm::Precision;
 use crate::nn::ops::{Activation, KernelPath, linear, with_path};
 
 #[test]
-fn gradients_count_as_much_as_the_product_that_they_are_of() {
+fn each_gradient_counts_as_one_more_product() {
     let (rows, input, out) = (6, 4, 5);
     let x = Tensor::ones((2, 3, input), candle_core::DType::F32, &Device::Cpu).unwrap();
     let weight = Var::ones((out, input), candle_core::DType::F32, &Device::Cpu).unwrap();

@@ -130,7 +130,7 @@ fn feed_forward(vars: &[Var], lengths: &[usize]) -> Result<Tensor> {
 }
 
 #[test]
-fn a_feed_forward_sublayer_is_that_of_the_other_ops() {
+fn a_feed_forward_sublayer_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -147,7 +147,7 @@ fn a_feed_forward_sublayer_is_that_of_the_other_ops() {
 }
 
 #[test]
-fn a_self_attention_sublayer_is_that_of_the_other_ops() {
+fn a_self_attention_sublayer_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -172,7 +172,7 @@ fn a_self_attention_sublayer_is_that_of_the_other_ops() {
 }
 
 #[test]
-fn a_cross_attention_sublayer_is_that_of_the_other_ops() {
+fn a_cross_attention_sublayer_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -196,7 +196,7 @@ fn a_cross_attention_sublayer_is_that_of_the_other_ops() {
 }
 
 #[test]
-fn gradients_that_nobody_would_hand_out_are_an_error() {
+fn a_backward_pass_without_ops_backward_is_an_error() {
     if unavailable() {
         return;
     }
@@ -206,7 +206,7 @@ fn gradients_that_nobody_would_hand_out_are_an_error() {
 }
 
 #[test]
-fn an_output_layer_by_tiles_is_that_in_f32_of_rounded_values() {
+fn an_output_layer_with_tiles_equals_f32_on_rounded_values() {
     if unavailable() {
         return;
     }
@@ -253,7 +253,7 @@ fn an_output_layer_by_tiles_is_that_in_f32_of_rounded_values() {
 }
 
 #[test]
-fn an_affine_map_by_tiles_is_that_in_f32_of_rounded_values() {
+fn a_linear_layer_with_tiles_equals_f32_on_rounded_values() {
     if unavailable() {
         return;
     }
@@ -279,7 +279,7 @@ fn an_affine_map_by_tiles_is_that_in_f32_of_rounded_values() {
 }
 
 #[test]
-fn an_embedded_input_is_that_of_the_other_ops() {
+fn a_fused_embedding_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -310,7 +310,7 @@ fn an_embedded_input_is_that_of_the_other_ops() {
 }
 
 #[test]
-fn a_chain_of_sublayers_is_one_after_the_other() {
+fn a_chain_equals_its_sublayers_one_after_the_other() {
     if unavailable() {
         return;
     }

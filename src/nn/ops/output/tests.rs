@@ -34,7 +34,7 @@ fn learnt(path: KernelPath, layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) 
     })
 }
 
-fn assert_same_by_both_ways(layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) {
+fn assert_same_on_both_paths(layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) {
     let (fused, plain) = (learnt(KernelPath::Cpu, layer, &loss), learnt(KernelPath::Stock, layer, &loss));
     assert!((fused.0 - plain.0).abs() < 1e-5 * plain.0.abs(), "{}, not {}", fused.0, plain.0);
     for (fused, plain) in fused.1.iter().zip(&plain.1) {
@@ -45,20 +45,20 @@ fn assert_same_by_both_ways(layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) 
 }
 
 #[test]
-fn the_cross_entropy_and_its_gradients_are_those_of_the_stock_ops() {
+fn the_cross_entropy_and_its_gradients_equal_the_stock_ops() {
     let layer = layer();
     let (rows, classes) = (layer[0].dim(0).unwrap(), layer[1].dim(0).unwrap());
     let gold: Arc<[u32]> =
         (0..rows).map(|row| (FORBIDDEN + row * 7 % (classes - FORBIDDEN)) as u32).collect();
     for smoothing in [0.0, 0.1] {
-        assert_same_by_both_ways(&layer, |output| output.cross_entropy(&gold, smoothing).unwrap());
+        assert_same_on_both_paths(&layer, |output| output.cross_entropy(&gold, smoothing).unwrap());
     }
     let unfit: Arc<[u32]> = vec![0; rows].into();
     assert!(output(&layer).cross_entropy(&unfit, 0.0).is_err(), "a forbidden class");
 }
 
 #[test]
-fn a_loss_of_some_log_probabilities_and_its_gradients_are_those_of_the_stock_ops() {
+fn a_loss_of_log_probabilities_and_its_gradients_equal_the_stock_ops() {
     let layer = layer();
     let (rows, classes) = (layer[0].dim(0).unwrap(), layer[1].dim(0).unwrap());
     let of_row = |row: usize| {
@@ -70,7 +70,7 @@ fn a_loss_of_some_log_probabilities_and_its_gradients_are_those_of_the_stock_ops
         let value = log_probs.iter().zip(&weights).map(|(&s, &w)| -f64::from(s) * f64::from(w)).sum();
         Ok::<_, candle_core::Error>(Weighed { value, weights })
     };
-    assert_same_by_both_ways(&layer, |output| output.loss_of(&chosen, weigh).unwrap());
+    assert_same_on_both_paths(&layer, |output| output.loss_of(&chosen, weigh).unwrap());
     let by_path = |path| with_path(path, || output(&layer).log_probs_of(&chosen).unwrap());
     let (fused, plain) = (by_path(KernelPath::Cpu), by_path(KernelPath::Stock));
     assert_eq!(fused.len(), chosen.len());
@@ -78,7 +78,7 @@ fn a_loss_of_some_log_probabilities_and_its_gradients_are_those_of_the_stock_ops
 }
 
 #[test]
-fn scores_that_are_no_numbers_give_a_loss_that_is_none() {
+fn nan_scores_give_a_nan_loss() {
     let layer = layer();
     layer[2].set(&layer[2].affine(0.0, f64::NAN).unwrap()).unwrap();
     let gold = vec![9; layer[0].dim(0).unwrap()].into();

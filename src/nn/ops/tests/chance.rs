@@ -77,7 +77,7 @@ fn the_gradient_is_dropped_where_the_value_was() {
 }
 
 #[test]
-fn no_dropout_leaves_every_bit() {
+fn dropout_of_zero_changes_no_bit() {
     let x = random((3, 50), 1);
     assert_eq!(bits(&dropout(&x, 0.0, 3).expect("dropout")), bits(&x));
 }

@@ -35,7 +35,7 @@ fn assert_slopes(what: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<
 }
 
 #[test]
-fn linear_has_the_slopes_it_claims() {
+fn linear_matches_finite_differences() {
     let (x, weight) = (random((3, 5), 1), random((4, 5), 2));
     assert_slopes("linear", &[x.clone(), weight.clone(), random(4, 3)], |t| {
         linear(&t[0], &t[1], &t[2], Activation::None, Precision::F32)
@@ -48,7 +48,7 @@ fn linear_has_the_slopes_it_claims() {
 }
 
 #[test]
-fn layer_norm_has_the_slopes_it_claims() {
+fn layer_norm_matches_finite_differences() {
     for width in [8, 19] {
         let x = (random((3, width), 1) * 2.0).expect("x");
         assert_slopes("layer norm", &[x, random(width, 2), random(width, 3)], |t| {
@@ -58,7 +58,7 @@ fn layer_norm_has_the_slopes_it_claims() {
 }
 
 #[test]
-fn attention_has_the_slopes_it_claims() {
+fn attention_matches_finite_differences() {
     for (real, len, heads) in [(&[1][..], 1, 1), (&[3, 1], 3, 2), (&[2, 4], 5, 1)] {
         let real = lengths(real);
         let qkv = random((real.len(), len, 24), 1);
@@ -75,7 +75,7 @@ fn attention_has_the_slopes_it_claims() {
 }
 
 #[test]
-fn dropout_and_residual_have_the_slopes_they_claim() {
+fn dropout_and_residual_match_finite_differences() {
     assert_slopes("dropout", &[random((4, 9), 1)], |t| dropout(&t[0], 0.4, 3));
     let inputs = [random((4, 9), 1), random((4, 9), 2)];
     for p in [0.0, 0.4] {
@@ -84,7 +84,7 @@ fn dropout_and_residual_have_the_slopes_they_claim() {
 }
 
 #[test]
-fn cross_entropy_has_the_slopes_it_claims() {
+fn cross_entropy_matches_finite_differences() {
     let gold: Arc<[u32]> = [5, 9, 7].into();
     for (smoothing, forbidden) in [(0.0, 0), (0.1, 5), (0.3, 2)] {
         assert_slopes("cross entropy", &[random((3, 11), 1)], |t| {
