@@ -106,7 +106,7 @@ impl SimpleBackend for Recorder {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        candle_core::bail!("tensor {name} was asked for without a shape")
+        candle_core::bail!("tensor {name} was requested without a shape")
     }
 
     fn contains_tensor(&self, _: &str) -> bool {

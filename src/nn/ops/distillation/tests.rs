@@ -51,7 +51,7 @@ proptest! {
         let (loss, fused) =
             gradient(&student, |s| divergence(s, &teacher, temperature, FORBIDDEN).unwrap());
         let (plain_loss, stock) =
-            gradient(&student, |s| plain(s, &teacher, temperature, FORBIDDEN).unwrap());
+            gradient(&student, |s| stock(s, &teacher, temperature, FORBIDDEN).unwrap());
         assert_close(&[loss], &[plain_loss], 2e-5 * plain_loss.abs().max(1.0));
         assert_close(&fused, &stock, 2e-5);
     }
@@ -93,7 +93,7 @@ fn the_teacher_gets_no_gradient() {
         (Var::from_tensor(&matrix(2, 9, 1)).unwrap(), Var::from_tensor(&matrix(2, 9, 2)).unwrap());
     let kl = divergence(&student, &teacher, 0.5, FORBIDDEN).unwrap();
     let l2 = distance(&student, &teacher).unwrap();
-    let stock = plain(&student, &teacher, 0.5, FORBIDDEN).unwrap();
+    let stock = stock(&student, &teacher, 0.5, FORBIDDEN).unwrap();
     for loss in [kl, l2, stock] {
         let gradients = loss.backward().unwrap();
         assert!(gradients.get(&student).is_some() && gradients.get(&teacher).is_none());

@@ -20,9 +20,9 @@ fn loss(logits: &Tensor) -> Tensor {
     soft_cross_entropy(logits, &classes, &weights, 3.0, FORBIDDEN).unwrap()
 }
 
-fn gradient(way: KernelPath) -> (f32, Vec<f32>) {
+fn gradient(path: KernelPath) -> (f32, Vec<f32>) {
     let var = Var::from_tensor(&given().0).unwrap();
-    with_path(way, || {
+    with_path(path, || {
         let loss = loss(var.as_tensor());
         let gradients = (&loss * 2.0).unwrap().backward().unwrap();
         let gradient = gradients.get(&var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
@@ -55,7 +55,7 @@ fn the_kernel_equals_the_stock_ops_and_finite_differences() {
 #[test]
 fn log_probabilities_are_over_the_allowed_classes() {
     let (logits, classes, _) = given();
-    let chosen = |way| with_path(way, || log_probs_of(&logits, &classes, FORBIDDEN).unwrap());
+    let chosen = |path| with_path(path, || log_probs_of(&logits, &classes, FORBIDDEN).unwrap());
     let (fused, plain) = (chosen(KernelPath::Cpu), chosen(KernelPath::Stock));
     assert_eq!(fused.len(), 7);
     assert!(fused.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-5), "{fused:?} {plain:?}");

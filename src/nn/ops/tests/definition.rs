@@ -1,4 +1,4 @@
-//! Forward and backward of each fused op against stock candle, over shapes from the smallest up.
+//! Compares forward and backward pass of each fused op with stock candle, for shapes from the smallest.
 
 use candle_core::{Device, Tensor};
 
@@ -19,7 +19,7 @@ fn linear_follows_its_definition() {
                 &format!("linear {rows}x{input}x{out} {activation:?}"),
                 &inputs,
                 |t| linear(&t[0], &t[1], &t[2], activation, Precision::F32),
-                |t| linear::plain(&t[0], &t[1], &t[2], activation, Precision::F32),
+                |t| linear::stock(&t[0], &t[1], &t[2], activation, Precision::F32),
             );
         }
     }
@@ -33,20 +33,20 @@ fn linear_takes_any_number_of_dimensions_and_any_layout() {
         "linear of a permuted input",
         &inputs,
         |t| linear(&x(t)?, &t[1], &t[2], Activation::Relu, Precision::F32),
-        |t| linear::plain(&x(t)?.contiguous()?, &t[1], &t[2], Activation::Relu, Precision::F32),
+        |t| linear::stock(&x(t)?.contiguous()?, &t[1], &t[2], Activation::Relu, Precision::F32),
     );
 }
 
 #[test]
 fn linear_in_bf16_agrees_with_f32_up_to_rounding() {
     let inputs = [random((9, 70), 1), random((20, 70), 2), random(20, 3)];
-    let op = |way, precision| {
+    let op = |path, precision| {
         let linear = |t: &[Tensor]| linear(&t[0], &t[1], &t[2], Activation::None, precision);
-        with_gradients(|t| with_path(way, || linear(t)), &inputs)
+        with_gradients(|t| with_path(path, || linear(t)), &inputs)
     };
     let (want, want_grads) = op(KernelPath::Cpu, Precision::F32);
-    for way in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
-        let (got, got_grads) = op(way, Precision::Bf16);
+    for path in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
+        let (got, got_grads) = op(path, Precision::Bf16);
         assert_close("bf16", &got, &want, 0.05);
         for (got, want) in got_grads.iter().zip(&want_grads) {
             assert_close("bf16 gradient", got, want, 0.05);
@@ -68,7 +68,7 @@ fn layer_norm_follows_its_definition() {
             &format!("layer norm of width {width}"),
             &inputs,
             |t| layer_norm(&t[0], &t[1], &t[2], 1e-5),
-            |t| layer_norm::plain(&t[0], &t[1], &t[2], 1e-5),
+            |t| layer_norm::stock(&t[0], &t[1], &t[2], 1e-5),
         );
     }
 }
@@ -108,7 +108,7 @@ fn self_attention_follows_its_mask() {
             |t| self_attention(&t[0], &real, heads, mask),
             |t| {
                 let part = |i| t[0].narrow(2, i * width, width);
-                attention::plain(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads, mask)
+                attention::stock(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads, mask)
             },
         );
     }
@@ -129,7 +129,7 @@ fn cross_attention_ignores_the_padding_of_the_source() {
             |t| cross_attention(&t[0], &t[1], &real, &source, heads),
             |t| {
                 let part = |i| t[1].narrow(2, i * width, width);
-                attention::plain(&t[0], &part(0)?, &part(1)?, &real, &source, heads, AttentionMask::Whole)
+                attention::stock(&t[0], &part(0)?, &part(1)?, &real, &source, heads, AttentionMask::Whole)
             },
         );
     }
@@ -210,7 +210,7 @@ fn cross_entropy_smooths_over_the_allowed_classes() {
                 &format!("cross entropy {rows}x{classes} from {forbidden}, smoothing {smoothing}"),
                 std::slice::from_ref(&logits),
                 |t| cross_entropy(&t[0], &gold, smoothing, forbidden),
-                |t| cross_entropy::plain(&t[0], &gold, smoothing, forbidden),
+                |t| cross_entropy::stock(&t[0], &gold, smoothing, forbidden),
             );
         }
     }
@@ -225,7 +225,7 @@ fn divergence_is_over_the_allowed_classes_with_temperature() {
                 &format!("divergence {rows}x{classes} from {forbidden}, temperature {temperature}"),
                 &[random((rows, classes), 1)],
                 |t| divergence(&t[0], &teacher, temperature, forbidden),
-                |t| distillation::plain(&t[0], &teacher, temperature, forbidden),
+                |t| distillation::stock(&t[0], &teacher, temperature, forbidden),
             );
         }
     }
@@ -236,7 +236,7 @@ fn an_embedding_sums_the_gradients_of_repeated_tokens() {
     let often: Vec<u32> = (0..9000u32).map(|i| if i % 3 == 0 { 4 } else { i * 31 % 7 }).collect();
     for ids in [vec![0], vec![6, 6, 6], vec![2, 0, 5, 2], often] {
         let ids = Tensor::from_vec(ids.clone(), ids.len(), &Device::Cpu).expect("ids");
-        // Sums of thousands of values: what is left of each is compared as a mean.
+        // Sums of thousands of values are compared as means.
         let scale = (ids.elem_count() as f64).recip();
         assert_same(
             &format!("{} rows of an embedding", ids.elem_count()),
@@ -264,7 +264,7 @@ fn selected_rows_may_be_repeated() {
 fn a_kernel_drops_the_same_values_as_the_cpu() {
     let x = random((3, 700), 1);
     for seed in [0, 5, u64::MAX] {
-        let on = |way| with_path(way, || bits(&dropout(&x, 0.3, seed).expect("dropout")));
+        let on = |path| with_path(path, || bits(&dropout(&x, 0.3, seed).expect("dropout")));
         assert_eq!(on(KernelPath::Kernels), on(KernelPath::Cpu), "seed {seed}");
     }
 }
@@ -272,10 +272,10 @@ fn a_kernel_drops_the_same_values_as_the_cpu() {
 #[test]
 fn append_and_pad_stack_agree_on_every_path() {
     let (past, next) = (random((3, 4, 5), 1), random((3, 1, 5), 2));
-    let of = |way| with_path(way, || append(&past, &next).expect("append"));
+    let of = |path| with_path(path, || append(&past, &next).expect("append"));
     assert_eq!(bits(&of(KernelPath::Cpu)), bits(&of(KernelPath::Kernels)));
     let rows = [random((1, 6), 2), random((4, 6), 3)];
-    let of = |way| with_path(way, || pad_stack(rows.iter()).expect("stack"));
+    let of = |path| with_path(path, || pad_stack(rows.iter()).expect("stack"));
     assert_eq!(bits(&of(KernelPath::Cpu)), bits(&of(KernelPath::Kernels)));
 }
 
@@ -309,7 +309,7 @@ fn best_tokens_follow_the_log_softmax() {
     for (rows, classes, forbidden) in [(1, 16, 5), (1, 6, 5), (5, 37, 5), (40, 900, 5), (3, 20, 0)] {
         let logits = (random((rows, classes), 1) * 9.0).expect("logits");
         let got = best_tokens(&logits, forbidden).expect("best");
-        let want = vocabulary::plain(&logits, forbidden).expect("best in stock ops");
+        let want = vocabulary::stock(&logits, forbidden).expect("best in stock ops");
         for ((token, score), (best, log_prob)) in got.into_iter().zip(want) {
             assert_eq!(token, best);
             assert!(token as usize >= forbidden);
@@ -340,7 +340,7 @@ fn top_tokens_are_sorted_log_probabilities_and_include_eos() {
     (row[END as usize], row[5], row[9], row[11]) = (3.0, f32::NAN, 3.0, 3.0);
     let logits = Tensor::from_vec(row.to_vec(), (1, 16), &Device::Cpu).expect("logits");
     let tokens: Vec<u32> = top_tokens(&logits, END, 5, 3).expect("top")[0].iter().map(|t| t.0).collect();
-    assert_eq!(tokens, [END, 9, 11], "ties go to the lower id, and what is no number is never best");
+    assert_eq!(tokens, [END, 9, 11], "ties go to the lower id, and NaN is ignored");
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn ties_between_tokens_go_to_the_lower_id() {
     (row[2], row[17], row[18], row[40], row[63]) = (9.0, 3.0, 3.0, 3.0, 3.0);
     let logits = Tensor::from_vec(row.to_vec(), (1, 64), &Device::Cpu).expect("logits");
     assert_eq!(best_tokens(&logits, 5).expect("best")[0].0, 17);
-    assert_eq!(vocabulary::plain(&logits, 5).expect("best")[0].0, 17);
+    assert_eq!(vocabulary::stock(&logits, 5).expect("best")[0].0, 17);
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn a_mean_ignores_padding() {
         "mean",
         std::slice::from_ref(&x),
         |t| mean_of_real(&t[0], &real),
-        |t| mean::plain(&t[0], &real),
+        |t| mean::stock(&t[0], &real),
     );
     assert!(mean_of_real(&x, &lengths(&[4, 0, 3])).is_err());
     assert!(mean_of_real(&x, &lengths(&[4, 5, 3])).is_err());

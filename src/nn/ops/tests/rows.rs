@@ -1,4 +1,4 @@
-//! A row's bits are its own: alone, in company, behind longer rows, on any number of threads.
+//! A row has the same bits alone, in a batch, after longer rows and on any number of threads.
 
 use candle_core::Tensor;
 use proptest::prelude::*;
@@ -12,12 +12,12 @@ use crate::nn::ops::{
 const WIDTH: usize = 24;
 const HEADS: usize = 3;
 
-/// A sentence of `len` positions, its own values whatever stands beside it.
+/// A sentence of `len` positions, the same for equal arguments.
 fn sentence(len: usize, width: usize, seed: u64) -> Tensor {
     random((len, width), seed)
 }
 
-/// Sentences padded to `len`, with what must not matter in the padding.
+/// Sentences padded to `len` with large values, which must not change a result.
 fn batch(sentences: &[Tensor], len: usize) -> Tensor {
     let rows: Vec<Tensor> = sentences
         .iter()
