@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::work::{Arrays, Batch, Work};
 use super::{DeviceNetwork, Phase, parts};
 use crate::Result;
-use crate::nn::device::{Address, Device, Then};
+use crate::nn::device::{Address, Device, Epilogue};
 
 /// What decoder passes read of one sentence: its keys and values for every decoder layer, on the device.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<D: Device> DeviceNetwork<D> {
                 pass.feed_forward(feed_forward)?;
             }
             pass.norm_rows(weights.encoder_norm, 0, states, pass.rows)?;
-            pass.product(weights.keys_values, normed, keys, Then::Store)?;
+            pass.product(weights.keys_values, normed, keys, Epilogue::Store)?;
             pass.length_classes()
         })?;
         let address = self.device.address(&memory);

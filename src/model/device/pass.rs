@@ -4,7 +4,7 @@ use super::DeviceNetwork;
 use super::weights::{CrossAttention, FeedForward, Linear, Norm, SelfAttention};
 use super::work::{Arrays, Inputs};
 use crate::Result;
-use crate::nn::device::{Address, Argument, Device, Grid, Kernel, Product, Then};
+use crate::nn::device::{Address, Argument, Device, Epilogue, Grid, Kernel, Product};
 
 const EPSILON: f32 = 1e-5;
 /// Threads of a warp, and keys of a tile of attention.
@@ -88,8 +88,8 @@ impl<D: Device> Pass<'_, D> {
         )
     }
 
-    pub(super) fn product(&self, linear: Linear, x: Address, y: Address, then: Then) -> Result<()> {
-        self.product_rows(linear, x, y, then, self.rows)
+    pub(super) fn product(&self, linear: Linear, x: Address, y: Address, epilogue: Epilogue) -> Result<()> {
+        self.product_rows(linear, x, y, epilogue, self.rows)
     }
 
     pub(super) fn product_rows(
@@ -97,7 +97,7 @@ impl<D: Device> Pass<'_, D> {
         linear: Linear,
         x: Address,
         y: Address,
-        then: Then,
+        epilogue: Epilogue,
         rows: usize,
     ) -> Result<()> {
         let n = self.network;
@@ -110,7 +110,7 @@ impl<D: Device> Pass<'_, D> {
             rows,
             inputs: linear.inputs,
             outputs: linear.outputs,
-            then,
+            epilogue,
         })
     }
 
@@ -155,24 +155,24 @@ impl<D: Device> Pass<'_, D> {
     pub(super) fn self_attention(&self, layer: &SelfAttention) -> Result<()> {
         let Arrays { x, normed, qkv, mixed, .. } = self.arrays;
         self.norm(layer.norm)?;
-        self.product(layer.qkv, normed, qkv, Then::Store)?;
+        self.product(layer.qkv, normed, qkv, Epilogue::Store)?;
         self.attention(qkv, layer.qkv.outputs, Keys::Own)?;
-        self.product(layer.output, mixed, x, Then::Add)
+        self.product(layer.output, mixed, x, Epilogue::Add)
     }
 
     pub(super) fn cross_attention(&self, layer: &CrossAttention, index: usize) -> Result<()> {
         let Arrays { x, normed, queries, mixed, .. } = self.arrays;
         self.norm(layer.norm)?;
-        self.product(layer.query, normed, queries, Then::Store)?;
+        self.product(layer.query, normed, queries, Epilogue::Store)?;
         self.attention(queries, layer.query.outputs, Keys::Source(index))?;
-        self.product(layer.output, mixed, x, Then::Add)
+        self.product(layer.output, mixed, x, Epilogue::Add)
     }
 
     pub(super) fn feed_forward(&self, layer: &FeedForward) -> Result<()> {
         let Arrays { x, normed, hidden, .. } = self.arrays;
         self.norm(layer.norm)?;
-        self.product(layer.inner, normed, hidden, Then::Relu)?;
-        self.product(layer.outer, hidden, x, Then::Add)
+        self.product(layer.inner, normed, hidden, Epilogue::Relu)?;
+        self.product(layer.outer, hidden, x, Epilogue::Add)
     }
 
     /// Computes the length head, if the model has one.

@@ -3,7 +3,7 @@
 use super::encode::floats;
 use super::work::{Arrays, Batch, Inputs, VOCABULARY_ROWS, Work};
 use super::{DeviceKeys, DeviceNetwork, Phase, parts};
-use crate::nn::device::{Device, Then};
+use crate::nn::device::{Device, Epilogue};
 use crate::{Error, Result};
 
 /// One row of a decoder pass.
@@ -76,7 +76,7 @@ impl<D: Device> DeviceNetwork<D> {
             for first in (0..wanted).step_by(VOCABULARY_ROWS) {
                 let some = (wanted - first).min(VOCABULARY_ROWS);
                 let x = pass.offset(normed, first * self.shape.d_model);
-                pass.product_rows(weights.output, x, logits, Then::Wide, some)?;
+                pass.product_rows(weights.output, x, logits, Epilogue::Wide, some)?;
                 pass.best_tokens(first, some, pass.rows)?;
             }
             Ok(())

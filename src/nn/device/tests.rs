@@ -103,7 +103,7 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs() / expected.abs().max(1.0);
-        assert!(error <= tolerance, "{what}: {found} and not {expected} at {i}");
+        assert!(error <= tolerance, "{what}: {found} instead of {expected} at {i}");
     }
 }
 
@@ -350,7 +350,7 @@ fn length_classes_come_from_the_mean_of_a_sentences_own_rows() {
     for (sentence, &len) in lengths.iter().enumerate() {
         let found = &found[sentence * classes..][..classes];
         if len == 0 {
-            assert!(found.iter().all(|&v| v == -77.0), "nothing is written for a sentence that is not there");
+            assert!(found.iter().all(|&v| v == -77.0), "nothing is written for an empty sentence");
             continue;
         }
         let mean: Vec<f32> = (0..d)

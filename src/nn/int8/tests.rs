@@ -23,9 +23,9 @@ fn filled(x: &[f32], width: usize, input: Input) -> Rows {
     rows
 }
 
-fn forward(linear: &PackedLinear, x: &[f32], then: Then, start: f32) -> Vec<f32> {
+fn forward(linear: &PackedLinear, x: &[f32], mode: StoreMode, start: f32) -> Vec<f32> {
     let mut out = vec![start; x.len() / linear.inputs() * linear.outputs()];
-    linear.forward(&filled(x, linear.inputs(), linear.input()), then, &mut out);
+    linear.forward(&filled(x, linear.inputs(), linear.input()), mode, &mut out);
     out
 }
 
@@ -72,10 +72,10 @@ fn every_path_has_the_bits_of_the_definition_at_ragged_sizes() {
                 }
                 let linear = PackedLinear::on_path(path, &weight, &bias, inputs, input).unwrap();
                 let want = expected(&x, &weight, &bias, inputs, input);
-                let got = forward(&linear, &x, Then::Store, f32::NAN);
+                let got = forward(&linear, &x, StoreMode::Store, f32::NAN);
                 assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs} {input:?}");
                 let sum: Vec<f32> = want.iter().map(|v| 0.5 + v).collect();
-                assert_eq!(bits(&forward(&linear, &x, Then::Add, 0.5)), bits(&sum), "{path:?}");
+                assert_eq!(bits(&forward(&linear, &x, StoreMode::Add, 0.5)), bits(&sum), "{path:?}");
             }
         }
     }
@@ -97,7 +97,7 @@ fn a_fused_relu_product_equals_two_products_on_every_path() {
             let rows = filled(&x, inputs, Input::Signed);
             first.forward_relu(&rows, &mut Positive::default(), &mut between);
             let mut got = vec![f32::NAN; count * 40];
-            second.forward(&between, Then::Store, &mut got);
+            second.forward(&between, StoreMode::Store, &mut got);
             let want = expected(&relu, &outer, &[0.5; 40], outputs, Input::NonNegative);
             assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs}");
         }
@@ -124,8 +124,8 @@ fn quantize_normed_equals_norm_then_quantize() {
     let mut rows = Rows::default();
     rows.quantize_normed(&x, &norm);
     let (mut a, mut b) = (vec![0.0; count * 9], vec![0.0; count * 9]);
-    linear.forward(&rows, Then::Store, &mut a);
-    linear.forward(&filled(&normed, width, Input::Signed), Then::Store, &mut b);
+    linear.forward(&rows, StoreMode::Store, &mut a);
+    linear.forward(&filled(&normed, width, Input::Signed), StoreMode::Store, &mut b);
     assert_eq!(bits(&a), bits(&b));
 }
 
@@ -135,9 +135,10 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
     let linear = PackedLinear::new(&weight, &bias, inputs, Input::Signed).unwrap();
     let x = random(40 * inputs, 3);
-    let alone: Vec<Vec<f32>> = x.chunks(inputs).map(|row| forward(&linear, row, Then::Store, 0.0)).collect();
+    let alone: Vec<Vec<f32>> =
+        x.chunks(inputs).map(|row| forward(&linear, row, StoreMode::Store, 0.0)).collect();
     for count in 1..=40 {
-        let out = forward(&linear, &x[..count * inputs], Then::Store, 0.0);
+        let out = forward(&linear, &x[..count * inputs], StoreMode::Store, 0.0);
         for (row, alone) in out.chunks(outputs).zip(&alone) {
             assert_eq!(bits(row), bits(alone), "among {count}");
         }
@@ -149,7 +150,7 @@ fn the_rounding_error_is_at_most_half_a_step_of_each_operand() {
     let (outputs, inputs) = (48, 256);
     let (x, weight) = (random(20 * inputs, 4), random(outputs * inputs, 5));
     let linear = PackedLinear::new(&weight, &vec![0.0; outputs], inputs, Input::Signed).unwrap();
-    let got = forward(&linear, &x, Then::Store, 0.0);
+    let got = forward(&linear, &x, StoreMode::Store, 0.0);
     for (row, got) in x.chunks(inputs).zip(got.chunks(outputs)) {
         for (channel, &got) in weight.chunks(inputs).zip(got) {
             let exact: f64 = row.iter().zip(channel).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -167,7 +168,7 @@ fn a_row_of_zeros_gives_the_biases_and_nan_stays_in_its_row() {
     let linear = PackedLinear::new(&weight, &bias, 9, Input::Signed).unwrap();
     let mut x = vec![0.0; 3 * 9];
     x[9..18].fill(f32::NAN);
-    let out = forward(&linear, &x, Then::Store, 0.0);
+    let out = forward(&linear, &x, StoreMode::Store, 0.0);
     assert_eq!((bits(&out[..6]), bits(&out[12..])), (bits(&bias), bits(&bias)));
 }
 
@@ -184,7 +185,7 @@ fn the_best_token_is_the_same_on_any_number_of_threads() {
         let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
         let linear = PackedLinear::new(&weight, &bias, inputs, Input::Signed).unwrap();
         let x = random(count * inputs, 3);
-        let scores = forward(&linear, &x, Then::Store, 0.0);
+        let scores = forward(&linear, &x, StoreMode::Store, 0.0);
         let rows = filled(&x, inputs, Input::Signed);
         let found = on_threads(1, || linear.best_tokens(&rows, forbidden, 1));
         assert_eq!(found, on_threads(3, || linear.best_tokens(&rows, forbidden, 3)));
@@ -341,7 +342,7 @@ fn speed() {
             let linear = PackedLinear::on_path(path, &weight, &bias, inputs, Input::Signed).unwrap();
             let mut seconds = [(); 31].map(|()| {
                 let start = std::time::Instant::now();
-                linear.forward(&rows, Then::Store, &mut out);
+                linear.forward(&rows, StoreMode::Store, &mut out);
                 start.elapsed().as_secs_f64()
             });
             seconds.sort_by(f64::total_cmp);
@@ -361,13 +362,13 @@ fn selected_channels_have_the_same_bits_as_in_the_full_map() {
             let linear =
                 PackedLinear::on_path(path, &weight, &random(outputs, 3), inputs, Input::Signed).unwrap();
             let weights = linear.channelwise();
-            let all = forward(&linear, &x, Then::Store, 0.0);
+            let all = forward(&linear, &x, StoreMode::Store, 0.0);
             for every in [1, 2, 7, 33, outputs] {
                 let channels: Vec<u32> = (0..outputs as u32).rev().step_by(every).collect();
                 let selected = linear.select(&weights, &channels);
                 let of_all = all.chunks(outputs).flat_map(|row| channels.iter().map(|&c| row[c as usize]));
                 let expected: Vec<f32> = of_all.collect();
-                assert_eq!(bits(&forward(&selected, &x, Then::Store, 0.0)), bits(&expected));
+                assert_eq!(bits(&forward(&selected, &x, StoreMode::Store, 0.0)), bits(&expected));
             }
         }
     }

@@ -58,18 +58,18 @@ fn compile() -> Result<(), String> {
 
 fn nvcc() -> PathBuf {
     let in_home = |name| env::var_os(name).map(|home| Path::new(&home).join("bin/nvcc"));
-    let usual = [in_home("CUDA_HOME"), in_home("CUDA_PATH"), Some("/usr/local/cuda/bin/nvcc".into())];
+    let default_paths = [in_home("CUDA_HOME"), in_home("CUDA_PATH"), Some("/usr/local/cuda/bin/nvcc".into())];
     let named = env::var_os("NVCC").map(PathBuf::from);
-    let there = usual.into_iter().flatten().find(|path| path.exists());
-    named.or(there).unwrap_or_else(|| "nvcc".into())
+    let found = default_paths.into_iter().flatten().find(|path| path.exists());
+    named.or(found).unwrap_or_else(|| "nvcc".into())
 }
 
 /// "release 13.0, V13.0.88" is 13000, the driver's format.
-fn cuda_version(told: &str) -> Result<i32, String> {
-    let release = told.split("release ").nth(1).and_then(|rest| rest.split(',').next());
+fn cuda_version(output: &str) -> Result<i32, String> {
+    let release = output.split("release ").nth(1).and_then(|rest| rest.split(',').next());
     let number = release.and_then(|release| {
         let (major, minor) = release.trim().split_once('.')?;
         Some(major.parse::<i32>().ok()? * 1000 + minor.parse::<i32>().ok()? * 10)
     });
-    number.ok_or_else(|| format!("cannot find the release in the output of nvcc: {told}"))
+    number.ok_or_else(|| format!("cannot find the release in the output of nvcc: {output}"))
 }
