@@ -33,9 +33,9 @@ impl LengthBeam {
         let specials = rules.specials;
         let lengths = match prediction {
             LengthPrediction::Lengths(log_probs) => length_beam(log_probs, beam),
-            &LengthPrediction::Slots { count, most } => {
+            &LengthPrediction::Slots { count, max } => {
                 let slots = |count| Canvas::slots(count, steps, specials).with_lm(rules.lm.clone());
-                return Ok(Self { canvases: slot_beam(count, most, beam).into_iter().map(slots).collect() });
+                return Ok(Self { canvases: slot_beam(count, max, beam).into_iter().map(slots).collect() });
             }
         };
         if lengths.is_empty() {

@@ -1,4 +1,4 @@
-//! Translates whole texts: collects the requests of [`Passage`]s, answers them with [`translate`], and repeats until
+//! Translates whole texts: collects the requests of [`Passage`]s, decodes them with [`translate`], and repeats until
 //! no passage has another request.
 
 use super::{DecodeOptions, Hypothesis, SearchOptions, SearchResult, Steps, Translator, search, translate};

@@ -93,7 +93,7 @@ fn translate_batch<T: Translator>(
     Ok(beams.into_iter().map(|beam| beam.finish(options.collapse)).collect())
 }
 
-/// Cuts `items` into runs whose count times longest length is within `budget`. An item above it is a run of its own.
+/// Cuts `items` into runs whose count times longest length is within `budget`. A longer item makes its own run.
 pub(super) fn batches<I>(
     items: &[I],
     length: impl Fn(&I) -> usize,

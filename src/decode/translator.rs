@@ -63,7 +63,7 @@ impl Limits {
     }
 }
 
-/// What decoding needs to know about a network.
+/// The properties of a network that decoding depends on.
 #[derive(Clone, Debug, Default)]
 pub struct DecodingRules {
     pub specials: Specials,
@@ -125,7 +125,7 @@ impl From<(u32, f32)> for Prediction {
 /// The result for a row must not depend on the other rows of the call, bit for bit. Ties between tokens go to the
 /// lower id.
 pub trait Translator: Send + 'static {
-    /// The encoder's output for one sentence, and whatever else decoder passes reuse.
+    /// The encoder's output for one sentence, and other values that decoder passes reuse.
     type Memory: Send + 'static;
 
     fn limits(&self) -> Limits;

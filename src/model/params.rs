@@ -85,7 +85,7 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
-/// Records which tensors a network asks for. It returns views of a single zero, which take no memory.
+/// Records which tensors a network requests. Returns views of a single zero, which take no memory.
 #[derive(Clone, Default)]
 struct Recorder {
     specs: Arc<Mutex<BTreeMap<String, Spec>>>,

@@ -173,7 +173,7 @@ impl Shape {
     pub fn predict_length(&self, classes: &[f32], source: usize) -> LengthPrediction {
         match self.lengths {
             Lengths::Ctc => {
-                LengthPrediction::Slots { count: Lengths::SLOTS_PER_TOKEN * source, most: self.max_positions }
+                LengthPrediction::Slots { count: Lengths::SLOTS_PER_TOKEN * source, max: self.max_positions }
             }
             lengths => {
                 LengthPrediction::Lengths(lengths.inner_scores(classes, source, self.max_positions - 2))

@@ -12,7 +12,7 @@ fn beam(length_log_probs: &[f32], beam: usize, steps: Steps) -> Result<LengthBea
 
 #[test]
 fn a_sentence_gets_the_same_result_alone_and_among_others_even_if_one_of_them_fails() {
-    let prediction = LengthPrediction::Slots { count: 3, most: 4 };
+    let prediction = LengthPrediction::Slots { count: 3, max: 4 };
     let new = || LengthBeam::new(&prediction, 1, Steps::ONE, &DecodingRules::default()).unwrap();
     let answers = |sentence: u32| -> Vec<Vec<Prediction>> {
         let of_slot = |slot: u32| {
@@ -38,7 +38,7 @@ fn a_sentence_gets_the_same_result_alone_and_among_others_even_if_one_of_them_fa
 #[test]
 fn each_pass_fills_one_slot_of_a_block_and_blanks_are_dropped() {
     let (rules, steps) = (DecodingRules::default(), Steps::new(2).unwrap());
-    let prediction = LengthPrediction::Slots { count: 5, most: 6 };
+    let prediction = LengthPrediction::Slots { count: 5, max: 6 };
     let several = LengthBeam::new(&prediction, 3, steps, &rules).unwrap();
     assert_eq!(several.canvases().iter().map(|c| c.tokens().len()).collect::<Vec<_>>(), [5, 4, 6]);
     let mut beam = LengthBeam::new(&prediction, 1, steps, &rules).unwrap();
@@ -71,7 +71,7 @@ fn predictions(slots: &[[(u32, f32); TOP_K]]) -> Vec<Prediction> {
 
 #[test]
 fn alternatives_are_other_texts_by_score_and_the_first_one_is_the_usual_result() {
-    let prediction = LengthPrediction::Slots { count: 4, most: 4 };
+    let prediction = LengthPrediction::Slots { count: 4, max: 4 };
     for steps in [1, 2] {
         let steps = Steps::new(steps).unwrap();
         let new = || LengthBeam::new(&prediction, 1, steps, &DecodingRules::default()).unwrap();

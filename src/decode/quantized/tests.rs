@@ -229,5 +229,5 @@ fn an_imputer_with_a_shortlist_may_leave_slots_blank() {
     let sources = sentences(&[7], imputer().vocab);
     let answer = decoded(&network, &sources, &DecodeOptions::new(Steps::ONE)).unwrap();
     assert_eq!(answer[0][0].tokens, [0u32; 0]);
-    assert!(answer[0][0].score > -1e-3, "sure that nothing is to be said: {}", answer[0][0].score);
+    assert!(answer[0][0].score > -1e-3, "certain that all slots are blank: {}", answer[0][0].score);
 }

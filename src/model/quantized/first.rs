@@ -10,7 +10,7 @@ use super::block::Pass;
 use super::scratch::Buffers;
 
 /// Longest canvas that is cached, in tokens. All lengths together take 17 MB at a width of 256.
-const LONGEST: usize = 128;
+const MAX_CACHED_LEN: usize = 128;
 
 /// One for each length, computed when first needed.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct FirstLayerRows {
 
 impl Default for FirstLayerCache {
     fn default() -> Self {
-        Self((0..=LONGEST).map(|_| OnceLock::new()).collect())
+        Self((0..=MAX_CACHED_LEN).map(|_| OnceLock::new()).collect())
     }
 }
 
@@ -41,7 +41,9 @@ impl QuantizedNetwork {
             [bos, masks @ .., eos] if (*bos, *eos) == (specials.bos, specials.eos) => masks,
             _ => return false,
         };
-        canvas.len() <= LONGEST && self.decoder.len() > 1 && masks.iter().all(|&token| token == specials.mask)
+        canvas.len() <= MAX_CACHED_LEN
+            && self.decoder.len() > 1
+            && masks.iter().all(|&token| token == specials.mask)
     }
 
     /// The cached rows for a canvas that [`is_first`](Self::is_first). Computed on the current thread.

@@ -5,7 +5,7 @@ fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
     let shape: Shape = "positions=65,imputer=1".parse().unwrap();
     assert!("imputer=2".parse::<Shape>().is_err() && "positions=5,imputer=1".parse::<Shape>().is_err());
     assert_eq!(shape.source_limit(), 32);
-    assert_eq!(shape.predict_length(&[], 32), LengthPrediction::Slots { count: 64, most: 65 });
+    assert_eq!(shape.predict_length(&[], 32), LengthPrediction::Slots { count: 64, max: 65 });
     assert_eq!(shape.forbidden(), 3);
     assert!(Shape { length_classes: 128, ..shape.clone() }.validate().is_err());
     assert!(Shape { refresh: Refresh::All, ..shape }.validate().is_err());

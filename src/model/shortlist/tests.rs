@@ -45,7 +45,7 @@ fn an_invalid_shortlist_is_an_error() {
     assert!(refused(&[20], &lists).contains("token 20"));
     assert!(refused(&[LOWEST - 1], &lists).contains("cannot occur in a translation"));
     assert!(refused(&[70_000], &lists).contains("outside the vocabulary of 20 tokens"));
-    assert!(refused(&[9], &vec![Vec::new(); MOST_TOKENS + 1]).contains("up to 65536 tokens"));
+    assert!(refused(&[9], &vec![Vec::new(); MAX_TOKENS + 1]).contains("up to 65536 tokens"));
 
     let bytes = Shortlist::new(&[9], &lists).unwrap().to_bytes(&BTreeMap::new()).unwrap();
     assert!(Shortlist::from_bytes(&bytes, 21).unwrap_err().contains("is for 20 tokens, the model has 21"));

@@ -179,7 +179,7 @@ impl Grid {
     }
 
     /// Largest shared memory of a block without special request.
-    pub const MOST_SHARED_FLOATS: usize = 48 * 1024 / 4;
+    pub const MAX_SHARED_FLOATS: usize = 48 * 1024 / 4;
 }
 
 /// How the result of a product is written.

@@ -23,7 +23,7 @@ use super::lines::{LANES, Line, grow, interleave, load, mask, part, round, store
 
 /// Rows of a register tile.
 const MR: usize = 6;
-/// Registers across a tile: `MR * NV` of the 32 hold sums, the others operands.
+/// Registers across a tile: `MR * NV` of the 32 hold sums, the others hold operands.
 const NV: usize = 4;
 const NR: usize = NV * LANES;
 /// Elements of the reduction in one pass, so that the packed rows of a block stay in the L2 cache.

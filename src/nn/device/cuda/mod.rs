@@ -36,7 +36,7 @@ const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 /// Copies up to this size go through pinned memory.
 const PINNED_BYTES: usize = 1 << 20;
 
-/// Checks that GPU `number` is suitable. The error says what was found and what to do.
+/// Checks that GPU `number` is suitable. The error gives what was found and what to do.
 pub fn available(number: usize) -> Result<(), String> {
     probe::gpu(number).map(drop)
 }
@@ -69,7 +69,7 @@ impl Cuda {
     /// Opens GPU `number` for networks with weights of this type.
     ///
     /// # Errors
-    /// [`Error::Device`], which says what was found and what to do.
+    /// [`Error::Device`] with what was found and what to do.
     pub fn open(number: usize, element: Element) -> Result<Self> {
         let gpu = probe::gpu(number).map_err(Error::Device)?;
         let context =

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// f32); freed memory is cached.
 ///
 /// # Errors
-/// [`Error::Device`], which says what was found and what to do.
+/// [`Error::Device`] with what was found and what to do.
 pub fn open(number: usize) -> Result<candle_core::Device> {
     probe::gpu(number).map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(number)?;

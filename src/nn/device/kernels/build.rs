@@ -9,7 +9,7 @@ const KERNELS: &str = "src/nn/device/kernels/kernels.cu";
 /// Included by [`KERNELS`].
 const TRAINING: &str = "src/nn/device/kernels/training.cuh";
 /// Compute capability of an A100, the first GPU with bf16.
-const LEAST_CAPABILITY: &str = "80";
+const MIN_CAPABILITY: &str = "80";
 
 fn main() {
     println!("cargo::rerun-if-changed={KERNELS}");
@@ -28,7 +28,7 @@ fn compile() -> Result<(), String> {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "CUDA_COMPUTE_CAP"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| LEAST_CAPABILITY.into());
+    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| MIN_CAPABILITY.into());
     let nvcc = nvcc();
     let run = |arguments: &[&str]| -> Result<String, String> {
         let output = Command::new(&nvcc).args(arguments).output().map_err(|error| {

@@ -22,7 +22,7 @@ fn gradient(at: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> (f32, Vec<f32>) {
 }
 
 /// Central differences of `3 · f` in every value of `at`.
-fn slopes(at: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Vec<f32> {
+fn differences(at: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Vec<f32> {
     const STEP: f32 = 2e-2;
     let values: Vec<f32> = at.flatten_all().unwrap().to_vec1().unwrap();
     let moved = |i: usize, by: f32| {
@@ -63,7 +63,7 @@ fn the_gradient_of_the_divergence_matches_finite_differences() {
     for temperature in [0.5, 1.0] {
         let f = |s: &Tensor| divergence(s, &teacher, temperature, FORBIDDEN).unwrap();
         let (_, gradient) = gradient(&student, f);
-        assert_close(&gradient, &slopes(&student, f), 2e-3);
+        assert_close(&gradient, &differences(&student, f), 2e-3);
         for row in gradient.chunks(17) {
             assert!(row[..FORBIDDEN].iter().all(|&g| g == 0.0), "{row:?}");
         }
@@ -105,7 +105,7 @@ fn the_gradient_of_the_distance_matches_finite_differences() {
     let (student, teacher) = (matrix(3, 7, 5), matrix(3, 7, 6));
     let f = |s: &Tensor| distance(s, &teacher).unwrap();
     let (loss, gradient) = gradient(&student, f);
-    assert_close(&gradient, &slopes(&student, f), 2e-3);
+    assert_close(&gradient, &differences(&student, f), 2e-3);
     let norm = (&student - &teacher).unwrap().sqr().unwrap().sum(1).unwrap().sqrt().unwrap();
     let want: f32 = norm.mean_all().unwrap().to_scalar().unwrap();
     assert!((loss - want).abs() < 2e-4, "{loss}, not {want}");

@@ -59,7 +59,7 @@ fn weighting(out: &Tensor) -> Tensor {
     random(out.shape(), 99)
 }
 
-/// The fused op gives what the stock composition gives, forward and backward, and so does a GPU's path.
+/// Checks that all paths of an op equal its composition in stock ops, forward and backward.
 fn assert_same(
     what: &str,
     inputs: &[Tensor],
