@@ -59,7 +59,7 @@ impl SelfAttentionSublayer {
         })
     }
 
-    /// The sublayer for a [`chain`](crate::nn::chain), or `None` if it cannot be fused. Only the shape of `x` is used.
+    /// The sublayer for a [`chain`], or `None` if it cannot be fused. Only the shape of `x` is used.
     fn sublayer(
         &self,
         x: &Tensor,
@@ -103,7 +103,7 @@ impl FeedForwardSublayer {
         })
     }
 
-    /// The sublayer for a [`chain`](crate::nn::chain), or `None` if it cannot be fused. Only the shape of `x` is used.
+    /// The sublayer for a [`chain`], or `None` if it cannot be fused. Only the shape of `x` is used.
     fn sublayer(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Option<Sublayer>> {
         match self.norm.in_front() {
             Some(norm) => self.feed_forward.sublayer(norm, x, lengths, mode),
@@ -134,7 +134,7 @@ impl EncoderLayer {
         })
     }
 
-    /// Both sublayers for a [`chain`](crate::nn::chain), or `None` if they cannot be fused. Only the shape of `x` is
+    /// Both sublayers for a [`chain`], or `None` if they cannot be fused. Only the shape of `x` is
     /// used.
     pub(super) fn sublayers(
         &self,
