@@ -245,7 +245,7 @@ impl<T: Translator> Translator for ForcedLength<T> {
         };
         let mut encoded = self.network.encode(sources)?;
         for sentence in &mut encoded {
-            if let LengthPrediction::Lengths(known) = &mut sentence.outline {
+            if let LengthPrediction::Lengths(known) = &mut sentence.length_prediction {
                 *known = (0..lengths).map(log_prob).collect();
             }
         }

@@ -62,7 +62,8 @@ pub fn check<T: Translator>(network: &T, bundle: &Bundle) -> Result<()> {
 
 fn translation<T: Translator>(network: &T, bundle: &Bundle, source: &str, steps: u8) -> Result<String> {
     let steps = Steps::new(steps).unwrap_or(Steps::ONE);
-    let options = DecodeOptions { length_beam: network.limits().usual_beam(), ..DecodeOptions::new(steps) };
+    let options =
+        DecodeOptions { length_beam: network.limits().default_length_beam(), ..DecodeOptions::new(steps) };
     let ids = bundle.tokenizer.encode(source)?;
     let best = translate(network, &[ids], &options)?.into_iter().flatten().next();
     bundle.tokenizer.decode(&best.unwrap_or_default().tokens)

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tutti::decode::{Beam, Encoded, InferenceModel, Row, Steps, Translator};
+use tutti::decode::{Encoded, InferenceModel, LengthBeam, Row, Steps, Translator};
 use tutti::model::{Backend, Dtype, LengthPrediction};
 
 /// Largest number of allocations of a pass, for any number of sentences.
@@ -71,7 +71,7 @@ fn measure(batch: usize) -> (u64, u64) {
     let mut lengths = vec![f32::NEG_INFINITY; 13];
     lengths[12] = 0.0;
     let lengths = LengthPrediction::Lengths(lengths);
-    let beam = Beam::new(&lengths, 1, Steps::ONE, &network.rules()).unwrap();
+    let beam = LengthBeam::new(&lengths, 1, Steps::ONE, &network.rules()).unwrap();
     let encoded: Vec<Encoded<_>> = network.encode(&sources).unwrap();
     let rows: Vec<Row<_>> = encoded.iter().flat_map(|sentence| beam.rows(&sentence.memory)).collect();
     let decode = steady(|| network.decode(&rows).unwrap());

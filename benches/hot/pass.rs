@@ -1,7 +1,7 @@
 //! One pass of the encoder and one of the decoder, random weights, at batch 1, 8 and 64.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use tutti::decode::{Beam, Encoded, InferenceModel, Row, Steps, Translator};
+use tutti::decode::{Encoded, InferenceModel, LengthBeam, Row, Steps, Translator};
 use tutti::model::{Backend, Dtype, LengthPrediction};
 
 use crate::{shape, source};
@@ -21,7 +21,7 @@ pub fn bench(criterion: &mut Criterion) {
             let mut lengths = vec![f32::NEG_INFINITY; tokens + 1];
             lengths[tokens] = 0.0;
             let lengths = LengthPrediction::Lengths(lengths);
-            let beam = Beam::new(&lengths, 1, Steps::ONE, &network.rules()).expect("one length");
+            let beam = LengthBeam::new(&lengths, 1, Steps::ONE, &network.rules()).expect("one length");
             let encoded: Vec<Encoded<_>> = network.encode(&sources).expect("ids of the vocabulary");
             let rows: Vec<Row<_>> = encoded.iter().flat_map(|sentence| beam.rows(&sentence.memory)).collect();
             group.bench_function(id("decode"), |b| b.iter(|| network.decode(&rows)));

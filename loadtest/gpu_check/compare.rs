@@ -65,11 +65,12 @@ pub fn places(network: &InferenceModel, sources: &[Vec<u32>]) -> Result<Places> 
                 canvas: &canvases[i],
                 wanted: &wanted[i],
                 one_step: false,
-                choices: false,
+                top_k: false,
             })
             .collect();
         best.extend(network.decode(&rows)?);
-        lengths.extend(encoded.into_iter().map(|sentence| sentence.outline.into_length_log_probs()));
+        lengths
+            .extend(encoded.into_iter().map(|sentence| sentence.length_prediction.into_length_log_probs()));
     }
     Ok(Places { lengths, best })
 }

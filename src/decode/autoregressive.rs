@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Options of [`search`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Search {
+pub struct SearchOptions {
     /// Number of candidates kept for each sentence; 0 counts as 1.
     pub beam: usize,
     /// Exponent α of the length normalization: a candidate's score is its log-probability divided by `(tokens +
@@ -25,7 +25,7 @@ pub struct Search {
     pub precision: Precision,
 }
 
-impl Search {
+impl SearchOptions {
     pub fn new(beam: usize) -> Self {
         Self { beam, length_penalty: 1.0, max_batch_tokens: 4096, precision: Precision::F32 }
     }
@@ -33,7 +33,7 @@ impl Search {
 
 /// The result of [`search`] for one sentence.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Searched {
+pub struct SearchResult {
     /// Without bos and eos; its score is normalized by length.
     pub hypothesis: Hypothesis,
     /// Whether the network predicted eos within the length limit.
@@ -49,7 +49,7 @@ pub struct Searched {
 /// # Errors
 /// Before anything is computed: [`Error::TooLarge`] for a source above the network's limit, [`Error::Model`] for an
 /// id outside the vocabulary.
-pub fn search(network: &Network, sources: &[Vec<u32>], options: &Search) -> Result<Vec<Searched>> {
+pub fn search(network: &Network, sources: &[Vec<u32>], options: &SearchOptions) -> Result<Vec<SearchResult>> {
     let (limit, vocabulary) = (network.shape().max_positions, network.shape().vocab);
     if let Some(long) = sources.iter().find(|source| source.len() > limit) {
         return Err(Error::TooLarge { what: "tokens of a sentence", size: long.len(), limit });
@@ -57,7 +57,7 @@ pub fn search(network: &Network, sources: &[Vec<u32>], options: &Search) -> Resu
     if let Some(id) = sources.iter().flatten().find(|&&id| id as usize >= vocabulary) {
         return Err(Error::Model(format!("token {id} is outside the vocabulary of {vocabulary}")));
     }
-    let empty = Searched { finished: true, ..Searched::default() };
+    let empty = SearchResult { finished: true, ..SearchResult::default() };
     let mut done = vec![empty; sources.len()];
     let mut order: Vec<usize> = (0..sources.len()).filter(|&i| sources[i].len() > 2).collect();
     order.sort_by_key(|&i| sources[i].len());
@@ -73,7 +73,7 @@ pub fn search(network: &Network, sources: &[Vec<u32>], options: &Search) -> Resu
 
 /// A candidate that has not ended.
 #[derive(Clone, Debug)]
-struct Live {
+struct ActiveCandidate {
     tokens: Vec<u32>,
     log_probs: Vec<f32>,
     /// Sum of `log_probs`; minus infinity for an unused place in the beam.
@@ -82,49 +82,49 @@ struct Live {
 
 /// The beam of one sentence.
 #[derive(Debug)]
-struct Sentence {
+struct SentenceSearch {
     /// Index in the batch.
     index: usize,
     /// Largest number of inner tokens.
-    room: usize,
-    /// As many as the beam is wide.
-    live: Vec<Live>,
+    max_tokens: usize,
+    /// One for each place of the beam.
+    active: Vec<ActiveCandidate>,
     finished: Vec<Hypothesis>,
 }
 
-/// A token that could follow a live candidate.
-struct Candidate {
+/// A token that could follow an active candidate.
+struct Continuation {
     row: usize,
     token: u32,
     log_prob: f32,
     sum: f32,
 }
 
-impl Sentence {
-    fn new(index: usize, room: usize, beam: usize) -> Self {
-        let place = |i| Live {
+impl SentenceSearch {
+    fn new(index: usize, max_tokens: usize, beam: usize) -> Self {
+        let place = |i| ActiveCandidate {
             tokens: Vec::new(),
             log_probs: Vec::new(),
             // All candidates start equal, so only the first one is expanded.
             sum: if i == 0 { 0.0 } else { f32::NEG_INFINITY },
         };
-        Self { index, room, live: (0..beam).map(place).collect(), finished: Vec::new() }
+        Self { index, max_tokens, active: (0..beam).map(place).collect(), finished: Vec::new() }
     }
 
-    /// Extends the candidates by their best next tokens. Returns, for each new live candidate, the index of the one
+    /// Extends the candidates by their best next tokens. Returns, for each new active candidate, the index of the one
     /// that it extends.
     fn advance(&mut self, top: &[Vec<(u32, f32)>], eos: u32, length_penalty: f32) -> Vec<usize> {
-        let beam = self.live.len();
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for (row, (live, top)) in self.live.iter().zip(top).enumerate() {
+        let beam = self.active.len();
+        let mut candidates: Vec<Continuation> = Vec::new();
+        for (row, (active, top)) in self.active.iter().zip(top).enumerate() {
             let follow =
-                |&(token, log_prob): &_| Candidate { row, token, log_prob, sum: live.sum + log_prob };
+                |&(token, log_prob): &_| Continuation { row, token, log_prob, sum: active.sum + log_prob };
             candidates.extend(top.iter().map(follow).filter(|c| c.sum.is_finite()));
         }
         candidates.sort_by(|a, b| b.sum.total_cmp(&a.sum)); // stable: ties keep the better row, then the token's rank
         let (mut next, mut origins) = (Vec::with_capacity(beam), Vec::with_capacity(beam));
         for (rank, candidate) in candidates.iter().enumerate() {
-            let Live { mut tokens, mut log_probs, .. } = self.live[candidate.row].clone();
+            let ActiveCandidate { mut tokens, mut log_probs, .. } = self.active[candidate.row].clone();
             if candidate.token == eos {
                 // An end counts only if it is among the best `beam` continuations.
                 if rank < beam {
@@ -135,60 +135,60 @@ impl Sentence {
                 tokens.push(candidate.token);
                 log_probs.push(candidate.log_prob);
                 origins.push(candidate.row);
-                next.push(Live { tokens, log_probs, sum: candidate.sum });
+                next.push(ActiveCandidate { tokens, log_probs, sum: candidate.sum });
             }
         }
         while next.len() < beam {
-            let filler = Live { sum: f32::NEG_INFINITY, ..self.live[0].clone() };
-            next.push(Live { tokens: [filler.tokens, vec![eos]].concat(), ..filler });
+            let filler = ActiveCandidate { sum: f32::NEG_INFINITY, ..self.active[0].clone() };
+            next.push(ActiveCandidate { tokens: [filler.tokens, vec![eos]].concat(), ..filler });
             origins.push(0);
         }
-        self.live = next;
+        self.active = next;
         origins
     }
 
     fn done(&self) -> bool {
-        let alive = self.live[0].sum.is_finite();
+        let possible = self.active[0].sum.is_finite();
         // Candidates may exceed the limit by one token, so that eos can still follow the last allowed one.
-        self.finished.len() >= self.live.len() || !alive || self.live[0].tokens.len() > self.room
+        self.finished.len() >= self.active.len() || !possible || self.active[0].tokens.len() > self.max_tokens
     }
 
-    fn best(mut self, length_penalty: f32) -> Searched {
+    fn best(mut self, length_penalty: f32) -> SearchResult {
         super::best_first(&mut self.finished);
         if let Some(hypothesis) = self.finished.into_iter().next() {
-            return Searched { hypothesis, finished: true };
+            return SearchResult { hypothesis, finished: true };
         }
-        let Some(Live { mut tokens, mut log_probs, sum }) = self.live.into_iter().next() else {
-            return Searched::default();
+        let Some(ActiveCandidate { mut tokens, mut log_probs, sum }) = self.active.into_iter().next() else {
+            return SearchResult::default();
         };
-        tokens.truncate(self.room);
-        log_probs.truncate(self.room);
+        tokens.truncate(self.max_tokens);
+        log_probs.truncate(self.max_tokens);
         let score = sum / (tokens.len().max(1) as f32).powf(length_penalty);
         let hypothesis = if sum.is_finite() {
             Hypothesis { tokens, token_log_probs: log_probs, score }
         } else {
             Hypothesis::default() // every log-probability was NaN or infinite
         };
-        Searched { hypothesis, finished: false }
+        SearchResult { hypothesis, finished: false }
     }
 }
 
-/// The same search for one sentence, with a network that caches nothing between passes. `best` takes the candidates'
+/// [`search`] for one sentence and a network that caches nothing between passes. `best` takes the candidates'
 /// tokens (all of one length) and a count, and returns that many best next tokens of each with their
 /// log-probabilities.
 ///
 /// # Errors
 /// Those of `best`.
 pub fn search_prefixes(
-    room: usize,
-    options: &Search,
+    max_tokens: usize,
+    options: &SearchOptions,
     eos: u32,
     mut best: impl FnMut(&[&[u32]], usize) -> Result<Vec<Vec<(u32, f32)>>>,
-) -> Result<Searched> {
+) -> Result<SearchResult> {
     let beam = options.beam.max(1);
-    let mut sentence = Sentence::new(0, room, beam);
+    let mut sentence = SentenceSearch::new(0, max_tokens, beam);
     while !sentence.done() {
-        let prefixes: Vec<&[u32]> = sentence.live.iter().map(|live| live.tokens.as_slice()).collect();
+        let prefixes: Vec<&[u32]> = sentence.active.iter().map(|active| active.tokens.as_slice()).collect();
         let top = best(&prefixes, beam + 1)?;
         sentence.advance(&top, eos, options.length_penalty);
     }
@@ -199,28 +199,31 @@ fn search_batch(
     network: &Network,
     sources: &[&[u32]],
     beam: usize,
-    options: &Search,
-) -> Result<Vec<Searched>> {
+    options: &SearchOptions,
+) -> Result<Vec<SearchResult>> {
     let specials = network.specials();
     let mode = Mode::training(0.0, 0, options.precision);
     let source = Padded::new(sources.iter().copied(), specials.pad, network.device())?;
     let states = network.encode(&source, &mode)?;
     let mut memory: Memory = network.memory(&states, &source.lengths, &mode)?;
     // The decoder reads bos and the tokens. One position is left free, as in training.
-    let most = network.shape().max_positions - 2;
-    let room = |source: &[u32]| (2 * (source.len() - 2) + 10).min(most);
-    let mut open: Vec<Sentence> =
-        sources.iter().enumerate().map(|(i, source)| Sentence::new(i, room(source), beam)).collect();
-    let mut tokens = vec![specials.bos; open.len() * beam];
+    let limit = network.shape().max_positions - 2;
+    let max_tokens = |source: &[u32]| (2 * (source.len() - 2) + 10).min(limit);
+    let mut running: Vec<SentenceSearch> = sources
+        .iter()
+        .enumerate()
+        .map(|(i, source)| SentenceSearch::new(i, max_tokens(source), beam))
+        .collect();
+    let mut tokens = vec![specials.bos; running.len() * beam];
     let mut past = Past::default();
-    let mut done = vec![Searched::default(); sources.len()];
-    while !open.is_empty() {
+    let mut done = vec![SearchResult::default(); sources.len()];
+    while !running.is_empty() {
         let states = network.decode_next(&tokens, &mut past, &memory, &mode)?;
         // At most one of a candidate's tokens is eos, so `beam + 1` tokens contain `beam` that do not end it.
         let top = top_tokens(network, &states, &specials, beam + 1, &mode)?;
         let (mut rows, mut kept) = (Vec::new(), Vec::new());
-        let mut still = Vec::with_capacity(open.len());
-        for (at, mut sentence) in open.into_iter().enumerate() {
+        let mut unfinished = Vec::with_capacity(running.len());
+        for (at, mut sentence) in running.into_iter().enumerate() {
             let origins = sentence.advance(&top[at * beam..][..beam], specials.eos, options.length_penalty);
             if sentence.done() {
                 let index = sentence.index;
@@ -228,7 +231,7 @@ fn search_batch(
             } else {
                 rows.extend(origins.into_iter().map(|row| (at * beam + row) as u32));
                 kept.push(at as u32);
-                still.push(sentence);
+                unfinished.push(sentence);
             }
         }
         if kept.len() < memory.lengths.len() && !kept.is_empty() {
@@ -238,9 +241,9 @@ fn search_batch(
         if !unchanged && !rows.is_empty() {
             past.select(&rows)?;
         }
-        open = still;
-        let newest = |live: &Live| live.tokens.last().copied().unwrap_or(specials.eos);
-        tokens = open.iter().flat_map(|sentence| sentence.live.iter().map(newest)).collect();
+        running = unfinished;
+        let newest = |active: &ActiveCandidate| active.tokens.last().copied().unwrap_or(specials.eos);
+        tokens = running.iter().flat_map(|sentence| sentence.active.iter().map(newest)).collect();
     }
     Ok(done)
 }

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::{
-    Canvas, Hypothesis, Prediction, Row, Rules, Steps,
+    Canvas, DecodingRules, Hypothesis, Prediction, Row, Steps,
     hypothesis::best_first,
     length::{length_beam, slot_beam},
 };
@@ -14,29 +14,34 @@ use crate::{Error, Result};
 /// The canvases of one sentence, most probable length first. They share the encoder's output and finish
 /// independently.
 #[derive(Clone, Debug)]
-pub struct Beam {
+pub struct LengthBeam {
     canvases: Vec<Canvas>,
 }
 
-impl Beam {
+impl LengthBeam {
     /// One canvas for each of the `beam` most probable lengths (see [`length_beam`]), or for as many numbers of
     /// slots.
     ///
     /// # Errors
     /// [`Error::Model`] if no length has a positive probability.
-    pub fn new(outline: &LengthPrediction, beam: usize, steps: Steps, rules: &Rules) -> Result<Self> {
+    pub fn new(
+        prediction: &LengthPrediction,
+        beam: usize,
+        steps: Steps,
+        rules: &DecodingRules,
+    ) -> Result<Self> {
         let specials = rules.specials;
-        let lengths = match outline {
+        let lengths = match prediction {
             LengthPrediction::Lengths(log_probs) => length_beam(log_probs, beam),
-            &LengthPrediction::Slots { count, most } => {
-                let slots = |count| Canvas::slots(count, steps, specials).read_with(rules.lm.clone());
-                return Ok(Self { canvases: slot_beam(count, most, beam).into_iter().map(slots).collect() });
+            &LengthPrediction::Slots { count, max } => {
+                let slots = |count| Canvas::slots(count, steps, specials).with_lm(rules.lm.clone());
+                return Ok(Self { canvases: slot_beam(count, max, beam).into_iter().map(slots).collect() });
             }
         };
         if lengths.is_empty() {
             return Err(Error::Model("no target length has a probability".into()));
         }
-        let canvas = |length| Canvas::new(length, steps, specials).refreshing(rules.refresh);
+        let canvas = |length| Canvas::new(length, steps, specials).with_refresh(rules.refresh);
         Ok(Self { canvases: lengths.into_iter().map(canvas).collect() })
     }
 
@@ -54,18 +59,18 @@ impl Beam {
     }
 
     /// The canvases that are not finished. Each is one row of the next pass.
-    pub fn live(&self) -> impl Iterator<Item = &Canvas> {
+    pub fn unfinished(&self) -> impl Iterator<Item = &Canvas> {
         self.canvases.iter().filter(|canvas| !canvas.finished())
     }
 
     /// The rows of the next pass, in the order in which [`apply`](Self::apply) expects the predictions.
     pub fn rows<'a, M>(&'a self, memory: &'a M) -> impl Iterator<Item = Row<'a, M>> {
-        self.live().map(move |canvas| Row {
+        self.unfinished().map(move |canvas| Row {
             memory,
             canvas: canvas.tokens(),
             wanted: canvas.wanted(),
             one_step: canvas.one_step(),
-            choices: canvas.wants_top_k(),
+            top_k: canvas.wants_top_k(),
         })
     }
 
@@ -74,17 +79,17 @@ impl Beam {
     /// # Errors
     /// [`Error::Model`] if the number of slices is wrong or [`Canvas::apply`] fails. The beam must not be used after
     /// that.
-    pub fn apply<P: AsRef<[Prediction]>>(&mut self, answers: &[P]) -> Result<()> {
-        let rows = self.live().count();
-        if answers.len() != rows {
-            return Err(Error::Model(format!("{} answers for {rows} rows", answers.len())));
+    pub fn apply<P: AsRef<[Prediction]>>(&mut self, predictions: &[P]) -> Result<()> {
+        let rows = self.unfinished().count();
+        if predictions.len() != rows {
+            return Err(Error::Model(format!("predictions for {} rows; expected {rows}", predictions.len())));
         }
-        let live = self.canvases.iter_mut().filter(|canvas| !canvas.finished());
-        live.zip(answers).try_for_each(|(canvas, answer)| canvas.apply(answer.as_ref()))
+        let unfinished = self.canvases.iter_mut().filter(|canvas| !canvas.finished());
+        unfinished.zip(predictions).try_for_each(|(canvas, own)| canvas.apply(own.as_ref()))
     }
 
     pub fn finished(&self) -> bool {
-        self.live().next().is_none()
+        self.unfinished().next().is_none()
     }
 
     /// Number of passes of the canvas that took most.
@@ -101,7 +106,7 @@ impl Beam {
         best_first(&mut hypotheses);
         let best = hypotheses.first().map_or(0.0, |hypothesis| hypothesis.score);
         for other in others {
-            if hypotheses.iter().all(|known| known.tokens != other.tokens) {
+            if hypotheses.iter().all(|hypothesis| hypothesis.tokens != other.tokens) {
                 hypotheses.push(Hypothesis { score: other.score.min(best), ..other });
             }
         }
@@ -112,18 +117,18 @@ impl Beam {
     }
 }
 
-/// Applies the predictions of a pass to the beams of many sentences, as [`Beam::apply`] does.
+/// Applies the predictions of a pass to the beams of many sentences, as [`LengthBeam::apply`] does.
 ///
 /// Prefix beam search is the expensive part. If more than a few beams need it, the caller's rayon pool shares the
 /// work.
-pub fn apply_all<P: AsRef<[Prediction]> + Sync>(work: Vec<(&mut Beam, &[P])>) -> Vec<Result<()>> {
-    const WORTH_A_THREAD: usize = 4;
-    let searched = work.iter().filter(|(beam, _)| beam.live().any(Canvas::wants_top_k)).count();
-    if searched > WORTH_A_THREAD {
-        let work = work.into_par_iter().with_min_len(WORTH_A_THREAD);
-        work.map(|(beam, answers)| beam.apply(answers)).collect()
+pub fn apply_all<P: AsRef<[Prediction]> + Sync>(work: Vec<(&mut LengthBeam, &[P])>) -> Vec<Result<()>> {
+    const MIN_BEAMS_PER_THREAD: usize = 4;
+    let searched = work.iter().filter(|(beam, _)| beam.unfinished().any(Canvas::wants_top_k)).count();
+    if searched > MIN_BEAMS_PER_THREAD {
+        let work = work.into_par_iter().with_min_len(MIN_BEAMS_PER_THREAD);
+        work.map(|(beam, predictions)| beam.apply(predictions)).collect()
     } else {
-        work.into_iter().map(|(beam, answers)| beam.apply(answers)).collect()
+        work.into_iter().map(|(beam, predictions)| beam.apply(predictions)).collect()
     }
 }
 

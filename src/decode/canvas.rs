@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::prefix::{Reading, TopK, n_best, prefix_beam_search};
+use super::prefix::{RankedFilling, TopK, n_best, prefix_beam_search};
 use super::slots::{argmax_per_block, ctc_collapse, imputed_token};
 use super::{Hypothesis, Prediction, Steps};
 use crate::model::{LanguageModel, Refresh, TOP_K};
@@ -23,9 +23,9 @@ use crate::{Error, Result};
 /// With [`Refresh::All`] (CMLMC, Huang et al. 2022) a pass rewrites all positions and their scores, masked or not.
 ///
 /// A canvas is finished after T passes, or earlier if the next pass could not change it: no position would be masked,
-/// or no token has changed in a pass. Equal text after two passes is no reason to stop. Early passes reveal few
-/// positions and often agree on the one-step translation, whose repeats later passes correct: with `models/en-de` on
-/// 400 validation sentences, repeats kept, such a rule gives 24.5 BLEU at ten steps instead of 27.7.
+/// or no token has changed in a pass. Equal text after two passes does not finish it: early passes reveal few
+/// positions and often agree on the one-step translation, whose repeats later passes correct. With `models/en-de` on
+/// 400 validation sentences, repeats kept, stopping there gives 24.5 BLEU at ten steps instead of 27.7.
 ///
 /// # Imputer
 ///
@@ -46,14 +46,15 @@ pub struct Canvas {
     wanted: Vec<usize>,
     rule: Rule,
     steps: Steps,
+    /// Number of passes applied.
     used: usize,
     specials: Specials,
     /// Language model for the prefix search over an Imputer's slots.
     lm: Option<Arc<LanguageModel>>,
-    /// Number of further translations that an Imputer's slots are read for.
+    /// Number of further translations that an Imputer gives.
     alternatives: usize,
     /// With alternatives: for each written slot, its most probable tokens in the pass that wrote it. Otherwise empty.
-    choices: Vec<TopK>,
+    written_top_k: Vec<TopK>,
 }
 
 /// How a pass changes the canvas.
@@ -81,13 +82,13 @@ impl Canvas {
 
     fn masked(tokens: Vec<u32>, free: Vec<usize>, rule: Rule, steps: Steps, specials: Specials) -> Self {
         let (scores, wanted) = (vec![0.0; tokens.len()], free.clone());
-        let (used, lm, alternatives, choices) = (0, None, 0, Vec::new());
-        Self { tokens, scores, free, wanted, rule, steps, used, specials, lm, alternatives, choices }
+        let (used, lm, alternatives, written_top_k) = (0, None, 0, Vec::new());
+        Self { tokens, scores, free, wanted, rule, steps, used, specials, lm, alternatives, written_top_k }
     }
 
     /// Sets the language model of an Imputer's canvas. Call it before the first pass.
     #[must_use]
-    pub fn read_with(self, lm: Option<Arc<LanguageModel>>) -> Self {
+    pub fn with_lm(self, lm: Option<Arc<LanguageModel>>) -> Self {
         Self { lm, ..self }
     }
 
@@ -97,20 +98,22 @@ impl Canvas {
     pub fn with_alternatives(self, alternatives: usize) -> Self {
         match self.rule {
             Rule::MaskPredict(_) => self,
-            Rule::Imputer => Self { alternatives, choices: vec![TopK::new(); self.tokens.len()], ..self },
+            Rule::Imputer => {
+                Self { alternatives, written_top_k: vec![TopK::new(); self.tokens.len()], ..self }
+            }
         }
     }
 
     /// Sets which positions a pass rewrites. Call it before the first pass; it has no effect on an Imputer's canvas.
     #[must_use]
-    pub fn refreshing(self, refresh: Refresh) -> Self {
+    pub fn with_refresh(self, refresh: Refresh) -> Self {
         match self.rule {
             Rule::MaskPredict(_) => Self { rule: Rule::MaskPredict(refresh), ..self },
             Rule::Imputer => self,
         }
     }
 
-    /// What the next pass reads: `bos, inner tokens or masks …, eos`, or only the slots of an Imputer.
+    /// The input of the next pass: `bos, inner tokens or masks …, eos`, or only the slots of an Imputer.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -140,12 +143,12 @@ impl Canvas {
     /// them for the alternatives.
     pub fn wants_top_k(&self) -> bool {
         let imputes = self.rule == Rule::Imputer && !self.finished();
-        imputes && (self.alternatives > 0 || self.reads_together())
+        imputes && (self.alternatives > 0 || self.uses_prefix_search())
     }
 
     /// Whether the next pass writes the most probable translation of all slots: if there is a language model, or if
     /// the pass fills the last slots.
-    fn reads_together(&self) -> bool {
+    fn uses_prefix_search(&self) -> bool {
         let block = self.steps.get();
         self.lm.is_some() || self.wanted.windows(2).all(|pair| pair[0] / block != pair[1] / block)
     }
@@ -170,7 +173,7 @@ impl Canvas {
         self.used += 1;
         match self.rule {
             Rule::MaskPredict(refresh) => self.rewrite(predictions, refresh),
-            Rule::Imputer if self.wants_top_k() => self.impute_of_several(predictions),
+            Rule::Imputer if self.wants_top_k() => self.impute_from_top_k(predictions),
             Rule::Imputer => self.impute(predictions),
         }
         Ok(())
@@ -202,20 +205,20 @@ impl Canvas {
     }
 
     /// Does what [`impute`](Self::impute) does, given [`TOP_K`] predictions for each wanted slot.
-    fn impute_of_several(&mut self, predictions: &[Prediction]) {
+    fn impute_from_top_k(&mut self, predictions: &[Prediction]) {
         let slots = self.slots_with(predictions);
-        let best: Vec<Prediction> = if self.reads_together() {
+        let best: Vec<Prediction> = if self.uses_prefix_search() {
             let filled = prefix_beam_search(&slots, self.specials.blank(), self.lm.as_deref());
             self.wanted.iter().map(|&place| filled[place].into()).collect()
         } else {
-            predictions.chunks(TOP_K).filter_map(|choices| choices.first().copied()).collect()
+            predictions.chunks(TOP_K).filter_map(|top| top.first().copied()).collect()
         };
         let wanted = self.wanted.clone();
         self.impute(&best);
         if self.alternatives > 0 {
             for (place, slot) in slots.into_iter().enumerate() {
                 if wanted.contains(&place) && self.tokens[place] != self.specials.mask {
-                    self.choices[place] = slot;
+                    self.written_top_k[place] = slot;
                 }
             }
         }
@@ -226,12 +229,12 @@ impl Canvas {
         let written = self.tokens.iter().map(|&token| vec![(token, 0.0)]);
         let mut slots: Vec<TopK> = written.collect();
         for (&place, predictions) in self.wanted.iter().zip(predictions.chunks(TOP_K)) {
-            let choices = &mut slots[place];
-            choices.clear();
+            let slot = &mut slots[place];
+            slot.clear();
             for &Prediction { token, log_prob } in predictions {
                 let token = imputed_token(token, &self.specials);
-                if choices.iter().all(|choice| choice.0 != token) {
-                    choices.push((token, log_prob));
+                if slot.iter().all(|candidate| candidate.0 != token) {
+                    slot.push((token, log_prob));
                 }
             }
         }
@@ -247,16 +250,16 @@ impl Canvas {
         }
         // One more, for the translation on the canvas.
         let count = self.alternatives + 1;
-        let readings = n_best(&self.choices, self.specials.blank(), self.lm.as_deref(), count);
-        let best = readings.first().map_or(0.0, |reading| reading.score);
-        let hypothesis = |reading: Reading| {
-            let (slots, log_probs): (Vec<u32>, Vec<f32>) = reading.filling.into_iter().unzip();
+        let ranked = n_best(&self.written_top_k, self.specials.blank(), self.lm.as_deref(), count);
+        let best = ranked.first().map_or(0.0, |best| best.score);
+        let hypothesis = |ranked: RankedFilling| {
+            let (slots, log_probs): (Vec<u32>, Vec<f32>) = ranked.filling.into_iter().unzip();
             let (tokens, token_log_probs) = ctc_collapse(&slots, &log_probs, &self.specials);
-            // On the scale of the canvas' score: the mean loss of a slot.
-            let score = self.score() + (reading.score - best) / slots.len().max(1) as f32;
+            // On the scale of the canvas' score: the mean over its slots.
+            let score = self.score() + (ranked.score - best) / slots.len().max(1) as f32;
             Hypothesis { tokens, token_log_probs, score }
         };
-        readings.into_iter().map(hypothesis).collect()
+        ranked.into_iter().map(hypothesis).collect()
     }
 
     /// Mean log-probability of the positions that the network fills; 0 if there are none.
@@ -300,18 +303,18 @@ impl Canvas {
     }
 
     fn check(&self, predictions: &[Prediction]) -> Result<()> {
-        let choices = if self.wants_top_k() { TOP_K } else { 1 };
-        if predictions.len() != self.wanted.len() * choices {
+        let each = if self.wants_top_k() { TOP_K } else { 1 };
+        if predictions.len() != self.wanted.len() * each {
             return Err(Error::Model(format!(
-                "{} predictions for {} wanted places, {choices} for each",
+                "{} predictions for {} wanted positions; expected {each} for each",
                 predictions.len(),
                 self.wanted.len()
             )));
         }
         for prediction in predictions {
-            let allowed = [self.specials.blank(), self.specials.mask];
-            let means_nothing = self.rule == Rule::Imputer && allowed.contains(&prediction.token);
-            if self.specials.ids().contains(&prediction.token) && !means_nothing {
+            let blanks = [self.specials.blank(), self.specials.mask];
+            let is_blank = self.rule == Rule::Imputer && blanks.contains(&prediction.token);
+            if self.specials.ids().contains(&prediction.token) && !is_blank {
                 return Err(Error::Model(format!("special token {} was predicted", prediction.token)));
             }
             if prediction.log_prob.is_nan() {

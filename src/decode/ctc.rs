@@ -18,7 +18,7 @@ pub struct Lattice<'a> {
     reach: Vec<usize>,
 }
 
-/// What is known of a slot.
+/// The scores of a slot, or its pinned state.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slot<'a> {
     Free(&'a [f32]),

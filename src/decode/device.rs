@@ -1,6 +1,6 @@
 //! [`Translator`] for a network on a GPU.
 
-use super::translator::answers;
+use super::translator::predictions_by_row;
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
 use crate::model::Refresh;
@@ -28,7 +28,7 @@ impl<D: Device> Translator for DeviceNetwork<D> {
         Ok(sentences
             .map(|((memory, classes), source)| Encoded {
                 memory,
-                outline: self.shape().outline(&classes, source.len()),
+                length_prediction: self.shape().predict_length(&classes, source.len()),
             })
             .collect())
     }
@@ -36,7 +36,7 @@ impl<D: Device> Translator for DeviceNetwork<D> {
     fn decode(&self, rows: &[Row<'_, DeviceKeys<D>>]) -> Result<Vec<Vec<Prediction>>> {
         let canvases: Vec<DeviceCanvas<'_, D>> =
             rows.iter().map(|r| DeviceCanvas { ids: r.canvas, wanted: r.wanted, keys: r.memory }).collect();
-        Ok(answers(rows, self.predict_top(&canvases)?.chunks(self.shape().choices())))
+        Ok(predictions_by_row(rows, self.predict_top(&canvases)?.chunks(self.shape().top_k())))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The network of an opened model. Its type depends on device and number type and is chosen once, when the model is opened;
-//! callers see one type.
+//! The network of an opened model. Its type depends on device and number type, and is chosen once, when the model is
+//! opened. Callers see one type.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -41,8 +41,8 @@ struct Gpu {
 
 impl InferenceModel {
     /// # Errors
-    /// [`Error::Bundle`] for a model that does not decode in parallel, [`Error::Config`] for a backend that this program was
-    /// built without.
+    /// [`Error::Bundle`] for a model that does not decode in parallel, [`Error::Config`] for a backend that this
+    /// program was built without.
     pub fn open(bundle: &Bundle, backend: &Backend) -> Result<Self> {
         if bundle.config.architecture == Architecture::Ar {
             let kind = bundle.config.architecture.name();
@@ -194,7 +194,7 @@ impl<T: Translator> Translator for AnyMemory<T> {
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<InferenceMemory>>> {
         let hide = |e: Encoded<T::Memory>| Encoded {
             memory: InferenceMemory(Box::new(e.memory)),
-            outline: e.outline,
+            length_prediction: e.length_prediction,
         };
         Ok(self.0.encode(sources)?.into_iter().map(hide).collect())
     }
@@ -207,12 +207,12 @@ impl<T: Translator> Translator for AnyMemory<T> {
 /// # Errors
 /// [`Error::Model`] if another network encoded the sentence.
 fn with_own_memory<'a, M: 'static>(row: &Row<'a, InferenceMemory>) -> Result<Row<'a, M>> {
-    let Row { memory, canvas, wanted, one_step, choices } = *row;
+    let Row { memory, canvas, wanted, one_step, top_k } = *row;
     let memory = memory
         .0
         .downcast_ref()
         .ok_or_else(|| Error::Model("a sentence was encoded by another network".into()))?;
-    Ok(Row { memory, canvas, wanted, one_step, choices })
+    Ok(Row { memory, canvas, wanted, one_step, top_k })
 }
 
 #[cfg(test)]

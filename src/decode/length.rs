@@ -20,11 +20,11 @@ pub fn length_beam(length_log_probs: &[f32], beam: usize) -> Vec<usize> {
 }
 
 /// Returns the `beam` numbers of slots that are tried for an Imputer: `count`, then `count` ∓ 1, ∓ 2 and so on,
-/// within `1..=most`. `beam` counts as at least 1.
-pub fn slot_beam(count: usize, most: usize, beam: usize) -> Vec<usize> {
+/// within `1..=max`. `beam` counts as at least 1.
+pub fn slot_beam(count: usize, max: usize, beam: usize) -> Vec<usize> {
     let fewer_and_more = (1..).flat_map(|by| [count.checked_sub(by), count.checked_add(by)]);
-    let possible = |slots: &usize| (1..=most).contains(slots);
-    let near = fewer_and_more.take(2 * count.max(most)).flatten();
+    let possible = |slots: &usize| (1..=max).contains(slots);
+    let near = fewer_and_more.take(2 * count.max(max)).flatten();
     std::iter::once(count).chain(near).filter(possible).take(beam.max(1)).collect()
 }
 

@@ -7,7 +7,8 @@
 //! translation.
 //!
 //! The rules are pure functions of scores and canvases; the network is behind [`Translator`]. A [`Canvas`] is one
-//! candidate, a [`Beam`] holds the candidates of one sentence. [`translate`] decodes many sentences synchronously.
+//! candidate, a [`LengthBeam`] holds the candidates of one sentence. [`translate`] decodes many sentences
+//! synchronously.
 //! [`search`] is beam search with an autoregressive network.
 
 mod autoregressive;
@@ -30,8 +31,8 @@ pub mod testing;
 mod translate;
 mod translator;
 
-pub use autoregressive::{Search, Searched, search, search_prefixes};
-pub use beam::{Beam, apply_all};
+pub use autoregressive::{SearchOptions, SearchResult, search, search_prefixes};
+pub use beam::{LengthBeam, apply_all};
 pub use canvas::Canvas;
 pub use decoding::Decoding;
 pub use hypothesis::{Hypothesis, best_first};
@@ -40,4 +41,4 @@ pub use length::length_beam;
 pub use passages::{MORE_LENGTHS, more_steps, search_passages, translate_passages, translate_passages_with};
 pub use slots::{argmax_per_block, ctc_collapse, imputed_token};
 pub use translate::{DecodeOptions, translate};
-pub use translator::{Encoded, Limits, Prediction, Row, Rules, Steps, Translator};
+pub use translator::{DecodingRules, Encoded, Limits, Prediction, Row, Steps, Translator};

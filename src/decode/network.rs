@@ -50,8 +50,8 @@ impl Translator for Network {
                     .iter()
                     .map(|layer| layer.get(i)?.narrow(0, 0, len))
                     .collect::<candle_core::Result<_>>()?;
-                let outline = self.shape().outline(&classes[i], len);
-                Ok(Encoded { memory: SentenceMemory { layers, len }, outline })
+                let length_prediction = self.shape().predict_length(&classes[i], len);
+                Ok(Encoded { memory: SentenceMemory { layers, len }, length_prediction })
             })
             .collect()
     }
@@ -69,26 +69,27 @@ impl Translator for Network {
             .collect::<candle_core::Result<_>>()?;
         let states = Network::decode(self, &canvas, &Memory { layers, lengths }, &mode)?;
         let width = canvas.ids.dim(1)?;
-        // Whether a row wants one token or several decides how it is computed, whatever the other rows want.
-        let (mut places, mut places_of_choices) = (Vec::new(), Vec::new());
+        // Rows that want one token are computed apart from those that want several, so that no row changes the result
+        // of another.
+        let (mut places, mut top_k_places) = (Vec::new(), Vec::new());
         for (i, row) in rows.iter().enumerate() {
             if row.wanted.iter().any(|&p| p >= row.canvas.len()) {
                 return Err(Error::Model("a prediction is wanted outside the canvas".into()));
             }
-            let places = if row.choices { &mut places_of_choices } else { &mut places };
+            let places = if row.top_k { &mut top_k_places } else { &mut places };
             places.extend(row.wanted.iter().map(|&p| (i * width + p) as u32));
         }
         let (mut best, mut top) = (Vec::new(), Vec::new());
         if !places.is_empty() {
             best = self.best_tokens(&states, places, &mode)?;
         }
-        if !places_of_choices.is_empty() {
-            top = self.top_tokens(&states, places_of_choices, &mode)?;
+        if !top_k_places.is_empty() {
+            top = self.top_tokens(&states, top_k_places, &mode)?;
         }
         let (mut best, mut top) = (best.into_iter(), top.into_iter().flatten());
         let predictions = rows.iter().map(|row| {
-            let from: &mut dyn Iterator<Item = (u32, f32)> = if row.choices { &mut top } else { &mut best };
-            from.take(row.answers()).map(Prediction::from).collect()
+            let from: &mut dyn Iterator<Item = (u32, f32)> = if row.top_k { &mut top } else { &mut best };
+            from.take(row.prediction_count()).map(Prediction::from).collect()
         });
         Ok(predictions.collect())
     }

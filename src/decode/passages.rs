@@ -1,13 +1,13 @@
-//! Translates whole texts: collects the requests of [`Passage`]s, answers them with [`translate`], and repeats until
+//! Translates whole texts: collects the requests of [`Passage`]s, decodes them with [`translate`], and repeats until
 //! no passage has another request.
 
-use super::{DecodeOptions, Hypothesis, Search, Searched, Steps, Translator, search, translate};
+use super::{DecodeOptions, Hypothesis, SearchOptions, SearchResult, Steps, Translator, search, translate};
 use crate::Result;
 use crate::model::Network;
 use crate::text::{Candidate, Effort, Passage};
 
 /// More steps than this rarely improve a translation.
-const MOST_STEPS: usize = 10;
+const MAX_STEPS: usize = 10;
 
 /// Number of additional lengths for the second attempt at a sentence.
 pub const MORE_LENGTHS: usize = 2;
@@ -24,9 +24,9 @@ impl DecodeOptions {
     }
 }
 
-/// Twice as many steps, at most `MOST_STEPS`, and never fewer than `steps`.
+/// Twice as many steps, at most `MAX_STEPS`, and never fewer than `steps`.
 pub fn more_steps(steps: Steps) -> Steps {
-    let twice = Steps::new((2 * steps.get()).min(MOST_STEPS) as u8).unwrap_or(steps);
+    let twice = Steps::new((2 * steps.get()).min(MAX_STEPS) as u8).unwrap_or(steps);
     steps.max(twice)
 }
 
@@ -76,23 +76,23 @@ pub fn translate_passages_with<T: Translator>(
     })
 }
 
-/// [`translate_passages_with`] for an autoregressive network; more effort is a wider beam. `first` gets each passage's place,
-/// the source and what was found for it.
+/// [`translate_passages_with`] for an autoregressive network; [`Effort::More`] means a wider beam. `first` gets the
+/// index of a passage, the source and the result of the search.
 ///
 /// # Errors
-/// What the network and the tokenizer answer with, and what `first` does.
+/// Those of the network, the tokenizer and `first`.
 pub fn search_passages(
     network: &Network,
     passages: &mut [Passage],
-    options: &Search,
-    mut first: impl FnMut(usize, &[u32], &Searched) -> Result<()>,
+    options: &SearchOptions,
+    mut first: impl FnMut(usize, &[u32], &SearchResult) -> Result<()>,
 ) -> Result<()> {
     answer_passages(passages, |round| {
         let beam = match round.effort {
             Effort::Usual => options.beam,
             Effort::More => options.beam + MORE_LENGTHS,
         };
-        let found = search(network, &round.sources, &Search { beam, ..*options })?;
+        let found = search(network, &round.sources, &SearchOptions { beam, ..*options })?;
         if round.number == 0 {
             for ((&passage, source), found) in round.passages.iter().zip(&round.sources).zip(&found) {
                 first(passage, source, found)?;
@@ -104,7 +104,7 @@ pub fn search_passages(
 
 /// Sources that a network translates together.
 struct Round {
-    /// Counted from 0.
+    /// From 0.
     number: usize,
     effort: Effort,
     sources: Vec<Vec<u32>>,
@@ -112,7 +112,7 @@ struct Round {
     passages: Vec<usize>,
 }
 
-/// Asks until no passage needs more. `answer` gives the candidates of each source, in order.
+/// Repeats until no passage has another request. `answer` returns the candidates of each source, in order.
 fn answer_passages(
     passages: &mut [Passage],
     mut answer: impl FnMut(&Round) -> Result<Vec<Vec<Candidate>>>,

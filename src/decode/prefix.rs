@@ -43,9 +43,9 @@ pub fn prefix_beam_search(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>
     filling(slots, &translation, blank).unwrap_or(best_filling)
 }
 
-/// One of several translations of the same slots.
+/// One of several translations of the same slots, as the filling that collapses to it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct RankedFilling {
     /// One token for each slot, with its log-probability there.
     pub filling: Vec<(u32, f32)>,
     /// Log-probability of all fillings that collapse to the translation, plus the language model's score.
@@ -54,16 +54,16 @@ pub struct Reading {
 
 /// Returns up to `count` different translations, most probable first. The search keeps more prefixes than
 /// [`prefix_beam_search`], so it may find a more probable translation than that.
-pub fn n_best(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>, count: usize) -> Vec<Reading> {
+pub fn n_best(slots: &[TopK], blank: u32, lm: Option<&LanguageModel>, count: usize) -> Vec<RankedFilling> {
     let width = WIDTH_WITH_LM.max(2 * count);
     let found = match lm {
         None => search(slots, blank, &NoLm, width, count),
         Some(lm) => search(slots, blank, lm, width, count),
     };
-    let readings = found.into_iter().filter_map(|(translation, score)| {
-        Some(Reading { filling: filling(slots, &translation, blank)?, score })
+    let ranked = found.into_iter().filter_map(|(translation, score)| {
+        Some(RankedFilling { filling: filling(slots, &translation, blank)?, score })
     });
-    readings.collect()
+    ranked.collect()
 }
 
 /// The most probable filling that collapses to `translation`; `None` if no filling does.
@@ -83,8 +83,8 @@ fn filling(slots: &[TopK], translation: &[u32], blank: u32) -> Option<Vec<(u32, 
 fn collapses_to(filling: &[(u32, f32)], translation: &[u32], blank: u32) -> bool {
     let tokens = filling.iter().map(|&(token, _)| token);
     let before = iter::once(blank).chain(tokens.clone());
-    let words = tokens.zip(before).filter(|&(token, before)| token != blank && token != before);
-    words.map(|(token, _)| token).eq(translation.iter().copied())
+    let collapsed = tokens.zip(before).filter(|&(token, before)| token != blank && token != before);
+    collapsed.map(|(token, _)| token).eq(translation.iter().copied())
 }
 
 fn best_of(slot: &TopK) -> Option<(u32, f32)> {
@@ -107,7 +107,7 @@ trait PrefixScorer {
     fn max_token_score(&self) -> f32;
 }
 
-/// Adds nothing.
+/// The scorer without a language model: every score is 0.
 struct NoLm;
 
 impl PrefixScorer for NoLm {
@@ -184,7 +184,7 @@ impl<C: Copy> Tree<C> {
         self.0[node].children.iter().copied().find(|&child| self.0[child].token == token)
     }
 
-    fn grow(&mut self, parent: usize, token: u32, lm: LmState<C>) -> usize {
+    fn add_child(&mut self, parent: usize, token: u32, lm: LmState<C>) -> usize {
         let child = self.0.len();
         self.0[parent].children.push(child);
         self.0.push(Node { parent, token, children: Vec::new(), lm });
@@ -205,27 +205,28 @@ impl<C: Copy> Tree<C> {
 /// A prefix with the log-probability of all fillings of the slots so far that collapse to it.
 #[derive(Clone, Copy)]
 struct Prefix<C> {
-    at: At,
+    node: NodeRef,
     /// Log-probability of the fillings that end with a blank.
     blank: f32,
     /// Log-probability of the fillings that end with the prefix's last token.
-    word: f32,
+    non_blank: f32,
     /// Sum of both, set after all extensions are known.
-    all: f32,
+    total: f32,
     lm: LmState<C>,
 }
 
 impl<C> Prefix<C> {
     /// Rank of the prefix, higher is better.
     fn score(&self) -> f32 {
-        self.all + self.lm.score
+        self.total + self.lm.score
     }
 }
 
+/// A node of the [`Tree`].
 #[derive(Clone, Copy)]
-enum At {
-    Known(usize),
-    /// A known prefix and a token after it.
+enum NodeRef {
+    Existing(usize),
+    /// A parent and the token after it, not yet in the tree.
     New(usize, u32),
 }
 
@@ -240,37 +241,41 @@ fn search<V: PrefixScorer>(
     let mut tree = Tree::new(scorer.start());
     let impossible = f32::NEG_INFINITY;
     let lm = tree.0[ROOT].lm;
-    let mut beam = vec![(ROOT, Prefix { at: At::Known(ROOT), blank: 0.0, word: impossible, all: 0.0, lm })];
+    let mut beam = vec![(
+        ROOT,
+        Prefix { node: NodeRef::Existing(ROOT), blank: 0.0, non_blank: impossible, total: 0.0, lm },
+    )];
     for slot in slots {
-        let silent = slot.iter().find(|choice| choice.0 == blank).map_or(impossible, |choice| choice.1);
-        let words = || slot.iter().copied().filter(|&(token, _)| token != blank);
+        let blank_score =
+            slot.iter().find(|candidate| candidate.0 == blank).map_or(impossible, |candidate| candidate.1);
+        let tokens = || slot.iter().copied().filter(|&(token, _)| token != blank);
         let mut next: Vec<Prefix<V::Context>> = Vec::with_capacity(beam.len() * (slot.len() + 1));
         for &(node, prefix) in &beam {
-            let again = words().find(|&(token, _)| tree.last(node) == Some(token));
-            let word = again.map_or(impossible, |(_, log_prob)| prefix.word + log_prob);
+            let repeat = tokens().find(|&(token, _)| tree.last(node) == Some(token));
+            let non_blank = repeat.map_or(impossible, |(_, log_prob)| prefix.non_blank + log_prob);
             next.push(Prefix {
-                at: At::Known(node),
-                blank: prefix.all + silent,
-                word,
-                all: impossible,
+                node: NodeRef::Existing(node),
+                blank: prefix.total + blank_score,
+                non_blank,
+                total: impossible,
                 ..prefix
             });
         }
         // Lower bound of the worst score that will be kept, if the beam is full.
-        let least = next.iter().map(|p| log_add(p.blank, p.word) + p.lm.score).reduce(f32::min);
+        let least = next.iter().map(|p| log_add(p.blank, p.non_blank) + p.lm.score).reduce(f32::min);
         let floor = least.filter(|_| next.len() == width).unwrap_or(impossible);
         for &(node, prefix) in &beam {
-            for (token, log_prob) in words() {
-                // A repeated token needs a blank in between.
-                let before = if tree.last(node) == Some(token) { prefix.blank } else { prefix.all };
-                let word = before + log_prob;
+            for (token, log_prob) in tokens() {
+                // A repeated token needs a blank before it.
+                let before = if tree.last(node) == Some(token) { prefix.blank } else { prefix.total };
+                let non_blank = before + log_prob;
                 let child = tree.child(node, token);
                 let kept = child.and_then(|child| beam.iter().position(|&(kept, _)| kept == child));
                 match kept {
-                    Some(kept) => next[kept].word = log_add(next[kept].word, word),
-                    None if word + prefix.lm.score + scorer.max_token_score() <= floor => {}
+                    Some(kept) => next[kept].non_blank = log_add(next[kept].non_blank, non_blank),
+                    None if non_blank + prefix.lm.score + scorer.max_token_score() <= floor => {}
                     None => {
-                        let at = child.map_or(At::New(node, token), At::Known);
+                        let child_ref = child.map_or(NodeRef::New(node, token), NodeRef::Existing);
                         let lm = child.map_or_else(
                             || {
                                 let (token_score, context) = scorer.next(prefix.lm.context, token);
@@ -278,20 +283,26 @@ fn search<V: PrefixScorer>(
                             },
                             |child| tree.0[child].lm,
                         );
-                        next.push(Prefix { at, blank: impossible, word, all: impossible, lm });
+                        next.push(Prefix {
+                            node: child_ref,
+                            blank: impossible,
+                            non_blank,
+                            total: impossible,
+                            lm,
+                        });
                     }
                 }
             }
         }
-        next.iter_mut().for_each(|prefix| prefix.all = log_add(prefix.blank, prefix.word));
-        next.retain(|prefix| prefix.all > impossible);
+        next.iter_mut().for_each(|prefix| prefix.total = log_add(prefix.blank, prefix.non_blank));
+        next.retain(|prefix| prefix.total > impossible);
         next.sort_by(|a, b| b.score().total_cmp(&a.score())); // stable
         next.truncate(width);
         beam.clear();
         for prefix in next {
-            let node = match prefix.at {
-                At::Known(node) => node,
-                At::New(parent, token) => tree.grow(parent, token, prefix.lm),
+            let node = match prefix.node {
+                NodeRef::Existing(node) => node,
+                NodeRef::New(parent, token) => tree.add_child(parent, token, prefix.lm),
             };
             beam.push((node, prefix));
         }

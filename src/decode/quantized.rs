@@ -1,6 +1,6 @@
 //! [`Translator`] for the 8-bit network.
 
-use super::translator::answers;
+use super::translator::predictions_by_row;
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
 use crate::model::{QuantizedNetwork, Refresh, SentenceKeys, TOP_K, quantized::Canvas};
@@ -26,7 +26,7 @@ impl Translator for QuantizedNetwork {
         Ok(sentences
             .map(|((memory, classes), source)| Encoded {
                 memory,
-                outline: self.shape().outline(&classes, source.len()),
+                length_prediction: self.shape().predict_length(&classes, source.len()),
             })
             .collect())
     }
@@ -36,15 +36,15 @@ impl Translator for QuantizedNetwork {
             ids: row.canvas,
             wanted: row.wanted,
             keys: row.memory,
-            narrow: row.one_step,
+            use_shortlist: row.one_step,
         });
         let canvases: Vec<Canvas> = canvases.collect();
-        if rows.iter().any(|row| row.choices) {
+        if rows.iter().any(|row| row.top_k) {
             let top = self.predict_top::<TOP_K>(&canvases)?;
-            return Ok(answers(rows, top.iter().map(|top| &top[..])));
+            return Ok(predictions_by_row(rows, top.iter().map(|top| &top[..])));
         }
         let best = self.predict(&canvases)?;
-        Ok(answers(rows, best.chunks(1)))
+        Ok(predictions_by_row(rows, best.chunks(1)))
     }
 }
 

@@ -9,18 +9,18 @@ use crate::text::Specials;
 /// without a masked slot contribute nothing. `block` counts as at least 1.
 pub fn argmax_per_block(wanted: &[usize], predictions: &[Prediction], block: usize) -> Vec<usize> {
     let block = block.max(1);
-    let mut surest: Vec<usize> = Vec::new();
+    let mut best_of_blocks: Vec<usize> = Vec::new();
     for (i, (&slot, prediction)) in wanted.iter().zip(predictions).enumerate() {
-        match surest.last_mut() {
+        match best_of_blocks.last_mut() {
             Some(best) if wanted[*best] / block == slot / block => {
                 if prediction.log_prob.total_cmp(&predictions[*best].log_prob).is_gt() {
                     *best = i;
                 }
             }
-            _ => surest.push(i),
+            _ => best_of_blocks.push(i),
         }
     }
-    surest
+    best_of_blocks
 }
 
 /// The token that a prediction writes to a slot. A predicted mask counts as a blank.

@@ -1,7 +1,7 @@
 //! The synchronous driver for `tutti translate`, validation and evaluation. The server's engine has its own loop,
 //! because there sentences join and leave a batch between passes.
 
-use super::{Beam, Encoded, Hypothesis, Row, Steps, Translator, apply_all};
+use super::{Encoded, Hypothesis, LengthBeam, Row, Steps, Translator, apply_all};
 use crate::{Error, Result};
 
 /// Options of [`translate`].
@@ -58,25 +58,34 @@ fn translate_batch<T: Translator>(
 ) -> Result<Vec<Vec<Hypothesis>>> {
     let encoded = translator.encode(sources)?;
     if encoded.len() != sources.len() {
-        return Err(Error::Model(format!("{} sentences encoded of {}", encoded.len(), sources.len())));
+        return Err(Error::Model(format!(
+            "the encoder returned {} sentences; expected {}",
+            encoded.len(),
+            sources.len()
+        )));
     }
     let rules = translator.rules();
-    let start = |e: &Encoded<_>| Beam::new(&e.outline, options.length_beam, options.steps, &rules);
+    let start =
+        |e: &Encoded<_>| LengthBeam::new(&e.length_prediction, options.length_beam, options.steps, &rules);
     let mut beams = encoded.iter().map(start).collect::<Result<Vec<_>>>()?;
     while beams.iter().any(|beam| !beam.finished()) {
         let rows: Vec<_> = beams.iter().zip(&encoded).flat_map(|(b, e)| b.rows(&e.memory)).collect();
-        let mut answers = Vec::with_capacity(rows.len());
+        let mut predictions = Vec::with_capacity(rows.len());
         for part in batches(&rows, |row: &Row<_>| row.canvas.len(), options.max_batch_tokens) {
-            let answer = translator.decode(part)?;
-            if answer.len() != part.len() {
-                return Err(Error::Model(format!("{} answers for {} rows", answer.len(), part.len())));
+            let of_part = translator.decode(part)?;
+            if of_part.len() != part.len() {
+                return Err(Error::Model(format!(
+                    "the decoder returned {} rows; expected {}",
+                    of_part.len(),
+                    part.len()
+                )));
             }
-            answers.extend(answer);
+            predictions.extend(of_part);
         }
-        let mut answers = answers.as_slice();
+        let mut remaining = predictions.as_slice();
         let own = beams.iter_mut().map(|beam| {
-            let (own, rest) = answers.split_at(beam.live().count());
-            answers = rest;
+            let (own, rest) = remaining.split_at(beam.unfinished().count());
+            remaining = rest;
             (beam, own)
         });
         apply_all(own.collect()).into_iter().collect::<Result<()>>()?;
@@ -84,7 +93,7 @@ fn translate_batch<T: Translator>(
     Ok(beams.into_iter().map(|beam| beam.finish(options.collapse)).collect())
 }
 
-/// Cuts `items` into runs whose count times longest length is within `budget`. An item above it is a run of its own.
+/// Cuts `items` into runs whose count times longest length is within `budget`. A longer item makes its own run.
 pub(super) fn batches<I>(
     items: &[I],
     length: impl Fn(&I) -> usize,

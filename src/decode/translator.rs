@@ -52,20 +52,20 @@ impl Limits {
     }
 
     /// Default number of lengths to try: two are better than one, but an Imputer needs no exact length.
-    pub fn usual_beam(&self) -> usize {
+    pub fn default_length_beam(&self) -> usize {
         if self.has_blanks { 1 } else { 2 }
     }
 
     /// Estimated canvas length, in tokens, for a source of `source` tokens, before the network has predicted one.
-    pub fn expected(&self, source: usize) -> usize {
+    pub fn estimated_canvas_len(&self, source: usize) -> usize {
         let target = if self.has_blanks { Lengths::SLOTS_PER_TOKEN.saturating_mul(source) } else { source };
         target.min(self.target_tokens)
     }
 }
 
-/// What decoding needs to know about a network.
+/// The properties of a network that decoding depends on.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
+pub struct DecodingRules {
     pub specials: Specials,
     /// Which positions a pass rewrites.
     pub refresh: Refresh,
@@ -80,7 +80,7 @@ pub struct Encoded<M> {
     pub memory: M,
     /// The predicted lengths (at most `limits().target_tokens - 1` entries), or an Imputer's number of slots (at most
     /// `limits().target_tokens`).
-    pub outline: LengthPrediction,
+    pub length_prediction: LengthPrediction,
 }
 
 /// One canvas of a decoder pass.
@@ -96,13 +96,13 @@ pub struct Row<'a, M> {
     pub one_step: bool,
     /// Whether to return the [`TOP_K`] best tokens of each wanted position instead of the best one: for the prefix
     /// search over an Imputer's slots.
-    pub choices: bool,
+    pub top_k: bool,
 }
 
 impl<M> Row<'_, M> {
     /// Number of predictions for this row.
-    pub fn answers(&self) -> usize {
-        self.wanted.len() * if self.choices { TOP_K } else { 1 }
+    pub fn prediction_count(&self) -> usize {
+        self.wanted.len() * if self.top_k { TOP_K } else { 1 }
     }
 }
 
@@ -125,7 +125,7 @@ impl From<(u32, f32)> for Prediction {
 /// The result for a row must not depend on the other rows of the call, bit for bit. Ties between tokens go to the
 /// lower id.
 pub trait Translator: Send + 'static {
-    /// The encoder's output for one sentence, and whatever else decoder passes reuse.
+    /// The encoder's output for one sentence, and other values that decoder passes reuse.
     type Memory: Send + 'static;
 
     fn limits(&self) -> Limits;
@@ -142,8 +142,8 @@ pub trait Translator: Send + 'static {
         None
     }
 
-    fn rules(&self) -> Rules {
-        Rules { specials: self.specials(), refresh: self.refresh(), lm: self.lm().cloned() }
+    fn rules(&self) -> DecodingRules {
+        DecodingRules { specials: self.specials(), refresh: self.refresh(), lm: self.lm().cloned() }
     }
 
     /// Encodes sentences (`bos x1..xn eos`, each within [`limits`](Self::limits)). Returns one result for each, in
@@ -155,23 +155,23 @@ pub trait Translator: Send + 'static {
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>>;
 
     /// Runs one decoder pass over all rows. Returns, for each row, the best prediction for each wanted position, in
-    /// order, or the [`TOP_K`] best, best first, if [`Row::choices`] is set. If the vocabulary has fewer tokens,
+    /// order, or the [`TOP_K`] best, best first, if [`Row::top_k`] is set. If the vocabulary has fewer tokens,
     /// log-probabilities of minus infinity fill the rest.
     fn decode(&self, rows: &[Row<'_, Self::Memory>]) -> Result<Vec<Vec<Prediction>>>;
 }
 
-/// Distributes predictions to rows. `places` holds the best tokens of each wanted position of all rows, in order;
-/// each row gets as many of them as it asked for.
-pub(super) fn answers<'a, M>(
+/// Distributes predictions to rows. `positions` holds the best tokens of each wanted position of all rows, in order;
+/// each row gets one of them, or [`TOP_K`] if [`Row::top_k`] is set.
+pub(super) fn predictions_by_row<'a, M>(
     rows: &[Row<'_, M>],
-    mut places: impl Iterator<Item = &'a [(u32, f32)]>,
+    mut positions: impl Iterator<Item = &'a [(u32, f32)]>,
 ) -> Vec<Vec<Prediction>> {
-    let answer = |row: &Row<'_, M>| {
-        let each = if row.choices { TOP_K } else { 1 };
-        let own = places.by_ref().take(row.wanted.len()).flat_map(|top| &top[..each.min(top.len())]);
+    let of_row = |row: &Row<'_, M>| {
+        let each = if row.top_k { TOP_K } else { 1 };
+        let own = positions.by_ref().take(row.wanted.len()).flat_map(|top| &top[..each.min(top.len())]);
         own.copied().map(Prediction::from).collect()
     };
-    rows.iter().map(answer).collect()
+    rows.iter().map(of_row).collect()
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::plan::{BatchShape, Candidate, Priority};
 use super::shared::Job;
 use super::{CanvasUpdate, Outcome, Timings};
-use crate::decode::{Beam, Canvas, Encoded, Row, Rules};
+use crate::decode::{Canvas, DecodingRules, Encoded, LengthBeam, Row};
 
 pub struct ActiveSentence<M> {
     pub job: Job,
     priority: Priority,
     memory: M,
-    beam: Beam,
+    beam: LengthBeam,
     /// The canvases after each pass.
     trace: Vec<Vec<Vec<u32>>>,
     /// Number of steps of the first canvas that were sent to the watcher.
@@ -26,12 +26,12 @@ impl<M> ActiveSentence<M> {
         job: Job,
         priority: Priority,
         encoded: Encoded<M>,
-        rules: &Rules,
+        rules: &DecodingRules,
         picked_at: Instant,
         encoded_at: Instant,
     ) -> Option<Self> {
-        let Encoded { memory, outline } = encoded;
-        match Beam::new(&outline, job.item.length_beam, job.item.steps, rules) {
+        let Encoded { memory, length_prediction } = encoded;
+        match LengthBeam::new(&length_prediction, job.item.length_beam, job.item.steps, rules) {
             Ok(beam) => {
                 let beam = beam.with_alternatives(job.item.alternatives);
                 let queue = picked_at.duration_since(job.submitted);
@@ -48,8 +48,9 @@ impl<M> ActiveSentence<M> {
 
     /// Its shape in the next pass. Finished canvases do not count.
     pub fn candidate(&self) -> Candidate {
-        let target = self.beam.live().map(|canvas| canvas.tokens().len()).max().unwrap_or(0);
-        let shape = BatchShape { rows: self.beam.live().count(), source: self.job.item.source.len(), target };
+        let target = self.beam.unfinished().map(|canvas| canvas.tokens().len()).max().unwrap_or(0);
+        let shape =
+            BatchShape { rows: self.beam.unfinished().count(), source: self.job.item.source.len(), target };
         Candidate { priority: self.priority, shape }
     }
 
@@ -65,11 +66,11 @@ impl<M> ActiveSentence<M> {
 
     /// Target tokens of the next pass, without padding.
     pub fn target_tokens(&self) -> usize {
-        self.beam.live().map(|canvas| canvas.tokens().len()).sum()
+        self.beam.unfinished().map(|canvas| canvas.tokens().len()).sum()
     }
 
     /// Takes the predictions for [`rows`](Self::rows).
-    pub fn beam(&mut self) -> &mut Beam {
+    pub fn beam(&mut self) -> &mut LengthBeam {
         &mut self.beam
     }
 
@@ -114,7 +115,7 @@ impl<M> ActiveSentence<M> {
     }
 }
 
-/// The canvases after each pass of the candidate that [`Beam::finish`] ranks first. The trace ends with the last
+/// The canvases after each pass of the candidate that [`LengthBeam::finish`] ranks first. The trace ends with the last
 /// pass of that candidate, even if others took more.
 fn trace_of_best(canvases: &[Canvas], trace: Vec<Vec<Vec<u32>>>) -> Vec<Vec<u32>> {
     let score = |index: &usize| canvases[*index].clone().finish(false).score;

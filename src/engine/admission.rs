@@ -31,7 +31,7 @@ impl Handle {
         let now = Instant::now();
         let limits = self.shared.limits;
         let all = Limits { target_tokens: limits.target_tokens.saturating_mul(estimate.sentences), ..limits };
-        let (rows, target) = (estimate.length_beam.max(1), all.expected(estimate.tokens));
+        let (rows, target) = (estimate.length_beam.max(1), all.estimated_canvas_len(estimate.tokens));
         let shape = BatchShape { rows, source: estimate.tokens, target };
         let cost = RequestCost { shape, steps: estimate.steps.get() };
         let mut state = self.shared.lock();

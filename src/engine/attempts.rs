@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::decode::{Beam, Encoded, Prediction, Row, Rules, Steps, Translator};
+use crate::decode::{DecodingRules, Encoded, LengthBeam, Prediction, Row, Steps, Translator};
 use crate::{Error, Result};
 
 /// Number of consecutive failures after which the network counts as broken.
@@ -28,7 +28,7 @@ impl<T: Translator> Attempts<T> {
         Self { network, proven: None, failures: 0 }
     }
 
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self) -> DecodingRules {
         self.network.rules()
     }
 
@@ -124,7 +124,7 @@ fn no_encoding() -> Error {
 fn works<T: Translator>(network: &T, source: &[u32]) -> bool {
     let first_pass = || {
         let encoded = encode(network, &[source])?.pop().ok_or_else(no_encoding)?;
-        let beam = Beam::new(&encoded.outline, 1, Steps::ONE, &network.rules())?;
+        let beam = LengthBeam::new(&encoded.length_prediction, 1, Steps::ONE, &network.rules())?;
         let rows: Vec<_> = beam.rows(&encoded.memory).collect();
         decode(network, &rows).map(drop)
     };

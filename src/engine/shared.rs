@@ -162,7 +162,7 @@ impl Shared {
     /// The cost of an item, estimated before the network predicts its lengths.
     pub fn cost(&self, item: &Item) -> RequestCost {
         let source = item.source.len();
-        let (rows, target) = (item.length_beam.max(1), self.limits.expected(source));
+        let (rows, target) = (item.length_beam.max(1), self.limits.estimated_canvas_len(source));
         RequestCost { shape: BatchShape { rows, source, target }, steps: item.steps.get() }
     }
 

@@ -247,7 +247,7 @@ proptest! {
         corrects: bool,
     ) {
         let refresh = if corrects { Refresh::All } else { Refresh::Masked };
-        let fake = || FakeTranslator::new().refreshing(refresh);
+        let fake = || FakeTranslator::new().with_refresh(refresh);
         let options = Options { max_batch_tokens, ..rows(max_batch_rows) };
         let Bench { engine, handle, counts, .. } = bench(fake(), options);
         let items: Vec<Item> = drawn

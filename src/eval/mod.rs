@@ -1,5 +1,5 @@
 //! Scores translations: [BLEU](BleuStats) and [chrF](ChrfStats), equal to sacreBLEU's; the [rate of
-//! repeats](Repetition); and a [significance test](compare). Works on texts and knows nothing of networks.
+//! repeats](Repetition); and a [significance test](compare). Works on texts, without networks.
 //!
 //! Each score has a type for the counts of a sentence (`of`, `+`, `score`), so that a corpus, a part of it and a
 //! bootstrap sample are scored in the same way.

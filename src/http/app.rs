@@ -149,7 +149,7 @@ impl App {
     /// The length beam of requests without `length_beam`.
     pub fn default_length_beam(&self) -> usize {
         match self.settings.default_length_beam {
-            0 => self.engine.limits().usual_beam().min(self.settings.max_length_beam),
+            0 => self.engine.limits().default_length_beam().min(self.settings.max_length_beam),
             set => set,
         }
     }

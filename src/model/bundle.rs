@@ -72,13 +72,13 @@ impl Bundle {
     /// [`Error::Io`] if a file cannot be read, [`Error::Bundle`] if its content is invalid: names the file and the
     /// tensor or key.
     pub fn open(dir: &Path) -> Result<Self> {
-        Self::open_leaving(dir, None)
+        Self::open_skipping(dir, None)
     }
 
     /// Opens a folder but ignores `file`, which is [`Self::SHORTLIST`] or [`Self::LM`]. For commands that replace
     /// that file.
     pub fn open_without(dir: &Path, file: &str) -> Result<Self> {
-        Self::open_leaving(dir, Some(file))
+        Self::open_skipping(dir, Some(file))
     }
 
     /// A bundle that is part of the program. `content` returns a file by its name.
@@ -93,26 +93,26 @@ impl Bundle {
         })
     }
 
-    fn open_leaving(dir: &Path, left: Option<&str>) -> Result<Self> {
+    fn open_skipping(dir: &Path, skipped: Option<&str>) -> Result<Self> {
         let folder = files::resolve_current(dir);
         if !folder.is_dir() {
             return Err(Error::bundle(dir, NO_FOLDER));
         }
         let name = dir.canonicalize().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
-        let bundle = Self::from_files(name.unwrap_or_default(), &folder, left, &|file| {
+        let bundle = Self::from_files(name.unwrap_or_default(), &folder, skipped, &|file| {
             files::read(&folder.join(file)).map(Cow::Owned)
         })?;
         Ok(Self { dir: dir.to_path_buf(), ..bundle })
     }
 
-    /// `dir` appears in errors; `left` is [`Seal::left`].
-    fn from_files(name: String, dir: &Path, left: Option<&str>, read: Read<'_>) -> Result<Self> {
+    /// `dir` appears in errors; `skipped` is [`Seal::skipped`].
+    fn from_files(name: String, dir: &Path, skipped: Option<&str>, read: Read<'_>) -> Result<Self> {
         let path = dir.join(Self::CONFIG);
         let text = String::from_utf8(read(Self::CONFIG)?.into_owned())
             .map_err(|error| Error::bundle(&path, format!("is not valid UTF-8 ({error})")))?;
         let config: Config = serde_json::from_str(&text).map_err(|e| Error::bundle(&path, e.to_string()))?;
         config.validate().map_err(|e| Error::bundle(&path, e.to_string()))?;
-        let seal = Seal { dir, config: &config, text: &text, left };
+        let seal = Seal { dir, config: &config, text: &text, skipped };
         seal.check_config()?;
 
         let path = dir.join(Self::TOKENIZER);
@@ -121,7 +121,7 @@ impl Bundle {
         let tokenizer = Tokenizer::from_bytes(&bytes, &path)?;
         if tokenizer.vocab_size() != config.shape.vocab {
             let (found, expected) = (tokenizer.vocab_size(), config.shape.vocab);
-            let reason = format!("has {found} tokens, but {} says {expected}", Self::CONFIG);
+            let reason = format!("has {found} tokens, but {} expects {expected}", Self::CONFIG);
             return Err(Error::bundle(&path, reason));
         }
 
@@ -198,7 +198,7 @@ impl Bundle {
     /// # Errors
     /// As [`open`](Self::open), except for checksums.
     pub fn open_unsealed(dir: &Path) -> Result<Self> {
-        Self::open_leaving(dir, Some(Self::CONFIG))
+        Self::open_skipping(dir, Some(Self::CONFIG))
     }
 
     /// Writes the current checksums of the files, and the known sentence, into `config.json`.
@@ -218,7 +218,7 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Error::Bundle`] if `dir` holds anything else, which would be lost.
-    pub fn check_place(dir: &Path) -> Result<()> {
+    pub fn check_destination(dir: &Path) -> Result<()> {
         if dir.exists() && !dir.join(Self::CONFIG).exists() && !is_empty_folder(dir) {
             return Err(Error::bundle(dir, "exists and is not a bundle; choose another folder"));
         }
@@ -239,7 +239,7 @@ impl Bundle {
         card: &str,
     ) -> Result<()> {
         config.validate()?;
-        Self::check_place(dir)?;
+        Self::check_destination(dir)?;
         let halves = tensors
             .iter()
             .map(|(name, t)| {
@@ -280,7 +280,7 @@ fn optional<T>(
     command: &str,
     read: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<Option<Arc<T>>> {
-    if seal.left == Some(file) {
+    if seal.skipped == Some(file) {
         return Ok(None);
     }
     let path = seal.dir.join(file);
@@ -294,7 +294,7 @@ fn optional<T>(
         }
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
             if seal.config.files.contains_key(file) {
-                let reason = format!("is missing, but {} names it; `{command}` writes it", Bundle::CONFIG);
+                let reason = format!("is missing, but {} lists it; `{command}` writes it", Bundle::CONFIG);
                 return Err(Error::bundle(path, reason));
             }
             Ok(None)

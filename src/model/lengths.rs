@@ -54,8 +54,8 @@ pub enum LengthPrediction {
     /// Log-probability of each inner target length: index `l` is a translation of `l` tokens without bos and eos.
     /// `-inf` for impossible lengths.
     Lengths(Vec<f32>),
-    /// `count` slots, some of which become blanks; at most `most` have positions.
-    Slots { count: usize, most: usize },
+    /// `count` slots, some of which become blanks; the network has positions for `max`.
+    Slots { count: usize, max: usize },
 }
 
 impl LengthPrediction {

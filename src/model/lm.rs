@@ -108,17 +108,17 @@ impl LanguageModel {
         bigrams: &[Gram<2>],
         trigrams: &[Gram<3>],
     ) -> Result<Self> {
-        let amiss = |reason: &str| Error::Config(format!("the language model: {reason}"));
-        let narrow = |token: u32| u16::try_from(token).map_err(|_| amiss("has a token above 65,535"));
-        let vocab = u32::try_from(unigrams.len()).map_err(|_| amiss("has too many tokens"))?;
-        let continuations = |counts: Vec<usize>| starts(counts).ok_or_else(|| amiss("is too large"));
+        let invalid = |reason: &str| Error::Config(format!("the language model: {reason}"));
+        let narrow = |token: u32| u16::try_from(token).map_err(|_| invalid("has a token above 65,535"));
+        let vocab = u32::try_from(unigrams.len()).map_err(|_| invalid("has too many tokens"))?;
+        let continuations = |counts: Vec<usize>| starts(counts).ok_or_else(|| invalid("is too large"));
         let by_first = count_by(bigrams.iter().map(|gram| gram.tokens[0]), 0..vocab)
-            .ok_or_else(|| amiss("bigrams are not in order"))?;
+            .ok_or_else(|| invalid("bigrams are not in order"))?;
         let by_bigram = count_by(
             trigrams.iter().map(|gram| [gram.tokens[0], gram.tokens[1]]),
             bigrams.iter().map(|gram| gram.tokens),
         )
-        .ok_or_else(|| amiss("trigrams are not in order, or without a bigram"))?;
+        .ok_or_else(|| invalid("trigrams are not in order, or without a bigram"))?;
         let this = Self {
             fusion,
             unigrams: Grams {
@@ -139,7 +139,7 @@ impl LanguageModel {
                 ..Grams::default()
             },
         };
-        this.check().map_err(|reason| amiss(&reason))?;
+        this.check().map_err(|reason| invalid(&reason))?;
         Ok(this)
     }
 
@@ -273,8 +273,8 @@ impl LanguageModel {
         let bigram = self.unigrams.find(context.last, token, &self.bigrams);
         let log_prob = match context.bigram.map(|two| (two, self.bigrams.find(two, token, &self.trigrams))) {
             Some((_, Some(trigram))) => self.trigrams.log_prob(trigram),
-            Some((two, None)) => self.bigrams.backoff(two) + self.behind_one(context.last, token, bigram),
-            None => self.behind_one(context.last, token, bigram),
+            Some((two, None)) => self.bigrams.backoff(two) + self.after_one(context.last, token, bigram),
+            None => self.after_one(context.last, token, bigram),
         };
         (log_prob, Context { last: token, bigram })
     }
@@ -284,7 +284,7 @@ impl LanguageModel {
         self.next(context, Specials::default().eos).0
     }
 
-    fn behind_one(&self, last: u32, token: u32, bigram: Option<u32>) -> f32 {
+    fn after_one(&self, last: u32, token: u32, bigram: Option<u32>) -> f32 {
         match bigram {
             Some(bigram) => self.bigrams.log_prob(bigram),
             None => self.unigrams.backoff(last) + self.unigrams.log_prob(token),

@@ -85,7 +85,7 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
-/// Records which tensors a network asks for. It returns views of a single zero, which take no memory.
+/// Records which tensors a network requests. Returns views of a single zero, which take no memory.
 #[derive(Clone, Default)]
 struct Recorder {
     specs: Arc<Mutex<BTreeMap<String, Spec>>>,
@@ -106,7 +106,7 @@ impl SimpleBackend for Recorder {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        candle_core::bail!("tensor {name} was asked for without a shape")
+        candle_core::bail!("tensor {name} was requested without a shape")
     }
 
     fn contains_tensor(&self, _: &str) -> bool {

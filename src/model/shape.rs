@@ -150,7 +150,7 @@ impl Shape {
     }
 
     /// Number of tokens that a GPU returns for each wanted position.
-    pub fn choices(&self) -> usize {
+    pub fn top_k(&self) -> usize {
         if self.has_blanks() { TOP_K } else { 1 }
     }
 
@@ -170,10 +170,10 @@ impl Shape {
 
     /// Predicts the canvas length for a source of `source` tokens. `classes` are the log-probabilities of the length
     /// classes, if any.
-    pub fn outline(&self, classes: &[f32], source: usize) -> LengthPrediction {
+    pub fn predict_length(&self, classes: &[f32], source: usize) -> LengthPrediction {
         match self.lengths {
             Lengths::Ctc => {
-                LengthPrediction::Slots { count: Lengths::SLOTS_PER_TOKEN * source, most: self.max_positions }
+                LengthPrediction::Slots { count: Lengths::SLOTS_PER_TOKEN * source, max: self.max_positions }
             }
             lengths => {
                 LengthPrediction::Lengths(lengths.inner_scores(classes, source, self.max_positions - 2))

@@ -15,7 +15,7 @@ use crate::text::Specials;
 use crate::{Error, Result};
 
 /// Tokens are stored as u16.
-const MOST_TOKENS: usize = 1 << 16;
+const MAX_TOKENS: usize = 1 << 16;
 
 /// The candidates of source tokens. All of them can occur in a translation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,8 @@ impl Shortlist {
     /// and if `common` is empty, since a sentence could then have no candidate.
     pub fn new(common: &[u32], of_source: &[Vec<u32>]) -> Result<Self> {
         let vocab = of_source.len();
-        if vocab > MOST_TOKENS {
-            let reason =
-                format!("a shortlist is for vocabularies of up to {MOST_TOKENS} tokens, not {vocab}");
+        if vocab > MAX_TOKENS {
+            let reason = format!("a shortlist is for vocabularies of up to {MAX_TOKENS} tokens, not {vocab}");
             return Err(Error::Config(reason));
         }
         let narrow =

@@ -8,13 +8,13 @@ use candle_nn::VarBuilder;
 use super::ops::AttentionMask;
 use super::{Activation, LayerNorm, Linear, Mode, ops};
 
-/// A sublayer that can be computed with others in one op.
+/// A sublayer that [`chain`] can compute with others in one op.
 #[cfg(target_arch = "x86_64")]
 pub type Sublayer = Box<dyn ops::fused::Sublayer>;
 #[cfg(not(target_arch = "x86_64"))]
 pub type Sublayer = std::convert::Infallible;
 
-/// `x` through sublayers, in one op.
+/// Applies sublayers one after the other to `x [rows, len, width]`, in one op.
 pub fn chain(x: &Tensor, sublayers: Vec<Sublayer>) -> Result<Tensor> {
     #[cfg(target_arch = "x86_64")]
     return ops::fused::chain(x, sublayers);
@@ -49,8 +49,8 @@ impl SelfAttention {
         self.output.forward(&mixed, mode)
     }
 
-    /// `x + dropout(self.forward(norm(x)))` as a sublayer for [`fused`](ops::fused), `None` if there is none; of `x` only the shape
-    /// counts.
+    /// `x + dropout(self.forward(norm(x)))` as a sublayer for [`chain`], or `None` if it cannot be fused. Only the
+    /// shape of `x` is used.
     pub fn sublayer(
         &self,
         norm: &LayerNorm,
@@ -119,7 +119,7 @@ impl CrossAttention {
         self.output.forward(&mixed, mode)
     }
 
-    /// `x + dropout(self.forward(norm(x)))` in one op, where there is one for it.
+    /// `x + dropout(self.forward(norm(x)))` in one op, or `None` if it cannot be fused.
     pub fn sublayer(
         &self,
         norm: &LayerNorm,
@@ -140,7 +140,7 @@ impl CrossAttention {
     }
 }
 
-/// What surrounds a sublayer on `x`, if it can be computed as one op.
+/// Norm, lengths and dropout of a sublayer on `x`, or `None` if it cannot be fused.
 #[cfg(target_arch = "x86_64")]
 fn frame<'a>(
     norm: &'a LayerNorm,
@@ -177,7 +177,8 @@ impl FeedForward {
         self.outer.forward(&self.inner.forward(x, mode)?, mode)
     }
 
-    /// As [`SelfAttention::sublayer`]. Row `i` of `x` has `lengths[i]` real positions; the answer at others is none.
+    /// As [`SelfAttention::sublayer`]. Row `i` of `x` has `lengths[i]` real positions; results at other positions are
+    /// 0.
     pub fn sublayer(
         &self,
         norm: &LayerNorm,

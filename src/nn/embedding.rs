@@ -29,8 +29,8 @@ impl Embedding {
         ops::embed(&self.table, &ids.flatten_all()?)?.reshape((rows, len, ()))
     }
 
-    /// `dropout((self[ids] + positions) · scale)` in one op, where there is one for it; see
-    /// [`embedded`](ops::fused::embedded).
+    /// `dropout((self[ids] + positions) · scale)` in one op ([`embedded`](ops::fused::embedded)), or `None` if it
+    /// cannot be fused.
     pub fn with_positions(
         &self,
         ids: &Tensor,
@@ -47,7 +47,7 @@ impl Embedding {
         Ok(None)
     }
 
-    /// `len` rows of the table from `start` on: `[1, len, width]`.
+    /// `len` rows of the table from row `start`: `[1, len, width]`.
     pub fn range(&self, start: usize, len: usize) -> Result<Tensor> {
         self.table.narrow(0, start, len)?.unsqueeze(0)
     }

@@ -28,7 +28,7 @@ impl Linear {
         Self { weight, bias, activation: Activation::None }
     }
 
-    /// Values of a result.
+    /// Number of output values.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn width(&self) -> Result<usize> {
         self.weight.dim(0)

@@ -1,7 +1,7 @@
 //! Layers for inference and training. Each is a small struct of tensors with `load` and `forward`; differences
 //! between training and inference are passed as [`Mode`].
 //!
-//! This module knows nothing of requests, canvases or files.
+//! This module does not depend on requests, canvases or files.
 
 mod attention;
 #[cfg(any(feature = "cuda", test))]

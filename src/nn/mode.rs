@@ -34,7 +34,7 @@ impl Mode {
     /// Probability and seed of the next dropout.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn next_dropout(&self) -> (f32, u64) {
-        // As many seeds are drawn as without fused layers.
+        // Fused and composed layers draw the same number of seeds, so they drop the same values.
         (self.dropout, if self.dropout == 0.0 { 0 } else { self.next_seed() })
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use tutti::decode::{InferenceModel, Search};
+use tutti::decode::{InferenceModel, SearchOptions};
 use tutti::model::{Architecture, Backend, Bundle};
 use tutti::text::Tokenizer;
 use tutti::train::config::Config;
@@ -67,7 +67,7 @@ fn a_teacher_learns_the_toy_language_and_its_text_teaches_a_parallel_model() {
     let network = bundle.network(&Backend::cpu()).unwrap();
     let set = TestSet::read(&toy.path("en"), &toy.path("de"), usize::MAX).unwrap();
     for beam in [1, 4] {
-        let done = evaluate_search(&network, &bundle.reader(), &set, &Search::new(beam)).unwrap();
+        let done = evaluate_search(&network, &bundle.reader(), &set, &SearchOptions::new(beam)).unwrap();
         assert!(done.scores.bleu > 90.0, "beam {beam}: {}", done.scores.bleu);
     }
 

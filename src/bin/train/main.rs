@@ -160,7 +160,7 @@ fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) ->
     let made = output(&config);
     // Fail before training if the bundle could not be written afterwards.
     if made.file_name() == Some(OsStr::new("bundle")) {
-        Bundle::check_place(&made)?;
+        Bundle::check_destination(&made)?;
     }
     stage(args, run, output)
 }

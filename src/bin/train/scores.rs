@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use tutti::decode::Decoding;
-use tutti::decode::{InferenceModel, Limits, Search, Steps};
+use tutti::decode::{InferenceModel, Limits, SearchOptions, Steps};
 use tutti::model::{Architecture, Backend, Bundle, DeviceChoice, Dtype, Score};
 use tutti::train::data::test_set::TestSet;
 use tutti::train::measure::evaluate::{DecodingScores, evaluate, evaluate_search};
@@ -15,7 +15,8 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
     let set = TestSet::read(&args.source, &args.reference, usize::MAX)?;
     let parallel = bundle.config.architecture != Architecture::Ar;
-    let length_beam = args.length_beam.unwrap_or_else(|| Limits::of(&bundle.config.shape).usual_beam());
+    let length_beam =
+        args.length_beam.unwrap_or_else(|| Limits::of(&bundle.config.shape).default_length_beam());
     let rows = if parallel {
         evaluate_steps(args, &bundle, &set, length_beam)?
     } else {
@@ -68,7 +69,7 @@ fn evaluate_steps(
 fn evaluate_beams(args: &EvaluateArgs, bundle: &Bundle, set: &TestSet) -> Result<Vec<DecodingScores>> {
     let network = bundle.network(&Backend::cpu())?;
     let measure = |&beam: &usize| {
-        let options = Search { max_batch_tokens: args.batch_tokens, ..Search::new(beam) };
+        let options = SearchOptions { max_batch_tokens: args.batch_tokens, ..SearchOptions::new(beam) };
         Ok(evaluate_search(&network, &bundle.reader(), set, &options)?.scores)
     };
     args.beam.iter().map(measure).collect()

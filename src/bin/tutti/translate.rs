@@ -70,7 +70,7 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
             ensure!((1..=max_steps).contains(&steps), "--steps must be 1 to {max_steps} for {}", bundle.name);
             let steps = Steps::new(steps).context("--steps must be at least 1")?;
             Ok(DecodeOptions {
-                length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().usual_beam()),
+                length_beam: arguments.length_beam.unwrap_or_else(|| network.limits().default_length_beam()),
                 max_batch_tokens: arguments.batch_tokens,
                 ..DecodeOptions::new(steps)
             })

@@ -31,7 +31,7 @@ fn next(network: &Network, source: &[u32], prefix: &[u32]) -> BTreeMap<u32, f32>
 }
 
 #[test]
-fn greedy_search_takes_the_best_token_each_time_until_the_end() {
+fn greedy_search_takes_the_best_token_of_each_step_until_eos() {
     for seed in 0..6 {
         let network = network(seed);
         let source = source(&[7, 9, 20]);
@@ -47,7 +47,7 @@ fn greedy_search_takes_the_best_token_each_time_until_the_end() {
             }
             prefix.push(best);
         };
-        let found = search(&network, &[source], &Search::new(1)).unwrap().remove(0);
+        let found = search(&network, &[source], &SearchOptions::new(1)).unwrap().remove(0);
         assert_eq!((found.hypothesis.tokens, found.finished), (prefix, finished));
     }
 }
@@ -58,7 +58,7 @@ fn a_wide_beam_without_length_penalty_never_finds_less_than_a_narrow_one() {
     for seed in 0..12 {
         let network = network(seed);
         let of = |beam| {
-            let options = Search { length_penalty: 0.0, ..Search::new(beam) };
+            let options = SearchOptions { length_penalty: 0.0, ..SearchOptions::new(beam) };
             search(&network, &[source(&[7, 9])], &options).unwrap().remove(0)
         };
         let (one, many) = (of(1), of(19));
@@ -67,15 +67,16 @@ fn a_wide_beam_without_length_penalty_never_finds_less_than_a_narrow_one() {
         }
         better += usize::from(many.hypothesis.tokens != one.hypothesis.tokens);
     }
-    assert!(better > 0, "a beam of the whole vocabulary finds something else now and then");
+    assert!(better > 0, "a beam of the whole vocabulary sometimes finds another translation");
 }
 
 #[test]
-fn the_score_is_the_mean_log_probability_of_the_tokens_and_their_end() {
+fn the_score_is_the_mean_log_probability_of_the_tokens_and_eos() {
     for seed in 0..6 {
         let network = network(seed);
         let source = source(&[7, 9, 20]);
-        let found = search(&network, std::slice::from_ref(&source), &Search::new(4)).unwrap().remove(0);
+        let found =
+            search(&network, std::slice::from_ref(&source), &SearchOptions::new(4)).unwrap().remove(0);
         if !found.finished {
             continue;
         }
@@ -89,38 +90,38 @@ fn the_score_is_the_mean_log_probability_of_the_tokens_and_their_end() {
 }
 
 #[test]
-fn an_end_counts_only_among_the_best_and_a_beam_is_always_full() {
-    let mut sentence = Sentence::new(0, 10, 2);
+fn eos_counts_only_among_the_best_and_a_beam_is_always_full() {
+    let mut sentence = SentenceSearch::new(0, 10, 2);
     let first = vec![vec![(8, -0.1), (EOS, -0.5), (9, -0.6)]; 2];
     assert_eq!(sentence.advance(&first, EOS, 1.0), [0, 0]);
     assert_eq!(sentence.finished.len(), 1);
-    assert_eq!(sentence.finished[0].score, -0.5, "an empty translation is its end alone");
+    assert_eq!(sentence.finished[0].score, -0.5, "an empty translation consists of eos");
     let next = vec![vec![(8, -0.1), (9, -0.2), (EOS, -3.0)]; 2];
     assert_eq!(sentence.advance(&next, EOS, 1.0), [0, 0]);
-    assert_eq!(sentence.finished.len(), 1, "two candidates were better than that end");
-    assert_eq!(sentence.live[1].tokens, [8, 9]);
+    assert_eq!(sentence.finished.len(), 1, "two continuations rank above eos");
+    assert_eq!(sentence.active[1].tokens, [8, 9]);
     sentence.advance(&[vec![(EOS, -0.1)], vec![(EOS, -0.1)]], EOS, 1.0);
-    assert!(sentence.done() && sentence.live.len() == 2);
+    assert!(sentence.done() && sentence.active.len() == 2);
     let best = sentence.best(1.0);
     assert_eq!((best.hypothesis.tokens, best.finished), (vec![8, 8], true));
 }
 
 #[test]
-fn what_is_no_number_ends_a_sentence_unfinished() {
-    let mut sentence = Sentence::new(0, 10, 2);
+fn a_nan_ends_a_sentence_unfinished() {
+    let mut sentence = SentenceSearch::new(0, 10, 2);
     sentence.advance(&[vec![(8, f32::NAN)], vec![]], EOS, 1.0);
     assert!(sentence.done());
-    assert_eq!(sentence.best(1.0), Searched::default());
+    assert_eq!(sentence.best(1.0), SearchResult::default());
 }
 
 #[test]
 fn bad_input_is_an_error_before_any_work() {
     let network = network(1);
-    let long = search(&network, &[source(&[7; 20])], &Search::new(2));
+    let long = search(&network, &[source(&[7; 20])], &SearchOptions::new(2));
     assert!(matches!(long, Err(Error::TooLarge { size: 22, limit: 14, .. })));
-    let foreign = search(&network, &[source(&[999])], &Search::new(2)).unwrap_err().to_string();
+    let foreign = search(&network, &[source(&[999])], &SearchOptions::new(2)).unwrap_err().to_string();
     assert!(foreign.contains("999"), "{foreign}");
-    let empty = search(&network, &[source(&[])], &Search::new(2)).unwrap();
+    let empty = search(&network, &[source(&[])], &SearchOptions::new(2)).unwrap();
     assert!(empty[0].finished && empty[0].hypothesis.tokens.is_empty());
 }
 
@@ -136,7 +137,7 @@ proptest! {
         let network = network(seed);
         let sources: Vec<Vec<u32>> = inners.iter().map(|inner| source(inner)).collect();
         for precision in [Precision::F32, Precision::Bf16] {
-            let options = Search { max_batch_tokens, precision, ..Search::new(beam) };
+            let options = SearchOptions { max_batch_tokens, precision, ..SearchOptions::new(beam) };
             let together = search(&network, &sources, &options).unwrap();
             for (source, found) in sources.iter().zip(&together) {
                 let alone = search(&network, std::slice::from_ref(source), &options).unwrap();

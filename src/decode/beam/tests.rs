@@ -5,15 +5,15 @@ fn answer(places: usize, log_prob: f32) -> Vec<Prediction> {
     (0..places).map(|p| Prediction { token: 50 + p as u32, log_prob }).collect()
 }
 
-fn beam(length_log_probs: &[f32], beam: usize, steps: Steps) -> Result<Beam> {
-    let outline = LengthPrediction::Lengths(length_log_probs.to_vec());
-    Beam::new(&outline, beam, steps, &Rules::default())
+fn beam(length_log_probs: &[f32], beam: usize, steps: Steps) -> Result<LengthBeam> {
+    let prediction = LengthPrediction::Lengths(length_log_probs.to_vec());
+    LengthBeam::new(&prediction, beam, steps, &DecodingRules::default())
 }
 
 #[test]
-fn many_sentences_get_the_same_results_as_each_alone_and_a_refused_one_affects_no_other() {
-    let outline = LengthPrediction::Slots { count: 3, most: 4 };
-    let new = || Beam::new(&outline, 1, Steps::ONE, &Rules::default()).unwrap();
+fn a_sentence_gets_the_same_result_alone_and_among_others_even_if_one_of_them_fails() {
+    let prediction = LengthPrediction::Slots { count: 3, max: 4 };
+    let new = || LengthBeam::new(&prediction, 1, Steps::ONE, &DecodingRules::default()).unwrap();
     let answers = |sentence: u32| -> Vec<Vec<Prediction>> {
         let of_slot = |slot: u32| {
             (0..TOP_K as u32).map(move |choice| Prediction {
@@ -25,7 +25,7 @@ fn many_sentences_get_the_same_results_as_each_alone_and_a_refused_one_affects_n
     };
     let mut all: Vec<_> = (0..40).map(answers).collect();
     all[17][0].pop();
-    let mut beams: Vec<Beam> = all.iter().map(|_| new()).collect();
+    let mut beams: Vec<LengthBeam> = all.iter().map(|_| new()).collect();
     let outcomes = apply_all(beams.iter_mut().zip(all.iter().map(Vec::as_slice)).collect());
     for (index, ((beam, own), outcome)) in beams.into_iter().zip(&all).zip(outcomes).enumerate() {
         assert_eq!(outcome.is_err(), index == 17);
@@ -36,20 +36,23 @@ fn many_sentences_get_the_same_results_as_each_alone_and_a_refused_one_affects_n
 }
 
 #[test]
-fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
-    let (rules, steps) = (Rules::default(), Steps::new(2).unwrap());
-    let outline = LengthPrediction::Slots { count: 5, most: 6 };
-    let several = Beam::new(&outline, 3, steps, &rules).unwrap();
+fn each_pass_fills_one_slot_of_a_block_and_blanks_are_dropped() {
+    let (rules, steps) = (DecodingRules::default(), Steps::new(2).unwrap());
+    let prediction = LengthPrediction::Slots { count: 5, max: 6 };
+    let several = LengthBeam::new(&prediction, 3, steps, &rules).unwrap();
     assert_eq!(several.canvases().iter().map(|c| c.tokens().len()).collect::<Vec<_>>(), [5, 4, 6]);
-    let mut beam = Beam::new(&outline, 1, steps, &rules).unwrap();
+    let mut beam = LengthBeam::new(&prediction, 1, steps, &rules).unwrap();
     let of =
         |pairs: &[(u32, f32)]| -> Vec<Prediction> { pairs.iter().copied().map(Prediction::from).collect() };
     beam.apply(&[of(&[(50, -0.5), (50, -1.0), (3, -0.25), (51, -2.0), (51, -0.75)])]).unwrap();
     let [canvas] = beam.canvases() else { panic!("one canvas") };
     assert_eq!(canvas.tokens(), [50, 4, 3, 4, 51]);
     assert_eq!(canvas.wanted(), [1, 3]);
-    assert_eq!(beam.rows(&()).map(|row| row.answers()).collect::<Vec<_>>(), [2 * TOP_K]);
-    assert!(beam.apply(&[of(&[(50, -1.5), (4, -1.0)])]).is_err(), "the pass that fills all gives choices");
+    assert_eq!(beam.rows(&()).map(|row| row.prediction_count()).collect::<Vec<_>>(), [2 * TOP_K]);
+    assert!(
+        beam.apply(&[of(&[(50, -1.5), (4, -1.0)])]).is_err(),
+        "the last pass expects the TOP_K best tokens"
+    );
     // A mask counts as a blank.
     let first = [(50, -1.5), (3, -2.0), (52, -3.0), (4, -9.0)];
     let second = [(4, -1.0), (51, -2.0), (3, -8.0), (52, -9.0)];
@@ -61,26 +64,26 @@ fn a_block_of_slots_gets_a_slot_a_pass_and_blanks_are_no_words() {
     assert_eq!(done[0].score, -4.0 / 5.0);
 }
 
-/// Predictions for slots: the choices of each, one after the other.
-fn choices(slots: &[[(u32, f32); TOP_K]]) -> Vec<Prediction> {
+/// Predictions for slots: the best tokens of each, one slot after the other.
+fn predictions(slots: &[[(u32, f32); TOP_K]]) -> Vec<Prediction> {
     slots.iter().flatten().copied().map(Prediction::from).collect()
 }
 
 #[test]
-fn alternatives_are_other_texts_by_score_and_the_first_is_the_answer_without_them() {
-    let outline = LengthPrediction::Slots { count: 4, most: 4 };
+fn alternatives_are_other_texts_by_score_and_the_first_one_is_the_usual_result() {
+    let prediction = LengthPrediction::Slots { count: 4, max: 4 };
     for steps in [1, 2] {
         let steps = Steps::new(steps).unwrap();
-        let new = || Beam::new(&outline, 1, steps, &Rules::default()).unwrap();
+        let new = || LengthBeam::new(&prediction, 1, steps, &DecodingRules::default()).unwrap();
         let slot = |token: u32| [(token, -0.5), (3, -1.0), (token + 10, -2.0), (token + 20, -4.0)];
-        let answer = |beam: &Beam| {
+        let answer = |beam: &LengthBeam| {
             let rows: Vec<_> = beam.rows(&()).collect();
             let [row] = rows.as_slice() else { panic!("one row") };
             let slots: Vec<_> = row.wanted.iter().map(|&place| slot(50 + place as u32)).collect();
-            let all = choices(&slots);
-            if row.choices { all } else { all.into_iter().step_by(TOP_K).collect() }
+            let all = predictions(&slots);
+            if row.top_k { all } else { all.into_iter().step_by(TOP_K).collect() }
         };
-        let finish = |mut beam: Beam| {
+        let finish = |mut beam: LengthBeam| {
             while !beam.finished() {
                 let answer = answer(&beam);
                 beam.apply(&[answer]).unwrap();
@@ -101,13 +104,13 @@ fn alternatives_are_other_texts_by_score_and_the_first_is_the_answer_without_the
 }
 
 #[test]
-fn short_canvases_leave_and_the_best_score_wins() {
+fn short_canvases_finish_first_and_the_best_score_wins() {
     let steps = Steps::new(2).unwrap();
     let mut beam = beam(&[0.0, -1.0, -3.0, -3.0, -0.5], 2, steps).unwrap();
     let rows: Vec<_> = beam.rows(&()).map(|row| row.wanted.len()).collect();
     assert_eq!(rows, [4, 1]);
     beam.apply(&[answer(4, -2.0), answer(1, -1.0)]).unwrap();
-    assert_eq!(beam.live().count(), 1, "one place is done after one pass");
+    assert_eq!(beam.unfinished().count(), 1, "a canvas of one position takes one pass");
     assert!(beam.apply(&[answer(2, -1.5), answer(1, -1.0)]).is_err());
     beam.apply(&[answer(2, -1.5)]).unwrap();
     assert!(beam.finished());

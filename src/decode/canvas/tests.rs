@@ -38,7 +38,7 @@ fn equal_scores_are_masked_from_the_left() {
 }
 
 #[test]
-fn passes_that_agree_do_not_end_it() {
+fn equal_text_after_two_passes_does_not_finish_a_canvas() {
     let mut canvas = Canvas::new(10, steps(10), Specials::default());
     for left in (1..=10).rev() {
         canvas.apply(&predictions(&vec![(9, -1.0); left])).unwrap();
@@ -48,7 +48,7 @@ fn passes_that_agree_do_not_end_it() {
 }
 
 #[test]
-fn a_single_word_needs_one_pass_whatever_was_asked() {
+fn a_single_word_needs_one_pass_for_any_number_of_steps() {
     let mut canvas = Canvas::new(1, steps(10), Specials::default());
     canvas.apply(&predictions(&[(9, -1.0)])).unwrap();
     assert!(canvas.finished());
@@ -56,12 +56,12 @@ fn a_single_word_needs_one_pass_whatever_was_asked() {
 }
 
 #[test]
-fn a_network_that_corrects_rewrites_revealed_places_and_their_scores() {
-    let mut canvas = Canvas::new(4, steps(3), Specials::default()).refreshing(Refresh::All);
+fn with_refresh_all_a_pass_rewrites_revealed_positions_and_their_scores() {
+    let mut canvas = Canvas::new(4, steps(3), Specials::default()).with_refresh(Refresh::All);
     canvas.apply(&predictions(&[(10, -0.1), (11, -3.0), (12, -0.2), (13, -2.0)])).unwrap();
     assert_eq!(canvas.tokens(), [1, 10, 4, 12, 4, 2]);
     assert_eq!(canvas.wanted(), [1, 2, 3, 4]);
-    // The first position, so certain before, is the least certain now; the third has changed.
+    // The first position was certain and is now the least certain; the third has changed.
     canvas.apply(&predictions(&[(10, -5.0), (21, -0.5), (22, -0.3), (23, -0.4)])).unwrap();
     assert_eq!(canvas.tokens(), [1, 4, 21, 22, 23, 2]);
     canvas.apply(&predictions(&[(30, -0.5), (21, -0.25), (22, -0.5), (33, -0.25)])).unwrap();
@@ -73,7 +73,7 @@ fn a_network_that_corrects_rewrites_revealed_places_and_their_scores() {
 
 #[test]
 fn a_corrected_canvas_ends_early_only_if_nothing_is_masked_or_changed() {
-    let mut canvas = Canvas::new(1, steps(10), Specials::default()).refreshing(Refresh::All);
+    let mut canvas = Canvas::new(1, steps(10), Specials::default()).with_refresh(Refresh::All);
     for (pass, token) in [9, 8, 8].into_iter().enumerate() {
         assert!(!canvas.finished(), "before pass {pass}");
         canvas.apply(&predictions(&[(token, -1.0)])).unwrap();
@@ -83,7 +83,7 @@ fn a_corrected_canvas_ends_early_only_if_nothing_is_masked_or_changed() {
 }
 
 #[test]
-fn wrong_predictions_are_refused_and_change_nothing() {
+fn wrong_predictions_are_an_error_and_change_nothing() {
     let mut canvas = Canvas::new(2, steps(1), Specials::default());
     for wrong in [
         predictions(&[(9, -1.0)]),
@@ -95,7 +95,7 @@ fn wrong_predictions_are_refused_and_change_nothing() {
         assert_eq!(canvas.wanted(), [1, 2]);
     }
     canvas.apply(&predictions(&[(9, -1.0); 2])).unwrap();
-    assert!(canvas.apply(&predictions(&[(9, -1.0); 2])).is_err(), "a finished canvas wants nothing");
+    assert!(canvas.apply(&predictions(&[(9, -1.0); 2])).is_err(), "a finished canvas expects no predictions");
 }
 
 /// Predictions with scores from a small set, so that ties are common.
@@ -106,9 +106,9 @@ fn pass(canvas: &Canvas, t: usize, scores: &[u8]) -> Vec<Prediction> {
 }
 
 #[test]
-fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
+fn with_a_language_model_every_pass_writes_the_most_probable_translation() {
     use crate::decode::prefix::tests::lm;
-    // Certain, but not wanted.
+    // The two best tokens of each slot; the language model rejects the best pair.
     let first = [(10, 0.45f32.ln()), (12, 0.43f32.ln()), (5, -20.0), (6, -20.0)];
     let second = [(11, 0.45f32.ln()), (12, 0.43f32.ln()), (5, -20.0), (6, -20.0)];
     let slots = || Canvas::slots(2, steps(2), Specials::default());
@@ -117,10 +117,10 @@ fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
     alone.apply(&predictions(&[first[0], second[0]])).unwrap();
     assert_eq!(alone.tokens(), [10, 4]);
 
-    let mut canvas = slots().read_with(Some(lm(1.0, 0.0).into()));
+    let mut canvas = slots().with_lm(Some(lm(1.0, 0.0).into()));
     assert!(canvas.wants_top_k());
     canvas.apply(&predictions(&[first, second].concat())).unwrap();
-    assert_eq!(canvas.tokens(), [12, 4], "11 hardly ever follows 10");
+    assert_eq!(canvas.tokens(), [12, 4], "11 rarely follows 10");
     assert_eq!(canvas.wanted(), [1]);
     canvas.apply(&predictions(&second)).unwrap();
     assert!(canvas.finished() && !canvas.wants_top_k());
@@ -130,14 +130,14 @@ fn with_a_language_model_every_pass_writes_what_its_slots_say_together() {
 
 proptest! {
     #[test]
-    fn every_pass_remasks_what_the_schedule_says(
+    fn every_pass_masks_as_many_positions_as_the_schedule(
         inner in 0usize..60,
         t_max in 1u8..=12,
         scores in proptest::collection::vec(any::<u8>(), 1..90),
         all: bool,
     ) {
         let refresh = if all { Refresh::All } else { Refresh::Masked };
-        let mut canvas = Canvas::new(inner, steps(t_max), Specials::default()).refreshing(refresh);
+        let mut canvas = Canvas::new(inner, steps(t_max), Specials::default()).with_refresh(refresh);
         let total = usize::from(t_max);
         prop_assert_eq!(canvas.wanted().len(), inner);
         let mut t = 0;

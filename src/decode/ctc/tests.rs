@@ -43,7 +43,7 @@ fn scores(symbols: &[u32], slots: usize, seed: u64) -> Vec<Vec<f32>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn sum_posteriors_and_best_path_are_those_of_all_fillings_that_read_as_the_target(
+    fn sum_posteriors_and_best_path_agree_with_enumeration(
         target in prop::collection::vec(10u32..13, 0..4), count in 1usize..6, seed: u64,
     ) {
         let symbols = symbols(&target, BLANK);
@@ -80,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn pinned_to_a_path_only_fillings_through_it_count_and_its_pins_are_free(
+    fn pinned_slots_restrict_the_sum_and_have_log_probability_zero(
         target in prop::collection::vec(10u32..12, 1..4), seed: u64, pins: u8,
     ) {
         let (symbols, count) = (symbols(&target, BLANK), 6);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn collapsing_joins_neighbours_and_keeps_log_probs_aligned() {
+fn collapsing_merges_neighbours_and_keeps_log_probs_aligned() {
     let hypothesis = Hypothesis {
         tokens: vec![7, 7, 8, 7, 9, 9, 9],
         token_log_probs: vec![-2.0, -1.0, -0.5, -4.0, -0.1, -0.2, -0.3],

@@ -17,7 +17,7 @@ fn impossible_lengths_are_never_tried() {
 }
 
 #[test]
-fn canvases_of_other_sizes_lie_around_the_one_that_belongs_to_the_source() {
+fn slot_beams_lie_around_the_predicted_count() {
     assert_eq!(slot_beam(12, 64, 5), [12, 11, 13, 10, 14]);
     assert_eq!(slot_beam(12, 12, 3), [12, 11, 10]);
     assert_eq!(slot_beam(2, 5, 9), [2, 1, 3, 4, 5]);
@@ -31,7 +31,7 @@ fn a_beam_of_zero_is_a_beam_of_one() {
 
 proptest! {
     #[test]
-    fn no_length_left_out_is_better_than_one_taken(
+    fn no_skipped_length_is_better_than_a_chosen_one(
         log_probs in proptest::collection::vec(prop_oneof![(-9i8..=0).prop_map(f32::from), Just(NO)], 0..40),
         beam in 1usize..8,
     ) {

@@ -47,12 +47,12 @@ fn sentences(lengths: &[usize], vocab: usize) -> Vec<Vec<u32>> {
 }
 
 /// Encodes, then predicts every inner position of canvases `shift` tokens longer than their sources. Half of each
-/// canvas is masked. Sentences whose length is in `choices` get several predictions for each position.
+/// canvas is masked. Sentences whose length is in `top_k` get several predictions for each position.
 fn translate<T: Translator>(
     network: &T,
     sources: &[Vec<u32>],
     shift: usize,
-    choices: fn(usize) -> bool,
+    top_k: fn(usize) -> bool,
 ) -> Vec<(Vec<f32>, Vec<Prediction>)> {
     let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
     let encoded = network.encode(&sources).unwrap();
@@ -71,11 +71,11 @@ fn translate<T: Translator>(
             canvas: &canvases[i],
             wanted: &wanted[i],
             one_step: false,
-            choices: choices(sources[i].len()),
+            top_k: top_k(sources[i].len()),
         })
         .collect();
     let predictions = network.decode(&rows).unwrap();
-    encoded.iter().map(|e| e.outline.clone().into_length_log_probs()).zip(predictions).collect()
+    encoded.iter().map(|e| e.length_prediction.clone().into_length_log_probs()).zip(predictions).collect()
 }
 
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
@@ -83,7 +83,7 @@ fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-fn eight_bits_agree_with_f32_but_for_their_rounding() {
+fn eight_bits_agree_with_f32_up_to_rounding() {
     for shape in kinds() {
         let (exact, rounded) = networks(&shape);
         let sources = sentences(&[3, 9, 14, 17, 25, 33, 40], shape.vocab);
@@ -127,7 +127,7 @@ fn a_sentence_has_the_same_bits_in_any_batch_on_one_thread_or_three() {
 }
 
 #[test]
-fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
+fn invalid_input_is_an_error_and_an_empty_call_returns_nothing() {
     let shape = small();
     let network = networks(&shape).1;
     assert!(network.encode(&[]).unwrap().is_empty());
@@ -141,14 +141,14 @@ fn what_the_network_cannot_hold_is_refused_and_an_empty_call_answers_nothing() {
         canvas: &[1, 4, 2],
         wanted,
         one_step: false,
-        choices: false,
+        top_k: false,
     };
     assert!(network.decode(&[row(&[3])]).is_err());
     assert_eq!(network.decode(&[row(&[]), row(&[1])]).unwrap().iter().map(Vec::len).sum::<usize>(), 1);
 }
 
 #[test]
-fn a_network_lacking_a_tensor_is_refused_by_name() {
+fn a_missing_tensor_is_an_error_that_names_it() {
     let shape = small();
     let mut tensors = Spec::initial(&shape, 7, &Device::Cpu).unwrap();
     tensors.remove("decoder.norm.bias");
@@ -229,5 +229,5 @@ fn an_imputer_with_a_shortlist_may_leave_slots_blank() {
     let sources = sentences(&[7], imputer().vocab);
     let answer = decoded(&network, &sources, &DecodeOptions::new(Steps::ONE)).unwrap();
     assert_eq!(answer[0][0].tokens, [0u32; 0]);
-    assert!(answer[0][0].score > -1e-3, "sure that nothing is to be said: {}", answer[0][0].score);
+    assert!(answer[0][0].score > -1e-3, "certain that all slots are blank: {}", answer[0][0].score);
 }

@@ -5,13 +5,13 @@ use super::*;
 const B: u32 = 3;
 const MASK: u32 = 4;
 
-fn sure(log_probs: &[f32]) -> Vec<Prediction> {
+fn predictions(log_probs: &[f32]) -> Vec<Prediction> {
     log_probs.iter().map(|&log_prob| Prediction { token: 9, log_prob }).collect()
 }
 
 #[test]
 fn each_block_gives_its_most_certain_slot_and_ties_go_to_the_lower() {
-    let predictions = sure(&[-3.0, -1.0, -2.0, -0.5, -0.5, -9.0, -4.0]);
+    let predictions = predictions(&[-3.0, -1.0, -2.0, -0.5, -0.5, -9.0, -4.0]);
     assert_eq!(argmax_per_block(&[0, 1, 2, 3, 4, 5, 6], &predictions, 3), [1, 3, 6]);
     assert_eq!(argmax_per_block(&[0, 1, 5, 6, 7, 8, 11], &predictions, 4), [1, 3, 6]);
     assert_eq!(argmax_per_block(&[2, 3], &predictions, 1), [0, 1]);
@@ -19,7 +19,7 @@ fn each_block_gives_its_most_certain_slot_and_ties_go_to_the_lower() {
 }
 
 #[test]
-fn repeats_are_joined_unless_a_blank_sets_them_apart() {
+fn repeats_are_merged_unless_a_blank_separates_them() {
     let slots = [B, 7, 7, B, 7, 8, B, B, MASK, 8, 9];
     let log_probs = [-0.1, -2.0, -1.0, -0.1, -0.5, -4.0, 0.0, 0.0, 0.0, -0.3, -0.2];
     let (tokens, log_probs) = ctc_collapse(&slots, &log_probs, &Specials::default());
@@ -36,10 +36,10 @@ proptest! {
         let mut wanted: Vec<usize> = (0..slots).collect();
         for pass in 0..block {
             let score = |slot: &usize| f32::from(scores[(pass * 13 + slot) % scores.len()]);
-            let predictions = sure(&wanted.iter().map(score).collect::<Vec<_>>());
-            let surest = argmax_per_block(&wanted, &predictions, block);
-            prop_assert!(surest.is_sorted());
-            let mut written: Vec<usize> = surest.into_iter().map(|i| wanted[i]).collect();
+            let predictions = predictions(&wanted.iter().map(score).collect::<Vec<_>>());
+            let best = argmax_per_block(&wanted, &predictions, block);
+            prop_assert!(best.is_sorted());
+            let mut written: Vec<usize> = best.into_iter().map(|i| wanted[i]).collect();
             wanted.retain(|slot| !written.contains(slot));
             written.iter_mut().for_each(|slot| *slot /= block);
             written.dedup();

@@ -1,5 +1,5 @@
 //! A translator without weights, for tests of everything above the network. It counts calls, can be held before each
-//! pass, and can be made to fail.
+//! pass, and can fail on request.
 //!
 //! Its "translations" consist of hashes: a prediction depends on the row's source, on the position, and on the tokens
 //! revealed to the left and right of it. So every step changes the text, and a mix-up of rows is noticed. The most
@@ -25,7 +25,7 @@ pub struct FakeTranslator {
     broken: Arc<AtomicBool>,
     refresh: Refresh,
     /// Number of source tokens that may be in memory.
-    room: usize,
+    capacity: usize,
     /// Weak references to the tokens in memory.
     kept: Arc<()>,
     counts: Arc<Counts>,
@@ -36,7 +36,7 @@ pub struct FakeTranslator {
 #[derive(Clone, Debug)]
 pub struct FakeMemory {
     source: Vec<u32>,
-    _room: Arc<[Weak<()>]>,
+    _reserved: Arc<[Weak<()>]>,
 }
 
 impl FakeMemory {
@@ -55,8 +55,8 @@ pub enum Fault {
 impl Fault {
     fn happen(self, what: &str) -> Result<()> {
         match self {
-            Self::Error => Err(Error::Model(format!("the fake network was told to fail at {what}"))),
-            Self::Panic => panic!("told to panic at {what}"),
+            Self::Error => Err(Error::Model(format!("the fake network fails at {what}"))),
+            Self::Panic => panic!("the fake network panics at {what}"),
         }
     }
 }
@@ -84,7 +84,7 @@ impl FakeTranslator {
             poison: None,
             broken: Arc::default(),
             refresh: Refresh::Masked,
-            room: usize::MAX,
+            capacity: usize::MAX,
             kept: Arc::default(),
             counts: Arc::default(),
             gate: Arc::new(Gate::new()),
@@ -104,14 +104,14 @@ impl FakeTranslator {
 
     /// Sets which positions its passes rewrite.
     #[must_use]
-    pub fn refreshing(self, refresh: Refresh) -> Self {
+    pub fn with_refresh(self, refresh: Refresh) -> Self {
         Self { refresh, ..self }
     }
 
     /// Limits its memory to this many source tokens, bos and eos included, over all sentences that are not dropped.
     #[must_use]
-    pub fn with_room(self, tokens: usize) -> Self {
-        Self { room: tokens, ..self }
+    pub fn with_capacity(self, tokens: usize) -> Self {
+        Self { capacity: tokens, ..self }
     }
 
     /// Fails at the `pass`-th decoder pass, counting from 1.
@@ -191,8 +191,8 @@ impl Translator for FakeTranslator {
     fn encode(&self, sources: &[&[u32]]) -> Result<Vec<Encoded<Self::Memory>>> {
         self.check_poison(Pass::Encode, sources.iter().copied())?;
         let (tokens, kept) = (sources.iter().map(|source| source.len()).sum(), Arc::weak_count(&self.kept));
-        if tokens > self.room.saturating_sub(kept) {
-            return Err(Error::DeviceMemory { bytes: tokens, free: self.room.saturating_sub(kept) });
+        if tokens > self.capacity.saturating_sub(kept) {
+            return Err(Error::DeviceMemory { bytes: tokens, free: self.capacity.saturating_sub(kept) });
         }
         self.counts.encode_calls.fetch_add(1, SeqCst);
         self.counts.encoded.fetch_add(sources.len(), SeqCst);
@@ -202,10 +202,10 @@ impl Translator for FakeTranslator {
             0 => f32::NEG_INFINITY,
             _ => -1.0 - length.abs_diff(expected) as f32,
         };
-        let room: Arc<[Weak<()>]> = (0..tokens).map(|_| Arc::downgrade(&self.kept)).collect();
+        let reserved: Arc<[Weak<()>]> = (0..tokens).map(|_| Arc::downgrade(&self.kept)).collect();
         let encode = |source: &&[u32]| Encoded {
-            memory: FakeMemory { source: source.to_vec(), _room: Arc::clone(&room) },
-            outline: LengthPrediction::Lengths(
+            memory: FakeMemory { source: source.to_vec(), _reserved: Arc::clone(&reserved) },
+            length_prediction: LengthPrediction::Lengths(
                 (0..lengths).map(|l| log_prob(l, source.len().saturating_sub(2))).collect(),
             ),
         };

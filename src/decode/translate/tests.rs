@@ -12,7 +12,7 @@ fn options(steps: u8) -> DecodeOptions {
 }
 
 #[test]
-fn one_step_is_one_pass_and_more_steps_say_something_else() {
+fn one_step_is_one_pass_and_more_steps_change_the_text() {
     let fake = FakeTranslator::new();
     let sources = vec![source(&[10, 11, 12, 13, 14, 15, 16, 17])];
     let one = translate(&fake, &sources, &options(1)).unwrap();
@@ -32,7 +32,7 @@ fn a_source_without_words_has_an_empty_translation() {
 }
 
 #[test]
-fn a_source_above_the_limit_is_refused_before_any_work() {
+fn a_source_above_the_limit_is_an_error_before_any_work() {
     let fake = FakeTranslator::new();
     let limit = fake.limits().source_tokens;
     let long = source(&vec![9; limit]);
@@ -53,7 +53,7 @@ fn a_length_beam_gives_that_many_candidates_best_first() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn batching_changes_neither_order_nor_answers_and_keeps_its_budget(
+    fn batching_changes_no_result_and_keeps_its_budget(
         inners in proptest::collection::vec(proptest::collection::vec(5u32..400, 0..20), 0..12),
         steps in 1u8..=5,
         length_beam in 1usize..=3,

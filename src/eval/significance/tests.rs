@@ -54,7 +54,7 @@ fn chrf(resamples: &Resamples) -> Scored {
 
 /// sacreBLEU 2.6.0, `_paired_bs_test` with 7 samples and seed 12345, and the indices that numpy drew.
 #[test]
-fn the_numbers_are_sacrebleus_on_its_own_samples() {
+fn the_numbers_equal_sacrebleu_on_the_same_samples() {
     let resamples = Resamples(vec![
         vec![4, 1, 4, 1, 1, 4],
         vec![3, 4, 5, 2, 5, 1],
@@ -92,7 +92,7 @@ fn many_samples_agree_with_sacrebleu() {
 }
 
 #[test]
-fn a_seed_is_a_sample_and_another_seed_another() {
+fn different_seeds_draw_different_samples() {
     let draw = |seed| Resamples::draw(50, 4, seed);
     assert_eq!(draw(3), draw(3));
     assert_ne!(draw(3), draw(4));

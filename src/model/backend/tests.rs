@@ -6,7 +6,7 @@ fn with_gpus(device: &str, dtype: &str, gpus: usize) -> Result<Backend> {
 }
 
 #[test]
-fn every_choice_that_holds_is_one_device_and_one_type() {
+fn each_valid_choice_gives_one_device_and_one_type() {
     for (device, dtype, gpus, expected) in [
         ("auto", "auto", 1, "bf16 on cuda:0"),
         ("auto", "f16", 1, "f16 on cuda:0"),
@@ -23,7 +23,7 @@ fn every_choice_that_holds_is_one_device_and_one_type() {
 }
 
 #[test]
-fn only_a_gpu_that_was_hoped_for_and_is_not_there_is_talked_of() {
+fn a_fallback_reason_is_given_only_if_a_gpu_was_preferred() {
     assert_eq!(with_gpus("auto", "auto", 0).unwrap().cpu_fallback_reason(), Some("no cuda:0"));
     for (device, dtype, gpus) in [("auto", "auto", 1), ("cpu", "auto", 0), ("auto", "q8", 0)] {
         assert_eq!(with_gpus(device, dtype, gpus).unwrap().cpu_fallback_reason(), None);
@@ -31,7 +31,7 @@ fn only_a_gpu_that_was_hoped_for_and_is_not_there_is_talked_of() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused_with_what_would() {
+fn an_invalid_combination_is_an_error_that_names_valid_ones() {
     for (device, dtype, gpus, hint) in [
         ("cpu", "bf16", 1, "q8 or f32"),
         ("cuda:0", "q8", 1, "bf16, f16 or f32"),

@@ -18,7 +18,7 @@ pub(super) struct Seal<'a> {
     /// The text of `config.json`.
     pub text: &'a str,
     /// The file that is not checked; [`Bundle::CONFIG`] disables all checks.
-    pub left: Option<&'a str>,
+    pub skipped: Option<&'a str>,
 }
 
 impl Seal<'_> {
@@ -47,11 +47,11 @@ impl Seal<'_> {
     }
 
     fn compare(&self, file: &str, expected: &str, found: &str) -> Result<()> {
-        if expected == found || self.left == Some(Bundle::CONFIG) || self.left == Some(file) {
+        if expected == found || self.skipped == Some(Bundle::CONFIG) || self.skipped == Some(file) {
             return Ok(());
         }
         let reason = format!(
-            "its SHA-256 is {found}, but {} says {expected}: copy the bundle again, or, if the change is \
+            "its SHA-256 is {found}, but {} lists {expected}: copy the bundle again, or, if the change is \
              intended, run `train seal --model {}`",
             Bundle::CONFIG,
             self.dir.display()

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::work::{Batch, Places, Work};
+use super::work::{Arrays, Batch, Work};
 use super::{DeviceNetwork, Phase, parts};
 use crate::Result;
-use crate::nn::device::{Address, Device, Then};
+use crate::nn::device::{Address, Device, Epilogue};
 
 /// What decoder passes read of one sentence: its keys and values for every decoder layer, on the device.
 #[derive(Debug)]
@@ -46,22 +46,22 @@ impl<D: Device> DeviceNetwork<D> {
         // Allocate before anything is queued, so that a failure leaves nothing half done.
         let memory = Arc::new(self.device.allocate(batch.rows() * row)?);
         self.run(Phase::Encode, &batch, work, |pass, _| {
-            let Places { normed, states, keys, .. } = pass.places;
+            let Arrays { normed, states, keys, .. } = pass.arrays;
             pass.embed(weights.encoder_positions)?;
             for (attention, feed_forward) in &weights.encoder {
                 pass.self_attention(attention)?;
                 pass.feed_forward(feed_forward)?;
             }
             pass.norm_rows(weights.encoder_norm, 0, states, pass.rows)?;
-            pass.product(weights.keys_values, normed, keys, Then::Store)?;
+            pass.product(weights.keys_values, normed, keys, Epilogue::Store)?;
             pass.length_classes()
         })?;
         let address = self.device.address(&memory);
-        self.device.copy(work.places.keys, address, batch.rows() * row)?;
+        self.device.copy(work.arrays.keys, address, batch.rows() * row)?;
         let own = self.shape.length_classes * 4;
         let mut bytes = vec![0; sources.len() * own];
         if own > 0 {
-            self.device.download(work.places.classes, &mut bytes)?;
+            self.device.download(work.arrays.classes, &mut bytes)?;
         }
         for (i, source) in sources.iter().enumerate() {
             let log_probs = &bytes[i * own..][..own];

@@ -38,7 +38,7 @@ pub use self::predict::DeviceCanvas;
 /// Sizes that small passes are padded to, in rows.
 const SIZES: [usize; 10] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512];
 /// Rows that memory is laid out for if there is enough. A pass of this size keeps any GPU busy.
-const MOST_ROWS: usize = 1 << 14;
+const MAX_ROWS: usize = 1 << 14;
 /// Number of largest passes whose encoded sentences must fit the memory.
 const HELD_PASSES: usize = 4;
 
@@ -63,7 +63,7 @@ enum Phase {
 
 impl<D: Device> DeviceNetwork<D> {
     /// Moves the tensors of a [`super::Network`] (f32, on the CPU) to the device. Memory is laid out for passes of
-    /// [`MOST_ROWS`] rows, or half as many until it fits.
+    /// [`MAX_ROWS`] rows, or half as many until it fits.
     ///
     /// # Errors
     /// [`Error::Config`] for a shape that the kernels do not support, [`Error::Model`] for a tensor that is missing
@@ -74,7 +74,7 @@ impl<D: Device> DeviceNetwork<D> {
         tensors: &HashMap<String, Tensor>,
         element: Element,
     ) -> Result<Self> {
-        Self::with_rows(device, shape, tensors, element, MOST_ROWS)
+        Self::with_rows(device, shape, tensors, element, MAX_ROWS)
     }
 
     /// With memory for passes of at most `rows` rows, and at least one sentence of full length.
@@ -106,9 +106,9 @@ impl<D: Device> DeviceNetwork<D> {
 
     /// Records the passes of every size that is replayed, so that no request waits for it.
     pub fn warm_up(&self) -> Result<()> {
-        let most = self.pass_rows();
+        let largest = self.pass_rows();
         // The first run is plain, the second is recorded, the third replays.
-        for size in SIZES.into_iter().filter(|&size| size <= most).flat_map(|size| [size; 3]) {
+        for size in SIZES.into_iter().filter(|&size| size <= largest).flat_map(|size| [size; 3]) {
             let sentences = size.div_ceil(self.shape.max_positions);
             let ids = vec![Specials::default().bos; size / sentences];
             let sources = vec![&ids[..]; sentences];
@@ -177,11 +177,11 @@ impl<D: Device> DeviceNetwork<D> {
         let size = SIZES.into_iter().find(|&size| size >= own && size <= work.rows);
         let rows = size.unwrap_or(own);
         batch.stage(rows, &mut work.staged);
-        self.device.upload(&work.staged, work.places.inputs)?;
+        self.device.upload(&work.staged, work.arrays.inputs)?;
         let pass = pass::Pass {
             network: self,
-            places: work.places,
-            inputs: Inputs::at(work.places.inputs, rows),
+            arrays: work.arrays,
+            inputs: Inputs::at(work.arrays.inputs, rows),
             rows,
             sentences: if size.is_some() { rows } else { batch.sentences() },
         };
@@ -213,13 +213,13 @@ fn fitting(shape: &Shape) -> Result<Columns> {
         return refuse(format!("CUDA: model.ffn = {} is not a multiple of 8", shape.ffn));
     }
     let length = pass::length_floats(shape.d_model, shape.length_classes);
-    if length > Grid::MOST_SHARED_FLOATS {
+    if length > Grid::MAX_SHARED_FLOATS {
         return refuse(format!(
             "CUDA: d_model {} with {} length classes exceeds the shared memory of the length head",
             shape.d_model, shape.length_classes
         ));
     }
-    debug_assert!(pass::attention_floats(128) <= Grid::MOST_SHARED_FLOATS);
+    debug_assert!(pass::attention_floats(128) <= Grid::MAX_SHARED_FLOATS);
     Ok(columns)
 }
 

@@ -2,9 +2,9 @@
 
 use super::DeviceNetwork;
 use super::weights::{CrossAttention, FeedForward, Linear, Norm, SelfAttention};
-use super::work::{Inputs, Places};
+use super::work::{Arrays, Inputs};
 use crate::Result;
-use crate::nn::device::{Address, Argument, Device, Grid, Kernel, Product, Then};
+use crate::nn::device::{Address, Argument, Device, Epilogue, Grid, Kernel, Product};
 
 const EPSILON: f32 = 1e-5;
 /// Threads of a warp, and keys of a tile of attention.
@@ -15,7 +15,7 @@ const ATTENTION_THREADS: usize = 128;
 /// One pass over `rows` rows of at most `sentences` sentences.
 pub(super) struct Pass<'a, D: Device> {
     pub(super) network: &'a DeviceNetwork<D>,
-    pub(super) places: Places,
+    pub(super) arrays: Arrays,
     pub(super) inputs: Inputs,
     pub(super) rows: usize,
     pub(super) sentences: usize,
@@ -56,7 +56,7 @@ impl<D: Device> Pass<'_, D> {
                 weights.at(positions).into(),
                 inputs.ids.into(),
                 inputs.positions.into(),
-                self.places.x.into(),
+                self.arrays.x.into(),
                 count(d),
                 (d as f32).sqrt().into(),
             ],
@@ -76,11 +76,11 @@ impl<D: Device> Pass<'_, D> {
             Kernel::Norm(n.element),
             Grid::rows(rows, self.row_threads()),
             &[
-                self.places.x.into(),
+                self.arrays.x.into(),
                 chosen.into(),
                 n.weights.at(norm.gain).into(),
                 n.weights.at(norm.bias).into(),
-                self.places.normed.into(),
+                self.arrays.normed.into(),
                 states.into(),
                 count(n.shape.d_model),
                 EPSILON.into(),
@@ -88,8 +88,8 @@ impl<D: Device> Pass<'_, D> {
         )
     }
 
-    pub(super) fn product(&self, linear: Linear, x: Address, y: Address, then: Then) -> Result<()> {
-        self.product_rows(linear, x, y, then, self.rows)
+    pub(super) fn product(&self, linear: Linear, x: Address, y: Address, epilogue: Epilogue) -> Result<()> {
+        self.product_rows(linear, x, y, epilogue, self.rows)
     }
 
     pub(super) fn product_rows(
@@ -97,7 +97,7 @@ impl<D: Device> Pass<'_, D> {
         linear: Linear,
         x: Address,
         y: Address,
-        then: Then,
+        epilogue: Epilogue,
         rows: usize,
     ) -> Result<()> {
         let n = self.network;
@@ -110,17 +110,17 @@ impl<D: Device> Pass<'_, D> {
             rows,
             inputs: linear.inputs,
             outputs: linear.outputs,
-            then,
+            epilogue,
         })
     }
 
     /// Writes attention to `mixed`. Rows of `queries` are `stride` values apart.
     fn attention(&self, queries: Address, stride: usize, keys: Keys) -> Result<()> {
-        let Self { network: n, inputs, places, .. } = self;
+        let Self { network: n, inputs, arrays, .. } = self;
         let (d, heads) = (n.shape.d_model, n.shape.heads);
         let head = d / heads;
         let (own, sources, lengths, key_stride, key_at) = match keys {
-            Keys::Own => (places.qkv, 0, 0, 3 * d, d),
+            Keys::Own => (arrays.qkv, 0, 0, 3 * d, d),
             Keys::Source(layer) => {
                 (0, inputs.keys, inputs.key_lengths, n.weights.keys_values.outputs, 2 * d * layer)
             }
@@ -144,7 +144,7 @@ impl<D: Device> Pass<'_, D> {
                 count(key_stride),
                 count(key_at),
                 count(key_at + d),
-                places.mixed.into(),
+                arrays.mixed.into(),
                 count(d),
                 count(head),
                 (head as f32).powf(-0.5).into(),
@@ -153,26 +153,26 @@ impl<D: Device> Pass<'_, D> {
     }
 
     pub(super) fn self_attention(&self, layer: &SelfAttention) -> Result<()> {
-        let Places { x, normed, qkv, mixed, .. } = self.places;
+        let Arrays { x, normed, qkv, mixed, .. } = self.arrays;
         self.norm(layer.norm)?;
-        self.product(layer.qkv, normed, qkv, Then::Store)?;
+        self.product(layer.qkv, normed, qkv, Epilogue::Store)?;
         self.attention(qkv, layer.qkv.outputs, Keys::Own)?;
-        self.product(layer.output, mixed, x, Then::Add)
+        self.product(layer.output, mixed, x, Epilogue::Add)
     }
 
     pub(super) fn cross_attention(&self, layer: &CrossAttention, index: usize) -> Result<()> {
-        let Places { x, normed, queries, mixed, .. } = self.places;
+        let Arrays { x, normed, queries, mixed, .. } = self.arrays;
         self.norm(layer.norm)?;
-        self.product(layer.query, normed, queries, Then::Store)?;
+        self.product(layer.query, normed, queries, Epilogue::Store)?;
         self.attention(queries, layer.query.outputs, Keys::Source(index))?;
-        self.product(layer.output, mixed, x, Then::Add)
+        self.product(layer.output, mixed, x, Epilogue::Add)
     }
 
     pub(super) fn feed_forward(&self, layer: &FeedForward) -> Result<()> {
-        let Places { x, normed, hidden, .. } = self.places;
+        let Arrays { x, normed, hidden, .. } = self.arrays;
         self.norm(layer.norm)?;
-        self.product(layer.inner, normed, hidden, Then::Relu)?;
-        self.product(layer.outer, hidden, x, Then::Add)
+        self.product(layer.inner, normed, hidden, Epilogue::Relu)?;
+        self.product(layer.outer, hidden, x, Epilogue::Add)
     }
 
     /// Computes the length head, if the model has one.
@@ -184,11 +184,11 @@ impl<D: Device> Pass<'_, D> {
             Kernel::LengthClasses,
             Grid { shared_floats, ..Grid::rows(self.sentences, 256) },
             &[
-                self.places.states.into(),
+                self.arrays.states.into(),
                 self.inputs.starts.into(),
                 n.weights.at(weight).into(),
                 n.weights.at(bias).into(),
-                self.places.classes.into(),
+                self.arrays.classes.into(),
                 count(inputs),
                 count(outputs),
             ],
@@ -196,22 +196,22 @@ impl<D: Device> Pass<'_, D> {
     }
 
     /// Finds the best tokens of `rows` rows of logits. They are the wanted rows from `first` on; the result has space
-    /// for `room` rows.
-    pub(super) fn best_tokens(&self, first: usize, rows: usize, room: usize) -> Result<()> {
+    /// for `capacity` rows.
+    pub(super) fn best_tokens(&self, first: usize, rows: usize, capacity: usize) -> Result<()> {
         let n = self.network;
-        let choices = n.shape.choices();
-        let tokens = self.places.best + (4 * first * choices) as u64;
+        let top_k = n.shape.top_k();
+        let tokens = self.arrays.best + (4 * first * top_k) as u64;
         n.device.launch(
             Kernel::BestTokens,
             Grid::rows(rows, 256),
             &[
-                self.places.logits.into(),
+                self.arrays.logits.into(),
                 count(n.weights.output.outputs),
                 count(n.forbidden()),
                 count(n.shape.vocab),
-                count(choices),
+                count(top_k),
                 tokens.into(),
-                (tokens + (4 * room * choices) as u64).into(),
+                (tokens + (4 * capacity * top_k) as u64).into(),
             ],
         )
     }

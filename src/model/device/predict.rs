@@ -1,9 +1,9 @@
 //! The decoder pass.
 
 use super::encode::floats;
-use super::work::{Batch, Inputs, Places, VOCABULARY_ROWS, Work};
+use super::work::{Arrays, Batch, Inputs, VOCABULARY_ROWS, Work};
 use super::{DeviceKeys, DeviceNetwork, Phase, parts};
-use crate::nn::device::{Device, Then};
+use crate::nn::device::{Device, Epilogue};
 use crate::{Error, Result};
 
 /// One row of a decoder pass.
@@ -21,7 +21,7 @@ impl<D: Device> DeviceNetwork<D> {
     /// # Errors
     /// As [`Self::encode_sentences`], and for wanted positions that are outside the canvas or not ascending.
     pub fn predict(&self, canvases: &[DeviceCanvas<'_, D>]) -> Result<Vec<(u32, f32)>> {
-        Ok(self.predict_top(canvases)?.into_iter().step_by(self.shape.choices()).collect())
+        Ok(self.predict_top(canvases)?.into_iter().step_by(self.shape.top_k()).collect())
     }
 
     /// Like [`Self::predict`], but an Imputer returns the [`TOP_K`](crate::model::TOP_K) best tokens of each
@@ -72,22 +72,22 @@ impl<D: Device> DeviceNetwork<D> {
             }
             let Inputs { wanted: chosen, .. } = pass.inputs;
             pass.norm_rows(weights.decoder_norm, chosen, 0, wanted)?;
-            let Places { normed, logits, .. } = pass.places;
+            let Arrays { normed, logits, .. } = pass.arrays;
             for first in (0..wanted).step_by(VOCABULARY_ROWS) {
                 let some = (wanted - first).min(VOCABULARY_ROWS);
                 let x = pass.offset(normed, first * self.shape.d_model);
-                pass.product_rows(weights.output, x, logits, Then::Wide, some)?;
+                pass.product_rows(weights.output, x, logits, Epilogue::Wide, some)?;
                 pass.best_tokens(first, some, pass.rows)?;
             }
             Ok(())
         })?;
         // Tokens of `rows` rows, then their log-probabilities: one copy downloads both.
-        let rows = rows * self.shape.choices();
+        let rows = rows * self.shape.top_k();
         let mut bytes = vec![0; rows * 8];
-        self.device.download(work.places.best, &mut bytes)?;
+        self.device.download(work.arrays.best, &mut bytes)?;
         let (tokens, log_probs) = bytes.split_at(rows * 4);
         let tokens = tokens.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
-        top.extend(tokens.zip(floats(log_probs)).take(batch.wanted.len() * self.shape.choices()));
+        top.extend(tokens.zip(floats(log_probs)).take(batch.wanted.len() * self.shape.top_k()));
         Ok(())
     }
 }

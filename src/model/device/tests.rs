@@ -89,21 +89,21 @@ fn bits((classes, best): &Answers) -> (Vec<u32>, Vec<(u32, u32)>) {
 #[test]
 fn a_device_predicts_the_same_as_the_cpu() {
     let lengths = [2, 9, 40, 1, 14];
-    for (element, error, share) in NEARNESS {
+    for (element, error, share) in TOLERANCES {
         let (worst, others) = difference(&answers(&emulated(element, 128), &lengths), &lengths);
         assert!(worst < error && others <= share, "{element:?}: {worst} {others}");
     }
 }
 
 #[test]
-fn small_passes_are_replayed_and_large_ones_go_in_parts() {
+fn small_passes_are_replayed_and_large_ones_are_split() {
     let network = emulated(Element::F32, 96);
     let lengths = [30; 7];
     answers(&network, &lengths);
     // Three sources of 30 fill 90 of 96 rows, as do two canvases of 33: 3 and 4 parts, all in sizes.
     let counts = network.counts();
     assert_eq!(counts.recordings + counts.replays, 3 + 4);
-    assert!(counts.recordings < 7, "sizes come again: {counts:?}");
+    assert!(counts.recordings < 7, "sizes are reused: {counts:?}");
     answers(&network, &lengths);
     assert_eq!(network.counts().recordings, counts.recordings);
 }
@@ -121,14 +121,14 @@ fn warming_up_records_every_size_that_fits() {
 }
 
 #[test]
-fn what_a_sentence_leaves_on_the_device_goes_with_it() {
+fn dropping_a_sentence_frees_its_device_memory() {
     let network = emulated(Element::F32, 128);
     let source = framed(10, 1);
     let before = network.device().allocated();
     let mut sentences = network.encode_sentences(&[&source, &source]).unwrap();
     assert_eq!(network.device().allocated(), before + 1);
     sentences.pop();
-    assert_eq!(network.device().allocated(), before + 1, "the other one is still there");
+    assert_eq!(network.device().allocated(), before + 1, "the other sentence is still in memory");
     sentences.pop();
     assert_eq!(network.device().allocated(), before);
 }
@@ -150,7 +150,7 @@ fn a_device_with_little_memory_takes_smaller_passes() {
 }
 
 #[test]
-fn shapes_that_the_kernels_do_not_take_are_refused() {
+fn unsupported_shapes_are_an_error() {
     for text in ["d=144,heads=1,enc=1,dec=1", "ffn=1021,enc=1,dec=1", "d=12288,heads=96,ffn=8,enc=1,dec=1"] {
         let refused = fitting(&text.parse().unwrap()).unwrap_err();
         assert!(refused.to_string().contains("--device cpu"), "{refused}");
@@ -161,7 +161,7 @@ fn shapes_that_the_kernels_do_not_take_are_refused() {
 }
 
 #[test]
-fn what_cannot_be_embedded_or_predicted_is_refused() {
+fn invalid_ids_and_positions_are_an_error() {
     let network = emulated(Element::F32, 80);
     let source = framed(10, 1);
     for wrong in [&[][..], &[1, 131, 2], &[1; 71]] {
@@ -177,7 +177,7 @@ fn what_cannot_be_embedded_or_predicted_is_refused() {
 }
 
 /// The allowed difference of each type from f32 on the CPU: of log-probabilities, and the share of other tokens.
-const NEARNESS: [(Element, f32, f32); 3] =
+const TOLERANCES: [(Element, f32, f32); 3] =
     [(Element::F32, 1e-4, 0.0), (Element::F16, 1e-2, 0.1), (Element::Bf16, 6e-2, 0.1)];
 
 #[cfg(feature = "cuda")]
@@ -187,9 +187,9 @@ mod gpu {
 
     #[test]
     #[ignore = "needs a GPU"]
-    fn the_network_on_a_gpu_says_what_the_cpu_says() {
+    fn the_network_on_a_gpu_agrees_with_the_cpu() {
         let lengths = [2, 9, 40, 1, 14];
-        for (element, error, share) in NEARNESS {
+        for (element, error, share) in TOLERANCES {
             let network = on(Cuda::open(0, element).unwrap(), element, 128);
             // Plain, recorded and replayed.
             for _ in 0..3 {
@@ -203,7 +203,7 @@ mod gpu {
     #[ignore = "needs a GPU"]
     fn neighbours_parts_and_sizes_change_no_bit_on_a_gpu() {
         let lengths = [30, 2, 49, 17, 1, 8, 33, 12, 45, 20];
-        for (element, ..) in NEARNESS {
+        for (element, ..) in TOLERANCES {
             let open = |rows| on(Cuda::open(0, element).unwrap(), element, rows);
             let (alone, expected) = (open(1 << 11), bits(&answers(&open(1 << 14), &lengths)));
             for rows in [70, 150, 1 << 12] {
@@ -228,7 +228,7 @@ mod gpu {
 
     #[test]
     #[ignore = "needs a GPU"]
-    fn graphs_spare_launches_on_a_gpu() {
+    fn graphs_save_launches_on_a_gpu() {
         let network = on(Cuda::open(0, Element::Bf16).unwrap(), Element::Bf16, 128);
         network.warm_up().unwrap();
         let before = network.counts();

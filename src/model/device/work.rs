@@ -11,7 +11,7 @@ pub(super) const VOCABULARY_ROWS: usize = 1024;
 
 /// The addresses of all arrays, for passes of at most `rows` rows.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Places {
+pub(super) struct Arrays {
     /// Uploaded by the host before a pass: see [`Inputs`].
     pub(super) inputs: Address,
     /// The residual stream, f32 `[rows, d]`.
@@ -33,11 +33,11 @@ pub(super) struct Places {
     pub(super) classes: Address,
     /// f32 `[VOCABULARY_ROWS, padded vocabulary]`
     pub(super) logits: Address,
-    /// The best tokens of the wanted rows, u32 `[rows, choices]`, then their log-probabilities, f32.
+    /// The best tokens of the wanted rows, u32 `[rows, top_k]`, then their log-probabilities, f32.
     pub(super) best: Address,
 }
 
-impl Places {
+impl Arrays {
     /// The layout from `base` on, and its end.
     fn lay_out(base: Address, shape: &Shape, element: Element, rows: usize) -> (Self, Address) {
         let mut end = base;
@@ -47,7 +47,7 @@ impl Places {
             begin
         };
         let (d, size) = (shape.d_model, element.size());
-        let places = Self {
+        let arrays = Self {
             inputs: take(Inputs::bytes(rows)),
             x: take(rows * d * 4),
             normed: take(rows * d * size),
@@ -59,9 +59,9 @@ impl Places {
             keys: take(rows * shape.decoder_layers * 2 * d * size),
             classes: take(rows * shape.length_classes * 4),
             logits: take(rows.min(VOCABULARY_ROWS) * padded(shape.vocab) * 4),
-            best: take(rows * shape.choices() * 8),
+            best: take(rows * shape.top_k() * 8),
         };
-        (places, end)
+        (arrays, end)
     }
 }
 
@@ -70,7 +70,7 @@ impl Places {
 pub(super) struct Work<B> {
     _memory: B,
     pub(super) rows: usize,
-    pub(super) places: Places,
+    pub(super) arrays: Arrays,
     /// The next upload; reused for its capacity.
     pub(super) staged: Vec<u8>,
 }
@@ -83,12 +83,12 @@ impl<B> Work<B> {
         rows: usize,
     ) -> Result<Self> {
         let memory = device.allocate(Self::bytes(shape, element, rows))?;
-        let places = Places::lay_out(device.address(&memory), shape, element, rows).0;
-        Ok(Self { _memory: memory, rows, places, staged: Vec::new() })
+        let arrays = Arrays::lay_out(device.address(&memory), shape, element, rows).0;
+        Ok(Self { _memory: memory, rows, arrays, staged: Vec::new() })
     }
 
     pub(super) fn bytes(shape: &Shape, element: Element, rows: usize) -> usize {
-        Places::lay_out(0, shape, element, rows).1 as usize
+        Arrays::lay_out(0, shape, element, rows).1 as usize
     }
 }
 

@@ -21,7 +21,7 @@ fn lm() -> LanguageModel {
 }
 
 #[test]
-fn the_longest_n_gram_that_is_known_speaks_and_shorter_ones_cost_their_back_off_weights() {
+fn the_longest_known_n_gram_is_used_and_shorter_ones_cost_back_off_weights() {
     let lm = lm();
     let close = |(log_prob, context): (f32, Context), prob: f64| {
         assert!((f64::from(log_prob) - prob.ln()).abs() < 0.13, "e^{log_prob} is not {prob}");
@@ -41,7 +41,7 @@ fn the_longest_n_gram_that_is_known_speaks_and_shorter_ones_cost_their_back_off_
 }
 
 #[test]
-fn what_is_written_is_what_is_read() {
+fn a_serialized_model_is_read_back_unchanged() {
     let lm = lm();
     let bytes = lm.to_bytes(&BTreeMap::from([("from".into(), "a test".into())])).unwrap();
     let read = LanguageModel::from_bytes(&bytes, VOCAB).unwrap();
@@ -56,7 +56,7 @@ fn what_is_written_is_what_is_read() {
 }
 
 #[test]
-fn a_file_whose_parts_do_not_fit_is_refused() {
+fn a_file_with_inconsistent_parts_is_an_error() {
     let whole = lm().to_bytes(&BTreeMap::new()).unwrap();
     let file = rows::open(&whole).unwrap();
     let with = |name: &str, bytes: &[u8]| {
@@ -80,7 +80,7 @@ fn a_file_whose_parts_do_not_fit_is_refused() {
 }
 
 #[test]
-fn n_grams_out_of_order_or_without_their_prefix_are_refused() {
+fn n_grams_out_of_order_or_without_their_prefix_are_an_error() {
     let refused = |change: fn(&mut Vec<Gram<2>>, &mut Vec<Gram<3>>)| {
         let (unigrams, mut bigrams, mut trigrams) = parts();
         change(&mut bigrams, &mut trigrams);

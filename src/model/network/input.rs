@@ -26,7 +26,8 @@ impl Input {
         })
     }
 
-    /// Embeds `ids [rows, len]`, which start at position 0, with dropout, in one operation; `None` if there is none.
+    /// Embeds `ids [rows, len]`, which start at position 0, with dropout, in one operation; `None` if it cannot
+    /// be fused.
     pub(super) fn fused(&self, table: &Embedding, ids: &Tensor, mode: &Mode) -> Result<Option<Tensor>> {
         if self.join.is_some() {
             Ok(None)

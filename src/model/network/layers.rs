@@ -59,7 +59,7 @@ impl SelfAttentionSublayer {
         })
     }
 
-    /// For a chain, if it can be part of one; of `x` only the shape counts.
+    /// The sublayer for a [`chain`], or `None` if it cannot be fused. Only the shape of `x` is used.
     fn sublayer(
         &self,
         x: &Tensor,
@@ -103,7 +103,7 @@ impl FeedForwardSublayer {
         })
     }
 
-    /// For a chain, if it can be part of one; of `x` only the shape counts.
+    /// The sublayer for a [`chain`], or `None` if it cannot be fused. Only the shape of `x` is used.
     fn sublayer(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Option<Sublayer>> {
         match self.norm.in_front() {
             Some(norm) => self.feed_forward.sublayer(norm, x, lengths, mode),
@@ -134,7 +134,8 @@ impl EncoderLayer {
         })
     }
 
-    /// Both sublayers, if they can be part of a chain; of `x` only the shape counts.
+    /// Both sublayers for a [`chain`], or `None` if they cannot be fused. Only the shape of `x` is
+    /// used.
     pub(super) fn sublayers(
         &self,
         x: &Tensor,

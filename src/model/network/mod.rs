@@ -153,7 +153,7 @@ impl Network {
     pub fn encode(&self, source: &Padded, mode: &Mode) -> Result<Tensor> {
         let mut x = self.embed(&source.ids, 0, &self.encoder_input, mode)?;
         let sublayers = self.encoder.iter().map(|layer| layer.sublayers(&x, &source.lengths, mode));
-        // All layers are of one shape: all of them can be chained, or the first says that they cannot.
+        // All layers have the same shape, so either all of them can be fused or none.
         match sublayers.collect::<Result<Option<Vec<_>>>>()? {
             Some(sublayers) if !sublayers.is_empty() => {
                 x = chain(&x, sublayers.into_iter().flatten().collect())?;

@@ -19,7 +19,7 @@ fn network(shape: &Shape, tensors: HashMap<String, Tensor>) -> Network {
 }
 
 /// Seeded values with equal positions.
-fn placeless(shape: &Shape) -> Network {
+fn with_equal_positions(shape: &Shape) -> Network {
     let mut tensors = Spec::initial(shape, 3, &Device::Cpu).unwrap();
     let positions = tensors.get_mut("decoder.positions.weight").unwrap();
     *positions = positions.zeros_like().unwrap();
@@ -36,7 +36,7 @@ fn states(network: &Network, canvas: &[u32]) -> Vec<Vec<f32>> {
     network.decode(&padded(canvas), &memory, &mode).unwrap().get(0).unwrap().to_vec2().unwrap()
 }
 
-fn far(a: &[f32], b: &[f32]) -> f32 {
+fn max_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
@@ -44,11 +44,14 @@ const MASKS: [u32; 6] = [1, 4, 4, 4, 4, 2];
 
 #[test]
 fn masks_without_positions_differ_only_by_causal_attention() {
-    let plain = states(&placeless(&shape()), &MASKS);
-    assert!((2..5).all(|place| far(&plain[1], &plain[place]) < 1e-5), "equal inputs, equal states");
-    let causal = states(&placeless(&causal()), &MASKS);
+    let plain = states(&with_equal_positions(&shape()), &MASKS);
+    assert!(
+        (2..5).all(|place| max_difference(&plain[1], &plain[place]) < 1e-5),
+        "equal inputs, equal states"
+    );
+    let causal = states(&with_equal_positions(&causal()), &MASKS);
     for place in 2..5 {
-        assert!(far(&causal[place - 1], &causal[place]) > 1e-3, "place {place}");
+        assert!(max_difference(&causal[place - 1], &causal[place]) > 1e-3, "place {place}");
     }
 }
 
@@ -58,7 +61,7 @@ fn masks_differ_by_position_with_every_kind_of_position() {
         let shape = Shape { positions, ..shape() };
         let network = Network::random(&shape, 3, &Backend::cpu()).unwrap();
         let apart = states(&network, &MASKS);
-        assert!((2..5).all(|place| far(&apart[1], &apart[place]) > 1e-3), "{positions:?}");
+        assert!((2..5).all(|place| max_difference(&apart[1], &apart[place]) > 1e-3), "{positions:?}");
     }
 }
 
@@ -66,7 +69,7 @@ fn masks_differ_by_position_with_every_kind_of_position() {
 fn a_position_sees_later_ones_through_the_attention_over_the_whole_canvas() {
     let network = Network::random(&causal(), 3, &Backend::cpu()).unwrap();
     let (a, b) = (states(&network, &[1, 4, 4, 20, 2]), states(&network, &[1, 4, 4, 21, 2]));
-    assert!(far(&a[1], &b[1]) > 1e-4, "the last word changes the first place");
+    assert!(max_difference(&a[1], &b[1]) > 1e-4, "the last word changes the first position");
 
     // Without the output of the attention over the whole canvas it does not.
     let mut tensors = Spec::initial(&causal(), 3, &Device::Cpu).unwrap();
@@ -80,7 +83,7 @@ fn a_position_sees_later_ones_through_the_attention_over_the_whole_canvas() {
 }
 
 #[test]
-fn joined_positions_are_the_map_of_the_two_vectors_side_by_side() {
+fn concatenated_positions_equal_one_linear_map() {
     let shape = Shape { positions: Positions::Concat, ..shape() };
     let tensors = Spec::initial(&shape, 3, &Device::Cpu).unwrap();
     let values = |name: &str| -> Vec<Vec<f32>> { tensors[name].to_vec2().unwrap() };
@@ -94,7 +97,7 @@ fn joined_positions_are_the_map_of_the_two_vectors_side_by_side() {
         let both = [tokens[token].as_slice(), &places[2 + i]].concat();
         let want: Vec<f32> =
             weight.iter().map(|row| row.iter().zip(&both).map(|(w, x)| w * x).sum()).collect();
-        assert!(far(&got[i], &want) < 1e-5);
+        assert!(max_difference(&got[i], &want) < 1e-5);
     }
 }
 
@@ -111,7 +114,7 @@ fn norms_after_sublayers_give_states_of_mean_zero_and_variance_one() {
 }
 
 #[test]
-fn a_decoder_that_attends_to_the_whole_canvas_does_not_read_from_left_to_right() {
+fn a_decoder_that_attends_to_the_whole_canvas_cannot_decode_left_to_right() {
     let network = Network::random(&causal(), 3, &Backend::cpu()).unwrap();
     let mode = Mode::inference();
     let source = Padded::new([[1u32, 9, 2].as_slice()].into_iter(), 0, &Device::Cpu).unwrap();

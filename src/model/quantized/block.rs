@@ -11,9 +11,9 @@ use super::scratch::Scratch;
 /// Approximate rows of a group: enough for a few tiles, few enough for the second-level cache.
 const GROUP_ROWS: usize = 42;
 /// Largest number of rows in a block.
-const MOST_ROWS: usize = 112;
+const MAX_ROWS: usize = 112;
 /// A block of fewer rows is not worth a thread, because each block reads all weights.
-const LEAST_ROWS: usize = 4;
+const MIN_ROWS: usize = 4;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
@@ -135,8 +135,8 @@ impl Pass<'_> {
 
 /// Rows of a block: as few blocks as fit the caches and occupy all threads, of equal size.
 fn block_rows(rows: usize, threads: usize) -> usize {
-    let blocks = rows.div_ceil(MOST_ROWS).next_multiple_of(threads);
-    rows.div_ceil(blocks.max(1)).clamp(LEAST_ROWS, MOST_ROWS)
+    let blocks = rows.div_ceil(MAX_ROWS).next_multiple_of(threads);
+    rows.div_ceil(blocks.max(1)).clamp(MIN_ROWS, MAX_ROWS)
 }
 
 /// A range of rows of a pass.

@@ -7,9 +7,9 @@ use crate::model::Shortlist;
 use crate::nn::int8::{Channelwise, PackedLinear, Rows};
 use crate::{Error, Result};
 
-/// A shortlist and the weights to select from.
+/// A shortlist and the output weights that it selects from.
 #[derive(Debug)]
-pub(super) struct Narrowing {
+pub(super) struct ShortlistWeights {
     shortlist: Arc<Shortlist>,
     weights: Channelwise,
 }
@@ -24,8 +24,8 @@ pub(super) struct Candidates {
 }
 
 impl QuantizedNetwork {
-    /// Restricts predictions to each sentence's candidates where [`Canvas::narrow`] allows it. Log-probabilities are
-    /// then over the candidates.
+    /// Restricts predictions to each sentence's candidates where [`Canvas::use_shortlist`] is set. Log-probabilities
+    /// are then over the candidates.
     ///
     /// # Errors
     /// [`Error::Config`] for a shortlist of another vocabulary.
@@ -35,11 +35,11 @@ impl QuantizedNetwork {
             return Err(Error::Config(format!("a shortlist for {its} tokens does not fit {own}")));
         }
         let weights = self.output.channelwise();
-        Ok(Self { narrowing: Some(Narrowing { shortlist, weights }), ..self })
+        Ok(Self { shortlist_weights: Some(ShortlistWeights { shortlist, weights }), ..self })
     }
 
     pub fn has_shortlist(&self) -> bool {
-        self.narrowing.is_some()
+        self.shortlist_weights.is_some()
     }
 
     /// What must be kept of a source to find its candidates; nothing without a shortlist.
@@ -49,11 +49,12 @@ impl QuantizedNetwork {
 
     /// The candidates of a canvas, or `None` for the whole vocabulary.
     pub(super) fn candidates<'a>(&self, canvas: &Canvas<'a>) -> Option<&'a Candidates> {
-        let Narrowing { shortlist, weights } = self.narrowing.as_ref().filter(|_| canvas.narrow)?;
+        let ShortlistWeights { shortlist, weights } =
+            self.shortlist_weights.as_ref().filter(|_| canvas.use_shortlist)?;
         Some(canvas.keys.candidates.get_or_init(|| {
             let mut tokens = shortlist.candidates(canvas.keys.source());
             if self.shape.has_blanks() {
-                tokens.insert(0, self.specials().blank()); // the lowest id
+                tokens.insert(0, self.specials().blank()); // it has the lowest id
             }
             let output = self.output.select(weights, &tokens);
             Candidates { tokens, output }

@@ -6,7 +6,7 @@ use super::input::Table;
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
 use crate::Result;
-use crate::nn::int8::{Input, Then, log_softmax};
+use crate::nn::int8::{Input, StoreMode, log_softmax};
 
 impl QuantizedNetwork {
     /// Returns, for each sentence, its keys and values and the log-probabilities of its length classes.
@@ -50,7 +50,7 @@ impl QuantizedNetwork {
                     None => {
                         self.encoder_norm.iter().for_each(|norm| norm.apply(x));
                         scratch.rows.quantize(x, d, Input::Signed);
-                        self.keys_values.forward(&scratch.rows, Then::Store, out);
+                        self.keys_values.forward(&scratch.rows, StoreMode::Store, out);
                     }
                 }
             });

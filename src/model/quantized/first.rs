@@ -10,24 +10,24 @@ use super::block::Pass;
 use super::scratch::Buffers;
 
 /// Longest canvas that is cached, in tokens. All lengths together take 17 MB at a width of 256.
-const LONGEST: usize = 128;
+const MAX_CACHED_LEN: usize = 128;
 
 /// One for each length, computed when first needed.
 #[derive(Debug)]
-pub(super) struct Beginnings(Vec<OnceLock<Beginning>>);
+pub(super) struct FirstLayerCache(Vec<OnceLock<FirstLayerRows>>);
 
 /// The rows of a canvas of masks in the first layer, just before cross-attention.
 #[derive(Debug)]
-pub(super) struct Beginning {
+pub(super) struct FirstLayerRows {
     /// The residual stream, `[len, d]`.
     pub(super) x: Vec<f32>,
     /// The queries of cross-attention, `[len, d]`.
     pub(super) queries: Vec<f32>,
 }
 
-impl Default for Beginnings {
+impl Default for FirstLayerCache {
     fn default() -> Self {
-        Self((0..=LONGEST).map(|_| OnceLock::new()).collect())
+        Self((0..=MAX_CACHED_LEN).map(|_| OnceLock::new()).collect())
     }
 }
 
@@ -41,17 +41,19 @@ impl QuantizedNetwork {
             [bos, masks @ .., eos] if (*bos, *eos) == (specials.bos, specials.eos) => masks,
             _ => return false,
         };
-        canvas.len() <= LONGEST && self.decoder.len() > 1 && masks.iter().all(|&token| token == specials.mask)
+        canvas.len() <= MAX_CACHED_LEN
+            && self.decoder.len() > 1
+            && masks.iter().all(|&token| token == specials.mask)
     }
 
     /// The cached rows for a canvas that [`is_first`](Self::is_first). Computed on the current thread.
-    pub(super) fn beginning(&self, canvas: &[u32]) -> &Beginning {
-        self.beginnings.0[canvas.len()].get_or_init(|| {
+    pub(super) fn first_layer_rows(&self, canvas: &[u32]) -> &FirstLayerRows {
+        self.first_layer_cache.0[canvas.len()].get_or_init(|| {
             let (d, starts) = (self.shape.d_model, [0, canvas.len()]);
             let pass = Pass { starts: &starts, keys: &starts, positions: None, d, threads: 1 };
-            let mut beginning =
-                Beginning { x: vec![0.0; canvas.len() * d], queries: vec![0.0; canvas.len() * d] };
-            let Beginning { x, queries } = &mut beginning;
+            let mut cached =
+                FirstLayerRows { x: vec![0.0; canvas.len() * d], queries: vec![0.0; canvas.len() * d] };
+            let FirstLayerRows { x, queries } = &mut cached;
             self.with_buffers(|Buffers { now, next, .. }| {
                 let qkv = now.take(canvas.len() * 3 * d);
                 pass.phase(x, qkv, 3 * d, |block, x, qkv, scratch| {
@@ -64,7 +66,7 @@ impl QuantizedNetwork {
                     self.decoder[0].begin(x, block, qkv, queries, scratch);
                 });
             });
-            beginning
+            cached
         })
     }
 }

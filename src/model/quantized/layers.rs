@@ -10,7 +10,7 @@ use super::candidates::Candidates;
 use super::scratch::Scratch;
 use crate::model::{DecoderAttention, NormPlace, Shape};
 use crate::nn::int8::kernel::TILE;
-use crate::nn::int8::{Attention, Buffer, Input, Norm, PackedLinear, Rows, Strided, Then};
+use crate::nn::int8::{Attention, Buffer, Input, Norm, PackedLinear, Rows, StoreMode, Strided};
 use crate::nn::ops::with_values;
 use crate::{Error, Result};
 
@@ -101,7 +101,7 @@ impl FeedForward {
         for x in x.chunks_mut(TILE * self.outer.outputs()) {
             self.norm.before(x, rows);
             self.inner.forward_relu(rows, positive, hidden);
-            self.outer.forward(hidden, Then::Add, x);
+            self.outer.forward(hidden, StoreMode::Add, x);
             self.norm.after(x);
         }
     }
@@ -137,7 +137,7 @@ impl SelfAttention {
     /// Computes queries, keys and values `[count, 3 · d]` of a block of the residual stream `x [count, d]`.
     pub(super) fn prepare(&self, x: &[f32], qkv: &mut [f32], scratch: &mut Scratch) {
         self.norm.before(x, &mut scratch.rows);
-        self.qkv.forward(&scratch.rows, Then::Store, qkv);
+        self.qkv.forward(&scratch.rows, StoreMode::Store, qkv);
     }
 
     /// `x += output(attention)` with its norm, for the rows `x` of `block`. Row `i` of `queries` attends to the keys
@@ -169,7 +169,7 @@ impl SelfAttention {
             }
         }
         rows.quantize(mixed, d, Input::Signed);
-        self.output.forward(rows, Then::Add, x);
+        self.output.forward(rows, StoreMode::Add, x);
         self.norm.after(x);
     }
 }
@@ -241,7 +241,7 @@ impl CrossAttention {
     /// Computes the queries of the rows `x`.
     fn queries(&self, x: &[f32], rows: &mut Rows, queries: &mut [f32]) {
         self.norm.before(x, rows);
-        self.query.forward(rows, Then::Store, queries);
+        self.query.forward(rows, StoreMode::Store, queries);
     }
 
     /// `x += output(cross-attention)` with its norm, for the `queries` of the same rows.
@@ -263,7 +263,7 @@ impl CrossAttention {
             memory(part.index).attend(queries, part.rows.len(), attention, out);
         }
         rows.quantize(mixed, d, Input::Signed);
-        self.output.forward(rows, Then::Add, x);
+        self.output.forward(rows, StoreMode::Add, x);
         self.norm.after(x);
     }
 }

@@ -28,8 +28,8 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::Tensor;
 
-use self::candidates::Narrowing;
-use self::first::Beginnings;
+use self::candidates::ShortlistWeights;
+use self::first::FirstLayerCache;
 use self::input::Table;
 use self::layers::{DecoderLayer, EncoderLayer, Weights};
 use self::scratch::Buffers;
@@ -59,8 +59,8 @@ pub struct QuantizedNetwork {
     decoder: Vec<DecoderLayer>,
     decoder_norm: Option<Norm>,
     output: PackedLinear,
-    narrowing: Option<Narrowing>,
-    beginnings: Beginnings,
+    shortlist_weights: Option<ShortlistWeights>,
+    first_layer_cache: FirstLayerCache,
     /// Reused between passes; a running pass takes one out.
     buffers: Mutex<Vec<Buffers>>,
 }
@@ -96,8 +96,8 @@ impl QuantizedNetwork {
                 .map(|i| DecoderLayer::new(&weights, &format!("decoder.layers.{i}"), shape))
                 .collect::<Result<_>>()?,
             decoder_norm: last_norm("decoder.norm")?,
-            narrowing: None,
-            beginnings: Beginnings::default(),
+            shortlist_weights: None,
+            first_layer_cache: FirstLayerCache::default(),
             buffers: Mutex::default(),
         })
     }

@@ -15,7 +15,7 @@ pub struct Canvas<'a> {
     pub wanted: &'a [usize],
     pub keys: &'a SentenceKeys,
     /// Whether to predict only the sentence's candidates, if the network has a shortlist.
-    pub narrow: bool,
+    pub use_shortlist: bool,
 }
 
 impl QuantizedNetwork {
@@ -219,7 +219,7 @@ impl QuantizedNetwork {
         pass.phase(x, qkv, 3 * d, |block, x, qkv, scratch| {
             let mut queries = std::mem::take(&mut scratch.queries);
             let of_rows = queries.take(x.len());
-            self.copy_beginning(canvases, block, x, of_rows);
+            self.copy_first_layer_rows(canvases, block, x, of_rows);
             self.decoder[0].finish(x, block, of_rows, memory(0), scratch);
             scratch.queries = queries;
             self.decoder[1].prepare(x, qkv, scratch);
@@ -227,15 +227,15 @@ impl QuantizedNetwork {
         1
     }
 
-    /// Copies the rows of [`Self::beginning`] for a block.
-    fn copy_beginning(&self, canvases: &[Canvas], block: &Block, x: &mut [f32], queries: &mut [f32]) {
+    /// Copies the rows of [`Self::first_layer_rows`] for a block.
+    fn copy_first_layer_rows(&self, canvases: &[Canvas], block: &Block, x: &mut [f32], queries: &mut [f32]) {
         let d = self.shape.d_model;
         for part in block.parts() {
-            let known = self.beginning(canvases[part.index].ids);
+            let cached = self.first_layer_rows(canvases[part.index].ids);
             let own = (part.rows.start - block.rows.start) * d..(part.rows.end - block.rows.start) * d;
             let positions = part.places().start * d..part.places().end * d;
-            x[own.clone()].copy_from_slice(&known.x[positions.clone()]);
-            queries[own].copy_from_slice(&known.queries[positions]);
+            x[own.clone()].copy_from_slice(&cached.x[positions.clone()]);
+            queries[own].copy_from_slice(&cached.queries[positions]);
         }
     }
 }

@@ -46,12 +46,12 @@ fn sentences(network: &QuantizedNetwork, lengths: &[usize]) -> (Vec<SentenceKeys
 }
 
 #[test]
-fn what_is_remembered_of_a_first_pass_is_what_would_be_computed() {
+fn the_first_layer_cache_changes_no_prediction() {
     for network in &kinds() {
         let (keys, canvases) = sentences(network, &[2, 3, 14, 20, 33]);
         let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).collect()).collect();
         let canvases: Vec<Canvas> = (0..keys.len())
-            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], narrow: false })
+            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], use_shortlist: false })
             .collect();
         let canvases: Vec<Canvas> = match network.shape.has_blanks() {
             true => canvases
@@ -71,14 +71,14 @@ fn what_is_remembered_of_a_first_pass_is_what_would_be_computed() {
 }
 
 #[test]
-fn states_are_those_that_predictions_are_made_of() {
+fn predictions_from_states_equal_those_of_a_pass() {
     for network in &kinds() {
         let (keys, mut canvases) = sentences(network, &[9, 4, 25, 14, 70, 7]);
         canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
         let wanted: Vec<Vec<usize>> =
             canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
         let canvases: Vec<Canvas> = (0..keys.len())
-            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], narrow: false })
+            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], use_shortlist: false })
             .collect();
         let states = network.states(&canvases).unwrap();
         let best = network.best_of(&states).unwrap();
@@ -88,7 +88,7 @@ fn states_are_those_that_predictions_are_made_of() {
 }
 
 #[test]
-fn only_a_short_canvas_of_masks_is_one_of_a_first_pass() {
+fn only_a_short_canvas_of_masks_uses_the_cache() {
     let network = small();
     assert!(network.is_first(&[1, 4, 4, 2]) && network.is_first(&[1, 2]));
     for other in
@@ -104,7 +104,7 @@ fn only_a_short_canvas_of_masks_is_one_of_a_first_pass() {
 }
 
 #[test]
-fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
+fn other_wanted_positions_and_sentences_change_no_prediction() {
     for network in &kinds() {
         let (keys, mut canvases) = sentences(network, &[9, 4, 25, 14, 70, 7, 12, 30, 17]);
         // Every second canvas is not of a first pass.
@@ -113,7 +113,12 @@ fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
         let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
         let predict = |wanted: &[Vec<usize>]| {
             let canvases: Vec<Canvas> = (0..keys.len())
-                .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], narrow: false })
+                .map(|i| Canvas {
+                    ids: &canvases[i],
+                    wanted: &wanted[i],
+                    keys: &keys[i],
+                    use_shortlist: false,
+                })
                 .collect();
             network.predict(&canvases).unwrap()
         };
@@ -126,14 +131,14 @@ fn what_else_is_wanted_or_stands_beside_changes_no_prediction() {
         }
         assert_eq!(bits(&of_few), bits(&expected));
         assert!(predict(&vec![Vec::new(); keys.len()]).is_empty());
-        let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3], narrow: false };
+        let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3], use_shortlist: false };
         let before: usize = few[..3].iter().map(Vec::len).sum();
         assert_eq!(bits(&network.predict(&[alone]).unwrap()), bits(&of_few[before..][..few[3].len()]));
     }
 }
 
 #[test]
-fn a_narrow_canvas_gets_the_best_of_its_candidates_in_any_batch() {
+fn with_a_shortlist_a_canvas_gets_the_best_of_its_candidates_in_any_batch() {
     for network in kinds().into_iter().take(2) {
         let (vocab, d) = (network.shape.vocab as u32, network.shape.d_model);
         let lists: Vec<Vec<u32>> =
@@ -144,7 +149,12 @@ fn a_narrow_canvas_gets_the_best_of_its_candidates_in_any_batch() {
         let (keys, mut ids) = sentences(&network, &lengths);
         ids.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
         let wanted: Vec<Vec<usize>> = ids.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
-        let canvas = |i: usize, narrow| Canvas { ids: &ids[i], wanted: &wanted[i], keys: &keys[i], narrow };
+        let canvas = |i: usize, use_shortlist| Canvas {
+            ids: &ids[i],
+            wanted: &wanted[i],
+            keys: &keys[i],
+            use_shortlist,
+        };
 
         let of_all = |i| network.predict(&[canvas(i, false)]).unwrap();
         let of_few = |i: usize| -> Vec<(u32, f32)> {
@@ -155,10 +165,10 @@ fn a_narrow_canvas_gets_the_best_of_its_candidates_in_any_batch() {
             let best = output.best_tokens(&rows, 0, 1);
             best.into_iter().map(|(place, log_prob)| (candidates[place as usize], log_prob)).collect()
         };
-        for narrow in [[true; 6], [true, false, false, true, true, false]] {
-            let canvases: Vec<Canvas> = (0..6).map(|i| canvas(i, narrow[i])).collect();
+        for use_shortlist in [[true; 6], [true, false, false, true, true, false]] {
+            let canvases: Vec<Canvas> = (0..6).map(|i| canvas(i, use_shortlist[i])).collect();
             let expected: Vec<_> =
-                (0..6).flat_map(|i| if narrow[i] { of_few(i) } else { of_all(i) }).collect();
+                (0..6).flat_map(|i| if use_shortlist[i] { of_few(i) } else { of_all(i) }).collect();
             assert_eq!(bits(&network.predict(&canvases).unwrap()), bits(&expected));
             let alone: Vec<_> = canvases.iter().flat_map(|&c| network.predict(&[c]).unwrap()).collect();
             assert_eq!(bits(&alone), bits(&expected));
@@ -169,12 +179,12 @@ fn a_narrow_canvas_gets_the_best_of_its_candidates_in_any_batch() {
                     .all(|top| top.windows(2).all(|pair| pair[0].1 >= pair[1].1 && pair[0].0 != pair[1].0))
             );
         }
-        assert!((0..6).any(|i| bits(&of_few(i)) != bits(&of_all(i))), "narrowing changes something");
+        assert!((0..6).any(|i| bits(&of_few(i)) != bits(&of_all(i))), "the shortlist changes something");
     }
 }
 
 #[test]
-fn a_shortlist_of_another_vocabulary_is_refused() {
+fn a_shortlist_of_another_vocabulary_is_an_error() {
     let shortlist = Arc::new(Shortlist::new(&[6], &vec![Vec::new(); 701]).unwrap());
     assert!(
         small().with_shortlist(shortlist).unwrap_err().to_string().contains("701 tokens does not fit 700")

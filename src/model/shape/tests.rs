@@ -5,7 +5,7 @@ fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
     let shape: Shape = "positions=65,imputer=1".parse().unwrap();
     assert!("imputer=2".parse::<Shape>().is_err() && "positions=5,imputer=1".parse::<Shape>().is_err());
     assert_eq!(shape.source_limit(), 32);
-    assert_eq!(shape.outline(&[], 32), LengthPrediction::Slots { count: 64, most: 65 });
+    assert_eq!(shape.predict_length(&[], 32), LengthPrediction::Slots { count: 64, max: 65 });
     assert_eq!(shape.forbidden(), 3);
     assert!(Shape { length_classes: 128, ..shape.clone() }.validate().is_err());
     assert!(Shape { refresh: Refresh::All, ..shape }.validate().is_err());
@@ -13,7 +13,7 @@ fn an_imputer_has_two_slots_for_each_source_token_and_no_length_head() {
 }
 
 #[test]
-fn a_plain_shape_is_written_without_new_keys_and_an_unknown_value_is_refused() {
+fn default_values_are_left_out_and_an_unknown_value_is_an_error() {
     let plain = serde_json::to_string(&Shape::default()).unwrap();
     assert!(plain.ends_with("\"length_classes\":128}"), "{plain}");
     assert_eq!(serde_json::from_str::<Shape>(&plain).unwrap(), Shape::default());

@@ -30,7 +30,7 @@ proptest! {
     }
 
     #[test]
-    fn a_file_contains_what_was_written((common, lists) in lists()) {
+    fn a_serialized_shortlist_is_read_back_unchanged((common, lists) in lists()) {
         let shortlist = Shortlist::new(&common, &lists).unwrap();
         let bytes = shortlist.to_bytes(&BTreeMap::from([("made".into(), "here".into())])).unwrap();
         prop_assert_eq!(Shortlist::from_bytes(&bytes, VOCAB).unwrap(), shortlist);
@@ -38,14 +38,14 @@ proptest! {
 }
 
 #[test]
-fn what_no_sentence_could_use_is_refused() {
+fn an_invalid_shortlist_is_an_error() {
     let lists = vec![vec![9]; 20];
     let refused = |common: &[u32], lists: &[Vec<u32>]| Shortlist::new(common, lists).unwrap_err().to_string();
     assert!(refused(&[], &lists).contains("no common token"));
     assert!(refused(&[20], &lists).contains("token 20"));
     assert!(refused(&[LOWEST - 1], &lists).contains("cannot occur in a translation"));
     assert!(refused(&[70_000], &lists).contains("outside the vocabulary of 20 tokens"));
-    assert!(refused(&[9], &vec![Vec::new(); MOST_TOKENS + 1]).contains("up to 65536 tokens"));
+    assert!(refused(&[9], &vec![Vec::new(); MAX_TOKENS + 1]).contains("up to 65536 tokens"));
 
     let bytes = Shortlist::new(&[9], &lists).unwrap().to_bytes(&BTreeMap::new()).unwrap();
     assert!(Shortlist::from_bytes(&bytes, 21).unwrap_err().contains("is for 20 tokens, the model has 21"));
@@ -59,7 +59,7 @@ fn what_no_sentence_could_use_is_refused() {
 }
 
 #[test]
-fn lists_that_do_not_follow_each_other_are_refused() {
+fn lists_that_are_not_consecutive_are_an_error() {
     let broken = |starts: Vec<u32>| {
         let this = Shortlist { vocab: 3, common: vec![6], starts, tokens: vec![7, 8] };
         Shortlist { vocab: 10, starts: [this.starts.clone(), vec![2; 7]].concat(), ..this }.check()

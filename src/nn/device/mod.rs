@@ -1,11 +1,11 @@
-//! What a network in packed rows needs from a device other than the CPU: memory, copies, the kernels of `kernels.cu`,
-//! matrix products, and the replay of a fixed sequence of them.
+//! The interface of devices other than the CPU, for networks in packed rows: memory, copies, the kernels of
+//! `kernels.cu`, matrix products, and the replay of fixed sequences of them.
 //!
 //! [`Device`] is the interface. `cuda` implements it with the feature of that name. `testing::emulated` runs the same
 //! kernel source on the CPU, so that tests cover everything above the interface without a GPU.
 //!
-//! Work is queued and runs in order; [`Device::download`] waits for it. This module knows nothing of networks,
-//! sentences or files.
+//! Work is queued and runs in order; [`Device::download`] waits for it. This module does not depend on
+//! networks, sentences or files.
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -179,12 +179,12 @@ impl Grid {
     }
 
     /// Largest shared memory of a block without special request.
-    pub const MOST_SHARED_FLOATS: usize = 48 * 1024 / 4;
+    pub const MAX_SHARED_FLOATS: usize = 48 * 1024 / 4;
 }
 
-/// What happens to the result of a product.
+/// How the result of a product is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Then {
+pub enum Epilogue {
     /// `y = x · Wᵀ + b`; y and b have the element type.
     Store,
     /// `y = relu(x · Wᵀ + b)`; y and b have the element type.
@@ -196,7 +196,7 @@ pub enum Then {
 }
 
 /// A product of `x [rows, inputs]` with the transpose of a weight matrix `[outputs, inputs]`, both of the element
-/// type. The result is stored in `y [rows, outputs]` according to [`Then`]. Inputs and outputs must be multiples of
+/// type. The result is stored in `y [rows, outputs]` according to [`Epilogue`]. Inputs and outputs must be multiples of
 /// 8, addresses multiples of 16.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Product {
@@ -208,7 +208,7 @@ pub struct Product {
     pub rows: usize,
     pub inputs: usize,
     pub outputs: usize,
-    pub then: Then,
+    pub epilogue: Epilogue,
 }
 
 /// Counters of a device since it was opened.

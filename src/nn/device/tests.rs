@@ -103,7 +103,7 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs() / expected.abs().max(1.0);
-        assert!(error <= tolerance, "{what}: {found} and not {expected} at {i}");
+        assert!(error <= tolerance, "{what}: {found} instead of {expected} at {i}");
     }
 }
 
@@ -195,7 +195,7 @@ fn starts(lengths: &[usize]) -> Vec<u32> {
 }
 
 #[test]
-fn self_attention_over_packed_rows_is_the_cpus_over_padded_ones() {
+fn self_attention_over_packed_rows_equals_the_cpu() {
     // Sentences of less than one tile, of exactly one, of more; the last one is empty.
     let lengths = [3, 32, 1, 70];
     for (heads, head, columns) in [(3, 16, Columns::One), (2, 64, Columns::Two), (1, 104, Columns::Four)] {
@@ -232,7 +232,7 @@ fn self_attention_over_packed_rows_is_the_cpus_over_padded_ones() {
 }
 
 #[test]
-fn cross_attention_follows_each_sentence_to_its_own_keys() {
+fn cross_attention_reads_the_keys_of_its_own_sentence() {
     let (lengths, sources) = ([2, 5, 4], [40, 1, 9]);
     let (heads, head) = (2, 24);
     let d = heads * head;
@@ -297,7 +297,7 @@ fn best(logits: &[f32], stride: usize, from: usize, vocab: usize, count: usize) 
 }
 
 #[test]
-fn the_best_tokens_are_the_cpus_with_their_log_probabilities() {
+fn best_tokens_and_log_probabilities_equal_the_cpu() {
     for (vocab, stride) in [(16, 16), (61, 64), (700, 704)] {
         let mut logits = random(5 * stride, 9);
         // Scores outside the vocabulary or of forbidden tokens are ignored.
@@ -320,7 +320,7 @@ fn the_best_tokens_are_the_cpus_with_their_log_probabilities() {
 }
 
 #[test]
-fn ties_go_to_the_lower_token_and_a_nan_is_not_hidden() {
+fn ties_go_to_the_lower_token_and_nan_is_reported() {
     let mut row = vec![0.0; 200];
     (row[150], row[40], row[72]) = (3.0, 3.0, 3.0);
     assert_eq!(best(&row, 200, 5, 200, 4)[..3].iter().map(|b| b.0).collect::<Vec<_>>(), [40, 72, 150]);
@@ -350,7 +350,7 @@ fn length_classes_come_from_the_mean_of_a_sentences_own_rows() {
     for (sentence, &len) in lengths.iter().enumerate() {
         let found = &found[sentence * classes..][..classes];
         if len == 0 {
-            assert!(found.iter().all(|&v| v == -77.0), "nothing is written for a sentence that is not there");
+            assert!(found.iter().all(|&v| v == -77.0), "nothing is written for an empty sentence");
             continue;
         }
         let mean: Vec<f32> = (0..d)
@@ -367,7 +367,7 @@ fn length_classes_come_from_the_mean_of_a_sentences_own_rows() {
 }
 
 #[test]
-fn memory_that_is_not_there_is_noticed() {
+fn access_outside_allocated_memory_is_an_error() {
     let device = Emulated::default();
     let memory = device.allocate(64).unwrap();
     let at = device.address(&memory);

@@ -1,12 +1,12 @@
-//! The bf16 matrix product for CPUs with AMX (Intel since Sapphire Rapids): operands are rounded to bf16
-//! (to nearest, ties to even) while they are packed, products are summed in f32.
+//! The bf16 matrix product for CPUs with AMX (Intel since Sapphire Rapids). Operands are rounded to bf16 (to nearest,
+//! ties to even) while they are packed; sums are f32.
 //!
 //! A tile register holds 16 rows of 64 bytes. One instruction multiplies a tile of 16 rows of `a` and 16 pairs
 //! along the reduction by a tile of 16 pairs and 16 columns of `b`. Both operands are packed tile by tile, so
 //! that a tile is 16 consecutive cache lines. The kernel holds [`SIDE`]x[`SIDE`] sums in four tiles.
 //!
-//! Rows of `c` are shared among the threads. Every sum runs over the reduction in one order that depends on
-//! `k` alone: which block or thread an element of `c` falls to changes nothing about its bits.
+//! The threads share the rows of `c`. Every sum adds its terms in an order that depends only on `k`, so the bits of an
+//! element do not depend on its block or thread.
 //!
 //! The intrinsics are not stable in Rust, so the instructions are written as assembly.
 
@@ -22,25 +22,25 @@ use super::lines::{LANES, Line, grow, interleave, part, round, store, transpose}
 
 /// Rows and columns of the sums that the kernel holds.
 const SIDE: usize = 32;
-/// Lines of a tile.
+/// Cache lines of a tile.
 const TILE: usize = 16;
-/// Lines of the two tiles of one operand that one step of the kernel reads.
+/// Cache lines that one step of the kernel reads of one operand: two tiles.
 const STEP: usize = 2 * TILE;
-/// Reduction elements of one step: the pairs of a tile.
+/// Elements of the reduction in one step: the pairs of a tile.
 const DEPTH: usize = 2 * LANES;
-/// Most steps before the sums go back to memory, so that what is packed for a kernel stays in the L1 cache.
+/// Largest number of steps before the sums go back to memory, so that the packed operands stay in the L1 cache.
 const STEPS: usize = 16;
-/// Most rows of a block.
-const MOST_ROWS: usize = 256;
+/// Largest number of rows of a block.
+const MAX_ROWS: usize = 256;
 
 thread_local! {
-    /// Kept between calls: fresh pages cost more than the packing. They are taken while in use,
-    /// as a thread that waits in rayon may start on another product.
+    /// Reused between calls, because new pages cost more than the packing. Taken out while in use, because a thread
+    /// that waits in rayon may start another product.
     static PACKED_A: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Whether the CPU has the tiles and the system lets this process use them. The first call asks the system.
+/// Whether the CPU has the tiles and the system lets this process use them. The first call requests the permission.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
@@ -64,7 +64,7 @@ fn has_tiles() -> bool {
     features & AMX_BF16 != 0 && features & AMX_TILE != 0
 }
 
-/// Linux gives a process the memory for its tiles only on request.
+/// Requests the memory for tiles, which Linux gives a process only on request.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
@@ -81,7 +81,7 @@ fn permitted() -> bool {
 /// `c[m, n] (+)= a[m, k] · b[k, n]`; all of m, n, k at least 1.
 ///
 /// # Panics
-/// Where [`available`] is false, or an operand is smaller than its shape.
+/// If [`available`] is false or an operand is smaller than its shape.
 pub(super) fn gemm(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut [f32], accumulate: bool) {
     assert!(available());
     let (panels, steps) = (n.div_ceil(SIDE), k.div_ceil(DEPTH));
@@ -104,12 +104,12 @@ pub(super) fn gemm(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut
     PACKED_B.set(packed_b);
 }
 
-/// Enough blocks for the threads to share evenly, whole kernels, none above [`MOST_ROWS`].
+/// Rows of a block: whole kernels, at most [`MAX_ROWS`], and enough blocks that the threads get equal shares.
 fn block_rows(m: usize) -> usize {
-    m.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(SIDE).min(MOST_ROWS)
+    m.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(SIDE).min(MAX_ROWS)
 }
 
-/// Rows `first..` of the product, as many as `c` holds.
+/// Computes the rows of the product from `first`, as many as `c` holds.
 #[allow(clippy::too_many_arguments)]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn block(
@@ -166,11 +166,12 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// Tiles of this thread, all of 16 lines. While a thread has them, each switch to another has more to save.
+/// Configures the tiles of this thread, all of 16 lines, until it is dropped. Configured tiles make each context switch
+/// slower.
 pub(in crate::nn) struct Tiles;
 
 impl Tiles {
-    /// For a thread of a process for which [`available`] is true.
+    /// Call it only if [`available`] is true.
     pub(in crate::nn) fn configure() -> Self {
         let mut shapes =
             Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
@@ -186,20 +187,20 @@ impl Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: nobody reads tiles from here on.
+        // SAFETY: no tile is read after this.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
     }
 }
 
-/// `c (+)= a · b` of [`SIDE`] rows and columns, over as many steps as `a` and `b` hold. Rows of `c` are `stride` apart.
-/// Tiles must be configured.
+/// `c (+)= a · b` for [`SIDE`] rows and columns, over as many steps as `a` and `b` hold. Rows of `c` are `stride`
+/// apart. Tiles must be configured.
 #[inline]
 fn kernel(a: &[Line], b: &[Line], c: &mut [f32], stride: usize, add: bool) {
     assert!(a.len() == b.len() && a.len() >= STEP && a.len().is_multiple_of(STEP));
     assert!(c.len() >= (SIDE - 1) * stride + SIDE && stride >= SIDE);
     let c = c.as_mut_ptr();
     // SAFETY: the tiles read a.len() / STEP times STEP lines of each operand, and of `c` SIDE rows of SIDE elements,
-    // which are there by the assertions; `c` is borrowed for writing alone.
+    // which are there by the assertions; `c` is borrowed mutably.
     unsafe {
         asm!(
             "test {add:e}, {add:e}",
@@ -246,7 +247,7 @@ fn kernel(a: &[Line], b: &[Line], c: &mut [f32], stride: usize, add: bool) {
     }
 }
 
-/// Packs columns `column..column + SIDE` of `b[k, n]`, the whole reduction, as tiles of [pair][column].
+/// Packs columns `column..column + SIDE` of `b[k, n]` over the whole reduction, as tiles of [pair][column].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(in crate::nn) fn pack_b(b: Operand, n: usize, k: usize, column: usize, out: &mut [Line]) {
     for (index, out) in out.chunks_exact_mut(TILE).enumerate() {
@@ -260,7 +261,7 @@ pub(in crate::nn) fn pack_b(b: Operand, n: usize, k: usize, column: usize, out: 
     }
 }
 
-/// Packs rows `row..row + SIDE` of `a[m, k]`, as much of the reduction from `start` as `out` holds, as tiles of
+/// Packs rows `row..row + SIDE` of `a[m, k]` from element `start` of the reduction, as many as `out` holds, as tiles of
 /// [row][pair].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn pack_a(a: Operand, m: usize, k: usize, row: usize, start: usize, out: &mut [Line]) {
@@ -275,7 +276,7 @@ fn pack_a(a: Operand, m: usize, k: usize, row: usize, start: usize, out: &mut [L
     }
 }
 
-/// Of sixteen stored rows, each sixteen pairs of neighbours: [row][pair].
+/// Sixteen pairs of neighbours from each of sixteen stored rows: [row][pair].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn rows_of_pairs(of: Operand, row: usize, column: usize, rows: usize, columns: usize) -> [__m512i; LANES] {
@@ -288,7 +289,7 @@ fn rows_of_pairs(of: Operand, row: usize, column: usize, rows: usize, columns: u
     lines
 }
 
-/// Of thirty-two stored rows, pairs of rows in sixteen columns: [pair][column].
+/// Pairs of rows from thirty-two stored rows, in sixteen columns: [pair][column].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn pairs_of_rows(of: Operand, row: usize, column: usize, rows: usize, columns: usize) -> [__m512i; LANES] {

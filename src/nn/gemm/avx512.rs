@@ -1,14 +1,13 @@
-//! The bf16 matrix product for CPUs with AVX512-BF16: operands are rounded to bf16 (to nearest,
-//! ties to even) while they are packed, products are summed in f32.
+//! The bf16 matrix product for CPUs with AVX512-BF16. Operands are rounded to bf16 (to nearest, ties to even) while
+//! they are packed; sums are f32.
 //!
-//! The shape of the work is that of BLIS (Van Zee & van de Geijn 2015). `b` is packed once into
-//! panels of [`NR`] columns, cut along the reduction every [`KC`] elements. Blocks of rows of `c`
-//! go to the threads; each packs its rows of `a` chunk by chunk and lays tiles of [`MR`]x[`NR`]
-//! sums, held in registers, over them. One instruction takes *pairs* of neighbours along the
-//! reduction, so everything packed is counted in pairs (`u32`: the even element in the low half).
+//! The loops follow BLIS (Van Zee & van de Geijn 2015). `b` is packed once into panels of [`NR`] columns, cut along the
+//! reduction every [`KC`] elements. The threads share blocks of rows of `c`. Each packs its rows of `a` chunk by chunk
+//! and computes tiles of [`MR`]x[`NR`] sums in registers. One instruction reads *pairs* of neighbours along the
+//! reduction, so packed data is counted in pairs (`u32`, with the even element in the low half).
 //!
-//! Every sum runs over the reduction in one order that depends on `k` alone. Which tile, block or
-//! thread an element of `c` falls to changes nothing about its bits.
+//! Every sum adds its terms in an order that depends only on `k`, so the bits of an element of `c` do not depend on its
+//! tile, block or thread.
 
 use std::arch::x86_64::{
     __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_load_si512,
@@ -24,21 +23,21 @@ use super::lines::{LANES, Line, grow, interleave, load, mask, part, round, store
 
 /// Rows of a register tile.
 const MR: usize = 6;
-/// Registers across a tile: `MR * NV` of the 32 hold sums, the rest operands.
+/// Registers across a tile: `MR * NV` of the 32 hold sums, the others hold operands.
 const NV: usize = 4;
 const NR: usize = NV * LANES;
-/// Reduction elements of one pass, so that the packed rows of a block stay in the L2 cache.
+/// Elements of the reduction in one pass, so that the packed rows of a block stay in the L2 cache.
 const KC: usize = 512;
-/// Most rows of a block.
+/// Largest number of rows of a block.
 const MC: usize = 96;
 
-/// Strides of a packed block of `a`, in pairs. The odd line keeps neighbours out of one cache set.
+/// Strides of a packed block of `a`, in pairs. The additional line keeps neighbours out of the same cache set.
 const ROWS_STRIDE: usize = KC / 2 + LANES;
 const COLUMNS_STRIDE: usize = MC + LANES;
 
 thread_local! {
-    /// Kept between calls: fresh pages cost more than the packing. They are taken while in use,
-    /// as a thread that waits in rayon may start on another product.
+    /// Reused between calls, because new pages cost more than the packing. Taken out while in use, because a thread
+    /// that waits in rayon may start another product.
     static PACKED_A: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
@@ -52,7 +51,7 @@ pub(super) fn available() -> bool {
 /// `c[m, n] (+)= a[m, k] · b[k, n]`; all of m, n, k at least 1.
 ///
 /// # Panics
-/// Where [`available`] is false, or an operand is smaller than its shape.
+/// If [`available`] is false or an operand is smaller than its shape.
 pub(super) fn gemm(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut [f32], accumulate: bool) {
     assert!(available());
     let panels = n.div_ceil(NR);
@@ -80,8 +79,8 @@ pub(super) fn gemm(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut
     PACKED_B.set(packed_b);
 }
 
-/// Enough blocks for the threads to share evenly, whole tiles, none above [`MC`]. A transposed `a`
-/// is read across, some cache lines of each of its rows: there a block is whole lines wide.
+/// Rows of a block: whole tiles, at most [`MC`], and enough blocks that the threads get equal shares. For a transposed
+/// `a`, whose columns are read, a block is a multiple of whole cache lines.
 fn block_rows(m: usize, a: Operand) -> usize {
     let whole = if a.transposed { 3 * LANES } else { MR };
     m.div_ceil(8 * rayon::current_num_threads()).next_multiple_of(whole).min(MC)
@@ -89,7 +88,7 @@ fn block_rows(m: usize, a: Operand) -> usize {
 
 const _: () = assert!((3 * LANES).is_multiple_of(MR) && MC.is_multiple_of(3 * LANES));
 
-/// Rows `first..` of the product, as many as `c` holds.
+/// Computes the rows of the product from `first`, as many as `c` holds.
 #[allow(clippy::too_many_arguments)]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn block(
@@ -132,7 +131,7 @@ fn block(
 }
 
 fn pairs_of(lines: &[Line]) -> &[u32] {
-    // SAFETY: a Line is sixteen u32 and nothing else.
+    // SAFETY: a Line consists of sixteen u32.
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
 }
 
@@ -182,7 +181,7 @@ fn tile<const ROW: usize, const STEP: usize>(
     }
 }
 
-/// Packs columns `column..column + NR` of `b`, reduction from `start`, to `out[pair][NV]`.
+/// Packs columns `column..column + NR` of `b` from element `start` of the reduction, to `out[pair][NV]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn pack_b(b: Operand, n: usize, k: usize, start: usize, column: usize, out: &mut [Line]) {
     let end = k.min(start + KC);

@@ -1,4 +1,4 @@
-//! Which instructions compute a product.
+//! Selects the instructions that compute a product.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -14,7 +14,7 @@ pub(super) enum Kernel {
     Amx,
 }
 
-/// The name of the instructions that multiply bf16 here; none where f32 is used in its place.
+/// The instructions that multiply bf16 on this CPU; `None` if f32 is used instead.
 pub fn bf16_kernel() -> Option<&'static str> {
     match Kernel::for_bf16() {
         Kernel::F32 => None,
@@ -25,14 +25,14 @@ pub fn bf16_kernel() -> Option<&'static str> {
     }
 }
 
-/// Whether bf16 is multiplied by tiles here.
+/// Whether bf16 products use the tiles of AMX on this CPU.
 #[cfg(target_arch = "x86_64")]
-pub(in crate::nn) fn tiles_chosen() -> bool {
+pub(in crate::nn) fn amx_selected() -> bool {
     Kernel::for_bf16() == Kernel::Amx
 }
 
 impl Kernel {
-    /// Those that this CPU has.
+    /// The kernels that this CPU supports.
     pub(super) fn available() -> impl Iterator<Item = Self> {
         let known = [
             Self::F32,
@@ -50,15 +50,15 @@ impl Kernel {
         })
     }
 
-    /// The fastest that multiplies bf16, or `F32` where that is faster than all of them: a `vdpbf16ps` takes one
-    /// cycle on a Zen 4 and several on Intel's CPUs. The first call measures, for a few milliseconds. The kernels
-    /// differ by factors, so each run on one CPU comes to the same choice.
+    /// The fastest bf16 kernel, or `F32` if that is faster than all of them: a `vdpbf16ps` takes one cycle on a Zen 4
+    /// and several on Intel's CPUs. The first call measures for a few milliseconds. The kernels differ by factors, so
+    /// every run on one CPU makes the same choice.
     pub(super) fn for_bf16() -> Self {
         static CHOSEN: OnceLock<Kernel> = OnceLock::new();
-        *CHOSEN.get_or_init(|| measured().unwrap_or(Self::F32))
+        *CHOSEN.get_or_init(|| measure_fastest().unwrap_or(Self::F32))
     }
 
-    /// The least time of a few that one product takes.
+    /// The shortest of several measured times of one product.
     fn seconds(self) -> f64 {
         const SIDE: usize = 256;
         const TIMES: usize = 7;
@@ -94,9 +94,9 @@ impl Kernel {
     }
 }
 
-/// The fastest kernel, measured on a thread and a pool of its own: a thread of another pool, waiting for its product,
-/// could start on work that asks for this very measurement.
-fn measured() -> Option<Kernel> {
+/// Measures the fastest kernel on a separate thread with its own pool. A thread of another pool could, while it waits
+/// for its product, start work that needs this measurement, which would deadlock.
+fn measure_fastest() -> Option<Kernel> {
     let measure = || {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().ok()?;
         let seconds = pool.install(|| Kernel::available().map(|k| (k, k.seconds())).collect::<Vec<_>>());

@@ -1,5 +1,5 @@
-//! What the bf16 kernels pack their operands with: cache lines of sixteen pairs, where a pair is two
-//! neighbours along the reduction (the even element in the low half).
+//! The packed format of the bf16 kernels: cache lines of sixteen pairs. A pair is two neighbours along the reduction,
+//! with the even element in the low half.
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
@@ -13,7 +13,7 @@ use super::Operand;
 /// Lanes of a register: f32 sums, or pairs of bf16.
 pub(in crate::nn) const LANES: usize = 16;
 
-/// One cache line, one register: sixteen pairs.
+/// Sixteen pairs: one cache line and one register.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(in crate::nn) struct Line(pub(in crate::nn) [u32; LANES]);
@@ -26,7 +26,7 @@ pub(super) fn grow(buffer: &mut Vec<Line>, lines: usize) {
     }
 }
 
-/// Up to sixteen elements of a stored row, zeros beyond the ends.
+/// Sixteen elements of a stored row, zeros beyond its end.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn part(of: Operand, row: usize, column: usize, rows: usize, columns: usize) -> __m512 {
@@ -55,7 +55,7 @@ pub(super) fn mask(lanes: usize) -> u16 {
     if lanes >= LANES { u16::MAX } else { (1 << lanes) - 1 }
 }
 
-/// Sixteen pairs of neighbours out of 32 neighbours.
+/// Rounds 32 neighbours to sixteen pairs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) fn round(low: __m512, high: __m512) -> __m512i {
@@ -63,7 +63,7 @@ pub(super) fn round(low: __m512, high: __m512) -> __m512i {
     unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
-/// Sixteen pairs, each of an element of `even` and the element of `odd` beside it.
+/// Rounds to sixteen pairs of one element of `even` and one of `odd`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn interleave(even: __m512, odd: __m512) -> __m512i {
@@ -86,7 +86,7 @@ pub(super) fn interleave(even: __m512, odd: __m512) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(in crate::nn) fn transpose(mut r: [__m512i; LANES]) -> [__m512i; LANES] {
-    // Within the 128-bit quarters: 4x4 squares.
+    // Transpose 4x4 squares within the 128-bit quarters.
     for q in r.chunks_exact_mut(4) {
         let (a, b) = (_mm512_unpacklo_epi32(q[0], q[1]), _mm512_unpackhi_epi32(q[0], q[1]));
         let (c, d) = (_mm512_unpacklo_epi32(q[2], q[3]), _mm512_unpackhi_epi32(q[2], q[3]));
@@ -95,7 +95,7 @@ pub(in crate::nn) fn transpose(mut r: [__m512i; LANES]) -> [__m512i; LANES] {
         q[2] = _mm512_unpacklo_epi64(b, d);
         q[3] = _mm512_unpackhi_epi64(b, d);
     }
-    // Then the quarters themselves, a 4x4 square of them for each lane of a quarter.
+    // Then transpose the quarters: one 4x4 square of them for each lane of a quarter.
     let mut out = [_mm512_setzero_si512(); LANES];
     for lane in 0..4 {
         let [w, x, y, z] = [r[lane], r[4 + lane], r[8 + lane], r[12 + lane]];

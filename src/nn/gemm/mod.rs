@@ -1,14 +1,14 @@
-//! Matrix products, the bulk of all arithmetic here: row-major f32 slices in, row-major f32 out, in
-//! one of two precisions. Training calls this for the products that candle would do on the CPU.
+//! Matrix products of row-major f32 slices on the CPU, in one of two precisions. Training uses them instead of
+//! candle's.
 //!
-//! Three promises that the rest of the house builds on:
+//! Guarantees:
 //!
-//! * A row of the result depends on its own row of `a` and on `b`: the same bits whatever the other
-//!   rows are and however many (so a sentence translates the same in every batch).
-//! * The number of threads changes nothing. They are those of the rayon pool that the caller is in.
-//! * The same CPU gives the same bits each time. Another CPU may not: it has other instructions.
+//! * A row of the result depends only on its own row of `a` and on `b`, bit for bit. So a sentence translates the same
+//!   in every batch.
+//! * The result does not depend on the number of threads. The threads are those of the caller's rayon pool.
+//! * The same CPU gives the same bits each time. Another CPU may use other instructions and give other bits.
 //!
-//! Knows nothing of tensors, gradients or models.
+//! This module does not depend on tensors, gradients or models.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
@@ -22,30 +22,30 @@ mod single;
 mod tests;
 
 use kernel::Kernel;
-pub use kernel::bf16_kernel;
 #[cfg(target_arch = "x86_64")]
-pub(super) use kernel::tiles_chosen;
+pub(super) use kernel::amx_selected;
+pub use kernel::bf16_kernel;
 
-/// What the operands are rounded to before they are multiplied. Sums are f32 in both.
+/// The number type that operands are rounded to before they are multiplied. Sums are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     F32,
-    /// 8 bits of mantissa (relative error of an operand up to 2^-8; denormals count as zero), for speed: ten
-    /// times that of f32 with AMX, twice with a fast AVX512-BF16. Where [`bf16_kernel`] is none this is the
-    /// same as `F32`, and then not the same numbers as on a CPU that has one.
+    /// 8 bits of precision: the relative error of an operand is at most 2^-8, and denormals count as zero. With AMX
+    /// ten times as fast as f32, with a fast AVX512-BF16 twice. If [`bf16_kernel`] is `None`, this is the same as
+    /// `F32`, and results differ from those of a CPU with such a kernel.
     Bf16,
 }
 
-/// A stored row-major matrix, and whether the product takes it the other way round.
+/// A stored row-major matrix, and whether the product reads it transposed.
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'a> {
     pub(super) data: &'a [f32],
-    /// As stored: the stride of its rows.
+    /// Columns as stored, which is the stride of the rows.
     pub(super) columns: usize,
     pub(super) transposed: bool,
 }
 
-/// `c = op(a) · op(b)`, or `c += op(a) · op(b)` where `accumulate`.
+/// `c = op(a) · op(b)`, or `c += op(a) · op(b)` if `accumulate` is set.
 ///
 /// `c` is `[m, n]`; `a` is `[m, k]` or, transposed, stored as `[k, m]`; `b` is `[k, n]` or,
 /// transposed, stored as `[n, k]`. A linear layer with its weight stored `[out, in]`:
@@ -55,7 +55,7 @@ pub(super) struct Operand<'a> {
 /// * `dweight[out, in] = dyᵀ · x`: `a` transposed, the reduction runs over `t`.
 ///
 /// # Panics
-/// Where the length of a slice is not that of its shape: a mistake of the caller.
+/// If the length of a slice does not match its shape.
 #[allow(clippy::too_many_arguments)]
 pub fn gemm(
     precision: Precision,
@@ -73,12 +73,12 @@ pub fn gemm(
         Precision::F32 => Kernel::F32,
         Precision::Bf16 => Kernel::for_bf16(),
     };
-    gemm_by(kernel, m, n, k, a, a_transposed, b, b_transposed, c, accumulate);
+    gemm_with_kernel(kernel, m, n, k, a, a_transposed, b, b_transposed, c, accumulate);
 }
 
-/// [`gemm`] by a kernel that this CPU has.
+/// [`gemm`] with a given kernel, which this CPU must support.
 #[allow(clippy::too_many_arguments)]
-fn gemm_by(
+fn gemm_with_kernel(
     kernel: Kernel,
     m: usize,
     n: usize,

@@ -1,24 +1,23 @@
-//! The f32 matrix product: crate `gemm`, kept from choosing its kernel by the number of rows.
+//! The f32 matrix product: crate `gemm`, called so that its order of summation does not depend on the number of rows.
 //!
-//! Left alone, that crate (0.19) sums in another order where the result is small, so that a row
-//! alone and the same row in a batch differ in their last bits. It has four ways, found by reading
-//! it and confirmed by comparing all m from 1 to 300 with m = 300:
+//! That crate (0.19) sums small results in another order, so a row alone and the same row in a batch differ in their
+//! last bits. It has four paths, found by reading it and confirmed by comparing all m from 1 to 300 with m = 300:
 //!
 //! 1. m = 1 or n = 1: a matrix-vector product;
-//! 2. m·n <= 256, both operands contiguous along the reduction (as in `x · weightᵀ`): dot products;
+//! 2. m·n <= 256 and both operands contiguous along the reduction (as in `x · weightᵀ`): dot products;
 //! 3. m <= 64 and n <= 64: the reduction is cut every 512 elements;
-//! 4. else it is cut by a rule that looks at k alone. The threads share tiles, never a sum.
+//! 4. otherwise: the reduction is cut by a rule that depends only on k. Threads share tiles, never a sum.
 //!
-//! So small results are padded out of 1 and 2, and where n <= 64 the reduction is cut here, at 512,
-//! which makes 3 and 4 agree.
+//! So small results are padded to avoid 1 and 2. If n <= 64, the reduction is cut here every 512 elements, so that 3
+//! and 4 agree.
 
 use super::Operand;
 
-/// Above this many elements of the result the crate takes no dot products.
+/// With more elements of the result than this the crate does not use dot products.
 const DOT_RESULT: usize = 256;
-/// Up to this many columns the crate's cut of the reduction depends on the rows too.
+/// Up to this many columns, the crate's cut of the reduction also depends on the number of rows.
 const NARROW: usize = 64;
-/// No path of the crate cuts a reduction of this length.
+/// No path of the crate cuts a reduction up to this length.
 const UNCUT: usize = 512;
 
 /// `c[m, n] (+)= a[m, k] · b[k, n]`; all of m, n, k at least 1.
@@ -39,7 +38,7 @@ pub(super) fn gemm(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut
     }
 }
 
-/// A copy in its own order of `rows` x `columns`, zeros beyond `m` x `n`.
+/// A copy of `[m, n]`, not transposed, padded with zeros to `[rows, columns]`.
 fn padded(of: Operand, m: usize, n: usize, rows: usize, columns: usize) -> Vec<f32> {
     let mut out = vec![0.0; rows * columns];
     for (row, out) in out.chunks_exact_mut(columns).enumerate().take(m) {
@@ -63,8 +62,8 @@ fn product(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut [f32], 
         assert!(b_from + (length - 1) * b_row + (n - 1) * b_column < b.data.len());
         assert!(m * n == c.len());
         let (a, b) = (&a.data[a_from..], &b.data[b_from..]);
-        // SAFETY: the last element that is read of each operand, and the last that is written, are
-        // within their slices, by the assertions above; `c` is borrowed for writing alone.
+        // SAFETY: by the assertions above, all elements that are read and written are inside their slices; `c` is
+        // borrowed mutably.
         unsafe {
             gemm::gemm(
                 m,
@@ -92,7 +91,7 @@ fn product(m: usize, n: usize, k: usize, a: Operand, b: Operand, c: &mut [f32], 
 }
 
 impl Operand<'_> {
-    /// From a row to the next and from a column to the next, of the matrix as the product sees it.
+    /// Strides between rows and between columns of the matrix as the product reads it.
     fn strides(&self) -> (usize, usize) {
         if self.transposed { (1, self.columns) } else { (self.columns, 1) }
     }

@@ -16,7 +16,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// The first `len` values. They hold whatever was written last.
+    /// The first `len` values. They hold the values that were written last.
     pub fn take(&mut self, len: usize) -> &mut [f32] {
         let lines = len.div_ceil(LANES);
         if self.lines.len() < lines {

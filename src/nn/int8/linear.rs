@@ -7,9 +7,9 @@ use super::norm::{LANES, larger};
 use super::{Buffer, Input, Rows};
 use crate::{Error, Result};
 
-/// What happens to a result.
+/// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum StoreMode {
     Store,
     /// Adds to the existing value, as sublayers do with the residual stream.
     Add,
@@ -146,13 +146,13 @@ impl PackedLinear {
     ///
     /// # Panics
     /// If shapes or kinds do not match.
-    pub fn forward(&self, rows: &Rows, then: Then, out: &mut [f32]) {
+    pub fn forward(&self, rows: &Rows, mode: StoreMode, out: &mut [f32]) {
         assert_eq!(out.len(), rows.count() * self.outputs, "out is [count, outputs]");
         self.check(rows);
         let work = rows.work(&self.lines, &self.offsets);
-        match then {
-            Then::Store => self.run(&work, rows.scales(), self.outputs, out, Store),
-            Then::Add => self.run(&work, rows.scales(), self.outputs, out, Add),
+        match mode {
+            StoreMode::Store => self.run(&work, rows.scales(), self.outputs, out, Store),
+            StoreMode::Add => self.run(&work, rows.scales(), self.outputs, out, Add),
         }
     }
 

@@ -8,7 +8,7 @@
 //! * every CPU gives the same bits ([`kernel::Path`]), with or without a fast path.
 //!
 //! Everything works on slices of *packed* rows: the tokens of all sentences one after the other, without padding.
-//! This module knows nothing of tensors, gradients or models.
+//! This module does not depend on tensors, gradients or models.
 
 mod attention;
 mod buffer;
@@ -23,7 +23,7 @@ mod vocabulary;
 
 pub use attention::{Attention, AttentionScratch, Strided};
 pub use buffer::Buffer;
-pub use linear::{PackedLinear, Positive, Then};
+pub use linear::{PackedLinear, Positive, StoreMode};
 pub use norm::{Norm, log_softmax};
 pub use rows::{Input, Rows};
 pub use select::Channelwise;

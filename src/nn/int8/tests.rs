@@ -23,9 +23,9 @@ fn filled(x: &[f32], width: usize, input: Input) -> Rows {
     rows
 }
 
-fn forward(linear: &PackedLinear, x: &[f32], then: Then, start: f32) -> Vec<f32> {
+fn forward(linear: &PackedLinear, x: &[f32], mode: StoreMode, start: f32) -> Vec<f32> {
     let mut out = vec![start; x.len() / linear.inputs() * linear.outputs()];
-    linear.forward(&filled(x, linear.inputs(), linear.input()), then, &mut out);
+    linear.forward(&filled(x, linear.inputs(), linear.input()), mode, &mut out);
     out
 }
 
@@ -61,7 +61,7 @@ const SIZES: [(usize, usize, usize); 9] = [
 ];
 
 #[test]
-fn every_path_gives_the_bits_of_the_definition_at_ragged_sizes() {
+fn every_path_has_the_bits_of_the_definition_at_ragged_sizes() {
     for path in Path::available() {
         for (seed, (count, outputs, inputs)) in SIZES.into_iter().enumerate() {
             let (weight, bias) = (random(outputs * inputs, seed as u64), random(outputs, 99));
@@ -72,17 +72,17 @@ fn every_path_gives_the_bits_of_the_definition_at_ragged_sizes() {
                 }
                 let linear = PackedLinear::on_path(path, &weight, &bias, inputs, input).unwrap();
                 let want = expected(&x, &weight, &bias, inputs, input);
-                let got = forward(&linear, &x, Then::Store, f32::NAN);
+                let got = forward(&linear, &x, StoreMode::Store, f32::NAN);
                 assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs} {input:?}");
                 let sum: Vec<f32> = want.iter().map(|v| 0.5 + v).collect();
-                assert_eq!(bits(&forward(&linear, &x, Then::Add, 0.5)), bits(&sum), "{path:?}");
+                assert_eq!(bits(&forward(&linear, &x, StoreMode::Add, 0.5)), bits(&sum), "{path:?}");
             }
         }
     }
 }
 
 #[test]
-fn a_product_into_a_product_is_the_two_with_a_relu_between_on_every_path() {
+fn a_fused_relu_product_equals_two_products_on_every_path() {
     for path in Path::available() {
         for (seed, (count, outputs, inputs)) in SIZES.into_iter().enumerate() {
             let x = random(count * inputs, 7 + seed as u64);
@@ -97,7 +97,7 @@ fn a_product_into_a_product_is_the_two_with_a_relu_between_on_every_path() {
             let rows = filled(&x, inputs, Input::Signed);
             first.forward_relu(&rows, &mut Positive::default(), &mut between);
             let mut got = vec![f32::NAN; count * 40];
-            second.forward(&between, Then::Store, &mut got);
+            second.forward(&between, StoreMode::Store, &mut got);
             let want = expected(&relu, &outer, &[0.5; 40], outputs, Input::NonNegative);
             assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs}");
         }
@@ -105,7 +105,7 @@ fn a_product_into_a_product_is_the_two_with_a_relu_between_on_every_path() {
 }
 
 #[test]
-fn rows_normalised_on_the_way_are_those_normalised_before() {
+fn quantize_normed_equals_norm_then_quantize() {
     let (width, count) = (72, 17);
     let x = random(count * width, 1);
     let norm = Norm::new(random(width, 2), random(width, 3));
@@ -124,8 +124,8 @@ fn rows_normalised_on_the_way_are_those_normalised_before() {
     let mut rows = Rows::default();
     rows.quantize_normed(&x, &norm);
     let (mut a, mut b) = (vec![0.0; count * 9], vec![0.0; count * 9]);
-    linear.forward(&rows, Then::Store, &mut a);
-    linear.forward(&filled(&normed, width, Input::Signed), Then::Store, &mut b);
+    linear.forward(&rows, StoreMode::Store, &mut a);
+    linear.forward(&filled(&normed, width, Input::Signed), StoreMode::Store, &mut b);
     assert_eq!(bits(&a), bits(&b));
 }
 
@@ -135,9 +135,10 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
     let linear = PackedLinear::new(&weight, &bias, inputs, Input::Signed).unwrap();
     let x = random(40 * inputs, 3);
-    let alone: Vec<Vec<f32>> = x.chunks(inputs).map(|row| forward(&linear, row, Then::Store, 0.0)).collect();
+    let alone: Vec<Vec<f32>> =
+        x.chunks(inputs).map(|row| forward(&linear, row, StoreMode::Store, 0.0)).collect();
     for count in 1..=40 {
-        let out = forward(&linear, &x[..count * inputs], Then::Store, 0.0);
+        let out = forward(&linear, &x[..count * inputs], StoreMode::Store, 0.0);
         for (row, alone) in out.chunks(outputs).zip(&alone) {
             assert_eq!(bits(row), bits(alone), "among {count}");
         }
@@ -145,11 +146,11 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
 }
 
 #[test]
-fn rounding_costs_no_more_than_half_a_step_of_either_operand() {
+fn the_rounding_error_is_at_most_half_a_step_of_each_operand() {
     let (outputs, inputs) = (48, 256);
     let (x, weight) = (random(20 * inputs, 4), random(outputs * inputs, 5));
     let linear = PackedLinear::new(&weight, &vec![0.0; outputs], inputs, Input::Signed).unwrap();
-    let got = forward(&linear, &x, Then::Store, 0.0);
+    let got = forward(&linear, &x, StoreMode::Store, 0.0);
     for (row, got) in x.chunks(inputs).zip(got.chunks(outputs)) {
         for (channel, &got) in weight.chunks(inputs).zip(got) {
             let exact: f64 = row.iter().zip(channel).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -167,24 +168,24 @@ fn a_row_of_zeros_gives_the_biases_and_nan_stays_in_its_row() {
     let linear = PackedLinear::new(&weight, &bias, 9, Input::Signed).unwrap();
     let mut x = vec![0.0; 3 * 9];
     x[9..18].fill(f32::NAN);
-    let out = forward(&linear, &x, Then::Store, 0.0);
+    let out = forward(&linear, &x, StoreMode::Store, 0.0);
     assert_eq!((bits(&out[..6]), bits(&out[12..])), (bits(&bias), bits(&bias)));
 }
 
 #[test]
-fn weights_of_another_shape_are_refused() {
+fn weights_of_another_shape_are_an_error() {
     assert!(PackedLinear::new(&[0.0; 7], &[0.0; 2], 4, Input::Signed).is_err());
     assert!(PackedLinear::new(&[], &[0.0; 2], 0, Input::Signed).is_err());
 }
 
 #[test]
-fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() {
+fn the_best_token_is_the_same_on_any_number_of_threads() {
     for (outputs, forbidden) in [(20, 5), (513, 5), (1100, 0), (1500, 520)] {
         let (inputs, count) = (24, 31);
         let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
         let linear = PackedLinear::new(&weight, &bias, inputs, Input::Signed).unwrap();
         let x = random(count * inputs, 3);
-        let scores = forward(&linear, &x, Then::Store, 0.0);
+        let scores = forward(&linear, &x, StoreMode::Store, 0.0);
         let rows = filled(&x, inputs, Input::Signed);
         let found = on_threads(1, || linear.best_tokens(&rows, forbidden, 1));
         assert_eq!(found, on_threads(3, || linear.best_tokens(&rows, forbidden, 3)));
@@ -212,7 +213,7 @@ fn the_best_token_is_that_of_the_whole_row_of_scores_on_any_number_of_threads() 
 }
 
 #[test]
-fn log_probabilities_are_those_of_the_definition_however_far_apart() {
+fn log_softmax_follows_its_definition_for_any_range_of_scores() {
     for (length, spread) in [(1, 1.0), (128, 5.0), (77, 200.0)] {
         let scores: Vec<f32> = random(length, 1).iter().map(|v| v * spread).collect();
         let mut got = scores.clone();
@@ -227,7 +228,7 @@ fn log_probabilities_are_those_of_the_definition_however_far_apart() {
 }
 
 #[test]
-fn of_equal_scores_the_lowest_id_is_taken_also_across_blocks() {
+fn ties_go_to_the_lower_id_also_across_blocks() {
     let outputs = 1200;
     let linear = PackedLinear::new(&vec![0.0; outputs * 8], &vec![0.25; outputs], 8, Input::Signed).unwrap();
     let found = linear.best_tokens(&filled(&random(8, 1), 8, Input::Signed), 5, 1);
@@ -246,7 +247,7 @@ const ATTENTION_SIZES: [(usize, usize, usize, usize); 6] =
     [(16, 2, 1, 1), (64, 4, 5, 14), (96, 4, 4, 17), (8, 1, 7, 40), (80, 2, 16, 7), (64, 1, 37, 33)];
 
 #[test]
-fn attention_is_the_same_bits_in_registers_of_any_width() {
+fn attention_has_the_same_bits_for_any_register_width() {
     for (width, heads, count, keys) in ATTENTION_SIZES {
         let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
         let stride = 2 * width;
@@ -269,7 +270,7 @@ fn attention_is_the_same_bits_in_registers_of_any_width() {
 }
 
 #[test]
-fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
+fn attention_follows_its_definition_for_any_number_of_queries_and_keys() {
     for (width, heads, count, keys) in ATTENTION_SIZES {
         let head = width / heads;
         let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
@@ -302,7 +303,7 @@ fn attention_is_that_of_the_definition_for_any_count_of_queries_and_keys() {
 }
 
 #[test]
-fn a_query_that_sees_the_first_keys_only_answers_as_if_there_were_no_others() {
+fn a_query_over_the_first_keys_ignores_the_others_bit_for_bit() {
     for (width, heads, count, keys) in ATTENTION_SIZES {
         let (q, kv) = (random(count * width, 1), random(keys * 2 * width, 2));
         let stride = 2 * width;
@@ -341,7 +342,7 @@ fn speed() {
             let linear = PackedLinear::on_path(path, &weight, &bias, inputs, Input::Signed).unwrap();
             let mut seconds = [(); 31].map(|()| {
                 let start = std::time::Instant::now();
-                linear.forward(&rows, Then::Store, &mut out);
+                linear.forward(&rows, StoreMode::Store, &mut out);
                 start.elapsed().as_secs_f64()
             });
             seconds.sort_by(f64::total_cmp);
@@ -354,20 +355,20 @@ fn speed() {
 }
 
 #[test]
-fn selected_channels_give_the_bits_that_they_give_among_all() {
+fn selected_channels_have_the_same_bits_as_in_the_full_map() {
     for (rows, inputs, outputs) in [(3, 33, 100), (14, 64, 65), (15, 256, 1031), (1, 7, 40)] {
         let (x, weight) = (random(rows * inputs, 1), random(outputs * inputs, 2));
         for path in Path::available() {
             let linear =
                 PackedLinear::on_path(path, &weight, &random(outputs, 3), inputs, Input::Signed).unwrap();
             let weights = linear.channelwise();
-            let all = forward(&linear, &x, Then::Store, 0.0);
+            let all = forward(&linear, &x, StoreMode::Store, 0.0);
             for every in [1, 2, 7, 33, outputs] {
                 let channels: Vec<u32> = (0..outputs as u32).rev().step_by(every).collect();
                 let selected = linear.select(&weights, &channels);
                 let of_all = all.chunks(outputs).flat_map(|row| channels.iter().map(|&c| row[c as usize]));
                 let expected: Vec<f32> = of_all.collect();
-                assert_eq!(bits(&forward(&selected, &x, Then::Store, 0.0)), bits(&expected));
+                assert_eq!(bits(&forward(&selected, &x, StoreMode::Store, 0.0)), bits(&expected));
             }
         }
     }

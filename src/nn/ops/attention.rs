@@ -1,8 +1,8 @@
-//! Multi-head attention as one op: scores, padding, softmax and values, without transposed copies
-//! and without a score matrix in memory. Padded keys are never read; padded queries give zeros.
+//! Multi-head attention as one op: scores, padding, softmax and values, without transposed copies and without a score
+//! matrix in memory. Padded keys are never read; the results of padded queries are zero.
 //!
-//! softmax(Q · Kᵀ / √head) · V of Vaswani et al. 2017, with the backward pass of the same formula:
-//! P is recomputed, dS = P ∘ (dP - rowsum(dP ∘ P)).
+//! softmax(Q · Kᵀ / √head) · V (Vaswani et al. 2017). The backward pass recomputes the softmax P:
+//! dS = P ∘ (dP - rowsum(dP ∘ P)).
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use rayon::prelude::*;
 use super::cpu::{axpy, dot, exp, max, sum_by, values, with_values};
 use super::kernel_path::{KernelPath, select_path};
 
-/// Which positions of its own sentence a position sees.
+/// Which positions of its own sentence a position attends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttentionMask {
-    /// All real ones.
+    /// All real positions.
     Whole,
     /// Itself and those before it.
     Causal,
 }
 
 impl AttentionMask {
-    /// Of `keys` real positions, how many position `query` sees.
+    /// Number of the `keys` real positions that position `query` attends to.
     #[inline(always)]
     pub(super) fn of(self, query: usize, keys: usize) -> usize {
         match self {
@@ -52,7 +52,7 @@ pub fn self_attention(
         KernelPath::Kernels => {
             super::kernels::attention(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, mask)
         }
-        KernelPath::Stock => plain(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, mask),
+        KernelPath::Stock => stock(&part(0)?, &part(1)?, &part(2)?, lengths, lengths, heads, mask),
     }
 }
 
@@ -82,13 +82,13 @@ pub fn cross_attention(
         KernelPath::Kernels => {
             super::kernels::attention(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, mask)
         }
-        KernelPath::Stock => plain(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, mask),
+        KernelPath::Stock => stock(query, &part(0)?, &part(1)?, lengths, source_lengths, heads, mask),
     }
 }
 
 fn check(rows: usize, len: usize, width: usize, heads: usize, lengths: &[usize]) -> Result<()> {
     if heads == 0 || !width.is_multiple_of(heads) {
-        bail!("attention: width {width} is no multiple of {heads} heads");
+        bail!("attention: width {width} is not a multiple of {heads} heads");
     }
     if lengths.len() != rows || lengths.iter().any(|&l| l == 0 || l > len) {
         bail!("attention: lengths {lengths:?} do not fit {rows} rows of {len} positions");
@@ -96,8 +96,8 @@ fn check(rows: usize, len: usize, width: usize, heads: usize, lengths: &[usize])
     Ok(())
 }
 
-/// The same in stock ops: `q [rows, queries, width]`, `k` and `v [rows, keys, width]`.
-pub(super) fn plain(
+/// Attention in stock ops: `q [rows, queries, width]`, `k` and `v [rows, keys, width]`.
+pub(super) fn stock(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
@@ -136,7 +136,7 @@ struct Attention {
     mask: AttentionMask,
 }
 
-/// Where the vectors of one row lie: position `i`, head `h` starts at `offset + i · stride + h · head`.
+/// The layout of the vectors of one row: position `i`, head `h` starts at `offset + i · stride + h · head`.
 #[derive(Clone, Copy)]
 struct View {
     offset: usize,
@@ -171,7 +171,7 @@ impl Attention {
         Views { query: View { offset: 0, stride: self.width }, key: view(0), value: view(1) }
     }
 
-    /// Attention weights of one query of one head into `weights`.
+    /// Writes the attention weights of one query of one head to `weights`.
     #[inline(always)]
     fn weights(&self, query: &[f32], keys: &[f32], view: View, start: usize, weights: &mut [f32]) {
         let head = self.width / self.heads;
@@ -220,8 +220,8 @@ impl Attention {
         out
     }
 
-    /// Gradients of one row, added into `dq` and `dkv` at the places of `q` and `kv`
-    /// (for self-attention both are the same buffer, hence one slice each or one for all).
+    /// Computes the gradients of one row. `add(part, index, a, x)` adds `a · x` to the gradient of that part, from
+    /// `index`. Self-attention has one buffer for both parts, cross-attention one for each.
     #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     fn backward_row(

@@ -1,9 +1,9 @@
-//! What the CPU kernels share: views of storages, parallel rows, vectorised exponentials.
+//! Shared by the CPU kernels: views of storages, parallel rows, vectorized functions.
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-/// Rows that one task takes: enough to pay for handing it to another thread.
+/// Number of values of one task: enough to be worth another thread.
 const VALUES_PER_TASK: usize = 1 << 14;
 
 /// The values of a contiguous f32 storage.
@@ -18,7 +18,7 @@ pub fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R>
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(cpu) => Ok(f(values(cpu, layout)?)),
-        _ => bail!("a CPU kernel was given a tensor of another device"),
+        _ => bail!("a CPU kernel needs a tensor on the CPU"),
     }
 }
 
@@ -34,9 +34,9 @@ pub fn for_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + S
     });
 }
 
-/// `e^x` to about two units in the last place, written so that a loop of it vectorises
-/// (Cephes' expf: range reduction by ln 2 in two parts, then a polynomial of degree 6).
-/// NaN stays NaN; below -87 the result is 0 for all that a softmax can see.
+/// `e^x` with an error of about two units in the last place, written so that compilers vectorize a loop over it
+/// (Cephes' expf: range reduction by ln 2 in two parts, then a polynomial of degree 6). NaN stays NaN. Below -87 the
+/// result is so small that a softmax treats it as 0.
 #[inline(always)]
 #[allow(clippy::excessive_precision)]
 pub fn exp(x: f32) -> f32 {
@@ -56,7 +56,7 @@ pub fn exp(x: f32) -> f32 {
     if x.is_nan() { x } else { value * power }
 }
 
-/// Sum of `f(value)` in sixteen lanes, so that it vectorises; the order is fixed by the length alone.
+/// Sum of `f(value)` in sixteen lanes, so that it is vectorized. The order depends only on the length.
 #[inline(always)]
 pub fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; 16];
@@ -95,7 +95,7 @@ pub fn sum_by_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
-/// Largest value; NaN is passed over.
+/// Largest value, ignoring NaN.
 #[inline(always)]
 pub fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];

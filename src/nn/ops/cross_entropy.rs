@@ -1,4 +1,4 @@
-//! Label-smoothed cross entropy. The softmax is recomputed in the backward pass instead of kept.
+//! Label-smoothed cross entropy. The backward pass recomputes the softmax.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::kernel_path::{KernelPath, select_path};
 
 /// Mean over rows of `(1 - ε) · nll(gold) + ε · mean over allowed classes of nll`, a scalar.
 ///
-/// `logits [rows, classes]`; `gold[row]` is a class; the classes below `forbidden` take no part:
-/// no probability, no smoothing mass (specials are the lowest ids).
+/// `logits [rows, classes]`; `gold[row]` is a class. Classes below `forbidden` have no probability and no smoothing
+/// mass (special tokens have the lowest ids).
 pub fn cross_entropy(logits: &Tensor, gold: &Arc<[u32]>, smoothing: f32, forbidden: usize) -> Result<Tensor> {
     let (rows, classes) = logits.dims2()?;
     if gold.len() != rows || rows == 0 {
@@ -26,12 +26,12 @@ pub fn cross_entropy(logits: &Tensor, gold: &Arc<[u32]>, smoothing: f32, forbidd
         }
         #[cfg(any(feature = "cuda", test))]
         KernelPath::Kernels => super::kernels::cross_entropy(logits, gold, smoothing, forbidden),
-        KernelPath::Stock => plain(logits, gold, smoothing, forbidden),
+        KernelPath::Stock => stock(logits, gold, smoothing, forbidden),
     }
 }
 
-/// The same in stock ops.
-pub(super) fn plain(logits: &Tensor, gold: &[u32], smoothing: f32, forbidden: usize) -> Result<Tensor> {
+/// [`cross_entropy`] in stock ops.
+pub(super) fn stock(logits: &Tensor, gold: &[u32], smoothing: f32, forbidden: usize) -> Result<Tensor> {
     let classes = logits.dim(1)?;
     let allowed = logits.narrow(1, forbidden, classes - forbidden)?;
     let log_probs = candle_nn::ops::log_softmax(&allowed, D::Minus1)?;

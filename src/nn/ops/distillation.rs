@@ -1,6 +1,5 @@
-//! The losses by which one network learns from another (DiMS, Norouzi et al. 2023, arXiv 2206.02999):
-//! divergence from the teacher's distribution, and distance to its hidden states. What comes from the
-//! teacher is data: no gradient flows into it. Both softmaxes are recomputed in the backward pass.
+//! Distillation losses (DiMS, Norouzi et al. 2023, arXiv 2206.02999): divergence from the teacher's distribution, and
+//! distance to its hidden states. The teacher gets no gradient. The backward pass recomputes both softmaxes.
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -10,8 +9,8 @@ use super::kernel_path::{KernelPath, select_path};
 
 /// Mean over rows of KL( softmax(teacher / τ) ‖ softmax(student) ) in nats, a scalar.
 ///
-/// `student` and `teacher` are logits `[rows, classes]` (log-probabilities serve as well); the classes
-/// below `forbidden` take no part, on either side.
+/// `student` and `teacher` are logits or log-probabilities `[rows, classes]`. Classes below `forbidden` are ignored in
+/// both.
 pub fn divergence(student: &Tensor, teacher: &Tensor, temperature: f32, forbidden: usize) -> Result<Tensor> {
     let (rows, classes) = student.dims2()?;
     if teacher.dims() != student.dims() || rows == 0 || forbidden >= classes {
@@ -28,12 +27,12 @@ pub fn divergence(student: &Tensor, teacher: &Tensor, temperature: f32, forbidde
         }
         #[cfg(any(feature = "cuda", test))]
         KernelPath::Kernels => super::kernels::divergence(student, teacher, temperature, forbidden),
-        KernelPath::Stock => plain(student, teacher, temperature, forbidden),
+        KernelPath::Stock => stock(student, teacher, temperature, forbidden),
     }
 }
 
-/// The same in stock ops.
-pub(super) fn plain(
+/// [`divergence`] in stock ops.
+pub(super) fn stock(
     student: &Tensor,
     teacher: &Tensor,
     temperature: f32,
@@ -56,7 +55,7 @@ struct Divergence {
     forbidden: usize,
 }
 
-/// One row of either side over the allowed classes: `softmax_i = e^(scale · (x_i - top)) / sum`.
+/// The softmax of one row over the allowed classes: `softmax_i = e^(scale · (x_i - top)) / sum`.
 #[derive(Clone, Copy)]
 struct Softmax {
     top: f32,
@@ -94,7 +93,7 @@ impl CustomOp1 for Divergence {
                     let (student, teacher) = (&student[self.forbidden..], &teacher[self.forbidden..]);
                     let p = Softmax::new(student, 1.0);
                     let q = Softmax::new(teacher, self.sharpness);
-                    // Σ q (ln q - ln p), the two normalisers taken out of the sum
+                    // Σ q (ln q - ln p), with the two normalizers outside the sum
                     let weighted = sum_by_pairs(teacher, student, |t, s| {
                         let exponent = q.exponent(t);
                         exp(exponent) * (exponent - p.exponent(s))
@@ -130,11 +129,11 @@ impl CustomOp1 for Divergence {
     }
 }
 
-/// Inside the root of [`distance`]; small against any real distance of hidden states.
+/// Added under the root of [`distance`]; small compared with distances of hidden states.
 const EPSILON: f32 = 1e-8;
 
-/// Mean over rows of ‖student − teacher‖₂, `[rows, width]` both, as `√(‖·‖² + ε) − √ε`: exactly 0 with
-/// gradient 0 where the two are equal, as they are when a student begins as a copy of its teacher.
+/// Mean over rows of ‖student − teacher‖₂, `[rows, width]` both, as `√(‖·‖² + ε) − √ε`. Where the two
+/// are equal, value and gradient are exactly 0, as at the start of a student that is a copy of its teacher.
 pub fn distance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let squares = (student - teacher.detach())?.sqr()?.sum(D::Minus1)?;
     let roots = squares.affine(1.0, f64::from(EPSILON))?.sqrt()?;

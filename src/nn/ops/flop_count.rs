@@ -1,4 +1,4 @@
-//! How much arithmetic was asked for: by this a rate of tokens can be held against what a device could do.
+//! Counts floating-point operations, to compare a training rate with the peak of a device.
 
 use std::cell::Cell;
 
@@ -9,15 +9,14 @@ thread_local! {
     static FORWARD_ONLY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Floating-point operations of all products with weights ([`linear`](super::linear)) that this thread has asked for
-/// since it began, a multiply-add being two: as computed, padding included. Where there is to be a gradient of rows or
-/// weight, the product for it is counted with the forward one. Attention's own products, for sentences some percent,
-/// and products in eight bits are not counted.
+/// Floating-point operations of all products with weights ([`linear`](super::linear)) that this thread has computed so
+/// far, padding included. A multiply-add counts as two. The products for gradients are counted together with the
+/// forward product. Products inside attention, a few percent for sentences, and 8-bit products are not counted.
 pub fn operations() -> u64 {
     OPERATIONS.get()
 }
 
-/// Runs `work`, whose results are detached: no gradients are counted though its weights are trained.
+/// Runs `work` without counting gradients, for results that are detached although the weights are trained.
 pub fn without_gradients<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -39,7 +38,7 @@ pub(super) fn count(x: &Tensor, weight: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Counts the products of so many rows with a weight that may be trained, `tracked` being whether the rows have a gradient.
+/// Counts the products of `rows` rows with `weight`; `tracked` is whether the rows need a gradient.
 pub(super) fn count_rows(rows: usize, tracked: bool, weight: &Tensor) -> Result<()> {
     let gradients = if FORWARD_ONLY.get() { 0 } else { u64::from(tracked) + u64::from(weight.track_op()) };
     OPERATIONS.set(OPERATIONS.get() + (1 + gradients) * 2 * (rows * weight.elem_count()) as u64);

@@ -1,11 +1,11 @@
-//! Putting sentences of different lengths into one padded tensor, and letting rows grow by a position.
+//! Pads sentences of different lengths to one tensor, and appends positions to rows.
 
 use candle_core::{Result, Tensor, bail};
 
 use super::cpu::with_values;
 use super::kernel_path::{KernelPath, select_path};
 
-/// Stacks `[len, width]` matrices as `[rows, longest, width]`, zeros behind the shorter ones.
+/// Stacks `[len, width]` matrices as `[rows, longest, width]`, with zeros after the shorter ones.
 pub fn pad_stack<'a>(rows: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<Tensor> {
     let rows: Vec<&Tensor> = rows.collect();
     let Some(first) = rows.first() else { bail!("pad_stack: no rows") };
@@ -31,11 +31,11 @@ pub fn pad_stack<'a>(rows: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<
     Tensor::from_vec(values, (rows.len(), longest, width), first.device())
 }
 
-/// `past [rows, t, width]` with `next [rows, 1, width]` behind each row: `[rows, t + 1, width]`.
+/// Appends `next [rows, 1, width]` to each row of `past [rows, t, width]`: `[rows, t + 1, width]`.
 pub fn append(past: &Tensor, next: &Tensor) -> Result<Tensor> {
     let (rows, len, width) = past.dims3()?;
     if next.dims() != [rows, 1, width] {
-        bail!("append: {:?} behind {:?}", next.shape(), past.shape());
+        bail!("append: {:?} does not fit {:?}", next.shape(), past.shape());
     }
     if select_path(past) != KernelPath::Cpu {
         return Tensor::cat(&[past, next], 1)?.contiguous();

@@ -1,5 +1,5 @@
-//! Gradients of weights that do not go through candle's tape. candle adds up each gradient in fresh memory; the fused layers
-//! ([`super::fused`]) add theirs in place, here, and [`backward`] hands them out with the others.
+//! Gradients of weights outside candle's tape. candle sums each gradient in new memory. The fused layers
+//! ([`super::fused`]) add theirs in place here, and [`backward`] returns them with the others.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,27 +7,27 @@ use std::collections::HashMap;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId, bail};
 
-type Sums = HashMap<TensorId, (Tensor, Vec<f32>)>;
+type GradientSums = HashMap<TensorId, (Tensor, Vec<f32>)>;
 
-thread_local! { static SUMS: RefCell<Option<Sums>> = const { RefCell::new(None) } }
+thread_local! { static SUMS: RefCell<Option<GradientSums>> = const { RefCell::new(None) } }
 
-/// The gradients of `loss` for all variables that it depends on. To be used in place of [`Tensor::backward`].
+/// The gradients of `loss` for all variables that it depends on. Replaces [`Tensor::backward`].
 ///
 /// # Errors
-/// What candle answers.
+/// Those of candle.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
-    struct Restore(Option<Sums>);
+    struct Restore(Option<GradientSums>);
     impl Drop for Restore {
         fn drop(&mut self) {
             SUMS.replace(self.0.take());
         }
     }
-    let _restore = Restore(SUMS.replace(Some(Sums::new())));
+    let _restore = Restore(SUMS.replace(Some(GradientSums::new())));
     let mut store = loss.backward()?;
     for (tensor, sums) in SUMS.take().unwrap_or_default().into_values() {
         let sums = Tensor::from_vec(sums, tensor.shape(), tensor.device())?;
         let sums = match store.remove(&tensor) {
-            Some(known) => (known + sums)?,
+            Some(own) => (own + sums)?,
             None => sums,
         };
         store.insert(&tensor, sums);
@@ -35,33 +35,33 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     Ok(store)
 }
 
-/// What has been added up of a weight's gradient so far, to add more to it.
-pub(super) struct Sum<'a> {
+/// The sum of a weight's gradient so far.
+pub(super) struct GradientSum<'a> {
     weight: &'a Tensor,
     values: Option<Vec<f32>>,
 }
 
-impl<'a> Sum<'a> {
+impl<'a> GradientSum<'a> {
     pub fn of(weight: &'a Tensor) -> Self {
         Self { weight, values: None }
     }
 
     /// # Errors
-    /// The backward pass is not [`backward`]'s.
+    /// If the backward pass was not started by [`backward`].
     pub fn values(&mut self) -> Result<&mut [f32]> {
         if self.values.is_none() {
-            let known = SUMS.with_borrow_mut(|sums| match sums {
+            let sum = SUMS.with_borrow_mut(|sums| match sums {
                 Some(sums) => Ok(sums.remove(&self.weight.id())),
                 None => bail!("gradients of fused layers need nn::ops::backward"),
             })?;
             let none = || vec![0.0; self.weight.elem_count()];
-            self.values = Some(known.map_or_else(none, |(_, known)| known));
+            self.values = Some(sum.map_or_else(none, |(_, sum)| sum));
         }
         Ok(self.values.as_deref_mut().unwrap_or_default())
     }
 
-    /// Keeps what has been added, if the weight is to have a gradient.
-    pub fn give_back(self) {
+    /// Stores the sum, if the weight needs a gradient.
+    pub fn store(self) {
         if let (Some(values), true) = (self.values, self.weight.track_op()) {
             SUMS.with_borrow_mut(|sums| {
                 sums.as_mut().map(|sums| sums.insert(self.weight.id(), (self.weight.clone(), values)))
@@ -70,41 +70,42 @@ impl<'a> Sum<'a> {
     }
 }
 
-/// Lets `add` add to the gradient of a weight, if it is to have one.
+/// Calls `add` with the gradient of a weight, if the weight needs one.
 ///
 /// # Errors
-/// As [`Sum::values`].
+/// As [`GradientSum::values`].
 pub(super) fn add_to(weight: &Tensor, add: impl FnOnce(&mut [f32])) -> Result<()> {
     if weight.track_op() {
-        let mut sum = Sum::of(weight);
+        let mut sum = GradientSum::of(weight);
         add(sum.values()?);
-        sum.give_back();
+        sum.store();
     }
     Ok(())
 }
 
-/// Lets `work` add to the gradient of a weight, if it is to have one, or write it where there is none yet: it is given the place of
-/// the values, and whether it is to write them all.
+/// Calls `work` with the address of a weight's gradient, if the weight needs one, and with whether the values are
+/// uninitialized.
 ///
 /// # Errors
-/// As [`Sum::values`].
+/// As [`GradientSum::values`].
 ///
 /// # Safety
-/// `work` does so, and stays within the values of the weight.
+/// `work` must stay within the values of the weight. It must write all of them if they are uninitialized, and
+/// otherwise add to them.
 pub(super) unsafe fn write_to(weight: &Tensor, work: impl FnOnce(*mut f32, bool)) -> Result<()> {
     if !weight.track_op() {
         return Ok(());
     }
     let count = weight.elem_count();
-    let known = SUMS.with_borrow_mut(|sums| match sums {
+    let sum = SUMS.with_borrow_mut(|sums| match sums {
         Some(sums) => Ok(sums.remove(&weight.id())),
         None => bail!("gradients of fused layers need nn::ops::backward"),
     })?;
-    let fresh = known.is_none();
-    let mut values = known.map_or_else(|| Vec::with_capacity(count), |(_, known)| known);
+    let fresh = sum.is_none();
+    let mut values = sum.map_or_else(|| Vec::with_capacity(count), |(_, sum)| sum);
     work(values.as_mut_ptr(), fresh);
-    // SAFETY: there is room for so many, and they were there before or have been written now.
+    // SAFETY: the capacity suffices, and all values were either initialized before or written by `work`.
     unsafe { values.set_len(count) }
-    Sum { weight, values: Some(values) }.give_back();
+    GradientSum { weight, values: Some(values) }.store();
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Which way an op is computed: the one place that decides it.
+//! Selects how an op is computed.
 //!
-//! On the CPU by the fused kernels of this folder. On a GPU products are candle's, and what lies between
-//! them is done by the kernels of `nn::device`. Anywhere else by stock candle ops, which are also the
-//! definitions that tests hold both against.
+//! The CPU uses the fused kernels of this folder. A GPU uses candle's products, and the kernels of `nn::device` between
+//! them. Other devices use stock candle ops, which are also the definitions that tests compare the other paths with.
 
 use candle_core::{Device, Tensor};
 
+/// How an op is computed; see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelPath {
     Cpu,
@@ -14,11 +14,11 @@ pub enum KernelPath {
     Stock,
 }
 
-/// The way of an op whose first argument this is.
+/// The path of an op, given its first argument.
 pub fn select_path(tensor: &Tensor) -> KernelPath {
     #[cfg(test)]
-    if let Some(way) = chosen::get() {
-        return way;
+    if let Some(path) = overridden::get() {
+        return path;
     }
     match tensor.device() {
         Device::Cpu => KernelPath::Cpu,
@@ -29,30 +29,30 @@ pub fn select_path(tensor: &Tensor) -> KernelPath {
 }
 
 #[cfg(test)]
-pub use chosen::with_path;
+pub use overridden::with_path;
 
-/// Another way than the device's own: the kernels then run in emulation.
+/// Overrides the path of a device. The kernels then run in emulation.
 #[cfg(test)]
-mod chosen {
+mod overridden {
     use std::cell::Cell;
 
     use super::KernelPath;
 
-    thread_local! { static CHOSEN: Cell<Option<KernelPath>> = const { Cell::new(None) } }
+    thread_local! { static OVERRIDE: Cell<Option<KernelPath>> = const { Cell::new(None) } }
 
     pub fn get() -> Option<KernelPath> {
-        CHOSEN.get()
+        OVERRIDE.get()
     }
 
-    /// Computes everything that `work` asks for on this thread by one way.
-    pub fn with_path<T>(way: KernelPath, work: impl FnOnce() -> T) -> T {
+    /// Runs `work` with one path for all ops on this thread.
+    pub fn with_path<T>(path: KernelPath, work: impl FnOnce() -> T) -> T {
         struct Restore(Option<KernelPath>);
         impl Drop for Restore {
             fn drop(&mut self) {
-                CHOSEN.set(self.0);
+                OVERRIDE.set(self.0);
             }
         }
-        let _restore = Restore(CHOSEN.replace(Some(way)));
+        let _restore = Restore(OVERRIDE.replace(Some(path)));
         work()
     }
 }

@@ -1,20 +1,19 @@
-//! The ops of a GPU: products are candle's, everything between them is a kernel of `nn::device`, forward and
-//! backward. Each does what the fused op of the same name does on the CPU; tests hold the two together, with
-//! the kernels in emulation.
+//! The ops of a GPU: candle's products, and kernels of `nn::device` between them, forward and backward. Each computes
+//! the same as the op of that name on the CPU. Tests compare the two, with the kernels in emulation.
 
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::attention::AttentionMask;
-use super::launch::{Launch, Part};
+use super::launch::{Launch, Parameter};
 use super::linear::{Activation, product};
 use super::residual::Mask;
 use crate::nn::device::{Element, Grid, Kernel, Training};
 use crate::nn::gemm::Precision;
-use Part::{Count, Input, Null, Output, Real};
+use Parameter::{Count, Input, Null, Output, Real};
 
-/// Forward by `self.launch`.
+/// Implements the forward pass with `self.launch`.
 macro_rules! forward {
     ($name:literal, $($s:ident: $l:ident),+) => {
         fn name(&self) -> &'static str {
@@ -31,7 +30,7 @@ macro_rules! forward {
     };
 }
 
-/// Threads of a block that works on one row of so many values.
+/// Threads of a block for one row of `width` values.
 fn row_threads(width: usize) -> u32 {
     if width <= 1024 { 128 } else { 256 }
 }
@@ -48,8 +47,8 @@ pub fn linear(
     let width = bias.elem_count();
     let least = if activation == Activation::Relu { 0.0 } else { f32::NEG_INFINITY };
     let grid = Grid::rows(y.elem_count() / width.max(1), row_threads(width));
-    let parts = [Input(0), Input(1), Output, Count(width), Real(least)];
-    let launch = Launch::new(Training::Bias, grid, &parts, y.shape());
+    let parameters = [Input(0), Input(1), Output, Count(width), Real(least)];
+    let launch = Launch::new(Training::Bias, grid, &parameters, y.shape());
     y.apply_op2(bias, Bias { launch, activation })
 }
 
@@ -71,8 +70,8 @@ impl CustomOp2 for Bias {
         let mut grad = grad.contiguous()?;
         if self.activation == Activation::Relu {
             let (count, shape) = (grad.elem_count(), grad.shape());
-            let parts = [Input(0), Input(1), Output, Count(count)];
-            let launch = Launch::new(Training::ReluGradient, Grid::values(count), &parts, shape);
+            let parameters = [Input(0), Input(1), Output, Count(count)];
+            let launch = Launch::new(Training::ReluGradient, Grid::values(count), &parameters, shape);
             grad = grad.apply_op2_no_bwd(y, &launch)?;
         }
         let dbias = if bias.track_op() { Some(column_sums(&grad)?) } else { None };
@@ -80,23 +79,24 @@ impl CustomOp2 for Bias {
     }
 }
 
-/// Sums over all but the last dimension: block by block, then the blocks' sums likewise.
+/// Sums over all dimensions but the last. Sums blocks of rows, then the sums of the blocks in the same way.
 pub fn column_sums(x: &Tensor) -> Result<Tensor> {
     let width = x.dims().last().copied().unwrap_or(1);
     let mut sums = x.contiguous()?.reshape(((), width))?;
     loop {
         let rows = sums.dim(0)?;
         let blocks = rows.div_ceil(Training::SUMMED_ROWS);
-        let parts = [Input(0), Output, Count(rows), Count(width)];
+        let parameters = [Input(0), Output, Count(rows), Count(width)];
         let grid = Grid::column_sums(rows, width);
-        sums = sums.apply_op1_no_bwd(&Launch::new(Training::ColumnSums, grid, &parts, (blocks, width)))?;
+        sums =
+            sums.apply_op1_no_bwd(&Launch::new(Training::ColumnSums, grid, &parameters, (blocks, width)))?;
         if blocks <= 1 {
             return sums.reshape(width);
         }
     }
 }
 
-/// Parts of Σ x².
+/// Partial sums of Σ x².
 pub fn squares(x: &Tensor) -> Result<Tensor> {
     let (x, count) = (x.contiguous()?, x.elem_count());
     let grid = Grid::squares(count);
@@ -107,8 +107,8 @@ pub fn squares(x: &Tensor) -> Result<Tensor> {
 pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     let (x, width) = (x.contiguous()?, gain.elem_count());
     let grid = Grid::rows(x.elem_count() / width.max(1), row_threads(width));
-    let parts = [Input(0), Null, Input(1), Input(2), Output, Null, Count(width), Real(eps)];
-    let launch = Launch::new(Kernel::Norm(Element::F32), grid, &parts, x.shape());
+    let parameters = [Input(0), Null, Input(1), Input(2), Output, Null, Count(width), Real(eps)];
+    let launch = Launch::new(Kernel::Norm(Element::F32), grid, &parameters, x.shape());
     x.apply_op3(gain, bias, LayerNorm { launch, eps })
 }
 
@@ -129,9 +129,10 @@ impl CustomOp3 for LayerNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let gradient = |[dx, product]: [Part; 2]| {
-            let parts = [Input(0), Input(1), Input(2), dx, product, Count(gain.elem_count()), Real(self.eps)];
-            let launch = Launch::new(Training::NormGradient, self.launch.grid, &parts, x.shape());
+        let gradient = |[dx, product]: [Parameter; 2]| {
+            let parameters =
+                [Input(0), Input(1), Input(2), dx, product, Count(gain.elem_count()), Real(self.eps)];
+            let launch = Launch::new(Training::NormGradient, self.launch.grid, &parameters, x.shape());
             x.apply_op3_no_bwd(gain, &grad, &launch)
         };
         let dgain = column_sums(&gradient([Null, Output])?)?;
@@ -139,7 +140,7 @@ impl CustomOp3 for LayerNorm {
     }
 }
 
-/// `q [rows, queries, width]`, `k` and `v [rows, keys, width]`: what a padded query gets is zero.
+/// `q [rows, queries, width]`, `k` and `v [rows, keys, width]`; the results of padded queries are zero.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -155,20 +156,19 @@ pub fn attention(
     let split = |x: &Tensor, len| x.reshape((rows, len, heads, head))?.transpose(1, 2)?.contiguous();
     let (q, k, v) = (split(q, queries)?, split(k, keys)?, split(v, keys)?);
     let scores = q.matmul(&k.t()?)?; // [rows, heads, queries, keys]
-    let uploaded = |lengths: &[usize]| {
+    let upload = |lengths: &[usize]| {
         let lengths: Vec<u32> = lengths.iter().map(|&l| l as u32).collect();
         Tensor::from_vec(lengths, rows, q.device())
     };
     let scale = (head as f32).powf(-0.5);
     let causal = usize::from(mask == AttentionMask::Causal);
     #[rustfmt::skip]
-    let parts = [
+    let parameters = [
         Input(0), Input(1), Input(2), Output, Count(heads), Count(queries), Count(keys), Count(causal), Real(scale),
     ];
     let grid = Grid::rows(rows * heads * queries, 32);
-    let launch = Launch::new(Training::AttentionWeights, grid, &parts, scores.shape());
-    let weights =
-        scores.apply_op3(&uploaded(lengths)?, &uploaded(key_lengths)?, Weights { launch, scale })?;
+    let launch = Launch::new(Training::AttentionWeights, grid, &parameters, scores.shape());
+    let weights = scores.apply_op3(&upload(lengths)?, &upload(key_lengths)?, Weights { launch, scale })?;
     weights.matmul(&v)?.transpose(1, 2)?.reshape((rows, queries, width))
 }
 
@@ -189,8 +189,8 @@ impl CustomOp3 for Weights {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let keys = weights.dims().last().copied().unwrap_or(1);
-        let parts = [Input(0), Input(1), Output, Count(keys), Real(self.scale)];
-        let launch = Launch::new(Training::AttentionGradient, self.launch.grid, &parts, weights.shape());
+        let parameters = [Input(0), Input(1), Output, Count(keys), Real(self.scale)];
+        let launch = Launch::new(Training::AttentionGradient, self.launch.grid, &parameters, weights.shape());
         Ok((Some(weights.apply_op2_no_bwd(&grad.contiguous()?, &launch)?), None, None))
     }
 }
@@ -212,11 +212,11 @@ pub fn residual(x: &Tensor, branch: &Tensor, mask: Mask) -> Result<Tensor> {
     x.apply_op2(&branch.contiguous()?, Residual { launch, mask })
 }
 
-fn masked(kernel: Training, inputs: &[Part], mask: Mask, shape: &Shape) -> Launch {
+fn masked(kernel: Training, inputs: &[Parameter], mask: Mask, shape: &Shape) -> Launch {
     let count = shape.elem_count();
     let chance = [Count(mask.seed as usize), Count(mask.threshold as usize), Real(mask.scale)];
-    let parts = [inputs, &[Output, Count(count)], &chance].concat();
-    Launch::new(kernel, Grid::values(count), &parts, shape)
+    let parameters = [inputs, &[Output, Count(count)], &chance].concat();
+    Launch::new(kernel, Grid::values(count), &parameters, shape)
 }
 
 struct Dropout {
@@ -254,21 +254,21 @@ impl CustomOp2 for Residual {
     }
 }
 
-/// A loss of each row from `x` and what it is held against, its gradient by `gradient`: the mean over rows.
+/// The mean over rows of a loss that `kernel` computes from `x` and `target`; `gradient` is the kernel of its gradient.
 fn row_loss(
     x: &Tensor,
-    against: &Tensor,
+    target: &Tensor,
     kernel: Training,
     gradient: Training,
-    rest: [Part; 3],
+    rest: [Parameter; 3],
 ) -> Result<Tensor> {
     let rows = x.dim(0)?;
     let grid = Grid::rows(rows, 256);
-    let parts = [&[Input(0), Input(1), Output][..], &rest].concat();
-    let launch = Launch::new(kernel, grid, &parts, rows);
-    let parts = [&[Input(0), Input(1), Input(2), Output][..], &rest].concat();
-    let gradient = Launch::new(gradient, grid, &parts, x.shape());
-    x.contiguous()?.apply_op2(against, RowLoss { launch, gradient })?.mean_all()
+    let parameters = [&[Input(0), Input(1), Output][..], &rest].concat();
+    let launch = Launch::new(kernel, grid, &parameters, rows);
+    let parameters = [&[Input(0), Input(1), Input(2), Output][..], &rest].concat();
+    let gradient = Launch::new(gradient, grid, &parameters, x.shape());
+    x.contiguous()?.apply_op2(target, RowLoss { launch, gradient })?.mean_all()
 }
 
 struct RowLoss {
@@ -282,11 +282,11 @@ impl CustomOp2 for RowLoss {
     fn bwd(
         &self,
         x: &Tensor,
-        against: &Tensor,
+        target: &Tensor,
         _losses: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(x.apply_op3_no_bwd(against, &grad.contiguous()?, &self.gradient)?), None))
+        Ok((Some(x.apply_op3_no_bwd(target, &grad.contiguous()?, &self.gradient)?), None))
     }
 }
 

@@ -1,55 +1,60 @@
-//! A kernel of `nn::device` as a candle op: up to three tensors in, one of f32 out, no gradient of its own.
-//! On the CPU, which only tests ask for, it runs in emulation.
+//! A kernel of `nn::device` as a candle op, with up to three input tensors, one f32 output and no gradient. On the CPU
+//! it runs in emulation, for tests only.
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, bail};
 
 use crate::nn::device::{Argument, Grid, Kernel};
 
-/// A parameter of the kernel, in its order.
+/// A parameter of the kernel, in order.
 #[derive(Clone, Copy, Debug)]
-pub enum Part {
-    /// Where this tensor lies, which is contiguous and of f32 or u32.
+pub enum Parameter {
+    /// The address of this input, a contiguous tensor of f32 or u32.
     Input(usize),
-    /// Where the result goes.
+    /// The address of the result.
     Output,
     Null,
     Count(usize),
     Real(f32),
 }
 
-/// All of a launch but where its tensors lie.
+/// A launch without the addresses of its tensors.
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub kernel: Kernel,
     pub grid: Grid,
-    pub parts: Vec<Part>,
-    /// Of the result.
+    pub parameters: Vec<Parameter>,
+    /// Shape of the result.
     pub shape: Shape,
 }
 
 impl Launch {
-    pub fn new(kernel: impl Into<Kernel>, grid: Grid, parts: &[Part], shape: impl Into<Shape>) -> Self {
-        Self { kernel: kernel.into(), grid, parts: parts.to_vec(), shape: shape.into() }
+    pub fn new(
+        kernel: impl Into<Kernel>,
+        grid: Grid,
+        parameters: &[Parameter],
+        shape: impl Into<Shape>,
+    ) -> Self {
+        Self { kernel: kernel.into(), grid, parameters: parameters.to_vec(), shape: shape.into() }
     }
 
-    /// The kernel's arguments, where the addresses are known.
+    /// The arguments of the kernel, for these addresses.
     fn arguments(&self, inputs: &[u64], output: u64) -> Result<Vec<Argument>> {
-        let argument = |part: &Part| {
+        let argument = |part: &Parameter| {
             Ok(match *part {
-                Part::Input(index) => match inputs.get(index) {
+                Parameter::Input(index) => match inputs.get(index) {
                     Some(&address) => Argument::Address(address),
-                    None => bail!("{}: there is no tensor {index}", self.kernel.name()),
+                    None => bail!("{}: tensor {index} is missing", self.kernel.name()),
                 },
-                Part::Output => Argument::Address(output),
-                Part::Null => Argument::Address(0),
-                Part::Count(count) => match u32::try_from(count) {
+                Parameter::Output => Argument::Address(output),
+                Parameter::Null => Argument::Address(0),
+                Parameter::Count(count) => match u32::try_from(count) {
                     Ok(count) => Argument::U32(count),
-                    Err(_) => bail!("{}: {count} are too many for one launch", self.kernel.name()),
+                    Err(_) => bail!("{}: a count of {count} is too large for one launch", self.kernel.name()),
                 },
-                Part::Real(value) => Argument::F32(value),
+                Parameter::Real(value) => Argument::F32(value),
             })
         };
-        self.parts.iter().map(argument).collect()
+        self.parameters.iter().map(argument).collect()
     }
 
     #[cfg(test)]
@@ -61,11 +66,11 @@ impl Launch {
             Ok(match storage {
                 CpuStorage::F32(values) => values[start..].as_ptr() as u64,
                 CpuStorage::U32(values) => values[start..].as_ptr() as u64,
-                _ => bail!("a kernel takes f32 and u32"),
+                _ => bail!("a kernel needs f32 or u32"),
             })
         };
         let inputs = inputs.iter().map(address).collect::<Result<Vec<_>>>()?;
-        // What a kernel forgets to write shows.
+        // NaN shows what a kernel does not write.
         let mut output = vec![f32::NAN; self.shape.elem_count()];
         let arguments = self.arguments(&inputs, output.as_mut_ptr() as u64)?;
         let run = |backwards| {
@@ -81,7 +86,7 @@ impl Launch {
 
     #[cfg(not(test))]
     pub fn on_cpu(&self, _: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
-        bail!("{} is for GPUs", self.kernel.name())
+        bail!("{} needs a GPU", self.kernel.name())
     }
 
     #[cfg(feature = "cuda")]

@@ -1,4 +1,4 @@
-//! Layer normalisation over the last dimension, forward and backward in one pass each.
+//! Layer normalization over the last dimension, forward and backward in one pass each.
 
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -12,12 +12,12 @@ pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f32) -> Result<
         KernelPath::Cpu => x.contiguous()?.apply_op3(gain, bias, LayerNormOp { eps }),
         #[cfg(any(feature = "cuda", test))]
         KernelPath::Kernels => super::kernels::layer_norm(x, gain, bias, eps),
-        KernelPath::Stock => plain(x, gain, bias, eps),
+        KernelPath::Stock => stock(x, gain, bias, eps),
     }
 }
 
-/// The same in stock ops.
-pub(super) fn plain(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+/// [`layer_norm`] in stock ops.
+pub(super) fn stock(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
     centred.broadcast_div(&scale)?.broadcast_mul(gain)?.broadcast_add(bias)
@@ -87,7 +87,7 @@ impl CustomOp3 for LayerNormOp {
 impl LayerNormOp {
     /// With n = (x - mean) · scale and d = grad · gain:
     /// `dx = scale · (d - mean(d) - n · mean(d · n))`, `dgain = Σ grad · n`, `dbias = Σ grad`.
-    /// Blocks of rows are fixed, so that the sums do not depend on the number of threads.
+    /// Blocks of rows have a fixed size, so the sums do not depend on the number of threads.
     fn gradients(
         &self,
         x: &[f32],

@@ -29,11 +29,11 @@ pub fn linear(
         KernelPath::Cpu => x.contiguous()?.apply_op3(weight, bias, LinearOp { activation, precision }),
         #[cfg(any(feature = "cuda", test))]
         KernelPath::Kernels => super::kernels::linear(x, weight, bias, activation, precision),
-        KernelPath::Stock => plain(x, weight, bias, activation, precision),
+        KernelPath::Stock => stock(x, weight, bias, activation, precision),
     }
 }
 
-/// `x [.., in] · weight [out, in]ᵀ` by candle, with candle's gradients, which are rounded as the operands are.
+/// `x [.., in] · weight [out, in]ᵀ` with candle's product. Gradients are rounded like the operands.
 pub(super) fn product(x: &Tensor, weight: &Tensor, precision: Precision) -> Result<Tensor> {
     let (out, input) = weight.dims2()?;
     let mut shape = x.dims().to_vec();
@@ -43,12 +43,12 @@ pub(super) fn product(x: &Tensor, weight: &Tensor, precision: Precision) -> Resu
     let (x, weight) = (x.reshape(((), input))?, weight.t()?);
     let y = match precision {
         Precision::F32 => x.matmul(&weight)?,
-        // candle's CPU has no products in bf16: rounded operands there, which is what they are.
+        // candle has no bf16 products on the CPU; f32 products of rounded operands give the same.
         Precision::Bf16 if x.device().is_cpu() => {
             let rounded = |t: &Tensor| t.to_dtype(DType::BF16)?.to_dtype(DType::F32);
             rounded(&x)?.matmul(&rounded(&weight)?)?
         }
-        // Sums are f32, rounded once at the end.
+        // Sums are f32 and rounded once at the end.
         Precision::Bf16 => {
             x.to_dtype(DType::BF16)?.matmul(&weight.to_dtype(DType::BF16)?)?.to_dtype(DType::F32)?
         }
@@ -56,8 +56,8 @@ pub(super) fn product(x: &Tensor, weight: &Tensor, precision: Precision) -> Resu
     y.reshape(shape)
 }
 
-/// The same in stock ops.
-pub(super) fn plain(
+/// [`linear`] in stock ops.
+pub(super) fn stock(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
@@ -76,20 +76,20 @@ struct LinearOp {
     precision: Precision,
 }
 
-/// Whether tiles are there for bf16 products of whole tiles.
+/// Whether the product uses the tiles of AMX: in bf16, and if the widths are multiples of a tile.
 #[cfg(target_arch = "x86_64")]
-fn tiles(precision: Precision, (out, input): (usize, usize)) -> bool {
+fn uses_tiles(precision: Precision, (out, input): (usize, usize)) -> bool {
     precision == Precision::Bf16 && super::fused::whole_tiles(&[out, input])
 }
 
 #[cfg(target_arch = "x86_64")]
 fn tiled(precision: Precision, weight: &[f32], shape: (usize, usize)) -> Option<Map<'_>> {
-    tiles(precision, shape).then_some(Map { weight, input: shape.1, out: shape.0 })
+    uses_tiles(precision, shape).then_some(Map { weight, input: shape.1, out: shape.0 })
 }
 
 impl LinearOp {
-    /// The least value of a result.
-    fn least(&self) -> f32 {
+    /// Lower bound of the results: 0 with a ReLU.
+    fn lower_bound(&self) -> f32 {
         match self.activation {
             Activation::None => f32::NEG_INFINITY,
             Activation::Relu => 0.0,
@@ -121,12 +121,12 @@ impl CustomOp3 for LinearOp {
         let bias = values(bias, bias_layout)?;
         #[cfg(target_arch = "x86_64")]
         if let Some(map) = tiled(self.precision, weight, (out, input)) {
-            return Ok((CpuStorage::F32(map.forward(x, bias, self.least())), Shape::from(shape)));
+            return Ok((CpuStorage::F32(map.forward(x, bias, self.lower_bound())), Shape::from(shape)));
         }
         let rows = x.len() / input;
         let mut y = vec![0f32; rows * out];
         gemm(self.precision, rows, out, input, x, false, weight, true, &mut y, false);
-        let floor = self.least();
+        let floor = self.lower_bound();
         for_rows(&mut y, out, |_, row| {
             for (y, &b) in row.iter_mut().zip(bias) {
                 let v = *y + b;
@@ -168,7 +168,7 @@ impl CustomOp3 for LinearOp {
         };
         let (dx, dw, db) = with_values(grad, |g| -> Result<_> {
             #[cfg(target_arch = "x86_64")]
-            if tiles(self.precision, (out, input)) {
+            if uses_tiles(self.precision, (out, input)) {
                 let (dx, dw) = with_values(weight, |weight| {
                     let map = Map { weight, input, out };
                     if weight_tracked {
@@ -208,7 +208,7 @@ impl CustomOp3 for LinearOp {
     }
 }
 
-/// Sum over rows, in a fixed split so that the result does not depend on the number of threads.
+/// Sum over rows. Blocks have a fixed size, so the result does not depend on the number of threads.
 pub(super) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     const ROWS: usize = 256;
     let parts: Vec<Vec<f32>> = values

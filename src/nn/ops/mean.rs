@@ -1,4 +1,4 @@
-//! The mean state of a sentence.
+//! The mean over the positions of a sentence.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail}
 use super::cpu::{axpy, values, with_values};
 use super::kernel_path::{KernelPath, select_path};
 
-/// The mean over the real positions of each row: `x [rows, len, width]`, of which row `i` has `lengths[i]` in front →
-/// `[rows, width]`.
+/// The mean over the real positions of each row, `x [rows, len, width]` → `[rows, width]`. The first `lengths[i]`
+/// positions of row `i` are real.
 pub fn mean_of_real(x: &Tensor, lengths: &Arc<[usize]>) -> Result<Tensor> {
     let (rows, len, _) = x.dims3()?;
     if lengths.len() != rows || lengths.iter().any(|&l| l == 0 || l > len) {
         bail!("lengths {lengths:?} do not fit {rows} rows of {len} positions");
     }
     match select_path(x) {
-        KernelPath::Cpu => x.contiguous()?.apply_op1(Mean { lengths: lengths.clone() }),
-        _ => plain(x, lengths),
+        KernelPath::Cpu => x.contiguous()?.apply_op1(MeanOp { lengths: lengths.clone() }),
+        _ => stock(x, lengths),
     }
 }
 
-/// The same in stock ops.
-pub(super) fn plain(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+/// [`mean_of_real`] in stock ops.
+pub(super) fn stock(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
     let (rows, len, _) = x.dims3()?;
     let weights = lengths
         .iter()
@@ -30,11 +30,11 @@ pub(super) fn plain(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
     x.broadcast_mul(&Tensor::from_vec(weights, (rows, len, 1), x.device())?)?.sum(D::Minus2)
 }
 
-struct Mean {
+struct MeanOp {
     lengths: Arc<[usize]>,
 }
 
-impl CustomOp1 for Mean {
+impl CustomOp1 for MeanOp {
     fn name(&self) -> &'static str {
         "mean"
     }

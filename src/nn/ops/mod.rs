@@ -1,12 +1,11 @@
 //! Fused operations with their gradients, as candle custom ops.
 //!
-//! Each runs its own kernel on the CPU, kernels of `nn::device` between candle's products on a GPU, and a
-//! composition of stock candle ops on any other device (`kernel_path` decides); the tests hold them against one
-//! another and against finite differences. Stock candle would cut the gradient silently in several of these
-//! places (its fused layer norm and softmax have no backward pass).
+//! An op runs its own kernel on the CPU, kernels of `nn::device` between candle's products on a GPU, and a composition
+//! of stock candle ops on any other device (see `kernel_path`). Tests compare the paths with each other and with finite
+//! differences. Stock candle has no backward pass for its fused layer norm and softmax and would drop the gradient
+//! without an error.
 //!
-//! Every kernel works row by row, or pads to a fixed block, so that a row's result does not depend
-//! on what stands beside it.
+//! Every kernel works row by row, or pads to a fixed block, so the result for a row does not depend on other rows.
 
 mod attention;
 mod cpu;
@@ -47,7 +46,7 @@ pub use kernel_path::{KernelPath, select_path};
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use mean::mean_of_real;
-pub use output::{Output, Weighed};
+pub use output::{Output, WeightedLoss};
 pub use residual::{dropout, residual, residual_dropout};
 pub use rows::{embed, select};
 pub use soft_targets::{Classes, log_probs_of, soft_cross_entropy};

@@ -1,8 +1,8 @@
-//! The output layer and the loss on it as one op. Scores of the whole vocabulary are computed chunk by chunk, once for
-//! the sums of a softmax and once more for the gradients, so that they are never all in memory: a product costs less
-//! than writing its result and reading it again.
+//! The output layer and its loss as one op. Scores over the vocabulary are computed chunk by chunk, once for the sums
+//! of the softmax and once for the gradients, and are never all in memory. Computing a product again is faster than
+//! writing its result and reading it back.
 //!
-//! The gradients are computed with the loss, which is a scalar: the backward pass only scales them.
+//! The loss is a scalar, so its gradients are computed with it and only scaled in the backward pass.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use super::cpu::{exp, max, sum_by, with_values};
 #[cfg(target_arch = "x86_64")]
 use super::fused::output::Layer;
 #[cfg(target_arch = "x86_64")]
-use super::fused::output_gradients::Slopes;
+use super::fused::output_gradients::LossWeights;
 #[cfg(target_arch = "x86_64")]
 use super::gradients;
 use super::kernel_path::{KernelPath, select_path};
@@ -21,11 +21,11 @@ use super::linear::column_sums;
 use super::{Activation, Classes, cross_entropy, flop_count, linear, log_probs_of, soft_cross_entropy};
 use crate::nn::gemm::{Precision, gemm};
 
-/// Rows and classes of a chunk: some 2 MB of scores.
+/// Rows and classes of a chunk: about 2 MB of scores.
 const ROWS: usize = 1024;
 const COLUMNS: usize = 512;
 
-/// An output layer with what it reads. Classes below `forbidden` take no part: they have no probability.
+/// An output layer and its input. Classes below `forbidden` have no probability.
 #[derive(Clone, Copy)]
 pub struct Output<'a> {
     /// `[rows, width]`
@@ -38,10 +38,10 @@ pub struct Output<'a> {
     pub precision: Precision,
 }
 
-/// What a loss is worth, and its slopes.
-pub struct Weighed {
+/// The value of a loss, and its derivatives.
+pub struct WeightedLoss {
     pub value: f64,
-    /// Of each chosen class: minus the derivative of the loss by its log-probability.
+    /// For each chosen class: minus the derivative of the loss with respect to its log-probability.
     pub weights: Vec<f32>,
 }
 
@@ -55,14 +55,14 @@ impl Output<'_> {
         let classes = Classes::new(gold.iter().map(std::slice::from_ref));
         let rows = gold.len() as f64;
         let allowed = (self.weight.dim(0)? - self.forbidden) as f32;
-        let known = self.sums(&classes)?;
-        let nll = |sums: &Sums| {
+        let sums = self.sums(&classes)?;
+        let nll = |sums: &SoftmaxSums| {
             let (gold, mean) = (sums.log_sum - sums.chosen[0], sums.log_sum - sums.total / allowed);
             f64::from((1.0 - smoothing) * gold + smoothing * mean)
         };
-        let value = known.iter().map(nll).sum::<f64>() / rows;
+        let value = sums.iter().map(nll).sum::<f64>() / rows;
         let weights = vec![(1.0 - smoothing) / rows as f32; gold.len()];
-        self.loss(&classes, &known, &Weighed { value, weights }, smoothing / (allowed * rows as f32))
+        self.loss(&classes, &sums, &WeightedLoss { value, weights }, smoothing / (allowed * rows as f32))
     }
 
     /// The log-probabilities of chosen classes, row after row, on the host; no gradient.
@@ -70,25 +70,27 @@ impl Output<'_> {
         if select_path(self.x) != KernelPath::Cpu {
             return log_probs_of(&self.scores()?.detach(), classes, self.forbidden);
         }
-        Ok(flat(&self.sums(classes)?))
+        Ok(log_probs(&self.sums(classes)?))
     }
 
-    /// A loss that depends on the log-probabilities of chosen classes alone: `weigh` is given these, row after row.
+    /// A loss that depends only on the log-probabilities of chosen classes. `weigh` computes it from these, row after
+    /// row.
     pub fn loss_of<E: From<candle_core::Error>>(
         &self,
         classes: &Arc<Classes>,
-        weigh: impl FnOnce(&[f32]) -> std::result::Result<Weighed, E>,
+        weigh: impl FnOnce(&[f32]) -> std::result::Result<WeightedLoss, E>,
     ) -> std::result::Result<Tensor, E> {
         if select_path(self.x) == KernelPath::Cpu {
-            let known = self.sums(classes)?;
-            return Ok(self.loss(classes, &known, &weigh(&flat(&known))?, 0.0)?);
+            let sums = self.sums(classes)?;
+            return Ok(self.loss(classes, &sums, &weigh(&log_probs(&sums))?, 0.0)?);
         }
         let scores = self.scores()?;
         let log_probs = log_probs_of(&scores, classes, self.forbidden)?;
-        let Weighed { value, weights } = weigh(&log_probs)?;
-        let crossed: f64 = log_probs.iter().zip(&weights).map(|(&s, &w)| -f64::from(s) * f64::from(w)).sum();
+        let WeightedLoss { value, weights } = weigh(&log_probs)?;
+        let cross_entropy: f64 =
+            log_probs.iter().zip(&weights).map(|(&s, &w)| -f64::from(s) * f64::from(w)).sum();
         let loss = soft_cross_entropy(&scores, classes, &weights.into(), 1.0, self.forbidden)?;
-        Ok(loss.affine(1.0, value - crossed)?)
+        Ok(loss.affine(1.0, value - cross_entropy)?)
     }
 
     fn scores(&self) -> Result<Tensor> {
@@ -100,15 +102,15 @@ impl Output<'_> {
         super::fused::tiled(self.precision, self.x, &[self.x.dim(1).unwrap_or(1)])
     }
 
-    /// Counts the products, and passes on the values of `x`, weight and bias.
+    /// Calls `work` with the values of `x`, weight and bias.
     fn with<R>(&self, work: impl FnOnce(&[f32], &[f32], &[f32]) -> R) -> Result<R> {
         with_values(self.x, |x| {
             with_values(self.weight, |weight| with_values(self.bias, |bias| work(x, weight, bias)))
         })??
     }
 
-    /// Of each row, what a softmax over the classes needs.
-    fn sums(&self, classes: &Classes) -> Result<Vec<Sums>> {
+    /// For each row, the sums of its softmax over the classes. Counts the product.
+    fn sums(&self, classes: &Classes) -> Result<Vec<SoftmaxSums>> {
         let ((rows, width), (count, own)) = (self.x.dims2()?, self.weight.dims2()?);
         if width != own || self.bias.dims() != [count] {
             bail!("output: {:?} does not fit {:?}", self.x.shape(), self.weight.shape());
@@ -122,7 +124,8 @@ impl Output<'_> {
                 layer.sums(&layer.packed(), classes)
             });
         }
-        let mut sums: Vec<Sums> = (0..rows).map(|row| Sums::new(classes.of(row).len())).collect();
+        let mut sums: Vec<SoftmaxSums> =
+            (0..rows).map(|row| SoftmaxSums::new(classes.of(row).len())).collect();
         self.with(|x, weight, bias| {
             let mut scores = vec![0f32; ROWS * COLUMNS];
             for (block, sums) in sums.chunks_mut(ROWS).enumerate() {
@@ -143,38 +146,45 @@ impl Output<'_> {
         Ok(sums)
     }
 
-    /// The rows of `weight` that are allowed, in chunks, each with the number of its first.
+    /// Chunks of the allowed rows of `weight`, each with the index of its first row.
     fn chunks<'w>(&self, weight: &'w [f32], width: usize) -> impl Iterator<Item = (usize, &'w [f32])> {
         let starts = (self.forbidden..).step_by(COLUMNS);
         starts.zip(weight[self.forbidden * width..].chunks(COLUMNS * width))
     }
 
-    /// The scalar, with its gradients where there are to be any. `spread` is the weight of each allowed class in each
-    /// row, besides those of the chosen ones.
-    fn loss(&self, classes: &Classes, sums: &[Sums], weighed: &Weighed, spread: f32) -> Result<Tensor> {
+    /// The loss as a scalar, with its gradients if any are needed. `spread` is a weight of every allowed class in every
+    /// row, in addition to the weights of chosen classes.
+    fn loss(
+        &self,
+        classes: &Classes,
+        sums: &[SoftmaxSums],
+        weighted: &WeightedLoss,
+        spread: f32,
+    ) -> Result<Tensor> {
         #[cfg(target_arch = "x86_64")]
         if self.tiled() {
             let [weight, bias] = [self.weight, self.bias].map(Tensor::clone);
             let loss = TiledLoss {
-                value: weighed.value as f32,
+                value: weighted.value as f32,
                 weight,
                 bias,
                 forbidden: self.forbidden,
                 classes: classes.clone(),
-                weights: weighed.weights.clone(),
+                weights: weighted.weights.clone(),
                 spread,
                 log_sums: sums.iter().map(|sums| sums.log_sum).collect(),
             };
             return self.x.apply_op1(loss);
         }
-        let known = |gradient| Known { value: weighed.value as f32, gradient: Mutex::new(gradient) };
+        let op = |gradient| ComputedLoss { value: weighted.value as f32, gradient: Mutex::new(gradient) };
         let tracked = [self.x, self.weight, self.bias].iter().any(|tensor| tensor.track_op());
         let gradient =
-            tracked.then(|| self.with(|x, w, b| self.gradient(x, w, b, classes, sums, weighed, spread)));
-        self.x.apply_op3(self.weight, self.bias, known(gradient.transpose()?))
+            tracked.then(|| self.with(|x, w, b| self.gradient(x, w, b, classes, sums, weighted, spread)));
+        self.x.apply_op3(self.weight, self.bias, op(gradient.transpose()?))
     }
 
-    /// `dscore = softmax · Σ weights - weight` for each class of each row, and from that the rest.
+    /// The gradients of input, weight and bias, from `dscore = softmax · Σ weights - weight` for each class of each
+    /// row.
     #[allow(clippy::too_many_arguments)]
     fn gradient(
         &self,
@@ -182,8 +192,8 @@ impl Output<'_> {
         weight: &[f32],
         bias: &[f32],
         classes: &Classes,
-        sums: &[Sums],
-        weighed: &Weighed,
+        sums: &[SoftmaxSums],
+        weighted: &WeightedLoss,
         spread: f32,
     ) -> Gradient {
         let width = weight.len() / bias.len();
@@ -202,11 +212,11 @@ impl Output<'_> {
                 let all = sums.par_iter().zip(scores.par_chunks_mut(here)).with_min_len(32);
                 all.enumerate().for_each(|(row, (sums, scores))| {
                     let range = classes.range(block * ROWS + row);
-                    let weights = &weighed.weights[range.clone()];
-                    let mass = weights.iter().sum::<f32>() + spread * allowed;
+                    let weights = &weighted.weights[range.clone()];
+                    let total_weight = weights.iter().sum::<f32>() + spread * allowed;
                     pulp::Arch::new().dispatch(|| {
                         for (score, &bias) in scores.iter_mut().zip(&bias[first..]) {
-                            *score = exp(*score + bias - sums.log_sum) * mass - spread;
+                            *score = exp(*score + bias - sums.log_sum) * total_weight - spread;
                         }
                     });
                     for (&class, weight) in classes.ids()[range].iter().zip(weights) {
@@ -229,7 +239,7 @@ impl Output<'_> {
     }
 }
 
-/// The loss by tiles; its gradients are computed in the backward pass, those of the weights in place.
+/// The loss with tiles. Its gradients are computed in the backward pass; those of weight and bias are added in place.
 #[cfg(target_arch = "x86_64")]
 struct TiledLoss {
     value: f32,
@@ -237,10 +247,10 @@ struct TiledLoss {
     bias: Tensor,
     forbidden: usize,
     classes: Classes,
-    /// Of the chosen classes, and of each allowed class besides.
+    /// Weights of the chosen classes; `spread` is that of every allowed class.
     weights: Vec<f32>,
     spread: f32,
-    /// Of each row.
+    /// One for each row.
     log_sums: Vec<f32>,
 }
 
@@ -257,46 +267,49 @@ impl CustomOp1 for TiledLoss {
     fn bwd(&self, x: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let scale = grad.to_scalar::<f32>()?;
         let weights: Vec<f32> = self.weights.iter().map(|weight| weight * scale).collect();
-        let slopes = Slopes { weights: &weights, spread: self.spread * scale, log_sums: &self.log_sums };
-        let [mut weight, mut bias] = [&self.weight, &self.bias].map(gradients::Sum::of);
+        let loss_weights =
+            LossWeights { weights: &weights, spread: self.spread * scale, log_sums: &self.log_sums };
+        let [mut weight, mut bias] = [&self.weight, &self.bias].map(gradients::GradientSum::of);
         let dx = with_values(x, |x| {
             with_values(&self.weight, |w| {
                 with_values(&self.bias, |b| -> Result<_> {
                     let layer = Layer { x, weight: w, bias: b, forbidden: self.forbidden };
                     let (dweight, dbias) = (weight.values()?, bias.values()?);
-                    Ok(layer.gradients(&layer.packed(), &self.classes, &slopes, dweight, dbias))
+                    Ok(layer.gradients(&layer.packed(), &self.classes, &loss_weights, dweight, dbias))
                 })
             })
         })????;
-        weight.give_back();
-        bias.give_back();
+        weight.store();
+        bias.store();
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
 
-/// Of one row of scores.
-pub(super) struct Sums {
-    /// The largest, and the sum of the exponentials of what the others are less.
+/// The sums of one row's softmax.
+pub(super) struct SoftmaxSums {
+    /// The largest score.
     pub(super) top: f32,
+    /// Σ e^(score - top)
     pub(super) sum: f32,
-    /// ln Σ eˢᶜᵒʳᵉ, once all are added.
+    /// ln Σ e^score, set after all scores are added.
     pub(super) log_sum: f32,
+    /// Σ score
     pub(super) total: f32,
     /// The scores of the chosen classes.
     pub(super) chosen: Vec<f32>,
 }
 
-impl Sums {
+impl SoftmaxSums {
     pub(super) fn new(chosen: usize) -> Self {
         Self { top: f32::NEG_INFINITY, sum: 0.0, log_sum: 0.0, total: 0.0, chosen: vec![0.0; chosen] }
     }
 
-    /// Adds the scores of the classes from `first` on, which lack their bias.
+    /// Adds the scores, still without bias, of the classes from `first`.
     #[inline(always)]
     fn add(&mut self, first: usize, scores: &mut [f32], bias: &[f32], classes: &[u32]) {
         scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
         let top = self.top.max(max(scores));
-        // Before the first chunk the sum is 0; a row without a number stays one.
+        // Before the first chunk the sum is 0. NaN stays NaN.
         self.sum = self.sum * exp(self.top - top) + sum_by(scores, |score| exp(score - top));
         self.top = top;
         self.total += sum_by(scores, |score| score);
@@ -309,7 +322,7 @@ impl Sums {
 }
 
 /// The log-probabilities of the chosen classes of all rows.
-fn flat(sums: &[Sums]) -> Vec<f32> {
+fn log_probs(sums: &[SoftmaxSums]) -> Vec<f32> {
     sums.iter().flat_map(|sums| sums.chosen.iter().map(|score| score - sums.log_sum)).collect()
 }
 
@@ -319,13 +332,13 @@ struct Gradient {
     bias: Vec<f32>,
 }
 
-/// A scalar whose gradients are there already.
-struct Known {
+/// A scalar whose gradients are already computed.
+struct ComputedLoss {
     value: f32,
     gradient: Mutex<Option<Gradient>>,
 }
 
-impl CustomOp3 for Known {
+impl CustomOp3 for ComputedLoss {
     fn name(&self) -> &'static str {
         "output-loss"
     }
@@ -353,7 +366,7 @@ impl CustomOp3 for Known {
         let Some(Gradient { x: dx, weight: dw, bias: db }) =
             self.gradient.lock().unwrap_or_else(PoisonError::into_inner).take()
         else {
-            bail!("the gradients of an output loss can be taken once")
+            bail!("the gradients of an output loss were already computed")
         };
         let scale = grad.to_scalar::<f32>()?;
         let scaled = |mut values: Vec<f32>, like: &Tensor| {

@@ -1,7 +1,7 @@
-//! Dropout, and the sum that brings a sublayer's result back to the residual stream.
+//! Dropout, and the sum that adds a sublayer's result to the residual stream.
 //!
-//! A dropped place is a pure function of (seed, position): nothing is stored for the backward pass,
-//! and equal seeds drop the same places on any number of threads.
+//! Whether a value is dropped is a pure function of seed and index. So nothing is stored for the backward pass, and
+//! equal seeds drop the same values on any number of threads.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -41,7 +41,7 @@ pub fn residual_dropout(x: &Tensor, branch: &Tensor, p: f32, seed: u64) -> Resul
 #[derive(Clone, Copy)]
 pub(super) struct Mask {
     pub(super) seed: u32,
-    /// A hash below this is dropped.
+    /// Values with a hash below this are dropped.
     pub(super) threshold: u32,
     pub(super) scale: f32,
 }
@@ -56,7 +56,7 @@ impl Mask {
         }
     }
 
-    /// 0 or 1 / (1 - p) for the value at `index`: two rounds of a 32-bit finaliser.
+    /// 0 or 1 / (1 - p) for the value at `index`: two rounds of a 32-bit finalizer.
     #[inline(always)]
     pub(super) fn at(self, index: usize) -> f32 {
         let mut h = (index as u32).wrapping_mul(0x9e37_79b1) ^ self.seed;

@@ -1,5 +1,5 @@
-//! Cross entropy against a few weighted classes in each row, and the log-probabilities that such weights are found
-//! from. With the posteriors of an alignment as weights its gradient is that of CTC.
+//! Cross entropy with a few weighted classes in each row, and the log-probabilities that such weights are computed
+//! from. With the posteriors of an alignment as weights, its gradient is that of CTC.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use super::cpu::{exp, for_rows, max, sum_by, values, with_values};
 use super::kernel_path::{KernelPath, select_path};
 
-/// For each row of logits some classes, in any order and perhaps more than once.
+/// Some classes for each row of logits, in any order and possibly repeated.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Classes {
-    /// Where the classes of a row begin, and one past the last of all.
+    /// Start of the classes of each row, and the end of the last row.
     starts: Vec<usize>,
     ids: Vec<u32>,
 }
@@ -31,7 +31,7 @@ impl Classes {
         self.starts.len() - 1
     }
 
-    /// Of all rows together.
+    /// Number of classes of all rows.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
@@ -48,18 +48,18 @@ impl Classes {
         &self.ids
     }
 
-    /// Those of a row.
+    /// The classes of a row.
     pub(super) fn of(&self, row: usize) -> &[u32] {
         &self.ids[self.range(row)]
     }
 
-    /// Rows, and the most classes of one; at least one.
+    /// Number of rows, and of classes in the row that has most; at least 1.
     fn dims(&self) -> (usize, usize) {
         let widest = self.starts.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
         (self.rows(), widest.max(1))
     }
 
-    /// One value for each class, each row filled up to the widest.
+    /// One value for each class; shorter rows are padded with `fill`.
     fn padded<T: Copy>(&self, values: &[T], fill: T) -> Vec<T> {
         let (rows, widest) = self.dims();
         let mut all = Vec::with_capacity(rows * widest);
@@ -70,7 +70,7 @@ impl Classes {
         all
     }
 
-    /// Whether they are those of so many rows and classes.
+    /// Checks that the classes fit logits `[rows, classes]`.
     pub(super) fn check(&self, (rows, classes): (usize, usize), forbidden: usize) -> Result<()> {
         if self.rows() != rows || rows == 0 {
             bail!("{} rows of classes for {rows} rows of logits", self.rows());
@@ -84,7 +84,7 @@ impl Classes {
 
 /// The log-probabilities of chosen classes, row after row, on the host; no gradient.
 ///
-/// `logits [rows, classes]`; those below `forbidden` take no part.
+/// `logits [rows, classes]`; classes below `forbidden` are ignored.
 pub fn log_probs_of(logits: &Tensor, classes: &Classes, forbidden: usize) -> Result<Vec<f32>> {
     classes.check(logits.dims2()?, forbidden)?;
     let width = logits.dim(1)?;
@@ -108,7 +108,7 @@ pub fn log_probs_of(logits: &Tensor, classes: &Classes, forbidden: usize) -> Res
 
 /// `- Σ weight · log softmax(logits)[class] / divisor` over all rows and their classes, a scalar.
 ///
-/// `logits [rows, classes]`; one weight for each class of `classes`, in order. No gradient flows into weights.
+/// `logits [rows, classes]`; one weight for each class of `classes`, in order. Weights get no gradient.
 pub fn soft_cross_entropy(
     logits: &Tensor,
     classes: &Arc<Classes>,
@@ -128,10 +128,10 @@ pub fn soft_cross_entropy(
     (gathered(logits, classes, forbidden)? * weights)?.sum_all()? / -divisor
 }
 
-/// The log-probabilities of chosen classes in stock ops, `[rows, most classes of a row]`, with gradient; what a row
-/// has less is that of some class.
+/// The log-probabilities of chosen classes in stock ops, with gradient: `[rows, classes of the longest row]`. The
+/// padding of shorter rows holds an arbitrary class.
 ///
-/// By `gather`: the gradient of an `index_select` would be summed up by a single thread of a GPU.
+/// Uses `gather`, because a single GPU thread sums the gradient of `index_select`.
 fn gathered(logits: &Tensor, classes: &Classes, forbidden: usize) -> Result<Tensor> {
     let allowed = logits.narrow(1, forbidden, logits.dim(1)? - forbidden)?.contiguous()?;
     let log_probs = candle_nn::ops::log_softmax(&allowed, D::Minus1)?;

@@ -1,10 +1,10 @@
-//! The size of a gradient, where the CPU does not compute.
+//! The squared norm of a gradient on a device.
 
 use candle_core::{Result, Tensor};
 
 use super::kernel_path::{KernelPath, select_path};
 
-/// Values whose sum is Σ x², `[some]`, still where `x` is.
+/// Partial sums of Σ x² as a vector on the device of `x`.
 pub fn squares(x: &Tensor) -> Result<Tensor> {
     match select_path(x) {
         #[cfg(any(feature = "cuda", test))]

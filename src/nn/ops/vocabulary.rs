@@ -6,12 +6,12 @@ use rayon::prelude::*;
 use super::cpu::{exp, max, sum_by, with_values};
 use super::kernel_path::{KernelPath, select_path};
 
-/// For each row of `logits [rows, vocabulary]`: the best token among those from `forbidden` upwards
-/// (specials are the lowest ids) and its log-probability among them. Ties go to the lower id.
+/// For each row of `logits [rows, vocabulary]`: the best token from `forbidden` upwards (special tokens have the lowest
+/// ids) and its log-probability among these. Ties go to the lower id.
 pub fn best_tokens(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>> {
     let (_, vocabulary) = logits.dims2()?;
     if select_path(logits) != KernelPath::Cpu {
-        return plain(logits, forbidden);
+        return stock(logits, forbidden);
     }
     with_values(logits, |logits| {
         logits
@@ -28,9 +28,8 @@ pub fn best_tokens(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>>
     })
 }
 
-/// For each row of `logits [rows, vocabulary]`: the `count` best tokens, best first, among `end` and those
-/// from `forbidden` upwards, with their log-probabilities among these. Ties go to the lower id; a score
-/// that is not a number is never among the best.
+/// For each row of `logits [rows, vocabulary]`: the `count` best tokens, best first, among `end` and those from
+/// `forbidden` upwards, with their log-probabilities among these. Ties go to the lower id. NaN scores are ignored.
 pub fn top_tokens(logits: &Tensor, end: u32, forbidden: usize, count: usize) -> Result<Vec<Vec<(u32, f32)>>> {
     let (_, vocabulary) = logits.dims2()?;
     if end as usize >= forbidden || forbidden > vocabulary {
@@ -63,7 +62,7 @@ fn top_of_row(row: &[f32], end: u32, forbidden: usize, count: usize) -> Vec<(u32
     best
 }
 
-/// Log-probabilities of each row of `scores [rows, classes]`, on the host. Each row on its own.
+/// Log-probabilities of each row of `scores [rows, classes]`, on the host.
 pub fn log_softmax(scores: &Tensor) -> Result<Vec<Vec<f32>>> {
     let mut rows: Vec<Vec<f32>> = scores.to_vec2()?;
     for row in &mut rows {
@@ -74,8 +73,8 @@ pub fn log_softmax(scores: &Tensor) -> Result<Vec<Vec<f32>>> {
     Ok(rows)
 }
 
-/// The best tokens in stock ops.
-pub(super) fn plain(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>> {
+/// [`best_tokens`] in stock ops.
+pub(super) fn stock(logits: &Tensor, forbidden: usize) -> Result<Vec<(u32, f32)>> {
     let allowed = logits.narrow(1, forbidden, logits.dim(1)? - forbidden)?.contiguous()?;
     let log_probs = candle_nn::ops::log_softmax(&allowed, D::Minus1)?;
     let best: Vec<u32> = log_probs.argmax(D::Minus1)?.to_vec1()?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::decode::{
-    DecodeOptions, Decoding, Search, Steps, Translator, search_passages, translate_passages_with,
+    DecodeOptions, Decoding, SearchOptions, Steps, Translator, search_passages, translate_passages_with,
 };
 use crate::eval::{Repetition, corpus_bleu, corpus_chrf};
 use crate::model::Network;
@@ -63,7 +63,7 @@ pub fn evaluate_search(
     network: &Network,
     reader: &Reader,
     set: &TestSet,
-    options: &Search,
+    options: &SearchOptions,
 ) -> Result<Evaluation> {
     evaluate_with(Decoding::Beam(options.beam.max(1)), reader, set, |passages, written| {
         search_passages(network, passages, options, |i, _, found| written.add(i, &found.hypothesis.tokens))

@@ -222,7 +222,7 @@ pub(super) fn ctc_loss(
         let sums = sums(scores, spellings, paths, masked);
         let slots = classes.rows() as f64;
         let posteriors = sums.iter().flat_map(|sum| &sum.posteriors);
-        Ok(ops::Weighed {
+        Ok(ops::WeightedLoss {
             value: sums.iter().map(|sum| -sum.log_prob).sum::<f64>() / slots,
             weights: posteriors.map(|posterior| posterior / slots as f32).collect(),
         })

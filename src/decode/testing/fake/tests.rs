@@ -30,7 +30,7 @@ fn a_closed_gate_lets_the_allowed_number_of_passes_through() {
 }
 
 #[test]
-fn it_fails_at_the_chosen_pass() {
+fn it_fails_at_the_given_pass() {
     let fake = FakeTranslator::new().failing_at(2, Fault::Error);
     assert!(fake.decode(&[]).is_ok());
     assert!(fake.decode(&[]).is_err());

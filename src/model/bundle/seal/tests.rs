@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn the_text_without_its_own_checksum_is_what_was_hashed() {
+fn a_config_is_hashed_without_its_own_checksum() {
     let text = r#"{"files": {"config.json": ""}, "steps": 4}"#;
     let own = files::digest(text.as_bytes());
     let sealed = text.replace(r#""config.json": """#, &format!(r#""config.json": "{own}""#));

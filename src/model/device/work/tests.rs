@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn what_is_staged_lies_where_the_kernels_look_for_it() {
+fn staged_arrays_start_at_their_addresses() {
     let mut batch = Batch::new();
     batch.push(&[1, 7, 2]);
     batch.push(&[1, 2]);

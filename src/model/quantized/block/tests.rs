@@ -4,7 +4,7 @@ use super::*;
 
 proptest! {
     #[test]
-    fn groups_are_all_sentences_in_order_and_none_is_much_too_large(
+    fn groups_hold_all_sentences_in_order_and_are_of_similar_size(
         lengths in proptest::collection::vec(1usize..90, 1..80),
         groups in 1usize..20,
     ) {
@@ -33,7 +33,7 @@ fn few_or_very_unequal_sentences_are_shared_by_all_threads() {
 }
 
 #[test]
-fn parts_are_the_rows_of_a_block_by_sentence_those_without_rows_left_out() {
+fn a_block_has_one_part_for_each_sentence_with_rows() {
     let (starts, keys) = (&[0, 3, 3, 5, 9], &[0, 10, 20, 30, 40]);
     let block = Block { rows: 2..6, starts, keys, positions: None };
     let parts: Vec<_> = block.parts().map(|p| (p.index, p.rows.clone(), p.sentence.clone())).collect();

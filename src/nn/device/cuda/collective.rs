@@ -19,7 +19,7 @@ pub struct Collective {
 
 /// Makes the key by which the ranks of a group find each other. One rank makes it and passes it to the others.
 pub fn key() -> Result<Vec<c_char>> {
-    let id = get_uniqueid().map_err(|e| told("making a key", &e))?;
+    let id = get_uniqueid().map_err(|e| nccl_error("making a key", &e))?;
     Ok(id.internal.to_vec())
 }
 
@@ -44,7 +44,7 @@ impl Collective {
         // SAFETY: the communicator is read only after NCCL reported success; the GPU is current on this thread.
         let communicator = unsafe {
             comm_init_rank(communicator.as_mut_ptr(), ranks as i32, id, rank as i32)
-                .map_err(|e| told(&format!("rank {rank} of {ranks}"), &e))?;
+                .map_err(|e| nccl_error(&format!("rank {rank} of {ranks}"), &e))?;
             communicator.assume_init()
         };
         Ok(Self { communicator, device })
@@ -75,7 +75,7 @@ impl Collective {
             )
         }
         .map(drop)
-        .map_err(|e| told("a sum", &e))
+        .map_err(|e| nccl_error("a sum", &e))
     }
 }
 
@@ -86,8 +86,8 @@ impl Drop for Collective {
     }
 }
 
-fn told(doing: &str, error: &NcclError) -> Error {
+fn nccl_error(action: &str, error: &NcclError) -> Error {
     Error::Device(format!(
-        "NCCL, {doing}: {error:?}; set NCCL_DEBUG=INFO for details, or build without the feature `nccl`"
+        "NCCL, {action}: {error:?}; set NCCL_DEBUG=INFO for details, or build without the feature `nccl`"
     ))
 }

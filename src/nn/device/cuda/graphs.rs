@@ -1,7 +1,8 @@
 //! Recorded passes (CUDA graphs): one launch instead of a hundred.
 //!
-//! A sequence runs plainly the first time, so that everything lazy is set up. The second time it is recorded and
-//! replayed; after that it is only replayed. A sequence that cannot be recorded always runs plainly.
+//! The first run of a sequence launches its kernels one by one and sets up what is initialized lazily. The second run
+//! is recorded and replayed; later ones are only replayed. A sequence that cannot be recorded is always launched kernel
+//! by kernel.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,24 +12,25 @@ use candle_core::cuda_backend::cudarc;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaStream};
 
-use super::told;
+use super::driver_error;
 use crate::Result;
 use crate::nn::device::Counts;
 
-enum Known {
-    /// Has run once.
-    Seen,
+/// The state of a sequence.
+enum Recording {
+    /// The sequence has run once.
+    RunOnce,
     Recorded {
         graph: CudaGraph,
         launches: u64,
     },
-    /// Could not be recorded.
-    Plain,
+    /// The sequence could not be recorded.
+    Unrecordable,
 }
 
 #[derive(Default)]
 struct State {
-    known: HashMap<u64, Known>,
+    recordings: HashMap<u64, Recording>,
     counts: Counts,
 }
 
@@ -66,30 +68,30 @@ impl Graphs {
             return record();
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { known, counts } = &mut *state;
-        match known.get(&key) {
+        let State { recordings, counts } = &mut *state;
+        match recordings.get(&key) {
             None => {
                 record()?;
-                known.insert(key, Known::Seen);
+                recordings.insert(key, Recording::RunOnce);
                 return Ok(());
             }
-            Some(Known::Plain) => return record(),
-            Some(Known::Seen) => {
+            Some(Recording::Unrecordable) => return record(),
+            Some(Recording::RunOnce) => {
                 let before = launches.load(Ordering::Relaxed);
                 let graph = self.record(record);
                 // Recording runs nothing; its launches count when the graph is replayed.
                 let inside = launches.swap(before, Ordering::Relaxed) - before;
                 let Ok(Some(graph)) = graph else {
-                    known.insert(key, Known::Plain);
+                    recordings.insert(key, Recording::Unrecordable);
                     return record();
                 };
                 counts.recordings += 1;
-                known.insert(key, Known::Recorded { graph, launches: inside });
+                recordings.insert(key, Recording::Recorded { graph, launches: inside });
             }
-            Some(Known::Recorded { .. }) => {}
+            Some(Recording::Recorded { .. }) => {}
         }
-        if let Some(Known::Recorded { graph, launches }) = known.get(&key) {
-            graph.launch().map_err(|e| told("replay", e))?;
+        if let Some(Recording::Recorded { graph, launches }) = recordings.get(&key) {
+            graph.launch().map_err(|e| driver_error("replay", e))?;
             counts.replays += 1;
             counts.replayed_launches += launches;
         }
@@ -99,10 +101,10 @@ impl Graphs {
     /// Records a graph. Returns `None` or an error if that is impossible; the stream is then unchanged.
     fn record(&self, record: &dyn Fn() -> Result<()>) -> Result<Option<CudaGraph>> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).map_err(|e| told("recording", e))?;
+        self.stream.begin_capture(mode).map_err(|e| driver_error("recording", e))?;
         let launched = record();
         // Also after an error, so that the stream leaves capture mode.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
-        launched.and_then(|()| graph.map_err(|e| told("recording", e)))
+        launched.and_then(|()| graph.map_err(|e| driver_error("recording", e)))
     }
 }

@@ -36,7 +36,7 @@ const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 /// Copies up to this size go through pinned memory.
 const PINNED_BYTES: usize = 1 << 20;
 
-/// Checks that GPU `number` is suitable. The error says what was found and what to do.
+/// Checks that GPU `number` is suitable. The error gives what was found and what to do.
 pub fn available(number: usize) -> Result<(), String> {
     probe::gpu(number).map(drop)
 }
@@ -69,22 +69,23 @@ impl Cuda {
     /// Opens GPU `number` for networks with weights of this type.
     ///
     /// # Errors
-    /// [`Error::Device`], which says what was found and what to do.
+    /// [`Error::Device`] with what was found and what to do.
     pub fn open(number: usize, element: Element) -> Result<Self> {
         let gpu = probe::gpu(number).map_err(Error::Device)?;
-        let context = CudaContext::new(number).map_err(|e| told(&format!("opening cuda:{number}"), e))?;
+        let context =
+            CudaContext::new(number).map_err(|e| driver_error(&format!("opening cuda:{number}"), e))?;
         // All work is on one stream, so events would only cost time and prevent recording.
         // SAFETY: this memory is never used on a second stream.
         unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream().map_err(|e| told("a stream", e))?;
-        keep_memory(&context).map_err(|e| told("the memory pool", e))?;
+        let stream = context.new_stream().map_err(|e| driver_error("creating a stream", e))?;
+        keep_memory(&context).map_err(|e| driver_error("the memory pool", e))?;
         let module = context.load_module(Ptx::from_src(KERNELS)).map_err(|e| {
-            told("loading the kernels (a driver older than the CUDA toolkit of the build?)", e)
+            driver_error("loading the kernels (a driver older than the CUDA toolkit of the build?)", e)
         })?;
         let functions = Kernel::all(element)
             .into_iter()
             .map(|kernel| {
-                Ok((kernel, module.load_function(kernel.name()).map_err(|e| told(kernel.name(), e))?))
+                Ok((kernel, module.load_function(kernel.name()).map_err(|e| driver_error(kernel.name(), e))?))
             })
             .collect::<Result<_>>()?;
         // SAFETY: both are written before they are read.
@@ -92,7 +93,7 @@ impl Cuda {
             let up = context.alloc_pinned(PINNED_BYTES);
             let down = context.alloc_pinned_with_flags(PINNED_BYTES, 0);
             up.and_then(|up| Ok(Pinned { up, down: down?, busy: false }))
-                .map_err(|e| told("pinned memory", e))?
+                .map_err(|e| driver_error("allocating pinned memory", e))?
         };
         Ok(Self {
             name: gpu.name,
@@ -118,7 +119,7 @@ impl Cuda {
 
     /// Free and total memory, in bytes.
     pub fn memory(&self) -> Result<(usize, usize)> {
-        self.stream.context().mem_get_info().map_err(|e| told("memory", e))
+        self.stream.context().mem_get_info().map_err(|e| driver_error("memory", e))
     }
 
     /// Returns cached memory to the driver.
@@ -154,7 +155,7 @@ fn keep_memory(context: &CudaContext) -> Result<(), DriverError> {
 }
 
 /// A driver error with its context.
-fn told(what: &str, error: DriverError) -> Error {
+fn driver_error(what: &str, error: DriverError) -> Error {
     Error::Device(format!("{what}: {error}"))
 }
 
@@ -170,7 +171,7 @@ impl Device for Cuda {
         };
         made.map_err(|error| match full(&error) {
             true => Error::DeviceMemory { bytes, free: self.memory().map_or(0, |(free, _)| free) },
-            false => told("memory", error),
+            false => driver_error("memory", error),
         })
     }
 
@@ -197,7 +198,7 @@ impl Device for Cuda {
             up.copy_from_slice(from);
             copy(up)
         });
-        copied.map_err(|e| told("upload", e))
+        copied.map_err(|e| driver_error("upload", e))
     }
 
     fn download(&self, from: Address, to: &mut [u8]) -> Result<()> {
@@ -219,7 +220,7 @@ impl Device for Cuda {
             pinned.busy = false;
             Ok(())
         });
-        copied.map_err(|e| told("download", e))
+        copied.map_err(|e| driver_error("download", e))
     }
 
     fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<()> {
@@ -227,7 +228,7 @@ impl Device for Cuda {
             // SAFETY: the caller guarantees that both have enough memory.
             unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
         });
-        copied.map_err(|e| told("copy", e))
+        copied.map_err(|e| driver_error("copy", e))
     }
 
     fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<()> {
@@ -250,7 +251,7 @@ impl Device for Cuda {
                 )
             }
         });
-        launched.map_err(|e| told(kernel.name(), e))
+        launched.map_err(|e| driver_error(kernel.name(), e))
     }
 
     fn product(&self, product: &Product) -> Result<()> {

@@ -12,7 +12,7 @@ fn built() -> Built {
     Built { cuda: number(env!("TUTTI_CUDA_VERSION")), capability: (capability / 10, capability % 10) }
 }
 
-/// Returns GPU `number` if it is suitable. The error says what was found and what to do.
+/// Returns GPU `number` if it is suitable. The error gives what was found and what to do.
 pub(super) fn gpu(number: usize) -> Result<Gpu, String> {
     let mut driver = 0;
     // SAFETY: writes one number, and may be called before initialization.

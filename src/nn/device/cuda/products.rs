@@ -19,7 +19,7 @@ use cudarc::cublaslt::sys::{
 };
 use cudarc::driver::CudaStream;
 
-use crate::nn::device::{Element, Product, Then};
+use crate::nn::device::{Element, Epilogue, Product};
 use crate::{Error, Result};
 
 /// Number of rows that algorithms are chosen for, between a single sentence and a full batch.
@@ -31,7 +31,7 @@ struct Kind {
     element: Element,
     inputs: usize,
     outputs: usize,
-    then: Then,
+    epilogue: Epilogue,
 }
 
 pub(super) struct Products {
@@ -51,27 +51,27 @@ impl Drop for Products {
     }
 }
 
-fn told(what: &str) -> impl Fn(CublasError) -> Error {
+fn cublas_error(what: &str) -> impl Fn(CublasError) -> Error {
     move |error| Error::Device(format!("cuBLASLt, {what}: {error}"))
 }
 
 impl Products {
     pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self> {
-        stream.context().bind_to_thread().map_err(|e| super::told("cuBLASLt", e))?;
-        let handle = result::create_handle().map_err(told("opening"))?;
+        stream.context().bind_to_thread().map_err(|e| super::driver_error("cuBLASLt", e))?;
+        let handle = result::create_handle().map_err(cublas_error("opening"))?;
         Ok(Self { handle, algorithms: Mutex::default(), stream })
     }
 
     pub(super) fn run(&self, product: &Product) -> Result<()> {
-        self.stream.context().bind_to_thread().map_err(|e| super::told("cuBLASLt", e))?;
+        self.stream.context().bind_to_thread().map_err(|e| super::driver_error("cuBLASLt", e))?;
         let what =
             || format!("a product of {} rows, {} to {}", product.rows, product.inputs, product.outputs);
-        self.queue(product).map_err(|error| told(&what())(error))
+        self.queue(product).map_err(|error| cublas_error(&what())(error))
     }
 
     fn queue(&self, p: &Product) -> Result<(), CublasError> {
         let (one, zero) = (1f32, 0f32);
-        let beta = if p.then == Then::Add { &one } else { &zero };
+        let beta = if p.epilogue == Epilogue::Add { &one } else { &zero };
         let call = Call::new(p, p.rows)?;
         let algorithm = self.algorithm(p)?;
         let at = |address: u64| address as *const c_void;
@@ -79,7 +79,7 @@ impl Products {
         unsafe {
             result::matmul(
                 self.handle,
-                call.what.0,
+                call.description.0,
                 (&raw const one).cast(),
                 std::ptr::from_ref(beta).cast(),
                 at(p.weight),
@@ -99,25 +99,25 @@ impl Products {
     }
 
     fn algorithm(&self, p: &Product) -> Result<cublasLtMatmulAlgo_t, CublasError> {
-        let kind = Kind { element: p.element, inputs: p.inputs, outputs: p.outputs, then: p.then };
+        let kind = Kind { element: p.element, inputs: p.inputs, outputs: p.outputs, epilogue: p.epilogue };
         let mut algorithms = self.algorithms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = algorithms.get(&kind) {
-            return Ok(*known);
+        if let Some(algorithm) = algorithms.get(&kind) {
+            return Ok(*algorithm);
         }
         let call = Call::new(p, REFERENCE_ROWS)?;
-        let wishes = Wishes::new()?;
+        let preferences = Preferences::new()?;
         // Only CUBLASLT_REDUCTION_SCHEME_NONE; the default has no workspace.
-        wishes.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &0u32)?;
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &0u32)?;
         // SAFETY: all descriptors are alive.
         let best = unsafe {
             result::get_matmul_algo_heuristic(
                 self.handle,
-                call.what.0,
+                call.description.0,
                 call.weight.0,
                 call.x.0,
                 call.y.0,
                 call.y.0,
-                wishes.0,
+                preferences.0,
             )
         }?;
         algorithms.insert(kind, best.algo);
@@ -127,7 +127,7 @@ impl Products {
 
 /// A product in cuBLASLt's column-major order: `yᵀ [outputs, rows] = W · xᵀ`.
 struct Call {
-    what: Description,
+    description: Description,
     weight: Matrix,
     x: Matrix,
     y: Matrix,
@@ -136,21 +136,21 @@ struct Call {
 impl Call {
     fn new(p: &Product, rows: usize) -> Result<Self, CublasError> {
         let element = data_type(p.element);
-        let (to, epilogue) = match p.then {
-            Then::Store => (element, cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS),
-            Then::Relu => (element, cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS),
-            Then::Add | Then::Wide => {
+        let (to, epilogue) = match p.epilogue {
+            Epilogue::Store => (element, cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS),
+            Epilogue::Relu => (element, cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS),
+            Epilogue::Add | Epilogue::Wide => {
                 (cudaDataType_t::CUDA_R_32F, cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)
             }
         };
-        let what = Description::new()?;
+        let description = Description::new()?;
         // CUBLAS_OP_T: the weight matrix is row-major.
-        what.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
-        what.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+        description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
+        description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
         // The bias has the type of the result by default.
-        what.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias)?;
+        description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias)?;
         Ok(Self {
-            what,
+            description,
             weight: Matrix::new(element, p.inputs, p.outputs)?,
             x: Matrix::new(element, p.inputs, rows)?,
             y: Matrix::new(to, p.outputs, rows)?,
@@ -209,9 +209,9 @@ impl Drop for Matrix {
 }
 
 /// Constraints on the choice of an algorithm.
-struct Wishes(cublasLtMatmulPreference_t);
+struct Preferences(cublasLtMatmulPreference_t);
 
-impl Wishes {
+impl Preferences {
     fn new() -> Result<Self, CublasError> {
         result::create_matmul_pref().map(Self)
     }
@@ -225,7 +225,7 @@ impl Wishes {
     }
 }
 
-impl Drop for Wishes {
+impl Drop for Preferences {
     fn drop(&mut self) {
         // SAFETY: as for `Description`.
         let _ = unsafe { result::destroy_matmul_pref(self.0) };

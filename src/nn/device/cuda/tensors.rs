@@ -7,7 +7,7 @@ use candle_core::cuda_backend::{CudaDevice, CudaStorage, CudaStorageSlice, WrapE
 use candle_core::{Layout, Result as Answer, Storage, Tensor, bail};
 use cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
 
-use super::{KERNELS, keep_memory, probe, told};
+use super::{KERNELS, driver_error, keep_memory, probe};
 use crate::nn::device::{Address, Argument, Grid, Kernel};
 use crate::{Error, Result};
 
@@ -15,13 +15,13 @@ use crate::{Error, Result};
 /// f32); freed memory is cached.
 ///
 /// # Errors
-/// [`Error::Device`], which says what was found and what to do.
+/// [`Error::Device`] with what was found and what to do.
 pub fn open(number: usize) -> Result<candle_core::Device> {
     probe::gpu(number).map_err(Error::Device)?;
     let device = CudaDevice::new_with_stream(number)?;
     // SAFETY: training is one thread with one stream; there is no second one.
     unsafe { device.disable_event_tracking() };
-    keep_memory(device.cuda_stream().context()).map_err(|e| told("the memory pool", e))?;
+    keep_memory(device.cuda_stream().context()).map_err(|e| driver_error("the memory pool", e))?;
     candle_core::cuda::set_gemm_reduced_precision_f32(true);
     Ok(candle_core::Device::Cuda(device))
 }

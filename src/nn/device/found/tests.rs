@@ -7,13 +7,13 @@ fn found(driver: i32, capability: (i32, i32)) -> Found {
 }
 
 #[test]
-fn a_gpu_that_will_do_is_taken() {
+fn a_suitable_gpu_is_accepted() {
     assert_eq!(found(13_000, (9, 0)).gpu(0, BUILT).unwrap().name, "H100");
     assert!(found(13_020, (10, 3)).gpu(0, BUILT).is_ok());
 }
 
 #[test]
-fn what_will_not_do_is_told_with_what_was_found_and_what_to_do() {
+fn an_unsuitable_machine_is_an_error_with_what_was_found_and_what_to_do() {
     let old = found(12_040, (9, 0)).gpu(0, BUILT).unwrap_err();
     assert!(old.contains("CUDA 12.4") && old.contains("13.0") && old.contains("update the driver"), "{old}");
     let none = Found { driver: 13_000, gpus: Vec::new() }.gpu(0, BUILT).unwrap_err();

@@ -9,7 +9,7 @@ const KERNELS: &str = "src/nn/device/kernels/kernels.cu";
 /// Included by [`KERNELS`].
 const TRAINING: &str = "src/nn/device/kernels/training.cuh";
 /// Compute capability of an A100, the first GPU with bf16.
-const LEAST_CAPABILITY: &str = "80";
+const MIN_CAPABILITY: &str = "80";
 
 fn main() {
     println!("cargo::rerun-if-changed={KERNELS}");
@@ -28,7 +28,7 @@ fn compile() -> Result<(), String> {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "CUDA_COMPUTE_CAP"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| LEAST_CAPABILITY.into());
+    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| MIN_CAPABILITY.into());
     let nvcc = nvcc();
     let run = |arguments: &[&str]| -> Result<String, String> {
         let output = Command::new(&nvcc).args(arguments).output().map_err(|error| {
@@ -58,18 +58,18 @@ fn compile() -> Result<(), String> {
 
 fn nvcc() -> PathBuf {
     let in_home = |name| env::var_os(name).map(|home| Path::new(&home).join("bin/nvcc"));
-    let usual = [in_home("CUDA_HOME"), in_home("CUDA_PATH"), Some("/usr/local/cuda/bin/nvcc".into())];
+    let default_paths = [in_home("CUDA_HOME"), in_home("CUDA_PATH"), Some("/usr/local/cuda/bin/nvcc".into())];
     let named = env::var_os("NVCC").map(PathBuf::from);
-    let there = usual.into_iter().flatten().find(|path| path.exists());
-    named.or(there).unwrap_or_else(|| "nvcc".into())
+    let found = default_paths.into_iter().flatten().find(|path| path.exists());
+    named.or(found).unwrap_or_else(|| "nvcc".into())
 }
 
 /// "release 13.0, V13.0.88" is 13000, the driver's format.
-fn cuda_version(told: &str) -> Result<i32, String> {
-    let release = told.split("release ").nth(1).and_then(|rest| rest.split(',').next());
+fn cuda_version(output: &str) -> Result<i32, String> {
+    let release = output.split("release ").nth(1).and_then(|rest| rest.split(',').next());
     let number = release.and_then(|release| {
         let (major, minor) = release.trim().split_once('.')?;
         Some(major.parse::<i32>().ok()? * 1000 + minor.parse::<i32>().ok()? * 10)
     });
-    number.ok_or_else(|| format!("cannot find the release in the output of nvcc: {told}"))
+    number.ok_or_else(|| format!("cannot find the release in the output of nvcc: {output}"))
 }

@@ -1,7 +1,6 @@
-// CUDA's words in plain C++, so that kernels.cu runs on a CPU: one block after the other, each thread of a
-// block a fiber that runs until it meets a barrier. Slow and exact: a kernel in which a barrier is
-// missing answers differently when the fibers run in another order, and a barrier that not all threads
-// reach is an error.
+// Emulates CUDA in C++, so that kernels.cu runs on a CPU: one block after the other, with a fiber for each
+// thread, which runs until it reaches a barrier. Slow but strict: a kernel that lacks a barrier gives another
+// result when the fibers run in another order, and a barrier that not all threads reach is an error.
 
 #pragma once
 #include <csetjmp>
@@ -33,7 +32,7 @@ inline float wide(bf16 value) {
     return out;
 }
 inline float wide(f16 value) { return (float)value.value; }
-// To the nearest, ties to even.
+// Rounds to nearest, ties to even.
 inline void narrow(float value, bf16 &to) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
@@ -54,7 +53,7 @@ struct Fiber {
     std::vector<char> stack;
     bool begun = false;
     At at = At::Ready;
-    // What the lane shows to the others of its warp.
+    // The value that the lane shares with its warp.
     uint32_t shown;
 };
 
@@ -70,7 +69,7 @@ struct Block {
 inline thread_local Block block;
 inline thread_local Index thread_index, block_index, block_size;
 
-// The fiber gives up its turn until the others have come as far.
+// Suspends the fiber until the others have reached the same barrier.
 inline void wait(At at) {
     Fiber &fiber = block.fibers[block.current];
     fiber.at = at;
@@ -99,7 +98,7 @@ inline void resume(unsigned index) {
     setcontext(&fiber.context);
 }
 
-// Whether every fiber from `first` to `last` waits for the same; they may then go on.
+// Resumes the fibers from `first` to `last` if all of them wait for the same barrier. Returns whether they do.
 inline bool release(unsigned first, unsigned last, At at) {
     for (unsigned i = first; i < last; ++i)
         if (block.fibers[i].at != at) return false;
@@ -107,7 +106,7 @@ inline bool release(unsigned first, unsigned last, At at) {
     return true;
 }
 
-// One block; false where its threads wait for one another for ever.
+// Runs one block. Returns false if its threads are deadlocked.
 inline bool run_block(unsigned threads, bool backwards) {
     for (Fiber &fiber : block.fibers) fiber.begun = false, fiber.at = At::Ready;
     for (;;) {
@@ -154,7 +153,7 @@ template <class T> T __shfl_xor_sync(unsigned, T value, int step) {
     return emulated::exchange(value, (threadIdx.x % 32) ^ (unsigned)step);
 }
 
-// Runs a grid of `width` by `height` blocks. 0, or 1 where a block stands still.
+// Runs a grid of `width` by `height` blocks. Returns 0, or 1 if a block is deadlocked.
 extern "C" int emulated_launch(void (*entry)(void **), unsigned width, unsigned height, unsigned threads,
                                unsigned shared_bytes, void **arguments, int backwards) {
     using namespace emulated;
@@ -165,7 +164,7 @@ extern "C" int emulated_launch(void (*entry)(void **), unsigned width, unsigned 
     for (unsigned y = 0; y < height; ++y)
         for (unsigned x = 0; x < width; ++x) {
             block_index = {x, y, 0};
-            // What an earlier block left there must not help.
+            // A block must not depend on values of an earlier one.
             block.shared.assign(shared_bytes / 4, NAN);
             if (!run_block(threads, backwards)) return 1;
         }

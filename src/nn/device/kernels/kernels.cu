@@ -1,11 +1,11 @@
-// Inference in packed rows: the tokens of all sentences stand one after the other, without padding, and
-// `starts[sentence] .. starts[sentence + 1]` are the rows of one of them.
+// Inference in packed rows: the tokens of all sentences one after the other, without padding. The rows of a
+// sentence are `starts[sentence] .. starts[sentence + 1]`.
 //
-// Weights and what goes into products are of type T (float, bf16 or f16); sums, norms, softmax and the
-// residual stream `x` are float. No row's result depends on which other rows are there or how many: every
-// sum has an order that only its own sentence decides.
+// Weights and operands of products have type T (float, bf16 or f16); sums, norms, softmax and the residual
+// stream `x` are float. The result for a row does not depend on other rows: the order of every sum depends
+// only on its own sentence.
 //
-// The file is also plain C++ with `emulated.h`, in which form the tests run it on the CPU.
+// With `emulated.h` the file is also valid C++, which tests run on the CPU.
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -16,7 +16,7 @@ __device__ inline float wide(bf16 value) { return __bfloat162float(value); }
 __device__ inline float wide(f16 value) { return __half2float(value); }
 __device__ inline void narrow(float value, bf16 &to) { to = __float2bfloat16(value); }
 __device__ inline void narrow(float value, f16 &to) { to = __float2half(value); }
-// Memory of the block whose size the launch names.
+// Shared memory of the block, whose size is given at launch.
 #define SHARED_FLOATS(name) extern __shared__ __align__(16) float name[]
 #define ENTRY(name)
 #else
@@ -30,7 +30,7 @@ __device__ inline float wide(float value) { return value; }
 __device__ inline void narrow(float value, float &to) { to = value; }
 
 #define EVERY_LANE 0xffffffffu
-// Keys that attention holds in shared memory: one for each lane of a warp.
+// Number of keys in shared memory during attention: one for each lane of a warp.
 #define TILE 32
 
 __device__ inline float warp_sum(float value) {
@@ -43,7 +43,7 @@ __device__ inline float warp_max(float value) {
     return value;
 }
 
-// Over all threads of a block; `scratch` has a place for each warp and may be used again at once.
+// Sum over all threads of a block. `scratch` has a value for each warp and may be reused immediately.
 __device__ inline float block_sum(float value, float *scratch) {
     value = warp_sum(value);
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
@@ -54,7 +54,7 @@ __device__ inline float block_sum(float value, float *scratch) {
     return total;
 }
 
-// x[row] = scale · (table[id] + positions[place]). A block for each row.
+// x[row] = scale · (table[id] + positions[place]). One block for each row.
 template <class T>
 __device__ inline void embed(const T *table, const float *positions, const u32 *ids, const u32 *places, float *x,
                              u32 width, float scale) {
@@ -65,8 +65,8 @@ __device__ inline void embed(const T *table, const float *positions, const u32 *
         x[(size_t)row * width + i] = (wide(token[i]) + place[i]) * scale;
 }
 
-// Layer norm of row `rows[block]` of x, or of row `block` where `rows` is null; into y, and into `states` in
-// float where that is not null. A block for each row of y.
+// Layer norm of row `rows[block]` of x, or of row `block` if `rows` is null. Writes y, and float `states` if not
+// null. One block for each row of y.
 template <class T>
 __device__ inline void norm(const float *x, const u32 *rows, const float *gain, const float *bias, T *y,
                             float *states, u32 width, float eps) {
@@ -86,12 +86,12 @@ __device__ inline void norm(const float *x, const u32 *rows, const float *gain, 
     }
 }
 
-// softmax(scale · Q · Kᵀ) · V for one sentence and one head: grid (sentences, heads), a warp for each query
-// in turn. Keys and values of position j of the sentence stand at `key_at` and `value_at` of row j of
+// softmax(scale · Q · Kᵀ) · V for one sentence and one head: grid (sentences, heads), one warp for each query
+// of a group. Key and value of position j of the sentence are at `key_at` and `value_at` of row j of
 //  * keys[sentence], which has key_lengths[sentence] rows, or
-//  * own_keys from the sentence's first row on, if `keys` is null.
+//  * own_keys from the sentence's first row, if `keys` is null.
 // Rows are `query_stride` and `key_stride` values apart. COLUMNS · 32 is at least the head's width.
-// Keys come in tiles, with a running maximum (Milakov and Gimelshein 2018, arXiv 1805.02867).
+// Keys are read in tiles, with a running maximum (Milakov and Gimelshein 2018, arXiv 1805.02867).
 template <class T, int COLUMNS>
 __device__ inline void attention(const T *queries, u32 query_stride, const u32 *starts, const T *own_keys,
                                  const u64 *keys, const u32 *key_lengths, u32 key_stride, u32 key_at,
@@ -99,12 +99,12 @@ __device__ inline void attention(const T *queries, u32 query_stride, const u32 *
     SHARED_FLOATS(shared);
     const u32 sentence = blockIdx.x, start = blockIdx.y * head;
     const u32 first = starts[sentence], count = starts[sentence + 1] - first;
-    // Graphs are recorded for more sentences than a pass has.
+    // Graphs are recorded for more sentences than most passes have.
     if (count == 0) return;
     const T *base = keys ? (const T *)keys[sentence] : own_keys + (size_t)first * key_stride;
     const u32 seen = keys ? key_lengths[sentence] : count;
     const u32 warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    // One value more than a head keeps the lanes of a warp in different banks.
+    // A pitch of one more value than a head keeps the lanes of a warp in different banks.
     const u32 pitch = head + 1;
     float *key_tile = shared, *value_tile = key_tile + TILE * pitch;
     float *query = value_tile + TILE * pitch + warp * (head + TILE), *weights = query + head;
@@ -117,7 +117,7 @@ __device__ inline void attention(const T *queries, u32 query_stride, const u32 *
         float top = -INFINITY, sum = 0, mixed[COLUMNS] = {};
         for (u32 from = 0; from < seen; from += TILE) {
             const u32 here = seen - from < TILE ? seen - from : TILE;
-            // A single tile stays where it is for all queries.
+            // A single tile is loaded once for all queries.
             if (group == 0 || seen > TILE) {
                 __syncthreads();
                 for (u32 i = threadIdx.x; i < here * head; i += blockDim.x) {
@@ -159,8 +159,8 @@ __device__ inline void attention(const T *queries, u32 query_stride, const u32 *
 }
 
 // The `count` best of the tokens `from .. to`, best first, and their log-probabilities among these; ties go to the
-// lower id. Where there are fewer, the rest are `from` with minus infinity. A row that holds a NaN has the
-// log-probability NaN. A block for each row.
+// lower id. If there are fewer tokens, the rest are `from` with minus infinity. The log-probability of a row with
+// a NaN is NaN. One block for each row.
 __device__ inline void best_tokens(const float *logits, u32 stride, u32 from, u32 to, u32 count, u32 *tokens,
                                    float *log_probs) {
     __shared__ float tops[32], scratch[32];
@@ -202,7 +202,7 @@ __device__ inline void best_tokens(const float *logits, u32 stride, u32 from, u3
 }
 
 // Log-probabilities of the length classes from the mean of a sentence's states; weights are
-// [classes, width]. A block for each sentence.
+// [classes, width]. One block for each sentence.
 __device__ inline void length_classes(const float *states, const u32 *starts, const float *weights,
                                       const float *bias, float *log_probs, u32 width, u32 classes) {
     SHARED_FLOATS(shared);
@@ -232,7 +232,7 @@ __device__ inline void length_classes(const float *states, const u32 *starts, co
 
 #include "training.cuh"
 
-// By name, as the host asks for them.
+// Entry points, by the names that the host uses.
 
 #define KERNEL(name, parameters, ...)                                                                          \
     extern "C" __global__ void __launch_bounds__(256) name parameters { __VA_ARGS__; }                         \

@@ -1,16 +1,16 @@
-// Training in padded rows, all in float: forward and gradient of what lies between the products, and the
-// update of the weights. Included by kernels.cu, whose head says how it is also plain C++.
+// Training in padded rows, all in float: forward and backward pass of the operations between products, and the
+// update of weights. Included by kernels.cu.
 //
-// Every sum has an order that the shapes alone decide, so a run can be repeated to the bit on one kind of GPU.
+// The order of every sum depends only on shapes, so a run can be repeated bit for bit on one kind of GPU.
 
-// Values that a thread of an element-wise kernel takes, a block's width apart.
+// Number of values for each thread of an element-wise kernel, a block's width apart.
 #define SHARE 4
 #define EACH(i, count)                                                                                         \
     for (u32 turn = 0, i = blockIdx.x * blockDim.x * SHARE + threadIdx.x; turn < SHARE && i < (count);         \
          ++turn, i += blockDim.x)
-// Rows of which a block of `column_sums` makes one.
+// Number of rows that a block of `column_sums` adds to one.
 #define SUMMED_ROWS 128
-// Values that a block of `squares` takes.
+// Number of values that a block of `squares` sums.
 #define SQUARED 16384
 
 // 0 or `scale` for the value at `index`: the hash of ops/residual.rs.
@@ -43,8 +43,8 @@ __device__ inline void statistics(const float *x, u32 width, float eps, float *s
 }
 
 // With n = (x - mean) · scale and d = grad · gain: dx = scale · (d - mean(d) - n · mean(d · n)), and
-// product = grad · n, whose column sums are the gain's gradient. Either is left out where null. A block for
-// each row.
+// product = grad · n, whose column sums are the gain's gradient. An output that is null is skipped. One block
+// for each row.
 __device__ inline void norm_gradient(const float *x, const float *gain, const float *grad, float *dx,
                                      float *product, u32 width, float eps) {
     __shared__ float scratch[32];
@@ -69,7 +69,7 @@ __device__ inline void norm_gradient(const float *x, const float *gain, const fl
 }
 
 // Attention weights from scores [sentences, heads, queries, keys]: softmax(scale · scores) over the keys that
-// a query sees, 0 for the others and for a query that is padding. A warp for each row.
+// a query attends to, 0 for other keys and for padded queries. One warp for each row.
 __device__ inline void attention_weights(const float *scores, const u32 *lengths, const u32 *key_lengths,
                                          float *weights, u32 heads, u32 queries, u32 keys, u32 causal,
                                          float scale) {
@@ -87,7 +87,7 @@ __device__ inline void attention_weights(const float *scores, const u32 *lengths
     for (u32 j = threadIdx.x; j < keys; j += 32) weights[j] = j < seen ? expf(scores[j] * scale - top) / sum : 0.0f;
 }
 
-// dS = P ∘ (dP - rowsum(dP ∘ P)) · scale. A warp for each row.
+// dS = P ∘ (dP - rowsum(dP ∘ P)) · scale. One warp for each row.
 __device__ inline void attention_gradient(const float *weights, const float *grad, float *dscores, u32 keys,
                                           float scale) {
     const size_t row = (size_t)blockIdx.x * keys;
@@ -99,7 +99,7 @@ __device__ inline void attention_gradient(const float *weights, const float *gra
         dscores[row + j] = weights[row + j] != 0.0f ? weights[row + j] * (grad[row + j] - mean) * scale : 0.0f;
 }
 
-// The greatest of x[from .. to], and the sum of e^(sharpness · (x - top)) over them.
+// The largest of x[from .. to], and the sum of e^(sharpness · (x - top)) over them.
 __device__ inline void softmax_of(const float *x, u32 from, u32 to, float sharpness, float *scratch, float &top,
                                   float &sum) {
     float own = -INFINITY, added = 0;
@@ -109,7 +109,7 @@ __device__ inline void softmax_of(const float *x, u32 from, u32 to, float sharpn
     sum = block_sum(added, scratch);
 }
 
-// (1 - ε) · nll(gold) + ε · mean nll over the classes from .. classes. A block for each row.
+// (1 - ε) · nll(gold) + ε · mean nll over the classes from .. classes. One block for each row.
 __device__ inline void cross_entropy(const float *logits, const u32 *gold, float *losses, u32 from, u32 classes,
                                      float smoothing) {
     __shared__ float scratch[32];
@@ -137,7 +137,7 @@ __device__ inline void cross_entropy_gradient(const float *logits, const u32 *go
     }
 }
 
-// KL( softmax(sharpness · teacher) ‖ softmax(student) ) over the classes from .. classes. A block for each row.
+// KL( softmax(sharpness · teacher) ‖ softmax(student) ) over the classes from .. classes. One block for each row.
 __device__ inline void divergence(const float *student, const float *teacher, float *losses, u32 from, u32 classes,
                                   float sharpness) {
     __shared__ float scratch[32];
@@ -189,7 +189,7 @@ __device__ inline void squares(const float *x, float *sums, u32 count) {
 }
 
 // m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  p ← keep · p − rate · m / (√v · second_scale + ε), where g is
-// `gradient` times what is given.
+// the given gradient times `gradient`.
 __device__ inline void adamw(float *p, float *m, float *v, const float *grad, u32 count, float beta1, float beta2,
                              float eps, float rate, float second_scale, float gradient, float keep) {
     EACH(i, count) {
@@ -200,7 +200,7 @@ __device__ inline void adamw(float *p, float *m, float *v, const float *grad, u3
     }
 }
 
-// Names for kernels.cu's KERNEL.
+// Entry points for KERNEL in kernels.cu.
 #define TRAINING_KERNELS                                                                                       \
     KERNEL(dropout_f32, (const float *x, float *y, u32 count, u32 seed, u32 threshold, float scale),           \
            EACH(i, count) y[i] = x[i] * kept(i, seed, threshold, scale))                                       \

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::nn::device::{Address, Argument, Counts, Device, Element, Grid, Kernel, Product, Then, Training};
+use crate::nn::device::{
+    Address, Argument, Counts, Device, Element, Epilogue, Grid, Kernel, Product, Training,
+};
 use crate::{Error, Result};
 
 unsafe extern "C" {
@@ -58,7 +60,11 @@ impl Library {
             let name = CString::new(name)?;
             // SAFETY: the handle is null or comes from dlopen.
             let found = if handle.is_null() { handle } else { unsafe { dlsym(handle, name.as_ptr()) } };
-            if found.is_null() { Err(std::io::Error::other(format!("no {name:?}"))) } else { Ok(found) }
+            if found.is_null() {
+                Err(std::io::Error::other(format!("symbol {name:?} is missing")))
+            } else {
+                Ok(found)
+            }
         };
         let mut entries = HashMap::new();
         let inference = [Element::F32, Element::Bf16, Element::F16].into_iter().flat_map(Kernel::all);
@@ -120,7 +126,11 @@ impl Emulated {
     fn check(&self, address: Address, bytes: usize) -> Result<()> {
         let memory = self.memory.lock().unwrap();
         let inside = memory.iter().any(|(&from, &to)| from <= address && address + bytes as u64 <= to);
-        if inside { Ok(()) } else { Err(Error::Device(format!("{bytes} bytes at {address:#x} are nowhere"))) }
+        if inside {
+            Ok(())
+        } else {
+            Err(Error::Device(format!("{bytes} bytes at {address:#x} are not allocated")))
+        }
     }
 
     fn note(&self, what: String) {
@@ -148,7 +158,7 @@ pub fn run(kernel: Kernel, grid: Grid, arguments: &[Argument], backwards: bool) 
     let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| std::ptr::from_mut(v).cast()).collect();
     let library = Library::get();
     let shared = u32::try_from(grid.shared_floats * 4).unwrap();
-    let stood = (library.launch)(
+    let status = (library.launch)(
         library.entries[&kernel],
         grid.width,
         grid.height,
@@ -157,7 +167,7 @@ pub fn run(kernel: Kernel, grid: Grid, arguments: &[Argument], backwards: bool) 
         pointers.as_mut_ptr(),
         c_int::from(backwards),
     );
-    if stood == 0 { Ok(()) } else { Err(Error::Device(format!("{}: a block stands still", kernel.name()))) }
+    if status == 0 { Ok(()) } else { Err(Error::Device(format!("{}: a block is deadlocked", kernel.name()))) }
 }
 
 impl Device for Emulated {
@@ -215,19 +225,19 @@ impl Device for Emulated {
         self.note(format!("{p:?}"));
         let x = self.read(p.element, p.x, p.rows * p.inputs)?;
         let weight = self.read(p.element, p.weight, p.outputs * p.inputs)?;
-        let to = match p.then {
-            Then::Store | Then::Relu => p.element,
-            Then::Add | Then::Wide => Element::F32,
+        let to = match p.epilogue {
+            Epilogue::Store | Epilogue::Relu => p.element,
+            Epilogue::Add | Epilogue::Wide => Element::F32,
         };
         let bias = self.read(to, p.bias, p.outputs)?;
-        let mut y = match p.then {
-            Then::Add => self.read(to, p.y, p.rows * p.outputs)?,
+        let mut y = match p.epilogue {
+            Epilogue::Add => self.read(to, p.y, p.rows * p.outputs)?,
             _ => vec![0.0; p.rows * p.outputs],
         };
         for (x, y) in x.chunks_exact(p.inputs).zip(y.chunks_exact_mut(p.outputs)) {
             for ((y, weight), bias) in y.iter_mut().zip(weight.chunks_exact(p.inputs)).zip(&bias) {
                 *y += x.iter().zip(weight).map(|(x, w)| x * w).sum::<f32>() + bias;
-                if p.then == Then::Relu {
+                if p.epilogue == Epilogue::Relu {
                     *y = y.max(0.0);
                 }
             }
@@ -243,7 +253,7 @@ impl Device for Emulated {
         let mut counts = self.counts.lock().unwrap();
         match self.recorded.lock().unwrap().entry(key) {
             std::collections::hash_map::Entry::Occupied(known) if *known.get() != sequence => {
-                return Err(Error::Device(format!("two sequences under key {key}")));
+                return Err(Error::Device(format!("two different sequences have the key {key}")));
             }
             std::collections::hash_map::Entry::Occupied(_) => counts.replays += 1,
             std::collections::hash_map::Entry::Vacant(free) => {

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work};
 
 /// Prefetch distance of weights, in lines: a few hundred cycles.
-const AHEAD: usize = 32;
+const PREFETCH_LINES: usize = 32;
 
 /// Callers must have checked `work`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma")]
@@ -70,8 +70,8 @@ fn accumulate<const ROWS: usize>(
     let first = unsafe { [0, 16].map(|channel| _mm512_loadu_si512(offsets.as_ptr().add(channel).cast())) };
     let mut sums = [first; ROWS];
     for _ in 0..steps {
-        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
-        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 1).cast());
+        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(PREFETCH_LINES).cast());
+        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(PREFETCH_LINES + 1).cast());
         // SAFETY: `w` iterates over the `steps * LINES` lines.
         let weights = unsafe { [_mm512_load_si512(w.cast()), _mm512_load_si512(w.add(1).cast())] };
         for (row, sums) in sums.iter_mut().enumerate() {

@@ -1,7 +1,7 @@
 //! Products of u8 rows with packed i8 weights, exact in i32, with a loop for each kind of CPU.
 //!
 //! All paths compute the same integers, and one piece of code processes them ([`Sink`]), so every CPU gives the same
-//! bits. This module knows nothing of scales.
+//! bits. This module does not depend on scales.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

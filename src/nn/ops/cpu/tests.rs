@@ -12,7 +12,7 @@ fn exp_agrees_with_the_standard_library() {
 }
 
 #[test]
-fn sums_and_products_take_every_value_once() {
+fn sums_and_products_use_every_value_once() {
     let x: Vec<f32> = (0..37).map(|i| i as f32).collect();
     assert_eq!(sum_by(&x, |v| v), 666.0);
     assert_eq!(dot(&x, &x), 16_206.0);

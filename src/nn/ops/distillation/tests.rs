@@ -22,7 +22,7 @@ fn gradient(at: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> (f32, Vec<f32>) {
 }
 
 /// Central differences of `3 · f` in every value of `at`.
-fn slopes(at: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Vec<f32> {
+fn differences(at: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Vec<f32> {
     const STEP: f32 = 2e-2;
     let values: Vec<f32> = at.flatten_all().unwrap().to_vec1().unwrap();
     let moved = |i: usize, by: f32| {
@@ -44,26 +44,26 @@ fn assert_close(got: &[f32], want: &[f32], tolerance: f32) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn the_kernel_gives_what_the_stock_ops_give(
+    fn the_kernel_equals_the_stock_ops(
         rows in 1usize..5, classes in 6usize..70, seed: u64, temperature in 0.3f32..3.0,
     ) {
         let (student, teacher) = (matrix(rows, classes, seed), matrix(rows, classes, seed ^ 1));
         let (loss, fused) =
             gradient(&student, |s| divergence(s, &teacher, temperature, FORBIDDEN).unwrap());
         let (plain_loss, stock) =
-            gradient(&student, |s| plain(s, &teacher, temperature, FORBIDDEN).unwrap());
+            gradient(&student, |s| stock(s, &teacher, temperature, FORBIDDEN).unwrap());
         assert_close(&[loss], &[plain_loss], 2e-5 * plain_loss.abs().max(1.0));
         assert_close(&fused, &stock, 2e-5);
     }
 }
 
 #[test]
-fn the_gradient_of_the_divergence_is_its_slope() {
+fn the_gradient_of_the_divergence_matches_finite_differences() {
     let (student, teacher) = (matrix(3, 17, 1), matrix(3, 17, 2));
     for temperature in [0.5, 1.0] {
         let f = |s: &Tensor| divergence(s, &teacher, temperature, FORBIDDEN).unwrap();
         let (_, gradient) = gradient(&student, f);
-        assert_close(&gradient, &slopes(&student, f), 2e-3);
+        assert_close(&gradient, &differences(&student, f), 2e-3);
         for row in gradient.chunks(17) {
             assert!(row[..FORBIDDEN].iter().all(|&g| g == 0.0), "{row:?}");
         }
@@ -71,7 +71,7 @@ fn the_gradient_of_the_divergence_is_its_slope() {
 }
 
 #[test]
-fn two_coins_diverge_as_the_definition_says() {
+fn divergence_of_two_classes_follows_the_definition() {
     let logits = |p: f32| Tensor::new(&[[99.0, p.ln(), (1.0 - p).ln()]], &Device::Cpu).unwrap();
     // Squaring (temperature 1/2) makes 2:1 into 4:1.
     let loss = divergence(&logits(0.5), &logits(2.0 / 3.0), 0.5, 1).unwrap().to_scalar::<f32>().unwrap();
@@ -80,7 +80,7 @@ fn two_coins_diverge_as_the_definition_says() {
 }
 
 #[test]
-fn a_student_that_agrees_has_no_divergence() {
+fn equal_distributions_have_no_divergence() {
     let logits = matrix(4, 50, 3);
     let (loss, gradient) = gradient(&logits, |s| divergence(s, &logits, 1.0, FORBIDDEN).unwrap());
     assert!(loss.abs() < 1e-6, "{loss}");
@@ -93,7 +93,7 @@ fn the_teacher_gets_no_gradient() {
         (Var::from_tensor(&matrix(2, 9, 1)).unwrap(), Var::from_tensor(&matrix(2, 9, 2)).unwrap());
     let kl = divergence(&student, &teacher, 0.5, FORBIDDEN).unwrap();
     let l2 = distance(&student, &teacher).unwrap();
-    let stock = plain(&student, &teacher, 0.5, FORBIDDEN).unwrap();
+    let stock = stock(&student, &teacher, 0.5, FORBIDDEN).unwrap();
     for loss in [kl, l2, stock] {
         let gradients = loss.backward().unwrap();
         assert!(gradients.get(&student).is_some() && gradients.get(&teacher).is_none());
@@ -101,11 +101,11 @@ fn the_teacher_gets_no_gradient() {
 }
 
 #[test]
-fn the_gradient_of_the_distance_is_its_slope() {
+fn the_gradient_of_the_distance_matches_finite_differences() {
     let (student, teacher) = (matrix(3, 7, 5), matrix(3, 7, 6));
     let f = |s: &Tensor| distance(s, &teacher).unwrap();
     let (loss, gradient) = gradient(&student, f);
-    assert_close(&gradient, &slopes(&student, f), 2e-3);
+    assert_close(&gradient, &differences(&student, f), 2e-3);
     let norm = (&student - &teacher).unwrap().sqr().unwrap().sum(1).unwrap().sqrt().unwrap();
     let want: f32 = norm.mean_all().unwrap().to_scalar().unwrap();
     assert!((loss - want).abs() < 2e-4, "{loss}, not {want}");
@@ -119,7 +119,7 @@ fn equal_states_have_distance_zero_and_a_gradient_of_zero() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn inconsistent_shapes_are_an_error() {
     let (a, b) = (matrix(2, 9, 1), matrix(3, 9, 2));
     assert!(divergence(&a, &b, 0.5, FORBIDDEN).is_err());
     assert!(divergence(&a, &a, 0.0, FORBIDDEN).is_err());

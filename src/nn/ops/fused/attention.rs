@@ -1,5 +1,6 @@
-//! Attention of one head over one sentence, its products by tiles: softmax(Q · Kᵀ) · V (Vaswani et al. 2017) and its gradients. The
-//! scores are recomputed for these from the logarithms of the softmax's sums. Weights are rounded to bf16 before they multiply.
+//! Attention of one head over one sentence with tiles: softmax(Q · Kᵀ / √head) · V (Vaswani et al. 2017) and its
+//! gradients. The backward pass recomputes the weights from the logarithms of the softmax's sums. Weights are rounded
+//! to bf16 before they are multiplied.
 
 use std::arch::x86_64::{
     __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps,
@@ -10,14 +11,14 @@ use std::arch::x86_64::{
 
 use super::super::AttentionMask;
 use super::buffer::Buffer;
-use super::rows::{Sums, round, rounded, store};
-use super::tile::{Left, Rows, SIDE, STEP, multiply, pack_left, pack_right, pack_right_transposed};
+use super::rows::{TileSums, round, rounded, store};
+use super::tile::{Left, MatrixView, SIDE, STEP, multiply, pack_left, pack_right, pack_right_transposed};
 
-/// What all heads of an attention have in common.
+/// Properties shared by all heads of an attention.
 #[derive(Clone, Copy)]
 pub(super) struct Heads {
     pub count: usize,
-    /// Values of a head: a multiple of 32.
+    /// Width of a head, a multiple of 32.
     pub width: usize,
     pub mask: AttentionMask,
 }
@@ -25,14 +26,14 @@ pub(super) struct Heads {
 /// Queries, keys and values of one head and sentence.
 #[derive(Clone, Copy)]
 pub(super) struct Views {
-    pub query: Rows,
-    pub key: Rows,
-    pub value: Rows,
+    pub query: MatrixView,
+    pub key: MatrixView,
+    pub value: MatrixView,
     pub queries: usize,
     pub keys: usize,
 }
 
-/// Where the gradients of [`Views`] go: the same places of other matrices.
+/// The addresses of the gradients of [`Views`].
 #[derive(Clone, Copy)]
 pub(super) struct Gradients {
     pub query: *mut u16,
@@ -42,15 +43,15 @@ pub(super) struct Gradients {
     pub source_stride: usize,
 }
 
-/// Memory for sentences of up to so many keys.
+/// Scratch memory for sentences of up to a number of keys.
 pub(super) struct Scratch {
     keys: Buffer,
     values: Buffer,
-    keys_across: Buffer,
+    keys_plain: Buffer,
     scores: Buffer,
-    slopes: Buffer,
+    grads: Buffer,
     weights: Buffer,
-    score_slopes: Buffer,
+    score_grads: Buffer,
     left: Buffer,
     right: Buffer,
     dkeys: Buffer,
@@ -62,16 +63,16 @@ impl Scratch {
         let wide = keys.next_multiple_of(SIDE);
         let packed = || Buffer::lines(wide * heads.width / SIDE);
         let tile = || Buffer::bf16(0, wide);
-        let (scores, slopes) = (Buffer::f32(SIDE * wide), Buffer::f32(SIDE * wide));
+        let (scores, grads) = (Buffer::f32(SIDE * wide), Buffer::f32(SIDE * wide));
         let sums = || Buffer::f32(wide * heads.width);
         Self {
             keys: packed(),
             values: packed(),
-            keys_across: packed(),
+            keys_plain: packed(),
             scores,
-            slopes,
+            grads,
             weights: tile(),
-            score_slopes: tile(),
+            score_grads: tile(),
             left: Buffer::lines(wide),
             right: Buffer::lines(heads.width),
             dkeys: sums(),
@@ -80,7 +81,7 @@ impl Scratch {
     }
 }
 
-/// `e^x` of values that are at most 0 or so; see `cpu::exp`.
+/// `e^x` for values of at most about 0; see `cpu::exp`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(clippy::excessive_precision)]
@@ -96,7 +97,7 @@ pub(super) fn exp(x: __m512) -> __m512 {
     _mm512_scalef_ps(value, n)
 }
 
-/// The lanes from `first` on that are below `count`.
+/// The mask of sixteen lanes from `first` that are below `count`.
 #[inline]
 fn lanes(first: usize, count: usize) -> u16 {
     match count.saturating_sub(first) {
@@ -115,10 +116,10 @@ impl Heads {
         self.mask.of(query, keys)
     }
 
-    /// Writes the mixed values, `stride` apart, and for each query the logarithm of its softmax's sum.
+    /// Writes the results, `stride` apart, and for each query the logarithm of its softmax's sum.
     ///
     /// # Safety
-    /// All of `views` and `out` is there, and 31 rows beyond the queries can be read. Tiles are configured.
+    /// `views` and `out` must be valid, 31 rows beyond the queries must be readable, and tiles configured.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub unsafe fn forward(
         self,
@@ -137,7 +138,7 @@ impl Heads {
             pack_right(value, keys, panels, self.width, packed_values);
         }
         let (scores, weights) = (s.scores.as_f32_mut(), s.weights.as_bf16_mut());
-        let mut c = Sums::ZERO;
+        let mut c = TileSums::ZERO;
         for first in (0..queries).step_by(SIDE) {
             let real = SIDE.min(queries - first);
             unsafe {
@@ -154,7 +155,7 @@ impl Heads {
             for (panel, values) in packed_values.chunks_exact(panels * STEP).take(steps).enumerate() {
                 unsafe {
                     multiply(
-                        Left::rows(Rows::of(weights, wide)),
+                        Left::rows(MatrixView::of(weights, wide)),
                         values,
                         panels,
                         c.0.as_mut_ptr(),
@@ -167,69 +168,83 @@ impl Heads {
         }
     }
 
-    /// Writes the gradients, given that of the mixed values and the logarithms that [`Self::forward`] has written.
+    /// Writes the gradients, given the gradient of the results and the logarithms that [`Self::forward`] wrote.
     ///
     /// # Safety
-    /// As [`Self::forward`], of all matrices.
+    /// As [`Self::forward`], for all matrices.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub unsafe fn backward(
         self,
         views: Views,
         log_sums: &[f32],
-        slope: Rows,
+        grad: MatrixView,
         to: Gradients,
         s: &mut Scratch,
     ) {
         let Views { query, key, value, queries, keys } = views;
         let (panels, steps, width) = (keys.div_ceil(SIDE), self.width / SIDE, self.width);
         let wide = panels * SIDE;
-        let (keys_down, values_down) = (s.keys.as_lines_mut(), s.values.as_lines_mut());
-        let keys_across = s.keys_across.as_lines_mut();
+        let (keys_transposed, values_transposed) = (s.keys.as_lines_mut(), s.values.as_lines_mut());
+        let keys_plain = s.keys_plain.as_lines_mut();
         unsafe {
-            pack_right_transposed(key, keys, width, keys_down);
-            pack_right_transposed(value, keys, width, values_down);
-            pack_right(key, keys, panels, width, keys_across);
+            pack_right_transposed(key, keys, width, keys_transposed);
+            pack_right_transposed(value, keys, width, values_transposed);
+            pack_right(key, keys, panels, width, keys_plain);
         }
-        let (scores, slopes) = (s.scores.as_f32_mut(), s.slopes.as_f32_mut());
-        let (weights, score_slopes) = (s.weights.as_bf16_mut(), s.score_slopes.as_bf16_mut());
+        let (scores, grads) = (s.scores.as_f32_mut(), s.grads.as_f32_mut());
+        let (weights, score_grads) = (s.weights.as_bf16_mut(), s.score_grads.as_bf16_mut());
         let (left, right) = (s.left.as_lines_mut(), s.right.as_lines_mut());
         let (dkeys, dvalues) = (s.dkeys.as_f32_mut(), s.dvalues.as_f32_mut());
-        let mut c = Sums::ZERO;
+        let mut c = TileSums::ZERO;
         for first in (0..queries).step_by(SIDE) {
             let real = SIDE.min(queries - first);
             unsafe {
-                let (query, slope) = (Left::rows(query.from(first, 0)), Left::rows(slope.from(first, 0)));
+                let (query, grad) = (Left::rows(query.from(first, 0)), Left::rows(grad.from(first, 0)));
                 for panel in 0..panels {
                     let (at, column) = (panel * steps * STEP, panel * SIDE);
-                    multiply(query, &keys_down[at..], steps, scores.as_mut_ptr().add(column), wide, false);
-                    multiply(slope, &values_down[at..], steps, slopes.as_mut_ptr().add(column), wide, false);
+                    multiply(
+                        query,
+                        &keys_transposed[at..],
+                        steps,
+                        scores.as_mut_ptr().add(column),
+                        wide,
+                        false,
+                    );
+                    multiply(
+                        grad,
+                        &values_transposed[at..],
+                        steps,
+                        grads.as_mut_ptr().add(column),
+                        wide,
+                        false,
+                    );
                 }
             }
             for row in 0..real {
                 let range = row * wide..(row + 1) * wide;
-                softmax_slopes(
+                softmax_gradient(
                     &mut scores[range.clone()],
-                    &slopes[range.clone()],
+                    &grads[range.clone()],
                     self.seen(first + row, keys),
                     self.scale(),
                     log_sums[first + row],
                     &mut weights[range.clone()],
-                    &mut score_slopes[range],
+                    &mut score_grads[range],
                 );
             }
-            for (panel, keys) in keys_across.chunks_exact(panels * STEP).take(steps).enumerate() {
-                let score_slopes = Left::rows(Rows::of(score_slopes, wide));
+            for (panel, keys) in keys_plain.chunks_exact(panels * STEP).take(steps).enumerate() {
+                let score_grads = Left::rows(MatrixView::of(score_grads, wide));
                 unsafe {
-                    multiply(score_slopes, keys, panels, c.0.as_mut_ptr(), SIDE, false);
+                    multiply(score_grads, keys, panels, c.0.as_mut_ptr(), SIDE, false);
                     let to_query = to.query.add(first * to.query_stride + panel * SIDE);
                     rounded(&c, to_query, to.query_stride, real);
                 }
             }
             for (weights, with, sums) in
-                [(&*weights, slope, &mut *dvalues), (&*score_slopes, query, &mut *dkeys)]
+                [(&*weights, grad, &mut *dvalues), (&*score_grads, query, &mut *dkeys)]
             {
                 unsafe {
-                    pack_left(Rows::of(weights, wide), real, 1, wide, left);
+                    pack_left(MatrixView::of(weights, wide), real, 1, wide, left);
                     pack_right(with.from(first, 0), real, 1, width, right);
                     for (panel, left) in left.chunks_exact(STEP).take(panels).enumerate() {
                         for (column, right) in right.chunks_exact(STEP).take(steps).enumerate() {
@@ -242,7 +257,7 @@ impl Heads {
         }
         for row in 0..keys {
             let own = row * width..(row + 1) * width;
-            // SAFETY: each key and value has a place for its gradient.
+            // SAFETY: there is memory for the gradient of each key and value.
             unsafe {
                 let out =
                     |at: *mut u16| std::slice::from_raw_parts_mut(at.add(row * to.source_stride), width);
@@ -253,14 +268,15 @@ impl Heads {
     }
 }
 
-/// The softmax of `scale · scores` over the first `seen` as bf16, zeros for the rest; gives the logarithm of its sum.
+/// Writes the softmax of `scale · scores` over the first `seen` as bf16, zeros for the others. Returns the logarithm of
+/// its sum.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn softmax(scores: &mut [f32], seen: usize, scale: f32, out: &mut [u16]) -> f32 {
     assert!(scores.len() == out.len() && scores.len().is_multiple_of(SIDE) && seen <= scores.len());
     let low = _mm512_set1_ps(f32::NEG_INFINITY);
     let (mut top, scales) = (low, _mm512_set1_ps(scale));
-    // SAFETY: 16 and 32 values at a time of slices whose length is a multiple of 32.
+    // SAFETY: accesses 16 or 32 values at a time of slices whose length is a multiple of 32.
     unsafe {
         for first in (0..seen).step_by(16) {
             let at = scores.as_mut_ptr().add(first);
@@ -291,12 +307,12 @@ fn softmax(scores: &mut [f32], seen: usize, scale: f32, out: &mut [u16]) -> f32 
     }
 }
 
-/// With P the softmax and D the slopes of P: P and `P ∘ (D - rowsum(P ∘ D)) · scale` as bf16, zeros beyond `seen`.
+/// Writes the softmax P and, from the gradient D of P, `P ∘ (D - rowsum(P ∘ D)) · scale` as bf16, zeros beyond `seen`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn softmax_slopes(
+fn softmax_gradient(
     scores: &mut [f32],
-    slopes: &[f32],
+    grads: &[f32],
     seen: usize,
     scale: f32,
     log_sum: f32,
@@ -304,30 +320,30 @@ fn softmax_slopes(
     out: &mut [u16],
 ) {
     let wide = scores.len();
-    assert!(slopes.len() == wide && weights.len() == wide && out.len() == wide && wide.is_multiple_of(SIDE));
+    assert!(grads.len() == wide && weights.len() == wide && out.len() == wide && wide.is_multiple_of(SIDE));
     let (scales, log_sum) = (_mm512_set1_ps(scale), _mm512_set1_ps(log_sum));
     let mut mean = _mm512_setzero_ps();
-    // SAFETY: 16 and 32 values at a time of slices whose length is a multiple of 32.
+    // SAFETY: accesses 16 or 32 values at a time of slices whose length is a multiple of 32.
     unsafe {
         for first in (0..wide).step_by(16) {
             let at = scores.as_mut_ptr().add(first);
             let own = exp(_mm512_sub_ps(_mm512_mul_ps(_mm512_loadu_ps(at), scales), log_sum));
             let own = _mm512_maskz_mov_ps(lanes(first, seen), own);
-            let slope = _mm512_maskz_mov_ps(lanes(first, seen), _mm512_loadu_ps(slopes.as_ptr().add(first)));
-            mean = _mm512_fmadd_ps(own, slope, mean);
+            let grad = _mm512_maskz_mov_ps(lanes(first, seen), _mm512_loadu_ps(grads.as_ptr().add(first)));
+            mean = _mm512_fmadd_ps(own, grad, mean);
             _mm512_storeu_ps(at, own);
         }
         let mean = _mm512_set1_ps(_mm512_reduce_add_ps(mean));
         for first in (0..wide).step_by(SIDE) {
             let part = |first: usize| {
                 let own = _mm512_loadu_ps(scores.as_ptr().add(first));
-                let slope = _mm512_sub_ps(_mm512_loadu_ps(slopes.as_ptr().add(first)), mean);
-                let slope = _mm512_mul_ps(_mm512_mul_ps(own, slope), scales);
-                (own, _mm512_maskz_mov_ps(lanes(first, seen), slope))
+                let grad = _mm512_sub_ps(_mm512_loadu_ps(grads.as_ptr().add(first)), mean);
+                let grad = _mm512_mul_ps(_mm512_mul_ps(own, grad), scales);
+                (own, _mm512_maskz_mov_ps(lanes(first, seen), grad))
             };
-            let ((p, slope), (more, more_slope)) = (part(first), part(first + 16));
+            let ((p, grad), (more, more_grad)) = (part(first), part(first + 16));
             store(weights.as_mut_ptr().add(first), p, more);
-            store(out.as_mut_ptr().add(first), slope, more_slope);
+            store(out.as_mut_ptr().add(first), grad, more_grad);
         }
     }
 }

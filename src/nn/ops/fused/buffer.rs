@@ -1,31 +1,31 @@
-//! Memory that is kept from one update to the next, so that no page of it is mapped twice.
+//! Memory that is reused from one update to the next, because mapping new pages is slow.
 
 use std::cell::RefCell;
 
 use crate::nn::gemm::lines::{Line, ZERO};
 
-/// Buffers that a thread keeps; those beyond are freed.
-const MOST: usize = 256;
+/// Largest number of buffers that a thread keeps; more are freed.
+const MAX_KEPT: usize = 256;
 
 thread_local! { static KEPT: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) } }
 
-/// Values of some kind, aligned to a cache line. Dropped, its memory goes back to the thread's store.
+/// Values aligned to a cache line. When dropped, the memory goes back to the buffers of the thread.
 pub(super) struct Buffer(Vec<Line>);
 
 impl Buffer {
-    /// Of so many lines; what is in them is from former uses.
+    /// A buffer of at least `count` lines, which hold values of earlier uses.
     pub fn lines(count: usize) -> Self {
         let kept = KEPT.with_borrow_mut(|kept| {
             let fits = |buffer: &Vec<Line>| buffer.len() >= count && buffer.len() <= 2 * count + 1024;
             let best = (0..kept.len()).filter(|&i| fits(&kept[i])).min_by_key(|&i| kept[i].len())?;
             Some(kept.swap_remove(best))
         });
-        // Batches differ a little in size: somewhat more than asked for fits more of them.
+        // Sizes of batches differ slightly, so a somewhat larger buffer can be reused more often.
         let roomy = count.next_multiple_of((count / 8).next_power_of_two());
         Self(kept.unwrap_or_else(|| vec![ZERO; roomy]))
     }
 
-    /// Room for so many bf16 values, and for tiles that reach beyond them by up to 32 rows of `width`.
+    /// A buffer of bf16 values `[rows, width]`, with 32 more rows for tiles that reach beyond the last one.
     pub fn bf16(rows: usize, width: usize) -> Self {
         Self::lines(((rows + 32) * width).div_ceil(32))
     }
@@ -43,7 +43,7 @@ impl Buffer {
     }
 
     pub fn as_bf16(&self) -> &[u16] {
-        // SAFETY: a line is 32 such values without padding.
+        // SAFETY: a line consists of 32 such values without padding.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), 32 * self.0.len()) }
     }
 
@@ -53,7 +53,7 @@ impl Buffer {
     }
 
     pub fn as_f32(&self) -> &[f32] {
-        // SAFETY: a line is 16 such values without padding.
+        // SAFETY: a line consists of 16 such values without padding.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), 16 * self.0.len()) }
     }
 
@@ -66,10 +66,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.0);
-        // A thread that ends has no store any more.
+        // A thread that ends may have dropped its buffers already.
         let _ = KEPT.try_with(|kept| {
             if let Ok(mut kept) = kept.try_borrow_mut()
-                && kept.len() < MOST
+                && kept.len() < MAX_KEPT
             {
                 kept.push(lines);
             }

@@ -1,5 +1,5 @@
-//! The input of the first layer: `dropout((table[id] + positions[place]) · scale)`. The gradient of the table, of which a batch names a
-//! few rows, is added in place.
+//! The input of the first layer: `dropout((table[id] + positions[position]) · scale)`. The gradient of the table is
+//! added in place, because a batch uses few of its rows.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -7,8 +7,8 @@ use super::super::cpu::{values, with_values};
 use super::super::gradients::add_to;
 use super::super::residual::Mask;
 
-/// See the module: `positions [most, width]`, `table [count, width]`, `ids [rows, len]` → `[rows, len, width]`. Positions count from 0;
-/// `dropout` is its probability and seed.
+/// See the module: `positions [max_positions, width]`, `table [count, width]`, `ids [rows, len]` →
+/// `[rows, len, width]`. Rows start at position 0. `dropout` is probability and seed.
 pub fn embedded(
     positions: &Tensor,
     table: &Tensor,
@@ -19,7 +19,7 @@ pub fn embedded(
     let ((rows, len), (count, width)) = (ids.dims2()?, table.dims2()?);
     let ids: Vec<u32> = ids.flatten_all()?.to_vec1()?;
     if ids.iter().any(|&id| id as usize >= count) {
-        bail!("an id is not below {count}");
+        bail!("an id is outside the table of {count} rows");
     }
     if positions.dim(0)? < len || positions.dim(1)? != width {
         bail!("{len} tokens of width {width} do not fit positions {:?}", positions.shape());
@@ -72,14 +72,14 @@ impl CustomOp1 for Input {
         let width = self.width;
         let mut dpositions = vec![0f32; positions.elem_count()];
         with_values(grad, |grad| {
-            let slope = |index: usize| {
+            let factor = |index: usize| {
                 if self.mask.threshold == 0 { self.scale } else { self.scale * self.mask.at(index) }
             };
             pulp::Arch::new().dispatch(|| {
                 for (index, grad) in grad.chunks_exact(width).enumerate() {
                     let to = &mut dpositions[index % self.len * width..][..width];
                     for (i, (to, g)) in to.iter_mut().zip(grad).enumerate() {
-                        *to += g * slope(index * width + i);
+                        *to += g * factor(index * width + i);
                     }
                 }
             });
@@ -88,7 +88,7 @@ impl CustomOp1 for Input {
                     for (index, (grad, &id)) in grad.chunks_exact(width).zip(&self.ids).enumerate() {
                         let to = &mut dtable[id as usize * width..][..width];
                         for (i, (to, g)) in to.iter_mut().zip(grad).enumerate() {
-                            *to += g * slope(index * width + i);
+                            *to += g * factor(index * width + i);
                         }
                     }
                 });

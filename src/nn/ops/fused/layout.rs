@@ -1,10 +1,11 @@
-//! The real tokens of a padded batch, one after the other, in blocks of whole sentences whose intermediate values fit the cache.
+//! The real tokens of a padded batch without padding, in blocks of whole sentences. The intermediate values of a block
+//! fit the cache.
 
 use super::pass::Shared;
 use super::tile::SIDE;
 
-/// Most rows of a block, unless one sentence has more.
-const MOST_ROWS: usize = 512;
+/// Largest number of rows of a block, unless one sentence has more.
+const MAX_ROWS: usize = 512;
 
 /// One sentence: its tokens are rows `first..first + len`.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +14,7 @@ pub(super) struct Sentence {
     pub len: usize,
 }
 
-/// Some sentences. `rows` is a multiple of 32: rows beyond the last sentence's are empty.
+/// Consecutive sentences. `rows` is a multiple of 32; the rows after the last sentence are empty.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub sentences: std::ops::Range<usize>,
@@ -25,25 +26,25 @@ pub(super) struct Block {
 pub(super) struct Layout {
     pub sentences: Vec<Sentence>,
     pub blocks: Vec<Block>,
-    /// Of all blocks.
+    /// Number of rows of all blocks.
     pub rows: usize,
-    /// The tokens.
+    /// Number of tokens.
     pub real: usize,
-    /// For each row its row in the batch; none where it is empty.
+    /// For each row its row in the padded batch; `None` for empty rows.
     pub padded: Vec<Option<u32>>,
-    /// Rows of the batch that are padding.
+    /// Rows of the padded batch without a token.
     gaps: Vec<std::ops::Range<usize>>,
 }
 
 impl Layout {
-    /// Of sentences so long, padded to `len`.
+    /// The layout of sentences with these `lengths`, padded to `len`.
     pub fn new(lengths: &[usize], len: usize) -> Self {
         let mut layout =
             Self { sentences: vec![], blocks: vec![], rows: 0, real: 0, padded: vec![], gaps: vec![] };
         let mut begin = 0;
         while begin < lengths.len() {
             let (first, mut rows, mut end) = (layout.rows, 0, begin);
-            while end < lengths.len() && (end == begin || rows + lengths[end] <= MOST_ROWS) {
+            while end < lengths.len() && (end == begin || rows + lengths[end] <= MAX_ROWS) {
                 let padded = end * len;
                 layout.sentences.push(Sentence { first: first + rows, len: lengths[end] });
                 layout.padded.extend((padded..padded + lengths[end]).map(|row| Some(row as u32)));
@@ -61,33 +62,33 @@ impl Layout {
         layout
     }
 
-    /// Of so many rows that have nothing to do with one another.
+    /// The layout of `count` independent rows without padding.
     pub fn of_rows(count: usize) -> Self {
         let block = |first: usize| {
-            let rows = MOST_ROWS.min(count - first).next_multiple_of(SIDE);
+            let rows = MAX_ROWS.min(count - first).next_multiple_of(SIDE);
             Block { sentences: 0..0, first, rows }
         };
-        let blocks: Vec<Block> = (0..count).step_by(MOST_ROWS).map(block).collect();
+        let blocks: Vec<Block> = (0..count).step_by(MAX_ROWS).map(block).collect();
         let rows = count.next_multiple_of(SIDE);
         Self { sentences: vec![], blocks, rows, real: count, padded: vec![], gaps: vec![] }
     }
 
-    /// Rows of the batch, of so many values each. `write` is given the place, and writes all rows that are not padding; those are
-    /// zeros. (Zeroing them all first would be a pass over memory more.)
+    /// The `count` values of a padded batch of rows of `width` values. `write` gets their memory and writes the rows
+    /// with tokens; the others are zeros. (Zeroing all rows first would be another pass over memory.)
     ///
     /// # Safety
-    /// `write` does so.
+    /// `write` must write every row with a token.
     pub unsafe fn batch(&self, count: usize, width: usize, write: impl FnOnce(&Shared<f32>)) -> Vec<f32> {
         let mut values = Vec::with_capacity(count);
         let place = Shared::of(values.spare_capacity_mut().as_mut_ptr().cast::<f32>());
         for gap in &self.gaps {
             for value in gap.start * width..gap.end * width {
-                // SAFETY: there is room for all rows of the batch.
+                // SAFETY: the capacity suffices for all rows of the batch.
                 unsafe { place.at(value).write(0.0) }
             }
         }
         write(&place);
-        // SAFETY: all rows have been written: padding above, the others as the caller promises.
+        // SAFETY: all rows are written: padding above, the others by `write`, as the caller guarantees.
         unsafe { values.set_len(count) }
         values
     }

@@ -1,13 +1,13 @@
-//! The products of [`super::super::linear`] by tiles.
+//! The products of [`super::super::linear`] with tiles.
 
 use super::buffer::Buffer;
 use super::layout::Layout;
 use super::pass::{Packed, Shared, for_blocks, narrow, pack, weight_gradient};
 use super::rows::round;
 use super::sublayer::steps;
-use super::tile::{Rows, SIDE, pack_left, pack_right};
+use super::tile::{MatrixView, SIDE, pack_left, pack_right};
 
-/// An affine map `[out, in]` of so many rows.
+/// The weight `[out, in]` of an affine map.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Map<'a> {
     pub weight: &'a [f32],
@@ -16,7 +16,7 @@ pub(in super::super) struct Map<'a> {
 }
 
 impl Map<'_> {
-    /// `max(x · Wᵀ + bias, least)`. For whoever has asked for the features.
+    /// `max(x · Wᵀ + bias, least)`.
     pub fn forward(self, x: &[f32], bias: &[f32], least: f32) -> Vec<f32> {
         let Self { weight, input, out } = self;
         let layout = Layout::of_rows(x.len() / input);
@@ -24,9 +24,9 @@ impl Map<'_> {
         let (right, to) = (pack(weight, input, true, out, input), Shared::new(&mut y));
         for_blocks(&layout, |block| {
             let (rows, x) = rounded(x, input, block.first, block.rows, layout.real);
-            // SAFETY: as this function says; each block has rows of its own.
+            // SAFETY: the CPU has the features (see the module `fused`); blocks have separate rows.
             unsafe {
-                let left = Rows::of(x.as_bf16(), input);
+                let left = MatrixView::of(x.as_bf16(), input);
                 narrow(
                     left,
                     rows.next_multiple_of(SIDE),
@@ -47,7 +47,7 @@ impl Map<'_> {
         y
     }
 
-    /// The gradients of `x` and of the weight.
+    /// The gradient of `x`, if `wants_dx` is set, and that of the weight, if `x` is given.
     pub fn backward(
         self,
         x: Option<&[f32]>,
@@ -57,18 +57,18 @@ impl Map<'_> {
         let Self { weight, input, out } = self;
         let layout = Layout::of_rows(dy.len() / out);
         let mut dx = vec![0f32; if wants_dx { layout.real * input } else { 0 }];
-        let across = wants_dx.then(|| pack(weight, input, false, input, out));
+        let for_dx = wants_dx.then(|| pack(weight, input, false, input, out));
         let to = Shared::new(&mut dx);
-        let (mut slopes, mut rows) =
+        let (mut grads, mut rows) =
             (Buffer::lines(layout.rows * out / SIDE), Buffer::lines(layout.rows * input / SIDE));
-        let (slope_lines, row_lines) = (Shared::new(slopes.as_lines_mut()), Shared::new(rows.as_lines_mut()));
+        let (grad_lines, row_lines) = (Shared::new(grads.as_lines_mut()), Shared::new(rows.as_lines_mut()));
         for_blocks(&layout, |block| {
             let (count, dy) = rounded(dy, out, block.first, block.rows, layout.real);
-            let dy = Rows::of(dy.as_bf16(), out);
-            // SAFETY: as above; each block has rows and lines of its own.
+            let dy = MatrixView::of(dy.as_bf16(), out);
+            // SAFETY: as above; blocks have separate rows and lines.
             unsafe {
-                if let Some(across) = &across {
-                    narrow(dy, block.rows, across.as_lines(), (steps(out), input), |row, sums| {
+                if let Some(for_dx) = &for_dx {
+                    narrow(dy, block.rows, for_dx.as_lines(), (steps(out), input), |row, sums| {
                         if row < count {
                             to.part((block.first + row) * input, input).copy_from_slice(sums);
                         }
@@ -76,29 +76,29 @@ impl Map<'_> {
                 }
                 if let Some(x) = x {
                     let (_, x) = rounded(x, input, block.first, block.rows, layout.real);
-                    let (of, x) = (steps(block.rows), Rows::of(x.as_bf16(), input));
-                    pack_left(dy, count, of, out, slope_lines.block(block, out));
+                    let (of, x) = (steps(block.rows), MatrixView::of(x.as_bf16(), input));
+                    pack_left(dy, count, of, out, grad_lines.block(block, out));
                     pack_right(x, count, of, input, row_lines.block(block, input));
                 }
             }
         });
         let dweight = x.map(|_| {
             let mut dweight = vec![0f32; weight.len()];
-            let slopes = Packed { lines: slopes.as_lines(), width: out };
+            let grads = Packed { lines: grads.as_lines(), width: out };
             let rows = Packed { lines: rows.as_lines(), width: input };
-            // SAFETY: there is a value for each.
-            unsafe { weight_gradient(&layout, slopes, rows, false, dweight.as_mut_ptr(), true) };
+            // SAFETY: `dweight` has a value for each weight.
+            unsafe { weight_gradient(&layout, grads, rows, false, dweight.as_mut_ptr(), true) };
             dweight
         });
         (wants_dx.then_some(dx), dweight)
     }
 }
 
-/// Rows `first..first + count` of so many as bf16, and how many of them there are.
+/// Rows `first..first + count` of `x [all, width]` as bf16, and how many of them exist.
 fn rounded(x: &[f32], width: usize, first: usize, count: usize, all: usize) -> (usize, Buffer) {
     let real = count.min(all - first);
     let mut rows = Buffer::bf16(count, width);
-    // SAFETY: whoever comes here has asked for the features.
+    // SAFETY: the CPU has the features (see the module `fused`).
     unsafe { round(&x[first * width..][..real * width], &mut rows.as_bf16_mut()[..real * width]) }
     (real, rows)
 }

@@ -1,9 +1,13 @@
-//! Whole sublayers of a transformer as one op each, for training on CPUs with AMX: norm, products, attention, dropout and residual sum
-//! of a few hundred rows at a time, so that what lies between the products stays in the cache. Padding is left out. Activations are
-//! bf16, as the products round them anyway; the residual stream, norms, sums and gradients of weights are f32.
+//! Sublayers of a transformer as one op each, for training on CPUs with AMX. An op computes norm, products, attention,
+//! dropout and residual sum for a few hundred rows at a time, so that intermediate values stay in the cache. Padding is
+//! skipped. Activations are bf16, because the products round them anyway; the residual stream, norms, sums and
+//! gradients of weights are f32.
 //!
-//! Each has the gradient of the composition of the other ops of `nn::ops`, up to rounding; tests hold the two together. Gradients of
+//! Results and gradients equal those of the composed ops of `nn::ops` up to rounding, which tests check. Gradients of
 //! weights go to `nn::ops::gradients`. Results do not depend on the number of threads.
+//!
+//! Functions with `target_feature` need AVX-512 with BF16. Callers check `fused`, `embeds`
+//! or `whole_tiles` first, which require AMX.
 
 mod attention;
 mod buffer;
@@ -27,7 +31,7 @@ use candle_core::{DType, Tensor};
 
 use super::kernel_path::{KernelPath, select_path};
 use crate::nn::gemm::lines::Line;
-use crate::nn::gemm::{Precision, tiles_chosen};
+use crate::nn::gemm::{Precision, amx_selected};
 
 pub use chain::{Sublayer, chain};
 pub use cross_attention::cross_attention as cross_attention_sublayer;
@@ -42,28 +46,29 @@ pub struct Affine {
     pub bias: Tensor,
 }
 
-/// What surrounds a sublayer: the norm in front, dropout (probability and seed) and residual sum behind.
+/// The norm before a sublayer and the dropout after it.
 pub struct Frame<'a> {
     pub gain: &'a Tensor,
     pub bias: &'a Tensor,
     pub eps: f32,
-    /// Real positions of each row.
+    /// Number of real positions of each row.
     pub lengths: &'a [usize],
+    /// Probability and seed.
     pub dropout: (f32, u64),
 }
 
-/// Whether the sublayers of this module can do what is asked of `x [rows, len, width]`: see `tiled`. `widths` are those of all rows
-/// and heads.
+/// Whether this module supports sublayers of `x [rows, len, width]`; see `tiled`. `widths` are those of all rows and
+/// heads.
 pub fn fused(x: &Tensor, precision: Precision, widths: &[usize]) -> bool {
     x.rank() == 3 && tiled(precision, x, widths)
 }
 
-/// Whether [`embedded`] is the way for such positions: wherever the layers behind it are fused.
+/// Whether [`embedded`] supports these positions, that is, whether the following layers are fused.
 pub fn embeds(positions: &Tensor, precision: Precision) -> bool {
     positions.dims2().is_ok_and(|(_, width)| tiled(precision, positions, &[width]))
 }
 
-/// Whether rows of such widths can be worked on by tiles: bf16 on a CPU with AMX, and widths of whole tiles.
+/// Whether rows of these widths can use tiles: in bf16, on a CPU with AMX, and if all widths are multiples of a tile.
 pub(super) fn tiled(precision: Precision, x: &Tensor, widths: &[usize]) -> bool {
     precision == Precision::Bf16
         && x.dtype() == DType::F32
@@ -71,7 +76,7 @@ pub(super) fn tiled(precision: Precision, x: &Tensor, widths: &[usize]) -> bool 
         && whole_tiles(widths)
 }
 
-/// Whether there are tiles on this CPU, and the widths are whole ones.
+/// Whether this CPU has tiles and all widths are multiples of one.
 pub(super) fn whole_tiles(widths: &[usize]) -> bool {
-    widths.iter().all(|width| width.is_multiple_of(tile::SIDE)) && tiles_chosen()
+    widths.iter().all(|width| width.is_multiple_of(tile::SIDE)) && amx_selected()
 }

@@ -1,5 +1,5 @@
-//! The output layer and a loss on it by tiles: see [`super::super::output`], of which this is the way on CPUs with AMX. Scores of a few
-//! rows and classes at a time stay in the cache.
+//! The output layer and its loss with tiles: [`super::super::output`] on CPUs with AMX. Scores are computed for few
+//! rows and classes at a time, so that they stay in the cache.
 
 use std::arch::x86_64::{
     __m512, _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_mask_add_ps,
@@ -10,24 +10,24 @@ use std::arch::x86_64::{
 use rayon::prelude::*;
 
 use super::super::Classes;
-use super::super::output::Sums;
+use super::super::output::SoftmaxSums;
 use super::attention::exp;
 use super::buffer::Buffer;
 use super::rows::round;
-use super::tile::{Left, Rows, SIDE, STEP, multiply};
+use super::tile::{Left, MatrixView, SIDE, STEP, multiply};
 use crate::nn::gemm::Operand;
 use crate::nn::gemm::amx::{Tiles, pack_b};
 use crate::nn::gemm::lines::Line;
 
-/// Rows whose scores are worked on together.
+/// Number of rows whose scores are computed together.
 pub(super) const ROWS: usize = 512;
-/// Panels of classes between two looks at a row.
+/// Number of panels of classes that a row is updated with at once.
 pub(super) const GROUP: usize = 4;
 pub(super) const GROUP_CLASSES: usize = GROUP * SIDE;
-/// Less than any score, and far from the smallest number.
+/// Less than any score, and far from the smallest f32, so that differences are finite.
 const LOW: f32 = -1e30;
 
-/// An output layer with what it reads: `x [rows, width]`, `weight [classes, width]`. Classes below `forbidden` take no part.
+/// An output layer and its input: `x [rows, width]`, `weight [classes, width]`. Classes below `forbidden` are ignored.
 pub(in super::super) struct Layer<'a> {
     pub x: &'a [f32],
     pub weight: &'a [f32],
@@ -35,10 +35,10 @@ pub(in super::super) struct Layer<'a> {
     pub forbidden: usize,
 }
 
-/// The weights of an output layer for `x · Wᵀ`.
+/// The weights of an output layer, packed for `x · Wᵀ`.
 pub(in super::super) struct PackedLayer(pub(super) Buffer);
 
-/// What a row's softmax needs, lane by lane.
+/// The sums of a row's softmax, lane by lane.
 #[derive(Clone, Copy)]
 struct RowSums {
     top: __m512,
@@ -55,7 +55,7 @@ impl Layer<'_> {
         self.x.len() / self.width()
     }
 
-    /// Minus infinity for classes that take no part, and those that fill the last group up.
+    /// The biases, with minus infinity for forbidden classes and for the padding of the last group.
     pub(super) fn biases(&self) -> Vec<f32> {
         let mut biases = self.bias.to_vec();
         biases[..self.forbidden].fill(f32::NEG_INFINITY);
@@ -63,42 +63,43 @@ impl Layer<'_> {
         biases
     }
 
-    /// For whoever has asked for the features.
+    /// Packs the weights.
     pub fn packed(&self) -> PackedLayer {
         let (width, classes) = (self.width(), self.bias.len());
         let (panels, lines) = (classes.next_multiple_of(GROUP_CLASSES) / SIDE, width / SIDE * STEP);
         let mut packed = Buffer::lines(panels * lines);
         let operand = Operand { data: self.weight, columns: width, transposed: true };
         packed.as_lines_mut().par_chunks_mut(lines).take(panels).enumerate().for_each(|(panel, out)| {
-            // SAFETY: as this function says.
+            // SAFETY: the CPU has the features (see the module `fused`).
             unsafe { pack_b(operand, classes, width, panel * SIDE, out) }
         });
         PackedLayer(packed)
     }
 
-    /// Rows as bf16, filled up with zeros to whole tiles.
+    /// The rows as bf16, padded with zero rows to whole tiles.
     pub(super) fn rounded(&self) -> Buffer {
         let width = self.width();
         let mut rows = Buffer::bf16(self.rows().next_multiple_of(SIDE), width);
         let (own, rest) = rows.as_bf16_mut().split_at_mut(self.x.len());
         rest.fill(0);
         own.par_chunks_mut(64 * width).zip(self.x.par_chunks(64 * width)).for_each(|(out, x)| {
-            // SAFETY: whoever comes here has asked for the features.
+            // SAFETY: the CPU has the features (see the module `fused`).
             unsafe { round(x, out) }
         });
         rows
     }
 
-    /// Of each row what a softmax over the classes needs.
-    pub fn sums(&self, packed: &PackedLayer, classes: &Classes) -> Vec<Sums> {
+    /// For each row, the sums of its softmax over the classes.
+    pub fn sums(&self, packed: &PackedLayer, classes: &Classes) -> Vec<SoftmaxSums> {
         let (x, biases, width) = (self.rounded(), self.biases(), self.width());
         let x = x.as_bf16();
         let order = Order::of(classes);
-        let mut sums: Vec<Sums> = (0..self.rows()).map(|row| Sums::new(classes.of(row).len())).collect();
+        let mut sums: Vec<SoftmaxSums> =
+            (0..self.rows()).map(|row| SoftmaxSums::new(classes.of(row).len())).collect();
         sums.par_chunks_mut(ROWS).enumerate().for_each(|(block, sums)| {
             let _tiles = Tiles::configure();
             let first = block * ROWS;
-            // SAFETY: whoever comes here has asked for the features; `x` has whole tiles.
+            // SAFETY: as above; `x` has whole tiles.
             unsafe {
                 block_sums(
                     &x[first * width..],
@@ -116,7 +117,7 @@ impl Layer<'_> {
     }
 }
 
-/// The chosen classes of each row in ascending order, as places in the list of all.
+/// The chosen classes of each row in ascending order, as indices into the list of all.
 pub(super) struct Order(Vec<u32>);
 
 impl Order {
@@ -132,7 +133,7 @@ impl Order {
         Self(order)
     }
 
-    /// Calls `take(place, class)` for the classes below `limit` that come next in a row.
+    /// Calls `take(index, class)` for the next classes of a row that are below `limit`.
     pub(super) fn advance(
         &self,
         cursor: &mut usize,
@@ -153,10 +154,10 @@ impl Order {
     }
 }
 
-/// Scores of 32 rows and some panels of classes, without their bias: `c[row][class]`, as many classes as panels have.
+/// Scores of 32 rows for up to [`GROUP`] panels of classes, without bias: `c[row][class]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn scores(left: Rows, steps: usize, right: &[Line], c: &mut [f32]) {
+pub(super) unsafe fn scores(left: MatrixView, steps: usize, right: &[Line], c: &mut [f32]) {
     for (panel, right) in right.chunks_exact(steps * STEP).take(GROUP).enumerate() {
         unsafe {
             multiply(Left::rows(left), right, steps, c.as_mut_ptr().add(panel * SIDE), GROUP_CLASSES, false)
@@ -174,7 +175,7 @@ unsafe fn block_sums(
     first: usize,
     classes: &Classes,
     order: &Order,
-    sums: &mut [Sums],
+    sums: &mut [SoftmaxSums],
 ) {
     let steps = width / SIDE;
     let none = RowSums { top: _mm512_set1_ps(LOW), sum: _mm512_setzero_ps(), total: _mm512_setzero_ps() };
@@ -186,7 +187,7 @@ unsafe fn block_sums(
         let right = &packed[group * GROUP * steps * STEP..];
         let begin = group * GROUP_CLASSES;
         for tile in (0..sums.len()).step_by(SIDE) {
-            unsafe { scores(Rows::of(&x[tile * width..], width), steps, right, c) };
+            unsafe { scores(MatrixView::of(&x[tile * width..], width), steps, right, c) };
             for row in tile..sums.len().min(tile + SIDE) {
                 let scores = &mut c[(row - tile) * GROUP_CLASSES..][..GROUP_CLASSES];
                 states[row].add(scores, biases);
@@ -226,7 +227,7 @@ impl RowSums {
         let mut top = self.top;
         let low = _mm512_set1_ps(f32::NEG_INFINITY);
         for (i, own) in own.iter_mut().enumerate() {
-            // SAFETY: both have so many values.
+            // SAFETY: both have the asserted number of values.
             unsafe {
                 let at = scores.as_mut_ptr().add(16 * i);
                 let bias = _mm512_loadu_ps(biases.as_ptr().add(16 * i));
@@ -235,10 +236,10 @@ impl RowSums {
                 let allowed = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(bias, low);
                 self.total = _mm512_mask_add_ps(self.total, allowed, self.total, *own);
             }
-            // The second where the first is no number.
+            // A maximum with NaN is its second operand.
             top = _mm512_max_ps(*own, top);
         }
-        // What is no number stays one, as the second operand of a maximum does.
+        // NaN stays NaN, because it is the second operand of the maximum.
         let exp = |x| exp(_mm512_max_ps(_mm512_set1_ps(-104.0), x));
         if _mm512_cmp_ps_mask::<_CMP_GT_OQ>(top, self.top) != 0 {
             self.sum = _mm512_mul_ps(self.sum, exp(_mm512_sub_ps(self.top, top)));

@@ -1,4 +1,4 @@
-//! The gradients of an output layer and the loss on it by tiles.
+//! The gradients of an output layer and its loss with tiles.
 
 use std::arch::x86_64::{
     _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmsub_ps, _mm512_loadu_ps, _mm512_maskz_mov_ps,
@@ -13,29 +13,29 @@ use super::buffer::Buffer;
 use super::output::{GROUP, GROUP_CLASSES, Layer, Order, PackedLayer, ROWS, scores};
 use super::pass::Shared;
 use super::rows::{load, round};
-use super::tile::{Left, Rows, SIDE, STEP, multiply, pack_left, pack_right};
+use super::tile::{Left, MatrixView, SIDE, STEP, multiply, pack_left, pack_right};
 use crate::nn::gemm::Operand;
 use crate::nn::gemm::amx::{Tiles, pack_b};
 use crate::nn::gemm::lines::Line;
 
-/// Classes whose scores of [`ROWS`] rows are worked on together.
+/// Number of classes whose scores of [`ROWS`] rows are computed together.
 const CLASSES: usize = 512;
 
-/// A loss by its slopes: of each chosen class its weight, and the same `spread` for each class of a row besides.
-pub(in super::super) struct Slopes<'a> {
+/// The weights of a loss: one for each chosen class, and in addition `spread` for every allowed class of a row.
+pub(in super::super) struct LossWeights<'a> {
     pub weights: &'a [f32],
     pub spread: f32,
-    /// The logarithm of each row's sum.
+    /// For each row, the logarithm of its softmax's sum.
     pub log_sums: &'a [f32],
 }
 
 impl Layer<'_> {
-    /// The gradient of `x`, and those of weight and bias added to what is there. `dscore = softmax · Σ weights - weight`.
+    /// Returns the gradient of `x`, and adds those of weight and bias: `dscore = softmax · Σ weights - weight`.
     pub fn gradients(
         &self,
         packed: &PackedLayer,
         classes: &Classes,
-        slopes: &Slopes,
+        loss: &LossWeights,
         dweight: &mut [f32],
         dbias: &mut [f32],
     ) -> Vec<f32> {
@@ -50,15 +50,15 @@ impl Layer<'_> {
         for &(first, count) in &blocks {
             let out = &mut x_right.as_lines_mut()[first * width / SIDE..];
             // SAFETY: as in `sums`.
-            unsafe { pack_right(Rows::of(&x[first * width..], width), count, count / SIDE, width, out) }
+            unsafe { pack_right(MatrixView::of(&x[first * width..], width), count, count / SIDE, width, out) }
         }
         let allowed = (self.bias.len() - self.forbidden) as f32;
-        let mass: Vec<f32> = (0..rows)
-            .map(|row| slopes.weights[classes.range(row)].iter().sum::<f32>() + slopes.spread * allowed)
+        let total_weights: Vec<f32> = (0..rows)
+            .map(|row| loss.weights[classes.range(row)].iter().sum::<f32>() + loss.spread * allowed)
             .collect();
         let mut cursors: Vec<usize> = (0..rows).map(|row| classes.range(row).start).collect();
         let mut dscores = Buffer::bf16(ROWS, CLASSES);
-        let mut across = Buffer::lines(CLASSES * width / SIDE);
+        let mut for_dx = Buffer::lines(CLASSES * width / SIDE);
         for (chunk, biases) in biases.chunks(CLASSES).enumerate() {
             let (begin, here) = (chunk * CLASSES, biases.len());
             let real = here.min(self.bias.len() - begin);
@@ -69,31 +69,39 @@ impl Layer<'_> {
                 transposed: false,
             };
             let right = &packed.0.as_lines()[begin * width / SIDE..];
-            across.as_lines_mut().par_chunks_mut(steps * STEP).take(width / SIDE).enumerate().for_each(
+            for_dx.as_lines_mut().par_chunks_mut(steps * STEP).take(width / SIDE).enumerate().for_each(
                 // SAFETY: as in `sums`.
                 |(panel, out)| unsafe { pack_b(operand, width, real, panel * SIDE, out) },
             );
-            let across = across.as_lines();
+            let for_dx = for_dx.as_lines();
             for &(first, count) in &blocks {
                 let places = Shared::new(dscores.as_bf16_mut());
                 let own = &mut cursors[first..rows.min(first + count)];
                 own.par_chunks_mut(SIDE).enumerate().for_each(|(tile, cursors)| {
                     let _tiles = Tiles::configure();
                     let row = first + tile * SIDE;
-                    let view = View { classes, order: &order, slopes, mass: &mass, biases, begin, here };
-                    let left = Rows::of(&x[row * width..], width);
+                    let view = ScoreGradients {
+                        classes,
+                        order: &order,
+                        loss,
+                        total_weights: &total_weights,
+                        biases,
+                        begin,
+                        here,
+                    };
+                    let left = MatrixView::of(&x[row * width..], width);
                     let out = places.at(tile * SIDE * here);
-                    // SAFETY: as in `sums`; each tile has rows of its own.
-                    unsafe { view.slopes(left, width / SIDE, right, row, cursors, out) }
+                    // SAFETY: as in `sums`; tiles have separate rows.
+                    unsafe { view.compute(left, width / SIDE, right, row, cursors, out) }
                 });
-                let dscores = Rows { at: places.at(0), stride: here };
+                let dscores = MatrixView { at: places.at(0), stride: here };
                 let to = Shared::new(&mut dx[first * width..][..count * width]);
                 (0..count / SIDE).into_par_iter().for_each(|tile| {
                     let _tiles = Tiles::configure();
                     // SAFETY: as above.
                     unsafe {
                         let left = Left::rows(dscores.from(tile * SIDE, 0));
-                        for (panel, right) in across.chunks_exact(steps * STEP).take(width / SIDE).enumerate()
+                        for (panel, right) in for_dx.chunks_exact(steps * STEP).take(width / SIDE).enumerate()
                         {
                             let c = to.at(tile * SIDE * width + panel * SIDE);
                             multiply(left, right, steps, c, width, true);
@@ -117,22 +125,22 @@ impl Layer<'_> {
 }
 
 /// A chunk of classes from `begin` on, `here` of them.
-struct View<'a> {
+struct ScoreGradients<'a> {
     classes: &'a Classes,
     order: &'a Order,
-    slopes: &'a Slopes<'a>,
-    mass: &'a [f32],
+    loss: &'a LossWeights<'a>,
+    total_weights: &'a [f32],
     biases: &'a [f32],
     begin: usize,
     here: usize,
 }
 
-impl View<'_> {
-    /// The slopes of 32 rows as bf16, zeros where a row is none of `cursors`'.
+impl ScoreGradients<'_> {
+    /// Writes the gradients of the scores of 32 rows as bf16, zeros for rows beyond `cursors`.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn slopes(
+    unsafe fn compute(
         &self,
-        left: Rows,
+        left: MatrixView,
         steps: usize,
         right: &[Line],
         first: usize,
@@ -141,7 +149,7 @@ impl View<'_> {
     ) {
         let mut c = Buffer::f32(SIDE * GROUP_CLASSES);
         let c = c.as_f32_mut();
-        let spread = _mm512_set1_ps(self.slopes.spread);
+        let spread = _mm512_set1_ps(self.loss.spread);
         let low = _mm512_set1_ps(f32::NEG_INFINITY);
         for (group, biases) in self.biases.chunks_exact(GROUP_CLASSES).enumerate() {
             let begin = self.begin + group * GROUP_CLASSES;
@@ -152,16 +160,18 @@ impl View<'_> {
                     None => scores.fill(0.0),
                     Some(cursor) => {
                         let row = first + row;
-                        let (log_sum, mass) =
-                            (_mm512_set1_ps(self.slopes.log_sums[row]), _mm512_set1_ps(self.mass[row]));
+                        let (log_sum, total_weights) = (
+                            _mm512_set1_ps(self.loss.log_sums[row]),
+                            _mm512_set1_ps(self.total_weights[row]),
+                        );
                         for i in (0..GROUP_CLASSES).step_by(16) {
-                            // SAFETY: both have so many values.
+                            // SAFETY: both have the asserted number of values.
                             unsafe {
                                 let at = scores.as_mut_ptr().add(i);
                                 let bias = _mm512_loadu_ps(biases.as_ptr().add(i));
                                 let own = _mm512_sub_ps(_mm512_add_ps(_mm512_loadu_ps(at), bias), log_sum);
                                 let own = exp(_mm512_max_ps(_mm512_set1_ps(-104.0), own));
-                                let own = _mm512_fmsub_ps(own, mass, spread);
+                                let own = _mm512_fmsub_ps(own, total_weights, spread);
                                 let allowed = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(bias, low);
                                 _mm512_storeu_ps(at, _mm512_maskz_mov_ps(allowed, own));
                             }
@@ -169,11 +179,11 @@ impl View<'_> {
                         let end = self.classes.range(row).end;
                         let limit = begin + GROUP_CLASSES;
                         self.order.advance(cursor, end, self.classes, limit, |place, class| {
-                            scores[class - begin] -= self.slopes.weights[place];
+                            scores[class - begin] -= self.loss.weights[place];
                         });
                     }
                 }
-                // SAFETY: each row has room for all classes.
+                // SAFETY: `out` has memory for all classes of each row.
                 let at = unsafe { out.add(row * self.here + group * GROUP_CLASSES) };
                 round(scores, unsafe { std::slice::from_raw_parts_mut(at, GROUP_CLASSES) });
             }
@@ -181,10 +191,10 @@ impl View<'_> {
     }
 }
 
-/// The gradients of up to 32 classes from so many rows.
+/// Adds the gradients of weight and bias of up to 32 classes over `rows` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn class_gradients(
-    dscores: Rows,
+    dscores: MatrixView,
     rows: usize,
     x: &[Line],
     width: usize,

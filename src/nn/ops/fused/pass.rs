@@ -1,4 +1,4 @@
-//! Products of one block of rows with packed weights, and the gradients of weights over all blocks.
+//! Products of a block of rows with packed weights, and the gradients of weights over all blocks.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_ps, _mm512_castsi512_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
@@ -11,19 +11,19 @@ use super::super::cpu::with_values;
 use super::super::gradients::write_to;
 use super::buffer::Buffer;
 use super::layout::{Block, Layout};
-use super::rows::{Norm, Sums};
-use super::tile::{Left, Rows, SIDE, STEP, multiply};
+use super::rows::{Norm, TileSums};
+use super::tile::{Left, MatrixView, SIDE, STEP, multiply};
 use crate::nn::gemm::Operand;
 use crate::nn::gemm::amx::{Tiles, pack_b};
 use crate::nn::gemm::lines::{LANES, Line, transpose};
 
-/// Most steps of a product before its sums go back to memory, so that the left operand stays in the L1 cache.
+/// Largest number of steps before the sums go back to memory, so that the left operand stays in the L1 cache.
 const STEPS: usize = 16;
 
-/// A place that several threads write to, each to its own part.
+/// Memory that several threads write, each its own part.
 pub(super) struct Shared<T>(*mut T);
 
-// SAFETY: whoever uses the pointer says that the parts are apart.
+// SAFETY: users of the pointer guarantee that the parts do not overlap.
 unsafe impl<T: Send> Send for Shared<T> {}
 unsafe impl<T: Send> Sync for Shared<T> {}
 
@@ -41,37 +41,37 @@ impl<T> Shared<T> {
     }
 
     /// # Safety
-    /// The part is in what this was made of, and nobody else looks at it.
+    /// The part must be inside the memory, and no one else may access it.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn part(&self, first: usize, count: usize) -> &mut [T] {
         unsafe { std::slice::from_raw_parts_mut(self.at(first), count) }
     }
 }
 
-/// A weight `[out, in]` as the right operand of `x · Wᵀ`.
+/// Packs a weight `[out, in]` as the right operand of `x · Wᵀ`.
 pub(super) fn packed(weight: &Tensor) -> Result<Buffer> {
     let (out, input) = weight.dims2()?;
     with_values(weight, |weight| pack(weight, input, true, out, input))
 }
 
-/// A weight `[out, in]` as the right operand of `dy · W`.
-pub(super) fn packed_across(weight: &Tensor) -> Result<Buffer> {
+/// Packs a weight `[out, in]` as the right operand of `dy · W`.
+pub(super) fn packed_for_backward(weight: &Tensor) -> Result<Buffer> {
     let (out, input) = weight.dims2()?;
     with_values(weight, |weight| pack(weight, input, false, input, out))
 }
 
-/// A right operand `[k, n]` of what is stored in so many columns.
+/// Packs a right operand `[k, n]` that is stored in `columns` columns.
 pub(super) fn pack(data: &[f32], columns: usize, transposed: bool, n: usize, k: usize) -> Buffer {
     let panel = k / SIDE * STEP;
     let mut packed = Buffer::lines(n / SIDE * panel);
     let operand = Operand { data, columns, transposed };
     let panels = packed.as_lines_mut()[..n / SIDE * panel].par_chunks_mut(panel);
-    // SAFETY: whoever comes here has asked for the features.
+    // SAFETY: the CPU has the features (see the module `fused`).
     panels.enumerate().for_each(|(i, out)| unsafe { pack_b(operand, n, k, i * SIDE, out) });
     packed
 }
 
-/// Calls `work` for each block, with tiles, and gives the answers in order.
+/// Calls `work` for each block, with configured tiles, and returns the results in order.
 pub(super) fn for_blocks<T: Send>(layout: &Layout, work: impl Fn(&Block) -> T + Sync) -> Vec<T> {
     let one = |block: &Block| {
         let _tiles = Tiles::configure();
@@ -80,7 +80,7 @@ pub(super) fn for_blocks<T: Send>(layout: &Layout, work: impl Fn(&Block) -> T + 
     layout.blocks.par_iter().map(one).collect()
 }
 
-/// Norms of the rows of a block; zeros where a row is empty.
+/// Normalizes the rows of a block; empty rows become zeros.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn normalise(x: &[f32], padded: &[Option<u32>], norm: Norm, out: &mut [u16]) {
     let width = norm.gain.len();
@@ -93,19 +93,19 @@ pub(super) fn normalise(x: &[f32], padded: &[Option<u32>], norm: Norm, out: &mut
     }
 }
 
-/// `left · right` for a wide result over a short reduction: calls `take(row, column, sums)` for each 32 x 32 of it.
+/// `left · right` for a wide result over a short reduction. Calls `take(row, column, sums)` for each 32 x 32 of it.
 ///
 /// # Safety
-/// `left` has so many rows, a multiple of 32; tiles are configured.
+/// `left` must have `rows` rows, a multiple of 32, and tiles must be configured.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn wide(
-    left: Rows,
+    left: MatrixView,
     rows: usize,
     right: &[Line],
     (steps, columns): (usize, usize),
-    mut take: impl FnMut(usize, usize, &Sums),
+    mut take: impl FnMut(usize, usize, &TileSums),
 ) {
-    let mut sums = Sums::ZERO;
+    let mut sums = TileSums::ZERO;
     for (panel, right) in right.chunks_exact(steps * STEP).take(columns / SIDE).enumerate() {
         for row in (0..rows).step_by(SIDE) {
             unsafe {
@@ -116,13 +116,13 @@ pub(super) unsafe fn wide(
     }
 }
 
-/// `left · right` for a narrow result over any reduction: calls `take(row, sums)` for each row of it.
+/// `left · right` for a narrow result over any reduction. Calls `take(row, sums)` for each row of it.
 ///
 /// # Safety
 /// As [`wide`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn narrow(
-    left: Rows,
+    left: MatrixView,
     rows: usize,
     right: &[Line],
     (steps, columns): (usize, usize),
@@ -147,21 +147,21 @@ pub(super) unsafe fn narrow(
     }
 }
 
-/// A packed operand over all rows, block by block, and its columns.
+/// A packed operand over all rows, block by block, of `width` columns.
 #[derive(Clone, Copy)]
 pub(super) struct Packed<'a> {
     pub lines: &'a [Line],
     pub width: usize,
 }
 
-/// Where the lines of a block begin in an operand of so many columns, and how many they are.
+/// The lines of a block in an operand of `width` columns.
 fn lines_of(block: &Block, width: usize) -> std::ops::Range<usize> {
     let first = block.first * width / SIDE;
     first..first + block.rows * width / SIDE
 }
 
 impl Shared<Line> {
-    /// The lines of a block in an operand of so many columns.
+    /// The lines of a block in an operand of `width` columns.
     ///
     /// # Safety
     /// As [`Self::part`].
@@ -172,37 +172,38 @@ impl Shared<Line> {
     }
 }
 
-/// Adds `leftᵀ · right` over all rows, `[left, right]`, to the gradient of a weight; with `across` its transposed, `[right, left]`.
-/// `left` is packed by `pack_left`, `right` by `pack_right`, each block on its own. The order of every sum is that of the blocks.
+/// Adds `leftᵀ · right` over all rows, `[left, right]`, to the gradient of a weight, or its transpose `[right, left]`
+/// if `transposed` is set. `left` is packed by `pack_left`, `right` by `pack_right`, each block separately. Sums add
+/// the blocks in order.
 pub(super) fn add_weight_gradient(
     layout: &Layout,
     left: Packed,
     right: Packed,
-    across: bool,
+    transposed: bool,
     weight: &Tensor,
 ) -> Result<()> {
     debug_assert!(weight.elem_count() == left.width * right.width);
-    // SAFETY: every panel writes its part.
-    unsafe { write_to(weight, |place, fresh| weight_gradient(layout, left, right, across, place, fresh)) }
+    // SAFETY: the panels write all values.
+    unsafe { write_to(weight, |place, fresh| weight_gradient(layout, left, right, transposed, place, fresh)) }
 }
 
-/// Writes or adds to `left.width · right.width` values.
+/// Writes `left.width · right.width` values if they are `fresh`, that is, uninitialized; otherwise adds to them.
 ///
 /// # Safety
-/// They have room at `place`.
+/// `place` must have memory for them.
 pub(super) unsafe fn weight_gradient(
     layout: &Layout,
     left: Packed,
     right: Packed,
-    across: bool,
+    transposed: bool,
     place: *mut f32,
     fresh: bool,
 ) {
     let to = Shared::of(place);
     (0..left.width / SIDE).into_par_iter().for_each(|panel| {
         let _tiles = Tiles::configure();
-        // SAFETY: whoever comes here has asked for the features; each panel has rows or columns of its own.
-        unsafe { panel_gradient(layout, left, right, across, panel, &to, fresh) }
+        // SAFETY: the CPU has the features (see the module `fused`); panels have separate rows or columns.
+        unsafe { panel_gradient(layout, left, right, transposed, panel, &to, fresh) }
     });
 }
 
@@ -211,14 +212,14 @@ unsafe fn panel_gradient(
     layout: &Layout,
     left: Packed,
     right: Packed,
-    across: bool,
+    transposed: bool,
     panel: usize,
     to: &Shared<f32>,
     fresh: bool,
 ) {
     let width = right.width;
-    let mut slab = Buffer::f32(if across { SIDE * width } else { 0 });
-    let own = if across { slab.as_f32_mut().as_mut_ptr() } else { to.at(panel * SIDE * width) };
+    let mut slab = Buffer::f32(if transposed { SIDE * width } else { 0 });
+    let own = if transposed { slab.as_f32_mut().as_mut_ptr() } else { to.at(panel * SIDE * width) };
     for (index, block) in layout.blocks.iter().enumerate() {
         let steps = block.rows / SIDE;
         let left = &left.lines[lines_of(block, left.width)][panel * steps * STEP..][..steps * STEP];
@@ -227,15 +228,15 @@ unsafe fn panel_gradient(
             let here = STEPS.min(steps - start);
             let left = Left::packed(&left[start * STEP..]);
             for (column, right) in right.chunks_exact(steps * STEP).enumerate() {
-                let add = !(across || fresh) || index > 0 || start > 0;
+                let add = !(transposed || fresh) || index > 0 || start > 0;
                 unsafe { multiply(left, &right[start * STEP..], here, own.add(column * SIDE), width, add) };
             }
         }
     }
-    if !across {
+    if !transposed {
         return;
     }
-    // 16 x 16 at a time.
+    // Transposes 16 x 16 values at a time.
     for row in (0..SIDE).step_by(LANES) {
         for column in (0..width).step_by(LANES) {
             let read = |i: usize| unsafe {

@@ -1,4 +1,4 @@
-//! What happens between the products: norms, activations, dropout and sums, row by row. Widths are multiples of 32.
+//! The operations between products: norms, activations, dropout and sums, row by row. Widths are multiples of 32.
 
 use std::arch::x86_64::{
     __m512, __m512bh, __m512i, _CMP_GT_OQ, _mm256_loadu_si256, _mm512_add_ps, _mm512_castsi512_ps,
@@ -11,18 +11,18 @@ use std::mem::transmute;
 use super::super::residual::Mask;
 use super::tile::SIDE;
 
-/// The sums of a step, in memory.
+/// The 32 x 32 sums of a tile product, in memory.
 #[repr(C, align(64))]
-pub(super) struct Sums(pub [f32; SIDE * SIDE]);
+pub(super) struct TileSums(pub [f32; SIDE * SIDE]);
 
-impl Sums {
+impl TileSums {
     pub const ZERO: Self = Self([0.0; SIDE * SIDE]);
 }
 
 /// Writes 32 values, rounded to nearest, ties to even.
 ///
 /// # Safety
-/// There is room for them.
+/// `at` must have memory for them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn store(at: *mut u16, low: __m512, high: __m512) {
@@ -34,7 +34,7 @@ pub(super) unsafe fn store(at: *mut u16, low: __m512, high: __m512) {
 /// Reads 16 bf16 values.
 ///
 /// # Safety
-/// They are there.
+/// They must be readable.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn load(at: *const u16) -> __m512 {
@@ -49,7 +49,7 @@ pub(super) unsafe fn load(at: *const u16) -> __m512 {
 pub(super) fn round(values: &[f32], out: &mut [u16]) {
     assert!(values.len() == out.len());
     for (values, out) in values.chunks_exact(SIDE).zip(out.chunks_exact_mut(SIDE)) {
-        // SAFETY: each piece has 32 values.
+        // SAFETY: each chunk has 32 values.
         unsafe {
             let (low, high) = (_mm512_loadu_ps(values.as_ptr()), _mm512_loadu_ps(values.as_ptr().add(16)));
             store(out.as_mut_ptr(), low, high);
@@ -57,7 +57,7 @@ pub(super) fn round(values: &[f32], out: &mut [u16]) {
     }
 }
 
-/// Sum of `f` of 16 values at a time, with two sums under way.
+/// Sums `f`, which returns 16 values at a time, in two accumulators.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn sum_of(width: usize, f: impl Fn(usize) -> __m512) -> f32 {
@@ -75,7 +75,7 @@ fn sum_of(width: usize, f: impl Fn(usize) -> __m512) -> f32 {
 fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
     assert!(row.len().is_multiple_of(SIDE));
     let n = row.len() as f32;
-    // SAFETY: 16 values of the row.
+    // SAFETY: reads 16 values of the row.
     let at = |i: usize| unsafe { _mm512_loadu_ps(row.as_ptr().add(i)) };
     let mean = sum_of(row.len(), at) / n;
     let variance = sum_of(row.len(), |i| {
@@ -94,7 +94,7 @@ pub(super) struct Norm<'a> {
 }
 
 impl Norm<'_> {
-    /// `(x - mean) / deviation · gain + bias`, rounded.
+    /// `(x - mean) / deviation · gain + bias`, rounded to bf16.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub fn forward(self, x: &[f32], scratch: &mut [f32], out: &mut [u16]) {
@@ -105,8 +105,8 @@ impl Norm<'_> {
         round(scratch, out);
     }
 
-    /// With `n` the normalised row and `d = dn · gain`: `dx = dy + scale · (d - mean(d) - n · mean(d · n))`,
-    /// `dgain += dn · n`, `dbias += dn`. `scratch` has room for two rows; `out` is what [`Norm::forward`] gave.
+    /// With the normalized row `n` and `d = dn · gain`: `dx = dy + scale · (d - mean(d) - n · mean(d · n))`,
+    /// `dgain += dn · n`, `dbias += dn`. `scratch` holds two rows.
     #[inline]
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
@@ -132,7 +132,7 @@ impl Norm<'_> {
             dgain[i] += dn[i] * normal[i];
             dbias[i] += dn[i];
         }
-        // SAFETY: 16 values of each.
+        // SAFETY: reads 16 values of each.
         let at = |values: &[f32], i: usize| unsafe { _mm512_loadu_ps(values.as_ptr().add(i)) };
         let mean_delta = sum_of(width, |i| at(delta, i)) / width as f32;
         let product = |i| _mm512_mul_ps(at(delta, i), at(normal, i));
@@ -143,11 +143,11 @@ impl Norm<'_> {
     }
 }
 
-/// The gradient of what dropout was given: `dy · mask` as bf16, and its sum over rows added to `sums`. `first` is the index of the
-/// first value in the batch.
+/// The gradient of the input of dropout, `dy · mask`, as bf16. Adds it to `sums`. `first` is the index of the first
+/// value in the batch.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn dropped(
+pub(super) fn dropout_gradient(
     dy: &[f32],
     first: usize,
     mask: Mask,
@@ -169,10 +169,10 @@ pub(super) fn dropped(
 /// `max(c + bias, least)` as bf16 into 32 rows, `stride` values apart.
 ///
 /// # Safety
-/// The rows have room.
+/// `out` must have memory for the rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn biased(c: &Sums, bias: &[f32], least: f32, out: *mut u16, stride: usize) {
+pub(super) unsafe fn biased(c: &TileSums, bias: &[f32], least: f32, out: *mut u16, stride: usize) {
     assert!(bias.len() == SIDE);
     let least = _mm512_set1_ps(least);
     // SAFETY: a row of `c` and the bias have 32 values.
@@ -180,7 +180,7 @@ pub(super) unsafe fn biased(c: &Sums, bias: &[f32], least: f32, out: *mut u16, s
         let (low, high) = (_mm512_loadu_ps(bias.as_ptr()), _mm512_loadu_ps(bias.as_ptr().add(16)));
         for row in 0..SIDE {
             let at = c.0.as_ptr().add(row * SIDE);
-            // The second operand where one is no number: it is passed on.
+            // A maximum with NaN is its second operand, so NaN stays NaN.
             let a = _mm512_max_ps(least, _mm512_add_ps(_mm512_loadu_ps(at), low));
             let b = _mm512_max_ps(least, _mm512_add_ps(_mm512_loadu_ps(at.add(16)), high));
             store(out.add(row * stride), a, b);
@@ -191,10 +191,10 @@ pub(super) unsafe fn biased(c: &Sums, bias: &[f32], least: f32, out: *mut u16, s
 /// `c` as bf16 into 32 rows, `stride` values apart.
 ///
 /// # Safety
-/// The rows have room.
+/// `out` must have memory for the rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn rounded(c: &Sums, out: *mut u16, stride: usize, rows: usize) {
+pub(super) unsafe fn rounded(c: &TileSums, out: *mut u16, stride: usize, rows: usize) {
     for row in 0..rows {
         unsafe {
             let at = c.0.as_ptr().add(row * SIDE);
@@ -203,22 +203,23 @@ pub(super) unsafe fn rounded(c: &Sums, out: *mut u16, stride: usize, rows: usize
     }
 }
 
-/// `c` where the activation `h` is above 0, else 0, as bf16 into 32 rows; both are `stride` values apart. Their sum goes to `sums`.
+/// `c` where the activation `h` is above 0, else 0, as bf16 into 32 rows; rows of both are `stride` values apart. Adds
+/// their sum to `sums`.
 ///
 /// # Safety
-/// Both have 32 rows.
+/// `h` and `out` must have 32 rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn masked(c: &Sums, h: *const u16, out: *mut u16, stride: usize, sums: &mut [f32]) {
+pub(super) unsafe fn masked(c: &TileSums, h: *const u16, out: *mut u16, stride: usize, sums: &mut [f32]) {
     assert!(sums.len() == SIDE);
     let zero = _mm512_setzero_ps();
     unsafe {
         let (mut low, mut high) = (_mm512_loadu_ps(sums.as_ptr()), _mm512_loadu_ps(sums.as_ptr().add(16)));
         for row in 0..SIDE {
             let (at, h) = (c.0.as_ptr().add(row * SIDE), h.add(row * stride));
-            let open = |h| _mm512_cmp_ps_mask::<_CMP_GT_OQ>(load(h), zero);
-            let a = _mm512_maskz_mov_ps(open(h), _mm512_loadu_ps(at));
-            let b = _mm512_maskz_mov_ps(open(h.add(16)), _mm512_loadu_ps(at.add(16)));
+            let active = |h| _mm512_cmp_ps_mask::<_CMP_GT_OQ>(load(h), zero);
+            let a = _mm512_maskz_mov_ps(active(h), _mm512_loadu_ps(at));
+            let b = _mm512_maskz_mov_ps(active(h.add(16)), _mm512_loadu_ps(at.add(16)));
             low = _mm512_add_ps(low, a);
             high = _mm512_add_ps(high, b);
             store(out.add(row * stride), a, b);
@@ -228,7 +229,7 @@ pub(super) unsafe fn masked(c: &Sums, h: *const u16, out: *mut u16, stride: usiz
     }
 }
 
-/// `y = x + (c + bias) · mask` of one row, whose first value has index `first` in the batch.
+/// `y = x + (c + bias) · mask` for one row, whose first value has index `first` in the batch.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn residual(c: &[f32], bias: &[f32], mask: Mask, first: usize, x: &[f32], y: &mut [f32]) {
@@ -245,10 +246,10 @@ pub(super) fn residual(c: &[f32], bias: &[f32], mask: Mask, first: usize, x: &[f
     }
 }
 
-/// Adds up the rows of a bf16 matrix of so many columns.
+/// Adds the rows of a bf16 matrix `[count, width]` to `sums`.
 ///
 /// # Safety
-/// It has so many rows.
+/// `rows` must have `count` rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn column_sums(rows: *const u16, count: usize, width: usize, sums: &mut [f32]) {

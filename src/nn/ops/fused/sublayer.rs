@@ -1,4 +1,5 @@
-//! What the fused sublayers share: `y = x + dropout(f(norm(x)))`, where f ends in a product.
+//! Shared by the fused sublayers: the pre-norm residual connection `y = x + dropout(f(norm(x)))`, where f ends in a
+//! product.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,50 +10,50 @@ use super::super::gradients::add_to;
 use super::super::residual::Mask;
 use super::layout::{Block, Layout};
 use super::pass::{Shared, narrow};
-use super::rows::{Norm, dropped, residual};
-use super::tile::{Rows, SIDE};
+use super::rows::{Norm, dropout_gradient, residual};
+use super::tile::{MatrixView, SIDE};
 use super::{Affine, Frame};
 use crate::nn::gemm::lines::Line;
 
-/// The small weights of a sublayer, on the host, and its batch.
-pub(super) struct Outline {
+/// The norm, dropout and residual sum of a sublayer, for one batch.
+pub(super) struct PreNormResidual {
     pub gain: Tensor,
     pub bias: Tensor,
     pub eps: f32,
     pub mask: Mask,
     pub layout: Layout,
-    /// Of the residual stream.
+    /// Width of the residual stream.
     pub width: usize,
 }
 
-/// What a forward pass keeps for its backward pass.
-pub(super) struct ForBackward<T>(Mutex<Option<T>>);
+/// A value that a forward pass saves for its backward pass.
+pub(super) struct SavedForBackward<T>(Mutex<Option<T>>);
 
-impl<T> ForBackward<T> {
-    pub fn nothing() -> Self {
+impl<T> SavedForBackward<T> {
+    pub fn empty() -> Self {
         Self(Mutex::new(None))
     }
 
-    pub fn keep(&self, value: T) {
+    pub fn save(&self, value: T) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
 
     /// # Errors
-    /// There was no forward pass, or another backward pass has taken it.
+    /// If there was no forward pass, or a backward pass has already taken the value.
     pub fn take(&self) -> Result<T> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(value) => Ok(value),
-            None => bail!("the gradients of a fused layer can be taken once"),
+            None => bail!("the gradients of a fused layer were already computed, or it had no forward pass"),
         }
     }
 }
 
-/// Values of a small tensor.
+/// The values of a vector.
 pub(super) fn host(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_vec1()
 }
 
-impl Outline {
+impl PreNormResidual {
     pub fn new(x: &Tensor, frame: &Frame) -> Result<Self> {
         let (rows, len, width) = x.dims3()?;
         let lengths = frame.lengths;
@@ -79,8 +80,8 @@ impl Outline {
         Ok((host(&self.gain)?, host(&self.bias)?))
     }
 
-    /// Adds what blocks have summed, block by block, to the gradients of the norm's gain and bias, and of the biases of
-    /// the first and the last product.
+    /// Adds the sums of all blocks, in order, to the gradients of the norm's gain and bias, and of the biases of the
+    /// first and the last product.
     pub fn add_small_gradients(&self, sums: &[[Vec<f32>; 4]], inner: &Tensor, outer: &Tensor) -> Result<()> {
         for (which, tensor) in [&self.gain, &self.bias, inner, outer].into_iter().enumerate() {
             add_to(tensor, |to| {
@@ -92,7 +93,7 @@ impl Outline {
         Ok(())
     }
 
-    /// The rows of a block that are not empty lie here in the batch.
+    /// For each row of a block its row in the padded batch; `None` for empty rows.
     pub fn padded(&self, block: &Block) -> &[Option<u32>] {
         &self.layout.padded[block.first..block.first + block.rows]
     }
@@ -100,13 +101,13 @@ impl Outline {
     /// `y = x + dropout(left · right + bias)` for a block.
     ///
     /// # Safety
-    /// `left` has the block's rows, `y` those of the batch; tiles are configured.
+    /// `left` must have the rows of the block, `y` those of the padded batch, and tiles must be configured.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub unsafe fn close(
+    pub unsafe fn add_branch(
         &self,
         block: &Block,
-        left: Rows,
+        left: MatrixView,
         right: &[Line],
         steps: usize,
         bias: &[f32],
@@ -124,32 +125,32 @@ impl Outline {
         }
     }
 
-    /// The gradient of what dropout was given, for a block, and its sum over rows; zeros where a row is empty.
+    /// The gradient of the input of dropout for a block; zeros for empty rows. Adds its sum over rows to `sums`.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub fn branch_slopes(&self, block: &Block, dy: &[f32], sums: &mut [f32], out: &mut [u16]) {
+    pub fn branch_gradient(&self, block: &Block, dy: &[f32], sums: &mut [f32], out: &mut [u16]) {
         let width = self.width;
         let mut scratch = vec![0.0; width];
         for (padded, out) in self.padded(block).iter().zip(out.chunks_exact_mut(width)) {
             match padded {
                 Some(row) => {
                     let first = *row as usize * width;
-                    dropped(&dy[first..][..width], first, self.mask, &mut scratch, sums, out);
+                    dropout_gradient(&dy[first..][..width], first, self.mask, &mut scratch, sums, out);
                 }
                 None => out.fill(0),
             }
         }
     }
 
-    /// The gradient of `x` for a block, `left · right` being that of the norm.
+    /// The gradient of `x` for a block, where `left · right` is the gradient of the normalized rows.
     ///
     /// # Safety
     /// As [`Self::close`].
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub unsafe fn open_slopes(
+    pub unsafe fn input_gradient(
         &self,
         block: &Block,
-        left: Rows,
+        left: MatrixView,
         right: &[Line],
         steps: usize,
         norm: Norm,
@@ -172,7 +173,7 @@ impl Outline {
     }
 }
 
-/// Steps of a reduction over so many values.
+/// Number of steps of a reduction over `width` values.
 pub(super) fn steps(width: usize) -> usize {
     width / SIDE
 }

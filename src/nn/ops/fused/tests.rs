@@ -1,4 +1,4 @@
-//! The fused sublayers against the composition of the other ops, which finite differences hold.
+//! Compares the fused sublayers with the composed ops, which are tested with finite differences.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::{
-    Activation, AttentionMask, Classes, Output, Weighed, backward, cross_attention, dropout, layer_norm,
+    Activation, AttentionMask, Classes, Output, WeightedLoss, backward, cross_attention, dropout, layer_norm,
     linear, residual_dropout, self_attention,
 };
 use super::*;
@@ -22,7 +22,7 @@ fn random(shape: &[usize], scale: f32, seed: u64) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// Real positions of each sentence: more rows than a block, some in one tile, some in several.
+/// Lengths of sentences: more rows than a block has, and sentences of less and more than a tile.
 fn lengths() -> Arc<[usize]> {
     (0..60).map(|row| [1, 5, 17, 40, 33, 16, 2][row % 7]).collect()
 }
@@ -35,8 +35,8 @@ fn real(lengths: &[usize], len: usize) -> Tensor {
     Tensor::from_vec(ones.collect::<Vec<f32>>(), (lengths.len(), len, 1), &Device::Cpu).unwrap()
 }
 
-/// The value of a loss that weighs each value of a result differently, and its gradients.
-fn learnt(vars: &[Var], result: impl Fn() -> Result<Tensor>) -> (Tensor, Vec<Tensor>) {
+/// The result, and the gradients of a loss that weights each of its values differently.
+fn result_and_gradients(vars: &[Var], result: impl Fn() -> Result<Tensor>) -> (Tensor, Vec<Tensor>) {
     let y = result().unwrap().broadcast_mul(&real(&lengths(), LEN)).unwrap();
     let weighting = random(y.dims(), 1.0, 99);
     let loss = (&y * weighting.as_detached_tensor()).unwrap().sum_all().unwrap();
@@ -54,21 +54,21 @@ fn assert_near(what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
     assert!(size > 0.0 && off <= tolerance * size, "{what}: off by {off} of {size}");
 }
 
-/// Both ways give the same up to the rounding of operands; the fused way gives the same bits on any number of threads.
+/// Checks that both give the same up to the rounding of operands, and `fused` the same bits on any number of threads.
 fn assert_same(
     names: &[&str],
     vars: &[Var],
     fused: impl Fn() -> Result<Tensor> + Sync,
     composed: impl Fn() -> Result<Tensor>,
 ) {
-    let (y, gradients) = learnt(vars, &fused);
-    let (want, want_gradients) = learnt(vars, composed);
+    let (y, gradients) = result_and_gradients(vars, &fused);
+    let (want, want_gradients) = result_and_gradients(vars, composed);
     assert_near("result", &y, &want, 4e-3);
     for ((name, got), want) in names.iter().zip(&gradients).zip(&want_gradients) {
         assert_near(name, got, want, 1.5e-2);
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    let (again, gradients_again) = pool.install(|| learnt(vars, &fused));
+    let (again, gradients_again) = pool.install(|| result_and_gradients(vars, &fused));
     let bits = |t: &Tensor| -> Vec<u32> {
         t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
     };
@@ -78,9 +78,9 @@ fn assert_same(
     }
 }
 
-/// Prints why a test has nothing to do.
+/// Whether the CPU lacks AMX; prints that the test is skipped.
 fn unavailable() -> bool {
-    let none = !tiles_chosen();
+    let none = !amx_selected();
     if none {
         eprintln!("skipped: this CPU has no AMX");
     }
@@ -115,22 +115,22 @@ fn normed(vars: &[Var]) -> Result<Tensor> {
     layer_norm(&vars[0], &vars[1], &vars[2], EPS)
 }
 
-fn plain(x: &Tensor, vars: &[Var], first: usize, activation: Activation) -> Result<Tensor> {
+fn composed_linear(x: &Tensor, vars: &[Var], first: usize, activation: Activation) -> Result<Tensor> {
     linear(x, &vars[first], &vars[first + 1], activation, Precision::Bf16)
 }
 
-fn close(vars: &[Var], branch: &Tensor) -> Result<Tensor> {
+fn composed_residual(vars: &[Var], branch: &Tensor) -> Result<Tensor> {
     residual_dropout(&vars[0], branch, DROPOUT.0, DROPOUT.1)
 }
 
-/// As a chain of its own.
+/// A chain of one sublayer.
 fn feed_forward(vars: &[Var], lengths: &[usize]) -> Result<Tensor> {
     let own = feed_forward_sublayer(&vars[0], &frame(vars, lengths), affine(vars, 3), affine(vars, 5))?;
     chain(&vars[0], vec![own])
 }
 
 #[test]
-fn a_feed_forward_sublayer_is_that_of_the_other_ops() {
+fn a_feed_forward_sublayer_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -140,14 +140,14 @@ fn a_feed_forward_sublayer_is_that_of_the_other_ops() {
         &vars,
         || feed_forward(&vars, &lengths),
         || {
-            let inner = plain(&normed(&vars)?, &vars, 3, Activation::Relu)?;
-            close(&vars, &plain(&inner, &vars, 5, Activation::None)?)
+            let inner = composed_linear(&normed(&vars)?, &vars, 3, Activation::Relu)?;
+            composed_residual(&vars, &composed_linear(&inner, &vars, 5, Activation::None)?)
         },
     );
 }
 
 #[test]
-fn a_self_attention_sublayer_is_that_of_the_other_ops() {
+fn a_self_attention_sublayer_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -163,16 +163,16 @@ fn a_self_attention_sublayer_is_that_of_the_other_ops() {
                 chain(&vars[0], vec![own])
             },
             || {
-                let qkv = plain(&normed(&vars)?, &vars, 3, Activation::None)?;
+                let qkv = composed_linear(&normed(&vars)?, &vars, 3, Activation::None)?;
                 let mixed = self_attention(&qkv, &lengths, 2, mask)?;
-                close(&vars, &plain(&mixed, &vars, 5, Activation::None)?)
+                composed_residual(&vars, &composed_linear(&mixed, &vars, 5, Activation::None)?)
             },
         );
     }
 }
 
 #[test]
-fn a_cross_attention_sublayer_is_that_of_the_other_ops() {
+fn a_cross_attention_sublayer_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -188,15 +188,15 @@ fn a_cross_attention_sublayer_is_that_of_the_other_ops() {
             cross_attention_sublayer(&vars[0], source, &sources, &frame, query, output, 2)
         },
         || {
-            let query = plain(&normed(&vars)?, &vars, 3, Activation::None)?;
+            let query = composed_linear(&normed(&vars)?, &vars, 3, Activation::None)?;
             let mixed = cross_attention(&query, source, &lengths, &sources, 2)?;
-            close(&vars, &plain(&mixed, &vars, 5, Activation::None)?)
+            composed_residual(&vars, &composed_linear(&mixed, &vars, 5, Activation::None)?)
         },
     );
 }
 
 #[test]
-fn gradients_that_nobody_would_hand_out_are_an_error() {
+fn a_backward_pass_without_ops_backward_is_an_error() {
     if unavailable() {
         return;
     }
@@ -206,7 +206,7 @@ fn gradients_that_nobody_would_hand_out_are_an_error() {
 }
 
 #[test]
-fn an_output_layer_by_tiles_is_that_in_f32_of_rounded_values() {
+fn an_output_layer_with_tiles_equals_f32_on_rounded_values() {
     if unavailable() {
         return;
     }
@@ -225,7 +225,7 @@ fn an_output_layer_by_tiles_is_that_in_f32_of_rounded_values() {
     let weigh = |log_probs: &[f32]| {
         let weights: Vec<f32> = (0..log_probs.len()).map(|i| (i % 5) as f32 / 1000.0).collect();
         let value = log_probs.iter().zip(&weights).map(|(&s, &w)| -f64::from(s) * f64::from(w)).sum();
-        Ok::<_, candle_core::Error>(Weighed { value, weights })
+        Ok::<_, candle_core::Error>(WeightedLoss { value, weights })
     };
     let losses: [&dyn Fn(Precision) -> Tensor; 3] = [
         &|precision| output(precision).cross_entropy(&gold, 0.1).unwrap(),
@@ -233,27 +233,30 @@ fn an_output_layer_by_tiles_is_that_in_f32_of_rounded_values() {
         &|precision| output(precision).loss_of(&chosen, weigh).unwrap(),
     ];
     for loss in losses {
-        let learnt = |precision| {
+        let result_and_gradients = |precision| {
             let loss = loss(precision);
             let gradients = backward(&(&loss * 2.0).unwrap()).unwrap();
             let own = vars.each_ref().map(|var| gradients.get(var).unwrap().clone());
             (loss.to_scalar::<f32>().unwrap(), own)
         };
-        let ((got, own), (want, wanted)) = (learnt(Precision::Bf16), learnt(Precision::F32));
+        let ((got, own), (want, wanted)) =
+            (result_and_gradients(Precision::Bf16), result_and_gradients(Precision::F32));
         assert!((got - want).abs() < 1e-4 * want.abs(), "{got}, not {want}");
         for ((name, got), want) in ["x", "weight", "bias"].iter().zip(&own).zip(&wanted) {
             assert_near(name, got, want, 5e-3);
         }
     }
-    let by = |precision| output(precision).log_probs_of(&chosen).unwrap();
-    assert!(by(Precision::Bf16).iter().zip(by(Precision::F32)).all(|(a, b)| (a - b).abs() < 1e-3));
+    let log_probs = |precision| output(precision).log_probs_of(&chosen).unwrap();
+    assert!(
+        log_probs(Precision::Bf16).iter().zip(log_probs(Precision::F32)).all(|(a, b)| (a - b).abs() < 1e-3)
+    );
     vars[2].set(&vars[2].affine(0.0, f64::NAN).unwrap()).unwrap();
     let loss = output(Precision::Bf16).cross_entropy(&gold, 0.1).unwrap();
-    assert!(loss.to_scalar::<f32>().unwrap().is_nan(), "scores that are no numbers");
+    assert!(loss.to_scalar::<f32>().unwrap().is_nan(), "NaN scores");
 }
 
 #[test]
-fn an_affine_map_by_tiles_is_that_in_f32_of_rounded_values() {
+fn a_linear_layer_with_tiles_equals_f32_on_rounded_values() {
     if unavailable() {
         return;
     }
@@ -264,13 +267,14 @@ fn an_affine_map_by_tiles_is_that_in_f32_of_rounded_values() {
             Var::from_tensor(&values).unwrap()
         });
         let weighting = random(&[rows, WIDTH], 1.0, 5);
-        let learnt = |precision| {
+        let result_and_gradients = |precision| {
             let y = linear(&vars[0], &vars[1], &vars[2], activation, precision).unwrap();
             let loss = (&y * weighting.as_detached_tensor()).unwrap().sum_all().unwrap();
             let gradients = loss.backward().unwrap();
             (y, vars.each_ref().map(|var| gradients.get(var).unwrap().clone()))
         };
-        let ((y, own), (want, wanted)) = (learnt(Precision::Bf16), learnt(Precision::F32));
+        let ((y, own), (want, wanted)) =
+            (result_and_gradients(Precision::Bf16), result_and_gradients(Precision::F32));
         assert_near("result", &y, &want, 1e-5);
         for ((name, got), want) in ["x", "weight", "bias"].iter().zip(&own).zip(&wanted) {
             assert_near(name, got, want, 5e-3);
@@ -279,7 +283,7 @@ fn an_affine_map_by_tiles_is_that_in_f32_of_rounded_values() {
 }
 
 #[test]
-fn an_embedded_input_is_that_of_the_other_ops() {
+fn a_fused_embedding_equals_the_composed_ops() {
     if unavailable() {
         return;
     }
@@ -288,7 +292,7 @@ fn an_embedded_input_is_that_of_the_other_ops() {
     let ids: Vec<u32> = (0..rows * len).map(|i| (i * i % 31) as u32).collect();
     let ids = Tensor::from_vec(ids, (rows, len), &Device::Cpu).unwrap();
     for p in [0.0, DROPOUT.0] {
-        let learnt = |fused: bool| {
+        let result_and_gradients = |fused: bool| {
             let y = if fused {
                 embedded(&vars[0], &vars[1], &ids, scale, (p, DROPOUT.1)).unwrap()
             } else {
@@ -301,7 +305,7 @@ fn an_embedded_input_is_that_of_the_other_ops() {
             let gradients = backward(&loss.sum_all().unwrap()).unwrap();
             (y, vars.each_ref().map(|var| gradients.get(var).unwrap().clone()))
         };
-        let ((y, own), (want, wanted)) = (learnt(true), learnt(false));
+        let ((y, own), (want, wanted)) = (result_and_gradients(true), result_and_gradients(false));
         assert_near("result", &y, &want, 1e-6);
         for ((name, got), want) in ["positions", "table"].iter().zip(&own).zip(&wanted) {
             assert_near(name, got, want, 1e-5);
@@ -310,7 +314,7 @@ fn an_embedded_input_is_that_of_the_other_ops() {
 }
 
 #[test]
-fn a_chain_of_sublayers_is_one_after_the_other() {
+fn a_chain_equals_its_sublayers_one_after_the_other() {
     if unavailable() {
         return;
     }
@@ -323,7 +327,8 @@ fn a_chain_of_sublayers_is_one_after_the_other() {
         let once = |x: &Tensor| chain(x, vec![own(x)?]);
         once(&once(&once(x)?)?)
     };
-    let ((y, gradients), (want, wanted)) = (learnt(&vars, together), learnt(&vars, apart));
+    let ((y, gradients), (want, wanted)) =
+        (result_and_gradients(&vars, together), result_and_gradients(&vars, apart));
     assert_near("result", &y, &want, 1e-7);
     for ((name, got), want) in NAMES.iter().zip(&gradients).zip(&wanted) {
         assert_near(name, got, want, 1e-6);

@@ -1,76 +1,77 @@
-//! The inner loop of every product here, on the tile registers of AMX (see `gemm::amx`), and how operands are laid out for it.
+//! The inner loop of all products of this module, with the tile registers of AMX (see `gemm::amx`), and the layout of
+//! its operands.
 //!
-//! A step multiplies 32 rows of the left operand by 32 columns of the right one over 32 elements of the reduction. All matrices are
-//! bf16. The left one may lie row by row as it is. The right one is packed: for each panel of 32 columns the steps, each of two tiles
-//! of 16 columns, each of 16 lines of pairs along the reduction.
+//! A step multiplies 32 rows of the left operand by 32 columns of the right one over 32 elements of the reduction. All
+//! matrices are bf16. The left operand may be row-major. The right operand is packed: for each panel of 32 columns it
+//! has steps of two tiles of 16 columns, and a tile has 16 lines of pairs along the reduction.
 
 use std::arch::asm;
 use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_permutex2var_epi16, _mm512_setzero_si512};
 
 use crate::nn::gemm::lines::{LANES, Line, store, transpose};
 
-/// Rows and columns of a step, and its part of the reduction.
+/// Rows, columns and elements of the reduction of a step.
 pub(super) const SIDE: usize = 32;
-/// Lines of the two tiles of one operand that a step reads.
+/// Cache lines that a step reads of one operand: two tiles.
 pub(super) const STEP: usize = 32;
 
-/// bf16 values row by row.
+/// A row-major bf16 matrix, or a part of one.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(super) struct MatrixView {
     pub at: *const u16,
-    /// Values from a row to the next.
+    /// Distance between rows, in values.
     pub stride: usize,
 }
 
-// SAFETY: whoever reads through it says that nobody writes there meanwhile.
-unsafe impl Send for Rows {}
-unsafe impl Sync for Rows {}
+// SAFETY: readers guarantee that no one writes the values at the same time.
+unsafe impl Send for MatrixView {}
+unsafe impl Sync for MatrixView {}
 
-impl Rows {
-    /// Of a matrix of so many columns.
+impl MatrixView {
+    /// A view of a matrix with `stride` columns.
     pub fn of(values: &[u16], stride: usize) -> Self {
         Self { at: values.as_ptr(), stride }
     }
 
-    /// From a row and column on.
+    /// The part that starts at a row and column.
     ///
     /// # Safety
-    /// They lie in the matrix.
+    /// They must be inside the matrix.
     #[inline]
     pub unsafe fn from(self, row: usize, column: usize) -> Self {
         Self { at: unsafe { self.at.add(row * self.stride + column) }, ..self }
     }
 }
 
-/// A left operand: where its first tile is, and how to get to the others.
+/// A left operand: the address of its first tile, and the distances to the others.
 #[derive(Clone, Copy)]
 pub(super) struct Left {
     at: *const u8,
-    /// Bytes from a row of a tile to the next, from the upper tile to the lower one, and from a step to the next.
+    /// Distances in bytes between rows of a tile, from the upper tile to the lower one, and between steps.
     stride: usize,
     lower: usize,
     step: usize,
 }
 
 impl Left {
-    /// Rows as they lie.
+    /// A row-major matrix.
     #[inline]
-    pub fn rows(rows: Rows) -> Self {
+    pub fn rows(rows: MatrixView) -> Self {
         let stride = 2 * rows.stride;
         Self { at: rows.at.cast(), stride, lower: 16 * stride, step: 64 }
     }
 
-    /// What [`pack_left`] has packed.
+    /// The output of [`pack_left`].
     #[inline]
     pub fn packed(lines: &[Line]) -> Self {
         Self { at: lines.as_ptr().cast(), stride: 64, lower: 1024, step: 2048 }
     }
 }
 
-/// `c (+)= left · right`, 32 x 32, over so many steps; rows of `c` are `stride` values apart. Tiles must be configured.
+/// `c (+)= left · right`, 32 x 32, over `steps` steps. Rows of `c` are `stride` values apart.
 ///
 /// # Safety
-/// Both operands have as many steps, `c` has its rows, and nobody else looks at them.
+/// Both operands must have `steps` steps and `c` 32 rows, which no one else may access. Tiles must be configured.
 #[inline]
 pub(super) unsafe fn multiply(
     left: Left,
@@ -131,14 +132,14 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// 32 values of a row.
+/// Reads 32 values of a row.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn line(rows: Rows, row: usize, column: usize) -> __m512i {
+unsafe fn line(rows: MatrixView, row: usize, column: usize) -> __m512i {
     unsafe { _mm512_loadu_si512(rows.at.add(row * rows.stride + column).cast()) }
 }
 
-/// Pairs of two rows: of their first 16 columns, and of the others.
+/// Interleaves two rows to pairs: those of the first 16 columns, and those of the others.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn pairs(even: __m512i, odd: __m512i) -> (__m512i, __m512i) {
@@ -154,16 +155,16 @@ fn pairs(even: __m512i, odd: __m512i) -> (__m512i, __m512i) {
     }
     const LOW: [u16; 32] = order(0);
     const HIGH: [u16; 32] = order(16);
-    // SAFETY: each reads one register of plain data.
+    // SAFETY: each reads one register from an array of that size.
     let (low, high) =
         unsafe { (_mm512_loadu_si512(LOW.as_ptr().cast()), _mm512_loadu_si512(HIGH.as_ptr().cast())) };
     (_mm512_permutex2var_epi16(even, low, odd), _mm512_permutex2var_epi16(even, high, odd))
 }
 
-/// Pairs of rows `row..row + 32`, those from `real` on as zeros, in 32 columns from `column` on.
+/// Pairs of the rows `row..row + 32` in 32 columns from `column`. Rows from `real` are zeros.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn row_pairs(rows: Rows, row: usize, real: usize, column: usize) -> [[__m512i; LANES]; 2] {
+unsafe fn row_pairs(rows: MatrixView, row: usize, real: usize, column: usize) -> [[__m512i; LANES]; 2] {
     let zero = _mm512_setzero_si512();
     let (mut low, mut high) = ([zero; LANES], [zero; LANES]);
     for pair in 0..LANES {
@@ -175,13 +176,19 @@ unsafe fn row_pairs(rows: Rows, row: usize, real: usize, column: usize) -> [[__m
     [low, high]
 }
 
-/// Packs `matrix[real, width]` as a right operand whose reduction runs over its rows, `real` filled up to `steps` times 32 with
-/// zeros: [panel of 32 columns][step][32 lines].
+/// Packs `matrix[real, width]` as a right operand with a reduction over its rows, padded with zeros to `32 · steps`
+/// rows: [panel of 32 columns][step][32 lines].
 ///
 /// # Safety
-/// The matrix has so many rows and columns.
+/// The matrix must have `real` rows and `width` columns.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_right(matrix: Rows, real: usize, steps: usize, width: usize, out: &mut [Line]) {
+pub(super) unsafe fn pack_right(
+    matrix: MatrixView,
+    real: usize,
+    steps: usize,
+    width: usize,
+    out: &mut [Line],
+) {
     for (panel, out) in out.chunks_exact_mut(steps * STEP).take(width / SIDE).enumerate() {
         for (step, out) in out.chunks_exact_mut(STEP).enumerate() {
             let tiles = unsafe { row_pairs(matrix, step * SIDE, real, panel * SIDE) };
@@ -192,13 +199,13 @@ pub(super) unsafe fn pack_right(matrix: Rows, real: usize, steps: usize, width: 
     }
 }
 
-/// Packs the transposed of `matrix[real, width]` as a right operand: the reduction runs over its columns, and its rows, filled up with
-/// zeros, are the columns: [panel of 32 rows][step][32 lines].
+/// Packs the transpose of `matrix[real, width]` as a right operand: the reduction runs over the columns of `matrix`,
+/// and its rows, padded with zeros, become columns: [panel of 32 rows][step][32 lines].
 ///
 /// # Safety
 /// As [`pack_right`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_right_transposed(matrix: Rows, real: usize, width: usize, out: &mut [Line]) {
+pub(super) unsafe fn pack_right_transposed(matrix: MatrixView, real: usize, width: usize, out: &mut [Line]) {
     let steps = width / SIDE;
     for (panel, out) in out.chunks_exact_mut(steps * STEP).take(real.div_ceil(SIDE)).enumerate() {
         for (tile, out) in out.chunks_exact_mut(LANES).enumerate() {
@@ -214,13 +221,19 @@ pub(super) unsafe fn pack_right_transposed(matrix: Rows, real: usize, width: usi
     }
 }
 
-/// Packs the transposed of `matrix[real, width]` as a left operand: its columns are the rows, and the reduction runs over its rows,
-/// filled up with zeros: [panel of 32 columns][step][32 lines].
+/// Packs the transpose of `matrix[real, width]` as a left operand: the columns of `matrix` become rows, and the
+/// reduction runs over its rows, padded with zeros: [panel of 32 columns][step][32 lines].
 ///
 /// # Safety
 /// As [`pack_right`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn pack_left(matrix: Rows, real: usize, steps: usize, width: usize, out: &mut [Line]) {
+pub(super) unsafe fn pack_left(
+    matrix: MatrixView,
+    real: usize,
+    steps: usize,
+    width: usize,
+    out: &mut [Line],
+) {
     for (panel, out) in out.chunks_exact_mut(steps * STEP).take(width / SIDE).enumerate() {
         for (step, out) in out.chunks_exact_mut(STEP).enumerate() {
             let tiles = unsafe { row_pairs(matrix, step * SIDE, real, panel * SIDE) };

@@ -14,7 +14,7 @@ fn random(shape: &[usize], seed: u64) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
 }
 
-/// More rows and classes than a chunk has.
+/// A layer with more rows and classes than one chunk.
 fn layer() -> [Var; 3] {
     let (rows, classes) = (ROWS + 7, 2 * COLUMNS + 40);
     [random(&[rows, WIDTH], 1), random(&[classes, WIDTH], 2), random(&[classes], 3)]
@@ -24,8 +24,12 @@ fn output<'a>([x, weight, bias]: &'a [Var; 3]) -> Output<'a> {
     Output { x, weight, bias, forbidden: FORBIDDEN, precision: Precision::F32 }
 }
 
-/// The loss and twice its gradients, by one way.
-fn learnt(path: KernelPath, layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) -> (f32, Vec<Vec<f32>>) {
+/// The loss and twice its gradients, on one path.
+fn loss_and_gradients(
+    path: KernelPath,
+    layer: &[Var; 3],
+    loss: impl Fn(&Output) -> Tensor,
+) -> (f32, Vec<Vec<f32>>) {
     with_path(path, || {
         let loss = loss(&output(layer));
         let gradients = (&loss * 2.0).unwrap().backward().unwrap();
@@ -34,8 +38,11 @@ fn learnt(path: KernelPath, layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) 
     })
 }
 
-fn assert_same_by_both_ways(layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) {
-    let (fused, plain) = (learnt(KernelPath::Cpu, layer, &loss), learnt(KernelPath::Stock, layer, &loss));
+fn assert_same_on_both_paths(layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) {
+    let (fused, plain) = (
+        loss_and_gradients(KernelPath::Cpu, layer, &loss),
+        loss_and_gradients(KernelPath::Stock, layer, &loss),
+    );
     assert!((fused.0 - plain.0).abs() < 1e-5 * plain.0.abs(), "{}, not {}", fused.0, plain.0);
     for (fused, plain) in fused.1.iter().zip(&plain.1) {
         let size = plain.iter().map(|v| v * v).sum::<f32>().sqrt();
@@ -45,20 +52,20 @@ fn assert_same_by_both_ways(layer: &[Var; 3], loss: impl Fn(&Output) -> Tensor) 
 }
 
 #[test]
-fn the_cross_entropy_and_its_gradients_are_those_of_the_stock_ops() {
+fn the_cross_entropy_and_its_gradients_equal_the_stock_ops() {
     let layer = layer();
     let (rows, classes) = (layer[0].dim(0).unwrap(), layer[1].dim(0).unwrap());
     let gold: Arc<[u32]> =
         (0..rows).map(|row| (FORBIDDEN + row * 7 % (classes - FORBIDDEN)) as u32).collect();
     for smoothing in [0.0, 0.1] {
-        assert_same_by_both_ways(&layer, |output| output.cross_entropy(&gold, smoothing).unwrap());
+        assert_same_on_both_paths(&layer, |output| output.cross_entropy(&gold, smoothing).unwrap());
     }
     let unfit: Arc<[u32]> = vec![0; rows].into();
     assert!(output(&layer).cross_entropy(&unfit, 0.0).is_err(), "a forbidden class");
 }
 
 #[test]
-fn a_loss_of_some_log_probabilities_and_its_gradients_are_those_of_the_stock_ops() {
+fn a_loss_of_log_probabilities_and_its_gradients_equal_the_stock_ops() {
     let layer = layer();
     let (rows, classes) = (layer[0].dim(0).unwrap(), layer[1].dim(0).unwrap());
     let of_row = |row: usize| {
@@ -68,9 +75,9 @@ fn a_loss_of_some_log_probabilities_and_its_gradients_are_those_of_the_stock_ops
     let weigh = |log_probs: &[f32]| {
         let weights: Vec<f32> = (0..log_probs.len()).map(|i| (i % 5) as f32 / 1000.0).collect();
         let value = log_probs.iter().zip(&weights).map(|(&s, &w)| -f64::from(s) * f64::from(w)).sum();
-        Ok::<_, candle_core::Error>(Weighed { value, weights })
+        Ok::<_, candle_core::Error>(WeightedLoss { value, weights })
     };
-    assert_same_by_both_ways(&layer, |output| output.loss_of(&chosen, weigh).unwrap());
+    assert_same_on_both_paths(&layer, |output| output.loss_of(&chosen, weigh).unwrap());
     let by_path = |path| with_path(path, || output(&layer).log_probs_of(&chosen).unwrap());
     let (fused, plain) = (by_path(KernelPath::Cpu), by_path(KernelPath::Stock));
     assert_eq!(fused.len(), chosen.len());
@@ -78,7 +85,7 @@ fn a_loss_of_some_log_probabilities_and_its_gradients_are_those_of_the_stock_ops
 }
 
 #[test]
-fn scores_that_are_no_numbers_give_a_loss_that_is_none() {
+fn nan_scores_give_a_nan_loss() {
     let layer = layer();
     layer[2].set(&layer[2].affine(0.0, f64::NAN).unwrap()).unwrap();
     let gold = vec![9; layer[0].dim(0).unwrap()].into();

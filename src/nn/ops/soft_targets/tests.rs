@@ -20,9 +20,9 @@ fn loss(logits: &Tensor) -> Tensor {
     soft_cross_entropy(logits, &classes, &weights, 3.0, FORBIDDEN).unwrap()
 }
 
-fn gradient(way: KernelPath) -> (f32, Vec<f32>) {
+fn gradient(path: KernelPath) -> (f32, Vec<f32>) {
     let var = Var::from_tensor(&given().0).unwrap();
-    with_path(way, || {
+    with_path(path, || {
         let loss = loss(var.as_tensor());
         let gradients = (&loss * 2.0).unwrap().backward().unwrap();
         let gradient = gradients.get(&var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
@@ -31,7 +31,7 @@ fn gradient(way: KernelPath) -> (f32, Vec<f32>) {
 }
 
 #[test]
-fn the_kernel_gives_what_the_stock_ops_give_and_its_gradient_is_the_slope() {
+fn the_kernel_equals_the_stock_ops_and_finite_differences() {
     let ((fused, fast), (plain, stock)) = (gradient(KernelPath::Cpu), gradient(KernelPath::Stock));
     assert!((fused - plain).abs() < 1e-6, "{fused}, not {plain}");
     let values: Vec<f32> = given().0.flatten_all().unwrap().to_vec1().unwrap();
@@ -53,9 +53,9 @@ fn the_kernel_gives_what_the_stock_ops_give_and_its_gradient_is_the_slope() {
 }
 
 #[test]
-fn chosen_log_probabilities_are_those_of_the_softmax_over_what_is_allowed() {
+fn log_probabilities_are_over_the_allowed_classes() {
     let (logits, classes, _) = given();
-    let chosen = |way| with_path(way, || log_probs_of(&logits, &classes, FORBIDDEN).unwrap());
+    let chosen = |path| with_path(path, || log_probs_of(&logits, &classes, FORBIDDEN).unwrap());
     let (fused, plain) = (chosen(KernelPath::Cpu), chosen(KernelPath::Stock));
     assert_eq!(fused.len(), 7);
     assert!(fused.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-5), "{fused:?} {plain:?}");
@@ -65,7 +65,7 @@ fn chosen_log_probabilities_are_those_of_the_softmax_over_what_is_allowed() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn inconsistent_shapes_are_an_error() {
     let (logits, classes, weights) = given();
     let refused = |classes: Classes, weights: &Arc<[f32]>| {
         soft_cross_entropy(&logits, &Arc::new(classes), weights, 1.0, FORBIDDEN).is_err()

@@ -1,11 +1,11 @@
-//! Dropout: how much, where, and the same place in both directions.
+//! Dropout: its share, its independence, and equal masks in both directions.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::nn::ops::{dropout, residual_dropout};
 
-/// What dropout multiplies a tensor of this shape with.
+/// The factors of dropout for a tensor of this shape.
 pub(super) fn mask_of(like: &Tensor, p: f32, seed: u64) -> Tensor {
     dropout(&like.ones_like().expect("ones"), p, seed).expect("dropout")
 }
@@ -14,7 +14,7 @@ fn mask(count: usize, p: f32, seed: u64) -> Vec<f32> {
     flat(&mask_of(&random(count, 0), p, seed))
 }
 
-/// The share of places where both, or neither, are dropped.
+/// The share of values that are dropped in both or in neither.
 fn agreement(a: &[f32], b: &[f32]) -> f64 {
     let same = a.iter().zip(b).filter(|(a, b)| (**a == 0.0) == (**b == 0.0)).count();
     same as f64 / a.len() as f64
@@ -45,10 +45,10 @@ proptest! {
         let chance = p64 * p64 + (1.0 - p64) * (1.0 - p64);
         let mine = mask(COUNT, p, seed);
         let near = |share: f64| (share - chance).abs() < 0.02;
-        // Another seed, and the seed of the next dropout site.
+        // Another seed, and the seed of the next dropout.
         prop_assert!(near(agreement(&mine, &mask(COUNT, p, other))));
         prop_assert!(near(agreement(&mine, &mask(COUNT, p, seed.wrapping_add(0x9e37_79b9_7f4a_7c15)))));
-        // The neighbour, and the place below in a row of 256.
+        // The neighbour, and the value below in rows of 256.
         prop_assert!(near(agreement(&mine[1..], &mine[..COUNT - 1])));
         prop_assert!(near(agreement(&mine[256..], &mine[..COUNT - 256])));
     }
@@ -77,7 +77,7 @@ fn the_gradient_is_dropped_where_the_value_was() {
 }
 
 #[test]
-fn no_dropout_leaves_every_bit() {
+fn dropout_of_zero_changes_no_bit() {
     let x = random((3, 50), 1);
     assert_eq!(bits(&dropout(&x, 0.0, 3).expect("dropout")), bits(&x));
 }

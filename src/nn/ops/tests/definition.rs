@@ -1,4 +1,4 @@
-//! Forward and backward of each fused op against stock candle, over shapes from the smallest up.
+//! Compares forward and backward pass of each fused op with stock candle, for shapes from the smallest.
 
 use candle_core::{Device, Tensor};
 
@@ -11,7 +11,7 @@ use crate::nn::ops::{
 };
 
 #[test]
-fn linear_is_the_affine_map_and_its_relu() {
+fn linear_follows_its_definition() {
     for (rows, input, out) in [(1, 1, 1), (1, 16, 5), (7, 33, 18), (65, 8, 300), (300, 24, 16)] {
         let inputs = [random((rows, input), 1), random((out, input), 2), random(out, 3)];
         for activation in [Activation::None, Activation::Relu] {
@@ -19,7 +19,7 @@ fn linear_is_the_affine_map_and_its_relu() {
                 &format!("linear {rows}x{input}x{out} {activation:?}"),
                 &inputs,
                 |t| linear(&t[0], &t[1], &t[2], activation, Precision::F32),
-                |t| linear::plain(&t[0], &t[1], &t[2], activation, Precision::F32),
+                |t| linear::stock(&t[0], &t[1], &t[2], activation, Precision::F32),
             );
         }
     }
@@ -33,20 +33,20 @@ fn linear_takes_any_number_of_dimensions_and_any_layout() {
         "linear of a permuted input",
         &inputs,
         |t| linear(&x(t)?, &t[1], &t[2], Activation::Relu, Precision::F32),
-        |t| linear::plain(&x(t)?.contiguous()?, &t[1], &t[2], Activation::Relu, Precision::F32),
+        |t| linear::stock(&x(t)?.contiguous()?, &t[1], &t[2], Activation::Relu, Precision::F32),
     );
 }
 
 #[test]
-fn linear_in_bf16_is_linear_to_bf16() {
+fn linear_in_bf16_agrees_with_f32_up_to_rounding() {
     let inputs = [random((9, 70), 1), random((20, 70), 2), random(20, 3)];
-    let op = |way, precision| {
+    let op = |path, precision| {
         let linear = |t: &[Tensor]| linear(&t[0], &t[1], &t[2], Activation::None, precision);
-        with_gradients(|t| with_path(way, || linear(t)), &inputs)
+        with_gradients(|t| with_path(path, || linear(t)), &inputs)
     };
     let (want, want_grads) = op(KernelPath::Cpu, Precision::F32);
-    for way in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
-        let (got, got_grads) = op(way, Precision::Bf16);
+    for path in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
+        let (got, got_grads) = op(path, Precision::Bf16);
         assert_close("bf16", &got, &want, 0.05);
         for (got, want) in got_grads.iter().zip(&want_grads) {
             assert_close("bf16 gradient", got, want, 0.05);
@@ -61,14 +61,14 @@ fn a_linear_whose_sizes_do_not_fit_is_an_error() {
 }
 
 #[test]
-fn layer_norm_is_that_of_the_paper() {
+fn layer_norm_follows_its_definition() {
     for (shape, width) in [(vec![1, 1, 8], 8), (vec![1, 17], 17), (vec![5, 3, 32], 32), (vec![600, 40], 40)] {
         let inputs = [(random(shape, 1) * 3.0).expect("x"), random(width, 2), random(width, 3)];
         assert_same(
             &format!("layer norm of width {width}"),
             &inputs,
             |t| layer_norm(&t[0], &t[1], &t[2], 1e-5),
-            |t| layer_norm::plain(&t[0], &t[1], &t[2], 1e-5),
+            |t| layer_norm::stock(&t[0], &t[1], &t[2], 1e-5),
         );
     }
 }
@@ -95,7 +95,7 @@ const SELF_SHAPES: [(&[usize], usize, usize, usize); 6] = [
 ];
 
 #[test]
-fn self_attention_is_softmax_of_the_positions_it_sees() {
+fn self_attention_follows_its_mask() {
     for ((real, len, width, heads), mask) in SELF_SHAPES
         .into_iter()
         .flat_map(|shape| [(shape, AttentionMask::Whole), (shape, AttentionMask::Causal)])
@@ -108,14 +108,14 @@ fn self_attention_is_softmax_of_the_positions_it_sees() {
             |t| self_attention(&t[0], &real, heads, mask),
             |t| {
                 let part = |i| t[0].narrow(2, i * width, width);
-                attention::plain(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads, mask)
+                attention::stock(&part(0)?, &part(1)?, &part(2)?, &real, &real, heads, mask)
             },
         );
     }
 }
 
 #[test]
-fn cross_attention_is_softmax_of_the_real_source() {
+fn cross_attention_ignores_the_padding_of_the_source() {
     let sources: [(&[usize], usize); 6] =
         [(&[1], 1), (&[3], 3), (&[6, 1, 2], 6), (&[2, 2, 9, 4], 9), (&[1, 5], 11), (&[12, 33], 33)];
     for ((real, len, width, heads), (source, source_len)) in SELF_SHAPES.into_iter().zip(sources) {
@@ -129,14 +129,14 @@ fn cross_attention_is_softmax_of_the_real_source() {
             |t| cross_attention(&t[0], &t[1], &real, &source, heads),
             |t| {
                 let part = |i| t[1].narrow(2, i * width, width);
-                attention::plain(&t[0], &part(0)?, &part(1)?, &real, &source, heads, AttentionMask::Whole)
+                attention::stock(&t[0], &part(0)?, &part(1)?, &real, &source, heads, AttentionMask::Whole)
             },
         );
     }
 }
 
 #[test]
-fn what_stands_in_padding_is_not_read_and_gets_no_gradient() {
+fn padding_is_not_read_and_gets_no_gradient() {
     let (real, width) = (lengths(&[2, 4]), 8);
     let qkv = random((2, 4, 3 * width), 1);
     let poisoned = {
@@ -154,7 +154,7 @@ fn what_stands_in_padding_is_not_read_and_gets_no_gradient() {
 }
 
 #[test]
-fn attention_refuses_lengths_and_heads_that_do_not_fit() {
+fn invalid_lengths_and_heads_are_an_error() {
     let qkv = random((2, 4, 24), 1);
     for (real, heads) in [(&[4][..], 1), (&[4, 5], 1), (&[4, 0], 1), (&[4, 4], 0), (&[4, 4], 3)] {
         assert!(
@@ -169,7 +169,7 @@ fn attention_refuses_lengths_and_heads_that_do_not_fit() {
 }
 
 #[test]
-fn scores_of_any_size_make_a_softmax_without_nan() {
+fn scores_of_any_size_give_a_softmax_without_nan() {
     let real = lengths(&[3]);
     for scale in [1e-30, 1e3, 1e15] {
         let qkv = (random((1, 3, 24), 1) * scale).expect("qkv");
@@ -200,7 +200,7 @@ fn residual_is_a_sum_with_or_without_dropout() {
 }
 
 #[test]
-fn cross_entropy_is_the_smoothed_one_over_allowed_classes() {
+fn cross_entropy_smooths_over_the_allowed_classes() {
     for (rows, classes, forbidden) in [(1, 2, 0), (1, 7, 5), (4, 37, 5), (90, 300, 5), (3, 128, 0)] {
         let logits = (random((rows, classes), 1) * 4.0).expect("logits");
         let gold: Arc<[u32]> =
@@ -210,14 +210,14 @@ fn cross_entropy_is_the_smoothed_one_over_allowed_classes() {
                 &format!("cross entropy {rows}x{classes} from {forbidden}, smoothing {smoothing}"),
                 std::slice::from_ref(&logits),
                 |t| cross_entropy(&t[0], &gold, smoothing, forbidden),
-                |t| cross_entropy::plain(&t[0], &gold, smoothing, forbidden),
+                |t| cross_entropy::stock(&t[0], &gold, smoothing, forbidden),
             );
         }
     }
 }
 
 #[test]
-fn divergence_is_that_of_sharpened_teachers_over_allowed_classes() {
+fn divergence_is_over_the_allowed_classes_with_temperature() {
     for (rows, classes, forbidden) in [(1, 2, 0), (1, 7, 5), (4, 37, 5), (9, 300, 5)] {
         let teacher = (random((rows, classes), 2) * 4.0).expect("teacher");
         for temperature in [0.5, 1.0] {
@@ -225,18 +225,18 @@ fn divergence_is_that_of_sharpened_teachers_over_allowed_classes() {
                 &format!("divergence {rows}x{classes} from {forbidden}, temperature {temperature}"),
                 &[random((rows, classes), 1)],
                 |t| divergence(&t[0], &teacher, temperature, forbidden),
-                |t| distillation::plain(&t[0], &teacher, temperature, forbidden),
+                |t| distillation::stock(&t[0], &teacher, temperature, forbidden),
             );
         }
     }
 }
 
 #[test]
-fn an_embedding_gathers_its_gradient_however_often_a_token_stands() {
+fn an_embedding_sums_the_gradients_of_repeated_tokens() {
     let often: Vec<u32> = (0..9000u32).map(|i| if i % 3 == 0 { 4 } else { i * 31 % 7 }).collect();
     for ids in [vec![0], vec![6, 6, 6], vec![2, 0, 5, 2], often] {
         let ids = Tensor::from_vec(ids.clone(), ids.len(), &Device::Cpu).expect("ids");
-        // Sums of thousands of values: what is left of each is compared as a mean.
+        // Sums of thousands of values are compared as means.
         let scale = (ids.elem_count() as f64).recip();
         assert_same(
             &format!("{} rows of an embedding", ids.elem_count()),
@@ -248,7 +248,7 @@ fn an_embedding_gathers_its_gradient_however_often_a_token_stands() {
 }
 
 #[test]
-fn selected_rows_are_those_of_their_index_also_where_one_is_selected_twice() {
+fn selected_rows_may_be_repeated() {
     for places in [vec![0], vec![5, 0, 3], vec![1, 1, 4], (0..6).rev().collect()] {
         let index = Tensor::from_vec(places.clone(), places.len(), &Device::Cpu).expect("index");
         assert_same(
@@ -261,21 +261,21 @@ fn selected_rows_are_those_of_their_index_also_where_one_is_selected_twice() {
 }
 
 #[test]
-fn a_kernel_drops_the_very_places_that_the_cpu_drops() {
+fn a_kernel_drops_the_same_values_as_the_cpu() {
     let x = random((3, 700), 1);
     for seed in [0, 5, u64::MAX] {
-        let on = |way| with_path(way, || bits(&dropout(&x, 0.3, seed).expect("dropout")));
+        let on = |path| with_path(path, || bits(&dropout(&x, 0.3, seed).expect("dropout")));
         assert_eq!(on(KernelPath::Kernels), on(KernelPath::Cpu), "seed {seed}");
     }
 }
 
 #[test]
-fn a_grown_row_and_a_stack_are_the_same_by_every_way() {
+fn append_and_pad_stack_agree_on_every_path() {
     let (past, next) = (random((3, 4, 5), 1), random((3, 1, 5), 2));
-    let of = |way| with_path(way, || append(&past, &next).expect("append"));
+    let of = |path| with_path(path, || append(&past, &next).expect("append"));
     assert_eq!(bits(&of(KernelPath::Cpu)), bits(&of(KernelPath::Kernels)));
     let rows = [random((1, 6), 2), random((4, 6), 3)];
-    let of = |way| with_path(way, || pad_stack(rows.iter()).expect("stack"));
+    let of = |path| with_path(path, || pad_stack(rows.iter()).expect("stack"));
     assert_eq!(bits(&of(KernelPath::Cpu)), bits(&of(KernelPath::Kernels)));
 }
 
@@ -297,7 +297,7 @@ fn forbidden_classes_take_no_probability_and_no_gradient() {
 }
 
 #[test]
-fn a_gold_class_that_is_not_allowed_is_an_error() {
+fn a_forbidden_gold_class_is_an_error() {
     let logits = random((2, 9), 1);
     for gold in [vec![4, 5], vec![5, 9], vec![5], vec![5, 5, 5], vec![]] {
         assert!(cross_entropy(&logits, &gold.clone().into(), 0.1, 5).is_err(), "{gold:?}");
@@ -305,11 +305,11 @@ fn a_gold_class_that_is_not_allowed_is_an_error() {
 }
 
 #[test]
-fn best_tokens_are_those_of_the_log_softmax() {
+fn best_tokens_follow_the_log_softmax() {
     for (rows, classes, forbidden) in [(1, 16, 5), (1, 6, 5), (5, 37, 5), (40, 900, 5), (3, 20, 0)] {
         let logits = (random((rows, classes), 1) * 9.0).expect("logits");
         let got = best_tokens(&logits, forbidden).expect("best");
-        let want = vocabulary::plain(&logits, forbidden).expect("best in stock ops");
+        let want = vocabulary::stock(&logits, forbidden).expect("best in stock ops");
         for ((token, score), (best, log_prob)) in got.into_iter().zip(want) {
             assert_eq!(token, best);
             assert!(token as usize >= forbidden);
@@ -319,7 +319,7 @@ fn best_tokens_are_those_of_the_log_softmax() {
 }
 
 #[test]
-fn the_top_tokens_are_a_sorted_log_softmax_with_the_end_among_them() {
+fn top_tokens_are_sorted_log_probabilities_and_include_eos() {
     const END: u32 = 2;
     for (rows, classes, count) in [(1, 16, 1), (7, 37, 5), (3, 20, 99), (40, 900, 8)] {
         let logits = (random((rows, classes), 1) * 9.0).expect("logits");
@@ -340,7 +340,7 @@ fn the_top_tokens_are_a_sorted_log_softmax_with_the_end_among_them() {
     (row[END as usize], row[5], row[9], row[11]) = (3.0, f32::NAN, 3.0, 3.0);
     let logits = Tensor::from_vec(row.to_vec(), (1, 16), &Device::Cpu).expect("logits");
     let tokens: Vec<u32> = top_tokens(&logits, END, 5, 3).expect("top")[0].iter().map(|t| t.0).collect();
-    assert_eq!(tokens, [END, 9, 11], "ties go to the lower id, and what is no number is never best");
+    assert_eq!(tokens, [END, 9, 11], "ties go to the lower id, and NaN is ignored");
 }
 
 #[test]
@@ -349,11 +349,11 @@ fn ties_between_tokens_go_to_the_lower_id() {
     (row[2], row[17], row[18], row[40], row[63]) = (9.0, 3.0, 3.0, 3.0, 3.0);
     let logits = Tensor::from_vec(row.to_vec(), (1, 64), &Device::Cpu).expect("logits");
     assert_eq!(best_tokens(&logits, 5).expect("best")[0].0, 17);
-    assert_eq!(vocabulary::plain(&logits, 5).expect("best")[0].0, 17);
+    assert_eq!(vocabulary::stock(&logits, 5).expect("best")[0].0, 17);
 }
 
 #[test]
-fn log_softmax_is_that_of_stock_ops() {
+fn log_softmax_equals_the_stock_op() {
     let scores = (random((6, 50), 1) * 9.0).expect("scores");
     let got = log_softmax(&scores).expect("log softmax").concat();
     let want = candle_nn::ops::log_softmax(&scores, 1).expect("log softmax");
@@ -361,7 +361,7 @@ fn log_softmax_is_that_of_stock_ops() {
 }
 
 #[test]
-fn stacked_rows_stand_in_front_of_their_zeros() {
+fn stacked_rows_are_padded_with_zeros_at_the_end() {
     let long = random((9, 6), 1);
     let rows = [random((1, 6), 2), long.narrow(0, 3, 4).expect("a view"), random((2, 6), 3)];
     let got = pad_stack(rows.iter()).expect("stack");
@@ -373,14 +373,14 @@ fn stacked_rows_stand_in_front_of_their_zeros() {
 }
 
 #[test]
-fn a_mean_is_that_of_the_real_positions() {
+fn a_mean_ignores_padding() {
     let x = random((3, 4, 6), 1);
     let real = lengths(&[4, 1, 3]);
     assert_same(
         "mean",
         std::slice::from_ref(&x),
         |t| mean_of_real(&t[0], &real),
-        |t| mean::plain(&t[0], &real),
+        |t| mean::stock(&t[0], &real),
     );
     assert!(mean_of_real(&x, &lengths(&[4, 0, 3])).is_err());
     assert!(mean_of_real(&x, &lengths(&[4, 5, 3])).is_err());

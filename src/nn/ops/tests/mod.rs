@@ -1,5 +1,5 @@
-//! Every fused op three times over: against its composition in stock ops, against finite
-//! differences, and a row alone against the same row in company.
+//! Compares every fused op with its composition in stock ops, with finite differences, and each row alone with the same
+//! row in a batch.
 
 mod chance;
 mod definition;
@@ -34,7 +34,7 @@ fn lengths(lengths: &[usize]) -> Arc<[usize]> {
     lengths.into()
 }
 
-/// Equal shapes, and values within `tolerance` of a size that is at least 1.
+/// Checks for equal shapes, and for values that differ by at most `tolerance`, relative to values above 1.
 fn assert_close(what: &str, got: &Tensor, want: &Tensor, tolerance: f32) {
     assert_eq!(got.dims(), want.dims(), "{what}");
     for (i, (got, want)) in flat(got).into_iter().zip(flat(want)).enumerate() {
@@ -54,12 +54,12 @@ fn with_gradients(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) ->
     (out, grads.collect())
 }
 
-/// What a gradient is taken of: each value of the result counts differently.
+/// Weights of the results in the loss, all different.
 fn weighting(out: &Tensor) -> Tensor {
     random(out.shape(), 99)
 }
 
-/// The fused op gives what the stock composition gives, forward and backward, and so does a GPU's way.
+/// Checks that all paths of an op equal its composition in stock ops, forward and backward.
 fn assert_same(
     what: &str,
     inputs: &[Tensor],
@@ -67,11 +67,11 @@ fn assert_same(
     plain: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
     let (want, want_grads) = with_gradients(plain, inputs);
-    for way in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
-        let (got, got_grads) = with_gradients(|t| with_path(way, || fused(t)), inputs);
-        assert_close(&format!("{what}, {way:?}"), &got, &want, 2e-5);
+    for path in [KernelPath::Cpu, KernelPath::Kernels, KernelPath::Stock] {
+        let (got, got_grads) = with_gradients(|t| with_path(path, || fused(t)), inputs);
+        assert_close(&format!("{what}, {path:?}"), &got, &want, 2e-5);
         for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
-            assert_close(&format!("{what}, {way:?}, gradient of input {i}"), got, want, 5e-5);
+            assert_close(&format!("{what}, {path:?}, gradient of input {i}"), got, want, 5e-5);
         }
     }
 }

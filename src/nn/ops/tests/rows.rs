@@ -1,4 +1,4 @@
-//! A row's bits are its own: alone, in company, behind longer rows, on any number of threads.
+//! A row has the same bits alone, in a batch, after longer rows and on any number of threads.
 
 use candle_core::Tensor;
 use proptest::prelude::*;
@@ -12,12 +12,12 @@ use crate::nn::ops::{
 const WIDTH: usize = 24;
 const HEADS: usize = 3;
 
-/// A sentence of `len` positions, its own values whatever stands beside it.
+/// A sentence of `len` positions, the same for equal arguments.
 fn sentence(len: usize, width: usize, seed: u64) -> Tensor {
     random((len, width), seed)
 }
 
-/// Sentences padded to `len`, with what must not matter in the padding.
+/// Sentences padded to `len` with large values, which must not change a result.
 fn batch(sentences: &[Tensor], len: usize) -> Tensor {
     let rows: Vec<Tensor> = sentences
         .iter()
@@ -39,7 +39,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn attention_of_a_row_does_not_see_its_company(
+    fn attention_of_a_row_does_not_depend_on_other_rows(
         shapes in prop::collection::vec((1usize..20, 1usize..20), 1..9), extra in 0usize..5, causal: bool,
     ) {
         let mask = if causal { AttentionMask::Causal } else { AttentionMask::Whole };
@@ -65,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn maps_and_norms_of_a_row_do_not_see_the_others(
+    fn linear_and_norm_of_a_row_do_not_depend_on_other_rows(
         rows in 1usize..200, width in 1usize..70, out in 5usize..90, at in 0usize..200, seed: u64,
     ) {
         let at = at % rows;

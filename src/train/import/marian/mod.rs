@@ -18,7 +18,7 @@ use candle_transformers::models::marian::{Config, MTModel};
 use rayon::prelude::*;
 
 use self::sentencepiece::{SPACE, SentencePiece};
-use crate::decode::{Search, Searched, search_prefixes};
+use crate::decode::{SearchOptions, SearchResult, search_prefixes};
 use crate::{Error, Result, files};
 
 /// The advice for an incomplete folder.
@@ -104,17 +104,17 @@ impl Marian {
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a sentence above [`Self::limit`]; [`Error::Model`] if the computation fails.
-    pub fn search(&self, sources: &[Vec<u32>], options: &Search) -> Result<Vec<Searched>> {
+    pub fn search(&self, sources: &[Vec<u32>], options: &SearchOptions) -> Result<Vec<SearchResult>> {
         sources.par_iter().map(|source| self.search_one(source, options)).collect()
     }
 
-    fn search_one(&self, source: &[u32], options: &Search) -> Result<Searched> {
+    fn search_one(&self, source: &[u32], options: &SearchOptions) -> Result<SearchResult> {
         let (limit, size) = (self.limit(), source.len());
         if size > limit {
             return Err(Error::TooLarge { what: "tokens of a sentence", size, limit });
         }
         if size <= 1 {
-            return Ok(Searched { finished: true, ..Searched::default() });
+            return Ok(SearchResult { finished: true, ..SearchResult::default() });
         }
         // The weights are shared; a copy has its own cache.
         let mut model = self.model.clone();

@@ -76,17 +76,20 @@ fn translations_are_those_of_transformers_in_any_batch() {
     let marian = Marian::open(&folder()).unwrap();
     let sources: Vec<Vec<u32>> = cases().into_iter().map(|case| case.ids).collect();
     for beam in [1, 4] {
-        let found = marian.search(&sources, &Search::new(beam)).unwrap();
+        let found = marian.search(&sources, &SearchOptions::new(beam)).unwrap();
         for ((found, case), source) in found.iter().zip(cases()).zip(&sources) {
             let expected = if beam == 1 { case.greedy } else { case.beam };
             assert_eq!(found.hypothesis.tokens, expected.tokens, "{} with a beam of {beam}", case.text);
             assert_eq!(found.finished, expected.finished);
-            assert_eq!(&marian.search(std::slice::from_ref(source), &Search::new(beam)).unwrap()[0], found);
+            assert_eq!(
+                &marian.search(std::slice::from_ref(source), &SearchOptions::new(beam)).unwrap()[0],
+                found
+            );
         }
     }
-    let empty = marian.search(&[vec![0]], &Search::new(2)).unwrap();
+    let empty = marian.search(&[vec![0]], &SearchOptions::new(2)).unwrap();
     assert!(empty[0].finished && empty[0].hypothesis.tokens.is_empty());
-    let long = marian.search(&[vec![5; 41]], &Search::new(2)).unwrap_err().to_string();
+    let long = marian.search(&[vec![5; 41]], &SearchOptions::new(2)).unwrap_err().to_string();
     assert!(long.contains("41") && long.contains("40"), "{long}");
 }
 
@@ -125,7 +128,7 @@ fn pickled_weights_are_read_if_there_are_no_others() {
     let plain = copy();
     let (pickled, plain) = (Marian::open(dir.path()).unwrap(), Marian::open(plain.path()).unwrap());
     let sources = vec![cases()[0].ids.clone()];
-    let options = Search::new(2);
+    let options = SearchOptions::new(2);
     assert_eq!(pickled.search(&sources, &options).unwrap(), plain.search(&sources, &options).unwrap());
     let path = dir.path().join("pytorch_model.bin");
     let bytes = std::fs::read(&path).unwrap();

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::{About, ReportPlan};
 use crate::Result;
-use crate::decode::{DecodeOptions, InferenceModel, Search, Steps, search_passages, translate_passages_with};
+use crate::decode::{
+    DecodeOptions, InferenceModel, SearchOptions, Steps, search_passages, translate_passages_with,
+};
 use crate::eval::Repetition;
 use crate::model::{Architecture, Bundle, Network};
 use crate::text::Passage;
@@ -146,7 +148,7 @@ impl ReportTranslator for AutoregressiveTranslator {
             return Err(crate::Error::Config(format!("an autoregressive model cannot decode with {setup}")));
         };
         let mut repetition = Repetition::default();
-        let options = Search { max_batch_tokens, ..Search::new(beam) };
+        let options = SearchOptions { max_batch_tokens, ..SearchOptions::new(beam) };
         search_passages(&self.network, passages, &options, |_, _, found| {
             repetition = repetition + Repetition::of(&found.hypothesis.tokens);
             Ok(())

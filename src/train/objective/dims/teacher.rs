@@ -84,7 +84,7 @@ impl Teacher {
         };
         let shape = network.shape();
         let scores = |(classes, source): (&Vec<f32>, &&[u32])| {
-            shape.outline(classes, source.len()).into_length_log_probs()
+            shape.predict_length(classes, source.len()).into_length_log_probs()
         };
         Ok(EncodedSources { memory, length_log_probs: classes.iter().zip(&sources).map(scores).collect() })
     }
@@ -267,7 +267,7 @@ fn with_rows<T>(
         .iter()
         .zip(&wanted)
         .zip(keys)
-        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys, narrow: false })
+        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys, use_shortlist: false })
         .collect();
     f(&rows)
 }

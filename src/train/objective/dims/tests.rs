@@ -329,11 +329,12 @@ fn the_targets_of_an_imputer_are_its_output_after_equally_many_steps_read_slot_b
         for sentence in &encoded {
             let steps = Steps::new(steps as u8).unwrap();
             let rules = crate::decode::Translator::rules(&teacher);
-            let mut beam = crate::decode::Beam::new(&sentence.outline, 1, steps, &rules).unwrap();
+            let mut beam =
+                crate::decode::LengthBeam::new(&sentence.length_prediction, 1, steps, &rules).unwrap();
             while !beam.finished() {
                 let rows: Vec<_> = beam.rows(&sentence.memory).collect();
                 let mut answers = crate::decode::Translator::decode(&teacher, &rows).unwrap();
-                if rows[0].choices {
+                if rows[0].top_k {
                     // Only the best token of each slot, so that slots are not read together.
                     let others = answers[0].chunks_mut(TOP_K).flat_map(|choices| &mut choices[1..]);
                     others.for_each(|other| other.log_prob = f32::NEG_INFINITY);

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::teacher::{DistillTeacher, Translation};
-use crate::decode::Search;
+use crate::decode::SearchOptions;
 use crate::train::config::Distill as Settings;
 use crate::{Error, Result};
 
@@ -26,7 +26,7 @@ impl Chunk {
     pub fn translate(
         sentences: &[String],
         teacher: &DistillTeacher,
-        options: &Search,
+        options: &SearchOptions,
         settings: &Settings,
     ) -> Result<Self> {
         let outcome = |translated: Translation| {

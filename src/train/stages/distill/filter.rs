@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use crate::decode::Searched;
+use crate::decode::SearchResult;
 use crate::train::config::Distill as Settings;
 
 /// A difference of this many tokens is always accepted, because length ratios of short sentences vary a lot.
 const SLACK: usize = 4;
 
 /// The first reason to drop a translation, if any. `source` is the number of source tokens, without bos and eos.
-pub fn drop_reason(found: &Searched, source: usize, settings: &Settings) -> Option<&'static str> {
+pub fn drop_reason(found: &SearchResult, source: usize, settings: &Settings) -> Option<&'static str> {
     let tokens = &found.hypothesis.tokens;
     let (short, long) = (source.min(tokens.len()), source.max(tokens.len()));
     if !found.finished {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::Search;
+use crate::decode::SearchOptions;
 use crate::files;
 use crate::model::{Architecture, Backend, Bundle, checksum};
 use crate::train::config::{Config, Data, Distill as Settings, distilled_files};
@@ -128,7 +128,7 @@ pub fn run(config: &Config, shard: Shard, stop: &AtomicBool) -> Result<End> {
     if let Some(reason) = backend.cpu_fallback_reason() {
         progress.announce(format!("computing on the CPU: {reason}"));
     }
-    let search = Search {
+    let search = SearchOptions {
         beam: settings.beam,
         length_penalty: settings.length_penalty,
         max_batch_tokens: settings.batch_tokens,

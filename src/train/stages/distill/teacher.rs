@@ -1,7 +1,7 @@
 //! The model that translates the training text.
 
 use super::{Settings, filter::drop_reason, require_teacher};
-use crate::decode::{Search, search_passages};
+use crate::decode::{SearchOptions, search_passages};
 use crate::model::{Backend, Bundle, Network};
 use crate::text::{Passage, Reader, Warning};
 use crate::train::config::Config;
@@ -64,7 +64,7 @@ impl DistillTeacher {
     pub fn translate(
         &self,
         sentences: &[String],
-        options: &Search,
+        options: &SearchOptions,
         settings: &Settings,
     ) -> Result<Vec<Translation>> {
         match self {
@@ -90,7 +90,7 @@ fn read_and_search(
     network: &Network,
     reader: &Reader,
     sentences: &[String],
-    options: &Search,
+    options: &SearchOptions,
     settings: &Settings,
 ) -> Result<Vec<Translation>, Error> {
     let mut passages: Vec<Passage> = sentences.iter().map(|sentence| reader.read(sentence)).collect();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Run, StageSetup};
 use crate::Result;
-use crate::decode::{Decoding, Search};
+use crate::decode::{Decoding, SearchOptions};
 use crate::train::data::domains::Domain;
 use crate::train::measure::evaluate::{Evaluation, evaluate, evaluate_search};
 use crate::train::objective::Objective;
@@ -84,7 +84,7 @@ impl<O: Objective> Run<'_, O> {
         match decoding {
             Decoding::Steps(steps) => evaluate(&self.validated, reader, &domain.set, steps, 1, budget),
             Decoding::Beam(beam) => {
-                let options = Search { max_batch_tokens: budget, ..Search::new(beam) };
+                let options = SearchOptions { max_batch_tokens: budget, ..SearchOptions::new(beam) };
                 evaluate_search(&self.validated, reader, &domain.set, &options)
             }
         }

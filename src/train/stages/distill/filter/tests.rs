@@ -1,9 +1,9 @@
 use super::*;
 use crate::decode::Hypothesis;
 
-fn found(tokens: &[u32]) -> Searched {
+fn found(tokens: &[u32]) -> SearchResult {
     let hypothesis = Hypothesis { tokens: tokens.to_vec(), ..Hypothesis::default() };
-    Searched { hypothesis, finished: true }
+    SearchResult { hypothesis, finished: true }
 }
 
 fn because(tokens: &[u32], source: usize) -> Option<&'static str> {
@@ -21,7 +21,7 @@ fn each_reason_to_drop_a_translation_has_its_name() {
     assert_eq!(because(&[7, 8, 9, 10, 5, 7, 8, 9, 10], 9), Some("repeated_ngram"));
     assert_eq!(because(&[7, 7, 7, 7], 4), None);
     assert_eq!(because(&[7, 7, 7, 7, 7], 5), Some("repeated_ngram"));
-    let unfinished = Searched { finished: false, ..found(&many) };
+    let unfinished = SearchResult { finished: false, ..found(&many) };
     assert_eq!(drop_reason(&unfinished, 20, &Settings::default()), Some("unfinished"));
 }
 
