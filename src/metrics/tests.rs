@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use prometheus_parse::{Sample, Scrape, Value};
 
 use super::families::{BATCH_ROWS, BATCH_TOKENS, HTTP_SECONDS, STAGE_SECONDS, STEPS};

@@ -61,7 +61,7 @@ pub struct CalibrateArgs {
     /// Folder of the bundle to correct
     #[arg(long, default_value = "models/en-de")]
     pub model: PathBuf,
-    /// Factor on all logits; below 1 makes the model less certain, so that it compares lengths better
+    /// Factor on all logits; below 1 flattens the probabilities, which can improve the choice between target lengths
     #[arg(long, default_value_t = 1.0)]
     pub output_scale: f64,
     /// Penalty on the blank's logit; above 0 makes an Imputer's translations longer
@@ -270,7 +270,7 @@ pub struct ReportArgs {
     /// Beam widths, for an autoregressive model
     #[arg(long = "beam", value_delimiter = ',', default_value = "1,4")]
     pub beams: Vec<usize>,
-    /// Also report BLEU by source length: upper bounds of all buckets but the last, in words
+    /// Also report BLEU by source length in words: 10,20 makes buckets of up to 10, 11 to 20, and more
     #[arg(long, value_delimiter = ',')]
     pub buckets: Vec<usize>,
     /// Number of bootstrap samples for confidence intervals and significance tests

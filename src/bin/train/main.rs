@@ -350,8 +350,7 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
         format!("\n| {} | {rate:.0} | {best:.0} | {seconds:.3} | {cpu:.3} | {share:.0} % |", m.stage)
     };
     let lines: String = measured.iter().map(line).collect();
-    let head =
-        "| stage | target tokens/s, median | best | s per update | CPU s | of the rate of a large product |";
+    let head = "| stage | target tokens/s, median | best | s per update | CPU s | of the rate of one large product |";
     print(&format!("{head}\n|---|---|---|---|---|---|{lines}"))
 }
 

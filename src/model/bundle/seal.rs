@@ -30,9 +30,12 @@ impl Seal<'_> {
         }
         let known = |file: &str| file == Bundle::CONFIG || SEALED.contains(&file);
         if let Some(file) = self.config.files.keys().find(|file| !known(file)) {
-            return self.compare(Bundle::CONFIG, "of known files", &format!("of {file}"));
+            return self.refuse(
+                Bundle::CONFIG,
+                &format!("it has a checksum of {file:?}, which is not a file of a bundle"),
+            );
         }
-        let expected = self.config.files.get(Bundle::CONFIG).map_or("missing", String::as_str);
+        let expected = self.config.files.get(Bundle::CONFIG).map_or("", String::as_str);
         self.compare(Bundle::CONFIG, expected, &digest_without(self.text, expected))
     }
 
@@ -42,18 +45,27 @@ impl Seal<'_> {
         match self.config.files.get(file) {
             Some(expected) => self.compare(file, expected, &files::digest(bytes)),
             None if self.config.files.is_empty() => Ok(()),
-            None => self.compare(file, "missing", &files::digest(bytes)),
+            None => self.refuse(file, &format!("{} has no checksum of it", Bundle::CONFIG)),
         }
     }
 
     fn compare(&self, file: &str, expected: &str, found: &str) -> Result<()> {
-        if expected == found || self.skipped == Some(Bundle::CONFIG) || self.skipped == Some(file) {
+        match (expected == found, expected.is_empty()) {
+            (true, _) => Ok(()),
+            (false, true) => self.refuse(file, &format!("{} has no checksum of it", Bundle::CONFIG)),
+            (false, false) => {
+                self.refuse(file, &format!("its SHA-256 is {found}, but {} lists {expected}", Bundle::CONFIG))
+            }
+        }
+    }
+
+    /// An error, unless the file is not to be checked.
+    fn refuse(&self, file: &str, what: &str) -> Result<()> {
+        if self.skipped == Some(Bundle::CONFIG) || self.skipped == Some(file) {
             return Ok(());
         }
         let reason = format!(
-            "its SHA-256 is {found}, but {} lists {expected}: copy the bundle again, or, if the change is \
-             intended, run `train seal --model {}`",
-            Bundle::CONFIG,
+            "{what}: copy the bundle again, or, if the change is intended, run `train seal --model {}`",
             self.dir.display()
         );
         Err(Error::bundle(self.dir.join(file), reason))

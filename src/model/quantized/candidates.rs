@@ -32,7 +32,9 @@ impl QuantizedNetwork {
     pub fn with_shortlist(self, shortlist: Arc<Shortlist>) -> Result<Self> {
         let (own, its) = (self.shape.vocab, shortlist.vocab());
         if own != its {
-            return Err(Error::Config(format!("a shortlist for {its} tokens does not fit {own}")));
+            return Err(Error::Config(format!(
+                "the shortlist is for a vocabulary of {its} tokens, but the model has {own}: run `train shortlist`"
+            )));
         }
         let weights = self.output.channelwise();
         Ok(Self { shortlist_weights: Some(ShortlistWeights { shortlist, weights }), ..self })

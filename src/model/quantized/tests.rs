@@ -187,6 +187,10 @@ fn with_a_shortlist_a_canvas_gets_the_best_of_its_candidates_in_any_batch() {
 fn a_shortlist_of_another_vocabulary_is_an_error() {
     let shortlist = Arc::new(Shortlist::new(&[6], &vec![Vec::new(); 701]).unwrap());
     assert!(
-        small().with_shortlist(shortlist).unwrap_err().to_string().contains("701 tokens does not fit 700")
+        small()
+            .with_shortlist(shortlist)
+            .unwrap_err()
+            .to_string()
+            .contains("701 tokens, but the model has 700")
     );
 }

@@ -70,7 +70,7 @@ impl Tokenizer {
         loop {
             if trainer.vocab_size < MIN_VOCABULARY + reserved {
                 return Err(Error::Tokenizer(format!(
-                    "a vocabulary of {} tokens is requested or found in the corpus; at least {} are needed",
+                    "the vocabulary has {} tokens; at least {} are needed: raise tokenizer.vocab_size or add text",
                     trainer.vocab_size,
                     MIN_VOCABULARY + reserved
                 )));

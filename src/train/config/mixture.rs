@@ -205,9 +205,11 @@ impl Data {
         unique("data.validation", self.validation.iter().map(|set| &set.name))?;
         let plain = usize::from(self.valid_source.is_some()) + usize::from(self.valid_target.is_some());
         rule(plain != 1, || "data.valid_source and data.valid_target must be given together".into())?;
-        rule((plain == 2) == self.validation.is_empty(), || {
-            "the run has no validation text, or two kinds; give data.valid_source and data.valid_target, or [[data.validation]]"
-                .into()
+        rule(plain == 2 || !self.validation.is_empty(), || {
+            "there is no validation text; give data.valid_source and data.valid_target, or [[data.validation]]".into()
+        })?;
+        rule(plain == 0 || self.validation.is_empty(), || {
+            "data.valid_source and [[data.validation]] are both given; remove one of them".into()
         })?;
         self.augment.as_ref().map_or(Ok(()), Augment::validate)
     }

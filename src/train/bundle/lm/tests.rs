@@ -47,12 +47,12 @@ fn probabilities_are_those_of_the_formula_on_a_text_that_is_counted_by_hand() {
 fn spans_are_counted_as_the_reserved_tokens_that_the_network_writes() {
     let text = "Hallo {name}, es ist 18:30 Uhr.";
     let with = Tokenizer::train_with_reserved([text].iter(), 320, 32).unwrap();
-    let written = as_written(text, &with).unwrap();
+    let written = encode_like_output(text, &with).unwrap();
     let reserved: Vec<usize> = written.iter().filter_map(|&id| with.reserved_index(id)).collect();
     assert_eq!(reserved, [0, 1]);
     assert_eq!(with.decode(&written).unwrap(), "Hallo , es ist  Uhr.");
     let without = Tokenizer::train([text].iter(), 288).unwrap();
-    assert_eq!(as_written(text, &without).unwrap(), without.encode(text).unwrap());
+    assert_eq!(encode_like_output(text, &without).unwrap(), without.encode(text).unwrap());
 }
 
 #[test]

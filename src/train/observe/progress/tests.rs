@@ -45,7 +45,7 @@ fn a_stage_that_is_skipped_counts_as_done_and_takes_no_time() {
 
 #[test]
 fn a_stage_advances_the_view_that_is_open_on_its_thread() {
-    let share = || RUN.with_borrow(|run| run.as_ref().map(|run| run.clock.share()));
+    let share = || OVERALL.with_borrow(|run| run.as_ref().map(|run| run.clock.share()));
     Progress::new("updates", 10, 0).advance();
     assert_eq!(share(), None);
     let view = Overall::open(4.0);

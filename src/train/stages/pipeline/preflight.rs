@@ -44,7 +44,7 @@ fn training_text(data: &Data) -> Result<()> {
     }
     if usable == 0 && !data.original_files().is_empty() {
         let reason = match data.on_bad_line {
-            OnBadLine::Skip => "every line of the training text or its partner is bad",
+            OnBadLine::Skip => "the training text has no usable pair: in each, a line is empty or not UTF-8",
             OnBadLine::Error => "the files of the training text have no lines",
         };
         return Err(Error::Config(reason.into()));

@@ -40,6 +40,6 @@ fn every_length_is_in_one_bucket() {
     let texts = BucketedTexts::read(&plan).unwrap();
     let bucket = |from, to, sentences| Bucket { from, to, sentences };
     assert_eq!(texts.buckets, [bucket(0, Some(4), 4), bucket(5, Some(9), 5), bucket(10, None, 3)]);
-    let places: Vec<usize> = texts.buckets.iter().flat_map(|b| texts.places(b)).collect();
-    assert_eq!(places, (0..12).collect::<Vec<_>>());
+    let indices: Vec<usize> = texts.buckets.iter().flat_map(|b| texts.indices(b)).collect();
+    assert_eq!(indices, (0..12).collect::<Vec<_>>());
 }
