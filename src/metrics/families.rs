@@ -1,5 +1,5 @@
 //! The names, help texts, buckets and labels of all metrics. To add one, add a field to [`Families`] and a line to its
-//! table, count it in `mod.rs`, and run `cargo test metrics`.
+//! table, count it in `engine_metrics.rs` or `http_metrics.rs`, and run `cargo test metrics`.
 
 use prometheus::core::Collector;
 use prometheus::{
