@@ -311,6 +311,7 @@ fn items(
             trace: effort.trace,
             deadline: Some(deadline),
             watch: request.watch.clone().map(|sender| Watch { index: before + index, sender }),
+            schedule: false,
         }
     };
     requests.iter().flatten().enumerate().map(item).collect()
