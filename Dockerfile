@@ -40,7 +40,7 @@ FROM source AS build-serve
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,id=tutti-target-${FEATURES},sharing=locked \
     if [ -n "$CUDA_COMPUTE_CAP" ]; then export CUDA_COMPUTE_CAP; else unset CUDA_COMPUTE_CAP; fi; \
-    cargo build --release --locked --no-default-features --bin tutti --features "$FEATURES" \
+    cargo build --release --locked --no-default-features --bin tutti --features "otlp,$FEATURES" \
     && install -D -t /out target/release/tutti
 
 FROM source AS build-train

@@ -156,6 +156,7 @@ impl<'a> Load<'a> {
             trace: false,
             deadline: None,
             watch: None,
+            schedule: false,
         };
         let pending = self.handle.submit(vec![item])?;
         pending.into_iter().next().ok_or_else(|| Error::EngineDead("no answer to wait for".into()))

@@ -39,6 +39,9 @@ pub const ENV_CONFIG: &str = "TUTTI_CONFIG";
 /// Keys that were renamed, as pairs of old and new name. The old names work for one more version.
 const RENAMED: [(&str, &str); 1] = [("max_passed_over", "max_overtakes_per_step")];
 
+/// Keys whose values may be fractions.
+const FRACTIONS: [&str; 1] = ["otlp_ratio"];
+
 /// Flags for the parts of `listen`. They are not keys of the file and have no variables: Kubernetes sets `TUTTI_PORT`.
 pub const HOST: &str = "host";
 pub const PORT: &str = "port";
@@ -78,6 +81,10 @@ pub struct HttpSettings {
     pub max_body_bytes: usize,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Collector of spans, such as `http://collector:4318`; `None` for no spans.
+    pub otlp_endpoint: Option<String>,
+    /// Share of requests with spans, 0 to 1, if the client does not decide it.
+    pub otlp_ratio: f64,
     /// The file of API keys; `None` if requests need no key.
     pub api_keys: Option<PathBuf>,
     /// Origins of pages that may use the API from a browser; `None` for any.
@@ -147,7 +154,13 @@ impl Settings {
             .map_err(|e| Error::Config(format!("environment ({ENV_PREFIX}*): {}", describe(e))))?;
         let (parts, flags): (Vec<_>, Vec<_>) =
             flags.into_iter().partition(|(key, _)| key == HOST || key == PORT);
-        let flags: Dict = flags.into_iter().map(|(key, value)| (key, parse(&value))).collect();
+        let flags: Dict = flags
+            .into_iter()
+            .map(|(key, value)| {
+                let value = parse(&key, &value);
+                (key, value)
+            })
+            .collect();
         figment = figment.merge(Serialized::globals(with_new_names(flags, &mut warnings)));
         let mut raw: Raw = figment.extract().map_err(|e| Error::Config(format!("flags: {}", describe(e))))?;
         for (key, value) in parts {
@@ -169,6 +182,12 @@ impl Settings {
             return Err(Error::Config(reason));
         }
         origins(&raw.cors_origins)?;
+        let endpoint = &raw.otlp_endpoint;
+        if !endpoint.is_empty() && !endpoint.starts_with("http://") {
+            return Err(Error::Config(format!(
+                "otlp_endpoint: {endpoint:?} is not a URL such as http://collector:4318 (https is not supported)"
+            )));
+        }
         let listen = address("listen", &raw.listen)?;
         let admin_listen = match raw.admin_listen.as_str() {
             "" => None,
@@ -265,6 +284,8 @@ impl HttpSettings {
             max_body_bytes: raw.max_body_bytes,
             url_prefix: raw.url_prefix.trim_end_matches('/').to_owned(),
             access_log: raw.access_log,
+            otlp_endpoint: (!raw.otlp_endpoint.is_empty()).then(|| raw.otlp_endpoint.clone()),
+            otlp_ratio: raw.otlp_ratio,
             api_keys: (!raw.api_keys.is_empty()).then(|| PathBuf::from(&raw.api_keys)),
             cors_origins: origins(&raw.cors_origins).unwrap_or_default(),
             keep_other_languages: raw.keep_other_languages,
@@ -292,7 +313,8 @@ fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> 
         .filter(|(name, _)| name != ENV_CONFIG && !set_by_kubernetes(name))
         .filter_map(|(name, value)| {
             let key = name.strip_prefix(ENV_PREFIX)?.to_ascii_lowercase();
-            Some((key, parse(&value)))
+            let value = parse(&key, &value);
+            Some((key, value))
         })
         .collect()
 }
@@ -325,8 +347,14 @@ fn with_part(listen: &str, key: &str, value: &str) -> String {
     }
 }
 
-/// Reads a number or a boolean; any other value stays text.
-fn parse(value: &str) -> Value {
+/// Reads a number or a boolean; any other value stays text. Only some keys have fractions: the name of a folder may be
+/// `1.5`.
+fn parse(key: &str, value: &str) -> Value {
+    if FRACTIONS.contains(&key)
+        && let Ok(fraction) = value.parse::<f64>()
+    {
+        return Value::from(fraction);
+    }
     let number = value.parse::<u64>().map(Value::from);
     let truth = value.parse::<bool>().map(Value::from);
     number.or(truth).unwrap_or_else(|_| Value::from(value))

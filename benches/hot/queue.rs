@@ -20,6 +20,7 @@ fn item(seed: usize) -> Item {
         trace: false,
         deadline: None,
         watch: None,
+        schedule: false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{BatchShape, Candidate, Priority};
 use super::shared::Job;
-use super::{CanvasUpdate, Outcome, Timings};
+use super::{CanvasUpdate, Outcome, Schedule, Timings};
 use crate::decode::{Canvas, DecodingRules, Encoded, LengthBeam, Row};
 
 pub struct ActiveSentence<M> {
@@ -18,6 +18,8 @@ pub struct ActiveSentence<M> {
     watched: usize,
     timings: Timings,
     encoded_at: Instant,
+    /// If the item asked for it.
+    schedule: Option<Box<Schedule>>,
 }
 
 impl<M> ActiveSentence<M> {
@@ -37,7 +39,16 @@ impl<M> ActiveSentence<M> {
                 let queue = picked_at.duration_since(job.submitted);
                 let timings =
                     Timings { queue, encode: encoded_at.duration_since(picked_at), decode: Duration::ZERO };
-                Some(Self { job, priority, memory, beam, trace: Vec::new(), watched: 0, timings, encoded_at })
+                let schedule = job.item.schedule.then(|| {
+                    Box::new(Schedule {
+                        submitted: job.submitted,
+                        picked: picked_at,
+                        encoded: encoded_at,
+                        passes: Vec::with_capacity(job.item.steps.get()),
+                    })
+                });
+                let (trace, watched) = (Vec::new(), 0);
+                Some(Self { job, priority, memory, beam, trace, watched, timings, encoded_at, schedule })
             }
             Err(error) => {
                 job.answer(Err(error));
@@ -74,8 +85,11 @@ impl<M> ActiveSentence<M> {
         &mut self.beam
     }
 
-    /// Records a pass whose predictions the beam has taken: for the trace and for the watcher.
-    pub fn record_pass(&mut self) {
+    /// Records a pass whose predictions the beam has taken: for the schedule, the trace and the watcher.
+    pub fn record_pass(&mut self, started: Instant, ended: Instant) {
+        if let Some(schedule) = &mut self.schedule {
+            schedule.passes.push((started, ended));
+        }
         if self.job.item.trace {
             let canvases = self.beam.canvases().iter();
             self.trace.push(canvases.map(|canvas| canvas.tokens().to_vec()).collect());
@@ -106,12 +120,12 @@ impl<M> ActiveSentence<M> {
 
     /// Answers the caller.
     pub fn finish(self, now: Instant) {
-        let Self { job, beam, trace, mut timings, encoded_at, .. } = self;
+        let Self { job, beam, trace, mut timings, encoded_at, schedule, .. } = self;
         timings.decode = now.duration_since(encoded_at);
         let steps_used = beam.steps_used();
         let trace = job.item.trace.then(|| trace_of_best(beam.canvases(), trace));
         let (hypotheses, lowered) = (beam.finish(job.item.collapse), job.lowered);
-        job.answer(Ok(Outcome { hypotheses, steps_used, lowered, timings, trace }));
+        job.answer(Ok(Outcome { hypotheses, steps_used, lowered, timings, trace, schedule }));
     }
 }
 

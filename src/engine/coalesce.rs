@@ -154,7 +154,8 @@ fn flight_id() -> u64 {
 fn bytes(key: &Key, outcome: &Arc<Outcome>) -> u32 {
     let hypothesis = |h: &crate::decode::Hypothesis| 64 + 4 * (h.tokens.len() + h.token_log_probs.len());
     let sum: usize = outcome.hypotheses.iter().map(hypothesis).sum();
-    u32::try_from(256 + 4 * key.source.len() + sum).unwrap_or(u32::MAX)
+    let passes = outcome.schedule.as_ref().map_or(0, |schedule| schedule.passes.capacity());
+    u32::try_from(256 + 4 * key.source.len() + sum + 32 * passes).unwrap_or(u32::MAX)
 }
 
 /// A sentence in flight. It removes itself from the table when it has ended or no caller waits for it.
@@ -282,7 +283,7 @@ fn into_owned(outcome: Arc<Outcome>) -> Outcome {
 
 /// For callers without an item of their own: their whole waiting time counts as decoding.
 fn with_decode_time(outcome: Outcome, decode: Duration) -> Outcome {
-    Outcome { timings: Timings { decode, ..Timings::default() }, ..outcome }
+    Outcome { timings: Timings { decode, ..Timings::default() }, schedule: None, ..outcome }
 }
 
 /// A copy of the error for each caller; errors that cannot be copied keep only their text.

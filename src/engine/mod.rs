@@ -150,6 +150,8 @@ pub struct Item {
     pub deadline: Option<Instant>,
     /// Receives the canvas after each pass.
     pub watch: Option<Watch>,
+    /// Whether the answer contains its [`Schedule`].
+    pub schedule: bool,
 }
 
 /// Receives the canvas of a sentence after each pass.
@@ -209,4 +211,19 @@ pub struct Outcome {
     pub timings: Timings,
     /// The canvas of the best hypothesis after each pass, with bos and eos or only slots, before any collapse.
     pub trace: Option<Vec<Vec<u32>>>,
+    /// If the item asked for it; `None` if the answer is that of another item or from the cache. Boxed, because most
+    /// outcomes have none.
+    pub schedule: Option<Box<Schedule>>,
+}
+
+/// The times at which a sentence went from one stage to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    pub submitted: Instant,
+    /// When the model thread took the sentence.
+    pub picked: Instant,
+    /// The end of the call of the encoder.
+    pub encoded: Instant,
+    /// Start and end of each decoder pass with this sentence.
+    pub passes: Vec<(Instant, Instant)>,
 }

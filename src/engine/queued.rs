@@ -54,6 +54,7 @@ impl Outcome {
             lowered: None,
             timings: Timings::default(),
             trace: item.trace.then(Vec::new),
+            schedule: None,
         }
     }
 }

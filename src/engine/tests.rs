@@ -58,6 +58,7 @@ fn item(seed: u32, words: usize, steps: u8) -> Item {
         trace: false,
         deadline: None,
         watch: None,
+        schedule: false,
     }
 }
 

@@ -255,7 +255,7 @@ impl<T: Translator> Worker<'_, T> {
         let shapes = || batch.iter().map(|&index| candidates[index].shape);
         self.count(shapes(), real, done.duration_since(started));
         drop(rows);
-        self.apply_predictions(&batch, answers);
+        self.apply_predictions(&batch, answers, (started, done));
         self.answer(done);
         Ok(shapes().map(|shape| shape.tokens() as u64).sum())
     }
@@ -267,8 +267,14 @@ impl<T: Translator> Worker<'_, T> {
         self.shared.metrics.decoded(rows, real, rows * target, rows * (source + target), took);
     }
 
-    /// Applies the predictions to the sentences of the batch. A sentence without valid predictions fails alone.
-    fn apply_predictions(&mut self, batch: &[usize], answers: Vec<Result<Vec<Vec<Prediction>>>>) {
+    /// Applies the predictions of a pass to the sentences of the batch. A sentence without valid predictions fails
+    /// alone.
+    fn apply_predictions(
+        &mut self,
+        batch: &[usize],
+        answers: Vec<Result<Vec<Vec<Prediction>>>>,
+        (started, ended): (Instant, Instant),
+    ) {
         let mut failed = Vec::new();
         let mut of_each = vec![None; self.active.len()];
         let mut given = Vec::with_capacity(batch.len());
@@ -286,7 +292,7 @@ impl<T: Translator> Worker<'_, T> {
         let outcomes = apply_all(work.collect());
         for ((index, _), outcome) in given.iter().zip(outcomes) {
             match outcome {
-                Ok(()) => self.active[*index].record_pass(),
+                Ok(()) => self.active[*index].record_pass(started, ended),
                 Err(error) => failed.push((*index, error)),
             }
         }

@@ -14,6 +14,7 @@ use super::languages::Pair;
 use super::reading::Reading;
 use super::request::{Abilities, BYTES_OF_A_TOKEN};
 use super::routes::ROUTES;
+use super::trace::Traces;
 use super::usage::Usage;
 use crate::Error;
 use crate::decode::Steps;
@@ -72,6 +73,8 @@ pub struct App {
     pub deepl_usage: Arc<Usage>,
     /// The API keys; `None` if the API is open.
     pub keys: Option<Arc<Keys>>,
+    /// Where the spans of requests are sent.
+    pub traces: Traces,
     phase: Arc<watch::Sender<Phase>>,
     admission: Arc<Semaphore>,
     /// Drained by its drop, when the last request of this model has ended.
@@ -97,6 +100,7 @@ impl App {
             files: Arc::default(),
             deepl_usage: Arc::default(),
             keys: None,
+            traces: Traces::default(),
             phase: Arc::new(watch::Sender::new(Phase::Starting)),
             admission: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
             model,
@@ -132,6 +136,7 @@ impl App {
             files: self.files.clone(),
             deepl_usage: self.deepl_usage.clone(),
             keys: self.keys.clone(),
+            traces: self.traces.clone(),
             phase: self.phase.clone(),
             admission: self.admission.clone(),
             model,

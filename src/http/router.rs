@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::headers::{REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
 use super::keys::Client;
 use super::models::Models;
-use super::trace::TraceParent;
+use super::trace::in_trace;
 use super::{deepl, docs, glossaries, guard, libretranslate, mtran, page, probes, stream, unread};
 use crate::settings::HttpSettings;
 
@@ -140,15 +140,18 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let route = route.strip_prefix(app.settings.url_prefix.as_str()).unwrap_or(route);
     // The route of the page is empty if there is a prefix.
     let route = if route.is_empty() { "/" } else { route };
-    let trace = TraceParent::of_request(request.headers());
-    let mut response = next.run(request).await;
+    let trace = app.traces.begin(&method, route, request.headers());
+    let mut response = in_trace(trace.clone(), next.run(request)).await;
     let status = response.status().as_u16();
     let seconds = arrived.elapsed();
     app.http_metrics.request(route, status, seconds);
     let seconds = seconds.as_secs_f64();
-    let trace_id = trace.map(TraceParent::trace_id);
-    if let Some(value) = trace.and_then(TraceParent::header) {
-        response.headers_mut().insert(TRACE_PARENT.clone(), value);
+    let trace_id = trace.as_ref().map(|trace| trace.id());
+    if let Some(trace) = trace {
+        trace.end(status);
+        if let Some(value) = trace.header() {
+            response.headers_mut().insert(TRACE_PARENT.clone(), value);
+        }
     }
     if app.settings.access_log {
         let client = response.extensions().get::<Arc<Client>>().map(|client| client.name());

@@ -113,6 +113,8 @@ pub async fn serve(
     if let Some(admin) = admin {
         admin.abort();
     }
+    let traces = models.first().traces.clone();
+    traces.shutdown().await;
     end
 }
 

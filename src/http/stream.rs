@@ -21,6 +21,7 @@ use super::guard::for_client;
 use super::libretranslate::{self, Answer, slot_text};
 use super::models::Models;
 use super::shapes::{Failures, TranslateBody};
+use super::trace::in_current_trace;
 use super::translation::translate;
 use crate::engine::CanvasUpdate;
 
@@ -73,7 +74,7 @@ pub async fn translate_stream(
         app,
         arrived,
         updates,
-        work: Some(Box::pin(for_client(work))),
+        work: Some(Box::pin(in_current_trace(for_client(work)))),
         canvases: HashMap::new(),
         ready: VecDeque::new(),
     };

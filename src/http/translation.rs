@@ -15,6 +15,7 @@ use super::guard::charge;
 use super::reading::TextPermit;
 use super::request::{BYTES_OF_A_TOKEN, TranslateRequest, check_chars};
 use super::timings::Stages;
+use super::trace;
 use crate::decode::{MORE_LENGTHS, more_steps};
 use crate::engine::{AdmissionEstimate, Item, Lowered, Outcome, Pending, Watch};
 use crate::metrics::Rejected;
@@ -96,6 +97,7 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         length_beam: request.effort.length_beam,
         deadline: Some(deadline),
     })?;
+    let trace = trace::sampled();
     let started = Instant::now();
     let bytes = request.texts.iter().map(String::len).sum();
     let permit = app.reading.acquire(bytes, request.detect).await;
@@ -106,6 +108,10 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     // Charged only now, so that a request that is refused as too large costs nothing.
     charge(request.texts.iter().map(|text| text.chars().count()).sum())?;
     let mut stages = Stages { tokenize: started.elapsed(), ..Stages::default() };
+    if let Some(trace) = &trace {
+        let texts = ("tutti.texts", request.texts.len() as i64);
+        trace.stage("tokenize", started, Instant::now(), &[texts]);
+    }
     let mut submitted = 0;
     loop {
         let started = Instant::now();
@@ -115,11 +121,15 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
         if requests.iter().all(Vec::is_empty) {
             break;
         }
-        let items = items(app, &requests, submitted, request, deadline);
+        let before = submitted;
+        let items = items(app, &requests, before, request, deadline, trace.is_some());
         submitted += items.len();
-        let first_round = submitted == items.len();
+        let first_round = before == 0;
         let preparing = started.elapsed();
         let outcomes = decode(app, items, first_round).await?;
+        if let Some(trace) = &trace {
+            trace.sentences(before, &outcomes);
+        }
         let started = Instant::now();
         stages = stages.followed_by(Stages::of(outcomes.iter()));
         let work = move || (answer(&mut prepared, &requests, outcomes), prepared);
@@ -144,6 +154,9 @@ async fn run(app: &App, request: &TranslateRequest, arrived: Instant) -> Result<
     };
     let texts = permit.run(finish).await?;
     stages.detokenize += started.elapsed();
+    if let Some(trace) = &trace {
+        trace.stage("detokenize", started, Instant::now(), &[]);
+    }
     stages.total = arrived.elapsed();
     Ok(Translated { texts, stages, steps_used, lowered })
 }
@@ -281,13 +294,15 @@ impl Prepared {
     }
 }
 
-/// The items for the requests. `before` items were submitted in earlier rounds.
+/// The items for the requests. `before` items were submitted in earlier rounds. `sampled`: whether a collector gets
+/// spans of this request.
 fn items(
     app: &App,
     requests: &[Vec<Request>],
     before: usize,
     request: &TranslateRequest,
     deadline: Instant,
+    sampled: bool,
 ) -> Vec<Item> {
     let effort = &request.effort;
     let max_steps = app.model.max_steps.min(app.settings.max_steps);
@@ -311,6 +326,7 @@ fn items(
             trace: effort.trace,
             deadline: Some(deadline),
             watch: request.watch.clone().map(|sender| Watch { index: before + index, sender }),
+            schedule: sampled && before + index < trace::MAX_SENTENCES,
         }
     };
     requests.iter().flatten().enumerate().map(item).collect()

@@ -55,6 +55,7 @@ async fn translate(app: &App, tokens: usize, steps: Steps) -> Result<Duration> {
         trace: true,
         deadline: None,
         watch: None,
+        schedule: false,
     };
     let started = Instant::now();
     for pending in app.engine.submit(vec![item])? {

@@ -37,5 +37,8 @@ pub fn check(raw: &Raw) -> Result<()> {
         ("cache_bytes", raw.cache_bytes, 0, 1 << 40),
     ];
     let mut ranges = ranges.into_iter();
-    ranges.try_for_each(|(key, value, min, max)| keys::in_range(key, value, min, max)).map_err(Error::Config)
+    ranges
+        .try_for_each(|(key, value, min, max)| keys::in_range(key, value, min, max))
+        .and_then(|()| keys::in_range("otlp_ratio", raw.otlp_ratio, 0.0, 1.0))
+        .map_err(Error::Config)
 }

@@ -102,10 +102,30 @@ fn an_invalid_value_is_refused_with_its_key() {
         ("drain_timeout_ms", "-1"),
         ("degrade_below_ms", "99999999999"),
         ("admin_listen", "nowhere"),
+        ("otlp_endpoint", "collector:4318"),
+        ("otlp_endpoint", "https://collector:4318"),
+        ("otlp_ratio", "1.5"),
+        ("otlp_ratio", "-0.5"),
+        ("otlp_ratio", "nan"),
+        ("otlp_ratio", "half"),
     ] {
         let message = refusal("", &[], &[(key, value)]);
         assert!(message.contains(key), "{key}={value}: {message}");
     }
+}
+
+#[test]
+fn a_fraction_can_be_set_in_every_source() {
+    for settings in [
+        load("otlp_ratio = 0.25", &[], &[]),
+        load("", &[("TUTTI_OTLP_RATIO", "0.25")], &[]),
+        load("", &[], &[("otlp_ratio", "0.25")]),
+    ] {
+        assert_eq!(settings.unwrap().http.otlp_ratio, 0.25);
+    }
+    assert_eq!(load("otlp_ratio = 1", &[], &[]).unwrap().http.otlp_ratio, 1.0);
+    // Other values with a point stay text.
+    assert_eq!(load("", &[], &[("model", "1.5")]).unwrap().models[0].folder, Path::new("1.5"));
 }
 
 #[test]

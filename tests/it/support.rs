@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tutti::decode::testing::fake::{Counts, FakeTranslator, Gate};
 use tutti::decode::{DecodeOptions, Steps, Translator, translate_passages};
 use tutti::engine;
-use tutti::http::{self, App, Keys, Listeners, Model, Models, Pair};
+use tutti::http::{self, App, Keys, Listeners, Model, Models, Pair, Traces};
 use tutti::metrics::Metrics;
 use tutti::model::Score;
 use tutti::settings::{HttpSettings, Settings};
@@ -109,8 +109,10 @@ impl Server {
         let (counts, gate) = (setup.fake.counts(), setup.fake.gate());
         let metrics = Metrics::new();
         let engine = engine::start(setup.fake, setup.engine, metrics.engine("tiny")).unwrap();
+        let traces = Traces::open(&setup.http).unwrap();
         let mut app = App::new(model(), engine.handle(), setup.http, metrics);
         app.keys = setup.keys.map(Arc::new);
+        app.traces = traces;
         let (shutdown, shut_down) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The engine lives as long as its server.

@@ -1,4 +1,7 @@
-//! A client's trace is carried on.
+//! Traces: a client's trace is carried on, and a collector receives a span for each stage of a request.
+
+#[cfg(feature = "otlp")]
+mod collector;
 
 use crate::support::{Server, Setup, en_de, in_time};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tutti::decode::{InferenceModel, Steps};
 use tutti::engine::{self, Engine};
-use tutti::http::{App, Keys, Model, Models, Pair};
+use tutti::http::{App, Keys, Model, Models, Pair, Traces};
 use tutti::metrics::Metrics;
 use tutti::model::Backend;
 use tutti::settings::{ModelSettings, Settings};
@@ -17,6 +17,7 @@ pub fn open(settings: &Settings) -> Result<Models> {
     let metrics = Arc::new(Metrics::new());
     let mut apps: Vec<App> = Vec::with_capacity(settings.models.len());
     let keys = settings.http.api_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+    let traces = Traces::open(&settings.http)?;
     for each in &settings.models {
         let (model, engine) = load(settings, each, &metrics)?;
         let app = match apps.first() {
@@ -24,6 +25,7 @@ pub fn open(settings: &Settings) -> Result<Models> {
             None => {
                 let mut app = App::new(model, engine.handle(), settings.http.clone(), metrics.clone());
                 app.keys = keys.clone();
+                app.traces = traces.clone();
                 app.owning(engine)
             }
         };

@@ -26,6 +26,23 @@ async fn the_counters_match_the_work_of_the_engine() {
     assert_eq!(value(&metrics, "tutti_queue_depth", "en-de"), 0.0);
 }
 
+#[tokio::test]
+async fn the_schedule_of_a_sentence_has_each_of_its_passes() {
+    let options = Options { cache_bytes: 100_000, ..rows(8) };
+    let Bench { engine: _engine, handle, .. } = bench(FakeTranslator::new(), options);
+    let scheduled = || vec![Item { schedule: true, ..item(0, 10, 3) }, item(1, 10, 3)];
+    let before = Instant::now();
+    let outcomes = all(handle.submit(scheduled()).unwrap()).await.unwrap();
+    let schedule = outcomes[0].schedule.as_ref().unwrap();
+    let mut times = vec![before, schedule.submitted, schedule.picked, schedule.encoded];
+    times.extend(schedule.passes.iter().flat_map(|&(started, ended)| [started, ended]));
+    assert!(times.is_sorted(), "{times:?}");
+    assert_eq!(schedule.passes.len(), outcomes[0].steps_used);
+    assert_eq!(outcomes[1].schedule, None, "this item did not ask for it");
+    let from_cache = all(handle.submit(scheduled()).unwrap()).await.unwrap();
+    assert_eq!(from_cache[0].schedule, None, "the times of another item");
+}
+
 #[test]
 fn the_oldest_age_is_that_of_the_sentences_that_still_wait() {
     let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));

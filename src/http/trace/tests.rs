@@ -1,5 +1,4 @@
-use axum::http::{HeaderMap, HeaderValue};
-
+use super::super::headers::TRACE_PARENT;
 use super::*;
 
 const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -10,10 +9,22 @@ fn the_example_of_the_specification_is_read_and_written() {
     assert_eq!(parent.to_string(), GIVEN);
     assert_eq!(parent.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
     let headers: HeaderMap = [(TRACE_PARENT.clone(), HeaderValue::from_static(GIVEN))].into_iter().collect();
-    let own = TraceParent::of_request(&headers).unwrap();
+    assert_eq!(TraceParent::of_client(&headers), Some(parent));
+    assert_eq!(TraceParent::of_client(&HeaderMap::new()), None);
+    let own = parent.child();
     assert_eq!((own.trace, own.flags), (parent.trace, 1));
     assert_ne!(own.span, parent.span);
-    assert_eq!(TraceParent::of_request(&HeaderMap::new()), None);
+}
+
+#[test]
+fn without_a_collector_a_request_has_the_trace_of_its_client_or_none() {
+    let traces = Traces::default();
+    assert!(traces.begin(&Method::POST, "/translate", &HeaderMap::new()).is_none());
+    let headers: HeaderMap = [(TRACE_PARENT.clone(), HeaderValue::from_static(GIVEN))].into_iter().collect();
+    let trace = traces.begin(&Method::POST, "/translate", &headers).unwrap();
+    assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_ne!(trace.header().unwrap(), GIVEN);
+    trace.end(200);
 }
 
 #[test]
