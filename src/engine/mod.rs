@@ -195,7 +195,8 @@ pub struct Timings {
     pub queue: Duration,
     /// The call of the encoder with this sentence.
     pub encode: Duration,
-    /// From the end of that call to the end of the last pass.
+    /// From the end of that call until the predictions of the last pass are applied: the passes and the search between
+    /// them.
     pub decode: Duration,
 }
 

@@ -256,7 +256,7 @@ impl<T: Translator> Worker<'_, T> {
         self.count(shapes(), real, done.duration_since(started));
         drop(rows);
         self.apply_predictions(&batch, answers, (started, done));
-        self.answer(done);
+        self.answer(Instant::now());
         Ok(shapes().map(|shape| shape.tokens() as u64).sum())
     }
 
