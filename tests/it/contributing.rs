@@ -24,7 +24,7 @@ fn a_newcomer_finds_each_place_by_the_guide_and_by_a_word_in_the_file() {
     let guide = read(".github/CONTRIBUTING.md");
     for (question, file, word) in [
         ("remasking", "src/decode/canvas.rs", "Remasking is decided here"),
-        ("metric", "src/metrics/mod.rs", "EngineMetrics"),
+        ("metric", "src/metrics/engine_metrics.rs", "EngineMetrics"),
         ("limits", "src/http/request.rs", "limits"),
         ("DiMS loss", "src/train/objective/", "loss"),
         ("[train]", "src/train/config/train.rs", "`[train]`"),

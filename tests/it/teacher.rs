@@ -204,7 +204,7 @@ fn a_parallel_model_is_no_teacher_and_a_teacher_is_not_served() {
 }
 
 #[test]
-fn a_run_starts_only_from_a_bundle_of_its_shape_and_tokenizer() {
+fn a_run_starts_only_from_a_bundle_of_its_sizes_with_any_tokenizer() {
     let (toy, config) = with_teacher(2);
     let init = toy.path("run/ar/bundle");
     let begin = |change: fn(&mut Config)| {
@@ -222,8 +222,8 @@ fn a_run_starts_only_from_a_bundle_of_its_shape_and_tokenizer() {
     let shouted: Vec<String> = lines(&toy.path("de")).iter().map(|line| line.to_uppercase()).collect();
     let other = Tokenizer::train(shouted.iter().map(String::as_str), 320).unwrap();
     other.save(toy.path("tokenizer.json")).unwrap();
-    let error = begin(|_| ()).unwrap_err();
-    assert!(error.contains("tokenizer.path"), "{error}");
+    assert_eq!(begin(|_| ()), Ok(End::Finished));
+    fs::remove_dir_all(toy.path("next")).unwrap();
     fs::write(toy.path("tokenizer.json"), text).unwrap();
     // Positions that the bundle does not have get new values.
     assert_eq!(begin(|c| c.model.max_positions = 40), Ok(End::Finished));

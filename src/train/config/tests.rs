@@ -310,7 +310,7 @@ fn invalid_corpora_are_refused_by_name() {
         ("max_repeats = 5", "max_repeats = 0", "docs: max_repeats must be at least 1, not 0"),
         ("typos = 0.0", "typos = 1.5", "data.augment.typos must be 0 to 1, not 1.5"),
         ("source_lang", "valid_source = \"x\"\nsource_lang", "must be given together"),
-        ("source_lang", "valid_source = \"x\"\nvalid_target = \"y\"\nsource_lang", "or [[data.validation]]"),
+        ("source_lang", "valid_source = \"x\"\nvalid_target = \"y\"\nsource_lang", "are both given"),
         ("source_lang", "source = \"x\"\nsource_lang", "replaces data.source"),
         ("source_lang", "distilled = \"x\"\nsource_lang", "replaces data.source"),
     ] {
