@@ -53,9 +53,22 @@ fn the_card_and_the_scores_are_there_and_the_bundle_is_small() {
     let scores = &bundle.config.scores;
     assert_eq!(scores.iter().map(|score| score.steps).collect::<Vec<_>>(), [1, 2, 4, 10]);
     let card = std::fs::read_to_string(folder().join(Bundle::CARD)).unwrap();
-    for said in ["CC BY 2.0 FR", "tatoeba.org", "manythings.org", "train parallel", "train lm", "BLEU"] {
+    for said in [
+        "CC BY-SA 4.0",
+        "ATTRIBUTION.md",
+        "tatoeba.org",
+        "manythings.org",
+        "train parallel",
+        "train lm",
+        "BLEU",
+    ] {
         assert!(card.contains(said), "the model card must say {said:?}");
     }
+    let attribution = std::fs::read_to_string(folder().join("ATTRIBUTION.md")).unwrap();
+    for source in ["Microsoft", "MDN Web Docs", "Adobe", "LibreOffice", "Cataclysm", "tatoeba.org"] {
+        assert!(attribution.to_lowercase().contains(&source.to_lowercase()), "{source} is not named");
+    }
+    assert!(folder().join("LICENSE").is_file());
     for score in scores {
         assert!(card.contains(&format!("{:.2}", score.bleu)), "the card has {:.2} BLEU", score.bleu);
     }
