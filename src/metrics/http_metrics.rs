@@ -22,7 +22,8 @@ pub struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// Counts a request that was answered. A `route` that was not given to [`Metrics::http`] counts as `other`.
+    /// Counts a request that was answered. A `route` that was not given to
+    /// [`Metrics::http`](super::Metrics::http) counts as `other`.
     pub fn request(&self, route: &str, code: u16, duration: Duration) {
         let route = if self.routes.iter().any(|known| **known == *route) { route } else { OTHER };
         let number = code.to_string();
