@@ -22,8 +22,7 @@ fn plain_name(name: &'static str) -> &'static str {
 }
 
 /// The served code that matches a client's tag: the same tag in any spelling, or CLDR's fallback (`en-US`, `en_us`
-/// and
-/// `eng` match `en`).
+/// and `eng` match `en`).
 pub fn resolve<'a>(tag: &str, served: impl IntoIterator<Item = &'a str> + Clone) -> Option<&'a str> {
     if let Some(same) = served.clone().into_iter().find(|code| code.eq_ignore_ascii_case(tag)) {
         return Some(same);

@@ -68,8 +68,7 @@ impl From<TcpListener> for Listeners {
 }
 
 /// Serves until `shutdown` resolves, then drains: `/readyz` answers 503, and responses close their connections.
-/// After
-/// `shutdown_delay`, no new connection is accepted. Requests that were sent until then are answered within
+/// After `shutdown_delay`, no new connection is accepted. Requests that were sent until then are answered within
 /// `drain_timeout`; then all connections are closed.
 ///
 /// # Errors

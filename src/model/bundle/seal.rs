@@ -35,8 +35,10 @@ impl Seal<'_> {
                 &format!("it has a checksum of {file:?}, which is not a file of a bundle"),
             );
         }
-        let expected = self.config.files.get(Bundle::CONFIG).map_or("", String::as_str);
-        self.compare(Bundle::CONFIG, expected, &digest_without(self.text, expected))
+        match self.config.files.get(Bundle::CONFIG) {
+            Some(expected) => self.compare(Bundle::CONFIG, expected, &digest_without(self.text, expected)),
+            None => self.refuse_unlisted(Bundle::CONFIG),
+        }
     }
 
     /// # Errors
@@ -45,18 +47,19 @@ impl Seal<'_> {
         match self.config.files.get(file) {
             Some(expected) => self.compare(file, expected, &files::digest(bytes)),
             None if self.config.files.is_empty() => Ok(()),
-            None => self.refuse(file, &format!("{} has no checksum of it", Bundle::CONFIG)),
+            None => self.refuse_unlisted(file),
         }
     }
 
     fn compare(&self, file: &str, expected: &str, found: &str) -> Result<()> {
-        match (expected == found, expected.is_empty()) {
-            (true, _) => Ok(()),
-            (false, true) => self.refuse(file, &format!("{} has no checksum of it", Bundle::CONFIG)),
-            (false, false) => {
-                self.refuse(file, &format!("its SHA-256 is {found}, but {} lists {expected}", Bundle::CONFIG))
-            }
+        if expected == found {
+            return Ok(());
         }
+        self.refuse(file, &format!("its SHA-256 is {found}, but {} lists {expected}", Bundle::CONFIG))
+    }
+
+    fn refuse_unlisted(&self, file: &str) -> Result<()> {
+        self.refuse(file, &format!("{} has no checksum of it", Bundle::CONFIG))
     }
 
     /// An error, unless the file is not to be checked.

@@ -20,9 +20,8 @@ pub const POSITIONS: [&str; 2] = ["encoder.positions.weight", "decoder.positions
 enum InitConversion {
     /// No conversion.
     Itself,
-    /// CMLM to Imputer: the length head is dropped, and each slot begins with the position at the same fraction
-    /// of the
-    /// sentence.
+    /// CMLM to Imputer: the length head is dropped, and each slot begins with the position at the same fraction of
+    /// the sentence.
     Imputer,
     /// CMLM to CMLMC with the same output (nearly the same if norms follow sublayers): the CMLM's attention comes
     /// first, the causal one after it adds nothing yet, and joining token and position gives their sum.
