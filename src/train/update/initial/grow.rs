@@ -9,8 +9,8 @@ use crate::text::Tokenizer;
 /// Tensors with one row for each token.
 pub(super) const OF_TOKENS: [&str; 2] = ["embedding.weight", "output.bias"];
 
-/// The last product of each sublayer: what it adds to its input.
-const ADDED: [&str; 3] = ["attention.output", "cross.output", "feed_forward.outer"];
+/// The last product of each sublayer, whose result the sublayer adds to its input.
+const ADDED: [&str; 4] = ["attention.output", "whole_attention.output", "cross.output", "feed_forward.outer"];
 
 /// For each token of the run, the tokens of the bundle that spell it.
 pub(super) struct TokenMap(Vec<Vec<u32>>);

@@ -36,9 +36,16 @@ fn begun(folder: &TempDir, shape: &Shape, tokenizer: &Tokenizer) -> Result<Tenso
 #[test]
 fn added_layers_change_no_state() {
     let tokenizer = tokenizer(288, 0);
-    let (few, many) = (shape("enc=1,dec=1", &tokenizer), shape("enc=3,dec=2", &tokenizer));
-    let (folder, own) = saved(&few, &tokenizer);
-    let grown = begun(&folder, &many, &tokenizer).unwrap();
+    for decoder_attention in [DecoderAttention::Whole, DecoderAttention::WholeThenCausal] {
+        let of = |layers| Shape { decoder_attention, ..shape(layers, &tokenizer) };
+        assert_same_states(&of("enc=1,dec=1"), &of("enc=3,dec=2"), &tokenizer);
+    }
+}
+
+#[track_caller]
+fn assert_same_states(few: &Shape, many: &Shape, tokenizer: &Tokenizer) {
+    let (folder, own) = saved(few, tokenizer);
+    let grown = begun(&folder, many, tokenizer).unwrap();
     let states = |shape: &Shape, tensors: &Tensors| -> Vec<f32> {
         let vb = candle_nn::VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
         let network = Network::load(shape, &vb).unwrap();
@@ -50,7 +57,7 @@ fn added_layers_change_no_state() {
         let decoded = network.decode(&padded(&[1, 4, 4, 2]), &memory, &mode).unwrap();
         decoded.flatten_all().unwrap().to_vec1().unwrap()
     };
-    let (short, long) = (states(&few, &own), states(&many, &grown));
+    let (short, long) = (states(few, &own), states(many, &grown));
     assert!(short.iter().zip(&long).all(|(a, b)| (a - b).abs() < 1e-2), "{short:?} {long:?}");
     let weight = |tensors: &Tensors, name: &str| -> f32 {
         tensors[name].abs().unwrap().sum_all().unwrap().to_scalar().unwrap()
