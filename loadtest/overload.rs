@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::Requests;
 use crate::load::{Client, Plan};
 use crate::report::Report;
 
-/// Of the peak, at the greatest share.
+/// Of the peak, at each share above 1.
 const LEAST_GOODPUT: f64 = 0.95;
 
 #[derive(Args)]
@@ -29,7 +29,7 @@ pub struct Overload {
     /// Callers of the closed loop that measures it.
     #[arg(long, default_value_t = 128)]
     callers: u64,
-    /// Of the capacity.
+    /// Of the capacity. Those above 1 are judged.
     #[arg(long, value_delimiter = ',', default_value = "0.5,0.8,2.0")]
     shares: Vec<f64>,
     /// Seconds for each share, and for the capacity.
@@ -44,17 +44,18 @@ pub fn run(arguments: &Overload) -> Result<()> {
     let Overload { requests, duration, .. } = arguments;
     ensure!(*duration > 0.0 && *duration <= 3600.0, "the duration must be above 0, an hour at most");
     ensure!(arguments.callers > 0, "a closed loop needs callers");
-    ensure!(!arguments.shares.is_empty(), "no share to be sent");
+    ensure!(arguments.shares.iter().any(|&share| share > 1.0), "no share above 1: nothing shows overload");
     ensure!(arguments.rounds > 0, "at least one round");
     let client = Client::new(requests)?;
     let rounds = (0..arguments.rounds).map(|_| Round::run(arguments, &client)).collect::<Result<Vec<_>>>()?;
-    let verdict = Verdict::of(&rounds, bound_ms(requests))?;
+    let verdict = Verdict::of(&arguments.shares, &rounds, bound_ms(requests))?;
     if requests.json {
         let rounds: Vec<_> = rounds.iter().map(Round::to_json).collect();
         println!("{}", json!({ "rounds": rounds, "verdict": verdict.to_json() }));
     } else {
         println!("{verdict}");
     }
+    ensure!(verdict.holds(), "the server does not bear overload");
     Ok(())
 }
 
@@ -105,11 +106,10 @@ impl Round {
         Ok(Self { capacity, runs })
     }
 
-    /// Goodput at the greatest share, as a part of the best of the round.
-    fn goodput_of_peak(&self) -> f64 {
+    /// Goodput at each share, as a part of the best of the round.
+    fn goodput_of_peak(&self) -> Vec<f64> {
         let peak = self.runs.iter().map(|(_, run)| run.goodput()).fold(self.capacity, f64::max);
-        let greatest = self.runs.iter().max_by(|(a, _), (b, _)| a.total_cmp(b));
-        greatest.map_or(0.0, |(_, run)| run.goodput() / peak)
+        self.runs.iter().map(|(_, run)| run.goodput() / peak).collect()
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -144,19 +144,28 @@ fn print(share: f64, report: &Report) -> Result<()> {
 
 /// What the runs say together.
 struct Verdict {
-    /// Of the greatest share, as a part of the best of its round; the median of the rounds.
+    /// Of the worst share above 1, as a part of the best of its round; the median of the rounds.
     goodput: f64,
+    /// The worst.
+    share: f64,
     failed: u64,
     p99_ms: f64,
     bound_ms: f64,
 }
 
 impl Verdict {
-    fn of(rounds: &[Round], bound_ms: f64) -> Result<Self> {
-        let mut goodput: Vec<f64> = rounds.iter().map(Round::goodput_of_peak).collect();
-        goodput.sort_by(f64::total_cmp);
-        let goodput = goodput.get(goodput.len() / 2).copied().unwrap_or(0.0);
-        let mut verdict = Self { goodput, failed: 0, p99_ms: 0.0, bound_ms };
+    fn of(shares: &[f64], rounds: &[Round], bound_ms: f64) -> Result<Self> {
+        let parts: Vec<Vec<f64>> = rounds.iter().map(Round::goodput_of_peak).collect();
+        let median = |index: usize| {
+            let mut parts: Vec<f64> = parts.iter().map(|parts| parts[index]).collect();
+            parts.sort_by(f64::total_cmp);
+            parts[parts.len() / 2]
+        };
+        let judged = shares.iter().enumerate().filter(|(_, share)| **share > 1.0);
+        let worst =
+            judged.map(|(index, &share)| (median(index), share)).min_by(|(a, _), (b, _)| a.total_cmp(b));
+        let (goodput, share) = worst.context("no share above 1")?;
+        let mut verdict = Self { goodput, share, failed: 0, p99_ms: 0.0, bound_ms };
         for (_, run) in rounds.iter().flat_map(|round| &round.runs) {
             verdict.failed += run.failed();
             verdict.p99_ms = verdict.p99_ms.max(run.latency_ms(0.99)?);
@@ -170,7 +179,7 @@ impl Verdict {
 
     fn to_json(&self) -> serde_json::Value {
         json!({
-            "holds": self.holds(), "goodput_of_peak": self.goodput, "failed": self.failed,
+            "holds": self.holds(), "goodput_of_peak": self.goodput, "share": self.share, "failed": self.failed,
             "p99_ms": self.p99_ms, "bound_ms": self.bound_ms,
         })
     }
@@ -180,9 +189,10 @@ impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}: goodput at the greatest share {:.1} % of the peak in the median round (at least {:.0} %), {} failed (none), worst p99 \
-             {:.0} ms (at most {:.0} ms)",
+            "{}: goodput at {:.0} % of the capacity, the worst share, {:.1} % of the peak in the median round (at least \
+             {:.0} %), {} failed (none), worst p99 {:.0} ms (at most {:.0} ms)",
             if self.holds() { "holds" } else { "DOES NOT HOLD" },
+            self.share * 100.0,
             self.goodput * 100.0,
             LEAST_GOODPUT * 100.0,
             self.failed,

@@ -41,7 +41,10 @@ pub struct Restarts {
 #[derive(Default)]
 struct Counts {
     answered: AtomicU64,
+    /// 429 and 503.
     refused: AtomicU64,
+    /// Any other status.
+    unexpected: AtomicU64,
     /// Sent, and the connection ended without an answer.
     lost_on_kept: AtomicU64,
     lost_on_new: AtomicU64,
@@ -67,24 +70,29 @@ pub fn run(arguments: &Restarts) -> Result<()> {
         slowest = slowest.max(ended?);
     }
     let value = |count: &AtomicU64| count.load(Relaxed);
-    let [answered, refused, kept, new] =
-        [&counts.answered, &counts.refused, &counts.lost_on_kept, &counts.lost_on_new].map(value);
+    let Counts { answered, refused, unexpected, lost_on_kept, lost_on_new } = &counts;
+    let [answered, refused, unexpected, kept, new] =
+        [answered, refused, unexpected, lost_on_kept, lost_on_new].map(value);
     if arguments.json {
         let lost = json!({ "on_kept_connections": kept, "on_new_connections": new });
         let slowest = slowest.as_secs_f64();
         println!(
             "{}",
-            json!({ "times": arguments.times, "answered": answered, "refused": refused, "lost": lost, "slowest_end_seconds": slowest })
+            json!({
+                "times": arguments.times, "answered": answered, "refused": refused, "unexpected": unexpected,
+                "lost": lost, "slowest_end_seconds": slowest,
+            })
         );
     } else {
         println!(
-            "{} times SIGTERM: {answered} answered, {refused} refused (429, 503), lost: {kept} on kept connections, {new} \
-             on new ones; the slowest end took {:.2} s",
+            "{} times SIGTERM: {answered} answered, {refused} refused (429, 503), {unexpected} with another status, lost: \
+             {kept} on kept connections, {new} on new ones; the slowest end took {:.2} s",
             arguments.times,
             slowest.as_secs_f64()
         );
     }
     ensure!(kept + new == 0, "requests were lost");
+    ensure!(unexpected == 0, "requests were neither translated nor refused in good order");
     Ok(())
 }
 
@@ -103,7 +111,11 @@ fn ask(address: SocketAddr, keeps: bool, steps: u8, counts: &Counts) {
         };
         match request(&mut stream, "POST", "/translate", &body) {
             Ok(answer) => {
-                let counter = if answer.status == 200 { &counts.answered } else { &counts.refused };
+                let counter = match answer.status {
+                    200 => &counts.answered,
+                    429 | 503 => &counts.refused,
+                    _ => &counts.unexpected,
+                };
                 counter.fetch_add(1, Relaxed);
                 if keeps && !answer.closes {
                     connection = Some(stream);

@@ -17,6 +17,9 @@ use crate::server::Server;
 
 const SERVERS: usize = 3;
 
+/// What the end of a server and its start take together on a busy machine, generously: the load must outlast them.
+const RESTART_SECONDS: f64 = 5.0;
+
 #[derive(Args)]
 pub struct Rolling {
     #[command(flatten)]
@@ -44,13 +47,17 @@ pub struct Rolling {
     pause: f64,
 }
 
-/// What nginx says of the requests that it sent to more than one server.
-#[derive(Default)]
-struct Retried {
-    /// The server had the request, and its connection ended without an answer.
-    held: usize,
-    /// Nobody listened.
-    unreached: usize,
+/// A request that nginx sent to another server, as its log has it.
+struct Retry {
+    /// The address that failed.
+    server: String,
+    /// The server had the request, and its connection ended without an answer. Otherwise nobody listened, or nobody
+    /// accepted in time.
+    held: bool,
+}
+
+fn held(retries: &[Retry]) -> usize {
+    retries.iter().filter(|retry| retry.held).count()
 }
 
 pub fn run(arguments: &Rolling) -> Result<()> {
@@ -82,10 +89,12 @@ fn run_in(arguments: &Rolling, folder: &Path) -> Result<()> {
         }
         Ok(())
     };
-    let restarts = (arguments.rounds * SERVERS) as f64;
-    let restarted = under_load(&client, &requests, arguments, restarts, &mut servers, terminate)?;
-    let retried_restarting = proxy.retried()?;
+    let seconds = (arguments.rounds * SERVERS) as f64 * (arguments.pause + RESTART_SECONDS);
+    let restarted = under_load(&client, &requests, arguments.rate, seconds, &mut servers, terminate)?;
+    let restarting = proxy.retries()?;
 
+    // Lines of the log that were judged, and those that have no good reason.
+    let (mut judged, mut stray) = (restarting.len(), 0);
     let kill = |servers: &mut Vec<Server>| -> Result<()> {
         for index in 0..arguments.kills {
             let server = &mut servers[index % SERVERS];
@@ -93,63 +102,70 @@ fn run_in(arguments: &Rolling, folder: &Path) -> Result<()> {
             server.signal("KILL")?;
             server.wait()?;
             std::thread::sleep(Duration::from_secs_f64(arguments.pause));
+            let dead = proxy.retries()?.len();
             *server = Server::start(&arguments.program, &arguments.arguments, &listen)?;
             std::thread::sleep(Duration::from_secs_f64(arguments.pause));
+            let retries = proxy.retries()?;
+            stray += retries[judged..].iter().filter(|retry| retry.server != listen).count();
+            // A server that is dead holds nothing, and its successor must let go of nothing.
+            stray += retries[dead..].iter().filter(|retry| retry.held && retry.server == listen).count();
+            judged = retries.len();
         }
         Ok(())
     };
-    let killed = under_load(&client, &requests, arguments, arguments.kills as f64, &mut servers, kill)?;
-    let retried_killing = proxy.retried()?;
+    let seconds = arguments.kills as f64 * (2.0 * arguments.pause + RESTART_SECONDS);
+    let killed = under_load(&client, &requests, arguments.rate, seconds, &mut servers, kill)?;
+    let all = proxy.retries()?;
+    stray += all.len() - judged;
+    let killing = &all[restarting.len()..];
 
-    let in_hand = |before: &Retried, after: &Retried| Retried {
-        held: after.held - before.held,
-        unreached: after.unreached - before.unreached,
-    };
-    let killing = in_hand(&retried_restarting, &retried_killing);
     if arguments.requests.json {
-        let phase = |report: &Report, retried: &Retried| {
+        let phase = |report: &Report, retries: &[Retry]| {
             json!({
-                "sent": report.sent(), "answered": report.answered(), "held": retried.held,
-                "unreached": retried.unreached, "report": report.to_json(),
+                "sent": report.sent(), "answered": report.answered(), "held": held(retries),
+                "unreached": retries.len() - held(retries), "report": report.to_json(),
             })
         };
         println!(
             "{}",
-            json!({ "restarts": phase(&restarted, &retried_restarting), "kills": phase(&killed, &killing) })
+            json!({ "restarts": phase(&restarted, &restarting), "kills": phase(&killed, killing) })
         );
     } else {
-        for (what, report, retried) in [
-            (format!("{} rounds of SIGTERM", arguments.rounds), &restarted, &retried_restarting),
-            (format!("{} times SIGKILL", arguments.kills), &killed, &killing),
+        for (what, report, retries) in [
+            (format!("{} rounds of SIGTERM", arguments.rounds), &restarted, restarting.as_slice()),
+            (format!("{} times SIGKILL", arguments.kills), &killed, killing),
         ] {
             println!(
                 "{what}: {} of {} requests answered; nginx asked another server for {} that the ended one held and {} that \
                  did not reach it",
                 report.answered(),
                 report.sent(),
-                retried.held,
-                retried.unreached,
+                held(retries),
+                retries.len() - held(retries),
             );
         }
     }
     ensure!(restarted.answered() == restarted.sent(), "requests failed during restarts:\n{restarted}");
     ensure!(killed.answered() == killed.sent(), "requests failed after SIGKILL:\n{killed}");
-    ensure!(retried_restarting.held == 0, "a restarted server let go of requests that it had");
+    ensure!(held(&restarting) == 0, "a restarted server let go of requests that it had");
+    ensure!(
+        stray == 0,
+        "nginx asked another server for {stray} requests that the killed one neither held nor missed"
+    );
     Ok(())
 }
 
-/// Sends for as long as `work` is expected to take, and a little longer.
+/// Sends for the seconds that `work` takes at most, and a little longer.
 fn under_load(
     client: &Client,
     requests: &Requests,
-    arguments: &Rolling,
-    restarts: f64,
+    rate: f64,
+    seconds: f64,
     servers: &mut Vec<Server>,
     work: impl FnOnce(&mut Vec<Server>) -> Result<()> + Send,
 ) -> Result<Report> {
-    // Start and end of a server take about two seconds; whatever is longer is done without load and shown.
-    let seconds = restarts * (arguments.pause + 2.5) + 2.0;
-    let plan = Plan::poisson(requests, client.texts(), arguments.rate, seconds)?;
+    let seconds = seconds + 2.0;
+    let plan = Plan::poisson(requests, client.texts(), rate, seconds)?;
     let begun = std::time::Instant::now();
     let (report, took) = std::thread::scope(|scope| {
         let worker = scope.spawn(move || {
@@ -163,7 +179,8 @@ fn under_load(
     })?;
     ensure!(
         took.as_secs_f64() < seconds,
-        "restarting took {:.0} s, longer than the load of {seconds:.0} s: raise --pause",
+        "restarting took {:.0} s, longer than the load of {seconds:.0} s: a server took over {RESTART_SECONDS:.0} s to end \
+         and start; this needs a less busy machine",
         took.as_secs_f64()
     );
     Ok(report)
@@ -179,8 +196,10 @@ impl Nginx {
     fn start(program: &str, folder: &Path, servers: &[Server]) -> Result<Self> {
         // Free now; whoever takes it before nginx does makes this fail, not lie.
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // Without `max_fails=0` nginx asks a server that was restarted only after ten seconds, and if that holds for all
+        // of them, nobody.
         let upstream: String =
-            servers.iter().map(|server| format!("    server {};\n", server.address)).collect();
+            servers.iter().map(|server| format!("    server {} max_fails=0;\n", server.address)).collect();
         let config = include_str!("nginx.conf")
             .replace("{folder}", &folder.display().to_string())
             .replace("{port}", &port.to_string())
@@ -209,17 +228,18 @@ impl Nginx {
         Ok(fs::read_to_string(self.folder.join("error.log"))?)
     }
 
-    /// Since the start.
-    fn retried(&self) -> Result<Retried> {
-        let mut retried = Retried::default();
-        for line in self.errors()?.lines() {
-            if line.contains("connect() failed") {
-                retried.unreached += 1;
-            } else if line.contains("prematurely closed") || line.contains("reset by peer") {
-                retried.held += 1;
-            }
-        }
-        Ok(retried)
+    /// All since the start.
+    fn retries(&self) -> Result<Vec<Retry>> {
+        Ok(self.errors()?.lines().filter_map(Retry::of).collect())
+    }
+}
+
+impl Retry {
+    /// `… while connecting to upstream, …, upstream: "http://127.0.0.1:8081/translate", …`
+    fn of(line: &str) -> Option<Self> {
+        let (_, address) = line.split_once("upstream: \"http://")?;
+        let server = address.split(['/', '"']).next()?.to_owned();
+        Some(Self { server, held: !line.contains("while connecting to upstream") })
     }
 }
 
