@@ -46,6 +46,9 @@ const FRACTIONS: [&str; 1] = ["otlp_ratio"];
 pub const HOST: &str = "host";
 pub const PORT: &str = "port";
 
+/// Largest number of compute threads.
+const MAX_THREADS: usize = 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -193,7 +196,7 @@ impl Settings {
             "" => None,
             set => Some(address("admin_listen", set)?),
         };
-        let threads = NonZeroUsize::new(raw.threads).unwrap_or_else(one_for_each_core);
+        let threads = compute_threads(raw.threads)?;
         tracing_subscriber::EnvFilter::try_new(&raw.log)
             .map_err(|e| Error::Config(format!("log: {:?}: {e}", raw.log)))?;
 
@@ -276,6 +279,15 @@ const OUTSIDE_PREFIX: [&str; 6] = ["/health", "/livez", "/readyz", "/startupz", 
 /// The default number of threads.
 pub fn one_for_each_core() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A number of compute threads; 0 means one for each core.
+///
+/// # Errors
+/// [`Error::Config`] with the range.
+pub fn compute_threads(threads: usize) -> Result<NonZeroUsize> {
+    keys::in_range("threads", threads, 0, MAX_THREADS).map_err(Error::Config)?;
+    Ok(NonZeroUsize::new(threads).unwrap_or_else(one_for_each_core))
 }
 
 impl HttpSettings {

@@ -292,6 +292,10 @@ impl Outcome {
         self.latencies.value_at_quantile(quantile) as f64 / 1000.0
     }
 
+    fn pod_hours(&self) -> f64 {
+        self.pod_seconds / 3600.0
+    }
+
     /// Of all requests, 0 to 1.
     fn share(&self, count: u64) -> f64 {
         count as f64 / (self.latencies.len() + self.refused).max(1) as f64
@@ -303,7 +307,7 @@ impl Outcome {
             "p50_ms": self.ms(0.5), "p99_ms": self.ms(0.99), "p999_ms": self.ms(0.999),
             "above_one_second": self.share(self.slow), "refused": self.share(self.refused),
             "mean_pods": self.pod_seconds / f64::from(day::SECONDS), "most_pods": self.most_pods,
-            "changes": self.changes, "pod_hours": self.pod_seconds / 3600.0,
+            "changes": self.changes, "pod_hours": self.pod_hours(),
         })
     }
 }
@@ -322,7 +326,7 @@ impl std::fmt::Display for Outcome {
             self.pod_seconds / f64::from(day::SECONDS),
             self.most_pods,
             self.changes,
-            self.pod_seconds / 3600.0,
+            self.pod_hours(),
         )
     }
 }

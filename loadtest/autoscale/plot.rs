@@ -1,4 +1,4 @@
-//! Load, pods and p99 over the day, one above the other.
+//! Load, pods and p99 over the day, one above the other; the legend has the cost.
 
 use std::ops::Range;
 
@@ -85,7 +85,7 @@ fn panel(
         let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         if legend {
             series
-                .label(outcome.name)
+                .label(format!("{}: {:.1} pod-hours", outcome.name, outcome.pod_hours()))
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
         }
     }

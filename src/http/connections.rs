@@ -46,6 +46,14 @@ struct Inner {
     signal: Signal,
 }
 
+impl Inner {
+    /// Whether the client has sent a part of a head, or has not read all that was written. It may never do the rest,
+    /// so [`Signal::CloseWhenIdle`] may never close such a connection.
+    fn waits_for_client(&self) -> bool {
+        self.head_since.is_some() || self.write_blocked
+    }
+}
+
 impl Default for ConnectionState {
     fn default() -> Self {
         let inner = Inner {
@@ -73,9 +81,13 @@ impl ConnectionState {
         }
     }
 
-    /// Sets whether the last write left data behind.
+    /// Sets whether the last write left data behind. A client that reads what was left is not idle.
     pub(super) fn wrote(&self, blocked: bool) {
-        self.lock().write_blocked = blocked;
+        let mut inner = self.lock();
+        if inner.write_blocked && !blocked {
+            inner.idle_since = Instant::now();
+        }
+        inner.write_blocked = blocked;
     }
 
     /// The head of a request is complete.
@@ -93,7 +105,7 @@ impl ConnectionState {
     /// Whether the connection should be closed now, if its socket has nothing to read.
     pub(super) fn closes_now(&self) -> bool {
         let inner = self.lock();
-        let idle = !inner.answering && inner.head_since.is_none() && !inner.write_blocked;
+        let idle = !inner.answering && !inner.waits_for_client();
         inner.signal >= Signal::CloseWhenIdle && idle
     }
 
@@ -175,24 +187,25 @@ impl Connections {
     }
 
     /// Signals some of the longest idle connections to close, unless as many are closing already. Returns how many
-    /// are closing.
+    /// are closing. One that waits for its client counts as idle and is cut: if it counted as closing, clients that
+    /// do not read could keep everybody out.
     pub(super) fn shed(&self) -> usize {
         let open = self.lock();
         let mut closing = 0;
         let mut idle: Vec<(Instant, &Arc<ConnectionState>)> = Vec::new();
         for state in open.states.values() {
             let inner = state.lock();
-            match (inner.signal, inner.answering) {
-                (Signal::KeepOpen, false) => idle.push((inner.idle_since, state)),
-                (Signal::KeepOpen, true) => {}
-                _ => closing += 1,
+            match inner.signal {
+                Signal::Cut => closing += 1,
+                _ if inner.answering => {}
+                Signal::CloseWhenIdle if !inner.waits_for_client() => closing += 1,
+                _ => idle.push((inner.idle_since, state)),
             }
         }
         idle.sort_unstable_by_key(|(since, _)| *since);
         for (_, state) in idle.into_iter().take(self.shed_at_once().saturating_sub(closing)) {
-            // A connection with an incomplete request head counts as idle.
-            let started = state.lock().head_since.is_some();
-            state.signal(if started { Signal::Cut } else { Signal::CloseWhenIdle });
+            let waits = state.lock().waits_for_client();
+            state.signal(if waits { Signal::Cut } else { Signal::CloseWhenIdle });
             closing += 1;
         }
         closing

@@ -1,7 +1,7 @@
 //! The range of each number among the settings. The largest values are not recommendations: above them a sum
 //! overflows, a thread pool or a semaphore panics, or a deadline is not a valid date.
 
-use super::Raw;
+use super::{MAX_THREADS, Raw};
 use crate::{Error, Result, keys};
 
 const DAY_MS: u64 = 86_400_000;
@@ -10,7 +10,7 @@ const DAY_MS: u64 = 86_400_000;
 /// [`Error::Config`] with the key, its range and its value.
 pub fn check(raw: &Raw) -> Result<()> {
     let ranges = [
-        ("threads", raw.threads as u64, 0, 1024),
+        ("threads", raw.threads as u64, 0, MAX_THREADS as u64),
         ("max_body_bytes", raw.max_body_bytes as u64, 1, 1 << 30),
         ("max_texts", raw.max_texts as u64, 1, 100_000),
         ("max_text_chars", raw.max_text_chars as u64, 1, 100_000_000),

@@ -171,6 +171,15 @@ fn every_number_has_a_range() {
 }
 
 #[test]
+fn the_tools_have_the_range_of_the_server_for_threads() {
+    assert_eq!(compute_threads(0).unwrap(), one_for_each_core());
+    assert_eq!(compute_threads(1024).unwrap().get(), 1024);
+    let refused = compute_threads(1025).unwrap_err().to_string();
+    assert_eq!(refused, refusal("", &[], &[("threads", "1025")]));
+    assert!(refused.contains("threads must be 0 to 1024, not 1025"), "{refused}");
+}
+
+#[test]
 fn steps_are_lowered_between_two_thresholds_of_which_the_first_is_the_higher() {
     let degrade =
         |above: &str, below: &str| load("", &[], &[("degrade_above_ms", above), ("degrade_below_ms", below)]);

@@ -5,6 +5,7 @@ mod limit;
 mod scores;
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use arguments::{
 };
 use clap::{Parser, Subcommand};
 use tutti::keys::renamed_arguments;
+use tutti::known;
 use tutti::model::{Bundle, DeviceChoice, Fusion};
 use tutti::train::allocator;
 use tutti::train::bundle::calibrate::{Calibration, calibrate};
@@ -33,7 +35,6 @@ use tutti::train::update::bench::{self, Options};
 use tutti::train::update::checkpoint::Store;
 use tutti::train::update::ranks;
 use tutti::train::update::run::End;
-use tutti::{files, known};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -100,8 +101,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
-        // `pipeline::run` takes the lock itself.
-        Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
+        Command::Run(args) => run_stages(&args),
         Command::Tokenizer(run) => {
             let args = StageArgs { run, minutes: None };
             single_stage(&args, tokenizer::run, |config| config.tokenizer.path.clone())
@@ -113,7 +113,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Parallel(args) => single_stage(&args, parallel::run, |config| config.output.join("bundle")),
         Command::Dims(args) => single_stage(&args, dims::run, |config| dims_output(config).join("bundle")),
         Command::Average(args) => done(writing_bundle(&args.output, || average_bundle(&args))),
-        Command::Interpolate(args) => done(interpolate_texts(args)),
+        Command::Interpolate(args) => done(writing_folder(&args.output.clone(), || interpolate_texts(args))),
         Command::Calibrate(args) => done(writing_bundle(&args.output, || calibrate_bundle(&args))),
         Command::Import(ImportFrom::Fairseq(args)) => {
             done(writing_bundle(&args.output.clone(), || import_fairseq(args)))
@@ -123,7 +123,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lm(args) => done(writing_bundle(&args.model, || learn_lm(&args))),
         Command::Seal(args) => done(seal_bundle(&args)),
         Command::Evaluate(args) => done(scores::evaluate_bundle(&args)),
-        Command::Report(args) => done(scores::report_models(args)),
+        Command::Report(args) => done(writing_folder(&args.output.clone(), || scores::report_models(args))),
     })?;
     thread.join().map_err(|_| anyhow!("the training thread panicked; see its message above"))?
 }
@@ -153,7 +153,14 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a single stage under the lock of the run's folder.
+/// Runs all stages and seals their bundles under the lock of the run's folder, which `pipeline::run` takes.
+fn run_stages(args: &StageArgs) -> Result<ExitCode> {
+    let run =
+        |config: &Config, stop: &AtomicBool| pipeline::run(config, stop, || seal_new(config, &config.output));
+    stage(args, run, |config| config.output.clone())
+}
+
+/// Runs a single stage and seals its bundle under the lock of the run's folder.
 fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let _lock = pipeline::lock(&config.output, false)?;
@@ -162,50 +169,71 @@ fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) ->
     if made.file_name() == Some(OsStr::new("bundle")) {
         Bundle::check_destination(&made)?;
     }
-    stage(args, run, output)
+    let run_and_seal = |config: &Config, stop: &AtomicBool| -> tutti::Result<End> {
+        let end = run(config, stop)?;
+        if end == End::Finished {
+            seal_new(config, &made)?;
+        }
+        Ok(end)
+    };
+    stage(args, run_and_seal, output)
 }
 
-/// Runs a stage until it is complete or interrupted by `--minutes` or Ctrl-C. `output` returns the stage's folder.
-fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
+/// Runs stages until they are complete or interrupted by `--minutes` or Ctrl-C. `output` returns the stage's folder.
+fn stage(
+    args: &StageArgs,
+    run: impl FnOnce(&Config, &AtomicBool) -> tutti::Result<End>,
+    output: fn(&Config) -> PathBuf,
+) -> Result<ExitCode> {
     let config = Config::read(&args.run.config, &args.run.overrides)?;
     let stop = limit::stop_flag(args.minutes)?;
     match run(&config, stop)? {
-        End::Finished => {
-            for bundle in [output(&config), config.output.join("bundle"), dims_output(&config).join("bundle")]
-            {
-                seal_new(&bundle)?;
-            }
-            eprintln!("done: {}", output(&config).display());
-        }
+        End::Finished => eprintln!("done: {}", output(&config).display()),
         End::Interrupted => return Ok(limit::interrupted("saved")),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Seals a new bundle.
-fn seal_new(folder: &Path) -> Result<()> {
-    if folder.join(Bundle::CONFIG).is_file() {
-        let bundle = Bundle::open_unsealed(folder)?;
-        if !bundle.is_sealed() {
-            known::seal(&bundle, None)?;
+/// Seals the new bundles of a run, and `made` if it is one.
+fn seal_new(config: &Config, made: &Path) -> tutti::Result<()> {
+    for folder in [made.to_owned(), config.output.join("bundle"), dims_output(config).join("bundle")] {
+        if folder.join(Bundle::CONFIG).is_file() {
+            let bundle = Bundle::open_unsealed(&folder)?;
+            if !bundle.is_sealed() {
+                known::seal(&bundle, None)?;
+            }
         }
     }
     Ok(())
 }
 
-/// Runs `write`, which writes a bundle's folder, under a lock, and seals the bundle.
-fn writing_bundle(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
-    let _lock = files::lock(folder, false, "another `train` command")?;
-    if let Err(error) = write() {
+/// Runs `write`, which writes a folder, under a lock.
+fn writing_folder(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _lock = pipeline::lock(folder, false)?;
+    let written = write();
+    if written.is_err() {
         // The lock may have created the folder. Only an empty one is removed.
         let _ = std::fs::remove_dir(folder);
-        return Err(error);
     }
-    known::seal(&Bundle::open_unsealed(folder)?, None)?;
-    Ok(())
+    written
+}
+
+/// Runs `write`, which writes a bundle's folder, under a lock, and seals the bundle.
+fn writing_bundle(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    writing_folder(folder, || {
+        write()?;
+        known::seal(&Bundle::open_unsealed(folder)?, None)?;
+        Ok(())
+    })
+}
+
+/// Locks a bundle that a command changes. A folder that is missing is not created; opening it says so.
+fn lock_existing(folder: &Path) -> Result<Option<File>> {
+    if folder.is_dir() { Ok(Some(pipeline::lock(folder, false)?)) } else { Ok(None) }
 }
 
 fn seal_bundle(args: &SealArgs) -> Result<()> {
+    let _lock = lock_existing(&args.model)?;
     let known = known::seal(&Bundle::open_unsealed(&args.model)?, args.sentence.as_deref())?;
     if let Some(known) = known {
         eprintln!(

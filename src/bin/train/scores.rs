@@ -9,9 +9,10 @@ use tutti::train::measure::evaluate::{DecodingScores, evaluate, evaluate_search}
 use tutti::train::measure::report;
 
 use crate::arguments::{EvaluateArgs, ReportArgs};
-use crate::print;
+use crate::{lock_existing, print};
 
 pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
+    let _lock = if args.record { lock_existing(&args.model)? } else { None };
     let bundle = Bundle::open(&args.model)?;
     let set = TestSet::read(&args.source, &args.reference, usize::MAX)?;
     let parallel = bundle.config.architecture != Architecture::Ar;

@@ -10,8 +10,7 @@ use tutti::bench::{self, Measurement};
 use tutti::decode::{InferenceModel, Steps};
 use tutti::flags::BackendFlags;
 use tutti::model::{Bundle, Shape};
-
-use super::compute_threads;
+use tutti::settings::compute_threads;
 
 #[derive(Args)]
 pub struct Bench {
@@ -97,7 +96,7 @@ fn plan(arguments: &Bench) -> Result<bench::Plan> {
         length_beam: arguments.length_beam,
         batch: arguments.batch,
         time: Duration::from_secs_f64(arguments.seconds),
-        threads: compute_threads(arguments.threads),
+        threads: compute_threads(arguments.threads)?,
         vocabulary: 0,
     })
 }

@@ -8,14 +8,12 @@ mod model;
 mod serve;
 mod translate;
 
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use tutti::http;
 use tutti::keys::renamed_arguments;
-use tutti::settings::one_for_each_core;
 
 use serve::Serve;
 
@@ -89,9 +87,4 @@ fn new_key(name: &str) -> Result<()> {
     println!("{key}");
     eprint!("{entry}");
     Ok(())
-}
-
-/// 0 means one thread for each core.
-fn compute_threads(threads: usize) -> NonZeroUsize {
-    NonZeroUsize::new(threads).unwrap_or_else(one_for_each_core)
 }

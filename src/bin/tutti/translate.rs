@@ -12,9 +12,10 @@ use tutti::flags::BackendFlags;
 use tutti::formats::{Format, Markup};
 use tutti::lines::translate_lines;
 use tutti::model::Bundle;
+use tutti::settings::compute_threads;
 use tutti::text::ReadOptions;
 
-use super::{compute_threads, model};
+use super::model;
 
 /// Number of bad lines that are reported; further ones are only counted.
 const MAX_REPORTED_LINES: usize = 10;
@@ -53,7 +54,7 @@ pub struct Translate {
 
 /// Fails if a line could not be translated, with a message for each; the others are translated.
 pub fn run(arguments: &Translate) -> Result<ExitCode> {
-    let threads = compute_threads(arguments.threads).get();
+    let threads = compute_threads(arguments.threads)?.get();
     // The current thread is one of them.
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
     let bundle = model::open(arguments.model.as_deref())?;

@@ -34,6 +34,46 @@ fn no_connection_is_accepted_while_all_are_busy() {
     drop(third);
 }
 
+/// The response was written as far as the client reads it.
+fn answer_unread(registered: &Registered) {
+    registered.state.begin_answer();
+    registered.state.wrote(true);
+    registered.state.end_answer();
+}
+
+#[test]
+fn clients_that_do_not_read_keep_nobody_out() {
+    let all = Connections::new(2);
+    let [unread, idle] = [(); 2].map(|()| all.register().unwrap());
+    answer_unread(&unread);
+    idle.state.begin_answer();
+    idle.state.end_answer();
+    assert_eq!(all.shed(), 1);
+    assert_eq!([&unread, &idle].map(signal), [Signal::Cut, Signal::KeepOpen]);
+
+    // The signal came before the request whose answer is not read.
+    let all = Connections::new(1);
+    let one = all.register().unwrap();
+    assert_eq!((all.shed(), signal(&one)), (1, Signal::CloseWhenIdle));
+    answer_unread(&one);
+    assert!(!one.state.closes_now());
+    assert_eq!((all.shed(), signal(&one)), (1, Signal::Cut));
+}
+
+#[test]
+fn a_client_that_reads_a_long_response_is_not_the_longest_idle() {
+    let all = Connections::new(2);
+    let [reads, idle] = [(); 2].map(|()| all.register().unwrap());
+    answer_unread(&reads);
+    idle.state.begin_answer();
+    idle.state.end_answer();
+    std::thread::sleep(Duration::from_millis(2));
+    reads.state.wrote(false);
+    reads.state.wrote(true);
+    assert_eq!(all.shed(), 1);
+    assert_eq!([&reads, &idle].map(signal), [Signal::KeepOpen, Signal::CloseWhenIdle]);
+}
+
 #[test]
 fn a_slow_head_is_cut_after_its_timeout() {
     let all = Connections::new(8);

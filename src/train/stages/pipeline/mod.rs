@@ -27,18 +27,26 @@ use inputs::Inputs;
 use record::{Records, StageStatus};
 use stages::Stage;
 
-/// Runs the stages of `config.pipeline.stages` that are not complete. `stop` is checked after each update and between
-/// stages; when it is set, the run saves and ends.
+/// Runs the stages of `config.pipeline.stages` that are not complete, then `finally`, under the lock of the run's folder.
+/// `stop` is checked after each update and between stages; when it is set, the run saves and ends without `finally`.
 ///
 /// # Errors
-/// Errors of the configuration, text, folders and stages. Completed stages stay complete.
-pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
+/// Errors of the configuration, text, folders, stages and `finally`. Completed stages stay complete.
+pub fn run(config: &Config, stop: &AtomicBool, finally: impl FnOnce() -> Result<()>) -> Result<End> {
     let stages = stages::of(config)?;
     let _lock = lock(&config.output, false)?;
-    preflight::check(config, &stages)?;
+    let end = run_stages(config, &stages, stop)?;
+    if end == End::Finished {
+        finally()?;
+    }
+    Ok(end)
+}
+
+fn run_stages(config: &Config, stages: &[Stage], stop: &AtomicBool) -> Result<End> {
+    preflight::check(config, stages)?;
     let records = Records::of(&config.output);
     let view = Overall::open(stages.iter().map(|stage| stage.work).sum());
-    for (number, stage) in (1..).zip(&stages) {
+    for (number, stage) in (1..).zip(stages) {
         view.stage(format!("stage {number} of {}, {}", stages.len(), stage.name), stage.work);
         if stop.load(Ordering::Relaxed) || run_stage(stage, &records, &view, stop)? == End::Interrupted {
             return Ok(End::Interrupted);
@@ -127,7 +135,7 @@ fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &O
     Ok(())
 }
 
-/// Locks a run's folder against other commands until the process ends. Take the lock before reading anything.
+/// Locks a folder against other commands until the file is dropped. Take the lock before reading anything.
 /// `shared` is for machines that share one task.
 ///
 /// # Errors
