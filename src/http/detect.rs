@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use icu_locale::LocaleExpander;
+use icu_locale::{LocaleExpander, subtags};
 use icu_properties::props::Script;
 use icu_properties::{CodePointMapData, PropertyParser};
 use lingua::{Language, LanguageDetector, LanguageDetectorBuilder};
@@ -30,6 +30,8 @@ pub struct Detector {
     pair: Pair,
     /// `None` if several scripts are usual (Japanese, Chinese) or the language is unknown.
     source_script: Option<Script>,
+    /// Whether there are statistics of the source language.
+    source_known: bool,
     /// Built on first use, since the statistics take memory that servers without `auto` do not need.
     inner: OnceLock<LanguageDetector>,
 }
@@ -37,11 +39,13 @@ pub struct Detector {
 impl Detector {
     pub fn new(pair: Pair) -> Self {
         let source_script = script_of_language(&pair.source);
-        Self { pair, source_script, inner: OnceLock::new() }
+        let source_known = Language::all().into_iter().any(|language| means(&pair.source, language));
+        Self { pair, source_script, source_known, inner: OnceLock::new() }
     }
 
-    /// The possible languages of the text, most probable first; never empty. For a text without letters, the source
-    /// language with confidence 0.
+    /// The possible languages of the text, most probable first; never empty. For a text without letters, and for one in
+    /// a script of no known language, the source language with confidence 0. LibreTranslate answers English, but this
+    /// server may not serve it.
     pub fn detect(&self, text: &str) -> Vec<Detection> {
         let sample: String = text.chars().take(SAMPLE_CHARS).collect();
         let values = self.inner.get_or_init(build).compute_language_confidence_values(sample);
@@ -66,7 +70,20 @@ impl Detector {
         let source =
             source.cloned().unwrap_or(Detection { confidence: 0.0, language: self.pair.source.clone() });
         let best = detections.into_iter().next();
-        best.filter(|best| best.confidence >= PROBABLE && source.confidence < IMPROBABLE).unwrap_or(source)
+        let probable = |best: &Detection| {
+            best.confidence >= PROBABLE && source.confidence < IMPROBABLE && self.differs_from_source(best)
+        };
+        best.filter(probable).unwrap_or(source)
+    }
+
+    /// Whether the statistics can tell this language from the source language. Without statistics of the source
+    /// language, its texts seem to be in another language of the same script.
+    fn differs_from_source(&self, detection: &Detection) -> bool {
+        if self.source_known {
+            return true;
+        }
+        let scripts = (likely_script(&self.pair.source), likely_script(&detection.language));
+        matches!(scripts, (Some(source), Some(other)) if source != other)
     }
 
     pub fn is_source(&self, detection: &Detection) -> bool {
@@ -92,14 +109,18 @@ impl Detector {
 
     /// The code of the language as it is served, otherwise its ISO 639-1 code.
     fn code(&self, language: Language) -> String {
-        let code = language.iso_code_639_1().to_string();
-        let served = self
-            .pair
-            .codes()
-            .into_iter()
-            .find(|served| canonical(served).is_some_and(|tag| tag.language.as_str() == code));
-        served.map_or(code.clone(), str::to_owned)
+        let served = self.pair.codes().into_iter().find(|served| means(served, language));
+        served.map_or_else(|| iso_code(language), str::to_owned)
     }
+}
+
+fn iso_code(language: Language) -> String {
+    language.iso_code_639_1().to_string()
+}
+
+/// Whether a code of a bundle is one of this language.
+fn means(code: &str, language: Language) -> bool {
+    canonical(code).is_some_and(|tag| tag.language.as_str() == iso_code(language))
 }
 
 /// All languages whose statistics are compiled in (see Cargo.toml).
@@ -107,7 +128,15 @@ fn build() -> LanguageDetector {
     LanguageDetectorBuilder::from_all_languages().build()
 }
 
+/// As CLDR has it: also for several scripts at once, such as `Jpan`.
+fn likely_script(code: &str) -> Option<subtags::Script> {
+    LocaleExpander::new_common().get_likely_script(&canonical(code)?)
+}
+
 fn script_of_language(code: &str) -> Option<Script> {
-    let script = LocaleExpander::new_common().get_likely_script(&canonical(code)?)?;
+    let script = likely_script(code)?;
     PropertyParser::<Script>::new().get_strict(script.as_str())
 }
+
+#[cfg(test)]
+mod tests;

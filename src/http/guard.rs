@@ -14,11 +14,13 @@ use tokio::time::timeout_at;
 use super::app::App;
 use super::dialect::refuse;
 use super::error::ApiError;
+use super::headers::API_TOKEN;
 use super::keys::{Client, Denied};
 use super::params::Params;
 
-/// Routes without a key: probes and metrics, what a page needs before its user has a key, and documentation.
-const OPEN: [&str; 16] = [
+/// Routes without a key: probes and metrics, what a page needs before its user has a key, and documentation. Also
+/// translated files: LibreTranslate's clients fetch them without a key, and nobody can guess their addresses.
+const OPEN: [&str; 17] = [
     "/",
     "/page/{file}",
     "/health",
@@ -29,6 +31,7 @@ const OPEN: [&str; 16] = [
     "/info",
     "/languages",
     "/frontend/settings",
+    "/download_file/{name}",
     "/spec",
     "/openapi.json",
     "/docs",
@@ -40,8 +43,9 @@ const OPEN: [&str; 16] = [
 /// The names of the key parameter of LibreTranslate, DeepL and MTranServer.
 const KEY_PARAMETERS: [&str; 4] = ["api_key", "auth_key", "token", "api_token"];
 
-/// MTranServer's header for a key, an alternative to `Authorization`.
-const TOKEN_HEADER: &str = "x-api-token";
+/// The schemes of `Authorization` that a key follows, MTranServer's and DeepL's. Others, such as `Basic`, are for a
+/// proxy in front of this server.
+const KEY_SCHEMES: [&str; 2] = ["Bearer", "DeepL-Auth-Key"];
 
 tokio::task_local! {
     /// The client whose request is being answered.
@@ -114,17 +118,31 @@ async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), A
 }
 
 fn key_in_head(request: &Request) -> Option<String> {
-    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(value) = authorization {
-        // Older clients of MTranServer send the bare token.
-        let key = value.split_once(' ').map_or(value, |(_, key)| key);
-        return Some(key.trim().to_owned());
+    let headers = request.headers();
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(key) = authorization.and_then(key_of) {
+        return Some(key.to_owned());
     }
-    if let Some(value) = request.headers().get(TOKEN_HEADER).and_then(|value| value.to_str().ok()) {
+    if let Some(value) = headers.get(&API_TOKEN).and_then(|value| value.to_str().ok()) {
         return Some(value.trim().to_owned());
     }
     let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).ok()?;
     query.0.into_iter().find(|(name, _)| KEY_PARAMETERS.contains(&name.as_str())).map(|(_, key)| key)
+}
+
+/// The key in an `Authorization` header. A scheme alone, which a client without a key in its settings sends, hides no
+/// key elsewhere.
+fn key_of(authorization: &str) -> Option<&str> {
+    let authorization = authorization.trim();
+    let (scheme, key) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    let known = KEY_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    let key = match (known, key.trim()) {
+        (true, key) => key,
+        // Older clients of MTranServer send the bare token.
+        (false, "") => authorization,
+        (false, _) => return None,
+    };
+    (!key.is_empty()).then_some(key)
 }
 
 impl From<Denied> for ApiError {

@@ -43,6 +43,11 @@ impl Answers {
         self.texts.first().map_or("", |text| text.text.as_str())
     }
 
+    /// The source language of the only text.
+    fn source<'a>(&'a self, named: &'a str) -> &'a str {
+        self.texts.first().map_or(named, |text| source_of(text, named))
+    }
+
     /// The fields of an answer, with the alternatives of each text if they were requested.
     fn fields(&self, mut fields: Value) -> Value {
         if self.with_alternatives {
@@ -59,6 +64,11 @@ impl Answers {
         }
         fields
     }
+}
+
+/// The detected language of a text; if none was to be detected, the one that the request named.
+fn source_of<'a>(text: &'a TranslatedText, named: &'a str) -> &'a str {
+    text.detected.as_ref().map_or(named, |detection| detection.language.as_str())
 }
 
 async fn run(
@@ -145,9 +155,9 @@ pub async fn imme(State(models): State<Models>, request: Request) -> Result<Resp
     let source = params.text("source_lang")?;
     let languages = (source, params.required("target_lang")?);
     let done = run(&app, &params, texts, languages, arrived).await?;
-    let source = source.filter(|source| !source.is_empty() && *source != "auto");
-    let source = source.unwrap_or(&app.model.pair.source);
-    let translation = |text: &TranslatedText| json!({ "detected_source_lang": source, "text": text.text });
+    let named = source.unwrap_or(&app.model.pair.source);
+    let translation =
+        |text: &TranslatedText| json!({ "detected_source_lang": source_of(text, named), "text": text.text });
     let translations: Vec<Value> = done.texts.iter().map(translation).collect();
     Ok(answer(&done.fields(json!({ "translations": translations })), &done.stages))
 }
@@ -166,15 +176,15 @@ pub async fn kiss(State(models): State<Models>, request: Request) -> Result<Resp
     let (app, params) = models.read(request, arrived).await?;
     let _permit = app.admit()?;
     let (from, to) = (params.required("from")?, params.required("to")?);
-    let source = if from == "auto" { app.model.pair.source.as_str() } else { from };
     if params.has("texts") {
         let done = run(&app, &params, list(&params, "texts")?, (Some(from), to), arrived).await?;
-        let translation = |text: &TranslatedText| json!({ "text": text.text, "src": source });
+        let translation = |text: &TranslatedText| json!({ "text": text.text, "src": source_of(text, from) });
         let translations: Vec<Value> = done.texts.iter().map(translation).collect();
         return Ok(answer(&done.fields(json!({ "translations": translations })), &done.stages));
     }
     let text = params.required("text")?.to_owned();
     let done = run(&app, &params, vec![text], (Some(from), to), arrived).await?;
+    let source = done.source(from);
     let body = json!({ "text": done.text(), "src": source, "from": source, "to": to });
     Ok(answer(&done.single(body), &done.stages))
 }
@@ -200,7 +210,7 @@ pub async fn deeplx(State(models): State<Models>, request: Request) -> Result<Re
         "data": done.text(),
         "id": 0,
         "method": "Free",
-        "source_lang": app.model.pair.source.to_uppercase(),
+        "source_lang": done.source(&app.model.pair.source).to_uppercase(),
         "target_lang": target.to_uppercase(),
     });
     Ok(answer(&done.single(body), &done.stages))

@@ -17,7 +17,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use super::app::{App, Phase};
 use super::dialect::{catch_panics, refuse};
 use super::error::ApiError;
-use super::headers::{REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
+use super::headers::{API_TOKEN, REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
 use super::keys::Client;
 use super::models::Models;
 use super::trace::in_trace;
@@ -34,7 +34,7 @@ pub fn router(models: &Models) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(origins(&settings))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID.clone()])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, API_TOKEN.clone(), REQUEST_ID.clone()])
         .expose_headers([
             SERVER_TIMING.clone(),
             REQUEST_ID.clone(),

@@ -222,7 +222,8 @@ pub struct Failures;
 
 impl IntoResponses for Failures {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        failures("ErrorBody", &[])
+        // DeepL's clients get 403 for this.
+        failures("ErrorBody", &[("401", "The server needs an API key, and the request has none.")])
     }
 }
 

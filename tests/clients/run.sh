@@ -31,6 +31,7 @@ done
 "$work/venv/bin/python" "$here/clients.py" "$url"
 (cd "$work" && node clients.mjs "$url")
 # What the description promises must hold: statuses, content types and shapes, and no fault of the server.
+# Without /translate/stream: OpenAPI 3.1 can only call its events one string, so there is no shape to check; tests/it/clients has them.
 cd "$work" # where it leaves its own files
 "$work/venv/bin/schemathesis" run "$url/openapi.json" --max-examples 15 --seed 1 --phases examples,coverage,fuzzing \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \

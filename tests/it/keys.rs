@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tutti::http::{Keys, new_key};
 use tutti::settings::HttpSettings;
 
+use crate::clients::multipart;
 use crate::support::{Server, Setup, en_de, in_time};
 
 struct Guarded {
@@ -109,6 +110,45 @@ async fn a_key_is_found_in_every_body_that_is_not_too_large() {
 }
 
 #[tokio::test]
+async fn a_file_comes_with_a_key_in_its_form_and_is_fetched_without() {
+    let Guarded { server, key, .. } = guarded("").await;
+    let upload = |key: &str| {
+        let head = "Content-Disposition: form-data; name=\"file\"; filename=\"a.txt\"";
+        let form = multipart(&[("source", "en"), ("target", "de"), ("api_key", key)]);
+        let post = server.client.post(server.url("/translate_file"));
+        post.header("content-type", "multipart/form-data; boundary=xYzZY")
+            .body(format!("--xYzZY\r\n{head}\r\n\r\nHello.\r\n{form}"))
+    };
+    assert_eq!(answer(upload("")).await.0, 401);
+    assert_eq!(answer(upload("wrong")).await.0, 403);
+    let (status, said, _) = answer(upload(&key)).await;
+    assert_eq!(status, 200, "{said}");
+    let address = said["translatedFileUrl"].as_str().unwrap();
+    assert_eq!(in_time(server.client.get(address).send()).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn credentials_for_a_proxy_and_a_scheme_alone_hide_no_key() {
+    let Guarded { server, key, .. } = guarded("").await;
+    let body = en_de("Hello.");
+    let mut with_key = body.clone();
+    with_key["api_key"] = key.clone().into();
+    for authorization in ["Basic cHJveHk6c2VjcmV0", "Digest username=proxy", "Bearer"] {
+        let post = |body: &Value| server.post("/translate", body).header("authorization", authorization);
+        assert_eq!(answer(post(&body)).await.0, 401, "{authorization}");
+        for right in [
+            post(&with_key),
+            post(&body).query(&[("api_key", &key)]),
+            post(&body).header("x-api-token", &key),
+        ] {
+            assert_eq!(answer(right).await.0, 200, "{authorization}");
+        }
+    }
+    let wrong = server.post("/translate", &with_key).bearer_auth("wrong");
+    assert_eq!(answer(wrong).await.0, 403);
+}
+
+#[tokio::test]
 async fn whoever_only_watches_or_reads_needs_no_key() {
     let Guarded { server, .. } = guarded("").await;
     for path in
@@ -119,6 +159,8 @@ async fn whoever_only_watches_or_reads_needs_no_key() {
     for path in ["/", "/page/style.css", "/page/script.js", "/page/icon.svg"] {
         assert_eq!(server.get(path).await.status(), 200, "{path}");
     }
+    // The address of a translated file is a secret of its own.
+    assert_eq!(server.get("/download_file/nothing").await.status(), 404);
     assert_eq!(server.get("/nowhere").await.status(), 404);
 }
 

@@ -236,6 +236,8 @@ fn the_model_is_built_in_and_steps_stand_side_by_side() {
         let (_, alone, _) = outcome(&["translate", "--steps", steps, "--threads", "1"], text);
         assert_eq!(alone.lines().collect::<Vec<_>>(), lines.iter().map(|line| line[i]).collect::<Vec<_>>());
     }
+    let (code, out, err) = outcome(&["check"], b"");
+    assert!(code == Some(0) && out.contains("# model en-de: en to de"), "{out}{err}");
 }
 
 #[test]

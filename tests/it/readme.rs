@@ -15,9 +15,10 @@ use crate::operations::{repository, series, words};
 const MAX_LINES: usize = 250;
 
 /// Pages for readers that are checked like the README.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "loadtest/README.md",
     "config/kubernetes/README.md",
+    "src/http/CLIENTS.md",
     "src/nn/device/README.md",
     "models/en-de/README.md",
     "models/en-de/TRAINING.md",

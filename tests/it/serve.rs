@@ -189,11 +189,13 @@ async fn browsers_may_send_json_and_authorization_from_anywhere() {
         .request(reqwest::Method::OPTIONS, server.url("/translate"))
         .header("origin", "https://example.org")
         .header("access-control-request-method", "POST")
-        .header("access-control-request-headers", "authorization,content-type");
+        .header("access-control-request-headers", "authorization,content-type,x-api-token");
     let response = in_time(preflight.send()).await.unwrap();
     assert_eq!(response.status(), 200);
     let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap().to_ascii_lowercase();
-    assert!(allowed.contains("authorization") && allowed.contains("content-type"), "{allowed}");
+    for name in ["authorization", "content-type", "x-api-token"] {
+        assert!(allowed.split(',').any(|each| each.trim() == name), "{name}: {allowed}");
+    }
 }
 
 #[tokio::test]

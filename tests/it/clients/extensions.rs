@@ -15,16 +15,16 @@ fn best(line: &str) -> String {
 async fn mtranserver_fields_are_told_from_libretranslates() {
     let server = Server::start(Setup::default()).await;
     let head = format!("POST /translate HTTP/1.1\nAuthorization: Bearer key\n{JSON}");
-    let body = json!({ "from": "en", "to": "de", "text": LINES[0] });
-    assert_eq!(replay_json(&server, &head, body.to_string()).await, json!({ "result": best(LINES[0]) }));
-    let body = json!({ "from": "auto", "to": "de", "text": format!("<b>{}</b>", LINES[0]), "html": true });
+    let body = r#"{"from":"en","to":"de","text":"Where is the train station?"}"#;
+    assert_eq!(replay_json(&server, &head, body).await, json!({ "result": best(LINES[0]) }));
+    let body = r#"{"from":"auto","to":"de","text":"<b>Where is the train station?</b>","html":true}"#;
     let expected = json!({ "result": format!("<b>{}</b>", in_html(&best(LINES[0]))) });
-    assert_eq!(replay_json(&server, &head, body.to_string()).await, expected);
+    assert_eq!(replay_json(&server, &head, body).await, expected);
 
     let head = format!("POST /translate/batch?token=key HTTP/1.1\n{JSON}");
-    let body = json!({ "from": "en", "to": "de", "texts": [LINES[0], "", LINES[4]], "html": false });
+    let body = r#"{"from":"en","to":"de","texts":["Where is the train station?","","Thank you very much for your help."],"html":false}"#;
     let expected = json!({ "results": [best(LINES[0]), "", best(LINES[4])] });
-    assert_eq!(replay_json(&server, &head, body.to_string()).await, expected);
+    assert_eq!(replay_json(&server, &head, body).await, expected);
 }
 
 #[tokio::test]
@@ -33,24 +33,37 @@ async fn immersive_translate_sends_a_list() {
     let head = format!(
         "POST /imme?token=key HTTP/1.1\nOrigin: chrome-extension://bpoadfkcbjbfhfodiogcnhhhpibjhbnh\n{JSON}"
     );
-    let body = json!({ "source_lang": "en", "target_lang": "de", "text_list": [LINES[0], LINES[4]] });
+    let body = r#"{"source_lang":"en","target_lang":"de","text_list":["Where is the train station?","Thank you very much for your help."]}"#;
     let expected = json!({ "translations": [
         { "detected_source_lang": "en", "text": best(LINES[0]) },
         { "detected_source_lang": "en", "text": best(LINES[4]) },
     ] });
-    assert_eq!(replay_json(&server, &head, body.to_string()).await, expected);
+    assert_eq!(replay_json(&server, &head, body).await, expected);
+    let body = r#"{"source_lang":"auto","target_lang":"de","text_list":["Das Wetter ist heute schön, und wir gehen spazieren.","Thank you very much for your help."]}"#;
+    let expected = json!({ "translations": [
+        { "detected_source_lang": "de", "text": LINES[3] },
+        { "detected_source_lang": "en", "text": best(LINES[4]) },
+    ] });
+    assert_eq!(replay_json(&server, &head, body).await, expected);
 }
 
 #[tokio::test]
 async fn kiss_translator_sends_one_text_or_several() {
     let server = Server::start(Setup::default()).await;
-    let head = format!("POST /kiss HTTP/1.1\nKEY: key\n{JSON}");
-    let body = json!({ "from": "auto", "to": "de", "text": LINES[0] });
-    let answer = replay_json(&server, &head, body.to_string()).await;
+    let head = "POST /kiss HTTP/1.1\nContent-type: application/json\nAuthorization: Bearer key";
+    let body = r#"{"text":"Where is the train station?","from":"auto","to":"de"}"#;
+    let answer = replay_json(&server, head, body).await;
     assert_eq!(answer, json!({ "text": best(LINES[0]), "src": "en", "from": "en", "to": "de" }));
-    let body = json!({ "from": "en", "to": "de", "texts": [LINES[0]] });
-    let answer = replay_json(&server, &head, body.to_string()).await;
+    let body = r#"{"text":"Das Wetter ist heute schön, und wir gehen spazieren.","from":"auto","to":"de"}"#;
+    let answer = replay_json(&server, head, body).await;
+    assert_eq!(answer, json!({ "text": LINES[3], "src": "de", "from": "de", "to": "de" }));
+    let body = r#"{"texts":["Where is the train station?"],"from":"en","to":"de"}"#;
+    let answer = replay_json(&server, head, body).await;
     assert_eq!(answer, json!({ "translations": [{ "text": best(LINES[0]), "src": "en" }] }));
+    let body = r#"{"texts":["Das Wetter ist heute schön, und wir gehen spazieren.","Where is the train station?"],"from":"auto","to":"de"}"#;
+    let answer = replay_json(&server, head, body).await;
+    let expected = json!([{ "text": LINES[3], "src": "de" }, { "text": best(LINES[0]), "src": "en" }]);
+    assert_eq!(answer, json!({ "translations": expected }));
 }
 
 #[tokio::test]
@@ -64,6 +77,8 @@ async fn extensions_find_out_what_is_there() {
     let head = format!("POST /deeplx HTTP/1.1\n{JSON}");
     let body = json!({ "source_lang": "EN", "target_lang": "DE", "text": LINES[0] });
     assert_eq!(replay_json(&server, &head, body.to_string()).await["data"], best(LINES[0]));
+    let body = json!({ "target_lang": "DE", "text": LINES[3] });
+    assert_eq!(replay_json(&server, &head, body.to_string()).await["source_lang"], "DE");
     for (path, body) in [
         ("/imme", json!({ "target_lang": "de" })),
         ("/kiss", json!({ "from": "en", "to": "de" })),

@@ -13,10 +13,8 @@ fn best(line: &str) -> String {
 async fn mastodon_sends_an_array_of_html_and_wants_a_language_for_each() {
     let server = Server::start(Setup::default()).await;
     let head = "POST /translate HTTP/1.1\nUser-Agent: http.rb/5.2.0 (Mastodon/4.3.0; +https://social.example/)\nContent-Type: application/json";
-    let html = format!("<p>{} <a href=\"https://a.example/tags/x\">{}</a></p>", LINES[0], LINES[4]);
-    let body =
-        json!({ "q": [html, ""], "source": "auto", "target": "de", "format": "html", "api_key": null });
-    let answer = replay_json(&server, head, body.to_string()).await;
+    let body = r#"{"q":["<p>Where is the train station? <a href=\"https://a.example/tags/x\">Thank you very much for your help.</a></p>",""],"source":"auto","target":"de","format":"html","api_key":null}"#;
+    let answer = replay_json(&server, head, body).await;
     let expected = format!(
         "<p>{} <a href=\"https://a.example/tags/x\">{}</a></p>",
         in_html(&best(LINES[0])),
@@ -25,6 +23,11 @@ async fn mastodon_sends_an_array_of_html_and_wants_a_language_for_each() {
     assert_eq!(answer["translatedText"], json!([expected, ""]));
     assert_eq!(answer["detectedLanguage"].as_array().unwrap().len(), 2);
     assert_eq!(answer["detectedLanguage"][0]["language"], "en");
+
+    // Versions before 4.2 send one text.
+    let body = r#"{"q":"<p>Where is the train station?</p>","source":"en","target":"de","format":"html","api_key":"key"}"#;
+    let answer = replay_json(&server, &head.replace("4.3.0", "4.1.0"), body).await;
+    assert_eq!(answer, json!({ "translatedText": format!("<p>{}</p>", in_html(&best(LINES[0]))) }));
 }
 
 #[tokio::test]

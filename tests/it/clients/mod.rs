@@ -1,5 +1,6 @@
-//! Requests as the clients that people have send them, byte for byte as their sources write them: head, body, encoding. Each
-//! must be answered in the shape that the client reads. src/http/CLIENTS.md has the table of clients.
+//! Requests of the clients that people have. Those that the table in src/http/CLIENTS.md calls replayed have the headers that
+//! matter and the body byte for byte as the client's source writes it, but for the boundary of a multipart form. Each must be
+//! answered in the shape that the client reads.
 
 mod deepl;
 mod extensions;

@@ -41,6 +41,13 @@ async fn settings_and_description_are_got_and_the_description_takes_no_post() {
 }
 
 #[tokio::test]
+async fn health_is_got_and_takes_no_post() {
+    let server = Server::start(Setup::default()).await;
+    assert_eq!(replay_json(&server, "GET /health HTTP/1.1", "").await, json!({ "status": "ok" }));
+    assert_eq!(replay(&server, "POST /health HTTP/1.1", b"").await.0, 405);
+}
+
+#[tokio::test]
 async fn languages_have_a_code_and_a_name() {
     let server = Server::start(Setup::default()).await;
     let answer = replay_json(&server, "GET /languages HTTP/1.1", "").await;
