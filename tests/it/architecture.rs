@@ -10,8 +10,6 @@ type Arrows = BTreeSet<(String, String)>;
 
 /// Modules that all others may use; the diagrams leave them out.
 const GROUND: [&str; 3] = ["error", "files", "keys"];
-/// Files of one subject, which may name each other: an operation and its kernels.
-const SUBJECTS: [&[&str]; 1] = [&["nn::ops"]];
 const MAX_LINES: usize = 400;
 
 fn root() -> &'static Path {
@@ -192,13 +190,7 @@ fn the_diagram_of_the_readme_has_no_arrow_that_the_code_has_not() {
 
 /// Modules that reach themselves. A folder and its files count as one, because `mod.rs` names its parts.
 fn circles(arrows: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String> {
-    let subject = |module: &[String]| {
-        let name = module.join("::");
-        SUBJECTS.iter().position(|files| files.iter().any(|file| name.starts_with(file)))
-    };
-    let related = |a: &[String], b: &[String]| {
-        a.starts_with(b) || b.starts_with(a) || (subject(a).is_some() && subject(a) == subject(b))
-    };
+    let related = |a: &[String], b: &[String]| a.starts_with(b) || b.starts_with(a);
     let next = |from: &Vec<String>| {
         let to = arrows.get(from).into_iter().flatten();
         to.filter(|to| !related(from, to)).cloned().collect::<Vec<_>>()
