@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::Requests;
-use crate::load::{Client, Plan};
+use crate::load::{Client, LoadPlan};
 use crate::report::Report;
 use crate::server::Server;
 
@@ -149,7 +149,7 @@ fn under_load(
 ) -> Result<Report> {
     // Start and end of a server take about two seconds; whatever is longer is done without load and shown.
     let seconds = restarts * (arguments.pause + 2.5) + 2.0;
-    let plan = Plan::poisson(requests, client.texts(), arguments.rate, seconds)?;
+    let plan = LoadPlan::poisson(requests, client.texts(), arguments.rate, seconds)?;
     let begun = std::time::Instant::now();
     let (report, took) = std::thread::scope(|scope| {
         let worker = scope.spawn(move || {
