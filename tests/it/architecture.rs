@@ -211,6 +211,13 @@ fn circles(arrows: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String>
 }
 
 #[test]
+fn what_all_modules_may_use_uses_none_of_the_others() {
+    let mut found = uses();
+    found.retain(|from, to| top(from).is_none() && to.iter().any(|to| top(to).is_some()));
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn no_two_files_need_each_other() {
     assert_eq!(circles(&uses()), Vec::<String>::new());
 }
