@@ -33,14 +33,14 @@ pub struct Arrival {
 }
 
 /// Everything random is drawn before the clock runs: one seed, one load.
-pub struct Plan {
+pub struct LoadPlan {
     pub rate: f64,
     /// In which the arrivals lie.
     pub duration: Duration,
     pub arrivals: Vec<Arrival>,
 }
 
-impl Plan {
+impl LoadPlan {
     /// `rate` requests a second for `duration` seconds.
     pub fn poisson(requests: &Requests, texts: usize, rate: f64, duration: f64) -> Result<Self> {
         ensure!(rate > 0.0 && rate.is_finite(), "the rate must be above 0");
@@ -63,7 +63,7 @@ impl Plan {
     }
 }
 
-impl Plan {
+impl LoadPlan {
     /// Every text once, in order, `rate` a second; the steps take turns.
     pub fn each_once(requests: &Requests, texts: usize, rate: f64) -> Result<Self> {
         let all = Duration::try_from_secs_f64(texts as f64 / rate).context("the rate must be above 0")?;
@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// The open loop: keeps to the plan, whatever the answers.
-    pub fn send_all(&self, plan: &Plan) -> Result<Report> {
+    pub fn send_all(&self, plan: &LoadPlan) -> Result<Report> {
         let (sender, receiver) = mpsc::unbounded_channel();
         // A small lead, so that the first arrivals are not late already.
         let start = Instant::now() + Duration::from_millis(20);

@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::load::{Client, Plan};
+use crate::load::{Client, LoadPlan};
 
 #[derive(Parser)]
 #[command(
@@ -126,7 +126,7 @@ fn main() -> Result<()> {
 
 fn open(arguments: &Open) -> Result<()> {
     let client = Client::new(&arguments.requests)?;
-    let plan = Plan::poisson(&arguments.requests, client.texts(), arguments.rate, arguments.duration)?;
+    let plan = LoadPlan::poisson(&arguments.requests, client.texts(), arguments.rate, arguments.duration)?;
     let report = client.send_all(&plan)?;
     if arguments.requests.json {
         println!("{}", report.to_json());

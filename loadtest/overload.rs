@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::Requests;
-use crate::load::{Client, Plan};
+use crate::load::{Client, LoadPlan};
 use crate::report::Report;
 
 /// Of the peak, at each share above 1.
@@ -96,7 +96,7 @@ impl Round {
         }
         let mut runs = Vec::new();
         for &share in &arguments.shares {
-            let plan = Plan::poisson(requests, client.texts(), share * capacity, *duration)?;
+            let plan = LoadPlan::poisson(requests, client.texts(), share * capacity, *duration)?;
             let report = client.send_all(&plan)?;
             if !requests.json {
                 print(share, &report)?;

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::Requests;
-use crate::load::{Client, Plan};
+use crate::load::{Client, LoadPlan};
 use crate::report::Report;
 use crate::server::Server;
 
@@ -165,7 +165,7 @@ fn under_load(
     work: impl FnOnce(&mut Vec<Server>) -> Result<()> + Send,
 ) -> Result<Report> {
     let seconds = seconds + 2.0;
-    let plan = Plan::poisson(requests, client.texts(), rate, seconds)?;
+    let plan = LoadPlan::poisson(requests, client.texts(), rate, seconds)?;
     let begun = std::time::Instant::now();
     let (report, took) = std::thread::scope(|scope| {
         let worker = scope.spawn(move || {

@@ -13,7 +13,7 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::Requests;
-use crate::load::{Client, Plan};
+use crate::load::{Client, LoadPlan};
 use crate::scrape;
 
 /// Than the load itself is what goes before.
@@ -53,8 +53,8 @@ pub fn run(arguments: &Soak) -> Result<()> {
     let bound = arguments.bundle.as_deref().map(bound).transpose()?;
     let metrics: String = Url::parse(&requests.url)?.join("/metrics")?.into();
     let client = Client::new(requests)?;
-    let before = client.send_all(&Plan::each_once(requests, client.texts(), FASTER * rate)?)?;
-    let plan = Plan::poisson(requests, client.texts(), *rate, minutes * 60.0)?;
+    let before = client.send_all(&LoadPlan::each_once(requests, client.texts(), FASTER * rate)?)?;
+    let plan = LoadPlan::poisson(requests, client.texts(), *rate, minutes * 60.0)?;
     let (over, samples) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let report = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&metrics, Duration::from_secs_f64(*every), &over, &samples));

@@ -19,7 +19,7 @@ pub enum Error {
     #[error("the queue is full, try again in {} s", retry_after.as_secs().max(1))]
     QueueFull { retry_after: Duration },
     #[error(
-        "Slowdown: the translation would not be done by its deadline, try again in {} s",
+        "the translation would not be done by its deadline, try again in {} s",
         retry_after.as_secs().max(1)
     )]
     DeadlineUnreachable { retry_after: Duration },

@@ -3,7 +3,7 @@
 use super::translator::predictions_by_row;
 use super::{Encoded, Limits, Prediction, Row, Translator};
 use crate::Result;
-use crate::model::{QuantizedNetwork, Refresh, SentenceKeys, TOP_K, quantized::Canvas};
+use crate::model::{QuantizedNetwork, Refresh, SentenceKeys, TOP_K, quantized::QuantizedCanvas};
 use crate::text::Specials;
 
 impl Translator for QuantizedNetwork {
@@ -32,13 +32,13 @@ impl Translator for QuantizedNetwork {
     }
 
     fn decode(&self, rows: &[Row<'_, SentenceKeys>]) -> Result<Vec<Vec<Prediction>>> {
-        let canvases = rows.iter().map(|row| Canvas {
+        let canvases = rows.iter().map(|row| QuantizedCanvas {
             ids: row.canvas,
             wanted: row.wanted,
             keys: row.memory,
             use_shortlist: row.one_step,
         });
-        let canvases: Vec<Canvas> = canvases.collect();
+        let canvases: Vec<QuantizedCanvas> = canvases.collect();
         if rows.iter().any(|row| row.top_k) {
             let top = self.predict_top::<TOP_K>(&canvases)?;
             return Ok(predictions_by_row(rows, top.iter().map(|top| &top[..])));

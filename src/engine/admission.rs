@@ -7,26 +7,38 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::degrade::{Lowered, lower};
-use super::handle::Handle;
 use super::plan::BatchShape;
 use super::queue::{AdmissionError, Entry, RequestCost};
 use super::queued::Queued;
-use super::shared::{EnginePhase, Job, State, earlier};
+use super::shared::{EnginePhase, Job, Shared, State, earlier};
 use super::{AdmissionEstimate, Item, Outcome};
 use crate::decode::{Limits, Steps};
-use crate::metrics::Rejected;
+use crate::metrics::{EngineMetrics, Rejected};
 use crate::{Error, Result};
 
 /// Share of the time to its deadline that a request may be expected to take. The rest is a margin for what the
 /// estimate does not know, such as translations that are longer than expected.
 const DEADLINE_SHARE: f64 = 0.75;
 
-impl Handle {
-    /// Refuses a request that [`submit`](Self::submit) would likely refuse for lack of room or time, so that an
-    /// overloaded server does not tokenize most texts. A request that passes is not admitted yet.
-    ///
-    /// # Errors
-    /// [`Error::QueueFull`], [`Error::DeadlineUnreachable`], [`Error::Draining`], [`Error::EngineDead`].
+/// Puts sentences in the queue; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Submitter {
+    pub shared: Arc<Shared>,
+}
+
+impl Submitter {
+    /// As [`Handle::submit`](super::Handle::submit), without coalescing and cache.
+    pub fn queue(&self, items: Vec<Item>) -> Result<Vec<Queued>> {
+        let now = Instant::now();
+        let count = items.len();
+        self.admit(items, now).inspect_err(|error| self.count(error, count))
+    }
+
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.shared.metrics
+    }
+
+    /// As [`Handle::precheck`](super::Handle::precheck).
     pub fn precheck(&self, estimate: AdmissionEstimate) -> Result<()> {
         let now = Instant::now();
         let limits = self.shared.limits;
@@ -49,7 +61,7 @@ impl Handle {
     }
 
     /// Counts sentences that were not admitted.
-    pub(super) fn count(&self, error: &Error, sentences: usize) {
+    fn count(&self, error: &Error, sentences: usize) {
         let reason = match error {
             Error::TooLarge { .. } => Rejected::TooLong,
             Error::QueueFull { .. } => Rejected::QueueFull,
@@ -60,7 +72,7 @@ impl Handle {
         self.shared.metrics.rejected(reason, sentences);
     }
 
-    pub(super) fn admit(&self, mut items: Vec<Item>, now: Instant) -> Result<Vec<Queued>> {
+    fn admit(&self, mut items: Vec<Item>, now: Instant) -> Result<Vec<Queued>> {
         let mut costs: Vec<Option<RequestCost>> =
             items.iter().map(|item| self.cost(item)).collect::<Result<_>>()?;
         let mut state = self.shared.lock();

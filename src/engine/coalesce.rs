@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
 
-use super::handle::Handle;
+use super::admission::Submitter;
 use super::queued::Queued;
 use super::{Item, Outcome, Timings};
 use crate::decode::Steps;
@@ -57,21 +57,21 @@ impl Coalescer {
         Self { flights: coalesce.then(Arc::default), cache: (cache_bytes > 0).then(cache) }
     }
 
-    /// As [`Handle::submit`].
-    pub fn submit(&self, handle: &Handle, items: Vec<Item>) -> Result<Vec<Pending>> {
+    /// As [`Handle::submit`](super::Handle::submit).
+    pub fn submit(&self, submitter: &Submitter, items: Vec<Item>) -> Result<Vec<Pending>> {
         if self.flights.is_none() && self.cache.is_none() {
-            return Ok(handle.queue(items)?.into_iter().map(Pending::own).collect());
+            return Ok(submitter.queue(items)?.into_iter().map(Pending::own).collect());
         }
         let mut answers: Vec<Option<Pending>> = Vec::with_capacity(items.len());
         let mut missing: Vec<(Vec<usize>, Item)> = Vec::new();
         let mut missing_by_key: HashMap<Key, usize> = HashMap::new();
         for (index, item) in items.into_iter().enumerate() {
             let key = is_shared(&item).then(|| Key::of(&item));
-            let known = key.as_ref().and_then(|key| self.look_up(key, &item, handle));
+            let known = key.as_ref().and_then(|key| self.look_up(key, &item, submitter));
             if known.is_none() {
                 match key.as_ref().and_then(|key| missing_by_key.get(key)) {
                     Some(&first) if self.flights.is_some() => {
-                        handle.metrics().coalesced(1);
+                        submitter.metrics().coalesced(1);
                         missing[first].0.push(index);
                     }
                     _ => {
@@ -84,10 +84,10 @@ impl Coalescer {
             }
             answers.push(known);
         }
-        let queued = handle.queue(missing.iter().map(|(_, item)| item.clone()).collect())?;
+        let queued = submitter.queue(missing.iter().map(|(_, item)| item.clone()).collect())?;
         for ((places, item), queued) in missing.into_iter().zip(queued) {
             let own = if is_shared(&item) {
-                self.start_flight(&item, queued, places.len(), handle)
+                self.start_flight(&item, queued, places.len(), submitter)
             } else {
                 vec![Pending::own(queued)]
             };
@@ -99,10 +99,10 @@ impl Coalescer {
     }
 
     /// An answer from the cache, or one shared with the callers that wait for the same sentence.
-    fn look_up(&self, key: &Key, item: &Item, handle: &Handle) -> Option<Pending> {
+    fn look_up(&self, key: &Key, item: &Item, submitter: &Submitter) -> Option<Pending> {
         if let Some(cache) = &self.cache {
             let found = cache.get(key);
-            handle.metrics().cache(found.is_some());
+            submitter.metrics().cache(found.is_some());
             if let Some(outcome) = found {
                 return Some(Pending(Kind::Ready(Some(outcome))));
             }
@@ -112,12 +112,18 @@ impl Coalescer {
             let flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
             flights.get(key)?.1.upgrade()?
         };
-        handle.metrics().coalesced(1);
-        Some(Pending(Kind::Joined(Joined::new(flight, Some((item.clone(), handle.clone()))))))
+        submitter.metrics().coalesced(1);
+        Some(Pending(Kind::Joined(Joined::new(flight, Some((item.clone(), submitter.clone()))))))
     }
 
     /// Registers a queued sentence as a flight that `callers` callers wait for.
-    fn start_flight(&self, item: &Item, queued: Queued, callers: usize, handle: &Handle) -> Vec<Pending> {
+    fn start_flight(
+        &self,
+        item: &Item,
+        queued: Queued,
+        callers: usize,
+        submitter: &Submitter,
+    ) -> Vec<Pending> {
         let key = Key::of(item);
         let tracked = Tracked {
             queued,
@@ -132,7 +138,7 @@ impl Coalescer {
             flights.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (id, weak));
         }
         let others = (1..callers).map(|_| {
-            Pending(Kind::Joined(Joined::new(flight.clone(), Some((item.clone(), handle.clone())))))
+            Pending(Kind::Joined(Joined::new(flight.clone(), Some((item.clone(), submitter.clone())))))
         });
         let others: Vec<_> = others.collect();
         std::iter::once(Pending(Kind::First(flight))).chain(others).collect()
@@ -211,11 +217,11 @@ struct Joined {
     flight: Flight,
     since: Instant,
     /// What to submit if the flight ends because of the deadline of another caller.
-    retry: Option<(Item, Handle)>,
+    retry: Option<(Item, Submitter)>,
 }
 
 impl Joined {
-    fn new(flight: Flight, retry: Option<(Item, Handle)>) -> Self {
+    fn new(flight: Flight, retry: Option<(Item, Submitter)>) -> Self {
         Self { flight, since: Instant::now(), retry }
     }
 }
@@ -254,7 +260,7 @@ impl Future for Pending {
                     let late =
                         matches!(ended.as_ref().map_err(|error| &**error), Err(Error::DeadlineExceeded(_)));
                     match retry.take().filter(|(item, _)| late && !is_late(item)) {
-                        Some((item, handle)) => match handle.queue(vec![item]).map(|mut own| own.pop()) {
+                        Some((item, submitter)) => match submitter.queue(vec![item]).map(|mut q| q.pop()) {
                             Ok(Some(queued)) => self.0 = Kind::Own(queued),
                             Ok(None) => {
                                 return Poll::Ready(Err(Error::EngineDead("nothing was queued".into())));

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::admission::Submitter;
 use super::coalesce::{Coalescer, Pending};
 use super::degrade::Latencies;
-use super::queued::Queued;
 use super::shared::{EnginePhase, Shared};
-use super::{Item, Options, worker};
+use super::{AdmissionEstimate, Item, Options, worker};
 use crate::decode::{Limits, Translator};
 use crate::metrics::EngineMetrics;
 use crate::text::Specials;
@@ -34,7 +34,11 @@ pub fn start<T: Translator>(translator: T, options: Options, metrics: EngineMetr
         .spawn(move || worker::supervise(translator, &of_thread))
         .map_err(|error| Error::EngineDead(format!("the model thread cannot be started: {error}")))?;
     let coalescer = Coalescer::new(shared.options.coalesce, shared.options.cache_bytes);
-    Ok(Engine { handle: Handle { shared, coalescer }, specials, thread: Some(thread) })
+    Ok(Engine {
+        handle: Handle { submitter: Submitter { shared }, coalescer },
+        specials,
+        thread: Some(thread),
+    })
 }
 
 fn check(options: &Options, limits: Limits) -> Result<()> {
@@ -102,13 +106,13 @@ impl Drop for Engine {
 /// Submits sentences to an engine; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) shared: Arc<Shared>,
+    submitter: Submitter,
     coalescer: Coalescer,
 }
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("options", &self.shared.options).finish_non_exhaustive()
+        f.debug_struct("Handle").field("options", &self.submitter.shared.options).finish_non_exhaustive()
     }
 }
 
@@ -122,17 +126,17 @@ impl Handle {
     /// [`Error::DeadlineUnreachable`] if it would likely miss its deadline, [`Error::Draining`] after
     /// [`drain`](Self::drain), [`Error::EngineDead`] if the model thread died.
     pub fn submit(&self, items: Vec<Item>) -> Result<Vec<Pending>> {
-        self.coalescer.submit(self, items)
+        self.coalescer.submit(&self.submitter, items)
     }
 
     /// How many of the first items to submit at once: all of them, unless they are more than the queue can hold;
     /// then at most half of the queue, but at least one.
     pub fn submit_count(&self, items: &[Item]) -> usize {
-        let Options { max_queue_items, max_queue_tokens, .. } = self.shared.options;
+        let Options { max_queue_items, max_queue_tokens, .. } = self.submitter.shared.options;
         let within = |most_items: usize, most_tokens: usize| {
             let mut tokens = 0_usize;
             let fits = |item: &&Item| {
-                tokens = tokens.saturating_add(self.shared.cost(item).shape.tokens());
+                tokens = tokens.saturating_add(self.submitter.shared.cost(item).shape.tokens());
                 tokens <= most_tokens
             };
             items.iter().take(most_items).take_while(fits).count()
@@ -143,58 +147,56 @@ impl Handle {
         within(max_queue_items / 2, max_queue_tokens / 2).max(1)
     }
 
-    /// As [`submit`](Self::submit), without coalescing and cache.
-    pub(super) fn queue(&self, items: Vec<Item>) -> Result<Vec<Queued>> {
-        let now = Instant::now();
-        let count = items.len();
-        self.admit(items, now).inspect_err(|error| self.count(error, count))
-    }
-
-    pub(super) fn metrics(&self) -> &EngineMetrics {
-        &self.shared.metrics
+    /// Refuses a request that [`submit`](Self::submit) would likely refuse for lack of room or time, so that an
+    /// overloaded server does not tokenize most texts. A request that passes is not admitted yet.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::DeadlineUnreachable`], [`Error::Draining`], [`Error::EngineDead`].
+    pub fn precheck(&self, estimate: AdmissionEstimate) -> Result<()> {
+        self.submitter.precheck(estimate)
     }
 
     pub fn limits(&self) -> Limits {
-        self.shared.limits
+        self.submitter.shared.limits
     }
 
     /// Number of tokens that the queue can hold.
     pub fn max_queue_tokens(&self) -> usize {
-        self.shared.options.max_queue_tokens
+        self.submitter.shared.options.max_queue_tokens
     }
 
     /// Sets the latencies measured on the idle engine, which decide how many steps fit before a deadline.
     pub fn calibrate(&self, latencies: Latencies) {
-        self.shared.lock().latencies = latencies;
+        self.submitter.shared.lock().latencies = latencies;
     }
 
     pub fn latencies(&self) -> Latencies {
-        self.shared.lock().latencies.clone()
+        self.submitter.shared.lock().latencies.clone()
     }
 
     /// Refuses new items from now on. The model thread ends when all admitted items are answered.
     pub fn drain(&self) {
-        let mut state = self.shared.lock();
+        let mut state = self.submitter.shared.lock();
         if state.phase == EnginePhase::Open {
             state.phase = EnginePhase::Draining;
         }
         drop(state);
-        self.shared.changed.notify_one();
+        self.submitter.shared.changed.notify_one();
     }
 
     /// Whether the model thread runs.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.shared.lock().phase, EnginePhase::Stopped(_))
+        !matches!(self.submitter.shared.lock().phase, EnginePhase::Stopped(_))
     }
 
     /// Time since the model thread last started a pass; zero while it waits for work.
     pub fn heartbeat(&self) -> Duration {
-        self.shared.since_beat()
+        self.submitter.shared.since_beat()
     }
 
     /// Number of items in the queue.
     pub fn queue_depth(&self) -> usize {
-        self.shared.lock().queue.len()
+        self.submitter.shared.lock().queue.len()
     }
 
     /// Resolves when the model thread has ended and all items are answered.
@@ -202,14 +204,14 @@ impl Handle {
     /// # Errors
     /// [`Error::EngineDead`] if it died; the process should end then.
     pub async fn stopped(&self) -> Result<()> {
-        let mut stopped = self.shared.stopped.subscribe();
+        let mut stopped = self.submitter.shared.stopped.subscribe();
         // The sender lives as long as this handle, so waiting cannot fail.
         let _ = stopped.wait_for(Option::is_some).await;
         self.end().unwrap_or(Ok(()))
     }
 
     fn end(&self) -> Option<Result<()>> {
-        match &self.shared.lock().phase {
+        match &self.submitter.shared.lock().phase {
             EnginePhase::Stopped(None) => Some(Ok(())),
             EnginePhase::Stopped(Some(reason)) => Some(Err(Error::EngineDead(reason.clone()))),
             EnginePhase::Open | EnginePhase::Draining => None,

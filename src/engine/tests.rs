@@ -24,7 +24,7 @@ use crate::model::Refresh;
 use crate::text::Specials;
 use crate::{Error, Result};
 
-struct Bench {
+struct TestEngine {
     engine: Engine,
     handle: Handle,
     gate: Arc<Gate>,
@@ -32,11 +32,11 @@ struct Bench {
     metrics: Metrics,
 }
 
-fn bench(fake: FakeTranslator, options: Options) -> Bench {
+fn test_engine(fake: FakeTranslator, options: Options) -> TestEngine {
     let metrics = Metrics::new();
     let (gate, counts) = (fake.gate(), fake.counts());
     let engine = start(fake, options, metrics.engine("en-de")).unwrap();
-    Bench { handle: engine.handle(), engine, gate, counts, metrics }
+    TestEngine { handle: engine.handle(), engine, gate, counts, metrics }
 }
 
 fn rows(max_batch_rows: usize) -> Options {
@@ -84,7 +84,7 @@ async fn all(pending: Vec<Pending>) -> Result<Vec<Outcome>> {
 
 #[test]
 fn a_one_step_request_is_answered_after_two_more_passes_although_ten_step_ones_fill_the_batch() {
-    let Bench { engine, handle, gate, counts, .. } = bench(FakeTranslator::new(), rows(8));
+    let TestEngine { engine, handle, gate, counts, .. } = test_engine(FakeTranslator::new(), rows(8));
     gate.close();
     let mut long = handle.submit(items(0..8, 20, 10)).unwrap();
     gate.wait_until_held();
@@ -103,7 +103,7 @@ fn a_one_step_request_is_answered_after_two_more_passes_although_ten_step_ones_f
 
 #[test]
 fn different_steps_share_passes_and_leave_one_by_one() {
-    let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), rows(8));
+    let TestEngine { engine, handle, counts, .. } = test_engine(FakeTranslator::new(), rows(8));
     let pending = handle.submit([1, 2, 3].map(|steps| item(7, 30, steps)).into()).unwrap();
     engine.join().unwrap();
     assert_eq!(counts.rows_by_pass(), [3, 2, 1]);
@@ -113,7 +113,8 @@ fn different_steps_share_passes_and_leave_one_by_one() {
 
 #[test]
 fn the_rows_of_a_cancelled_sentence_are_removed_before_the_next_pass() {
-    let Bench { engine: _engine, handle, gate, counts, metrics, .. } = bench(FakeTranslator::new(), rows(4));
+    let TestEngine { engine: _engine, handle, gate, counts, metrics, .. } =
+        test_engine(FakeTranslator::new(), rows(4));
     gate.close();
     let mut running = handle.submit(items(0..4, 20, 10)).unwrap();
     gate.wait_until_held();
@@ -132,7 +133,7 @@ fn the_rows_of_a_cancelled_sentence_are_removed_before_the_next_pass() {
 
 #[tokio::test]
 async fn a_sentence_whose_deadline_has_passed_never_reaches_the_network() {
-    let Bench { engine: _engine, handle, counts, .. } = bench(FakeTranslator::new(), rows(4));
+    let TestEngine { engine: _engine, handle, counts, .. } = test_engine(FakeTranslator::new(), rows(4));
     let late = Item { deadline: Some(Instant::now()), ..item(1, 10, 2) };
     let [late, good] = handle.submit(vec![late, item(2, 10, 2)]).unwrap().try_into().unwrap();
     assert!(matches!(late.await, Err(Error::DeadlineExceeded(_))));
@@ -142,7 +143,8 @@ async fn a_sentence_whose_deadline_has_passed_never_reaches_the_network() {
 
 #[test]
 fn a_running_sentence_whose_deadline_passes_leaves_before_the_next_pass() {
-    let Bench { engine: _engine, handle, gate, counts, metrics } = bench(FakeTranslator::new(), rows(4));
+    let TestEngine { engine: _engine, handle, gate, counts, metrics } =
+        test_engine(FakeTranslator::new(), rows(4));
     gate.close();
     let deadline = Instant::now() + Duration::from_millis(5);
     let hasty = Item { deadline: Some(deadline), ..item(1, 20, 10) };
@@ -161,7 +163,7 @@ fn a_running_sentence_whose_deadline_passes_leaves_before_the_next_pass() {
 
 #[tokio::test]
 async fn a_source_without_words_has_the_empty_translation() {
-    let Bench { engine: _engine, handle, counts, .. } = bench(FakeTranslator::new(), rows(2));
+    let TestEngine { engine: _engine, handle, counts, .. } = test_engine(FakeTranslator::new(), rows(2));
     let outcomes = all(handle.submit(vec![item(0, 0, 4), item(1, 3, 1)]).unwrap()).await.unwrap();
     assert_eq!((outcomes[0].hypotheses[0].tokens.len(), outcomes[0].steps_used), (0, 0));
     assert_eq!(outcomes[1].hypotheses[0].tokens.len(), 3);
@@ -171,7 +173,7 @@ async fn a_source_without_words_has_the_empty_translation() {
 #[tokio::test]
 async fn an_idle_thread_waits_for_more_sentences_only_while_the_batch_has_room() {
     let options = Options { max_delay: Duration::from_secs(3600), ..rows(2) };
-    let Bench { engine, handle, counts, .. } = bench(FakeTranslator::new(), options);
+    let TestEngine { engine, handle, counts, .. } = test_engine(FakeTranslator::new(), options);
     let mut pending = handle.submit(items(0..1, 10, 1)).unwrap();
     pending.extend(handle.submit(items(1..2, 10, 1)).unwrap());
     for pending in &mut pending {
@@ -186,7 +188,7 @@ async fn an_idle_thread_waits_for_more_sentences_only_while_the_batch_has_room()
 
 #[tokio::test]
 async fn a_trace_shows_the_best_candidates_canvas_after_each_of_its_passes() {
-    let Bench { engine: _engine, handle, .. } = bench(FakeTranslator::new(), rows(8));
+    let TestEngine { engine: _engine, handle, .. } = test_engine(FakeTranslator::new(), rows(8));
     let traced = Item { trace: true, length_beam: 3, collapse: false, ..item(3, 9, 4) };
     let [traced] = handle.submit(vec![traced]).unwrap().try_into().unwrap();
     let outcome = traced.await.unwrap();
@@ -250,7 +252,7 @@ proptest! {
         let refresh = if corrects { Refresh::All } else { Refresh::Masked };
         let fake = || FakeTranslator::new().with_refresh(refresh);
         let options = Options { max_batch_tokens, ..rows(max_batch_rows) };
-        let Bench { engine, handle, counts, .. } = bench(fake(), options);
+        let TestEngine { engine, handle, counts, .. } = test_engine(fake(), options);
         let items: Vec<Item> = drawn
             .into_iter()
             .map(|(seed, words, steps, length_beam)| Item { length_beam, ..item(seed, words, steps) })

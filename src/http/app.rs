@@ -1,9 +1,8 @@
-//! The state of the handlers: the model's description, the engine's handle, limits, counters and the server's
-//! phase.
+//! The state of the handlers: the model's description, the engine's handle, limits and counters.
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::detect::Detector;
 use super::error::ApiError;
@@ -11,15 +10,15 @@ use super::files::Files;
 use super::glossary_store::Glossaries;
 use super::keys::Keys;
 use super::languages::Pair;
+use super::lifecycle::{Lifecycle, Phase};
 use super::reading::Reading;
 use super::request::{Abilities, BYTES_OF_A_TOKEN};
 use super::routes::ROUTES;
 use super::trace::Traces;
 use super::usage::Usage;
-use crate::Error;
 use crate::decode::Steps;
 use crate::engine::{Engine, Handle};
-use crate::metrics::{EngineMetrics, HttpMetrics, Metrics, Rejected};
+use crate::metrics::{EngineMetrics, HttpMetrics, Metrics};
 use crate::model::Score;
 use crate::settings::HttpSettings;
 use crate::text::{Reader, Tokenizer};
@@ -45,16 +44,6 @@ pub struct Model {
     pub tokenizer: Arc<Tokenizer>,
 }
 
-/// The server's phase. It only moves down this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Listening; the model is warming up.
-    Starting,
-    Ready,
-    /// The shutdown signal was received: accepted requests are finished, connections are closed.
-    Draining,
-}
-
 /// A model, and the state that all models of the server share.
 pub struct App {
     pub model: Model,
@@ -75,8 +64,7 @@ pub struct App {
     pub keys: Option<Arc<Keys>>,
     /// Where the spans of requests are sent.
     pub traces: Traces,
-    phase: Arc<watch::Sender<Phase>>,
-    admission: Arc<Semaphore>,
+    pub(super) lifecycle: Lifecycle,
     /// Drained by its drop, when the last request of this model has ended.
     _engine: Option<Engine>,
 }
@@ -90,8 +78,10 @@ impl App {
         metrics: impl Into<Arc<Metrics>>,
     ) -> Self {
         let metrics = metrics.into();
+        let http_metrics = metrics.http(&ROUTES);
         let app = Self {
-            http_metrics: metrics.http(&ROUTES),
+            lifecycle: Lifecycle::new(settings.max_concurrent_requests, http_metrics.clone()),
+            http_metrics,
             engine_metrics: metrics.engine(&model.name),
             reader: reader(&model, &engine),
             reading: Reading::new(engine.max_queue_tokens().saturating_mul(BYTES_OF_A_TOKEN)),
@@ -101,8 +91,6 @@ impl App {
             deepl_usage: Arc::default(),
             keys: None,
             traces: Traces::default(),
-            phase: Arc::new(watch::Sender::new(Phase::Starting)),
-            admission: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
             model,
             engine,
             settings: Arc::new(settings),
@@ -137,8 +125,7 @@ impl App {
             deepl_usage: self.deepl_usage.clone(),
             keys: self.keys.clone(),
             traces: self.traces.clone(),
-            phase: self.phase.clone(),
-            admission: self.admission.clone(),
+            lifecycle: self.lifecycle.clone(),
             model,
             engine: engine.handle(),
             _engine: Some(engine),
@@ -173,41 +160,12 @@ impl App {
     }
 
     pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        self.lifecycle.phase()
     }
 
-    /// Enters a phase, unless a later one was entered: a draining server does not become ready again.
-    pub(super) fn enter(&self, phase: Phase) {
-        let moved = self.phase.send_if_modified(|now| {
-            let moves = phase > *now;
-            *now = phase.max(*now);
-            moves
-        });
-        if moved {
-            self.http_metrics.set_ready(phase == Phase::Ready);
-        }
-    }
-
-    /// Checks that requests are accepted. While draining, requests on open connections are still served.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] before the warm-up is done.
-    pub(super) fn check_ready(&self) -> Result<(), ApiError> {
-        match self.phase() {
-            Phase::Starting => Err(Error::NotReady.into()),
-            Phase::Ready | Phase::Draining => Ok(()),
-        }
-    }
-
-    /// A permit for a request, held until its response. It is taken after the whole body has arrived.
-    ///
-    /// # Errors
-    /// [`ApiError::TooManyRequests`] if the maximum number of requests is in progress.
+    /// As [`Lifecycle::admit`].
     pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.admission.clone().try_acquire_owned().map_err(|_| {
-            self.http_metrics.rejected(Rejected::QueueFull, 1);
-            ApiError::TooManyRequests { limit: self.settings.max_concurrent_requests }
-        })
+        self.lifecycle.admit()
     }
 }
 

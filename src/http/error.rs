@@ -164,7 +164,7 @@ impl IntoResponse for ApiError {
 fn message_of(error: &Error) -> String {
     match error {
         Error::InvalidRequest(_) | Error::TooLarge { .. } => format!("Invalid request: {error}"),
-        Error::QueueFull { .. } => format!("Slowdown: {error}"),
+        Error::QueueFull { .. } | Error::DeadlineUnreachable { .. } => format!("Slowdown: {error}"),
         error => error.to_string(),
     }
 }

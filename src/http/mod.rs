@@ -1,8 +1,8 @@
 //! The HTTP server: reads requests, submits their sentences to the engine and writes the answers.
 //!
-//! [`serve`] runs the server from warm-up to drain; `connections` counts the open connections, `connection` serves
-//! one of them, `unread` discards bodies that no handler read. [`router`] has the routes and the layers around
-//! them.
+//! [`serve`] runs the server from warm-up to drain; `lifecycle` holds its phase and decides how many requests it
+//! admits. `connections` counts the open connections, `connection` serves one of them, `unread` discards bodies that
+//! no handler read. [`router`] has the routes and the layers around them.
 //! `body` and `params` read a request. Each API has a file or folder (`libretranslate`, `deepl`, `mtran`) that turns a
 //! request into a `request::TranslateRequest` and writes the answer; `translation` translates it.
 //! `page` is the web page, `probes` are for monitoring, and `healthcheck` calls one of them from outside.
@@ -30,6 +30,7 @@ mod healthcheck;
 mod keys;
 mod languages;
 mod libretranslate;
+mod lifecycle;
 mod models;
 mod mtran;
 mod page;
@@ -49,11 +50,12 @@ mod unread;
 mod usage;
 mod warm_up;
 
-pub use app::{App, Model, Phase};
+pub use app::{App, Model};
 pub use connections::raise_open_files_limit;
 pub use healthcheck::healthcheck;
 pub use keys::{Keys, new_key};
 pub use languages::Pair;
+pub use lifecycle::Phase;
 pub use models::{Loader, Models};
 pub use router::router;
 pub use routes::ROUTES;

@@ -90,7 +90,7 @@ impl Models {
         arrived: Instant,
     ) -> Result<(Arc<App>, Params), ApiError> {
         let first = self.first();
-        first.check_ready()?;
+        first.lifecycle.check_ready()?;
         let reading = Params::read(request, first.settings.max_body_bytes);
         let limit = first.settings.body_timeout;
         let params = timeout_at((arrived + limit).into(), reading).await;

@@ -9,8 +9,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::app::{App, Phase};
+use super::app::App;
 use super::error::ApiError;
+use super::lifecycle::Phase;
 use super::models::Models;
 use super::shapes::Failures;
 use crate::Error;

@@ -14,11 +14,12 @@ use tower_http::cors::{AllowOrigin, Any as Anyone, CorsLayer};
 use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
-use super::app::{App, Phase};
+use super::app::App;
 use super::dialect::{catch_panics, refuse};
 use super::error::ApiError;
 use super::headers::{API_TOKEN, REQUEST_ID, SERVER_TIMING, TRACE_PARENT};
 use super::keys::Client;
+use super::lifecycle::Phase;
 use super::models::Models;
 use super::trace::in_trace;
 use super::{deepl, docs, glossaries, guard, libretranslate, mtran, page, probes, stream, unread};

@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::admin::admin_router;
-use super::app::Phase;
 use super::connection;
 use super::connections::{Connections, NoRoom};
+use super::lifecycle::Phase;
 use super::models::Models;
 use super::router::router;
 use super::warm_up;
@@ -95,7 +95,7 @@ pub async fn serve(
         died = models.died() => Err(died),
     };
     warm_up.abort();
-    models.first().enter(Phase::Draining);
+    models.first().lifecycle.enter(Phase::Draining);
     let limit = if end.is_ok() { settings.drain_timeout } else { LAST_RESPONSES };
     let until = Instant::now() + limit;
     if end.is_ok() {
@@ -121,7 +121,7 @@ pub async fn serve(
 async fn wait_for_shutdown(models: &Models, shutdown: impl Future<Output = ()>) {
     shutdown.await;
     let app = models.first();
-    app.enter(Phase::Draining);
+    app.lifecycle.enter(Phase::Draining);
     let settings = app.settings.clone();
     drop(app);
     tracing::info!(
@@ -142,7 +142,7 @@ async fn warm_up(models: Models) {
         app.engine_metrics.warmed_up(started.elapsed());
         tracing::info!(model = app.model.name, seconds = started.elapsed().as_secs_f64(), "warmed up");
     }
-    models.first().enter(Phase::Ready);
+    models.first().lifecycle.enter(Phase::Ready);
     tracing::info!("ready");
 }
 

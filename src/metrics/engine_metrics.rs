@@ -11,12 +11,12 @@ use super::families::Families;
 
 /// The two kinds of calls of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub enum NetworkCall {
     Encode,
     Decode,
 }
 
-impl Pass {
+impl NetworkCall {
     fn label(self) -> &'static str {
         match self {
             Self::Encode => "encode",
@@ -72,9 +72,9 @@ impl EngineMetrics {
                 families.tokens.with_label_values(&[model, side, kind]);
             }
         }
-        for pass in [Pass::Encode, Pass::Decode] {
-            families.busy.with_label_values(&[model, pass.label()]);
-            families.passes.with_label_values(&[model, pass.label()]);
+        for call in [NetworkCall::Encode, NetworkCall::Decode] {
+            families.busy.with_label_values(&[model, call.label()]);
+            families.passes.with_label_values(&[model, call.label()]);
         }
         let label = &[model];
         Self {
@@ -192,7 +192,7 @@ impl EngineMetrics {
     pub fn encoded(&self, real: usize, padded: usize, duration: Duration) {
         self.encode_seconds.observe(duration.as_secs_f64());
         self.count_tokens("source", real, padded);
-        self.count_pass(Pass::Encode, duration);
+        self.count_call(NetworkCall::Encode, duration);
     }
 
     /// Counts a decoder pass over `rows` canvases: `real` target tokens, `padded` with padding, `both_sides` with
@@ -202,7 +202,7 @@ impl EngineMetrics {
         self.batch_rows.observe(rows as f64);
         self.batch_padded_tokens.observe(both_sides as f64);
         self.count_tokens("target", real, padded);
-        self.count_pass(Pass::Decode, duration);
+        self.count_call(NetworkCall::Decode, duration);
     }
 
     /// Counts an item that was answered after `steps` decoder passes.
@@ -217,8 +217,8 @@ impl EngineMetrics {
         tokens.with_label_values(&[&*self.model, side, "padding"]).inc_by(padding);
     }
 
-    fn count_pass(&self, pass: Pass, duration: Duration) {
-        let labels = [&*self.model, pass.label()];
+    fn count_call(&self, call: NetworkCall, duration: Duration) {
+        let labels = [&*self.model, call.label()];
         self.families.passes.with_label_values(&labels).inc();
         self.families.busy.with_label_values(&labels).inc_by(duration.as_secs_f64());
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{IntCounter, Registry, TextEncoder};
 
-pub use engine_metrics::{Counted, EngineMetrics, Pass};
+pub use engine_metrics::{Counted, EngineMetrics, NetworkCall};
 pub use http_metrics::HttpMetrics;
 
 use families::{Families, register};

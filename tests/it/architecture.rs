@@ -10,9 +10,6 @@ type Arrows = BTreeSet<(String, String)>;
 
 /// Modules that all others may use; the diagrams leave them out.
 const GROUND: [&str; 3] = ["error", "files", "keys"];
-/// Files of one subject, which may name each other: an operation and its kernels.
-/// Those of `engine` are to be untangled; the list may only become shorter.
-const SUBJECTS: [&[&str]; 2] = [&["nn::ops"], &["engine::coalesce", "engine::handle"]];
 const MAX_LINES: usize = 400;
 
 fn root() -> &'static Path {
@@ -193,13 +190,7 @@ fn the_diagram_of_the_readme_has_no_arrow_that_the_code_has_not() {
 
 /// Modules that reach themselves. A folder and its files count as one, because `mod.rs` names its parts.
 fn circles(arrows: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String> {
-    let subject = |module: &[String]| {
-        let name = module.join("::");
-        SUBJECTS.iter().position(|files| files.iter().any(|file| name.starts_with(file)))
-    };
-    let related = |a: &[String], b: &[String]| {
-        a.starts_with(b) || b.starts_with(a) || (subject(a).is_some() && subject(a) == subject(b))
-    };
+    let related = |a: &[String], b: &[String]| a.starts_with(b) || b.starts_with(a);
     let next = |from: &Vec<String>| {
         let to = arrows.get(from).into_iter().flatten();
         to.filter(|to| !related(from, to)).cloned().collect::<Vec<_>>()
@@ -217,6 +208,13 @@ fn circles(arrows: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Vec<String>
         false
     };
     arrows.keys().filter(reaches_itself).map(|module| module.join("::")).collect()
+}
+
+#[test]
+fn what_all_modules_may_use_uses_none_of_the_others() {
+    let mut found = uses();
+    found.retain(|from, to| top(from).is_none() && to.iter().any(|to| top(to).is_some()));
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

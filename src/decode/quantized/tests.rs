@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use candle_core::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -154,40 +152,6 @@ fn a_missing_tensor_is_an_error_that_names_it() {
     tensors.remove("decoder.norm.bias");
     let refused = QuantizedNetwork::new(&shape, &tensors).unwrap_err();
     assert!(refused.to_string().contains("decoder.norm.bias"), "{refused}");
-}
-
-/// `cargo test --release --lib decode::quantized -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement: one step of the default shape in f32 and in eight bits"]
-fn speed() {
-    let shape = Shape::default();
-    let (exact, rounded) = networks(&shape);
-    for threads in [1, 2] {
-        on_threads(threads, || {
-            println!("{threads} threads");
-            report("f32", &exact, shape.vocab);
-            report("int8", &rounded, shape.vocab);
-        });
-    }
-}
-
-/// Median of one pass with its encoding, alone and in a batch of 64.
-fn report<T: Translator>(name: &str, network: &T, vocab: usize) {
-    let median = |sources: &[Vec<u32>], times: usize| {
-        let mut seconds: Vec<f64> = (0..times + times / 4)
-            .map(|_| {
-                let start = Instant::now();
-                std::hint::black_box(translate(network, sources, 0, |_| false));
-                start.elapsed().as_secs_f64()
-            })
-            .skip(times / 4)
-            .collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[times / 2]
-    };
-    let one = [12, 25].map(|tokens| 1e3 * median(&sentences(&[tokens + 2], vocab), 61));
-    let per_second = 64.0 / median(&sentences(&[14; 64], vocab), 15);
-    println!("  {name:<5} 12: {:.3} ms  25: {:.3} ms  batch 64: {per_second:.0}/s", one[0], one[1]);
 }
 
 /// Slots without bos and eos, the cached first pass included.

@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } =
+        test_engine(FakeTranslator::new(), rows(1));
     gate.close();
     let first = handle.submit(items(0..1, 20, 1)).unwrap();
     gate.wait_until_held();
@@ -34,7 +35,8 @@ fn a_sentence_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
 #[tokio::test]
 async fn a_full_queue_refuses_whole_requests_and_keeps_admitted_ones() {
     let options = Options { max_queue_items: 4, ..rows(1) };
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), options);
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } =
+        test_engine(FakeTranslator::new(), options);
     gate.close();
     let mut admitted = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();
@@ -54,7 +56,7 @@ async fn a_full_queue_refuses_whole_requests_and_keeps_admitted_ones() {
 #[test]
 fn cancelled_sentences_make_room_in_a_full_queue_even_during_a_pass() {
     let options = Options { max_queue_items: 2, ..rows(1) };
-    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), options);
+    let TestEngine { engine: _engine, handle, gate, .. } = test_engine(FakeTranslator::new(), options);
     gate.close();
     let running = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();
@@ -67,7 +69,7 @@ fn cancelled_sentences_make_room_in_a_full_queue_even_during_a_pass() {
 #[test]
 fn late_sentences_make_room_in_a_full_queue_even_during_a_pass() {
     let options = Options { max_queue_items: 2, ..rows(1) };
-    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), options);
+    let TestEngine { engine: _engine, handle, gate, .. } = test_engine(FakeTranslator::new(), options);
     gate.close();
     let running = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();
@@ -87,7 +89,7 @@ fn late_sentences_make_room_in_a_full_queue_even_during_a_pass() {
 
 #[test]
 fn a_precheck_is_refused_by_a_drained_engine_but_never_for_its_size() {
-    let Bench { engine, handle, .. } = bench(FakeTranslator::new(), rows(8));
+    let TestEngine { engine, handle, .. } = test_engine(FakeTranslator::new(), rows(8));
     handle.precheck(estimate(usize::MAX)).unwrap();
     engine.join().unwrap();
     assert!(matches!(handle.precheck(estimate(10)), Err(Error::Draining)));
@@ -96,7 +98,7 @@ fn a_precheck_is_refused_by_a_drained_engine_but_never_for_its_size() {
 #[test]
 fn a_request_that_can_never_fit_is_too_large() {
     let options = Options { max_queue_items: 8, max_batch_tokens: 600, ..rows(6) };
-    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), options);
+    let TestEngine { engine: _engine, handle, metrics, .. } = test_engine(FakeTranslator::new(), options);
     let refused = |items: Vec<Item>| match handle.submit(items) {
         Err(Error::TooLarge { what, size, limit }) => (what, size, limit),
         other => panic!("{other:?}"),
@@ -143,7 +145,8 @@ fn limits_that_are_not_set_depend_on_the_device() {
 
 #[test]
 fn a_sentence_that_is_cancelled_at_its_deadline_counts_as_late() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } =
+        test_engine(FakeTranslator::new(), rows(1));
     gate.close();
     let running = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();

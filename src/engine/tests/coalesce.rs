@@ -12,7 +12,8 @@ fn metric(metrics: &Metrics, name: &str) -> f64 {
 
 #[tokio::test]
 async fn identical_sentences_in_flight_are_encoded_once() {
-    let Bench { engine: _engine, handle, gate, counts, metrics } = bench(FakeTranslator::new(), coalescing());
+    let TestEngine { engine: _engine, handle, gate, counts, metrics } =
+        test_engine(FakeTranslator::new(), coalescing());
     gate.close();
     let first = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();
@@ -40,7 +41,8 @@ async fn identical_sentences_in_flight_are_encoded_once() {
 
 #[tokio::test]
 async fn a_sentence_continues_while_one_of_its_callers_waits() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), coalescing());
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } =
+        test_engine(FakeTranslator::new(), coalescing());
     gate.close();
     let running = handle.submit(items(9..10, 10, 2)).unwrap();
     gate.wait_until_held();
@@ -59,7 +61,7 @@ async fn a_sentence_continues_while_one_of_its_callers_waits() {
 
 #[tokio::test]
 async fn a_caller_with_more_time_is_not_bound_to_the_deadline_of_the_first() {
-    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), coalescing());
+    let TestEngine { engine: _engine, handle, gate, .. } = test_engine(FakeTranslator::new(), coalescing());
     gate.close();
     let running = handle.submit(items(9..10, 10, 2)).unwrap();
     gate.wait_until_held();
@@ -78,7 +80,8 @@ async fn a_caller_with_more_time_is_not_bound_to_the_deadline_of_the_first() {
 #[tokio::test]
 async fn the_cache_gives_repeated_sentences_the_same_answer() {
     let options = Options { cache_bytes: 100_000, ..rows(8) };
-    let Bench { engine: _engine, handle, counts, metrics, .. } = bench(FakeTranslator::new(), options);
+    let TestEngine { engine: _engine, handle, counts, metrics, .. } =
+        test_engine(FakeTranslator::new(), options);
     let fresh = all(handle.submit(items(0..4, 10, 2)).unwrap()).await.unwrap();
     let kept = all(handle.submit(items(0..4, 10, 2)).unwrap()).await.unwrap();
     assert_eq!(counts.encoded(), 4);

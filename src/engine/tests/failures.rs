@@ -17,7 +17,7 @@ async fn an_input_that_the_network_cannot_process_fails_alone() {
     for pass in [Pass::Encode, Pass::Decode] {
         for fault in [Fault::Error, Fault::Panic] {
             let fake = FakeTranslator::new().failing_on(POISON, pass, fault);
-            let Bench { engine, handle, metrics, .. } = bench(fake, rows(8));
+            let TestEngine { engine, handle, metrics, .. } = test_engine(fake, rows(8));
             // A client may retry such a sentence many times, also in a batch of its own.
             for round in 0..5 {
                 let [a, failing, b] = handle
@@ -42,10 +42,10 @@ async fn an_input_that_the_network_cannot_process_fails_alone() {
 async fn after_a_pass_that_fails_once_every_sentence_is_answered() {
     for fault in [Fault::Error, Fault::Panic] {
         let items = items(0..6, 10, 3);
-        let healthy = bench(FakeTranslator::new(), rows(8));
+        let healthy = test_engine(FakeTranslator::new(), rows(8));
         let expected = all(healthy.handle.submit(items.clone()).unwrap()).await.unwrap();
-        let Bench { engine: _engine, handle, .. } =
-            bench(FakeTranslator::new().failing_at(2, fault), rows(8));
+        let TestEngine { engine: _engine, handle, .. } =
+            test_engine(FakeTranslator::new().failing_at(2, fault), rows(8));
         let outcomes = all(handle.submit(items).unwrap()).await.unwrap();
         for (outcome, expected) in outcomes.iter().zip(&expected) {
             assert_eq!(outcome.hypotheses, expected.hypotheses);
@@ -56,8 +56,8 @@ async fn after_a_pass_that_fails_once_every_sentence_is_answered() {
 
 #[tokio::test]
 async fn a_network_that_never_worked_ends_the_engine_after_some_failures() {
-    let Bench { engine: _engine, handle, .. } =
-        bench(FakeTranslator::new().failing_from(1, Fault::Error), rows(8));
+    let TestEngine { engine: _engine, handle, .. } =
+        test_engine(FakeTranslator::new().failing_from(1, Fault::Error), rows(8));
     for seed in 0..2 {
         let failed = all(handle.submit(items(seed..seed + 1, 10, 1)).unwrap()).await;
         assert!(matches!(failed, Err(Error::Model(_))), "{failed:?}");

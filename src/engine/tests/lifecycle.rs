@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn draining_answers_everything_admitted_and_refuses_the_rest() {
-    let Bench { engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(4));
+    let TestEngine { engine, handle, gate, .. } = test_engine(FakeTranslator::new(), rows(4));
     gate.close();
     let admitted: Vec<_> = (1..=5)
         .flat_map(|steps| handle.submit(items(0..20, 5 * usize::from(steps), steps)).unwrap())
@@ -22,7 +22,7 @@ async fn draining_answers_everything_admitted_and_refuses_the_rest() {
 
 #[tokio::test]
 async fn dropping_the_engine_drains_it() {
-    let Bench { engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(4));
+    let TestEngine { engine, handle, gate, .. } = test_engine(FakeTranslator::new(), rows(4));
     gate.close();
     let admitted = handle.submit(items(0..9, 10, 3)).unwrap();
     drop(engine);
@@ -35,7 +35,7 @@ async fn dropping_the_engine_drains_it() {
 async fn if_the_model_thread_dies_every_sentence_is_answered_with_the_reason() {
     for fault in [Fault::Error, Fault::Panic] {
         let fake = FakeTranslator::new().failing_from(2, fault);
-        let Bench { engine, handle, gate, .. } = bench(fake, rows(2));
+        let TestEngine { engine, handle, gate, .. } = test_engine(fake, rows(2));
         gate.close();
         let mut pending = handle.submit(items(0..6, 20, 3)).unwrap();
         gate.wait_until_held();
@@ -54,7 +54,7 @@ async fn if_the_model_thread_dies_every_sentence_is_answered_with_the_reason() {
 
 #[test]
 fn the_heartbeat_age_grows_during_a_pass_and_is_zero_when_idle() {
-    let Bench { engine: _engine, handle, gate, .. } = bench(FakeTranslator::new(), rows(2));
+    let TestEngine { engine: _engine, handle, gate, .. } = test_engine(FakeTranslator::new(), rows(2));
     gate.close();
     let pending = handle.submit(items(0..1, 10, 2)).unwrap();
     gate.wait_until_held();

@@ -19,7 +19,7 @@ fn tokens(outcomes: Vec<Outcome>) -> Vec<Vec<u32>> {
 async fn with_too_little_memory_batches_are_smaller_and_every_sentence_is_answered() {
     // Twelve sentences of twelve tokens; the memory holds five.
     let fake = FakeTranslator::new().with_capacity(60);
-    let Bench { engine: _engine, handle, gate, counts, metrics } = bench(fake, rows(64));
+    let TestEngine { engine: _engine, handle, gate, counts, metrics } = test_engine(fake, rows(64));
     gate.close();
     let first = handle.submit(items(0..1, 10, 1)).unwrap();
     gate.wait_until_held();
@@ -37,8 +37,8 @@ async fn with_too_little_memory_batches_are_smaller_and_every_sentence_is_answer
 
 #[tokio::test]
 async fn a_sentence_without_room_is_refused_and_the_others_are_translated() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } =
-        bench(FakeTranslator::new().with_capacity(30), rows(64));
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } =
+        test_engine(FakeTranslator::new().with_capacity(30), rows(64));
     gate.close();
     let first = handle.submit(items(0..1, 4, 1)).unwrap();
     gate.wait_until_held();
@@ -55,8 +55,8 @@ async fn a_sentence_without_room_is_refused_and_the_others_are_translated() {
 
 #[tokio::test]
 async fn a_sentence_that_waits_for_memory_can_be_cancelled_and_can_be_late() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } =
-        bench(FakeTranslator::new().with_capacity(20), rows(64));
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } =
+        test_engine(FakeTranslator::new().with_capacity(20), rows(64));
     gate.close();
     let running = handle.submit(items(0..1, 16, 3)).unwrap();
     gate.wait_until_held();

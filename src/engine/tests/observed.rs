@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn the_counters_match_the_work_of_the_engine() {
-    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), rows(8));
+    let TestEngine { engine: _engine, handle, metrics, .. } = test_engine(FakeTranslator::new(), rows(8));
     let items = [(4, 2), (10, 1), (4, 2)].map(|(words, steps)| item(1, words, steps));
     let outcomes = all(handle.submit(items.into()).unwrap()).await.unwrap();
     let steps: usize = outcomes.iter().map(|outcome| outcome.steps_used).sum();
@@ -29,7 +29,7 @@ async fn the_counters_match_the_work_of_the_engine() {
 #[tokio::test]
 async fn the_schedule_of_a_sentence_has_each_of_its_passes() {
     let options = Options { cache_bytes: 100_000, ..rows(8) };
-    let Bench { engine: _engine, handle, .. } = bench(FakeTranslator::new(), options);
+    let TestEngine { engine: _engine, handle, .. } = test_engine(FakeTranslator::new(), options);
     let scheduled = || vec![Item { schedule: true, ..item(0, 10, 3) }, item(1, 10, 3)];
     let before = Instant::now();
     let outcomes = all(handle.submit(scheduled()).unwrap()).await.unwrap();
@@ -45,7 +45,8 @@ async fn the_schedule_of_a_sentence_has_each_of_its_passes() {
 
 #[test]
 fn the_oldest_age_is_that_of_the_sentences_that_still_wait() {
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench(FakeTranslator::new(), rows(1));
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } =
+        test_engine(FakeTranslator::new(), rows(1));
     assert_eq!(value(&metrics, "tutti_queue_oldest_age_seconds", "en-de"), 0.0);
     gate.close();
     let pending = handle.submit(items(0..2, 10, 1)).unwrap();

@@ -7,9 +7,9 @@ fn willing(seed: u32, steps: u8, least: u8) -> Item {
 }
 
 /// An engine with about thirty passes of work. Returns an upper bound of the time of the last pass, which is long.
-fn loaded(options: Options) -> (Bench, Vec<Pending>, Duration) {
-    let bench = bench(FakeTranslator::new(), options);
-    let (gate, handle) = (&bench.gate, &bench.handle);
+fn loaded(options: Options) -> (TestEngine, Vec<Pending>, Duration) {
+    let test = test_engine(FakeTranslator::new(), options);
+    let (gate, handle) = (&test.gate, &test.handle);
     gate.close();
     let mut waiting = handle.submit(items(0..1, 20, 1)).unwrap();
     gate.wait_until_held();
@@ -20,15 +20,15 @@ fn loaded(options: Options) -> (Bench, Vec<Pending>, Duration) {
         std::thread::yield_now();
     }
     gate.step();
-    (bench, waiting, started.elapsed())
+    (test, waiting, started.elapsed())
 }
 
 #[tokio::test]
 async fn under_load_steps_are_lowered_for_requests_that_allow_it() {
     let policy = DegradePolicy { above: Duration::from_millis(50), below: Duration::from_millis(5) };
     let options = Options { degrade: Some(policy), ..rows(1) };
-    let (bench, waiting, _) = loaded(options);
-    let Bench { engine: _engine, handle, gate, metrics, .. } = bench;
+    let (test, waiting, _) = loaded(options);
+    let TestEngine { engine: _engine, handle, gate, metrics, .. } = test;
     let mut pending = Vec::new();
     // The first request raises the level, and so does the second one after a while.
     pending.extend(handle.submit(vec![willing(50, 8, 1)]).unwrap());
@@ -46,7 +46,7 @@ async fn under_load_steps_are_lowered_for_requests_that_allow_it() {
 
 #[tokio::test]
 async fn a_deadline_takes_as_many_steps_as_there_is_time_for() {
-    let Bench { engine: _engine, handle, metrics, .. } = bench(FakeTranslator::new(), rows(8));
+    let TestEngine { engine: _engine, handle, metrics, .. } = test_engine(FakeTranslator::new(), rows(8));
     let ms = Duration::from_millis;
     let measured = [(1, 1000), (2, 2000), (4, 4000), (10, 10_000)];
     let measured = measured.map(|(steps, time)| (Steps::new(steps).unwrap(), ms(time)));
@@ -74,8 +74,8 @@ async fn a_deadline_takes_as_many_steps_as_there_is_time_for() {
 
 #[test]
 fn a_request_is_lowered_before_it_is_refused() {
-    let (bench, waiting, pass) = loaded(rows(1));
-    let Bench { engine: _engine, handle, gate, .. } = bench;
+    let (test, waiting, pass) = loaded(rows(1));
+    let TestEngine { engine: _engine, handle, gate, .. } = test;
     let measured = [1, 4, 200].map(|steps| (Steps::new(steps).unwrap(), Duration::ZERO));
     handle.calibrate(Latencies::new(measured.to_vec(), 32));
     // There is time for the waiting sentences and a few steps more, but not for two hundred.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::work::{Arrays, Batch, Work};
-use super::{DeviceNetwork, Phase, parts};
+use super::{DeviceNetwork, PassKind, parts};
 use crate::Result;
 use crate::nn::device::{Address, Device, Epilogue};
 
@@ -45,7 +45,7 @@ impl<D: Device> DeviceNetwork<D> {
         let row = weights.keys_values.outputs * self.element.size();
         // Allocate before anything is queued, so that a failure leaves nothing half done.
         let memory = Arc::new(self.device.allocate(batch.rows() * row)?);
-        self.run(Phase::Encode, &batch, work, |pass, _| {
+        self.run(PassKind::Encode, &batch, work, |pass, _| {
             let Arrays { normed, states, keys, .. } = pass.arrays;
             pass.embed(weights.encoder_positions)?;
             for (attention, feed_forward) in &weights.encoder {

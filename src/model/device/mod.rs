@@ -56,7 +56,7 @@ pub struct DeviceNetwork<D: Device> {
 
 /// The kind of a pass; with its size, the key of its recording.
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum PassKind {
     Encode,
     Predict,
 }
@@ -168,17 +168,17 @@ impl<D: Device> DeviceNetwork<D> {
     /// Uploads a batch and runs `steps` on it; small batches are replayed. Returns the number of rows after padding.
     fn run(
         &self,
-        phase: Phase,
+        kind: PassKind,
         batch: &Batch,
         work: &mut Work<D::Buffer>,
-        steps: impl Fn(&pass::Pass<'_, D>, usize) -> Result<()>,
+        steps: impl Fn(&pass::DevicePass<'_, D>, usize) -> Result<()>,
     ) -> Result<usize> {
         let own = batch.rows();
         let size = SIZES.into_iter().find(|&size| size >= own && size <= work.rows);
         let rows = size.unwrap_or(own);
         batch.stage(rows, &mut work.staged);
         self.device.upload(&work.staged, work.arrays.inputs)?;
-        let pass = pass::Pass {
+        let pass = pass::DevicePass {
             network: self,
             arrays: work.arrays,
             inputs: Inputs::at(work.arrays.inputs, rows),
@@ -188,7 +188,7 @@ impl<D: Device> DeviceNetwork<D> {
         match size {
             Some(size) => {
                 let wanted = size;
-                self.device.replay((size as u64) << 1 | phase as u64, &|| steps(&pass, wanted))?;
+                self.device.replay((size as u64) << 1 | kind as u64, &|| steps(&pass, wanted))?;
             }
             None => steps(&pass, batch.wanted.len())?,
         }

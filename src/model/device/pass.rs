@@ -13,7 +13,7 @@ const LANES: usize = 32;
 const ATTENTION_THREADS: usize = 128;
 
 /// One pass over `rows` rows of at most `sentences` sentences.
-pub(super) struct Pass<'a, D: Device> {
+pub(super) struct DevicePass<'a, D: Device> {
     pub(super) network: &'a DeviceNetwork<D>,
     pub(super) arrays: Arrays,
     pub(super) inputs: Inputs,
@@ -34,7 +34,7 @@ fn count(value: usize) -> Argument {
     Argument::U32(value as u32)
 }
 
-impl<D: Device> Pass<'_, D> {
+impl<D: Device> DevicePass<'_, D> {
     /// The address `values` values after `base`.
     pub(super) fn offset(&self, base: Address, values: usize) -> Address {
         base + (values * self.network.element.size()) as u64

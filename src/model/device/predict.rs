@@ -2,7 +2,7 @@
 
 use super::encode::floats;
 use super::work::{Arrays, Batch, Inputs, VOCABULARY_ROWS, Work};
-use super::{DeviceKeys, DeviceNetwork, Phase, parts};
+use super::{DeviceKeys, DeviceNetwork, PassKind, parts};
 use crate::nn::device::{Device, Epilogue};
 use crate::{Error, Result};
 
@@ -63,7 +63,7 @@ impl<D: Device> DeviceNetwork<D> {
             return Ok(());
         }
         let weights = &self.weights;
-        let rows = self.run(Phase::Predict, &batch, work, |pass, wanted| {
+        let rows = self.run(PassKind::Predict, &batch, work, |pass, wanted| {
             pass.embed(weights.decoder_positions)?;
             for (i, (attention, cross, feed_forward)) in weights.decoder.iter().enumerate() {
                 pass.self_attention(attention)?;

@@ -68,7 +68,7 @@ fn cut(lengths: &[usize], groups: usize) -> Vec<Range<usize>> {
 }
 
 /// A pass over the packed rows of several sentences, on several threads.
-pub(super) struct Pass<'a> {
+pub(super) struct QuantizedPass<'a> {
     /// The first row of each sentence, and the end of the last one.
     pub(super) starts: &'a [usize],
     /// The same for keys and values. They differ from `starts` in a pass over only some rows of each sentence.
@@ -90,7 +90,7 @@ pub(super) fn starts(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
         .collect()
 }
 
-impl Pass<'_> {
+impl QuantizedPass<'_> {
     pub(super) fn rows(&self) -> usize {
         self.starts.last().copied().unwrap_or(0)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Canvas, QuantizedNetwork};
+use super::{QuantizedCanvas, QuantizedNetwork};
 use crate::model::Shortlist;
 use crate::nn::int8::{Channelwise, PackedLinear, Rows};
 use crate::{Error, Result};
@@ -24,8 +24,8 @@ pub(super) struct Candidates {
 }
 
 impl QuantizedNetwork {
-    /// Restricts predictions to each sentence's candidates where [`Canvas::use_shortlist`] is set. Log-probabilities
-    /// are then over the candidates.
+    /// Restricts predictions to each sentence's candidates where [`QuantizedCanvas::use_shortlist`] is set.
+    /// Log-probabilities are then over the candidates.
     ///
     /// # Errors
     /// [`Error::Config`] for a shortlist of another vocabulary.
@@ -50,7 +50,7 @@ impl QuantizedNetwork {
     }
 
     /// The candidates of a canvas, or `None` for the whole vocabulary.
-    pub(super) fn candidates<'a>(&self, canvas: &Canvas<'a>) -> Option<&'a Candidates> {
+    pub(super) fn candidates<'a>(&self, canvas: &QuantizedCanvas<'a>) -> Option<&'a Candidates> {
         let ShortlistWeights { shortlist, weights } =
             self.shortlist_weights.as_ref().filter(|_| canvas.use_shortlist)?;
         Some(canvas.keys.candidates.get_or_init(|| {

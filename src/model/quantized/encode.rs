@@ -1,7 +1,7 @@
 //! The encoder pass.
 
 use super::QuantizedNetwork;
-use super::block::{Block, Pass, by_groups, starts};
+use super::block::{Block, QuantizedPass, by_groups, starts};
 use super::input::Table;
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
@@ -30,7 +30,7 @@ impl QuantizedNetwork {
     ) -> Vec<(SentenceKeys, Vec<f32>)> {
         let (d, layers) = (self.shape.d_model, &self.encoder);
         let starts = starts(sources.iter().map(|source| source.len()));
-        let pass = Pass { starts: &starts, keys: &starts, positions: None, d, threads };
+        let pass = QuantizedPass { starts: &starts, keys: &starts, positions: None, d, threads };
         let rows = pass.rows();
         let keys_width = self.keys_values.outputs();
         let Buffers { x, now, next, .. } = buffers;

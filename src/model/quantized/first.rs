@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use super::QuantizedNetwork;
-use super::block::Pass;
+use super::block::QuantizedPass;
 use super::scratch::Buffers;
 
 /// Longest canvas that is cached, in tokens. All lengths together take 17 MB at a width of 256.
@@ -50,7 +50,7 @@ impl QuantizedNetwork {
     pub(super) fn first_layer_rows(&self, canvas: &[u32]) -> &FirstLayerRows {
         self.first_layer_cache.0[canvas.len()].get_or_init(|| {
             let (d, starts) = (self.shape.d_model, [0, canvas.len()]);
-            let pass = Pass { starts: &starts, keys: &starts, positions: None, d, threads: 1 };
+            let pass = QuantizedPass { starts: &starts, keys: &starts, positions: None, d, threads: 1 };
             let mut cached =
                 FirstLayerRows { x: vec![0.0; canvas.len() * d], queries: vec![0.0; canvas.len() * d] };
             let FirstLayerRows { x, queries } = &mut cached;

@@ -39,7 +39,7 @@ use crate::text::Specials;
 use crate::{Error, Result};
 
 pub use self::layers::SentenceKeys;
-pub use self::predict::Canvas;
+pub use self::predict::QuantizedCanvas;
 
 /// An 8-bit network. Norms, attention, embeddings and the length head are f32.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The decoder pass.
 
 use super::QuantizedNetwork;
-use super::block::{Block, Pass, by_groups, starts};
+use super::block::{Block, QuantizedPass, by_groups, starts};
 use super::layers::{DecoderLayer, SentenceKeys};
 use super::scratch::Buffers;
 use crate::nn::int8::{Attention, Buffer, Input, Rows, Strided};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// One row of a decoder pass.
 #[derive(Clone, Copy, Debug)]
-pub struct Canvas<'a> {
+pub struct QuantizedCanvas<'a> {
     pub ids: &'a [u32],
     /// Indices into `ids` of the positions to predict.
     pub wanted: &'a [usize],
@@ -23,7 +23,7 @@ impl QuantizedNetwork {
     ///
     /// # Errors
     /// As [`Self::encode_sentences`], and for a wanted position outside its canvas.
-    pub fn predict(&self, canvases: &[Canvas]) -> Result<Vec<(u32, f32)>> {
+    pub fn predict(&self, canvases: &[QuantizedCanvas]) -> Result<Vec<(u32, f32)>> {
         Ok(self.predict_top::<1>(canvases)?.into_iter().flatten().collect())
     }
 
@@ -32,7 +32,7 @@ impl QuantizedNetwork {
     ///
     /// # Errors
     /// As [`Self::predict`].
-    pub fn predict_top<const N: usize>(&self, canvases: &[Canvas]) -> Result<Vec<[(u32, f32); N]>>
+    pub fn predict_top<const N: usize>(&self, canvases: &[QuantizedCanvas]) -> Result<Vec<[(u32, f32); N]>>
     where
         [(u32, f32); N]: Default,
     {
@@ -70,7 +70,7 @@ impl QuantizedNetwork {
     ///
     /// # Errors
     /// As [`Self::predict`].
-    pub fn states(&self, canvases: &[Canvas]) -> Result<Vec<f32>> {
+    pub fn states(&self, canvases: &[QuantizedCanvas]) -> Result<Vec<f32>> {
         self.at_wanted(canvases, self.shape.d_model, |_, last, _, _| {
             if let Some(norm) = &self.decoder_norm {
                 norm.apply(last);
@@ -97,9 +97,9 @@ impl QuantizedNetwork {
     /// Runs a pass. `answer` computes `width` values for each wanted position from the rows of the last layer.
     fn at_wanted<T: Copy + Default + Send>(
         &self,
-        canvases: &[Canvas],
+        canvases: &[QuantizedCanvas],
         width: usize,
-        answer: impl Fn(&[Canvas], &mut [f32], &mut Rows, usize) -> Vec<T> + Sync,
+        answer: impl Fn(&[QuantizedCanvas], &mut [f32], &mut Rows, usize) -> Vec<T> + Sync,
     ) -> Result<Vec<T>> {
         canvases.iter().try_for_each(|canvas| self.shape.check_row(canvas.ids))?;
         if canvases.iter().any(|c| c.wanted.iter().any(|&p| p >= c.ids.len())) {
@@ -112,7 +112,7 @@ impl QuantizedNetwork {
         });
         for (own, first) in kinds.iter().zip([true, false]).filter(|(own, _)| !own.is_empty()) {
             // Either all or none of these canvases are of a first pass.
-            let canvases: Vec<Canvas> = own.iter().map(|&i| canvases[i]).collect();
+            let canvases: Vec<QuantizedCanvas> = own.iter().map(|&i| canvases[i]).collect();
             let lengths: Vec<usize> = canvases.iter().map(|canvas| canvas.ids.len()).collect();
             let groups = by_groups(&lengths, |group, threads| {
                 let canvases = &canvases[group];
@@ -128,15 +128,15 @@ impl QuantizedNetwork {
 
     pub(super) fn decoder_pass<T>(
         &self,
-        canvases: &[Canvas],
+        canvases: &[QuantizedCanvas],
         first: bool,
         threads: usize,
         buffers: &mut Buffers,
-        answer: impl Fn(&[Canvas], &mut [f32], &mut Rows, usize) -> Vec<T>,
+        answer: impl Fn(&[QuantizedCanvas], &mut [f32], &mut Rows, usize) -> Vec<T>,
     ) -> Vec<T> {
         let d = self.shape.d_model;
         let all = starts(canvases.iter().map(|canvas| canvas.ids.len()));
-        let pass = Pass { starts: &all, keys: &all, positions: None, d, threads };
+        let pass = QuantizedPass { starts: &all, keys: &all, positions: None, d, threads };
         let memory = |layer: usize| {
             let heads = self.decoder[layer].heads();
             move |sentence: usize| canvases[sentence].keys.attention(layer, heads)
@@ -161,7 +161,7 @@ impl QuantizedNetwork {
         // In the last layer all rows are keys and values, but only the wanted ones are queries.
         let some = starts(canvases.iter().map(|canvas| canvas.wanted.len()));
         let positions: Vec<usize> = canvases.iter().flat_map(|canvas| canvas.wanted).copied().collect();
-        let pass = Pass { starts: &some, keys: &all, positions: Some(&positions), d, threads };
+        let pass = QuantizedPass { starts: &some, keys: &all, positions: Some(&positions), d, threads };
         let qkv = now.values(rows * 3 * d);
         let last = last.take(pass.rows() * d);
         let queries = queries.take(pass.rows() * d);
@@ -182,7 +182,7 @@ impl QuantizedNetwork {
     pub(super) fn attend_to_whole(
         &self,
         layer: &DecoderLayer,
-        pass: &Pass,
+        pass: &QuantizedPass,
         x: &mut [f32],
         now: &mut Buffer,
         next: &mut Buffer,
@@ -200,9 +200,9 @@ impl QuantizedNetwork {
     /// Computes `x` and the next layer's `qkv`. Returns the number of layers that are done.
     fn begin<'m, M: Fn(usize) -> Attention<'m>>(
         &self,
-        canvases: &[Canvas],
+        canvases: &[QuantizedCanvas],
         first: bool,
-        pass: &Pass,
+        pass: &QuantizedPass,
         x: &mut [f32],
         qkv: &mut [f32],
         memory: impl Fn(usize) -> M + Sync,
@@ -228,7 +228,13 @@ impl QuantizedNetwork {
     }
 
     /// Copies the rows of [`Self::first_layer_rows`] for a block.
-    fn copy_first_layer_rows(&self, canvases: &[Canvas], block: &Block, x: &mut [f32], queries: &mut [f32]) {
+    fn copy_first_layer_rows(
+        &self,
+        canvases: &[QuantizedCanvas],
+        block: &Block,
+        x: &mut [f32],
+        queries: &mut [f32],
+    ) {
         let d = self.shape.d_model;
         for part in block.parts() {
             let cached = self.first_layer_rows(canvases[part.index].ids);

@@ -50,20 +50,26 @@ fn the_first_layer_cache_changes_no_prediction() {
     for network in &kinds() {
         let (keys, canvases) = sentences(network, &[2, 3, 14, 20, 33]);
         let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).collect()).collect();
-        let canvases: Vec<Canvas> = (0..keys.len())
-            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], use_shortlist: false })
+        let canvases: Vec<QuantizedCanvas> = (0..keys.len())
+            .map(|i| QuantizedCanvas {
+                ids: &canvases[i],
+                wanted: &wanted[i],
+                keys: &keys[i],
+                use_shortlist: false,
+            })
             .collect();
-        let canvases: Vec<Canvas> = match network.shape.has_blanks() {
+        let canvases: Vec<QuantizedCanvas> = match network.shape.has_blanks() {
             true => canvases
                 .iter()
-                .map(|c| Canvas { ids: &c.ids[1..c.ids.len() - 1], wanted: &[0], ..*c })
+                .map(|c| QuantizedCanvas { ids: &c.ids[1..c.ids.len() - 1], wanted: &[0], ..*c })
                 .collect(),
             false => canvases,
         };
-        let canvases: Vec<Canvas> = canvases.into_iter().filter(|canvas| !canvas.ids.is_empty()).collect();
+        let canvases: Vec<QuantizedCanvas> =
+            canvases.into_iter().filter(|canvas| !canvas.ids.is_empty()).collect();
         assert!(canvases.iter().all(|canvas| network.is_first(canvas.ids)));
         let pass = |first| {
-            let last = |_: &[Canvas], rows: &mut [f32], _: &mut Rows, _| rows.to_vec();
+            let last = |_: &[QuantizedCanvas], rows: &mut [f32], _: &mut Rows, _| rows.to_vec();
             network.with_buffers(|buffers| network.decoder_pass(&canvases, first, 1, buffers, last))
         };
         assert_eq!(pass(true), pass(false));
@@ -77,8 +83,13 @@ fn predictions_from_states_equal_those_of_a_pass() {
         canvases.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
         let wanted: Vec<Vec<usize>> =
             canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
-        let canvases: Vec<Canvas> = (0..keys.len())
-            .map(|i| Canvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i], use_shortlist: false })
+        let canvases: Vec<QuantizedCanvas> = (0..keys.len())
+            .map(|i| QuantizedCanvas {
+                ids: &canvases[i],
+                wanted: &wanted[i],
+                keys: &keys[i],
+                use_shortlist: false,
+            })
             .collect();
         let states = network.states(&canvases).unwrap();
         let best = network.best_of(&states).unwrap();
@@ -112,8 +123,8 @@ fn other_wanted_positions_and_sentences_change_no_prediction() {
         let all: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).collect()).collect();
         let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
         let predict = |wanted: &[Vec<usize>]| {
-            let canvases: Vec<Canvas> = (0..keys.len())
-                .map(|i| Canvas {
+            let canvases: Vec<QuantizedCanvas> = (0..keys.len())
+                .map(|i| QuantizedCanvas {
                     ids: &canvases[i],
                     wanted: &wanted[i],
                     keys: &keys[i],
@@ -131,7 +142,8 @@ fn other_wanted_positions_and_sentences_change_no_prediction() {
         }
         assert_eq!(bits(&of_few), bits(&expected));
         assert!(predict(&vec![Vec::new(); keys.len()]).is_empty());
-        let alone = Canvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3], use_shortlist: false };
+        let alone =
+            QuantizedCanvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3], use_shortlist: false };
         let before: usize = few[..3].iter().map(Vec::len).sum();
         assert_eq!(bits(&network.predict(&[alone]).unwrap()), bits(&of_few[before..][..few[3].len()]));
     }
@@ -149,7 +161,7 @@ fn with_a_shortlist_a_canvas_gets_the_best_of_its_candidates_in_any_batch() {
         let (keys, mut ids) = sentences(&network, &lengths);
         ids.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
         let wanted: Vec<Vec<usize>> = ids.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
-        let canvas = |i: usize, use_shortlist| Canvas {
+        let canvas = |i: usize, use_shortlist| QuantizedCanvas {
             ids: &ids[i],
             wanted: &wanted[i],
             keys: &keys[i],
@@ -166,7 +178,7 @@ fn with_a_shortlist_a_canvas_gets_the_best_of_its_candidates_in_any_batch() {
             best.into_iter().map(|(place, log_prob)| (candidates[place as usize], log_prob)).collect()
         };
         for use_shortlist in [[true; 6], [true, false, false, true, true, false]] {
-            let canvases: Vec<Canvas> = (0..6).map(|i| canvas(i, use_shortlist[i])).collect();
+            let canvases: Vec<QuantizedCanvas> = (0..6).map(|i| canvas(i, use_shortlist[i])).collect();
             let expected: Vec<_> =
                 (0..6).flat_map(|i| if use_shortlist[i] { of_few(i) } else { of_all(i) }).collect();
             assert_eq!(bits(&network.predict(&canvases).unwrap()), bits(&expected));

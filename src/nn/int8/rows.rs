@@ -84,7 +84,7 @@ impl Rows {
         self.fill(tops.len(), width, Input::NonNegative, Positive { x, width, stride, tops });
     }
 
-    fn fill(&mut self, count: usize, width: usize, input: Input, source: impl Source) {
+    fn fill(&mut self, count: usize, width: usize, input: Input, source: impl RowSource) {
         let tiles = count.div_ceil(TILE).max(1);
         (self.count, self.width, self.input, self.height) =
             (count, width, input, count.div_ceil(tiles).max(1));
@@ -131,7 +131,7 @@ impl Rows {
 }
 
 /// Provides the rows to quantize.
-trait Source {
+trait RowSource {
     /// A row and its largest magnitude.
     fn row(&mut self, index: usize) -> (&[f32], f32);
 }
@@ -141,7 +141,7 @@ struct Plain<'a> {
     width: usize,
 }
 
-impl Source for Plain<'_> {
+impl RowSource for Plain<'_> {
     #[inline(always)]
     fn row(&mut self, index: usize) -> (&[f32], f32) {
         let row = &self.x[index * self.width..][..self.width];
@@ -155,7 +155,7 @@ struct Normed<'a> {
     normed: &'a mut [f32],
 }
 
-impl Source for Normed<'_> {
+impl RowSource for Normed<'_> {
     #[inline(always)]
     fn row(&mut self, index: usize) -> (&[f32], f32) {
         let width = self.normed.len();
@@ -171,7 +171,7 @@ struct Positive<'a> {
     tops: &'a [[f32; PANEL]],
 }
 
-impl Source for Positive<'_> {
+impl RowSource for Positive<'_> {
     #[inline(always)]
     fn row(&mut self, index: usize) -> (&[f32], f32) {
         (&self.x[index * self.stride..][..self.width], max(&self.tops[index]))
@@ -184,7 +184,7 @@ struct Fill<'a, S> {
     source: S,
 }
 
-impl<S: Source> pulp::NullaryFnOnce for Fill<'_, S> {
+impl<S: RowSource> pulp::NullaryFnOnce for Fill<'_, S> {
     type Output = ();
 
     #[inline(always)]

@@ -11,26 +11,7 @@ use rayon::prelude::*;
 
 use super::cpu::{axpy, dot, exp, max, sum_by, values, with_values};
 use super::kernel_path::{KernelPath, select_path};
-
-/// Which positions of its own sentence a position attends to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttentionMask {
-    /// All real positions.
-    Whole,
-    /// Itself and those before it.
-    Causal,
-}
-
-impl AttentionMask {
-    /// Number of the `keys` real positions that position `query` attends to.
-    #[inline(always)]
-    pub(super) fn of(self, query: usize, keys: usize) -> usize {
-        match self {
-            Self::Whole => keys,
-            Self::Causal => keys.min(query + 1),
-        }
-    }
-}
+use super::types::AttentionMask;
 
 /// `qkv [rows, len, 3 · width]` → `[rows, len, width]`; row `i` has `lengths[i]` real positions.
 pub fn self_attention(

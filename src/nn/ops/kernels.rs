@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::attention::AttentionMask;
 use super::launch::{Launch, Parameter};
-use super::linear::{Activation, product};
-use super::residual::Mask;
+use super::product::product;
+use super::types::{Activation, AttentionMask, Mask};
 use crate::nn::device::{Element, Grid, Kernel, Training};
 use crate::nn::gemm::Precision;
 use Parameter::{Count, Input, Null, Output, Real};

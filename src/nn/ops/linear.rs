@@ -1,6 +1,6 @@
 //! `activation(x · Wᵀ + b)` as one op: one product, one pass over its result.
 
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::cpu::{for_rows, values, with_values};
@@ -8,13 +8,9 @@ use super::flop_count;
 #[cfg(target_arch = "x86_64")]
 use super::fused::linear::Map;
 use super::kernel_path::{KernelPath, select_path};
+use super::product::product;
+use super::types::Activation;
 use crate::nn::gemm::{Precision, gemm};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    None,
-    Relu,
-}
 
 /// `x [.., in]`, `weight [out, in]`, `bias [out]` → `[.., out]`.
 pub fn linear(
@@ -31,29 +27,6 @@ pub fn linear(
         KernelPath::Kernels => super::kernels::linear(x, weight, bias, activation, precision),
         KernelPath::Stock => stock(x, weight, bias, activation, precision),
     }
-}
-
-/// `x [.., in] · weight [out, in]ᵀ` with candle's product. Gradients are rounded like the operands.
-pub(super) fn product(x: &Tensor, weight: &Tensor, precision: Precision) -> Result<Tensor> {
-    let (out, input) = weight.dims2()?;
-    let mut shape = x.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = out;
-    }
-    let (x, weight) = (x.reshape(((), input))?, weight.t()?);
-    let y = match precision {
-        Precision::F32 => x.matmul(&weight)?,
-        // candle has no bf16 products on the CPU; f32 products of rounded operands give the same.
-        Precision::Bf16 if x.device().is_cpu() => {
-            let rounded = |t: &Tensor| t.to_dtype(DType::BF16)?.to_dtype(DType::F32);
-            rounded(&x)?.matmul(&rounded(&weight)?)?
-        }
-        // Sums are f32 and rounded once at the end.
-        Precision::Bf16 => {
-            x.to_dtype(DType::BF16)?.matmul(&weight.to_dtype(DType::BF16)?)?.to_dtype(DType::F32)?
-        }
-    };
-    y.reshape(shape)
 }
 
 /// [`linear`] in stock ops.

@@ -18,6 +18,7 @@ use super::fused::output_gradients::LossWeights;
 use super::gradients;
 use super::kernel_path::{KernelPath, select_path};
 use super::linear::column_sums;
+use super::types::SoftmaxSums;
 use super::{Activation, Classes, cross_entropy, flop_count, linear, log_probs_of, soft_cross_entropy};
 use crate::nn::gemm::{Precision, gemm};
 
@@ -285,25 +286,7 @@ impl CustomOp1 for TiledLoss {
     }
 }
 
-/// The sums of one row's softmax.
-pub(super) struct SoftmaxSums {
-    /// The largest score.
-    pub(super) top: f32,
-    /// Σ e^(score - top)
-    pub(super) sum: f32,
-    /// ln Σ e^score, set after all scores are added.
-    pub(super) log_sum: f32,
-    /// Σ score
-    pub(super) total: f32,
-    /// The scores of the chosen classes.
-    pub(super) chosen: Vec<f32>,
-}
-
 impl SoftmaxSums {
-    pub(super) fn new(chosen: usize) -> Self {
-        Self { top: f32::NEG_INFINITY, sum: 0.0, log_sum: 0.0, total: 0.0, chosen: vec![0.0; chosen] }
-    }
-
     /// Adds the scores, still without bias, of the classes from `first`.
     #[inline(always)]
     fn add(&mut self, first: usize, scores: &mut [f32], bias: &[f32], classes: &[u32]) {

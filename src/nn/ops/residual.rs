@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use super::cpu::{for_rows, values, with_values};
 use super::kernel_path::{KernelPath, select_path};
+use super::types::Mask;
 
 const WIDTH: usize = 4096;
 
@@ -38,34 +39,7 @@ pub fn residual_dropout(x: &Tensor, branch: &Tensor, p: f32, seed: u64) -> Resul
     }
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Mask {
-    pub(super) seed: u32,
-    /// Values with a hash below this are dropped.
-    pub(super) threshold: u32,
-    pub(super) scale: f32,
-}
-
 impl Mask {
-    pub(super) fn new(p: f32, seed: u64) -> Self {
-        let mixed = (seed ^ (seed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        Self {
-            seed: (mixed >> 32) as u32 ^ mixed as u32,
-            threshold: (f64::from(p) * f64::from(u32::MAX)) as u32,
-            scale: 1.0 / (1.0 - p),
-        }
-    }
-
-    /// 0 or 1 / (1 - p) for the value at `index`: two rounds of a 32-bit finalizer.
-    #[inline(always)]
-    pub(super) fn at(self, index: usize) -> f32 {
-        let mut h = (index as u32).wrapping_mul(0x9e37_79b1) ^ self.seed;
-        h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d);
-        h = (h ^ (h >> 15)).wrapping_mul(0x846c_a68b);
-        h ^= h >> 16;
-        if h < self.threshold { 0.0 } else { self.scale }
-    }
-
     fn tensor(self, like: &Tensor) -> Result<Tensor> {
         let mask: Vec<f32> = (0..like.elem_count()).map(|i| self.at(i)).collect();
         Tensor::from_vec(mask, like.shape(), like.device())

@@ -112,7 +112,7 @@ pub struct Valid {
     pub seconds: f64,
     pub sentences: usize,
     /// Means over the domains.
-    pub scores: Vec<Score>,
+    pub scores: Vec<ValidationScore>,
     /// Only if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<DomainScores>,
@@ -124,12 +124,12 @@ pub struct Valid {
 pub struct DomainScores {
     pub name: String,
     pub sentences: usize,
-    pub scores: Vec<Score>,
+    pub scores: Vec<ValidationScore>,
 }
 
 /// Quality with one decoding.
 #[derive(Clone, Debug, Serialize)]
-pub struct Score {
+pub struct ValidationScore {
     #[serde(flatten)]
     pub decoding: Decoding,
     pub bleu: f64,

@@ -83,7 +83,7 @@ fn now() -> Duration {
 }
 
 /// BLEU and chrF of each decoding, as `prefix/bleu@1`.
-fn score_curves(prefix: &str, scores: &[event::Score], values: &mut Vec<SummaryValue>) {
+fn score_curves(prefix: &str, scores: &[event::ValidationScore], values: &mut Vec<SummaryValue>) {
     for score in scores {
         let decoding = score.decoding.tag();
         for (name, value) in [("bleu", score.bleu), ("chrf", score.chrf)] {

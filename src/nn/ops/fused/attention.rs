@@ -9,7 +9,7 @@ use std::arch::x86_64::{
     _mm512_sub_ps,
 };
 
-use super::super::AttentionMask;
+use super::super::types::AttentionMask;
 use super::buffer::Buffer;
 use super::rows::{TileSums, round, rounded, store};
 use super::tile::{Left, MatrixView, SIDE, STEP, multiply, pack_left, pack_right, pack_right_transposed};

@@ -2,14 +2,15 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout as TensorLayout, Result, Shape, Tensor, bail};
 
-use super::super::AttentionMask;
 use super::super::cpu::{values, with_values};
+use super::super::types::AttentionMask;
 use super::attention::{Gradients, Heads, Scratch, Views};
 use super::buffer::Buffer;
 use super::layout::{Block, Layout, Sentence};
-use super::pass::{Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_for_backward};
+use super::pass::{Packed, add_weight_gradient, for_blocks, normalise, packed, packed_for_backward};
 use super::rows::{Norm, column_sums, load, round};
 use super::self_attention::{longest, product, project};
+use super::shared::Shared;
 use super::sublayer::{PreNormResidual, SavedForBackward, host, steps};
 use super::tile::{MatrixView, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};

@@ -5,10 +5,9 @@ use candle_core::{Result, Tensor};
 use super::buffer::Buffer;
 use super::chain::Sublayer;
 use super::layout::Block;
-use super::pass::{
-    Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_for_backward, wide,
-};
+use super::pass::{Packed, add_weight_gradient, for_blocks, normalise, packed, packed_for_backward, wide};
 use super::rows::{Norm, biased, masked};
+use super::shared::Shared;
 use super::sublayer::{PreNormResidual, SavedForBackward, host, steps};
 use super::tile::{MatrixView, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};

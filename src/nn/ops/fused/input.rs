@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::super::cpu::{values, with_values};
 use super::super::gradients::add_to;
-use super::super::residual::Mask;
+use super::super::types::Mask;
 
 /// See the module: `positions [max_positions, width]`, `table [count, width]`, `ids [rows, len]` →
 /// `[rows, len, width]`. Rows start at position 0. `dropout` is probability and seed.

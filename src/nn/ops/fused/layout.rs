@@ -1,7 +1,7 @@
 //! The real tokens of a padded batch without padding, in blocks of whole sentences. The intermediate values of a block
 //! fit the cache.
 
-use super::pass::Shared;
+use super::shared::Shared;
 use super::tile::SIDE;
 
 /// Largest number of rows of a block, unless one sentence has more.

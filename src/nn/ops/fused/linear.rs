@@ -2,8 +2,9 @@
 
 use super::buffer::Buffer;
 use super::layout::Layout;
-use super::pass::{Packed, Shared, for_blocks, narrow, pack, weight_gradient};
+use super::pass::{Packed, for_blocks, narrow, pack, weight_gradient};
 use super::rows::round;
+use super::shared::Shared;
 use super::sublayer::steps;
 use super::tile::{MatrixView, SIDE, pack_left, pack_right};
 

@@ -22,6 +22,7 @@ pub(super) mod output_gradients;
 mod pass;
 mod rows;
 mod self_attention;
+mod shared;
 mod sublayer;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 use rayon::prelude::*;
 
 use super::super::Classes;
-use super::super::output::SoftmaxSums;
+use super::super::types::SoftmaxSums;
 use super::attention::exp;
 use super::buffer::Buffer;
 use super::rows::round;

@@ -12,6 +12,7 @@ use super::super::gradients::write_to;
 use super::buffer::Buffer;
 use super::layout::{Block, Layout};
 use super::rows::{Norm, TileSums};
+use super::shared::Shared;
 use super::tile::{Left, MatrixView, SIDE, STEP, multiply};
 use crate::nn::gemm::Operand;
 use crate::nn::gemm::amx::{Tiles, pack_b};
@@ -19,34 +20,6 @@ use crate::nn::gemm::lines::{LANES, Line, transpose};
 
 /// Largest number of steps before the sums go back to memory, so that the left operand stays in the L1 cache.
 const STEPS: usize = 16;
-
-/// Memory that several threads write, each its own part.
-pub(super) struct Shared<T>(*mut T);
-
-// SAFETY: users of the pointer guarantee that the parts do not overlap.
-unsafe impl<T: Send> Send for Shared<T> {}
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    pub fn new(values: &mut [T]) -> Self {
-        Self(values.as_mut_ptr())
-    }
-
-    pub fn of(place: *mut T) -> Self {
-        Self(place)
-    }
-
-    pub fn at(&self, index: usize) -> *mut T {
-        self.0.wrapping_add(index)
-    }
-
-    /// # Safety
-    /// The part must be inside the memory, and no one else may access it.
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn part(&self, first: usize, count: usize) -> &mut [T] {
-        unsafe { std::slice::from_raw_parts_mut(self.at(first), count) }
-    }
-}
 
 /// Packs a weight `[out, in]` as the right operand of `x · Wᵀ`.
 pub(super) fn packed(weight: &Tensor) -> Result<Buffer> {

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::super::residual::Mask;
+use super::super::types::Mask;
 use super::tile::SIDE;
 
 /// The 32 x 32 sums of a tile product, in memory.

@@ -2,15 +2,14 @@
 
 use candle_core::{Result, Tensor};
 
-use super::super::AttentionMask;
+use super::super::types::AttentionMask;
 use super::attention::{Gradients, Heads, Scratch, Views};
 use super::buffer::Buffer;
 use super::chain::Sublayer;
 use super::layout::{Block, Sentence};
-use super::pass::{
-    Packed, Shared, add_weight_gradient, for_blocks, normalise, packed, packed_for_backward, wide,
-};
+use super::pass::{Packed, add_weight_gradient, for_blocks, normalise, packed, packed_for_backward, wide};
 use super::rows::{Norm, biased, column_sums, rounded};
+use super::shared::Shared;
 use super::sublayer::{PreNormResidual, SavedForBackward, host, steps};
 use super::tile::{MatrixView, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};

@@ -7,10 +7,11 @@ use candle_core::{Result, Tensor, bail};
 
 use super::super::flop_count;
 use super::super::gradients::add_to;
-use super::super::residual::Mask;
+use super::super::types::Mask;
 use super::layout::{Block, Layout};
-use super::pass::{Shared, narrow};
+use super::pass::narrow;
 use super::rows::{Norm, dropout_gradient, residual};
+use super::shared::Shared;
 use super::tile::{MatrixView, SIDE};
 use super::{Affine, Frame};
 use crate::nn::gemm::lines::Line;

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use crate::Result;
 use crate::decode::{DecodeOptions, Hypothesis, Prediction, argmax_per_block, imputed_token, translate};
 use crate::model::Tensors;
-use crate::model::quantized::{Canvas, QuantizedNetwork, SentenceKeys};
+use crate::model::quantized::{QuantizedCanvas, QuantizedNetwork, SentenceKeys};
 use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::{Mode, ops};
 use crate::train::data::corpus::Pair;
@@ -259,15 +259,15 @@ fn with_rows<T>(
     canvases: &[Vec<u32>],
     places: &[&[u32]],
     keys: &[SentenceKeys],
-    f: impl FnOnce(&[Canvas]) -> Result<T>,
+    f: impl FnOnce(&[QuantizedCanvas]) -> Result<T>,
 ) -> Result<T> {
     let wanted: Vec<Vec<usize>> =
         places.iter().map(|own| own.iter().map(|&p| p as usize).collect()).collect();
-    let rows: Vec<Canvas> = canvases
+    let rows: Vec<QuantizedCanvas> = canvases
         .iter()
         .zip(&wanted)
         .zip(keys)
-        .map(|((ids, wanted), keys)| Canvas { ids, wanted, keys, use_shortlist: false })
+        .map(|((ids, wanted), keys)| QuantizedCanvas { ids, wanted, keys, use_shortlist: false })
         .collect();
     f(&rows)
 }

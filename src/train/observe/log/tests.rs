@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::decode::Decoding;
-use crate::train::observe::event::{Sample, Score, Stop, Train, Valid};
+use crate::train::observe::event::{Sample, Stop, Train, Valid, ValidationScore};
 
 fn lines(path: &Path) -> Vec<Result<Value, serde_json::Error>> {
     std::fs::read_to_string(path).unwrap().lines().map(serde_json::from_str).collect()
@@ -32,7 +32,7 @@ fn every_event_is_one_line_with_its_name_and_time() {
         reference: "zwei".into(),
         translation: "\"zwei\"".into(),
     };
-    let scores = vec![Score { decoding: Decoding::Beam(4), bleu: 12.25, chrf: 40.0 }];
+    let scores = vec![ValidationScore { decoding: Decoding::Beam(4), bleu: 12.25, chrf: 40.0 }];
     let samples = vec![sample];
     log.write(&Event::Valid(Valid {
         update: 20,

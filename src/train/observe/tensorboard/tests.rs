@@ -50,8 +50,11 @@ fn a_run_is_shown_as_scalars_and_samples_by_update() {
         reference: text("two\nlines"),
         translation: text("c"),
     };
-    let scores =
-        vec![event::Score { decoding: Decoding::Steps(Steps::new(4).unwrap()), bleu: 12.25, chrf: 40.0 }];
+    let scores = vec![event::ValidationScore {
+        decoding: Decoding::Steps(Steps::new(4).unwrap()),
+        bleu: 12.25,
+        chrf: 40.0,
+    }];
     let valid = event::Valid {
         update: 22,
         seconds: 1.5,

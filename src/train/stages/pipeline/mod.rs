@@ -25,7 +25,7 @@ use crate::{Error, Result, files};
 use artifact::Artifact;
 use inputs::Inputs;
 use record::{Records, StageStatus};
-use stages::Stage;
+use stages::PipelineStage;
 
 /// Runs the stages of `config.pipeline.stages` that are not complete, then `finally`, under the lock of the run's folder.
 /// `stop` is checked after each update and between stages; when it is set, the run saves and ends without `finally`.
@@ -56,7 +56,12 @@ fn run_stages(config: &Config, stages: &[Stage], stop: &AtomicBool) -> Result<En
     Ok(End::Finished)
 }
 
-fn run_stage(stage: &Stage, records: &Records, view: &OverallGuard, stop: &AtomicBool) -> Result<End> {
+fn run_stage(
+    stage: &PipelineStage,
+    records: &Records,
+    view: &OverallGuard,
+    stop: &AtomicBool,
+) -> Result<End> {
     let name = stage.name;
     let inputs = stage.inputs()?;
     let before = match records.status(stage, &inputs)? {
@@ -107,7 +112,13 @@ fn run_stage(stage: &Stage, records: &Records, view: &OverallGuard, stop: &Atomi
     Ok(end)
 }
 
-fn finish(stage: &Stage, records: &Records, inputs: Inputs, seconds: f64, view: &OverallGuard) -> Result<()> {
+fn finish(
+    stage: &PipelineStage,
+    records: &Records,
+    inputs: Inputs,
+    seconds: f64,
+    view: &OverallGuard,
+) -> Result<()> {
     let record = records.complete(stage, inputs, seconds)?;
     let paths: Vec<String> = record.outputs.keys().map(|path| path.display().to_string()).collect();
     view.print(format!("{}: done in {}: {}", stage.name, time(seconds), paths.join(", ")));
@@ -115,12 +126,16 @@ fn finish(stage: &Stage, records: &Records, inputs: Inputs, seconds: f64, view: 
 }
 
 /// Total time of a stage: from its log, if it has one, which also covers runs that were killed.
-fn seconds(stage: &Stage, measured: f64) -> Result<f64> {
+fn seconds(stage: &PipelineStage, measured: f64) -> Result<f64> {
     Ok(stage.log().map(log::seconds_at_work).transpose()?.map_or(measured, |logged| logged.max(measured)))
 }
 
 /// Moves the output of a stage to `superseded/NAME-n/` in the same folder. Everything moved at once has the same n.
-fn set_aside<'a>(stage: &Stage, places: impl Iterator<Item = &'a Path>, view: &OverallGuard) -> Result<()> {
+fn set_aside<'a>(
+    stage: &PipelineStage,
+    places: impl Iterator<Item = &'a Path>,
+    view: &OverallGuard,
+) -> Result<()> {
     let aside =
         |place: &Path, n: u32| files::parent(place).join("superseded").join(format!("{}-{n}", stage.name));
     let free = |n: &u32| !stage.places().any(|place| aside(place, *n).exists());

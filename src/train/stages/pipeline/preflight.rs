@@ -2,7 +2,7 @@
 //! teacher that does not fit.
 
 use super::artifact::Artifact;
-use super::stages::Stage;
+use super::stages::PipelineStage;
 use crate::model::{Backend, Bundle};
 use crate::train::config::LengthLimit;
 use crate::train::config::OnBadLine;
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// # Errors
 /// The first problem, with its file and line.
-pub fn check(config: &Config, stages: &[Stage]) -> Result<()> {
+pub fn check(config: &Config, stages: &[PipelineStage]) -> Result<()> {
     training_text(&config.data)?;
     for ValidationConfig { source, target, .. } in config.data.validation_sets() {
         require_equal_counts((&source, read_lines(&source)?.len()), (&target, read_lines(&target)?.len()))?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artifact::Artifact;
 use super::inputs::{Inputs, digest};
-use super::stages::Stage;
+use super::stages::PipelineStage;
 use crate::train::config::StageName;
 use crate::train::observe::Machine;
 use crate::{Error, Result, files};
@@ -76,7 +76,7 @@ impl Records {
     ///
     /// # Errors
     /// A record that cannot be read; outputs without a record.
-    pub fn status(&self, stage: &Stage, inputs: &Inputs) -> Result<StageStatus> {
+    pub fn status(&self, stage: &PipelineStage, inputs: &Inputs) -> Result<StageStatus> {
         let started: Option<StartRecord> = read(&self.start_record(stage.name))?;
         let record: Option<Record> = read(&self.record(stage.name))?;
         let Some(known) = record.as_ref().map(|r| &r.inputs).or(started.as_ref().map(|b| &b.inputs)) else {
@@ -115,7 +115,7 @@ impl Records {
     ///
     /// # Errors
     /// A missing output.
-    pub fn complete(&self, stage: &Stage, inputs: Inputs, seconds: f64) -> Result<Record> {
+    pub fn complete(&self, stage: &PipelineStage, inputs: Inputs, seconds: f64) -> Result<Record> {
         let checksum = |output: &Artifact| Ok((output.path().to_path_buf(), output.checksum()?));
         let record = Record {
             stage: stage.name,
@@ -167,7 +167,7 @@ fn difference(key: &str, known: &Inputs, inputs: &Inputs) -> String {
 }
 
 /// The first output that is missing from the record or differs from it.
-fn modified_output(record: &Record, stage: &Stage) -> Option<PathBuf> {
+fn modified_output(record: &Record, stage: &PipelineStage) -> Option<PathBuf> {
     let differs = |output: &&Artifact| match (record.outputs.get(output.path()), output.checksum()) {
         (Some(before), Ok(now)) => *before != now,
         _ => true,

@@ -26,7 +26,7 @@ const WITHOUT_EFFECT: [&str; 8] =
     ["init", "device", "ranks", "checkpoint_every", "keep_best", "keep_last", "log_every", "tensorboard"];
 
 /// One stage of one run.
-pub struct Stage {
+pub struct PipelineStage {
     pub name: StageName,
     /// The configuration of this stage.
     pub config: Config,
@@ -44,7 +44,7 @@ pub struct Stage {
     pub run: fn(&Config, &AtomicBool) -> Result<End>,
 }
 
-impl Stage {
+impl PipelineStage {
     /// Everything that determines the output.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Stage {
 ///
 /// # Errors
 /// Settings that cannot be converted to JSON, which is not expected.
-pub fn of(config: &Config) -> Result<Vec<Stage>> {
+pub fn of(config: &Config) -> Result<Vec<PipelineStage>> {
     let pipeline = config.pipeline.clone().unwrap_or_default();
     let mut after_distill = config.clone();
     if pipeline.stages.contains(&StageName::Distill) {
@@ -95,9 +95,9 @@ pub fn of(config: &Config) -> Result<Vec<Stage>> {
         .collect()
 }
 
-fn tokenizer(config: &Config) -> Result<Stage> {
+fn tokenizer(config: &Config) -> Result<PipelineStage> {
     let (vocab_size, on_bad_line) = (config.tokenizer.vocab_size, config.data.on_bad_line);
-    Ok(Stage {
+    Ok(PipelineStage {
         name: StageName::Tokenizer,
         config: config.clone(),
         settings: [("tokenizer", json(&Vocabulary { vocab_size })?), ("data", json(&Lines { on_bad_line })?)]
@@ -111,7 +111,7 @@ fn tokenizer(config: &Config) -> Result<Stage> {
     })
 }
 
-fn ar(config: &Config) -> Result<Stage> {
+fn ar(config: &Config) -> Result<PipelineStage> {
     let settings = config.ar.clone().unwrap_or_default();
     let output = settings.output(&config.output);
     let mut sources = original_files(config);
@@ -119,7 +119,7 @@ fn ar(config: &Config) -> Result<Stage> {
     sources.push(vocabulary(config));
     sources.extend(settings.init.clone().map(|path| ("ar.init".into(), Artifact::Bundle(path))));
     let loop_settings = settings.train(&config.train);
-    Ok(Stage {
+    Ok(PipelineStage {
         name: StageName::Ar,
         settings: [
             ("data", data(config)?),
@@ -138,7 +138,7 @@ fn ar(config: &Config) -> Result<Stage> {
     })
 }
 
-fn distill(config: &Config) -> Result<Stage> {
+fn distill(config: &Config) -> Result<PipelineStage> {
     let settings = config.distill.clone().unwrap_or_default();
     let output = settings.output(&config.output);
     let mut sources = source_files(config);
@@ -149,7 +149,7 @@ fn distill(config: &Config) -> Result<Stage> {
     let mut own = json(&settings)?;
     without(&mut own, &["teacher", "marian", "output", "batch_tokens"]);
     let text = distilled_files(&output, &config.data.source_lang, &config.data.target_lang);
-    Ok(Stage {
+    Ok(PipelineStage {
         name: StageName::Distill,
         settings: [("data", data(config)?), ("distill", own)].into(),
         sources,
@@ -163,7 +163,7 @@ fn distill(config: &Config) -> Result<Stage> {
     })
 }
 
-fn cmlm(config: &Config) -> Result<Stage> {
+fn cmlm(config: &Config) -> Result<PipelineStage> {
     let mut sources = text_files(config);
     sources.push(vocabulary(config));
     sources.extend(config.train.init.clone().map(|path| ("train.init".into(), Artifact::Bundle(path))));
@@ -181,7 +181,7 @@ fn cmlm(config: &Config) -> Result<Stage> {
     // A CMLMC also predicts and learns from a second pass; an Imputer aligns, and its canvas is twice as long.
     let twice = config.cmlmc.is_some() || config.imputer.is_some();
     let passes = if twice { 2.0 * GRADIENT_PASS } else { GRADIENT_PASS };
-    Ok(Stage {
+    Ok(PipelineStage {
         name: StageName::Cmlm,
         settings,
         sources,
@@ -194,7 +194,7 @@ fn cmlm(config: &Config) -> Result<Stage> {
     })
 }
 
-fn dims(config: &Config) -> Result<Stage> {
+fn dims(config: &Config) -> Result<PipelineStage> {
     let settings = config.dims.clone().unwrap_or_default();
     let output = settings.output(&config.output);
     let mut sources = match settings.unsupervised {
@@ -211,7 +211,7 @@ fn dims(config: &Config) -> Result<Stage> {
     let loop_settings = settings.train(&config.train);
     let mut traces = traces(&output);
     traces.push(output.join(Dims::ROUNDS));
-    Ok(Stage {
+    Ok(PipelineStage {
         name: StageName::Dims,
         settings: [("data", data(config)?), ("train", train(&loop_settings)?), ("dims", own)].into(),
         sources,

@@ -26,12 +26,12 @@ impl<O: Objective> Run<'_, O> {
         let StageSetup { texts, validated, scored, .. } = &self.stage;
         let domains = &texts.domains;
         let (mut scores, mut samples) = (Vec::new(), Vec::new());
-        let mut by_domain: Vec<Vec<event::Score>> = domains.iter().map(|_| Vec::new()).collect();
+        let mut by_domain: Vec<Vec<event::ValidationScore>> = domains.iter().map(|_| Vec::new()).collect();
         for &decoding in validated {
             for (domain, own) in domains.iter().zip(&mut by_domain) {
                 let done = self.translate(domain, decoding)?;
                 let (bleu, chrf) = (done.scores.bleu, done.scores.chrf);
-                own.push(event::Score { decoding, bleu, chrf });
+                own.push(event::ValidationScore { decoding, bleu, chrf });
                 if domains.len() > 1 {
                     let name = &domain.name;
                     progress.print(format!(
@@ -92,8 +92,11 @@ impl<O: Objective> Run<'_, O> {
 }
 
 /// The mean score over the domains.
-fn mean<'a>(decoding: Decoding, scores: impl Iterator<Item = &'a event::Score> + Clone) -> event::Score {
+fn mean<'a>(
+    decoding: Decoding,
+    scores: impl Iterator<Item = &'a event::ValidationScore> + Clone,
+) -> event::ValidationScore {
     let count = scores.clone().count().max(1) as f64;
-    let sum = |of: fn(&event::Score) -> f64| scores.clone().map(of).sum::<f64>() / count;
-    event::Score { decoding, bleu: sum(|score| score.bleu), chrf: sum(|score| score.chrf) }
+    let sum = |of: fn(&event::ValidationScore) -> f64| scores.clone().map(of).sum::<f64>() / count;
+    event::ValidationScore { decoding, bleu: sum(|score| score.bleu), chrf: sum(|score| score.chrf) }
 }
