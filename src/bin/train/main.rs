@@ -128,7 +128,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     thread.join().map_err(|_| anyhow!("the training thread panicked; see its message above"))?
 }
 
-/// Commands and values that were renamed. The old names work for one more version.
+/// Commands and values of `--stage` that were renamed. The old names work for one more version.
 const RENAMED: [(&str, &str); 1] = [("cmlm", "parallel")];
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
