@@ -100,8 +100,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let work = std::thread::Builder::new().name("train".into()).stack_size(ranks::STACK_BYTES);
     let done = |work: Result<()>| work.map(|()| ExitCode::SUCCESS);
     let thread = work.spawn(move || match cli.command {
-        // `pipeline::run` takes the lock itself.
-        Command::Run(args) => stage(&args, pipeline::run, |config| config.output.clone()),
+        Command::Run(args) => all_stages(&args),
         Command::Tokenizer(run) => {
             let args = StageArgs { run, minutes: None };
             single_stage(&args, tokenizer::run, |config| config.tokenizer.path.clone())
@@ -133,8 +132,17 @@ const RENAMED: [(&str, &str); 1] = [("cmlm", "parallel")];
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
+/// Reads the configuration and prints a warning for each old name in it.
+fn read(run: &RunArgs) -> Result<Config> {
+    let config = Config::read(&run.config, &run.overrides)?;
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(config)
+}
+
 fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
-    let config = Config::read(&args.stage.run.config, &args.stage.run.overrides)?;
+    let config = read(&args.stage.run)?;
     let _lock = pipeline::lock(&config.output, args.shard.is_part())?;
     let stop = limit::stop_flag(args.stage.minutes)?;
     let folder = config.distill.clone().unwrap_or_default().output(&config.output);
@@ -153,29 +161,33 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs all stages. `pipeline::run` takes the lock itself.
+fn all_stages(args: &StageArgs) -> Result<ExitCode> {
+    let config = read(&args.run)?;
+    stage(&config, args.minutes, pipeline::run, &config.output)
+}
+
 /// Runs a single stage under the lock of the run's folder.
 fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
-    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let config = read(&args.run)?;
     let _lock = pipeline::lock(&config.output, false)?;
     let made = output(&config);
     // Fail before training if the bundle could not be written afterwards.
     if made.file_name() == Some(OsStr::new("bundle")) {
         Bundle::check_destination(&made)?;
     }
-    stage(args, run, output)
+    stage(&config, args.minutes, run, &made)
 }
 
-/// Runs a stage until it is complete or interrupted by `--minutes` or Ctrl-C. `output` returns the stage's folder.
-fn stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
-    let config = Config::read(&args.run.config, &args.run.overrides)?;
-    let stop = limit::stop_flag(args.minutes)?;
-    match run(&config, stop)? {
+/// Runs a stage until it is complete or interrupted by `--minutes` or Ctrl-C. `made` is what it makes.
+fn stage(config: &Config, minutes: Option<f64>, run: Stage, made: &Path) -> Result<ExitCode> {
+    let stop = limit::stop_flag(minutes)?;
+    match run(config, stop)? {
         End::Finished => {
-            for bundle in [output(&config), config.output.join("bundle"), dims_output(&config).join("bundle")]
-            {
-                seal_new(&bundle)?;
+            for bundle in [made, &config.output.join("bundle"), &dims_output(config).join("bundle")] {
+                seal_new(bundle)?;
             }
-            eprintln!("done: {}", output(&config).display());
+            eprintln!("done: {}", made.display());
         }
         End::Interrupted => return Ok(limit::interrupted("saved")),
     }
@@ -261,7 +273,7 @@ fn learn_lm(args: &LmArgs) -> Result<()> {
 }
 
 fn average_bundle(args: &AverageArgs) -> Result<()> {
-    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let config = read(&args.run)?;
     let train = &config.train;
     let paths = if args.checkpoints.is_empty() {
         let output = match args.stage {

@@ -36,7 +36,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<End> {
     let stages = stages::of(config)?;
     let _lock = lock(&config.output, false)?;
     preflight::check(config, &stages)?;
-    let records = Records::of(&config.output);
+    let records = Records::open(&config.output)?;
     let view = Overall::open(stages.iter().map(|stage| stage.work).sum());
     for (number, stage) in (1..).zip(&stages) {
         view.stage(format!("stage {number} of {}, {}", stages.len(), stage.name), stage.work);
