@@ -2,6 +2,9 @@
 //!
 //! An unknown key is an error with its line and a suggestion. `--set train.updates=100` overrides a key by its dotted
 //! name.
+//!
+//! The server reads its settings with figment, which merges several sources but forgets the lines of a file. A run has
+//! many sections and tables, whose errors need a line. No variable is read: the file and `--set` alone define a run.
 
 use std::path::{Path, PathBuf};
 
