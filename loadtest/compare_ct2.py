@@ -1,24 +1,24 @@
 #!/usr/bin/env python3
-"""tutti against CTranslate2 on this machine, in one run, at the same shapes: a Markdown table of medians,
-spreads and ratios.
+"""Compares tutti with CTranslate2 on this machine at the same shapes.
+
+Prints a Markdown table of medians, spreads and ratios.
 
     cargo build --release
     python3 loadtest/compare_ct2.py            # some ten minutes; --quick for one
 
-Makes a virtual environment with CTranslate2 (the version below, from PyPI) unless --venv names one that
-has it, and needs nothing else but Python's own library. Both sides get random weights of the same width
-and vocabulary and a forced output length, so that the work does not depend on what the weights say:
-`ct2_bench.py` beside this file for the peer, `tutti bench` for us. The peer runs in eight bits with every
-split of the cores into threads and workers, and the best one counts, for each number on its own; tutti
-runs as it comes.
+It installs CTranslate2 (the version below, from PyPI) in a virtual environment, unless the one of --venv has
+it, and needs nothing else but Python's own library. Both sides have random weights of the same width and
+vocabulary and a forced output length, so the work does not depend on the weights. `ct2_bench.py` beside this
+file measures the peer, `tutti bench` measures tutti. The peer computes in eight bits with each split of the
+cores into threads and workers; each of its numbers is that of the best split. tutti has its default settings.
 
-"12 -> 12" is twelve words in and out. The peer reads its end token too and writes twelve tokens in twelve
-steps; tutti reads and writes both its end tokens with them, fourteen rows: the peer is not wronged. An imputer
+"12 -> 12" is twelve words in and out. The peer also reads its end token, and writes twelve tokens in twelve
+steps. tutti reads and writes both its end tokens too, fourteen rows, so it does not do less work. An imputer
 writes two slots for each of these, twenty-eight rows.
 
-Runs alternate: within a round every setting of the peer is followed by a run of tutti. Ratios are taken
-within a round, then their median. `--results FILE --append` adds rounds to earlier ones, so that a table
-can be put together from several short quiet moments; `--rounds 0` only writes the table again.
+Runs alternate: in each round, a run of tutti follows every setting of the peer. A ratio compares two runs of
+one round; the table has the median over the rounds. `--results FILE --append` adds rounds to earlier ones,
+for machines that are quiet only for short times. `--rounds 0` only prints the table.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def arguments():
     p.add_argument("--seconds", type=float, default=1.0, help="for each cell of the table, each round")
     p.add_argument("--quick", action="store_true", help="one short round, the peer at 3+3 only")
     p.add_argument("--results", default=os.path.join(ROOT, "target", "compare_ct2.jsonl"))
-    p.add_argument("--append", action="store_true", help="add to --results in place of writing it anew")
+    p.add_argument("--append", action="store_true", help="add to --results instead of replacing the file")
     args = p.parse_args()
     if args.quick:
         args.rounds, args.seconds = min(args.rounds, 1), min(args.seconds, 0.3)

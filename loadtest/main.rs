@@ -1,16 +1,15 @@
-//! A load generator for a running server. What it can do:
+//! A load generator for a running server:
 //!
-//! * by default, an open loop: requests leave when a Poisson process says so, whether or not earlier
-//!   ones have been answered, and a latency counts from the moment at which the request was *meant* to
-//!   leave. So a server that falls behind shows it, where a closed loop would just ask more slowly
-//!   (coordinated omission);
-//! * `overhead`: one request at a time, and what of its time the engine did not need;
-//! * `overload`: the capacity, then the open loop at shares of it, twice the capacity among them;
-//! * `autoscale`: a day's load on pods whose number Kubernetes' autoscaler decides, simulated;
-//! * `fuzz`: broken requests in great number;
-//! * `rolling`: three servers behind nginx, restarted one by one, then killed;
-//! * `restarts`: SIGTERM under load, again and again, and whether a request was lost;
-//! * `soak`: the open loop for long, and whether the server's memory grows.
+//! * by default, an open loop: requests are sent at the times of a Poisson process, whether or not earlier ones
+//!   have been answered. A latency counts from the time at which the request was due, so it grows if the server
+//!   is too slow. A closed loop would send more slowly and hide that (coordinated omission);
+//! * `overhead`: one request at a time, and the part of its latency that is not the engine's;
+//! * `overload`: measures the capacity, then sends shares of it in the open loop, up to twice the capacity;
+//! * `autoscale`: simulates pods whose number Kubernetes' autoscaler decides, under the load of a day;
+//! * `fuzz`: sends many broken requests;
+//! * `rolling`: restarts three servers behind nginx one by one, then kills them;
+//! * `restarts`: sends SIGTERM under load, repeatedly, and checks that no request is lost;
+//! * `soak`: runs the open loop for a long time and checks whether the server's memory grows.
 //!
 //! ```text
 //! cargo run --release --example loadtest -- --texts FILE --rate 50 --duration 30 --steps 1,4

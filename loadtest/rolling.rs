@@ -1,5 +1,5 @@
-//! Three servers behind nginx. Under a steady load they are restarted one after the other, again and again: no request may
-//! fail. Then one is killed with SIGKILL: nginx asks another server for what the dead one held, and for nothing else.
+//! Restarts three servers behind nginx one by one under a steady load, several times: no request may fail. Then kills
+//! them with SIGKILL, one at a time: nginx sends the requests of a killed server to another one, so that none fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -147,7 +147,7 @@ fn run_in(arguments: &Rolling, folder: &Path) -> Result<()> {
     }
     ensure!(restarted.answered() == restarted.sent(), "requests failed during restarts:\n{restarted}");
     ensure!(killed.answered() == killed.sent(), "requests failed after SIGKILL:\n{killed}");
-    ensure!(held(&restarting) == 0, "a restarted server let go of requests that it had");
+    ensure!(held(&restarting) == 0, "a restarted server dropped requests that it had accepted");
     ensure!(
         stray == 0,
         "nginx asked another server for {stray} requests that the killed one neither held nor missed"

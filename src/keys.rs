@@ -39,13 +39,23 @@ pub fn renamed(old: &str, new: &str) -> String {
     format!("{old} is now called {new}; the next version will refuse the old name")
 }
 
-/// A warning for each command line argument that was renamed. `names` are pairs of old and new name.
+/// A warning for each flag, subcommand and value of `--stage` that was renamed. Other values may equal an old name.
+/// `arguments` begin with the program, `names` are pairs of old and new name.
 pub fn renamed_arguments(arguments: impl IntoIterator<Item = String>, names: &[(&str, &str)]) -> Vec<String> {
-    let warn = |argument: String| {
-        let name = argument.split('=').next().unwrap_or_default();
-        names.iter().find(|(old, _)| *old == name).map(|(old, new)| renamed(old, new))
-    };
-    arguments.into_iter().filter_map(warn).collect()
+    let arguments: Vec<String> = arguments.into_iter().skip(1).collect();
+    let subcommand = arguments.iter().position(|argument| !argument.starts_with('-'));
+    let mut warnings = Vec::new();
+    for (i, argument) in arguments.iter().enumerate() {
+        let of_stage = i > 0 && arguments[i - 1] == "--stage";
+        let name = match argument.split_once('=') {
+            Some(("--stage", value)) => value,
+            Some((flag, _)) if flag.starts_with('-') => flag,
+            None if argument.starts_with('-') || of_stage || subcommand == Some(i) => argument.as_str(),
+            _ => continue,
+        };
+        warnings.extend(names.iter().find(|(old, _)| *old == name).map(|(old, new)| renamed(old, new)));
+    }
+    warnings
 }
 
 /// Key and value of a `--set KEY=VALUE`, without the spaces around them.

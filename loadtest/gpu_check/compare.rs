@@ -1,4 +1,4 @@
-//! What a network says, held against what the CPU's f32 network says.
+//! Compares a network's results with those of the f32 network on the CPU.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -49,7 +49,7 @@ pub struct Places {
 }
 
 /// # Errors
-/// What the network answers with.
+/// Errors of the network.
 pub fn places(network: &InferenceModel, sources: &[Vec<u32>]) -> Result<Places> {
     let specials = network.specials();
     let (mut lengths, mut best) = (Vec::new(), Vec::new());
@@ -124,7 +124,7 @@ impl Places {
 /// The best hypothesis of each sentence, for each number of steps.
 ///
 /// # Errors
-/// What the network answers with.
+/// Errors of the network.
 pub fn translations(
     network: &InferenceModel,
     sources: &[Vec<u32>],
@@ -142,13 +142,13 @@ pub fn translations(
 pub fn same_translations(expected: &[Hypothesis], found: &[Hypothesis], dtype: Dtype) -> Check {
     let others = expected.iter().zip(found).filter(|(a, b)| a.tokens != b.tokens).count();
     let share = others as f64 / expected.len() as f64;
-    Check::at_most("translations that are others", dtype, share, limits(dtype).translations)
+    Check::at_most("translations that differ", dtype, share, limits(dtype).translations)
 }
 
-/// Each sentence alone says what it says among all others, bit for bit.
+/// Checks that each sentence alone has the same result as in a batch with all others, bit for bit.
 ///
 /// # Errors
-/// What the network answers with.
+/// Errors of the network.
 pub fn alone_and_together(
     network: &InferenceModel,
     sources: &[Vec<u32>],
@@ -167,7 +167,7 @@ pub fn alone_and_together(
             let alone = translations(network, std::slice::from_ref(source), &[steps])?;
             others += usize::from(alone.iter().map(bits).ne([bits(together)]));
         }
-        let name = format!("sentences that say other bits alone, {steps} steps");
+        let name = format!("sentences with other bits alone than in a batch, {steps} steps");
         checks.push(Check::at_most(&name, dtype, others as f64, 0.0));
     }
     Ok(checks)

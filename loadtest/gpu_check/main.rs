@@ -1,9 +1,9 @@
 //! The Rust half of `gpu_check.py`: numbers and speed of the network on a GPU, as JSON.
 //!
-//! What the GPU answers is held against the CPU's f32 network: every wanted place of every sentence, whole
-//! translations, and each sentence alone against itself in a full batch, bit for bit. Then latencies,
-//! throughput, launches and the speed of training. With `--device cpu` the same checks are run on the CPU's
-//! number types, so that this program is tested where there is no GPU.
+//! The GPU's results are compared with those of the f32 network on the CPU: every wanted place of every sentence
+//! and whole translations. A sentence alone must give the same bits as in a full batch. Then latencies,
+//! throughput, launches and the speed of training are measured. `--device cpu` runs the same checks with the
+//! CPU's number types, which tests this program where there is no GPU.
 
 mod compare;
 mod speed;

@@ -34,6 +34,20 @@ fn renamed_arguments_get_a_warning() {
 }
 
 #[test]
+fn a_value_that_equals_an_old_name_gets_no_warning() {
+    let count = |line: &str| {
+        let arguments = line.split(' ').map(str::to_owned);
+        renamed_arguments(arguments, &[("cmlm", "parallel")]).len()
+    };
+    for line in ["train average --stage cmlm", "train average --stage=cmlm", "train cmlm --config cmlm"] {
+        assert_eq!(count(line), 1, "{line}");
+    }
+    for line in ["cmlm run", "train bench --stages cmlm", "train run --output cmlm"] {
+        assert_eq!(count(line), 0, "{line}");
+    }
+}
+
+#[test]
 fn an_unknown_key_gets_a_suggestion_or_a_reference() {
     assert_eq!(unknown("stesp", ["steps", "seed"], "server.toml"), "unknown key stesp; did you mean steps?");
     assert_eq!(unknown("xyz", ["steps"], "server.toml"), "unknown key xyz; server.toml lists all keys");

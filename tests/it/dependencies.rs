@@ -14,7 +14,7 @@ fn toml(file: &str) -> toml::Table {
     fs::read_to_string(root().join(file)).unwrap().parse().unwrap()
 }
 
-/// All packages of a build on this machine, from `cargo metadata`.
+/// All packages of a build on this machine with all features, from `cargo metadata`.
 fn packages() -> Vec<Value> {
     let run = |program: &str, arguments: &[&str]| {
         let done = Command::new(program).args(arguments).current_dir(root()).output().unwrap();
@@ -23,7 +23,8 @@ fn packages() -> Vec<Value> {
     };
     let rustc = run("rustc", &["-vV"]);
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let arguments = ["metadata", "--locked", "--format-version", "1", "--filter-platform", host];
+    let arguments =
+        ["metadata", "--locked", "--all-features", "--format-version", "1", "--filter-platform", host];
     let mut metadata: Value = serde_json::from_str(&run(env!("CARGO"), &arguments)).unwrap();
     // The list may contain packages of other platforms, which are not resolved.
     let used: Vec<String> = metadata["resolve"]["nodes"]

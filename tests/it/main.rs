@@ -7,6 +7,7 @@ mod alternatives;
 mod architecture;
 mod bundle;
 mod clients;
+mod commands;
 mod connections;
 mod contributing;
 mod default_model;

@@ -14,7 +14,7 @@ use tutti::train::update::checkpoint::Checkpoint;
 
 use crate::toy::{Toy, assert_same_file};
 
-const STAGES: [&str; 5] = ["tokenizer", "ar", "distill", "cmlm", "dims"];
+const STAGES: [&str; 5] = ["tokenizer", "ar", "distill", "parallel", "dims"];
 
 /// Settings of a whole toy run: about twenty checkpoints, three bundles, distilled text in five chunks.
 const SETTINGS: &str = "
@@ -201,18 +201,18 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
     fs::write(folder.join("bundle/model.safetensors"), "half").unwrap();
     let mended = run_well(&toy, "run", &[]);
     assert!(
-        mended.contains("cmlm: continues, because") && mended.contains("dims: already complete"),
+        mended.contains("parallel: continues, because") && mended.contains("dims: already complete"),
         "{mended}"
     );
     assert_eq!(fs::read(folder.join("bundle/model.safetensors")).unwrap(), weights);
-    assert_eq!(fs::read(folder.join("superseded/cmlm-1/bundle/model.safetensors")).unwrap(), b"half");
+    assert_eq!(fs::read(folder.join("superseded/parallel-1/bundle/model.safetensors")).unwrap(), b"half");
 
     // The same holds for modified text.
     let text = fs::read(folder.join("distilled/train.de")).unwrap();
     fs::write(folder.join("distilled/train.de"), "Hallo.\n").unwrap();
     let mended = run_well(&toy, "run", &[]);
     assert!(
-        mended.contains("distill: continues, because") && mended.contains("cmlm: already complete"),
+        mended.contains("distill: continues, because") && mended.contains("parallel: already complete"),
         "{mended}"
     );
     assert_eq!(fs::read(folder.join("distilled/train.de")).unwrap(), text);
@@ -230,7 +230,7 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
 
     // A setting of the last stage does not affect earlier stages.
     let dims = run_well(&toy, "run", &["dims.temperature=1.0"]);
-    assert!(dims.contains("cmlm: already complete"), "{dims}");
+    assert!(dims.contains("parallel: already complete"), "{dims}");
     assert!(dims.contains("dims: starts over") && dims.contains("dims.temperature: 0.5 → 1.0"), "{dims}");
     for made in ["bundle/model.safetensors", "checkpoints", "log.jsonl"] {
         assert!(
@@ -252,14 +252,14 @@ fn a_stage_is_skipped_until_its_inputs_or_its_output_change() {
 fn another_kind_of_model_is_not_the_one_that_is_there() {
     let toy = toy(&["run"]);
     let run = |more: &[&str]| {
-        let stages = "pipeline.stages=[\"tokenizer\", \"cmlm\"]";
+        let stages = "pipeline.stages=[\"tokenizer\", \"parallel\"]";
         run_well(&toy, "run", &[&[stages], more].concat())
     };
     run(&[]);
     for kind in ["imputer.mask=block", "imputer.mask=full", "cmlmc.corrected=0.3"] {
         let told = run(&[kind]);
-        assert!(told.contains("cmlm: starts over"), "{kind}: {told}");
-        assert!(run(&[kind]).contains("cmlm: already complete"));
+        assert!(told.contains("parallel: starts over"), "{kind}: {told}");
+        assert!(run(&[kind]).contains("parallel: already complete"));
     }
 }
 
@@ -275,8 +275,8 @@ fn what_nobody_knows_the_making_of_is_used_or_left_alone_but_never_replaced() {
     assert_eq!(fs::read(&tokenizer).unwrap(), before);
     assert!(!toy.path("run/checkpoints").exists());
 
-    let said = run_well(&toy, "run", &["pipeline.stages=[\"cmlm\"]"]);
-    assert!(said.contains("cmlm: done") && !said.contains("dims"), "{said}");
+    let said = run_well(&toy, "run", &["pipeline.stages=[\"parallel\"]"]);
+    assert!(said.contains("parallel: done") && !said.contains("dims"), "{said}");
     assert_eq!(fs::read(&tokenizer).unwrap(), before);
 }
 
@@ -315,7 +315,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_damages_nothing() {
     assert!(!folder.join("bundle").exists());
 
     // The output of the first stage exists, but the log of the second does not fit.
-    run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\", \"ar\", \"distill\", \"cmlm\"]"]);
+    run_well(&toy, "run", &["pipeline.stages=[\"tokenizer\", \"ar\", \"distill\", \"parallel\"]"]);
     fs::create_dir_all(folder.join("dims")).unwrap();
     std::os::unix::fs::symlink("/dev/full", folder.join("dims/log.jsonl")).unwrap();
     fs::write(folder.join("stages/dims.begun.json"), begun_dims(&toy)).unwrap();

@@ -53,8 +53,8 @@ fn what_is_wrong_is_told_by_name_before_the_first_stage_begins() {
     refused("[imputer]\n[dims]\nlength_beam = 2\n", &|_| (), &["run.toml", "dims.length_beam"]);
     refused("[distill]\nmarian = \"nowhere\"\n", &|_| (), &["nowhere/config.json", "Hugging Face"]);
     refused("[dims]\ntemprature = 1.0\n", &|_| (), &["run.toml", "temprature", "`temperature`"]);
-    let order = "[pipeline]\nstages = [\"dims\", \"cmlm\"]\n";
-    refused(order, &|_| (), &["run.toml", "pipeline.stages has dims before cmlm"]);
+    let order = "[pipeline]\nstages = [\"dims\", \"parallel\"]\n";
+    refused(order, &|_| (), &["run.toml", "pipeline.stages has dims before parallel"]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub fn tutti(folder: &TempDir) -> Command {
 }
 
 /// Runs to the end with `input` on standard input.
-fn run(mut command: Command, input: &str) -> Output {
+pub fn run(mut command: Command, input: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

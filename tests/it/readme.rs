@@ -51,12 +51,12 @@ const OTHERS: [&str; 19] = [
 /// Folders whose paths in a command must exist.
 const FOLDERS: [&str; 6] = ["config/", "models/", "loadtest/", "src/", "tests/", ".ci/"];
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     let path = repository(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn pages() -> Vec<String> {
+pub fn pages() -> Vec<String> {
     let notes = fs::read_dir(repository("config/train/notes")).unwrap();
     let notes =
         notes.map(|entry| format!("config/train/notes/{}", entry.unwrap().file_name().to_str().unwrap()));
@@ -64,12 +64,12 @@ fn pages() -> Vec<String> {
 }
 
 /// One command of a `console` block with the lines of output below it.
-struct Example {
-    command: String,
-    output: Vec<String>,
+pub struct Example {
+    pub command: String,
+    pub output: Vec<String>,
 }
 
-fn examples(page: &str) -> Vec<Example> {
+pub fn examples(page: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let (mut inside, mut continued) = (false, false);
     for line in page.lines() {
@@ -127,7 +127,7 @@ fn split(command: &str) -> Vec<String> {
 }
 
 /// The parts of a command line that are commands of their own, without variables that are set.
-fn commands(line: &str) -> Vec<Vec<String>> {
+pub fn commands(line: &str) -> Vec<Vec<String>> {
     let words = split(line);
     let parts = words.split(|word| matches!(word.as_str(), "&&" | "|" | ";" | "&"));
     let sets = |word: &String| {

@@ -128,13 +128,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
     thread.join().map_err(|_| anyhow!("the training thread panicked; see its message above"))?
 }
 
-/// Commands and values that were renamed. The old names work for one more version.
+/// Commands and values of `--stage` that were renamed. The old names work for one more version.
 const RENAMED: [(&str, &str); 1] = [("cmlm", "parallel")];
 
 type Stage = fn(&Config, &AtomicBool) -> tutti::Result<End>;
 
+/// Reads the configuration and prints a warning for each old name in it.
+fn read(run: &RunArgs) -> Result<Config> {
+    let config = Config::read(&run.config, &run.overrides)?;
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(config)
+}
+
 fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
-    let config = Config::read(&args.stage.run.config, &args.stage.run.overrides)?;
+    let config = read(&args.stage.run)?;
     let _lock = pipeline::lock(&config.output, args.shard.is_part())?;
     let stop = limit::stop_flag(args.stage.minutes)?;
     let folder = config.distill.clone().unwrap_or_default().output(&config.output);
@@ -155,40 +164,39 @@ fn distill_text(args: &DistillArgs) -> Result<ExitCode> {
 
 /// Runs all stages and seals their bundles under the lock of the run's folder, which `pipeline::run` takes.
 fn run_stages(args: &StageArgs) -> Result<ExitCode> {
-    let run =
-        |config: &Config, stop: &AtomicBool| pipeline::run(config, stop, || seal_new(config, &config.output));
-    stage(args, run, |config| config.output.clone())
+    let config = read(&args.run)?;
+    let output = &config.output;
+    stage(args.minutes, output, |stop| pipeline::run(&config, stop, || seal_new(&config, output)))
 }
 
 /// Runs a single stage and seals its bundle under the lock of the run's folder.
 fn single_stage(args: &StageArgs, run: Stage, output: fn(&Config) -> PathBuf) -> Result<ExitCode> {
-    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let config = read(&args.run)?;
     let _lock = pipeline::lock(&config.output, false)?;
     let made = output(&config);
     // Fail before training if the bundle could not be written afterwards.
     if made.file_name() == Some(OsStr::new("bundle")) {
         Bundle::check_destination(&made)?;
     }
-    let run_and_seal = |config: &Config, stop: &AtomicBool| -> tutti::Result<End> {
-        let end = run(config, stop)?;
+    stage(args.minutes, &made, |stop| {
+        let end = run(&config, stop)?;
         if end == End::Finished {
-            seal_new(config, &made)?;
+            seal_new(&config, &made)?;
         }
         Ok(end)
-    };
-    stage(args, run_and_seal, output)
+    })
 }
 
-/// Runs stages until they are complete or interrupted by `--minutes` or Ctrl-C. `output` returns the stage's folder.
+/// Calls `run`, which runs stages until they are complete or interrupted by `--minutes` or Ctrl-C. `made` is what it
+/// makes.
 fn stage(
-    args: &StageArgs,
-    run: impl FnOnce(&Config, &AtomicBool) -> tutti::Result<End>,
-    output: fn(&Config) -> PathBuf,
+    minutes: Option<f64>,
+    made: &Path,
+    run: impl FnOnce(&AtomicBool) -> tutti::Result<End>,
 ) -> Result<ExitCode> {
-    let config = Config::read(&args.run.config, &args.run.overrides)?;
-    let stop = limit::stop_flag(args.minutes)?;
-    match run(&config, stop)? {
-        End::Finished => eprintln!("done: {}", output(&config).display()),
+    let stop = limit::stop_flag(minutes)?;
+    match run(stop)? {
+        End::Finished => eprintln!("done: {}", made.display()),
         End::Interrupted => return Ok(limit::interrupted("saved")),
     }
     Ok(ExitCode::SUCCESS)
@@ -289,7 +297,7 @@ fn learn_lm(args: &LmArgs) -> Result<()> {
 }
 
 fn average_bundle(args: &AverageArgs) -> Result<()> {
-    let config = Config::read(&args.run.config, &args.run.overrides)?;
+    let config = read(&args.run)?;
     let train = &config.train;
     let paths = if args.checkpoints.is_empty() {
         let output = match args.stage {

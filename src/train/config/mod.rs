@@ -2,6 +2,9 @@
 //!
 //! An unknown key is an error with its line and a suggestion. `--set train.updates=100` overrides a key by its dotted
 //! name.
+//!
+//! The server reads its settings with figment, which merges several sources but forgets the lines of a file. A run has
+//! many sections and tables, whose errors need a line. No variable is read: the file and `--set` alone define a run.
 
 use std::path::{Path, PathBuf};
 
@@ -60,6 +63,9 @@ pub struct Config {
     pub dims: Option<Dims>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<Pipeline>,
+    /// One warning for each old name that was used.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,8 +157,12 @@ impl Config {
     /// [`Error::Io`] if the file cannot be read; [`Error::Config`], which names the key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let config: Self = toml::from_str(&text).map_err(|e| named(path, &e))?;
-        let config = if overrides.is_empty() { config } else { config.with_overrides(overrides)? };
+        let mut config: Self = toml::from_str(&text).map_err(|e| named(path, &e))?;
+        let file: toml::Table = toml::from_str(&text).map_err(|e| named(path, &e))?;
+        config.warnings = pipeline::warnings(&file);
+        if !overrides.is_empty() {
+            config = config.with_overrides(overrides)?;
+        }
         config.validate().map_err(|reason| Error::Config(format!("{}: {reason}", path.display())))?;
         Ok(config)
     }
@@ -181,7 +191,9 @@ impl Config {
             // Checked after each override, so that the message names the right one.
             table.clone().try_into::<Self>().map_err(|e| wrong(with_suggestion(e.message())))?;
         }
-        table.try_into().map_err(|e| Error::Config(e.to_string()))
+        let warnings = [self.warnings.clone(), pipeline::warnings(&table)].concat();
+        let config: Self = table.try_into().map_err(|e| Error::Config(e.to_string()))?;
+        Ok(Self { warnings, ..config })
     }
 
     /// # Errors

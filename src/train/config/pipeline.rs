@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys;
+
+/// Stages that were renamed, as pairs of old and new name. The old names work for one more version.
+const RENAMED: [(&str, &str); 1] = [("cmlm", "parallel")];
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pipeline {
@@ -19,12 +24,19 @@ pub enum StageName {
     Ar,
     /// If a run has this stage, later ones train on the distilled text.
     Distill,
-    Cmlm,
+    #[serde(alias = "cmlm")]
+    Parallel,
     Dims,
 }
 
 impl StageName {
-    pub const ALL: [Self; 5] = [Self::Tokenizer, Self::Ar, Self::Distill, Self::Cmlm, Self::Dims];
+    pub const ALL: [Self; 5] = [Self::Tokenizer, Self::Ar, Self::Distill, Self::Parallel, Self::Dims];
+
+    /// The name that older versions wrote, if it was another one.
+    pub fn old_name(self) -> Option<&'static str> {
+        let name = self.to_string();
+        RENAMED.into_iter().find(|(_, new)| *new == name).map(|(old, _)| old)
+    }
 }
 
 impl fmt::Display for StageName {
@@ -33,7 +45,7 @@ impl fmt::Display for StageName {
             Self::Tokenizer => "tokenizer",
             Self::Ar => "ar",
             Self::Distill => "distill",
-            Self::Cmlm => "cmlm",
+            Self::Parallel => "parallel",
             Self::Dims => "dims",
         })
     }
@@ -43,6 +55,18 @@ impl Default for Pipeline {
     fn default() -> Self {
         Self { stages: StageName::ALL.to_vec() }
     }
+}
+
+/// A warning for each old name in `pipeline.stages`.
+pub(super) fn warnings(file: &toml::Table) -> Vec<String> {
+    let stages = file.get("pipeline").and_then(|section| section.get("stages")?.as_array());
+    let mut warnings = Vec::new();
+    for (old, new) in RENAMED {
+        if stages.is_some_and(|stages| stages.contains(&toml::Value::from(old))) {
+            warnings.push(keys::renamed(old, new));
+        }
+    }
+    warnings
 }
 
 impl Pipeline {

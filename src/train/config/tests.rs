@@ -207,13 +207,24 @@ fn the_stages_of_a_pipeline_are_in_order_and_unique() {
     assert_eq!(config.pipeline.unwrap().stages, [StageName::Tokenizer, StageName::Dims]);
     for (stages, reason) in [
         ("[]", "pipeline.stages is empty"),
-        ("[\"cmlm\", \"tokenizer\"]", "pipeline.stages has cmlm before tokenizer"),
-        ("[\"cmlm\", \"cmlm\"]", "pipeline.stages names cmlm twice"),
-        ("[\"clmm\"]", "unknown variant `clmm`"),
+        ("[\"parallel\", \"tokenizer\"]", "pipeline.stages has parallel before tokenizer"),
+        ("[\"parallel\", \"cmlm\"]", "pipeline.stages names parallel twice"),
+        ("[\"paralel\"]", "unknown variant `paralel`"),
     ] {
         let error = read(stages).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
+}
+
+#[test]
+fn the_old_name_of_a_stage_works_with_a_warning() {
+    let with = |stages: &str| format!("{SMALL}\n[pipeline]\nstages = {stages}\n");
+    let old = read(&with("[\"cmlm\"]"), &[]).unwrap();
+    assert_eq!(old.pipeline.as_ref().unwrap().stages, [StageName::Parallel]);
+    assert!(old.warnings.len() == 1 && old.warnings[0].starts_with("cmlm is now called parallel"));
+    assert!(read(&old.to_toml().unwrap(), &[]).unwrap().warnings.is_empty());
+    let set = read(&with("[\"dims\"]"), &["pipeline.stages=[\"cmlm\"]"]).unwrap();
+    assert_eq!(set.warnings, old.warnings);
 }
 
 #[test]

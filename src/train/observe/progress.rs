@@ -100,7 +100,7 @@ thread_local! {
 struct OverallState {
     overall: Overall,
     clock: Clock,
-    /// Such as `stage 2 of 3, cmlm`.
+    /// Such as `stage 2 of 3, parallel`.
     stage: String,
     last_line: Instant,
 }

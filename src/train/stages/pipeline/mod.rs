@@ -42,9 +42,9 @@ pub fn run(config: &Config, stop: &AtomicBool, finally: impl FnOnce() -> Result<
     Ok(end)
 }
 
-fn run_stages(config: &Config, stages: &[Stage], stop: &AtomicBool) -> Result<End> {
+fn run_stages(config: &Config, stages: &[PipelineStage], stop: &AtomicBool) -> Result<End> {
     preflight::check(config, stages)?;
-    let records = Records::of(&config.output);
+    let records = Records::open(&config.output)?;
     let view = Overall::open(stages.iter().map(|stage| stage.work).sum());
     for (number, stage) in (1..).zip(stages) {
         view.stage(format!("stage {number} of {}, {}", stages.len(), stage.name), stage.work);

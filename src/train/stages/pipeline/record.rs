@@ -68,8 +68,25 @@ pub struct Records {
 }
 
 impl Records {
-    pub fn of(output: &Path) -> Self {
-        Self { folder: output.join("stages") }
+    /// The records of the run in this folder. Those with a stage's old name get the new one, so that a run that an
+    /// older version began continues.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that cannot be renamed.
+    pub fn open(output: &Path) -> Result<Self> {
+        let records = Self { folder: output.join("stages") };
+        for stage in StageName::ALL {
+            let Some(old_name) = stage.old_name() else { continue };
+            let old = |end: &str| records.folder.join(format!("{old_name}{end}"));
+            let renamed =
+                [(old(".begun.json"), records.start_record(stage)), (old(".json"), records.record(stage))];
+            for (old, new) in renamed {
+                if old.exists() && !new.exists() {
+                    fs::rename(&old, new).map_err(Error::io(&old))?;
+                }
+            }
+        }
+        Ok(records)
     }
 
     /// The state of a stage: compares its records and outputs on disk with `inputs`.

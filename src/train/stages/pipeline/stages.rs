@@ -89,7 +89,7 @@ pub fn of(config: &Config) -> Result<Vec<PipelineStage>> {
             StageName::Tokenizer => tokenizer(config),
             StageName::Ar => ar(config),
             StageName::Distill => distill(config),
-            StageName::Cmlm => cmlm(&after_distill),
+            StageName::Parallel => parallel(&after_distill),
             StageName::Dims => dims(&after_distill),
         })
         .collect()
@@ -163,7 +163,7 @@ fn distill(config: &Config) -> Result<PipelineStage> {
     })
 }
 
-fn cmlm(config: &Config) -> Result<PipelineStage> {
+fn parallel(config: &Config) -> Result<PipelineStage> {
     let mut sources = text_files(config);
     sources.push(vocabulary(config));
     sources.extend(config.train.init.clone().map(|path| ("train.init".into(), Artifact::Bundle(path))));
@@ -182,7 +182,7 @@ fn cmlm(config: &Config) -> Result<PipelineStage> {
     let twice = config.cmlmc.is_some() || config.imputer.is_some();
     let passes = if twice { 2.0 * GRADIENT_PASS } else { GRADIENT_PASS };
     Ok(PipelineStage {
-        name: StageName::Cmlm,
+        name: StageName::Parallel,
         settings,
         sources,
         fits: |config, init| require_shape(init, &shape_of(config, init.config.shape.vocab)?),
