@@ -33,6 +33,7 @@ mod process;
 mod readme;
 mod renamed;
 mod report;
+mod scripts;
 mod serve;
 mod shutdown;
 mod stopping;
