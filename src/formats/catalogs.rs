@@ -2,6 +2,8 @@
 //!
 //! PO is parsed here, line by line: the available crates panic on an unbalanced quote or drop obsolete entries.
 
+mod inline;
+
 use std::ops::Range;
 
 use quick_xml::events::Event;
@@ -9,6 +11,7 @@ use quick_xml::events::Event;
 use super::edits::{Edits, Escape};
 use super::{Document, has_words};
 use crate::{Error, Result};
+use inline::{Content, characters};
 
 /// The strings of a keyword: their content, and their place in the source with the quotes.
 #[derive(Debug, Default)]
@@ -109,8 +112,8 @@ fn unquote(string: &str) -> Option<String> {
 /// A `<source>` and the place of its translation.
 #[derive(Default)]
 struct Unit {
-    /// The content of `<source>` without its tags.
-    text: Option<String>,
+    /// The content of `<source>`.
+    content: Option<Content>,
     /// The place after `</source>`.
     after_source: usize,
     /// The whole `<target>` element, if it is empty.
@@ -118,19 +121,31 @@ struct Unit {
     translated: bool,
 }
 
-/// XLIFF 1.2 (`trans-unit`) and 2 (`segment`). If a source has inline elements, its translation has only their text.
+/// XLIFF 1.2 (`trans-unit`) and 2 (`segment`). A translation has the inline elements of its source.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`] if `source` is not well-formed XML or has no `<xliff>`.
 pub fn read_xliff(source: &str) -> Result<Document> {
-    let mut reader = quick_xml::Reader::from_str(source);
+    // The reader does not count a byte order mark in its positions.
+    let xml = source.trim_start_matches('\u{feff}');
+    let offset = source.len() - xml.len();
+    let mut reader = quick_xml::Reader::from_str(xml);
     let mut edits = Edits::default();
     let (mut unit, mut in_source, mut target, mut is_xliff) = (Unit::default(), false, None::<usize>, false);
     let mut proposals = 0_usize;
     loop {
-        let begin = reader.buffer_position() as usize;
+        let begin = offset + reader.buffer_position() as usize;
         let event = reader.read_event().map_err(|error| bad_xml(&error))?;
-        let end = reader.buffer_position() as usize;
+        let end = offset + reader.buffer_position() as usize;
+        if matches!(event, Event::Eof) {
+            break;
+        }
+        if let Some(content) = unit.content.as_mut().filter(|_| in_source) {
+            if content.take(&event, begin..end)? {
+                (in_source, unit.after_source) = (false, end);
+            }
+            continue;
+        }
         // Proposals of a translation memory are not part of the unit.
         match &event {
             Event::Start(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => {
@@ -139,17 +154,16 @@ pub fn read_xliff(source: &str) -> Result<Document> {
             Event::End(tag) if matches!(tag.local_name().as_ref(), "alt-trans" | "matches") => proposals -= 1,
             _ => {}
         }
-        if proposals > 0 && !matches!(event, Event::Eof) {
+        if proposals > 0 {
             continue;
         }
         match event {
-            Event::Eof => break,
             Event::Start(tag) => match tag.local_name().as_ref() {
                 "xliff" => is_xliff = true,
                 "trans-unit" | "segment" => unit = Unit::default(),
-                "source" => {
+                "source" if target.is_none() => {
                     in_source = true;
-                    unit.text = Some(String::new());
+                    unit.content = Some(Content::starting_at(end));
                 }
                 "target" => target = Some(begin),
                 _ => {}
@@ -157,24 +171,19 @@ pub fn read_xliff(source: &str) -> Result<Document> {
             Event::Empty(tag) if tag.local_name().as_ref() == "target" => {
                 unit.empty_target = Some(begin..end)
             }
-            Event::Text(text) => append(&mut unit, in_source, target.is_some(), &text),
-            Event::GeneralRef(reference) => {
-                let escaped = format!("&{};", &*reference);
-                let text = quick_xml::escape::unescape(&escaped).map_err(|error| bad_xml(&error))?;
-                append(&mut unit, in_source, target.is_some(), &text);
-            }
-            Event::CData(text) => append(&mut unit, in_source, target.is_some(), &text),
             Event::End(tag) => match tag.local_name().as_ref() {
-                "source" => (in_source, unit.after_source) = (false, end),
                 "target" => {
                     if let Some(begin) = target.take().filter(|_| !unit.translated) {
                         unit.empty_target = Some(begin..end);
                     }
                 }
-                "trans-unit" | "segment" => finish_unit(std::mem::take(&mut unit), &mut edits),
+                "trans-unit" | "segment" => finish_unit(std::mem::take(&mut unit), source, &mut edits),
                 _ => {}
             },
-            _ => {}
+            other => {
+                let text = characters(&other)?;
+                unit.translated |= target.is_some() && text.is_some_and(|text| !text.trim().is_empty());
+            }
         }
     }
     if is_xliff {
@@ -184,19 +193,11 @@ pub fn read_xliff(source: &str) -> Result<Document> {
     }
 }
 
-fn append(unit: &mut Unit, in_source: bool, in_target: bool, text: &str) {
-    if in_target {
-        unit.translated |= !text.trim().is_empty();
-    } else if let Some(source) = unit.text.as_mut().filter(|_| in_source) {
-        source.push_str(text);
-    }
-}
-
-fn finish_unit(unit: Unit, edits: &mut Edits) {
-    let Some(text) = unit.text.filter(|text| has_words(text) && !unit.translated) else { return };
-    let place = unit.empty_target.unwrap_or(unit.after_source..unit.after_source);
-    let escape = Escape::Element { before: "<target>".into(), after: "</target>".into() };
-    edits.push(place, text, escape);
+fn finish_unit(unit: Unit, source: &str, edits: &mut Edits) {
+    let Unit { content, after_source, empty_target, translated } = unit;
+    let text = content.filter(|_| !translated).and_then(|content| content.text(source));
+    let Some((text, escape)) = text else { return };
+    edits.push(empty_target.unwrap_or(after_source..after_source), text, escape);
 }
 
 fn bad_xml(error: &impl std::fmt::Display) -> Error {

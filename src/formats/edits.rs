@@ -17,10 +17,12 @@ pub enum Escape {
     None,
     /// The value of an attribute, with its quotes.
     Attribute,
-    /// Between tags; `before` and `after` are added around the text.
+    /// Between tags; `before` and `after` are added around the text. `tags` has the characters that represent inline
+    /// elements, ascending, each with the element.
     Element {
         before: String,
         after: String,
+        tags: Vec<(char, String)>,
     },
     /// A string in C's notation, as in PO, with its quotes.
     Quoted,
@@ -30,7 +32,7 @@ pub enum Escape {
 
 impl Edits {
     /// Adds a text. Places must be in the order of the source and must not overlap.
-    pub fn push(&mut self, place: Range<usize>, text: String, escape: Escape) {
+    pub fn push(&mut self, place: Range<usize>, text: impl Into<Text>, escape: Escape) {
         debug_assert!(self.places.last().is_none_or(|(last, _)| last.end <= place.start));
         self.places.push((place, escape));
         self.texts.push(text.into());
@@ -77,9 +79,14 @@ impl Escape {
                 }
                 out.push('"');
             }
-            Self::Element { before, after } => {
+            Self::Element { before, after, tags } => {
                 out.push_str(before);
-                text.chars().for_each(|character| escape(character, false, out));
+                for character in text.chars() {
+                    match tags.binary_search_by_key(&character, |(tag, _)| *tag) {
+                        Ok(index) => out.push_str(&tags[index].1),
+                        Err(_) => escape(character, false, out),
+                    }
+                }
                 out.push_str(after);
             }
         }

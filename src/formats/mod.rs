@@ -112,6 +112,10 @@ impl FromStr for Format {
     }
 }
 
+/// The characters that represent the tags of a text, first and last.
+const FIRST_TAG: char = '\u{e000}';
+const LAST_TAG: char = '\u{f8ff}';
+
 /// A text of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {

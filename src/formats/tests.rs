@@ -133,10 +133,69 @@ fn po_fills_empty_translations_and_keeps_the_others() {
 #[test]
 fn xliff_gets_missing_targets() {
     let source = "<xliff version=\"1.2\"><file><body><trans-unit id=\"1\"><source>a &amp; <g id=\"1\">b</g></source></trans-unit><trans-unit id=\"2\"><source>done</source><target>fertig</target></trans-unit><trans-unit id=\"3\"><source>empty</source><target/></trans-unit></body></file></xliff>";
-    let expected = "<xliff version=\"1.2\"><file><body><trans-unit id=\"1\"><source>a &amp; <g id=\"1\">b</g></source><target>A &amp; B</target></trans-unit><trans-unit id=\"2\"><source>done</source><target>fertig</target></trans-unit><trans-unit id=\"3\"><source>empty</source><target>EMPTY</target></trans-unit></body></file></xliff>";
+    let expected = "<xliff version=\"1.2\"><file><body><trans-unit id=\"1\"><source>a &amp; <g id=\"1\">b</g></source><target>A &amp; <g id=\"1\">B</g></target></trans-unit><trans-unit id=\"2\"><source>done</source><target>fertig</target></trans-unit><trans-unit id=\"3\"><source>empty</source><target>EMPTY</target></trans-unit></body></file></xliff>";
     assert_eq!(upper_case(&Format::Xliff, source), expected);
     for bad in ["", "<a></b>", "<html></html>", "<xliff><source>&nope;</source></xliff>"] {
         assert!(Format::Xliff.read(bad).is_err(), "{bad}");
+    }
+}
+
+/// XLIFF 1.2 and 2 with this source, and this target after it.
+fn xliff_files(source: &str, target: &str) -> [String; 2] {
+    ["trans-unit", "segment"].map(|unit| {
+        format!("<xliff><file><{unit}>\n <source>{source}</source>{target}\n</{unit}></file></xliff>")
+    })
+}
+
+#[test]
+fn xliff_keeps_inline_elements_in_their_places() {
+    for (source, target) in [
+        ("press <x id=\"1\"/> &lt;now&gt;", "PRESS <x id=\"1\"/> &lt;NOW&gt;"),
+        ("<x id=\"1\"/> go <x id=\"2\"></x>", "<x id=\"1\"/> GO <x id=\"2\"></x>"),
+        (
+            "one <g id=\"1\">two <g id=\"2\">three</g></g> four",
+            "ONE <g id=\"1\">TWO <g id=\"2\">THREE</g></g> FOUR",
+        ),
+        (
+            "say<ph id=\"1\">&lt;br title=\"<sub>kept</sub>\"/&gt;</ph>so",
+            "SAY<ph id=\"1\">&lt;br title=\"<sub>kept</sub>\"/&gt;</ph>SO",
+        ),
+        (
+            "a <bpt id=\"1\">&lt;b></bpt>bold<ept id=\"1\">&lt;/b></ept> word",
+            "A <bpt id=\"1\">&lt;b></bpt>BOLD<ept id=\"1\">&lt;/b></ept> WORD",
+        ),
+        ("<pc id=\"1\">go <ph id=\"2\"/>home</pc>.", "<pc id=\"1\">GO <ph id=\"2\"/>HOME</pc>."),
+        (
+            "the <mrk id=\"1\" translate=\"no\">kept</mrk> <mrk id=\"2\">word</mrk>",
+            "THE <mrk id=\"1\" translate=\"no\">kept</mrk> <mrk id=\"2\">WORD</mrk>",
+        ),
+        ("an icon \u{e000}, <x id=\"1\"/>a tag", "AN ICON \u{e000}, <x id=\"1\"/>A TAG"),
+    ] {
+        let expected = xliff_files(source, &format!("<target>{target}</target>"));
+        for (file, expected) in xliff_files(source, "").into_iter().zip(expected) {
+            assert_eq!(upper_case(&Format::Xliff, &file), expected);
+            let marked = upper_case(&Format::Xliff, &format!("\u{feff}{file}"));
+            assert_eq!(marked, format!("\u{feff}{expected}"));
+        }
+    }
+    for file in xliff_files("<x id=\"1\"/> 12 <ph id=\"2\">kept</ph>", "") {
+        assert_eq!(upper_case(&Format::Xliff, &file), file);
+    }
+}
+
+#[test]
+fn inline_elements_of_xliff_are_characters_of_the_text() {
+    let source = "<x id=\"0\"/>one <g id=\"1\">two <ph id=\"2\">kept</ph>three</g> four";
+    for file in xliff_files(source, "<target/>") {
+        let document = Format::Xliff.read(&file).unwrap();
+        let [text] = document.texts() else { panic!("{document:?}") };
+        assert_eq!(text.text, "one \u{e000}two \u{e001}three\u{e002} four");
+        let tags: Vec<&str> = text.tags.iter().map(|tag| &text.text[tag.clone()]).collect();
+        assert_eq!(tags, ["\u{e000}", "\u{e001}", "\u{e002}"]);
+        let translated = document.rebuild(&["\u{e000}zwei \u{e001}drei\u{e002} & vier eins".to_owned()]);
+        let target =
+            "<target><x id=\"0\"/><g id=\"1\">zwei <ph id=\"2\">kept</ph>drei</g> &amp; vier eins</target>";
+        assert!(translated.contains(&format!("</source>{target}\n")), "{translated}");
     }
 }
 
@@ -172,6 +231,22 @@ fn fragments() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
+fn xliff_pieces() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "a b",
+        " ",
+        "7",
+        "&amp;",
+        "é\u{e001}",
+        "<x/>",
+        "<g>c</g>",
+        "<g> <g/><x/></g>",
+        "<ph>k</ph>",
+        "<!-- x -->",
+        "<![CDATA[ <d ]]>",
+    ])
+}
+
 proptest! {
     #[test]
     fn any_markup_keeps_its_tags(source in fragments()) {
@@ -180,6 +255,18 @@ proptest! {
             let translations: Vec<String> = document.texts().iter().map(|text| format!("x<{}&", text.text)).collect();
             if !markup.is_xml() {
                 prop_assert_eq!(tags(&document.rebuild(&translations)), tags(&source));
+            }
+        }
+    }
+
+    #[test]
+    fn any_xliff_keeps_its_inline_elements(pieces in proptest::collection::vec(xliff_pieces(), 0..8)) {
+        for file in xliff_files(&pieces.concat(), "") {
+            let translated = upper_case(&Format::Xliff, &file);
+            prop_assert!(Format::Xliff.read(&translated).is_ok(), "{}", translated);
+            let times = if translated.contains("<target>") { 2 } else { 1 };
+            for tag in ["<x/>", "<g>", "</g>", "<ph>k</ph>"] {
+                prop_assert_eq!(translated.matches(tag).count(), times * file.matches(tag).count());
             }
         }
     }

@@ -52,7 +52,7 @@ pub struct TranslatedText {
     pub warnings: Vec<&'static str>,
 }
 
-/// Warning for a text in another language or script than the source language's.
+/// Warning for a text that is in another language or script than the source language's, or has parts that are.
 pub const NOT_SOURCE_LANGUAGE: &str = "not_source_language";
 
 /// A text, split into passages and tokenized.
@@ -67,6 +67,8 @@ struct Prepared {
 #[derive(Debug)]
 struct Content {
     document: formats::Document,
+    /// Which texts of the document are kept as they are. Their passages are empty.
+    kept: Vec<bool>,
     /// One for each text of the document.
     passages: Vec<Passage>,
     /// All outcomes of each passage, in the order of its requests.
@@ -228,29 +230,43 @@ impl Preparing {
     }
 
     fn text(&self, document: formats::Document, request: &TranslateRequest) -> Prepared {
+        let texts = document.texts();
+        let other_script: Vec<bool> =
+            texts.iter().map(|text| self.detector.in_other_script(&text.text)).collect();
+        let any_other_script = other_script.contains(&true);
+        let all_other_script = any_other_script && !other_script.contains(&false);
         let detected = request.detect.then(|| {
-            let texts: Vec<&str> = document.texts().iter().map(|text| text.text.as_str()).collect();
-            self.detector.decide(&texts.join("\n"))
+            // A text in another script is kept by itself, so it must not decide about the others.
+            let decisive = texts.iter().zip(&other_script).filter(|(_, other)| all_other_script || !**other);
+            let decisive: Vec<&str> = decisive.map(|(text, _)| text.text.as_str()).collect();
+            self.detector.decide(&decisive.join("\n"))
         });
         let other_language = detected.as_ref().is_some_and(|detection| !self.detector.is_source(detection));
-        let foreign =
-            other_language || document.texts().iter().any(|text| self.detector.in_other_script(&text.text));
+        let foreign = other_language || any_other_script;
         let warnings = if foreign { vec![NOT_SOURCE_LANGUAGE] } else { Vec::new() };
-        if foreign && self.keep_other_languages {
+        if self.keep_other_languages && (other_language || all_other_script) {
             return Prepared { content: None, detected, warnings };
         }
+        let kept: Vec<bool> =
+            other_script.into_iter().map(|other| other && self.keep_other_languages).collect();
         let glossary = request.glossary.as_deref();
-        let read = |text| documents::passage(text, glossary, &self.reader, request.read);
-        let passages: Vec<Passage> = document.texts().iter().map(read).collect();
+        let read = |(text, &kept): (&formats::Text, &bool)| {
+            if kept {
+                self.reader.read("")
+            } else {
+                documents::passage(text, glossary, &self.reader, request.read)
+            }
+        };
+        let passages: Vec<Passage> = texts.iter().zip(&kept).map(read).collect();
         let outcomes = passages.iter().map(|_| Vec::new()).collect();
-        Prepared { content: Some(Content { document, passages, outcomes }), detected, warnings }
+        Prepared { content: Some(Content { document, kept, passages, outcomes }), detected, warnings }
     }
 }
 
 impl Prepared {
     fn finish(self, text: &str, alternatives: usize) -> TranslatedText {
         let Self { content, detected, mut warnings } = self;
-        let Some(Content { document, passages, outcomes }) = content else {
+        let Some(Content { document, kept, passages, outcomes }) = content else {
             let text = text.to_owned();
             return TranslatedText {
                 text,
@@ -260,10 +276,11 @@ impl Prepared {
                 warnings,
             };
         };
-        let rebuild = |texts: &dyn Fn(&Passage) -> String| {
-            document.rebuild(&passages.iter().map(texts).collect::<Vec<_>>())
-        };
-        let best = rebuild(&Passage::text);
+        let own = document.texts().iter().zip(kept);
+        let own = own.map(|(text, kept)| kept.then(|| text.text.clone()));
+        let translations: Vec<String> =
+            passages.iter().zip(own).map(|(passage, own)| own.unwrap_or_else(|| passage.text())).collect();
+        let best = document.rebuild(&translations);
         let ranked: Vec<Vec<String>> = if alternatives > 0 {
             passages.iter().map(|passage| passage.alternatives(alternatives)).collect()
         } else {
@@ -271,9 +288,10 @@ impl Prepared {
         };
         let mut others: Vec<String> = Vec::new();
         for rank in 0..ranked.iter().map(Vec::len).max().unwrap_or(0) {
-            let texts = passages.iter().zip(&ranked).map(|(passage, others)| {
-                others.get(rank).or(others.last()).cloned().unwrap_or_else(|| passage.text())
-            });
+            let texts = translations
+                .iter()
+                .zip(&ranked)
+                .map(|(best, others)| others.get(rank).or(others.last()).unwrap_or(best).clone());
             let other = document.rebuild(&texts.collect::<Vec<_>>());
             if other != best && !others.contains(&other) {
                 others.push(other);

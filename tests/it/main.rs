@@ -34,6 +34,7 @@ mod process;
 mod readme;
 mod renamed;
 mod report;
+mod scripts;
 mod serve;
 mod shutdown;
 mod stopping;

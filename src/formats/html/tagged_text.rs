@@ -3,11 +3,9 @@
 use std::ops::Range;
 
 use crate::formats::edits::{Escape, escape};
-use crate::formats::{Text, has_words};
+use crate::formats::{FIRST_TAG, LAST_TAG, Text, has_words};
 
-/// The characters that represent the tags of a text, in order. A text that itself contains one of them has no tags.
-const FIRST_TAG: char = '\u{e000}';
-const LAST_TAG: char = '\u{f8ff}';
+/// The tags of a text are represented in order. A text that itself contains such a character has no tags.
 const MAX_TAGS: usize = LAST_TAG as usize - FIRST_TAG as usize + 1;
 
 /// A part of the content between two blocks.
