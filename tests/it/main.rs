@@ -3,6 +3,7 @@
 //!
 //! One binary with one file for each subject.
 
+mod access_log;
 mod alternatives;
 mod architecture;
 mod bundle;
@@ -19,10 +20,12 @@ mod html;
 mod imputer;
 mod keys;
 mod lm;
+mod locks;
 mod memory;
 mod mixture;
 mod model;
 mod models;
+mod open_files;
 mod operations;
 mod overload;
 mod page;
@@ -30,7 +33,9 @@ mod parallel;
 mod pipeline;
 mod preflight;
 mod process;
+mod program;
 mod readme;
+mod reload;
 mod renamed;
 mod report;
 mod serve;
