@@ -214,3 +214,65 @@ fn the_model_that_is_built_in_is_served_alone() {
     let message = refusal("[[models]]\nfolder = \"own\"\n[[models]]\nfolder = \"\"", &[], &[]);
     assert!(message.contains("models[1].folder"), "{message}");
 }
+
+/// Two models, of which the second has the settings for all.
+const SEVERAL: &str = r#"
+    device = "cpu"
+    dtype = "f32"
+    [[models]]
+    name = "large"
+    folder = "models/en-de"
+    device = "cuda:1"
+    dtype = "bf16"
+    default_steps = 3
+    weight = 3
+    [[models]]
+    folder = "own"
+"#;
+
+#[test]
+fn several_models_share_the_threads_by_weight_and_have_settings_of_their_own() {
+    let with = |threads: &str| load(SEVERAL, &[], &[("threads", threads)]).unwrap();
+    let threads = |count: usize| NonZeroUsize::new(count).unwrap();
+    let large = ModelSettings {
+        name: Some("large".into()),
+        folder: "models/en-de".into(),
+        device: "cuda:1".parse().unwrap(),
+        dtype: "bf16".parse().unwrap(),
+        default_steps: Steps::new(3),
+        threads: threads(6),
+    };
+    let own = ModelSettings {
+        name: None,
+        folder: "own".into(),
+        device: "cpu".parse().unwrap(),
+        dtype: "f32".parse().unwrap(),
+        default_steps: None,
+        threads: threads(2),
+    };
+    let settings = with("8");
+    assert_eq!(settings.models, [large, own]);
+    assert_eq!(load(&settings.to_toml(), &[], &[]).unwrap().models, settings.models);
+    // Shares are rounded up.
+    for (all, shares) in [("7", [6, 2]), ("1", [1, 1])] {
+        let found: Vec<usize> = with(all).models.iter().map(|model| model.threads.get()).collect();
+        assert_eq!(found, shares, "{all} threads");
+    }
+}
+
+#[test]
+fn an_invalid_setting_of_a_model_is_refused_with_its_place() {
+    let own = |more: &str| format!("[[models]]\nfolder = \"own\"\n{more}\n");
+    for (models, what) in [
+        (own("weight = 0"), "models[0].weight must be 1 to 1000"),
+        (own("") + &own("weight = 1001"), "models[1].weight must be 1 to 1000"),
+        (own("") + &own("default_steps = 0"), "models[1].default_steps must be at least 1"),
+        (own("device = \"gpu\""), "device \"gpu\" is unknown"),
+        (own("dtype = \"int8\""), "int8"),
+        (own("wieght = 2"), "unknown key wieght; did you mean weight?"),
+        ("[[models]]\nname = \"own\"\n".into(), "folder"),
+    ] {
+        let message = refusal(&models, &[], &[]);
+        assert!(message.contains(what), "{models}: {message}");
+    }
+}

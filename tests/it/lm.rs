@@ -14,7 +14,7 @@ use tutti::train::measure::report::{DecodingSetup, ReportModel, ReportPlan};
 
 use crate::report::plan;
 
-const TEXT: [&str; 4] = [
+pub const TEXT: [&str; 4] = [
     "Wo ist der Bahnhof?",
     "Das Wetter ist heute schön.",
     "Sie ist noch nie dort gewesen.",
@@ -23,7 +23,7 @@ const TEXT: [&str; 4] = [
 const OPTIONS: Options = Options { fusion: Fusion { weight: 0.6, bonus: 2.8, penalty: 1.0 }, prune: 0 };
 
 /// A bundle with random weights.
-fn bundle(root: &TempDir, name: &str, lengths: Lengths) -> Bundle {
+pub fn bundle(root: &TempDir, name: &str, lengths: Lengths) -> Bundle {
     let tokenizer = Tokenizer::train(TEXT.iter(), 320).unwrap();
     let shape: Shape = "enc=1,dec=1,d=16,ffn=16,heads=2,positions=32".parse().unwrap();
     let length_classes = if lengths == Lengths::Ctc { 0 } else { 8 };
@@ -34,7 +34,7 @@ fn bundle(root: &TempDir, name: &str, lengths: Lengths) -> Bundle {
     Bundle::open(&dir).unwrap()
 }
 
-fn text(root: &TempDir, lines: &[&str]) -> PathBuf {
+pub fn text(root: &TempDir, lines: &[&str]) -> PathBuf {
     let path = root.path().join("text");
     fs::write(&path, lines.join("\n") + "\n").unwrap();
     path

@@ -3,6 +3,7 @@
 //!
 //! One binary with one file for each subject.
 
+mod access_log;
 mod alternatives;
 mod architecture;
 mod bundle;
@@ -20,10 +21,12 @@ mod html;
 mod imputer;
 mod keys;
 mod lm;
+mod locks;
 mod memory;
 mod mixture;
 mod model;
 mod models;
+mod open_files;
 mod operations;
 mod overload;
 mod page;
@@ -31,7 +34,9 @@ mod parallel;
 mod pipeline;
 mod preflight;
 mod process;
+mod program;
 mod readme;
+mod reload;
 mod renamed;
 mod report;
 mod scripts;

@@ -1,17 +1,29 @@
 //! Sealed bundles: checksums and the known sentence.
 
+use tutti::model::{Fusion, Lengths};
+use tutti::train::bundle::lm::{self, language_model};
+
 use super::*;
 
 /// Every file of a sealed bundle that affects a translation.
-const SEALED: [&str; 4] = [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST];
+pub const SEALED: [&str; 5] =
+    [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST, Bundle::LM];
 
+/// A bundle with all of them: an Imputer's, because no other has a language model.
 pub fn sealed() -> TempDir {
-    let root = saved();
+    let root = tempfile::tempdir().expect("a folder");
+    let shape = Shape { lengths: Lengths::Ctc, length_classes: 0, max_positions: 32, ..config().shape };
+    let weights = Spec::initial(&shape, 1, &Device::Cpu).expect("weights");
+    let config = Config::new(shape, "en", "de");
+    Bundle::save(&root.path().join("en-de"), &config, &TOKENIZER, &weights, "# A model\n").expect("save");
     let texts = ["source", "target"].map(|name| root.path().join(name));
     let lines = "Where is the train station?\n";
     texts.iter().for_each(|path| fs::write(path, lines).expect("text"));
     let options = Options { per_token: 4, common: 4, iterations: 1 };
     shortlist(&open(&root).expect("open"), &texts[0], &texts[1], options).expect("a shortlist");
+    let fusion = Fusion { weight: 0.6, bonus: 2.8, penalty: 1.0 };
+    let options = lm::Options { fusion, prune: 0 };
+    language_model(&open(&root).expect("open"), &texts[1..], options).expect("a language model");
     known::seal(&open(&root).expect("open"), Some("Where?")).expect("seal");
     root
 }
@@ -20,7 +32,7 @@ pub fn sealed() -> TempDir {
 fn a_sealed_bundle_is_refused_if_any_bit_is_flipped() {
     let root = sealed();
     let bundle = open(&root).expect("a sealed bundle");
-    assert!(bundle.is_sealed() && bundle.shortlist.is_some());
+    assert!(bundle.is_sealed() && bundle.shortlist.is_some() && bundle.lm.is_some());
     assert_eq!(bundle.config.known.as_ref().expect("a known sentence").source, "Where?");
     let mut random = 1_u64;
     for name in SEALED {
@@ -60,8 +72,11 @@ fn what_is_changed_on_purpose_is_sealed_again_and_says_how() {
         .record_scores(vec![Score { steps: 1, bleu: 39.79, chrf: 58.36 }])
         .expect("record");
     assert_eq!(open(&root).expect("sealed again").config.scores.len(), 1);
-    fs::remove_file(file(&root, Bundle::SHORTLIST)).expect("remove");
-    assert_refused(&root, Bundle::SHORTLIST, &["is missing", "train shortlist"]);
+    // The shortlist is read before the language model.
+    for (name, command) in [(Bundle::LM, "train lm"), (Bundle::SHORTLIST, "train shortlist")] {
+        fs::remove_file(file(&root, name)).expect("remove");
+        assert_refused(&root, name, &["is missing", command]);
+    }
 }
 
 #[test]

@@ -11,16 +11,15 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tutti::decode::{DecodeOptions, Steps, Translator, translate_passages};
 use tutti::formats::Format;
-use tutti::model::Bundle;
 use tutti::text::Reader;
 use tutti::text::spans::{self, Kind};
 
 use self::edits::{edited, edited_text, random_edits};
+use crate::bundle::sealed::{SEALED, sealed};
 use crate::support::{Server, Setup, TOKENIZER, en_de, fake, in_time, raw};
 
 /// Runs a target on one seed after another until its time is over.
@@ -204,20 +203,19 @@ fn pickles() {
 
 #[test]
 fn bundles() {
-    let root: TempDir = crate::bundle::sealed::sealed();
+    let root = sealed();
     let folder = root.path().join("en-de");
-    let names = [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST];
-    let originals = names.map(|name| std::fs::read(folder.join(name)).unwrap());
+    let originals = SEALED.map(|name| std::fs::read(folder.join(name)).unwrap());
     let expected = mutants::translations(&folder).expect("it is whole");
     fuzz(|random| {
-        let index = random.random_range(0..names.len());
+        let index = random.random_range(0..SEALED.len());
         let edits = random_edits(random);
-        let path = folder.join(names[index]);
+        let path = folder.join(SEALED[index]);
         std::fs::write(&path, edited(&originals[index], &edits)).unwrap();
         let answer = mutants::translations(&folder);
         std::fs::write(&path, &originals[index]).unwrap();
         if let Ok(answer) = answer {
-            assert_eq!(answer, expected, "{}: {edits:?}", names[index]);
+            assert_eq!(answer, expected, "{}: {edits:?}", SEALED[index]);
         }
     });
 }

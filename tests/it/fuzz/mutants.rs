@@ -11,6 +11,7 @@ use tutti::model::{Backend, Bundle, Dtype};
 use tutti::train::import::fairseq::{Import, import};
 
 use super::edits::{edited, random_edits};
+use crate::bundle::sealed::{SEALED, sealed};
 
 fn count() -> usize {
     std::env::var("TEST_MUTANTS").map_or(40, |count| count.parse().expect("a number"))
@@ -31,20 +32,19 @@ pub fn translations(folder: &Path) -> tutti::Result<Vec<String>> {
 
 #[test]
 fn no_damaged_bundle_is_accepted_that_changes_an_answer() {
-    let root = crate::bundle::sealed::sealed();
+    let root = sealed();
     let folder = root.path().join("en-de");
-    let names = [Bundle::CONFIG, Bundle::WEIGHTS, Bundle::TOKENIZER, Bundle::SHORTLIST];
-    let originals = names.map(|name| std::fs::read(folder.join(name)).unwrap());
+    let originals = SEALED.map(|name| std::fs::read(folder.join(name)).unwrap());
     let expected = translations(&folder).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(25);
     let (mut refused, mut accepted) = (0, 0);
     while refused + accepted < count() {
-        let index = random.random_range(0..names.len());
+        let index = random.random_range(0..SEALED.len());
         let damaged = edited(&originals[index], &random_edits(&mut random));
         if damaged == originals[index] {
             continue;
         }
-        let path = folder.join(names[index]);
+        let path = folder.join(SEALED[index]);
         std::fs::write(&path, damaged).unwrap();
         match translations(&folder) {
             Ok(answer) => {
@@ -52,7 +52,7 @@ fn no_damaged_bundle_is_accepted_that_changes_an_answer() {
                 assert_eq!(
                     answer, expected,
                     "a damaged {} is accepted and answers differently",
-                    names[index]
+                    SEALED[index]
                 );
             }
             Err(_) => refused += 1,
