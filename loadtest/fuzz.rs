@@ -110,7 +110,8 @@ pub fn run(arguments: &Fuzz) -> Result<()> {
     });
     let took = begun.elapsed().as_secs_f64();
     let after = server.resident_bytes()?;
-    ensure!(self::known(address)? == known, "the known sentence is translated differently");
+    let now = self::known(address)?;
+    ensure!(now == known, "the known sentence became {now:?}, before it was {known:?}");
     server.terminate().context("after the broken requests")?;
     let value = |count: &AtomicU64| count.load(Relaxed);
     let [closed, failed, silent] = [&counts.closed, &counts.failed, &counts.silent].map(value);
@@ -141,13 +142,15 @@ pub fn run(arguments: &Fuzz) -> Result<()> {
     Ok(())
 }
 
-/// The answer to a sentence, without its times.
+/// The translation of a sentence.
 fn known(address: SocketAddr) -> Result<String> {
     let body = r#"{"q":"Where is the train station?","source":"en","target":"de","steps":4}"#;
     let answer = exchange(address, &raw("/translate", "application/json", body), false, PATIENCE)?;
     let text = String::from_utf8_lossy(&answer).into_owned();
     ensure!(text.starts_with("HTTP/1.1 200"), "{text}");
-    Ok(text.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let answer: serde_json::Value = serde_json::from_str(body).with_context(|| text.clone())?;
+    Ok(answer["translatedText"].as_str().with_context(|| text.clone())?.to_owned())
 }
 
 fn raw(path: &str, media_type: &str, body: &str) -> Vec<u8> {
