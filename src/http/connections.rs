@@ -19,6 +19,9 @@ const MAX_CONNECTIONS: u64 = 16_384;
 /// so it must not be done for every new connection.
 const SHED_FRACTION: usize = 64;
 
+/// If room is needed, a connection is cut when its client has read nothing of an answer for this long.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// Signals to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Signal {
@@ -40,17 +43,28 @@ struct Inner {
     answering: bool,
     /// Time when the head of the next request began to arrive.
     head_since: Option<Instant>,
-    /// The client has not yet received all that was written.
-    write_blocked: bool,
+    /// The client has not yet received all that was written, and has received nothing since this time.
+    blocked_since: Option<Instant>,
     idle_since: Instant,
     signal: Signal,
 }
 
 impl Inner {
-    /// Whether the client has sent a part of a head, or has not read all that was written. It may never do the rest,
-    /// so [`Signal::CloseWhenIdle`] may never close such a connection.
+    /// Whether the client has sent a part of a head, or has not read all that was written.
     fn waits_for_client(&self) -> bool {
-        self.head_since.is_some() || self.write_blocked
+        self.head_since.is_some() || self.blocked_since.is_some()
+    }
+
+    /// Whether the client has read nothing for longer than `allowed`, although there is something to read.
+    fn stalled(&self, allowed: Duration) -> bool {
+        self.blocked_since.is_some_and(|since| since.elapsed() > allowed)
+    }
+
+    /// Whether only [`Signal::Cut`] makes room: the client does not read, or has sent a part of a head. If such a head
+    /// began under the signal to close, [`Connections::cut_slow_heads`] limits it.
+    fn must_be_cut(&self) -> bool {
+        let head = self.head_since.is_some() && self.signal == Signal::KeepOpen;
+        self.stalled(STALLED) || (head && self.blocked_since.is_none())
     }
 }
 
@@ -59,7 +73,7 @@ impl Default for ConnectionState {
         let inner = Inner {
             answering: false,
             head_since: None,
-            write_blocked: false,
+            blocked_since: None,
             idle_since: Instant::now(),
             signal: Signal::KeepOpen,
         };
@@ -81,13 +95,18 @@ impl ConnectionState {
         }
     }
 
-    /// Sets whether the last write left data behind. A client that reads what was left is not idle.
+    /// Sets whether the last write wrote nothing. If it wrote something, the client has read: it is not idle.
     pub(super) fn wrote(&self, blocked: bool) {
         let mut inner = self.lock();
-        if inner.write_blocked && !blocked {
+        if blocked {
+            inner.blocked_since.get_or_insert_with(Instant::now);
+        } else if inner.blocked_since.take().is_some() {
             inner.idle_since = Instant::now();
+            if inner.signal >= Signal::CloseWhenIdle {
+                // This may have been the last of the data. hyper would not look whether the connection closes.
+                self.signalled.notify_one();
+            }
         }
-        inner.write_blocked = blocked;
     }
 
     /// The head of a request is complete.
@@ -121,6 +140,16 @@ impl ConnectionState {
     fn signal(&self, signal: Signal) {
         {
             let mut inner = self.lock();
+            inner.signal = inner.signal.max(signal);
+        }
+        self.signalled.notify_one();
+    }
+
+    /// Signals the connection to make room. It is not cut if it meanwhile began to answer or its client read.
+    fn make_room(&self, signal: Signal) {
+        {
+            let mut inner = self.lock();
+            let signal = if inner.must_be_cut() { signal } else { Signal::CloseWhenIdle };
             inner.signal = inner.signal.max(signal);
         }
         self.signalled.notify_one();
@@ -187,28 +216,39 @@ impl Connections {
     }
 
     /// Signals some of the longest idle connections to close, unless as many are closing already. Returns how many
-    /// are closing. One that waits for its client counts as idle and is cut: if it counted as closing, clients that
-    /// do not read could keep everybody out.
+    /// are closing. One whose client still reads an answer closes after that; since this may take long, idle ones are
+    /// preferred.
     pub(super) fn shed(&self) -> usize {
         let open = self.lock();
-        let mut closing = 0;
-        let mut idle: Vec<(Instant, &Arc<ConnectionState>)> = Vec::new();
+        let (mut closing, mut closing_later) = (0, 0);
+        let mut idle: Vec<(bool, Instant, Signal, &Arc<ConnectionState>)> = Vec::new();
         for state in open.states.values() {
             let inner = state.lock();
             match inner.signal {
                 Signal::Cut => closing += 1,
+                _ if inner.must_be_cut() => {
+                    let since = inner.blocked_since.unwrap_or(inner.idle_since);
+                    idle.push((false, since, Signal::Cut, state));
+                }
                 _ if inner.answering => {}
-                Signal::CloseWhenIdle if !inner.waits_for_client() => closing += 1,
-                _ => idle.push((inner.idle_since, state)),
+                Signal::CloseWhenIdle if inner.waits_for_client() => closing_later += 1,
+                Signal::CloseWhenIdle => closing += 1,
+                Signal::KeepOpen => {
+                    let reads = inner.blocked_since.is_some();
+                    idle.push((reads, inner.idle_since, Signal::CloseWhenIdle, state));
+                }
             }
         }
-        idle.sort_unstable_by_key(|(since, _)| *since);
-        for (_, state) in idle.into_iter().take(self.shed_at_once().saturating_sub(closing)) {
-            let waits = state.lock().waits_for_client();
-            state.signal(if waits { Signal::Cut } else { Signal::CloseWhenIdle });
-            closing += 1;
+        idle.sort_unstable_by_key(|(reads, since, ..)| (*reads, *since));
+        for (reads, _, signal, state) in idle {
+            let enough = if reads { closing + closing_later } else { closing };
+            if enough >= self.shed_at_once() {
+                break;
+            }
+            state.make_room(signal);
+            *(if reads { &mut closing_later } else { &mut closing }) += 1;
         }
-        closing
+        closing + closing_later
     }
 
     /// Closes connections on which a head has been arriving for longer than `allowed`.
@@ -216,6 +256,17 @@ impl Connections {
         for state in self.lock().states.values() {
             let since = state.lock().head_since;
             if since.is_some_and(|since| since.elapsed() > allowed) {
+                state.signal(Signal::Cut);
+            }
+        }
+    }
+
+    /// Closes connections whose clients have read nothing for longer than `allowed`. This includes those in the middle
+    /// of an answer: hyper does not ask for more of it meanwhile, so no other timeout of the request would end it.
+    pub(super) fn cut_stalled(&self, allowed: Duration) {
+        for state in self.lock().states.values() {
+            let stalled = state.lock().stalled(allowed);
+            if stalled {
                 state.signal(Signal::Cut);
             }
         }

@@ -151,6 +151,7 @@ struct Server {
     http: http1::Builder,
     service: TowerToHyperService<Router>,
     header_timeout: Duration,
+    idle_timeout: Duration,
     connections: Arc<Connections>,
     tasks: JoinSet<()>,
     rejecting: JoinSet<()>,
@@ -167,6 +168,7 @@ impl Server {
             http,
             service: TowerToHyperService::new(router),
             header_timeout: settings.header_timeout,
+            idle_timeout: settings.idle_timeout,
             connections: Connections::new(max_connections),
             tasks: JoinSet::new(),
             rejecting: JoinSet::new(),
@@ -181,7 +183,10 @@ impl Server {
         loop {
             tokio::select! {
                 accepted = listener.accept() => self.take(accepted.map(|(stream, _)| stream)).await,
-                _ = tick.tick() => self.connections.cut_slow_heads(self.header_timeout),
+                _ = tick.tick() => {
+                    self.connections.cut_slow_heads(self.header_timeout);
+                    self.connections.cut_stalled(self.idle_timeout);
+                }
             }
         }
     }

@@ -123,6 +123,19 @@ async fn half_a_head_is_cut_after_its_time_and_an_idle_connection_is_not() {
     assert_eq!(ask(&mut idle, &raw("GET", "/livez", "")).await.status, 200);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_asks_for_more_and_more_and_stops_reading_is_cut() {
+    let server = Server::start(http(|http| http.idle_timeout = Duration::from_millis(500))).await;
+    let mut stream = connect(&server).await;
+    let request = raw("POST", "/translate/stream", &en_de(vec![LINES[2]; 16]).to_string());
+    stream.write_all(&request).await.unwrap();
+    let mut status = [0; 12];
+    in_time(stream.read_exact(&mut status)).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    // The answers fill the buffers, then the requests do; without the cut, the last one would wait for ever.
+    in_time(async { while stream.write_all(&request).await.is_ok() {} }).await;
+}
+
 #[tokio::test]
 async fn idle_connections_make_room_for_those_that_ask() {
     let server = Server::start(http(|http| http.max_connections = 8)).await;

@@ -41,13 +41,18 @@ fn answer_unread(registered: &Registered) {
     registered.state.end_answer();
 }
 
+/// The client has read nothing for a moment longer than [`STALLED`].
+fn stall(registered: &Registered) {
+    let since = Instant::now().checked_sub(STALLED + Duration::from_millis(1)).unwrap();
+    registered.state.lock().blocked_since = Some(since);
+}
+
 #[test]
 fn clients_that_do_not_read_keep_nobody_out() {
     let all = Connections::new(2);
     let [unread, idle] = [(); 2].map(|()| all.register().unwrap());
     answer_unread(&unread);
-    idle.state.begin_answer();
-    idle.state.end_answer();
+    stall(&unread);
     assert_eq!(all.shed(), 1);
     assert_eq!([&unread, &idle].map(signal), [Signal::Cut, Signal::KeepOpen]);
 
@@ -57,21 +62,82 @@ fn clients_that_do_not_read_keep_nobody_out() {
     assert_eq!((all.shed(), signal(&one)), (1, Signal::CloseWhenIdle));
     answer_unread(&one);
     assert!(!one.state.closes_now());
+    assert_eq!((all.shed(), signal(&one)), (1, Signal::CloseWhenIdle));
+    stall(&one);
+    assert_eq!((all.shed(), signal(&one)), (1, Signal::Cut));
+
+    // In the middle of an answer.
+    let all = Connections::new(1);
+    let one = all.register().unwrap();
+    one.state.begin_answer();
+    one.state.wrote(true);
+    assert_eq!((all.shed(), signal(&one)), (0, Signal::KeepOpen));
+    stall(&one);
     assert_eq!((all.shed(), signal(&one)), (1, Signal::Cut));
 }
 
 #[test]
-fn a_client_that_reads_a_long_response_is_not_the_longest_idle() {
+fn a_client_that_reads_a_long_response_is_not_cut() {
     let all = Connections::new(2);
     let [reads, idle] = [(); 2].map(|()| all.register().unwrap());
     answer_unread(&reads);
-    idle.state.begin_answer();
-    idle.state.end_answer();
-    std::thread::sleep(Duration::from_millis(2));
+    stall(&reads);
     reads.state.wrote(false);
     reads.state.wrote(true);
     assert_eq!(all.shed(), 1);
-    assert_eq!([&reads, &idle].map(signal), [Signal::KeepOpen, Signal::CloseWhenIdle]);
+    assert_eq!([&reads, &idle].map(signal), [Signal::KeepOpen, Signal::CloseWhenIdle], "idle ones first");
+    drop(idle);
+    assert_eq!((all.shed(), signal(&reads)), (1, Signal::CloseWhenIdle));
+    all.cut_stalled(STALLED);
+    assert_eq!((all.shed(), signal(&reads)), (1, Signal::CloseWhenIdle));
+    assert!(!reads.state.closes_now());
+    reads.state.wrote(false);
+    assert!(reads.state.closes_now());
+
+    // One that reads for long does not keep idle ones open.
+    reads.state.wrote(true);
+    let idle = all.register().unwrap();
+    assert_eq!((all.shed(), signal(&idle)), (2, Signal::CloseWhenIdle));
+}
+
+#[test]
+fn a_client_that_stops_reading_in_the_middle_of_an_answer_is_cut_after_a_while() {
+    let all = Connections::new(8);
+    let [stalled, reads] = [(); 2].map(|()| all.register().unwrap());
+    for one in [&stalled, &reads] {
+        one.state.begin_answer();
+        one.state.wrote(true);
+        stall(one);
+    }
+    // Another try that writes nothing is no progress.
+    stalled.state.wrote(true);
+    reads.state.wrote(false);
+    reads.state.wrote(true);
+    all.cut_stalled(Duration::from_secs(3600));
+    assert_eq!([&stalled, &reads].map(signal), [Signal::KeepOpen, Signal::KeepOpen]);
+    all.cut_stalled(STALLED);
+    assert_eq!([&stalled, &reads].map(signal), [Signal::Cut, Signal::KeepOpen]);
+}
+
+#[test]
+fn a_head_is_cut_if_room_is_needed_unless_it_is_complete_or_the_connection_closes_after_it() {
+    let all = Connections::new(1);
+    let one = all.register().unwrap();
+    assert_eq!((all.shed(), signal(&one)), (1, Signal::CloseWhenIdle));
+    one.state.received();
+    assert_eq!((all.shed(), signal(&one)), (1, Signal::CloseWhenIdle));
+
+    let all = Connections::new(1);
+    let one = all.register().unwrap();
+    one.state.received();
+    assert_eq!((all.shed(), signal(&one)), (1, Signal::Cut));
+
+    // The head is completed after the decision.
+    let one = Connections::new(1).register().unwrap();
+    one.state.received();
+    one.state.begin_answer();
+    one.state.make_room(Signal::Cut);
+    assert_eq!(signal(&one), Signal::CloseWhenIdle);
 }
 
 #[test]
