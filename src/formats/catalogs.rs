@@ -11,7 +11,7 @@ use quick_xml::events::Event;
 use super::edits::{Edits, Escape};
 use super::{Document, has_words};
 use crate::{Error, Result};
-use inline::{Content, characters};
+use inline::{Content, characters, is_translatable};
 
 /// The strings of a keyword: their content, and their place in the source with the quotes.
 #[derive(Debug, Default)]
@@ -121,7 +121,8 @@ struct Unit {
     translated: bool,
 }
 
-/// XLIFF 1.2 (`trans-unit`) and 2 (`segment`). A translation has the inline elements of its source.
+/// XLIFF 1.2 (`trans-unit`) and 2 (`segment`). A translation has the inline elements of its source. What is marked as
+/// not to be translated stays as it is.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`] if `source` is not well-formed XML or has no `<xliff>`.
@@ -133,6 +134,8 @@ pub fn read_xliff(source: &str) -> Result<Document> {
     let mut edits = Edits::default();
     let (mut unit, mut in_source, mut target, mut is_xliff) = (Unit::default(), false, None::<usize>, false);
     let mut proposals = 0_usize;
+    // Whether the content of each open container is to be translated, from the outermost inwards.
+    let mut containers: Vec<bool> = Vec::new();
     loop {
         let begin = offset + reader.buffer_position() as usize;
         let event = reader.read_event().map_err(|error| bad_xml(&error))?;
@@ -157,7 +160,13 @@ pub fn read_xliff(source: &str) -> Result<Document> {
         if proposals > 0 {
             continue;
         }
-        match event {
+        if let Event::Start(tag) = &event
+            && is_container(tag.local_name().as_ref())
+        {
+            let inherited = containers.last().copied().unwrap_or(true);
+            containers.push(is_translatable(tag).unwrap_or(inherited));
+        }
+        match &event {
             Event::Start(tag) => match tag.local_name().as_ref() {
                 "xliff" => is_xliff = true,
                 "trans-unit" | "segment" => unit = Unit::default(),
@@ -177,13 +186,23 @@ pub fn read_xliff(source: &str) -> Result<Document> {
                         unit.empty_target = Some(begin..end);
                     }
                 }
-                "trans-unit" | "segment" => finish_unit(std::mem::take(&mut unit), source, &mut edits),
+                "trans-unit" | "segment" => {
+                    let unit = std::mem::take(&mut unit);
+                    if containers.last() != Some(&false) {
+                        finish_unit(unit, source, &mut edits);
+                    }
+                }
                 _ => {}
             },
             other => {
-                let text = characters(&other)?;
+                let text = characters(other)?;
                 unit.translated |= target.is_some() && text.is_some_and(|text| !text.trim().is_empty());
             }
+        }
+        if let Event::End(tag) = &event
+            && is_container(tag.local_name().as_ref())
+        {
+            containers.pop();
         }
     }
     if is_xliff {
@@ -191,6 +210,11 @@ pub fn read_xliff(source: &str) -> Result<Document> {
     } else {
         Err(Error::InvalidRequest("the file is not XLIFF: it has no <xliff>".into()))
     }
+}
+
+/// Whether the element's `translate` holds for the units in it.
+fn is_container(name: &str) -> bool {
+    matches!(name, "file" | "group" | "unit" | "trans-unit")
 }
 
 fn finish_unit(unit: Unit, source: &str, edits: &mut Edits) {

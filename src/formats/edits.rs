@@ -45,6 +45,8 @@ impl Edits {
             let mut out = String::with_capacity(source.len() * 5 / 4);
             let mut done = 0;
             for ((place, escape), text) in places.iter().zip(translations) {
+                // A place without a translation is copied with the source around it.
+                let Some(text) = text else { continue };
                 out.push_str(&source[done..place.start]);
                 escape.write(text, &mut out);
                 done = place.end;

@@ -214,9 +214,9 @@ impl MarkupReader<'_> {
         let mut done = tag.span.start;
         for (place, text) in found {
             parts.push(Part::Source(done..place.start));
-            parts.push(Part::Attribute(self.texts.len()));
-            self.texts.push(text.into());
             done = place.end;
+            parts.push(Part::Attribute { text: self.texts.len(), place });
+            self.texts.push(text.into());
         }
         parts.push(Part::Source(done..tag.span.end));
         parts
@@ -233,7 +233,7 @@ impl MarkupReader<'_> {
                     continue;
                 }
                 tagged_text::Piece::TaggedText(TaggedText { place, text, tags }) => {
-                    let part = Part::TaggedText { text: self.texts.len(), tags };
+                    let part = Part::TaggedText { text: self.texts.len(), place: place.clone(), tags };
                     self.texts.push(text);
                     (place, part)
                 }

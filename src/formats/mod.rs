@@ -80,7 +80,7 @@ impl Format {
     /// Markdown never fail.
     pub fn read(&self, source: &str) -> Result<Document> {
         match self {
-            Self::Text => Ok(Document::new(vec![source.to_owned().into()], <[String]>::concat)),
+            Self::Text => Ok(plain_text(source)),
             Self::Markup(markup) => Ok(html::read(source, markup)),
             Self::Markdown => Ok(markdown::read(source)),
             Self::Po => catalogs::read_po(source),
@@ -131,7 +131,7 @@ impl From<String> for Text {
     }
 }
 
-type Rebuild = Box<dyn Fn(&[String]) -> String + Send + Sync>;
+type Rebuild = Box<dyn Fn(&[Option<&str>]) -> String + Send + Sync>;
 
 /// A document, split into texts and the parts between them.
 pub struct Document {
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Document {
 }
 
 impl Document {
-    fn new(texts: Vec<Text>, rebuild: impl Fn(&[String]) -> String + Send + Sync + 'static) -> Self {
+    fn new(texts: Vec<Text>, rebuild: impl Fn(&[Option<&str>]) -> String + Send + Sync + 'static) -> Self {
         Self { texts, rebuild: Box::new(rebuild) }
     }
 
@@ -158,9 +158,28 @@ impl Document {
     /// Builds the translated document. `translations` are those of [`texts`](Self::texts), in the same number and
     /// order.
     pub fn rebuild(&self, translations: &[String]) -> String {
+        self.put(&translations.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>())
+    }
+
+    /// Like [`rebuild`](Self::rebuild), but the place of a text without a translation stays as it is in the source,
+    /// byte for byte: an entry of a catalog stays untranslated.
+    pub fn rebuild_partly(&self, translations: &[Option<String>]) -> String {
+        self.put(&translations.iter().map(Option::as_deref).collect::<Vec<_>>())
+    }
+
+    fn put(&self, translations: &[Option<&str>]) -> String {
         debug_assert_eq!(translations.len(), self.texts.len());
         (self.rebuild)(translations)
     }
+}
+
+/// The whole source is one text.
+fn plain_text(source: &str) -> Document {
+    let source = source.to_owned();
+    let texts = vec![source.clone().into()];
+    Document::new(texts, move |translations| {
+        translations.iter().map(|translation| translation.unwrap_or(&source)).collect()
+    })
 }
 
 /// Whether the text contains anything to translate.

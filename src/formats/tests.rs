@@ -199,6 +199,61 @@ fn inline_elements_of_xliff_are_characters_of_the_text() {
     }
 }
 
+#[test]
+fn xliff_marked_as_not_to_be_translated_stays_as_it_is() {
+    let unit = "<trans-unit id=\"1\"><source>a</source></trans-unit>";
+    let unit_2 = "<unit id=\"1\"><segment><source>a</source></segment></unit>";
+    let translated = |file: &str| file.replace("</source>", "</source><target>A</target>");
+    for unit in [unit, unit_2] {
+        let marked = |value: &str| unit.replace(" id=", &format!(" translate=\"{value}\" id="));
+        for kept in [
+            format!("<file>{}</file>", marked("no")),
+            format!("<file><group translate=\"no\"><group>{unit}</group></group></file>"),
+            format!("<file translate=\"no\"><group>{unit}</group></file>"),
+        ] {
+            let other = format!("<file><group>{unit}</group>{}</file>", marked("yes"));
+            let file = format!("<xliff>{kept}{other}</xliff>");
+            let expected = format!("<xliff>{kept}{}</xliff>", translated(&other));
+            assert_eq!(upper_case(&Format::Xliff, &file), expected);
+        }
+        let file = format!("<xliff><file translate=\"no\">{}</file></xliff>", marked("yes"));
+        assert_eq!(upper_case(&Format::Xliff, &file), translated(&file));
+    }
+}
+
+#[test]
+fn texts_without_a_translation_stay_as_they_are() {
+    let markup = Format::Markup(Markup::html());
+    for (format, source, kept, expected) in [
+        (&Format::Text, "one", [0].as_slice(), "one"),
+        (
+            &markup,
+            "<p>one &mdash;\n<b title='x &amp; y'>two</b>&nbsp;</p><p>three</p>",
+            &[1],
+            "<p>one &mdash;\n<b title=\"X &amp; Y\">two</b>&nbsp;</p><p>THREE</p>",
+        ),
+        (
+            &markup,
+            "<img alt=a title='b'><p>one &mdash;</p>",
+            &[0, 2],
+            "<img alt=a title=\"B\"><p>one &mdash;</p>",
+        ),
+        (&Format::Json, "[\"\\u0061\", \"b\"]", &[0], "[\"\\u0061\", \"B\"]"),
+        (
+            &Format::Po,
+            "msgid \"a\"\nmsgstr \"\"\n\"\"\n\nmsgid \"b\"\nmsgstr \"\"\n",
+            &[0],
+            "msgid \"a\"\nmsgstr \"\"\n\"\"\n\nmsgid \"b\"\nmsgstr \"B\"\n",
+        ),
+    ] {
+        let document = format.read(source).unwrap();
+        let texts = document.texts().iter().enumerate();
+        let translations: Vec<Option<String>> =
+            texts.map(|(index, text)| (!kept.contains(&index)).then(|| text.text.to_uppercase())).collect();
+        assert_eq!(document.rebuild_partly(&translations), expected);
+    }
+}
+
 /// Start and end tags with their attributes' names, sorted.
 fn tags(source: &str) -> Vec<String> {
     let mut emitter = html5gum::DefaultEmitter::<()>::new_with_span();
@@ -252,6 +307,8 @@ proptest! {
     fn any_markup_keeps_its_tags(source in fragments()) {
         for markup in [Markup::html(), Markup::xml()] {
             let document = Format::Markup(markup.clone()).read(&source).unwrap();
+            let none = vec![None; document.texts().len()];
+            prop_assert_eq!(&document.rebuild_partly(&none), &source);
             let translations: Vec<String> = document.texts().iter().map(|text| format!("x<{}&", text.text)).collect();
             if !markup.is_xml() {
                 prop_assert_eq!(tags(&document.rebuild(&translations)), tags(&source));
@@ -277,6 +334,8 @@ proptest! {
             if let Ok(document) = format.read(&source) {
                 let same: Vec<String> = document.texts().iter().map(|text| text.text.clone()).collect();
                 document.rebuild(&same);
+                let none = vec![None; same.len()];
+                prop_assert_eq!(&document.rebuild_partly(&none), &source);
             }
         }
     }

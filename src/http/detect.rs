@@ -76,6 +76,19 @@ impl Detector {
         best.filter(probable).unwrap_or(source)
     }
 
+    /// Decides over the texts of a document, each with whether it is in another script. Such texts are kept by
+    /// themselves, so they do not count if the others have more letters.
+    pub fn decide_over(&self, texts: &[(&str, bool)]) -> Detection {
+        let letters = |in_other_script: bool| -> usize {
+            let texts = texts.iter().filter(|(_, other)| *other == in_other_script);
+            texts.map(|(text, _)| text.chars().filter(|letter| letter.is_alphabetic()).count()).sum()
+        };
+        let all = letters(true) >= letters(false);
+        let decisive = texts.iter().filter(|(_, other)| all || !*other);
+        let decisive: Vec<&str> = decisive.map(|(text, _)| *text).collect();
+        self.decide(&decisive.join("\n"))
+    }
+
     /// Whether the statistics can tell this language from the source language. Without statistics of the source
     /// language, its texts seem to be in another language of the same script.
     fn differs_from_source(&self, detection: &Detection) -> bool {

@@ -236,10 +236,9 @@ impl Preparing {
         let any_other_script = other_script.contains(&true);
         let all_other_script = any_other_script && !other_script.contains(&false);
         let detected = request.detect.then(|| {
-            // A text in another script is kept by itself, so it must not decide about the others.
-            let decisive = texts.iter().zip(&other_script).filter(|(_, other)| all_other_script || !**other);
-            let decisive: Vec<&str> = decisive.map(|(text, _)| text.text.as_str()).collect();
-            self.detector.decide(&decisive.join("\n"))
+            let texts = texts.iter().map(|text| text.text.as_str());
+            let texts: Vec<(&str, bool)> = texts.zip(other_script.iter().copied()).collect();
+            self.detector.decide_over(&texts)
         });
         let other_language = detected.as_ref().is_some_and(|detection| !self.detector.is_source(detection));
         let foreign = other_language || any_other_script;
@@ -276,11 +275,10 @@ impl Prepared {
                 warnings,
             };
         };
-        let own = document.texts().iter().zip(kept);
-        let own = own.map(|(text, kept)| kept.then(|| text.text.clone()));
-        let translations: Vec<String> =
-            passages.iter().zip(own).map(|(passage, own)| own.unwrap_or_else(|| passage.text())).collect();
-        let best = document.rebuild(&translations);
+        let translated = passages.iter().zip(kept);
+        let translations: Vec<Option<String>> =
+            translated.map(|(passage, kept)| (!kept).then(|| passage.text())).collect();
+        let best = document.rebuild_partly(&translations);
         let ranked: Vec<Vec<String>> = if alternatives > 0 {
             passages.iter().map(|passage| passage.alternatives(alternatives)).collect()
         } else {
@@ -288,11 +286,11 @@ impl Prepared {
         };
         let mut others: Vec<String> = Vec::new();
         for rank in 0..ranked.iter().map(Vec::len).max().unwrap_or(0) {
-            let texts = translations
-                .iter()
-                .zip(&ranked)
-                .map(|(best, others)| others.get(rank).or(others.last()).unwrap_or(best).clone());
-            let other = document.rebuild(&texts.collect::<Vec<_>>());
+            let texts = translations.iter().zip(&ranked).map(|(best, others)| {
+                let best = best.as_ref()?;
+                Some(others.get(rank).or(others.last()).unwrap_or(best).clone())
+            });
+            let other = document.rebuild_partly(&texts.collect::<Vec<_>>());
             if other != best && !others.contains(&other) {
                 others.push(other);
             }

@@ -82,8 +82,8 @@ impl Content {
         self.pieces.push(Piece { place, text: None });
     }
 
-    /// The text from the first to the last visible piece, and the notation of its translation, which has the elements
-    /// before and after the text, too. `None` if there is nothing to translate, or more tags than characters for them.
+    /// The text from the first to the last visible piece, and how its translation is written, with the elements around
+    /// the text. `None` if there is nothing to translate, or more tags than characters for them.
     pub fn text(&self, source: &str) -> Option<(Text, Escape)> {
         let is_visible = |piece: &Piece| piece.text.as_deref().is_some_and(|text| !text.trim().is_empty());
         let first = self.pieces.iter().position(is_visible)?;
@@ -118,14 +118,24 @@ impl Content {
 
 /// Whether the content of the element is not text: native code, or marked as not to be translated.
 fn is_code(tag: &BytesStart<'_>) -> bool {
-    let has = |name: &str, value: &str| {
-        let attribute = tag.try_get_attribute(name).ok().flatten();
-        attribute.is_some_and(|attribute| attribute.value == value)
+    let is_protected = || {
+        let attribute = tag.try_get_attribute("mtype").ok().flatten();
+        attribute.is_some_and(|attribute| attribute.value == "protected")
     };
     match tag.local_name().as_ref() {
         "x" | "bx" | "ex" | "bpt" | "ept" | "it" | "ph" | "sc" | "ec" | "sm" | "em" | "cp" => true,
-        "mrk" => has("translate", "no") || has("mtype", "protected"),
+        "mrk" => is_translatable(tag) == Some(false) || is_protected(),
         _ => false,
+    }
+}
+
+/// Whether the content of the element is to be translated, if its attribute `translate` says so.
+pub fn is_translatable(tag: &BytesStart<'_>) -> Option<bool> {
+    let attribute = tag.try_get_attribute("translate").ok().flatten()?;
+    match &*attribute.value {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
     }
 }
 

@@ -29,29 +29,60 @@ impl Element {
     }
 }
 
-/// A part of the translated markup.
+/// A part of the translated markup. A text without a translation is copied from its place in the source.
 #[derive(Debug)]
 pub enum Part {
     Source(Range<usize>),
     /// The translation of this text, with quotes.
-    Attribute(usize),
+    Attribute {
+        text: usize,
+        place: Range<usize>,
+    },
     /// The translation of this text, with each tag in the place of its character.
     TaggedText {
         text: usize,
-        tags: Vec<Vec<Part>>,
+        place: Range<usize>,
+        tags: Vec<Tag>,
     },
 }
 
+/// A tag within a text, or what else is kept there.
+#[derive(Debug)]
+pub struct Tag {
+    place: Range<usize>,
+    parts: Vec<Part>,
+}
+
+impl Tag {
+    fn write(&self, source: &str, translations: &[Option<&str>], out: &mut String) {
+        self.parts.iter().for_each(|part| part.write(source, translations, out));
+    }
+}
+
 impl Part {
-    pub fn write(&self, source: &str, translations: &[String], out: &mut String) {
+    pub fn write(&self, source: &str, translations: &[Option<&str>], out: &mut String) {
         match self {
             Self::Source(place) => out.push_str(&source[place.clone()]),
-            Self::Attribute(text) => Escape::Attribute.write(&translations[*text], out),
-            Self::TaggedText { text, tags } => {
-                for character in translations[*text].chars() {
+            Self::Attribute { text, place } => match translations[*text] {
+                Some(translation) => Escape::Attribute.write(translation, out),
+                None => out.push_str(&source[place.clone()]),
+            },
+            Self::TaggedText { text, place, tags } => {
+                let Some(translation) = translations[*text] else {
+                    // Attributes of the tags may be translated nevertheless.
+                    let mut done = place.start;
+                    for tag in tags {
+                        out.push_str(&source[done..tag.place.start]);
+                        tag.write(source, translations, out);
+                        done = tag.place.end;
+                    }
+                    out.push_str(&source[done..place.end]);
+                    return;
+                };
+                for character in translation.chars() {
                     let index = (character as usize).checked_sub(FIRST_TAG as usize);
                     match index.and_then(|index| tags.get(index)) {
-                        Some(tag) => tag.iter().for_each(|part| part.write(source, translations, out)),
+                        Some(tag) => tag.write(source, translations, out),
                         None => escape(character, false, out),
                     }
                 }
@@ -65,7 +96,7 @@ impl Part {
 pub struct TaggedText {
     pub place: Range<usize>,
     pub text: Text,
-    pub tags: Vec<Vec<Part>>,
+    pub tags: Vec<Tag>,
 }
 
 #[derive(Debug)]
@@ -133,11 +164,11 @@ fn tagged_text(elements: Vec<Element>, source: &str) -> Option<TaggedText> {
     for element in elements {
         match element {
             Element::Text(_, content) => collapse_white_space(&content, &mut text),
-            Element::Kept(_, parts) => {
+            Element::Kept(place, parts) => {
                 let character = char::from_u32(FIRST_TAG as u32 + tags.len() as u32)?;
                 spans.push(text.len()..text.len() + character.len_utf8());
                 text.push(character);
-                tags.push(parts);
+                tags.push(Tag { place, parts });
             }
         }
     }
