@@ -1,5 +1,6 @@
 //! What is sent and when: texts, the arrivals of a Poisson process, and a client that keeps to them.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,6 +154,11 @@ impl Client {
     /// How many there are to draw from.
     pub fn texts(&self) -> usize {
         self.source.texts.len()
+    }
+
+    /// How many of them differ.
+    pub fn different_texts(&self) -> usize {
+        self.source.texts.iter().collect::<HashSet<_>>().len()
     }
 
     /// The open loop: keeps to the plan, whatever the answers.

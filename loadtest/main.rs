@@ -39,7 +39,7 @@ use crate::load::{Client, LoadPlan};
 
 #[derive(Parser)]
 #[command(
-    about = "Puts load on a tutti server and reports how it bears it",
+    about = "Puts load on a tutti server and reports how it answers",
     args_conflicts_with_subcommands = true
 )]
 struct Cli {

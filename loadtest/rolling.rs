@@ -107,7 +107,7 @@ fn run_in(arguments: &Rolling, folder: &Path) -> Result<()> {
             std::thread::sleep(Duration::from_secs_f64(arguments.pause));
             let retries = proxy.retries()?;
             stray += retries[judged..].iter().filter(|retry| retry.server != listen).count();
-            // A server that is dead holds nothing, and its successor must let go of nothing.
+            // A server that is dead holds nothing, and its successor must not drop any request.
             stray += retries[dead..].iter().filter(|retry| retry.held && retry.server == listen).count();
             judged = retries.len();
         }
@@ -194,7 +194,7 @@ struct Nginx {
 
 impl Nginx {
     fn start(program: &str, folder: &Path, servers: &[Server]) -> Result<Self> {
-        // Free now; whoever takes it before nginx does makes this fail, not lie.
+        // Free now. If another program takes it first, nginx does not start, and the test fails.
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         // Without `max_fails=0` nginx asks a server that was restarted only after ten seconds, and if that holds for all
         // of them, nobody.

@@ -16,7 +16,7 @@ use crate::Requests;
 use crate::load::{Client, LoadPlan};
 use crate::scrape;
 
-/// Than the load itself is what goes before.
+/// The warm-up is sent this many times faster than the load.
 const FASTER: f64 = 5.0;
 const MIB: f64 = 1024.0 * 1024.0;
 /// After the first minutes, of the resident size then.

@@ -64,12 +64,58 @@ pub fn lock(folder: &Path, shared: bool, by: &str) -> Result<File> {
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let file = File::open(folder).map_err(Error::io(folder))?;
     let locked = if shared { file.try_lock_shared() } else { file.try_lock() };
+    unless_busy(locked, folder, by)?;
+    Ok(file)
+}
+
+/// Locks a folder that [`replace_folder`] may replace: the lock is on the file `.NAME.lock` beside it, which stays.
+/// `None` where nobody may create that file; nobody can replace the folder there.
+///
+/// # Errors
+/// As [`lock`].
+pub fn lock_beside(folder: &Path, by: &str) -> Result<Option<File>> {
+    let file = lock_file(folder)?;
+    if let Some(file) = &file {
+        unless_busy(file.try_lock(), folder, by)?;
+    }
+    Ok(file)
+}
+
+/// Like [`lock_beside`], but waits while another process holds the lock. Calls `waiting` before it waits.
+///
+/// # Errors
+/// [`Error::Io`] if the file beside the folder cannot be created.
+pub fn wait_beside(folder: &Path, waiting: impl FnOnce()) -> Result<Option<File>> {
+    let file = lock_file(folder)?;
+    if let Some(file) = &file
+        && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+    {
+        waiting();
+        while file.lock().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
+    }
+    Ok(file)
+}
+
+fn unless_busy(locked: Result<(), TryLockError>, folder: &Path, by: &str) -> Result<()> {
     match locked {
         Err(TryLockError::WouldBlock) => {
             Err(Error::bundle(folder, format!("{by} is using this folder; wait until it has finished")))
         }
-        // Some network file systems do not support locks on folders. There is no protection then.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        // Some network file systems do not support locks. There is no protection then.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+/// The file of [`lock_beside`]. A folder has the same one under each of its names.
+fn lock_file(folder: &Path) -> Result<Option<File>> {
+    let path = sibling_temp(&folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf()), "lock")?;
+    fs::create_dir_all(parent(&path)).map_err(Error::io(&path))?;
+    match File::options().write(true).create(true).truncate(false).open(&path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::io(&path)(error)),
     }
 }
 

@@ -43,9 +43,11 @@ const OPEN: [&str; 17] = [
 /// The names of the key parameter of LibreTranslate, DeepL and MTranServer.
 const KEY_PARAMETERS: [&str; 4] = ["api_key", "auth_key", "token", "api_token"];
 
-/// The schemes of `Authorization` that a key follows, MTranServer's and DeepL's. Others, such as `Basic`, are for a
-/// proxy in front of this server.
-const KEY_SCHEMES: [&str; 2] = ["Bearer", "DeepL-Auth-Key"];
+/// The schemes of `Authorization` that a key follows: MTranServer's, DeepL's, and `Token`, which some clients send.
+const KEY_SCHEMES: [&str; 3] = ["Bearer", "DeepL-Auth-Key", "Token"];
+
+/// Schemes for a proxy in front of this server. A word of its own is a key unless it is one of these names.
+const PROXY_SCHEMES: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 tokio::task_local! {
     /// The client whose request is being answered.
@@ -110,39 +112,45 @@ async fn key(app: &App, request: Request) -> Result<(Request, Option<String>), A
     let copy = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
     let key = match Params::read(copy, max_body_bytes).await {
         Ok(params) => {
-            KEY_PARAMETERS.iter().find_map(|name| params.text(name).ok().flatten()).map(str::to_owned)
+            let value = |name: &&str| params.text(name).ok().flatten().and_then(filled);
+            KEY_PARAMETERS.iter().find_map(value).map(str::to_owned)
         }
         Err(_) => None,
     };
     Ok((Request::from_parts(parts, Body::from(bytes)), key))
 }
 
+/// An empty key or a credential for somebody else hides no key in another place.
 fn key_in_head(request: &Request) -> Option<String> {
     let headers = request.headers();
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(key) = authorization.and_then(key_of) {
+    let authorizations = headers.get_all(header::AUTHORIZATION).iter();
+    let key = authorizations.filter_map(|value| value.to_str().ok()).find_map(key_of);
+    let mut tokens = headers.get_all(&API_TOKEN).iter().filter_map(|value| value.to_str().ok());
+    if let Some(key) = key.or_else(|| tokens.find_map(filled)) {
         return Some(key.to_owned());
     }
-    if let Some(value) = headers.get(&API_TOKEN).and_then(|value| value.to_str().ok()) {
-        return Some(value.trim().to_owned());
-    }
     let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).ok()?;
-    query.0.into_iter().find(|(name, _)| KEY_PARAMETERS.contains(&name.as_str())).map(|(_, key)| key)
+    let mut keys = query.0.iter().filter(|(name, _)| KEY_PARAMETERS.contains(&name.as_str()));
+    keys.find_map(|(_, key)| filled(key)).map(str::to_owned)
 }
 
-/// The key in an `Authorization` header. A scheme alone, which a client without a key in its settings sends, hides no
-/// key elsewhere.
+/// The key in an `Authorization` header.
 fn key_of(authorization: &str) -> Option<&str> {
     let authorization = authorization.trim();
-    let (scheme, key) = authorization.split_once(' ').unwrap_or((authorization, ""));
-    let known = KEY_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    let key = match (known, key.trim()) {
-        (true, key) => key,
+    let (scheme, key) = authorization.split_once(char::is_whitespace).unwrap_or((authorization, ""));
+    let among = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(scheme));
+    match filled(key) {
+        Some(key) => among(&KEY_SCHEMES).then_some(key),
         // Older clients of MTranServer send the bare token.
-        (false, "") => authorization,
-        (false, _) => return None,
-    };
-    (!key.is_empty()).then_some(key)
+        None if among(&KEY_SCHEMES) || among(&PROXY_SCHEMES) => None,
+        None => filled(authorization),
+    }
+}
+
+/// The text without the spaces around it, if there is any.
+fn filled(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (!text.is_empty()).then_some(text)
 }
 
 impl From<Denied> for ApiError {

@@ -15,8 +15,8 @@
 //! * [`objective`] has one file for each loss, [`update`] the training loop that minimizes it.
 //! * [`stages`] has one file for each of `train ar`, `train distill`, `train parallel` and `train dims`, and the
 //!   pipeline that runs them in order.
-//! * [`bundle`] adds a shortlist or a language model to a bundle and calibrates its logits; [`import`] converts
-//!   models of other programs.
+//! * [`bundle`] adds a shortlist or a language model to a bundle, calibrates its logits and locks it; [`import`]
+//!   converts models of other programs.
 //! * [`measure`] scores models, [`observe`] reports the progress of a run.
 //! * [`rng`] is the source of all randomness.
 

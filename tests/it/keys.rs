@@ -59,6 +59,7 @@ async fn every_dialect_says_who_may_ask_in_its_own_words() {
         for right in [
             post().bearer_auth(&key),
             post().header("authorization", format!("DeepL-Auth-Key {key}")),
+            post().header("authorization", format!("Token {key}")),
             post().header("authorization", &key),
             post().query(&[("api_key", &key)]),
             post().query(&[("token", &key)]),
@@ -133,19 +134,53 @@ async fn credentials_for_a_proxy_and_a_scheme_alone_hide_no_key() {
     let body = en_de("Hello.");
     let mut with_key = body.clone();
     with_key["api_key"] = key.clone().into();
-    for authorization in ["Basic cHJveHk6c2VjcmV0", "Digest username=proxy", "Bearer"] {
+    for authorization in [
+        "Basic cHJveHk6c2VjcmV0",
+        "Digest username=proxy",
+        "Bearer",
+        "Basic",
+        "negotiate",
+        "NTLM",
+        "Token",
+        "",
+    ] {
         let post = |body: &Value| server.post("/translate", body).header("authorization", authorization);
         assert_eq!(answer(post(&body)).await.0, 401, "{authorization}");
         for right in [
             post(&with_key),
             post(&body).query(&[("api_key", &key)]),
             post(&body).header("x-api-token", &key),
+            post(&body).bearer_auth(&key), // a second header
         ] {
             assert_eq!(answer(right).await.0, 200, "{authorization}");
         }
     }
     let wrong = server.post("/translate", &with_key).bearer_auth("wrong");
     assert_eq!(answer(wrong).await.0, 403);
+}
+
+#[tokio::test]
+async fn an_empty_key_hides_no_other() {
+    let Guarded { server, key, .. } = guarded("").await;
+    let mut body = en_de("Hello.");
+    let none = server.post("/translate?token=", &body).header("x-api-token", "");
+    assert_eq!(answer(none).await.0, 401);
+    for right in [
+        server.post("/translate", &body).header("x-api-token", "").header("x-api-token", &key),
+        server.post("/translate", &body).header("x-api-token", " ").query(&[("token", &key)]),
+        server.post("/translate?token=", &body).query(&[("api_key", &key)]),
+    ] {
+        assert_eq!(answer(right).await.0, 200);
+    }
+    body["auth_key"] = key.into();
+    for (path, empty) in
+        [("/translate", "api_key"), ("/translate?token=", "token"), ("/translate?api_key=", "x")]
+    {
+        let mut body = body.clone();
+        body[empty] = "".into();
+        let right = server.post(path, &body).header("x-api-token", "");
+        assert_eq!(answer(right).await.0, 200, "{path}, {empty}");
+    }
 }
 
 #[tokio::test]

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use tutti::known;
 use tutti::model::{Bundle, Lengths};
 
 use crate::lm;
@@ -111,4 +114,74 @@ fn a_bundle_that_another_command_writes_is_left_alone() {
         assert!(success && folder.join(made).is_file(), "{said}");
         assert!(Bundle::open(folder).unwrap().is_sealed());
     }
+}
+
+#[test]
+fn a_bundle_that_training_replaces_is_locked_beside_its_folder_and_training_waits() {
+    let toy = Toy::new();
+    toy.config("run", "");
+    fs::create_dir_all(toy.path("run")).unwrap();
+    let lock = File::create(toy.path("run/.bundle.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut training = Program::start(parallel(&toy, "run", 2));
+    training.until(|log| log.contains("waits until another `train` command has finished").then_some(()));
+    let made = toy.path("run/bundle");
+    assert!(!made.exists());
+    lock.unlock().unwrap();
+    assert!(training.until_ended().success(), "{}", training.log());
+    assert!(Bundle::open(&made).unwrap().is_sealed());
+
+    let seal = || {
+        let mut command = train("seal");
+        command.arg("--model").arg(&made);
+        command
+    };
+    lock.lock().unwrap();
+    let (success, said) = run(seal());
+    assert!(!success && said.contains(REFUSAL), "{said}");
+    lock.unlock().unwrap();
+    let (success, said) = run(seal());
+    assert!(success, "{said}");
+}
+
+#[test]
+fn scores_of_a_bundle_that_changed_meanwhile_are_not_recorded() {
+    let root = tempfile::tempdir().unwrap();
+    let bundle = lm::bundle(&root, "en-de", Lengths::Ctc);
+    let (source, reference) = (root.path().join("source"), root.path().join("reference"));
+    fs::write(&reference, "Wo ist der Bahnhof?\n").unwrap();
+    // The evaluation opens the bundle first, then waits for its source text.
+    assert!(Command::new("mkfifo").arg(&source).status().unwrap().success());
+    let mut command = train("evaluate");
+    command.args(["--record", "--steps", "1", "--model"]).arg(&bundle.dir);
+    command.arg("--source").arg(&source).arg("--reference").arg(&reference);
+    let mut evaluation = Program::start(command);
+    let mut options = File::options();
+    // Without a reader this fails instead of waiting.
+    options.write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let mut pipe = evaluation.until(|_| options.open(&source).ok());
+    known::seal(&bundle, None).unwrap();
+    pipe.write_all(b"Where is the train station?\n").unwrap();
+    drop(pipe);
+    assert!(!evaluation.until_ended().success());
+    assert!(evaluation.log().contains("the bundle changed while it was measured"), "{}", evaluation.log());
+    assert!(Bundle::open(&bundle.dir).unwrap().config.scores.is_empty());
+}
+
+#[test]
+fn a_failed_command_leaves_an_empty_folder_of_the_user_and_none_of_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let own = lm::bundle(&root, "en-de", Lengths::Ctc);
+    let (user, new) = (root.path().join("user"), root.path().join("new"));
+    fs::create_dir(&user).unwrap();
+    for folder in [&user, &new] {
+        let mut command = train("average");
+        command.args(["--config", "none.toml", "--output"]).arg(folder);
+        let (success, said) = run(command);
+        assert!(!success && said.contains("none.toml"), "{said}");
+        let mut command = train("lm");
+        command.arg("--model").arg(&own.dir).arg("--text").arg(folder.join("none"));
+        assert!(!run(command).0);
+    }
+    assert!(user.is_dir() && !new.exists() && own.dir.is_dir());
 }

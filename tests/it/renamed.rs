@@ -1,6 +1,8 @@
 //! Names of the last version that still work: each prints a warning with the new name.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -71,7 +73,7 @@ fn a_run_that_an_older_version_began_continues() {
         fs::remove_file(&new).unwrap();
         let (success, said) = run(&toy, "run", &["pipeline.stages=[\"tokenizer\", \"cmlm\"]"]);
         assert!(success && said.contains(&format!("parallel: {outcome}")), "{said}");
-        assert!(said.contains("warning: cmlm is now called parallel; "), "{said}");
+        assert!(said.contains("warning: pipeline.stages: cmlm is now called parallel; "), "{said}");
         assert!(new.exists() && !old.exists());
     }
 }
@@ -96,6 +98,17 @@ fn every_old_name_in_the_sources_is_tested_here() {
     pairs.dedup();
     tested.dedup();
     assert_eq!(pairs, tested);
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_an_error_without_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    command.env_clear().current_dir(folder.path()).args(["run", "--config"]);
+    let output = command.arg(OsStr::from_bytes(b"r\xff.toml")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("train: ") && said.contains("No such file"), "{said}");
 }
 
 #[test]

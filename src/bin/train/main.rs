@@ -3,9 +3,9 @@
 mod arguments;
 mod limit;
 mod scores;
+mod writing;
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +35,7 @@ use tutti::train::update::bench::{self, Options};
 use tutti::train::update::checkpoint::Store;
 use tutti::train::update::ranks;
 use tutti::train::update::run::End;
+use writing::{changing_bundle, lock_existing, seal_new, writing_bundle, writing_folder};
 
 /// Train translation models for tutti
 #[derive(Parser)]
@@ -83,7 +84,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    for warning in renamed_arguments(std::env::args(), &RENAMED) {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    for warning in renamed_arguments(arguments, &RENAMED) {
         eprintln!("warning: {warning}");
     }
     match run(Cli::parse()) {
@@ -119,8 +121,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             done(writing_bundle(&args.output.clone(), || import_fairseq(args)))
         }
         Command::Bench(args) => done(bench_updates(&args)),
-        Command::Shortlist(args) => done(writing_bundle(&args.model, || learn_shortlist(&args))),
-        Command::Lm(args) => done(writing_bundle(&args.model, || learn_lm(&args))),
+        Command::Shortlist(args) => done(changing_bundle(&args.model, || learn_shortlist(&args))),
+        Command::Lm(args) => done(changing_bundle(&args.model, || learn_lm(&args))),
         Command::Seal(args) => done(seal_bundle(&args)),
         Command::Evaluate(args) => done(scores::evaluate_bundle(&args)),
         Command::Report(args) => done(writing_folder(&args.output.clone(), || scores::report_models(args))),
@@ -200,44 +202,6 @@ fn stage(
         End::Interrupted => return Ok(limit::interrupted("saved")),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Seals the new bundles of a run, and `made` if it is one.
-fn seal_new(config: &Config, made: &Path) -> tutti::Result<()> {
-    for folder in [made.to_owned(), config.output.join("bundle"), dims_output(config).join("bundle")] {
-        if folder.join(Bundle::CONFIG).is_file() {
-            let bundle = Bundle::open_unsealed(&folder)?;
-            if !bundle.is_sealed() {
-                known::seal(&bundle, None)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Runs `write`, which writes a folder, under a lock.
-fn writing_folder(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
-    let _lock = pipeline::lock(folder, false)?;
-    let written = write();
-    if written.is_err() {
-        // The lock may have created the folder. Only an empty one is removed.
-        let _ = std::fs::remove_dir(folder);
-    }
-    written
-}
-
-/// Runs `write`, which writes a bundle's folder, under a lock, and seals the bundle.
-fn writing_bundle(folder: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
-    writing_folder(folder, || {
-        write()?;
-        known::seal(&Bundle::open_unsealed(folder)?, None)?;
-        Ok(())
-    })
-}
-
-/// Locks a bundle that a command changes. A folder that is missing is not created; opening it says so.
-fn lock_existing(folder: &Path) -> Result<Option<File>> {
-    if folder.is_dir() { Ok(Some(pipeline::lock(folder, false)?)) } else { Ok(None) }
 }
 
 fn seal_bundle(args: &SealArgs) -> Result<()> {

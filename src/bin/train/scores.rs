@@ -1,6 +1,6 @@
 //! `evaluate` and `report`: the quality of bundles.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tutti::decode::Decoding;
 use tutti::decode::{InferenceModel, Limits, SearchOptions, Steps};
 use tutti::model::{Architecture, Backend, Bundle, DeviceChoice, Dtype, Score};
@@ -9,7 +9,8 @@ use tutti::train::measure::evaluate::{DecodingScores, evaluate, evaluate_search}
 use tutti::train::measure::report;
 
 use crate::arguments::{EvaluateArgs, ReportArgs};
-use crate::{lock_existing, print};
+use crate::print;
+use crate::writing::lock_existing;
 
 pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
     let _lock = if args.record { lock_existing(&args.model)? } else { None };
@@ -45,10 +46,24 @@ pub fn evaluate_bundle(args: &EvaluateArgs) -> Result<()> {
             Decoding::Beam(_) => None,
         };
         let scores: Option<Vec<Score>> = rows.iter().map(score).collect();
+        require_unchanged(&bundle)?;
         bundle.record_scores(
             scores.context("--record: a bundle can only hold scores by steps, not by beams")?,
         )?;
     }
+    Ok(())
+}
+
+/// # Errors
+/// A bundle whose folder has other content than when it was opened: its scores would be those of another model.
+fn require_unchanged(bundle: &Bundle) -> Result<()> {
+    let same = Bundle::open(&bundle.dir)
+        .is_ok_and(|now| now.checksum == bundle.checksum && now.config == bundle.config);
+    let folder = bundle.dir.display();
+    ensure!(
+        same,
+        "{folder}: the bundle changed while it was measured; nothing is recorded, measure it again"
+    );
     Ok(())
 }
 

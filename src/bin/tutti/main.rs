@@ -54,7 +54,8 @@ enum Command {
 const RENAMED: [(&str, &str); 1] = [("--max-batch-tokens", "--batch-tokens")];
 
 fn main() -> ExitCode {
-    for warning in renamed_arguments(std::env::args(), &RENAMED) {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    for warning in renamed_arguments(arguments, &RENAMED) {
         eprintln!("warning: {warning}");
     }
     match run(Cli::parse()) {

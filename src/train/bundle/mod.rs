@@ -3,4 +3,5 @@
 pub mod calibrate;
 pub mod card;
 pub mod lm;
+pub mod lock;
 pub mod shortlist;

@@ -191,7 +191,8 @@ impl Config {
             // Checked after each override, so that the message names the right one.
             table.clone().try_into::<Self>().map_err(|e| wrong(with_suggestion(e.message())))?;
         }
-        let warnings = [self.warnings.clone(), pipeline::warnings(&table)].concat();
+        let mut warnings = self.warnings.clone();
+        warnings.extend(pipeline::warnings(&table).into_iter().filter(|new| !self.warnings.contains(new)));
         let config: Self = table.try_into().map_err(|e| Error::Config(e.to_string()))?;
         Ok(Self { warnings, ..config })
     }

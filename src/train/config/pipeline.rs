@@ -63,7 +63,7 @@ pub(super) fn warnings(file: &toml::Table) -> Vec<String> {
     let mut warnings = Vec::new();
     for (old, new) in RENAMED {
         if stages.is_some_and(|stages| stages.contains(&toml::Value::from(old))) {
-            warnings.push(keys::renamed(old, new));
+            warnings.push(format!("pipeline.stages: {}", keys::renamed(old, new)));
         }
     }
     warnings

@@ -221,10 +221,13 @@ fn the_old_name_of_a_stage_works_with_a_warning() {
     let with = |stages: &str| format!("{SMALL}\n[pipeline]\nstages = {stages}\n");
     let old = read(&with("[\"cmlm\"]"), &[]).unwrap();
     assert_eq!(old.pipeline.as_ref().unwrap().stages, [StageName::Parallel]);
-    assert!(old.warnings.len() == 1 && old.warnings[0].starts_with("cmlm is now called parallel"));
+    assert_eq!(old.warnings.len(), 1);
+    assert!(old.warnings[0].starts_with("pipeline.stages: cmlm is now called parallel"));
     assert!(read(&old.to_toml().unwrap(), &[]).unwrap().warnings.is_empty());
-    let set = read(&with("[\"dims\"]"), &["pipeline.stages=[\"cmlm\"]"]).unwrap();
-    assert_eq!(set.warnings, old.warnings);
+    for file in ["[\"dims\"]", "[\"cmlm\"]"] {
+        let set = read(&with(file), &["pipeline.stages=[\"cmlm\"]"]).unwrap();
+        assert_eq!(set.warnings, old.warnings, "{file}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::decode::Decoding;
 use crate::model::Tensors;
 use crate::model::{Architecture, Backend, Bundle, Config as ModelConfig};
 use crate::text::{Specials, Tokenizer};
+use crate::train::bundle::lock;
 use crate::train::config::{Config, Data};
 use crate::train::data::texts::{RequiredSides, Texts};
 use crate::train::objective::Autoregressive;
@@ -71,7 +72,9 @@ fn run_rank(config: &Config, texts: &Texts, context: &RankContext, stop: &Atomic
     let mut run = Run::prepare(stage, context, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
     if end == End::Finished && context.is_first() {
-        write_bundle(config, tokenizer, &outcome(&run, &train)?, &output.join("bundle"))?;
+        let (weights, path) = (outcome(&run, &train)?, output.join("bundle"));
+        let _lock = lock::wait(&path)?;
+        write_bundle(config, tokenizer, &weights, &path)?;
     }
     Ok(end)
 }

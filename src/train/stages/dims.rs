@@ -16,6 +16,7 @@ use crate::model::{Backend, Bundle, Config as ModelConfig, Dtype, Tensors};
 use crate::text::Specials;
 use crate::train::bundle::calibrate::Calibration;
 use crate::train::bundle::card::draft;
+use crate::train::bundle::lock;
 use crate::train::config::{Config, Dims as Settings, Target};
 use crate::train::data::texts::{RequiredSides, Texts, require_languages};
 use crate::train::objective::{Dims, Teacher};
@@ -112,8 +113,9 @@ fn run_rank(
     })?;
     let end = run.train(stop)?;
     if end == End::Finished && context.is_first() {
-        let best = average(&run.best(train.average_best)?)?;
-        write_bundle(config, bundle, &best, &output.join("bundle"))?;
+        let (best, path) = (average(&run.best(train.average_best)?)?, output.join("bundle"));
+        let _lock = lock::wait(&path)?;
+        write_bundle(config, bundle, &best, &path)?;
     }
     Ok(end)
 }

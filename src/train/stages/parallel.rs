@@ -9,6 +9,7 @@ use crate::model::Tensors;
 use crate::model::{Backend, Bundle, Config as ModelConfig, Shape};
 use crate::text::{Specials, Tokenizer};
 use crate::train::bundle::calibrate::Calibration;
+use crate::train::bundle::lock;
 use crate::train::config::Config;
 use crate::train::data::texts::{RequiredSides, Texts};
 use crate::train::objective::{Cmlm, Cmlmc, Imputer, Objective};
@@ -94,8 +95,9 @@ fn run_rank(config: &Config, texts: &Texts, context: &RankContext, stop: &Atomic
     let mut run = Run::prepare(stage, context, backend, |_| Ok(objective))?;
     let end = run.train(stop)?;
     if end == End::Finished && context.is_first() {
-        let weights = outcome(&run, train)?;
-        write_bundle(config, tokenizer, &weights, &config.output.join("bundle"))?;
+        let (weights, path) = (outcome(&run, train)?, config.output.join("bundle"));
+        let _lock = lock::wait(&path)?;
+        write_bundle(config, tokenizer, &weights, &path)?;
     }
     Ok(end)
 }
