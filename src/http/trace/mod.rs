@@ -3,7 +3,7 @@
 //! Without the feature `otlp`, there is no collector.
 
 #[cfg(not(feature = "otlp"))]
-#[path = "trace/without.rs"]
+#[path = "without.rs"]
 mod otlp;
 #[cfg(feature = "otlp")]
 mod otlp;
