@@ -23,6 +23,9 @@ enum InitConversion {
     /// CMLM to Imputer: the length head is dropped, and each slot begins with the position at the same fraction of
     /// the sentence.
     Imputer,
+    /// Imputer to CMLM or autoregressive model: the length head is seeded, and each position begins with the first of
+    /// its slots.
+    FromImputer,
     /// CMLM to CMLMC with the same output (nearly the same if norms follow sublayers): the CMLM's attention comes
     /// first, the causal one after it adds nothing yet, and joining token and position gives their sum.
     Cmlmc,
@@ -35,6 +38,8 @@ impl InitConversion {
         let none = (DecoderAttention::Whole, false, Refresh::Masked);
         if shape.has_blanks() && !own.has_blanks() {
             Self::Imputer
+        } else if own.has_blanks() && !shape.has_blanks() {
+            Self::FromImputer
         } else if switches(own) == none && switches(shape) != none {
             Self::Cmlmc
         } else {
@@ -47,7 +52,9 @@ impl InitConversion {
         let (own, wanted) = (own.clone(), wanted.clone());
         match self {
             Self::Itself => own,
-            Self::Imputer => Shape { lengths: wanted.lengths, length_classes: wanted.length_classes, ..own },
+            Self::Imputer | Self::FromImputer => {
+                Shape { lengths: wanted.lengths, length_classes: wanted.length_classes, ..own }
+            }
             Self::Cmlmc => Shape {
                 decoder_attention: wanted.decoder_attention,
                 positions: if wanted.positions == Positions::Concat {
@@ -85,7 +92,7 @@ pub fn initial(
     let moves = shape.decoder_attention != own.decoder_attention;
     for (name, values) in bundle.tensors() {
         let name = if moves { in_front(name) } else { name.clone() };
-        // The new network lacks only the length head.
+        // The new network lacks at most the length head.
         let Some(seeded) = tensors.get(&name) else { continue };
         let values = match &tokens {
             Some(tokens) if OF_TOKENS.contains(&name.as_str()) => tokens.rows(values, seeded)?,
@@ -93,8 +100,11 @@ pub fn initial(
         };
         let begun = match name.as_str() {
             "decoder.positions.weight" if becomes == InitConversion::Imputer => stretched(&values, seeded)?,
+            "decoder.positions.weight" if becomes == InitConversion::FromImputer => {
+                continued(&first_slots(&values)?, seeded)?
+            }
             name if POSITIONS.contains(&name) => continued(&values, seeded)?,
-            "output.bias" if becomes == InitConversion::Imputer => {
+            "output.bias" if matches!(becomes, InitConversion::Imputer | InitConversion::FromImputer) => {
                 // The specials keep their seeded values: the mask, which is never predicted, and the
                 // blank.
                 let specials = Specials::NAMES.len();
@@ -158,7 +168,8 @@ pub fn require_shape(bundle: &Bundle, shape: &Shape) -> Result<()> {
     } else {
         format!(
             "its shape is {own:?}, but this run's is {shape:?}; a run can begin with a bundle of its own shape, with \
-             fewer layers or another vocabulary, and an imputer or a cmlmc with a cmlm of its sizes"
+             fewer layers or another vocabulary, an imputer or a cmlmc with a cmlm of its sizes, and a cmlm or an \
+             autoregressive model with an imputer of its sizes"
         )
     };
     Err(Error::bundle(&bundle.dir, reason))
@@ -180,6 +191,12 @@ fn stretched(values: &Tensor, seeded: &Tensor) -> Result<Tensor> {
         .collect();
     let rows = Tensor::new(rows, values.device())?;
     continued(&values.index_select(&rows, 0)?, seeded)
+}
+
+/// The row of the first slot of each token.
+fn first_slots(values: &Tensor) -> Result<Tensor> {
+    let rows: Vec<u32> = (0..values.dim(0)? as u32).step_by(Lengths::SLOTS_PER_TOKEN).collect();
+    Ok(values.index_select(&Tensor::new(rows, values.device())?, 0)?)
 }
 
 #[cfg(test)]

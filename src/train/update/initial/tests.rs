@@ -114,6 +114,32 @@ fn a_bundle_with_more_layers_or_other_sizes_is_refused() {
 }
 
 #[test]
+fn an_imputer_and_a_model_with_a_length_head_begin_with_each_other() {
+    let tokenizer = tokenizer(288, 0);
+    let plain = shape("enc=1,dec=1", &tokenizer);
+    let imputer = Shape { lengths: Lengths::Ctc, length_classes: 0, max_positions: 32, ..plain.clone() };
+    let (folder, own) = saved(&imputer, &tokenizer);
+    let begun_plain = begun(&folder, &plain, &tokenizer).unwrap();
+    let seeded = Spec::initial(&plain, 2, &Device::Cpu).unwrap();
+    let rows = |tensors: &Tensors, name: &str| -> Vec<Vec<f32>> { tensors[name].to_vec2().unwrap() };
+    let near = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        a.len() == b.len() && a.iter().flatten().zip(b.iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-3)
+    };
+    let slots = rows(&own, "decoder.positions.weight");
+    let first: Vec<Vec<f32>> = slots.iter().step_by(2).cloned().collect();
+    assert!(near(&rows(&begun_plain, "decoder.positions.weight"), &first));
+    assert!(near(&rows(&begun_plain, "embedding.weight"), &rows(&own, "embedding.weight")));
+    assert_eq!(rows(&begun_plain, "length.weight"), rows(&seeded, "length.weight"));
+
+    let (folder, own) = saved(&plain, &tokenizer);
+    let begun_imputer = begun(&folder, &imputer, &tokenizer).unwrap();
+    assert!(!begun_imputer.contains_key("length.weight"));
+    let of_tokens = rows(&own, "decoder.positions.weight");
+    let twice: Vec<Vec<f32>> = of_tokens.iter().flat_map(|row| [row.clone(), row.clone()]).collect();
+    assert!(near(&rows(&begun_imputer, "decoder.positions.weight"), &twice));
+}
+
+#[test]
 fn no_layers_are_added_where_norms_follow_sublayers() {
     let tokenizer = tokenizer(288, 0);
     let post = |layers| Shape { norm: NormPlace::Post, ..shape(layers, &tokenizer) };
