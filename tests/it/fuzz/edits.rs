@@ -1,10 +1,47 @@
 //! Random edits of a valid input: such inputs get further than random bytes do.
 
-use rand::Rng;
+use bolero::{Driver, ValueGenerator};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Kind, place (a share of the length), and what is put there.
-pub type Edits = Vec<(u8, u16, [u8; 4])>;
+type Edit = (u8, u16, [u8; 4]);
+
+pub type Edits = Vec<Edit>;
+
+/// The index of a valid input, and its edits.
+#[derive(Debug)]
+pub struct Input {
+    pub seed: usize,
+    pub edits: Edits,
+}
+
+/// Draws one of so many valid inputs and one to three edits, each from bolero's bytes: libFuzzer can change one edit
+/// and keep the others. In order, bolero counts from zero and each number stands for random edits.
+pub struct Inputs {
+    pub seeds: usize,
+    pub in_order: bool,
+}
+
+impl ValueGenerator for Inputs {
+    type Output = Input;
+
+    fn generate<D: Driver>(&self, driver: &mut D) -> Option<Input> {
+        if self.in_order {
+            let number: u32 = driver.produce()?;
+            let mut random = ChaCha8Rng::seed_from_u64(u64::from(number));
+            let seed = random.random_range(0..self.seeds);
+            return Some(Input { seed, edits: random_edits(&mut random) });
+        }
+        let seed = (0..self.seeds).generate(driver)?;
+        let count = (1..4_usize).generate(driver)?;
+        let mut edits = Edits::new();
+        for _ in 0..count {
+            edits.push(driver.produce::<Edit>()?);
+        }
+        Some(Input { seed, edits })
+    }
+}
 
 /// Words that parsers take for something.
 const WORDS: [&[u8]; 16] = [

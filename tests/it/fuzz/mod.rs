@@ -1,16 +1,17 @@
 //! Fuzz targets: what a client, a file or a model can contain must not panic, and must not pass for something else.
 //!
-//! Each runs for TEST_FUZZ_SECONDS (one, by default) on random edits of valid inputs, with one seed after another from
-//! TEST_FUZZ_FIRST (random, by default). A failure names its seed; TEST_FUZZ_SEED runs that one again.
+//! Each is a target of bolero on edits of valid inputs: random ones for a second in `cargo test`, guided by coverage in
+//! `cargo bolero test fuzz::spans`, the same ones each time with TEST_FUZZ_IN_ORDER. .github/CONTRIBUTING.md says how
+//! to run them for longer and how to repeat a failure.
 
 mod edits;
 mod mutants;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use bolero::{BorrowedInput, ByteSliceGenerator, DefaultEngine, TestTarget, check};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tutti::decode::{DecodeOptions, Steps, Translator, translate_passages};
@@ -18,39 +19,29 @@ use tutti::formats::Format;
 use tutti::text::Reader;
 use tutti::text::spans::{self, Kind};
 
-use self::edits::{edited, edited_text, random_edits};
+use self::edits::{Input, Inputs, edited, edited_text};
 use crate::bundle::sealed::{SEALED, sealed};
 use crate::support::{Server, Setup, TOKENIZER, en_de, fake, in_time, raw};
 
-/// Runs a target on one seed after another until its time is over.
-fn fuzz(mut target: impl FnMut(&mut ChaCha8Rng)) {
-    let variable = |name| std::env::var(name).ok().map(|text: String| text.parse().expect("a whole number"));
-    let seconds = variable("TEST_FUZZ_SECONDS").unwrap_or(1);
-    let only = variable("TEST_FUZZ_SEED");
-    let first =
-        only.or_else(|| variable("TEST_FUZZ_FIRST")).unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let (begun, mut count) = (Instant::now(), 0);
-    while count == 0 || (only.is_none() && begun.elapsed() < Duration::from_secs(seconds)) {
-        let named = Named(first + count);
-        target(&mut ChaCha8Rng::seed_from_u64(named.0));
-        count += 1;
-    }
-    println!("{count} inputs");
-}
+/// Made by `check!()` at the start of each test, which ends the test there while `cargo bolero` looks for its target.
+type Target = TestTarget<ByteSliceGenerator, DefaultEngine, BorrowedInput>;
 
-/// Says which seed panicked.
-struct Named(u64);
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("TEST_FUZZ_SEED={}", self.0);
-        }
-    }
-}
-
-fn any<'a, T>(random: &mut ChaCha8Rng, choices: &'a [T]) -> &'a T {
-    &choices[random.random_range(0..choices.len())]
+/// Runs a target on edits of so many valid inputs until its time is over.
+fn fuzz<F: FnMut(&Input)>(target: Target, seeds: usize, test: F) {
+    // bolero's random engine has other seeds in each run; its exhaustive engine counts from zero.
+    let in_order = std::env::var_os("TEST_FUZZ_IN_ORDER").is_some();
+    let target = target
+        .with_generator(Inputs { seeds, in_order })
+        .with_test_time(Duration::from_secs(1))
+        // Inputs are at most three edits, and shrinking would run servers and read files many times more.
+        .with_shrink_time(Duration::ZERO);
+    let target = if in_order { target.exhaustive() } else { target };
+    // The first panic ends the test.
+    let mut test = AssertUnwindSafe(test);
+    target.for_each(move |input: &Input| {
+        let test: &mut F = &mut test;
+        test(input);
+    });
 }
 
 const TEXTS: [&str; 8] = [
@@ -66,12 +57,12 @@ const TEXTS: [&str; 8] = [
 
 #[test]
 fn spans() {
+    let target = check!();
     let fake = fake();
     let reader = Reader::new(TOKENIZER.clone(), "en", "de", fake.limits().source_tokens);
-    fuzz(|random| {
+    fuzz(target, TEXTS.len(), |input| {
         // No answer contains U+FFFD, which an edit may have put into a placeholder.
-        let text = edited_text(any::<&str>(random, &TEXTS), &random_edits(random))
-            .replace(char::REPLACEMENT_CHARACTER, "");
+        let text = edited_text(TEXTS[input.seed], &input.edits).replace(char::REPLACEMENT_CHARACTER, "");
         let found = spans::find(&text);
         let mut end = 0;
         for span in &found {
@@ -95,12 +86,14 @@ fn spans() {
 
 #[test]
 fn documents() {
+    let target = check!();
     let names = ["a.txt", "a.html", "a.xhtml", "a.md", "a.po", "a.srt", "a.json", "a.xlf"];
     let formats: Vec<Format> = names.iter().filter_map(|name| Format::of_file(name)).collect();
     assert_eq!(formats.len(), names.len());
-    fuzz(|random| {
-        let source = edited_text(any::<&str>(random, &TEXTS), &random_edits(random));
-        let format = any(random, &formats);
+    // Each text in each format.
+    fuzz(target, TEXTS.len() * formats.len(), |input| {
+        let source = edited_text(TEXTS[input.seed % TEXTS.len()], &input.edits);
+        let format = &formats[input.seed / TEXTS.len()];
         let Ok(document) = format.read(&source) else { return };
         for text in document.texts() {
             assert!(text.tags.iter().all(|tag| text.text.get(tag.clone()).is_some()), "{source:?}: {text:?}");
@@ -170,6 +163,7 @@ async fn answer(server: &Server, bytes: &[u8], patience: Duration) -> Vec<u8> {
 
 #[test]
 fn requests() {
+    let target = check!();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = runtime.block_on(Server::start(Setup::default()));
     let expected = runtime.block_on(server.translate("/translate", en_de("Thank you.")));
@@ -179,8 +173,8 @@ fn requests() {
         let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
         assert!(line.starts_with("HTTP/1.1 2"), "{line}: {}", String::from_utf8_lossy(seed));
     }
-    fuzz(|random| {
-        let bytes = edited(any::<Vec<u8>>(random, &seeds), &random_edits(random));
+    fuzz(target, seeds.len(), |input| {
+        let bytes = edited(&seeds[input.seed], &input.edits);
         let answer = runtime.block_on(answer(&server, &bytes, Duration::from_millis(50)));
         let head = String::from_utf8_lossy(&answer);
         assert!(!head.starts_with("HTTP/1.1 500"), "{:?}: {head}", String::from_utf8_lossy(&bytes));
@@ -193,29 +187,30 @@ static PICKLE: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(mutants::checkpoint_
 
 #[test]
 fn pickles() {
+    let target = check!();
     let folder = tempfile::tempdir().unwrap();
     let (checkpoint, pickle) = &*PICKLE;
-    fuzz(|random| {
+    fuzz(target, 1, |input| {
         // Success or an error; a checkpoint that reads differently is another network, not a wrong one.
-        let _ = mutants::import_changed(checkpoint, &edited(pickle, &random_edits(random)), folder.path());
+        let _ = mutants::import_changed(checkpoint, &edited(pickle, &input.edits), folder.path());
     });
 }
 
 #[test]
 fn bundles() {
+    let target = check!();
     let root = sealed();
     let folder = root.path().join("en-de");
     let originals = SEALED.map(|name| std::fs::read(folder.join(name)).unwrap());
     let expected = mutants::translations(&folder).expect("it is whole");
-    fuzz(|random| {
-        let index = random.random_range(0..SEALED.len());
-        let edits = random_edits(random);
-        let path = folder.join(SEALED[index]);
-        std::fs::write(&path, edited(&originals[index], &edits)).unwrap();
+    fuzz(target, SEALED.len(), |input| {
+        let original = &originals[input.seed];
+        let path = folder.join(SEALED[input.seed]);
+        std::fs::write(&path, edited(original, &input.edits)).unwrap();
         let answer = mutants::translations(&folder);
-        std::fs::write(&path, &originals[index]).unwrap();
+        std::fs::write(&path, original).unwrap();
         if let Ok(answer) = answer {
-            assert_eq!(answer, expected, "{}: {edits:?}", SEALED[index]);
+            assert_eq!(answer, expected, "{}: {:?}", SEALED[input.seed], input.edits);
         }
     });
 }
