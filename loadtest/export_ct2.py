@@ -46,9 +46,14 @@ def read_safetensors(path):
             values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
         elif entry["dtype"] in ("F16", "F32"):
             values = np.frombuffer(raw, "<f2" if entry["dtype"] == "F16" else "<f4").astype(np.float32)
+        elif entry["dtype"] == "I8":
+            values = np.frombuffer(raw, np.int8).astype(np.float32)
         else:
-            sys.exit("%s: tensor %s is of type %s; expected F16, BF16 or F32" % (path, name, entry["dtype"]))
+            sys.exit("%s: tensor %s is of type %s; expected F16, BF16, F32 or I8" % (path, name, entry["dtype"]))
         tensors[name] = values.reshape(entry["shape"])
+    # A matrix in 8 bits has a factor for each row.
+    for name in [name for name in tensors if name.endswith(".scale")]:
+        tensors[name.removesuffix(".scale")] *= tensors.pop(name)[:, None]
     return tensors
 
 

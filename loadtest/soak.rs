@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use reqwest::Url;
 use serde_json::json;
+use tutti::model::Bundle;
 
 use crate::Requests;
 use crate::load::{Client, LoadPlan};
@@ -21,7 +22,7 @@ const FASTER: f64 = 5.0;
 const MIB: f64 = 1024.0 * 1024.0;
 /// After the first minutes, of the resident size then.
 const GROWTH: f64 = 0.05;
-/// What a server may take beyond twice its weights.
+/// What a server may take beyond its weights as f32.
 const ALLOWANCE: f64 = 100e6;
 
 #[derive(Args)]
@@ -39,7 +40,7 @@ pub struct Soak {
     /// Seconds between two looks at the memory.
     #[arg(long, default_value_t = 5.0)]
     every: f64,
-    /// The served bundle's folder: says whether twice its weights as f32 and 100 MB are kept.
+    /// The served bundle's folder: says whether its weights as f32 and 100 MB are kept.
     #[arg(long)]
     bundle: Option<PathBuf>,
 }
@@ -78,7 +79,7 @@ pub fn run(arguments: &Soak) -> Result<()> {
         println!("{report}\n{memory}");
         if let Some(bound) = bound {
             let verdict = if memory.most <= bound { "holds" } else { "DOES NOT HOLD" };
-            println!("{verdict}: at most {:.1} MiB (twice the weights as f32, and 100 MB)", bound / MIB);
+            println!("{verdict}: at most {:.1} MiB (the weights as f32, and 100 MB)", bound / MIB);
         }
     }
     ensure!(report.failed() == 0, "{} requests failed", report.failed());
@@ -86,11 +87,11 @@ pub fn run(arguments: &Soak) -> Result<()> {
     Ok(())
 }
 
-/// Twice the bundle's weights as f32, plus the allowance.
-fn bound(bundle: &Path) -> Result<f64> {
-    let path = bundle.join("model.safetensors");
-    let file = std::fs::metadata(&path).with_context(|| path.display().to_string())?;
-    Ok(2.0 * file.len() as f64 + ALLOWANCE)
+/// The bundle's weights as f32, plus the allowance.
+fn bound(folder: &Path) -> Result<f64> {
+    let bundle = Bundle::open(folder)?;
+    let weights: usize = bundle.tensors().values().map(|tensor| tensor.elem_count()).sum();
+    Ok(4.0 * weights as f64 + ALLOWANCE)
 }
 
 fn watch(url: &str, every: Duration, over: &AtomicBool, samples: &Mutex<Vec<Sample>>) -> Result<()> {

@@ -16,7 +16,7 @@ mod shape;
 mod shortlist;
 
 pub use backend::{Backend, DeviceChoice, Dtype, DtypeChoice};
-pub use bundle::{Bundle, Score, checksum};
+pub use bundle::{Bundle, Score, Stored, checksum};
 pub use config::{Architecture, Config, KnownSentence, check_language};
 pub use lengths::{LengthPrediction, Lengths, TOP_K};
 pub use lm::{Context, Fusion, Gram, LanguageModel};

@@ -7,8 +7,9 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tutti::decode::{DecodeOptions, InferenceModel, Steps};
 use tutti::lines::translate_lines;
-use tutti::model::{Backend, Bundle, Dtype};
+use tutti::model::{Backend, Bundle, Dtype, Stored};
 use tutti::text::ReadOptions;
+use tutti::train::bundle::calibrate::{Calibration, calibrate};
 
 use crate::process::serve_with;
 use crate::support::{en_de, in_time};
@@ -26,25 +27,55 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/en-de")
 }
 
-#[test]
-fn the_station_is_asked_for_in_german() {
-    let bundle = Bundle::open(&folder()).unwrap();
-    let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
-    let options = DecodeOptions::new(Steps::new(bundle.config.default_steps).unwrap());
+/// All pairs of subject and rest.
+fn texts() -> Vec<String> {
+    SUBJECTS.iter().flat_map(|s| REST.map(|r| format!("{s} {r}"))).collect()
+}
+
+fn network(bundle: &Bundle) -> InferenceModel {
+    InferenceModel::open(bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap()
+}
+
+fn translated(network: &InferenceModel, bundle: &Bundle, text: &str, options: DecodeOptions) -> String {
     let mut german = Vec::new();
     translate_lines(
-        "Where is the train station?".as_bytes(),
+        text.as_bytes(),
         &mut german,
-        &network,
+        network,
         &bundle.reader(),
         ReadOptions::default(),
         &[options],
         |line, reason| panic!("line {line}: {reason}"),
     )
     .unwrap();
-    let german = String::from_utf8(german).unwrap();
+    String::from_utf8(german).unwrap()
+}
+
+#[test]
+fn the_station_is_asked_for_in_german() {
+    let bundle = Bundle::open(&folder()).unwrap();
+    let options = DecodeOptions::new(Steps::new(bundle.config.default_steps).unwrap());
+    let german = translated(&network(&bundle), &bundle, "Where is the train station?", options);
     assert!(german.starts_with("Wo ist") && german.ends_with('?'), "{german}");
     assert!(german.contains("Bahnhof"), "{german}");
+}
+
+#[test]
+fn a_copy_in_eight_bits_is_smaller_than_f16_and_translates_the_same() {
+    let (bundle, root) = (Bundle::open(&folder()).unwrap(), tempfile::tempdir().unwrap());
+    let dir = root.path().join("en-de");
+    calibrate(&bundle, Calibration::NONE, Some(Stored::Q8), &dir).unwrap();
+    let copy = Bundle::open(&dir).unwrap();
+    assert_eq!((copy.stored, &copy.config.scores), (Stored::Q8, &bundle.config.scores));
+    let values: usize = bundle.tensors().values().map(|tensor| tensor.elem_count()).sum();
+    let size = std::fs::metadata(dir.join(Bundle::WEIGHTS)).unwrap().len() as f64;
+    assert!(size < 1.6 * values as f64, "{size} bytes for {values} weights");
+    let text = texts().join("\n");
+    for steps in [1, 4] {
+        let options = DecodeOptions::new(Steps::new(steps).unwrap());
+        let of = |bundle: &Bundle| translated(&network(bundle), bundle, &text, options);
+        assert_eq!(of(&bundle), of(&copy));
+    }
 }
 
 #[test]
@@ -89,7 +120,7 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
     in_time(async { while client.get(format!("{url}/readyz")).send().await.unwrap().status() != 200 {} })
         .await;
 
-    let texts: Vec<String> = SUBJECTS.iter().flat_map(|s| REST.map(|r| format!("{s} {r}"))).collect();
+    let texts = texts();
     let ask = |i: usize| (texts[i % texts.len()].clone(), [1, 2, 4, 10][i / texts.len() % 4]);
     let mut requests = JoinSet::new();
     for i in 0..REQUESTS {
@@ -111,22 +142,12 @@ async fn two_hundred_mixed_requests_at_once_get_what_translate_says_to_each_alon
     }
 
     let bundle = Bundle::open(&folder()).unwrap();
-    let network = InferenceModel::open(&bundle, &Backend::cpu().with_dtype(Dtype::default())).unwrap();
+    let network = network(&bundle);
     for (i, answer) in answers.iter().enumerate() {
         let (text, steps) = ask(i);
         let options =
             DecodeOptions { length_beam: LENGTH_BEAM, ..DecodeOptions::new(Steps::new(steps).unwrap()) };
-        let mut alone = Vec::new();
-        translate_lines(
-            text.as_bytes(),
-            &mut alone,
-            &network,
-            &bundle.reader(),
-            ReadOptions::default(),
-            &[options],
-            |_, _| (),
-        )
-        .unwrap();
-        assert_eq!(answer, &String::from_utf8(alone).unwrap(), "{text} at {steps} steps");
+        let alone = translated(&network, &bundle, &text, options);
+        assert_eq!(answer, &alone, "{text} at {steps} steps");
     }
 }

@@ -76,11 +76,11 @@ fn a_penalty_of_the_blank_is_in_the_bundle_and_not_in_the_training() {
     let bundle = Bundle::open(&toy.path("plain/bundle")).unwrap();
     fs::write(bundle.dir.join(Bundle::CARD), "# Of its own\n").unwrap();
     let calibration = Calibration { blank_penalty: 0.5, ..Calibration::NONE };
-    calibrate(&bundle, calibration, &toy.path("again")).unwrap();
+    calibrate(&bundle, calibration, None, &toy.path("again")).unwrap();
     assert!((plain - 0.5 - blank_bias("again")).abs() < 1e-3);
     let card = fs::read_to_string(toy.path("again").join(Bundle::CARD)).unwrap();
     assert!(card.starts_with("# Of its own\n") && card.contains("blank penalty 0.5"), "{card}");
-    let error = calibrate(&bundle, calibration, &bundle.dir).unwrap_err().to_string();
+    let error = calibrate(&bundle, calibration, None, &bundle.dir).unwrap_err().to_string();
     assert!(error.contains("choose another folder"), "{error}");
 }
 

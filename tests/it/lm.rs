@@ -105,7 +105,7 @@ fn the_same_text_gives_the_same_file_and_a_calibrated_bundle_keeps_it() {
     assert!(file(&own.dir) == first);
     let other = root.path().join("calibrated");
     let calibration = Calibration { scale: 1.0, blank_penalty: 0.5 };
-    calibrate(&reopened(&own), calibration, &other).unwrap();
+    calibrate(&reopened(&own), calibration, None, &other).unwrap();
     assert!(file(&other) == first);
     assert!(Bundle::open(&other).unwrap().lm.is_some());
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tutti::flags::{DeviceFlag, NetworkFlags};
-use tutti::model::Shape;
+use tutti::model::{Shape, Stored};
 use tutti::train::config::Products;
 use tutti::train::stages::distill::Shard;
 
@@ -67,6 +67,9 @@ pub struct CalibrateArgs {
     /// Penalty on the blank's logit; above 0 makes an Imputer's translations longer
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub blank_penalty: f64,
+    /// Number type of the layers' matrices in the new bundle [default: that of the bundle]
+    #[arg(long, value_enum)]
+    pub stored: Option<StoredType>,
     /// Folder of the new bundle
     #[arg(long)]
     pub output: PathBuf,
@@ -117,6 +120,23 @@ pub struct FairseqArgs {
     /// Folder of the new bundle
     #[arg(long)]
     pub output: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum StoredType {
+    /// 16 bits
+    F16,
+    /// 8 bits with a scale for each row: a smaller file, and the same translations in q8
+    Q8,
+}
+
+impl From<StoredType> for Stored {
+    fn from(stored: StoredType) -> Self {
+        match stored {
+            StoredType::F16 => Self::F16,
+            StoredType::Q8 => Self::Q8,
+        }
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

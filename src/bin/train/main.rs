@@ -64,7 +64,7 @@ enum Command {
     Dims(StageArgs),
     /// Write a bundle with the mean weights of several checkpoints
     Average(AverageArgs),
-    /// Write a copy of a bundle with calibrated logits
+    /// Write a copy of a bundle with calibrated logits or another number type
     Calibrate(CalibrateArgs),
     /// Import a model that was trained by another program
     #[command(subcommand)]
@@ -304,7 +304,7 @@ fn interpolate_texts(args: InterpolateArgs) -> Result<()> {
 
 fn calibrate_bundle(args: &CalibrateArgs) -> Result<()> {
     let calibration = Calibration { scale: args.output_scale, blank_penalty: args.blank_penalty };
-    calibrate(&Bundle::open(&args.model)?, calibration, &args.output)?;
+    calibrate(&Bundle::open(&args.model)?, calibration, args.stored.map(Into::into), &args.output)?;
     eprintln!("done: {}", args.output.display());
     Ok(())
 }

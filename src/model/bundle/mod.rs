@@ -1,12 +1,14 @@
 //! A bundle: the folder that holds one trained model.
 //!
-//! `config.json`, `model.safetensors` (f16 or f32), `tokenizer.json`, `README.md` (the model card), and optionally
-//! `shortlist.safetensors` ([`Shortlist`]) and `lm.safetensors` ([`LanguageModel`]).
+//! `config.json`, `model.safetensors` (f16, with the matrices of the layers in 8 bits if [`Stored::Q8`]; f32 and bf16
+//! are read too), `tokenizer.json`, `README.md` (the model card), and optionally `shortlist.safetensors`
+//! ([`Shortlist`]) and `lm.safetensors` ([`LanguageModel`]).
 //!
 //! Opening a bundle validates all of it: no later code meets a tensor that is missing, has a wrong shape or holds
 //! NaN.
 
 mod seal;
+mod weights;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,15 +17,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Config, KnownSentence, LanguageModel, Network, QuantizedNetwork, Shortlist, Spec};
+use super::{Backend, Config, KnownSentence, LanguageModel, Network, QuantizedNetwork, Shortlist};
 use crate::text::{Reader, Tokenizer};
 use crate::{Error, Result, files};
 use seal::{Seal, seal};
+
+pub use weights::Stored;
 
 const NO_FOLDER: &str = "there is no such folder. A model is a folder with config.json, model.safetensors and \
                          tokenizer.json: `train run` makes one from parallel text, and models/en-de in the \
@@ -55,6 +58,8 @@ pub struct Bundle {
     pub shortlist: Option<Arc<Shortlist>>,
     /// Used to decode an Imputer's slots.
     pub lm: Option<Arc<LanguageModel>>,
+    /// Number type of the layers' matrices in `model.safetensors`.
+    pub stored: Stored,
     tensors: Arc<HashMap<String, Tensor>>,
 }
 
@@ -133,7 +138,8 @@ impl Bundle {
         let path = dir.join(Self::WEIGHTS);
         let bytes = read(Self::WEIGHTS)?;
         seal.check(Self::WEIGHTS, &bytes)?;
-        let tensors = read_tensors(&bytes, &config).map_err(|reason| Error::bundle(&path, reason))?;
+        let (tensors, stored) =
+            weights::read(&bytes, &config.shape).map_err(|reason| Error::bundle(&path, reason))?;
         let vocab = config.shape.vocab;
         let shortlist = optional(&seal, Self::SHORTLIST, read, "train shortlist", |bytes| {
             Shortlist::from_bytes(bytes, vocab)
@@ -149,6 +155,7 @@ impl Bundle {
             checksum: files::digest(&bytes),
             shortlist,
             lm,
+            stored,
             tensors: Arc::new(tensors),
         })
     }
@@ -225,12 +232,10 @@ impl Bundle {
         Ok(())
     }
 
-    /// Writes a bundle with f16 weights, without checksums. Atomic: it is written to a temporary folder, which then
-    /// replaces `dir`.
+    /// Writes a bundle with f16 weights; otherwise as [`save_as`](Self::save_as).
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be written; [`Error::Bundle`] or [`Error::Config`] if [`Bundle::open`] would
-    /// refuse the result. `dir` is unchanged then.
+    /// As [`save_as`](Self::save_as).
     pub fn save(
         dir: &Path,
         config: &Config,
@@ -238,16 +243,26 @@ impl Bundle {
         tensors: &HashMap<String, Tensor>,
         card: &str,
     ) -> Result<()> {
+        Self::save_as(dir, config, tokenizer, tensors, card, Stored::F16)
+    }
+
+    /// Writes a bundle without checksums. Atomic: it is written to a temporary folder, which then replaces `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be written; [`Error::Bundle`] or [`Error::Config`] if [`Bundle::open`] would
+    /// refuse the result. `dir` is unchanged then.
+    pub fn save_as(
+        dir: &Path,
+        config: &Config,
+        tokenizer: &Tokenizer,
+        tensors: &HashMap<String, Tensor>,
+        card: &str,
+        stored: Stored,
+    ) -> Result<()> {
         config.validate()?;
         Self::check_destination(dir)?;
-        let halves = tensors
-            .iter()
-            .map(|(name, t)| {
-                Ok((name.clone(), t.to_device(&Device::Cpu)?.to_dtype(DType::F16)?.contiguous()?))
-            })
-            .collect::<Result<std::collections::BTreeMap<_, _>>>()?;
-        let path = dir.join(Self::WEIGHTS);
-        let bytes = safetensors::serialize(&halves, None).map_err(|e| Error::bundle(&path, e.to_string()))?;
+        let bytes = weights::serialize(tensors, stored)
+            .map_err(|reason| Error::bundle(dir.join(Self::WEIGHTS), reason))?;
         // Checksums and known sentence of another bundle do not apply.
         let config = Config { files: BTreeMap::new(), known: None, ..config.clone() };
         files::replace_folder(dir, |fresh| {
@@ -306,30 +321,4 @@ fn optional<T>(
 /// An empty folder can be replaced without loss.
 fn is_empty_folder(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-/// Reads a safetensors file as f32 tensors on the CPU. Names and shapes are checked before anything is allocated.
-fn read_tensors(bytes: &[u8], config: &Config) -> Result<HashMap<String, Tensor>, String> {
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|e| format!("is not a complete safetensors file ({e}); was it truncated while copying?"))?;
-    let shapes = file.iter().map(|(name, view)| (name.to_string(), view.shape().to_vec())).collect();
-    Spec::check(&config.shape, &shapes)?;
-    let mut tensors = HashMap::new();
-    for (name, view) in file.iter() {
-        let dtype = match view.dtype() {
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F32 => DType::F32,
-            other => return Err(format!("tensor {name:?} is of type {other:?}, expected F16, BF16 or F32")),
-        };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
-            .and_then(|t| t.to_dtype(DType::F32))
-            .map_err(|e| format!("tensor {name:?}: {e}"))?;
-        let finite = crate::nn::ops::all_finite(&tensor).map_err(|e| format!("tensor {name:?}: {e}"))?;
-        if !finite {
-            return Err(format!("tensor {name:?} holds values that are not finite numbers"));
-        }
-        tensors.insert(name.to_string(), tensor);
-    }
-    Ok(tensors)
 }

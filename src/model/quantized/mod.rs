@@ -102,6 +102,13 @@ impl QuantizedNetwork {
         })
     }
 
+    /// Whether the tensor `name` with these dimensions is used only as a matrix in 8 bits, with a scale for each row
+    /// ([`RowScale`](crate::nn::int8::RowScale)). Embeddings, positions and the length head are also or only used in
+    /// f32.
+    pub fn rounds(name: &str, dims: &[usize]) -> bool {
+        dims.len() == 2 && name.contains(".layers.")
+    }
+
     pub fn shape(&self) -> &Shape {
         &self.shape
     }

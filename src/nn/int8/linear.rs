@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::kernel::{LINES, Line, PANEL, Path, STEP, Sink, Sums, Work, product};
 use super::norm::{LANES, larger};
-use super::{Buffer, Input, Rows};
+use super::{Buffer, Input, RowScale, Rows};
 use crate::{Error, Result};
 
 /// How results are written.
@@ -114,18 +114,17 @@ impl PackedLinear {
     fn set(&mut self, channel: usize, row: &[f32]) {
         let steps = self.steps();
         let (panel, within) = (channel / PANEL, channel % PANEL);
-        let top = row.iter().fold(0f32, |top, w| top.max(w.abs()));
-        let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
+        let scale = RowScale::of(row);
         let mut sum = 0i32;
         for (step, weights) in row.chunks(STEP).enumerate() {
             let line = (panel * steps + step) * LINES + within / 16;
             for (i, &w) in weights.iter().enumerate() {
-                let rounded = (w * inverse).round_ties_even() as i8;
+                let rounded = scale.round(w);
                 self.lines[line].0[within % 16 * STEP + i] = rounded;
                 sum += i32::from(rounded);
             }
         }
-        self.scales[panel].0[within] = top / 127.0;
+        self.scales[panel].0[within] = scale.factor();
         self.offsets[channel] = -i32::from(self.input.zero()) * sum;
     }
 

@@ -1,8 +1,8 @@
 //! 8-bit linear layers for inference on CPUs, and the f32 kernels between them.
 //!
-//! Weights are rounded to i8 once, with a scale for each output channel, and packed in the order in which [`kernel`]
-//! reads them. Activations are rounded to u8 row by row ([`Rows`]). Sums are exact integers, and one piece of code
-//! converts them to f32. This guarantees:
+//! Weights are rounded to i8 once, with a scale for each output channel ([`RowScale`]), and packed in the order in
+//! which [`kernel`] reads them. Activations are rounded to u8 row by row ([`Rows`]). Sums are exact integers, and one
+//! piece of code converts them to f32. This guarantees:
 //!
 //! * the result for a row does not depend on the other rows, their number or the number of threads, bit for bit;
 //! * every CPU gives the same bits ([`kernel::Path`]), with or without a fast path.
@@ -16,6 +16,7 @@ pub mod kernel;
 mod linear;
 mod norm;
 mod rows;
+mod scale;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -26,4 +27,5 @@ pub use buffer::Buffer;
 pub use linear::{PackedLinear, Positive, StoreMode};
 pub use norm::{Norm, log_softmax};
 pub use rows::{Input, Rows};
+pub use scale::RowScale;
 pub use select::Channelwise;

@@ -5,13 +5,15 @@
 //!
 //! `blank_penalty`: if a token fits two slots, each may hold half of its probability, and the blank wins in both. The
 //! penalty makes the translations of such an Imputer longer.
+//!
+//! The copy may also have another number type ([`Stored`]).
 
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
 use crate::model::Tensors;
-use crate::model::{Bundle, Config as ModelConfig, NormPlace, Shape};
+use crate::model::{Bundle, Config as ModelConfig, NormPlace, Shape, Stored};
 use crate::{Error, Result, files};
 
 const OUTPUT_BIAS: &str = "output.bias";
@@ -66,33 +68,49 @@ impl Calibration {
     }
 }
 
-/// Writes a corrected copy of a bundle. Shortlist, language model and card are kept, and the card describes the
-/// corrections; scores are removed.
+/// Writes a corrected copy of a bundle, `stored` as asked or like the bundle. Shortlist, language model and card are
+/// kept, and the card describes what was changed. Scores are removed if there is a correction.
 ///
 /// # Errors
-/// Those of [`Calibration::of`] and [`Bundle::save`]; and an output folder that is the bundle itself.
-pub fn calibrate(bundle: &Bundle, calibration: Calibration, output: &Path) -> Result<()> {
+/// Those of [`Calibration::of`] and [`Bundle::save_as`]; and an output folder that is the bundle itself.
+pub fn calibrate(
+    bundle: &Bundle,
+    calibration: Calibration,
+    stored: Option<Stored>,
+    output: &Path,
+) -> Result<()> {
     let same = output.canonicalize().is_ok_and(|path| bundle.dir.canonicalize().is_ok_and(|dir| dir == path));
     if same {
         let reason = format!("{} is the bundle itself; choose another folder", output.display());
         return Err(Error::Config(reason));
     }
-    let config = ModelConfig { scores: Vec::new(), ..bundle.config.clone() };
+    let corrected = calibration != Calibration::NONE;
+    let mut config = bundle.config.clone();
+    if corrected {
+        config.scores.clear();
+    }
     let tensors = bundle.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
     let read = |name: &str| {
         let path = bundle.dir.join(name);
         std::fs::read(&path).map_err(Error::io(&path))
     };
-    let card = match bundle.dir.join(Bundle::CARD).exists() {
+    let mut card = match bundle.dir.join(Bundle::CARD).exists() {
         true => String::from_utf8_lossy(&read(Bundle::CARD)?).into_owned(),
         false => String::new(),
     };
     let optional = [(Bundle::SHORTLIST, bundle.shortlist.is_some()), (Bundle::LM, bundle.lm.is_some())];
     let present = optional.into_iter().filter(|&(_, present)| present);
     let kept = present.map(|(name, _)| Ok((name, read(name)?))).collect::<Result<Vec<_>>>()?;
-    let Calibration { scale, blank_penalty } = calibration;
-    let card = format!("{card}\n## Calibrated\n\nOutput scale {scale}, blank penalty {blank_penalty}.\n");
-    Bundle::save(output, &config, &bundle.tokenizer, &calibration.of(&tensors, &config)?, &card)?;
+    if corrected {
+        let Calibration { scale, blank_penalty } = calibration;
+        card += &format!("\n## Calibrated\n\nOutput scale {scale}, blank penalty {blank_penalty}.\n");
+    }
+    let stored = stored.unwrap_or(bundle.stored);
+    if stored != bundle.stored {
+        card += &format!("\n## Number type\n\nThe matrices of the layers are stored in {}.\n", stored.name());
+    }
+    let tensors = calibration.of(&tensors, &config)?;
+    Bundle::save_as(output, &config, &bundle.tokenizer, &tensors, &card, stored)?;
     kept.into_iter().try_for_each(|(name, bytes)| files::write(&output.join(name), &bytes))
 }
 

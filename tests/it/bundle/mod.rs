@@ -3,6 +3,7 @@
 
 pub mod sealed;
 mod shortlist;
+mod stored;
 
 use std::collections::HashMap;
 use std::fs;
