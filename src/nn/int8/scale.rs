@@ -12,6 +12,9 @@ pub struct RowScale {
 impl RowScale {
     const LARGEST: f32 = 127.0;
 
+    /// 1.5 · 2²³. A sum with it has no fraction, so subtracting it again rounds, ties to even, without a call.
+    const ROUNDS: f32 = 12_582_912.0;
+
     /// The scale of a row of finite weights.
     pub fn of(row: &[f32]) -> Self {
         let top = row.iter().fold(0f32, |top, weight| top.max(weight.abs()));
@@ -26,7 +29,7 @@ impl RowScale {
     /// Ties go to the even value.
     #[inline]
     pub fn round(self, weight: f32) -> i8 {
-        (weight * self.inverse).round_ties_even() as i8
+        (weight * self.inverse + Self::ROUNDS - Self::ROUNDS) as i8
     }
 
     /// The weight that a rounded value of 1 stands for; 0 or a normal number.

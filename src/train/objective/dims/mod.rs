@@ -59,7 +59,8 @@ impl Objective for Dims {
         let pass = TrainingPass::of(student, &batch, &mode)?;
         let temperature = self.settings.temperature as f32;
         let logits = student.logits(&pass.hidden, &mode)?;
-        let tokens = ops::divergence(&logits, &targets.logits, temperature, student.forbidden())?;
+        let of_teacher = self.teacher.logits(&targets.hidden, &teacher_mode)?;
+        let tokens = ops::divergence(&logits, &of_teacher, temperature, student.forbidden())?;
         let hidden = ops::distance(&pass.hidden, &targets.hidden)?;
         let both = (&tokens + (&hidden * self.settings.hidden_weight)?)?;
         Ok(Losses {
@@ -113,7 +114,6 @@ impl Dims {
     ) -> Result<Vec<Masked>> {
         let spellings: Vec<Spelling> = pairs.iter().map(|pair| Spelling::of(pair, &self.specials)).collect();
         let blank: Vec<Masked> = spellings.iter().map(|s| s.masks(&self.specials)).collect();
-        let network = self.teacher.network();
         let masked_slots: Vec<Option<Vec<u32>>> = spellings
             .iter()
             .map(|s| (!self.masks_all(masks)).then(|| mask_slots(s.slots, SlotMask::Block, masks)))
@@ -121,9 +121,9 @@ impl Dims {
         if masked_slots.iter().all(Option::is_none) {
             return Ok(blank);
         }
-        let logits = self.teacher.targets(source, &blank, 1, teacher_mode)?.logits;
+        let hidden = self.teacher.targets(source, &blank, 1, teacher_mode)?.hidden;
         let spelt: Vec<&Spelling> = spellings.iter().collect();
-        let scores = ops::log_probs_of(&logits, &all_symbols(&spelt), network.forbidden())?;
+        let scores = self.teacher.log_probs_of(&hidden, &all_symbols(&spelt), teacher_mode)?;
         let paths = best_paths(&scores, &spelt)?;
         let canvases = spellings.iter().zip(&paths).zip(blank).zip(masked_slots);
         Ok(canvases

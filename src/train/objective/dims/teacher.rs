@@ -35,10 +35,11 @@ struct EightBit {
 
 /// The output of the last of n teacher passes, at the masked positions.
 pub struct Targets {
-    /// `[positions, vocab]`
-    pub logits: Tensor,
-    /// Last decoder states, `[positions, d]`.
+    /// Last decoder states, `[positions, d]`. [`Teacher::logits`] scores them: scores over the whole vocabulary take
+    /// longer than a pass, and not all losses need them.
     pub hidden: Tensor,
+    /// What an Imputer wrote to each slot; empty for other networks.
+    pub tokens: Vec<u32>,
 }
 
 impl Teacher {
@@ -55,6 +56,17 @@ impl Teacher {
 
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Scores of decoder states over the vocabulary, `[positions, vocab]`.
+    pub fn logits(&self, hidden: &Tensor, mode: &Mode) -> Result<Tensor> {
+        Ok(self.network.logits(hidden, mode)?)
+    }
+
+    /// The log-probabilities of chosen classes for each decoder state.
+    pub fn log_probs_of(&self, hidden: &Tensor, classes: &ops::Classes, mode: &Mode) -> Result<Vec<f32>> {
+        let forbidden = self.network.forbidden();
+        ops::without_gradients(|| self.network.output(hidden, forbidden, mode).log_probs_of(classes))
     }
 
     /// Translates `sources`, with the same products as in its passes.
@@ -124,7 +136,7 @@ impl Teacher {
             }
         }
         let hidden = self.hidden(memory, &places, &canvases, mode)?;
-        Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
+        Ok(Targets { hidden, tokens: Vec::new() })
     }
 
     fn imputed(
@@ -141,6 +153,7 @@ impl Teacher {
         let mut open: Vec<Vec<(u32, u32)>> =
             masked.iter().map(|m| m.positions.iter().copied().zip(&mut place).collect()).collect();
         let (mut hidden, mut written) = (Vec::new(), Vec::new());
+        let mut tokens = vec![specials.mask; masked.iter().map(|m| m.positions.len()).sum()];
         for _ in 0..passes {
             let slots: Vec<Vec<u32>> =
                 open.iter().map(|row| row.iter().map(|&(slot, _)| slot).collect()).collect();
@@ -157,9 +170,11 @@ impl Teacher {
                 let own = &best[begin..][..row.len()];
                 let slots: Vec<usize> = row.iter().map(|&(slot, _)| slot as usize).collect();
                 for i in argmax_per_block(&slots, own, passes) {
-                    canvas[slots[i]] = imputed_token(own[i].token, &specials);
+                    let token = imputed_token(own[i].token, &specials);
+                    canvas[slots[i]] = token;
                     chosen.push((begin + i) as u32);
                     written.push(row[i].1);
+                    tokens[row[i].1 as usize] = token;
                 }
                 begin += row.len();
                 row.retain(|&(slot, _)| canvas[slot as usize] == specials.mask);
@@ -170,7 +185,7 @@ impl Teacher {
         let mut order = vec![0u32; written.len()];
         (0u32..).zip(written).for_each(|(at, place)| order[place as usize] = at);
         let hidden = ops::select(&Tensor::cat(&hidden, 0)?, order)?;
-        Ok(Targets { logits: self.network.logits(&hidden, mode)?, hidden })
+        Ok(Targets { hidden, tokens })
     }
 
     /// The best token at each of `places`, row by row.

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use super::Dims;
 use crate::Result;
-use crate::decode::{ctc_collapse, imputed_token};
+use crate::decode::ctc_collapse;
 use crate::nn::{Mode, ops};
 use crate::train::config::SlotMask;
 use crate::train::data::corpus::Pair;
@@ -32,9 +32,7 @@ impl Dims {
         let passes = usize::from(self.settings.steps);
         let targets = self.teacher.targets(&source, &blank, passes, &teacher_mode)?;
 
-        let best: Vec<u32> =
-            ops::best_tokens(&targets.logits, forbidden)?.into_iter().map(|(token, _)| token).collect();
-        let teacher_pairs = self.with_texts(pairs, &best);
+        let teacher_pairs = self.with_texts(pairs, &targets.tokens);
         let teacher_pairs: Vec<&Pair> = teacher_pairs.iter().map(AsRef::as_ref).collect();
         let spellings: Vec<Spelling> =
             teacher_pairs.iter().map(|pair| Spelling::of(pair, specials)).collect();
@@ -45,20 +43,25 @@ impl Dims {
                 false => mask_slots(s.slots, SlotMask::Block, &mut masks),
             })
             .collect();
-        let spelt: Vec<&Spelling> = spellings.iter().collect();
-        let scores = ops::log_probs_of(&targets.logits, &all_symbols(&spelt), forbidden)?;
-        let teacher_paths = best_paths(&scores, &spelt)?;
+        let all_masked = masked_slots.iter().zip(&spellings).all(|(masked, s)| masked.len() == s.slots);
+        // Alignments cost as much as a pass, and a fully masked canvas shows none.
+        let shown: Vec<Option<Vec<usize>>> = if all_masked && self.settings.agree == 0.0 {
+            vec![None; spellings.len()]
+        } else {
+            let spelt: Vec<&Spelling> = spellings.iter().collect();
+            let scores = self.teacher.log_probs_of(&targets.hidden, &all_symbols(&spelt), &teacher_mode)?;
+            best_paths(&scores, &spelt)?.into_iter().map(Some).collect()
+        };
         let masked: Vec<Masked> = spellings
             .iter()
-            .zip(&teacher_paths)
+            .zip(&shown)
             .zip(masked_slots)
-            .map(|((spelling, path), masked_slots)| spelling.canvas(Some(path), masked_slots, specials))
+            .map(|((spelling, path), masked_slots)| spelling.canvas(path.as_deref(), masked_slots, specials))
             .collect();
 
         let batch = Batch::new(&teacher_pairs, &masked, student.shape(), specials, student.device())?;
         let mode = Mode::training(self.settings.dropout as f32, dropout, self.products);
         let pass = TrainingPass::of(student, &batch, &mode)?;
-        let shown: Vec<Option<Vec<usize>>> = teacher_paths.into_iter().map(Some).collect();
         let output = student.output(&pass.hidden, forbidden, &mode);
         let tokens = ctc_loss(&output, &spellings, &shown, &masked)?;
         let mut losses = Losses {
@@ -79,22 +82,21 @@ impl Dims {
             }
             let own = ops::select(&pass.hidden, places)?;
             let own = [&student.logits(&own, &mode)?, &own];
-            let teacher =
-                [&ops::select(&targets.logits, slots.clone())?, &ops::select(&targets.hidden, slots)?];
+            let teacher = ops::select(&targets.hidden, slots)?;
+            let teacher = [&self.teacher.logits(&teacher, &teacher_mode)?, &teacher];
             self.add_agreement(&mut losses, own, teacher)?;
         }
         Ok(losses)
     }
 
-    /// The pairs with the text that the teacher's best tokens of all slots collapse to. If that is empty, a pair keeps
+    /// The pairs with the text that the teacher's tokens of all slots collapse to. If that is empty, a pair keeps
     /// its own target, because an empty text would teach blanks.
-    fn with_texts<'a>(&self, pairs: &[&'a Pair], best: &[u32]) -> Vec<Cow<'a, Pair>> {
-        let mut rest = best;
+    fn with_texts<'a>(&self, pairs: &[&'a Pair], tokens: &[u32]) -> Vec<Cow<'a, Pair>> {
+        let mut rest = tokens;
         let mut text = |pair: &&'a Pair| {
             let (own, others) = rest.split_at(pair.slots().min(rest.len()));
             rest = others;
-            let slots: Vec<u32> = own.iter().map(|&token| imputed_token(token, &self.specials)).collect();
-            let (words, _) = ctc_collapse(&slots, &vec![0.0; slots.len()], &self.specials);
+            let (words, _) = ctc_collapse(own, &vec![0.0; own.len()], &self.specials);
             if words.is_empty() {
                 return Cow::Borrowed(*pair);
             }
