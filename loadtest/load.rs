@@ -24,6 +24,10 @@ const SENTENCES: [&str; 6] = [
     "Tom didn't know that Mary could speak French as well as she does.",
 ];
 
+/// Until a caller of the closed loop asks again that was not translated. Without it, refusals would take the time of
+/// translations.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// One request to be sent.
 #[derive(Clone, Copy)]
 pub struct Arrival {
@@ -38,6 +42,8 @@ pub struct LoadPlan {
     pub rate: f64,
     /// In which the arrivals lie.
     pub duration: Duration,
+    /// The first part of the duration, whose answers do not count for the goodput.
+    pub warm_up: Duration,
     pub arrivals: Vec<Arrival>,
 }
 
@@ -56,7 +62,8 @@ impl LoadPlan {
             // Inter-arrival times of a Poisson process are exponential: -ln(1 - u) / rate.
             at -= (1.0 - random.random::<f64>()).ln() / rate;
             if at >= duration {
-                return Ok(Self { rate, duration: Duration::from_secs_f64(duration), arrivals });
+                let duration = Duration::from_secs_f64(duration);
+                return Ok(Self { rate, duration, warm_up: Duration::ZERO, arrivals });
             }
             let (text, steps) = draw(&mut random, requests, texts);
             arrivals.push(Arrival { at: Duration::from_secs_f64(at), text, steps });
@@ -74,7 +81,8 @@ impl LoadPlan {
             text,
             steps: steps(text),
         };
-        Ok(Self { rate, duration: all, arrivals: (0..texts).map(arrival).collect() })
+        let arrivals = (0..texts).map(arrival).collect();
+        Ok(Self { rate, duration: all, warm_up: Duration::ZERO, arrivals })
     }
 }
 
@@ -107,14 +115,20 @@ struct Source {
 }
 
 impl Source {
-    async fn send(&self, text: usize, steps: Option<u8>) -> Result<u16, &'static str> {
+    async fn send(
+        &self,
+        text: usize,
+        steps: Option<u8>,
+        deadline_ms: Option<u64>,
+    ) -> Result<u16, &'static str> {
         let kind = |error: reqwest::Error| match () {
             () if error.is_timeout() => "timeout",
             () if error.is_connect() => "cannot connect",
             () if error.is_body() || error.is_decode() => "cut answer",
             () => "connection lost",
         };
-        let body = body(&self.requests, &self.texts[text]);
+        let mut body = body(&self.requests, &self.texts[text]);
+        body["deadline_ms"] = deadline_ms.into();
         let mut request = self.http.post(&self.requests.url).json(&body);
         if let Some(steps) = steps {
             request = request.query(&[("steps", steps)]);
@@ -174,17 +188,18 @@ impl Client {
             let (sender, source) = (sender.clone(), self.source.clone());
             self.runtime.spawn(async move {
                 let late = due.elapsed();
-                let ended = source.send(text, steps).await;
+                let ended = source.send(text, steps, source.requests.deadline_ms).await;
                 // The receiver outlives every request.
                 let _ = sender.send(Done { steps, ended, at: start.elapsed(), latency: due.elapsed(), late });
             });
         }
         drop(sender);
-        Report::collect(receiver, Some(plan.rate), Duration::ZERO..plan.duration)
+        Report::collect(receiver, Some(plan.rate), plan.warm_up..plan.duration)
     }
 
     /// The closed loop: `callers` that each ask again as soon as they are answered. What comes out in
-    /// the time that is `counted` from the start is what the server can do.
+    /// the time that is `counted` from the start is what the server can do. No request has a deadline, so that none
+    /// is refused for lack of time.
     pub fn saturate(&self, callers: u64, counted: Range<Duration>) -> Result<Report> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let start = Instant::now();
@@ -197,9 +212,12 @@ impl Client {
                 while Instant::now() < end {
                     let (text, steps) = draw(&mut random, &source.requests, source.texts.len());
                     let sent = Instant::now();
-                    let ended = source.send(text, steps).await;
+                    let ended = source.send(text, steps, None).await;
                     let (at, latency, late) = (start.elapsed(), sent.elapsed(), Duration::ZERO);
                     let _ = sender.send(Done { steps, ended, at, latency, late });
+                    if !matches!(ended, Ok(200..=299)) {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             });
         }

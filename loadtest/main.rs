@@ -4,7 +4,7 @@
 //!   have been answered. A latency counts from the time at which the request was due, so it grows if the server
 //!   is too slow. A closed loop would send more slowly and hide that (coordinated omission);
 //! * `overhead`: one request at a time, and the part of its latency that is not the engine's;
-//! * `overload`: measures the capacity, then sends shares of it in the open loop, up to twice the capacity;
+//! * `overload`: sends shares of the capacity in the open loop, and measures the capacity before and after each;
 //! * `autoscale`: simulates pods whose number Kubernetes' autoscaler decides, under the load of a day;
 //! * `fuzz`: sends many broken requests;
 //! * `rolling`: restarts three servers behind nginx one by one, then kills them;
@@ -57,7 +57,7 @@ enum Mode {
     Fuzz(fuzz::Fuzz),
     /// One request at a time: how much time the server adds to its engine's.
     Overhead(overhead::Overhead),
-    /// Measures the capacity, then sends shares of it.
+    /// Sends shares of the capacity, which it measures before and after each.
     Overload(overload::Overload),
     /// Ends a server with SIGTERM again and again under load: no request that was sent may be lost.
     Restarts(restarts::Restarts),

@@ -8,17 +8,23 @@ use tokio::sync::oneshot;
 
 use super::degrade::{Lowered, lower};
 use super::plan::BatchShape;
-use super::queue::{AdmissionError, Entry, RequestCost};
+use super::queue::{AdmissionError, Entry, Queue, RequestCost};
 use super::queued::Queued;
 use super::shared::{EnginePhase, Job, Shared, State, earlier};
+use super::throughput::ThroughputEstimate;
 use super::{AdmissionEstimate, Item, Outcome};
 use crate::decode::{Limits, Steps};
 use crate::metrics::{EngineMetrics, Rejected};
 use crate::{Error, Result};
 
-/// Share of the time to its deadline that a request may be expected to take. The rest is a margin for what the
-/// estimate does not know, such as translations that are longer than expected.
-const DEADLINE_SHARE: f64 = 0.75;
+/// Share of the time to its deadline in which a request and the work before it must be done at the present throughput,
+/// so the throughput may fall by half. Refusals make it fall: on one core, the thread that refuses gets up to half of
+/// the time. Under lasting overload, a longer queue would not raise the throughput, only the waiting time.
+const QUEUE_SHARE: f64 = 0.5;
+
+/// Share of the time to its deadline that a sentence may be expected to take on an idle engine. The rest is a margin
+/// for translations that are longer than expected.
+const LATENCY_SHARE: f64 = 0.75;
 
 /// Puts sentences in the queue; cheap to clone.
 #[derive(Clone)]
@@ -132,7 +138,8 @@ impl Submitter {
     ) -> Option<Error> {
         let left = deadline?.saturating_duration_since(now);
         let retry_after = || state.throughput.retry_after(state.queue.work());
-        (!in_time(state, request, left)).then(|| Error::DeadlineUnreachable { retry_after: retry_after() })
+        let in_time = in_time(&state.queue, &state.throughput, request, left);
+        (!in_time).then(|| Error::DeadlineUnreachable { retry_after: retry_after() })
     }
 
     /// The expected cost of the item; `None` if there is nothing to translate.
@@ -189,18 +196,23 @@ impl Submitter {
 
 /// Whether a request that is admitted now will likely be done within `left`. Early refusal also helps the others:
 /// otherwise an overloaded engine would spend its passes on answers that come too late.
-fn in_time(state: &State, request: &[RequestCost], left: Duration) -> bool {
+pub(super) fn in_time<T>(
+    queue: &Queue<T>,
+    throughput: &ThroughputEstimate,
+    request: &[RequestCost],
+    left: Duration,
+) -> bool {
     // An idle engine refuses nothing: its throughput estimate may be outdated, and only a new measurement corrects
     // it.
-    if state.queue.work() == 0 {
+    if queue.work() == 0 {
         return true;
     }
     let own = request.iter().fold(0, |sum: u64, cost| sum.saturating_add(cost.work()));
-    let enough =
-        |before: u64| state.throughput.time_for(before.saturating_add(own)) <= left.mul_f64(DEADLINE_SHARE);
+    let allowed = left.mul_f64(QUEUE_SHARE);
+    let enough = |before: u64| throughput.time_for(before.saturating_add(own)) <= allowed;
     // The cheap check over all waiting work nearly always suffices.
     let steps = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
-    own == 0 || enough(state.queue.work()) || enough(state.queue.work_before(steps))
+    own == 0 || enough(queue.work()) || enough(queue.work_before(steps))
 }
 
 /// Lowers the steps of a request's items if load or deadline require it and the items allow it.
@@ -236,7 +248,8 @@ fn lower_steps(
         let max_steps = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
         let fewer: Vec<usize> = state.latencies.below(max_steps).collect();
         for steps in fewer {
-            if in_time(state, &request, left) && latency(state, &request) <= left.mul_f64(DEADLINE_SHARE) {
+            let queue_in_time = in_time(&state.queue, &state.throughput, &request, left);
+            if queue_in_time && latency(state, &request) <= left.mul_f64(LATENCY_SHARE) {
                 break;
             }
             let (by_deadline, limited) = limit(state, Some(steps));

@@ -89,10 +89,7 @@ impl<T: Translator> Worker<'_, T> {
             self.encode()?;
             let work = self.pass()?;
             let elapsed = started.elapsed();
-            let throughput = &mut self.shared.lock().throughput;
-            if work > 0 && (self.left_waiting || throughput.is_beaten_by(work, elapsed)) {
-                throughput.record(work, elapsed);
-            }
+            self.shared.lock().throughput.record(work, elapsed, self.left_waiting);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod failures;
 mod lifecycle;
 mod memory;
 mod observed;
+mod overload;
 mod simulation;
 mod steps;
 

@@ -79,7 +79,7 @@ fn a_request_is_lowered_before_it_is_refused() {
     let measured = [1, 4, 200].map(|steps| (Steps::new(steps).unwrap(), Duration::ZERO));
     handle.calibrate(Latencies::new(measured.to_vec(), 32));
     // There is time for the waiting sentences and a few steps more, but not for two hundred.
-    let by = |item: Item| Item { deadline: Some(Instant::now() + 60 * pass), ..item };
+    let by = |item: Item| Item { deadline: Some(Instant::now() + 90 * pass), ..item };
     let pinned = handle.submit(vec![by(willing(60, 200, 200))]);
     assert!(matches!(pinned, Err(Error::DeadlineUnreachable { .. })), "{pinned:?}");
     let lowered = handle.submit(vec![by(willing(61, 200, 1))]).unwrap();
