@@ -66,7 +66,8 @@ impl Teacher {
     /// The log-probabilities of chosen classes for each decoder state.
     pub fn log_probs_of(&self, hidden: &Tensor, classes: &ops::Classes, mode: &Mode) -> Result<Vec<f32>> {
         let forbidden = self.network.forbidden();
-        ops::without_gradients(|| self.network.output(hidden, forbidden, mode).log_probs_of(classes))
+        let output = self.network.output(hidden, forbidden, mode);
+        Ok(ops::without_gradients(|| output.log_probs_of(classes))?)
     }
 
     /// Translates `sources`, with the same products as in its passes.
