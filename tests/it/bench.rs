@@ -1,4 +1,4 @@
-//! `tutti bench` from outside.
+//! `tutti bench` and `train bench` from outside.
 
 use std::process::Command;
 
@@ -13,6 +13,12 @@ const SHAPE: [&str; 2] = ["--shape", "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=320,
 fn tutti_bench(folder: &TempDir, flags: &[&str]) -> Command {
     let mut command = tutti(folder);
     command.args(["bench", "--batch", "4", "--threads", "1", "--json"]).args(flags);
+    command
+}
+
+fn train_bench(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    command.env_clear().args(["bench", "--batch-tokens", "60", "--stages", "cmlm"]).args(SHAPE).args(flags);
     command
 }
 
@@ -74,4 +80,15 @@ fn repeats_that_cannot_be_are_refused() {
     }
     let said = refused(&["--repeats", "3", "--seconds", "1"]);
     assert!(said.contains("cannot be used with") && said.contains("'--repeats <N>'"), "{said}");
+}
+
+#[test]
+fn train_bench_does_without_the_large_product() {
+    let share = |flags: &[&str]| json(train_bench(flags))[0]["matrix_share"].clone();
+    assert!(share(&["--json", "--updates", "1"]).as_f64().unwrap() > 0.0);
+    assert!(share(&["--json", "--updates", "1", "--no-product"]).is_null());
+    let table = printed(train_bench(&["--updates", "1", "--no-product"]));
+    assert!(table.ends_with(" | - |\n"), "{table}");
+    let said = refusal(train_bench(&["--updates", "0"]));
+    assert!(said.contains("updates is 0; it must be at least 1"), "{said}");
 }
