@@ -2,7 +2,8 @@
 //! that the work does not depend on the weights.
 //!
 //! Latency is the time of a single sentence from submission to answer. Throughput is measured with a full engine:
-//! twice as many sentences are queued as fit a batch.
+//! twice as many sentences are queued as fit a batch. With [`Until::Repeated`], batches follow each other instead, so
+//! that every run computes the same passes.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -33,12 +34,22 @@ pub struct Plan {
     pub length_beam: usize,
     /// Sentences of a batch, for the throughput.
     pub batch: usize,
-    /// Duration of each measurement. Every pair of lengths and number of steps takes two: latency and throughput.
-    pub time: Duration,
+    /// When each measurement ends. Every pair of lengths and number of steps takes two: latency and throughput.
+    pub until: Until,
     /// Number of compute threads.
     pub threads: NonZeroUsize,
     /// Source ids are drawn from `5..vocabulary`.
     pub vocabulary: u32,
+}
+
+/// When a measurement ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// After this time, and a warm-up.
+    Elapsed(Duration),
+    /// After this many sentences one by one, then this many full batches one by one, without a warm-up. What is
+    /// computed does not depend on time, so instructions can be counted.
+    Repeated(NonZeroUsize),
 }
 
 /// One row of the result.
@@ -144,9 +155,16 @@ impl<'a> Load<'a> {
     }
 
     fn submit(&mut self, steps: Steps) -> Result<Pending> {
+        let item = self.item(steps);
+        let pending = self.handle.submit(vec![item])?;
+        pending.into_iter().next().ok_or_else(|| Error::EngineDead("no answer to wait for".into()))
+    }
+
+    /// A random sentence.
+    fn item(&mut self, steps: Steps) -> Item {
         let Specials { bos, eos, .. } = Specials::default();
         let words = (0..self.source_tokens).map(|_| self.random.random_range(5..self.plan.vocabulary));
-        let item = Item {
+        Item {
             source: std::iter::once(bos).chain(words).chain([eos]).collect(),
             steps,
             steps_min: steps,
@@ -157,20 +175,22 @@ impl<'a> Load<'a> {
             deadline: None,
             watch: None,
             schedule: false,
-        };
-        let pending = self.handle.submit(vec![item])?;
-        pending.into_iter().next().ok_or_else(|| Error::EngineDead("no answer to wait for".into()))
+        }
     }
 
-    /// Translates one sentence after the other. The first tenth of the time is a warm-up.
+    /// Translates one sentence after the other. A tenth of the time is a warm-up.
     async fn latencies(&mut self, steps: Steps) -> Result<Vec<Duration>> {
-        let begun = Instant::now();
-        while begun.elapsed() < self.plan.time / 10 {
+        let (until, begun) = (self.plan.until, Instant::now());
+        while matches!(until, Until::Elapsed(time) if begun.elapsed() < time / 10) {
             self.submit(steps)?.await?;
         }
-        let mut latencies = Vec::new();
         let begun = Instant::now();
-        while begun.elapsed() < self.plan.time || latencies.len() < LEAST_SAMPLES {
+        let goes_on = |samples: usize| match until {
+            Until::Elapsed(time) => begun.elapsed() < time || samples < LEAST_SAMPLES,
+            Until::Repeated(repeats) => samples < repeats.get(),
+        };
+        let mut latencies = Vec::new();
+        while goes_on(latencies.len()) {
             let submitted = Instant::now();
             self.submit(steps)?.await?;
             latencies.push(submitted.elapsed());
@@ -178,8 +198,29 @@ impl<'a> Load<'a> {
         Ok(latencies)
     }
 
-    /// Sentences per second, from the moment the first batch is done.
+    /// Sentences per second.
     async fn throughput(&mut self, steps: Steps) -> Result<f64> {
+        match self.plan.until {
+            Until::Elapsed(time) => self.full_engine(steps, time).await,
+            Until::Repeated(repeats) => self.batches(steps, repeats).await,
+        }
+    }
+
+    /// Sentences per second of batches, each submitted when the one before is done. All sentences of a batch are
+    /// submitted together, so they share their passes.
+    async fn batches(&mut self, steps: Steps, repeats: NonZeroUsize) -> Result<f64> {
+        let begun = Instant::now();
+        for _ in 0..repeats.get() {
+            let batch = (0..self.plan.batch).map(|_| self.item(steps)).collect();
+            for pending in self.handle.submit(batch)? {
+                pending.await?;
+            }
+        }
+        Ok(repeats.get() as f64 * self.plan.batch as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    /// Sentences per second of an engine with a full queue, from the moment the first batch is done.
+    async fn full_engine(&mut self, steps: Steps, time: Duration) -> Result<f64> {
         let mut waiting = VecDeque::new();
         for _ in 0..2 * self.plan.batch {
             waiting.push_back(self.submit(steps)?);
@@ -193,7 +234,7 @@ impl<'a> Load<'a> {
             if done == self.plan.batch {
                 begun = Instant::now();
             }
-            if done < 2 * self.plan.batch || begun.elapsed() < self.plan.time {
+            if done < 2 * self.plan.batch || begun.elapsed() < time {
                 waiting.push_back(self.submit(steps)?);
             } else {
                 break;

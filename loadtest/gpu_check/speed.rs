@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tutti::bench::{self, Measurement};
+use tutti::bench::{self, Measurement, Until};
 use tutti::decode::{InferenceModel, Steps};
 use tutti::model::{Backend, Dtype, Shape, Spec};
 use tutti::settings::one_for_each_core;
@@ -19,7 +19,7 @@ fn plan(shape: &Shape, seconds: f64, steps: &[u8], batch: usize) -> Result<bench
         steps: steps.collect::<Result<_>>()?,
         length_beam: 1,
         batch,
-        time: Duration::from_secs_f64(seconds),
+        until: Until::Elapsed(Duration::from_secs_f64(seconds)),
         threads: one_for_each_core(),
         vocabulary: u32::try_from(shape.vocab)?,
     })

@@ -27,6 +27,7 @@ pub fn speeds(
             dropout: 0.1,
             device,
             updates,
+            measure_product: true,
             stages: Vec::new(),
             seed: 1,
         };

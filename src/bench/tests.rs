@@ -18,7 +18,7 @@ fn every_length_is_measured_with_every_number_of_steps() {
         length_beam: 1,
         threads: NonZeroUsize::MIN,
         batch: 4,
-        time: Duration::from_millis(5),
+        until: Until::Elapsed(Duration::from_millis(5)),
         vocabulary: 50,
     };
     let fake = FakeTranslator::new();
@@ -33,6 +33,30 @@ fn every_length_is_measured_with_every_number_of_steps() {
 }
 
 #[test]
+fn repeats_are_sentences_and_full_batches_and_no_clock_ends_them() {
+    let plan = Plan {
+        lengths: vec![(5, 5)],
+        steps: [1, 4].map(|steps| Steps::new(steps).unwrap()).into(),
+        length_beam: 1,
+        threads: NonZeroUsize::MIN,
+        batch: 4,
+        until: Until::Repeated(NonZeroUsize::new(2).unwrap()),
+        vocabulary: 50,
+    };
+    for _ in 0..3 {
+        let fake = FakeTranslator::new();
+        let counts = fake.counts();
+        let measured = run(&plan, || Ok(fake.clone()), |_| {}).unwrap();
+        assert!(measured.iter().all(|m| m.latency_samples == 2 && m.sentences_per_second > 0.0));
+        // Two sentences and two batches, in one pass each, then in four.
+        let one_step = [1, 1, 4, 4];
+        let four_steps = one_step.iter().flat_map(|&rows| [rows; 4]);
+        assert_eq!(counts.rows_by_pass(), one_step.into_iter().chain(four_steps).collect::<Vec<_>>());
+        assert_eq!(counts.encode_calls(), 8);
+    }
+}
+
+#[test]
 fn a_plan_beyond_the_network_is_refused() {
     let plan = Plan {
         lengths: vec![(3, 500)],
@@ -40,7 +64,7 @@ fn a_plan_beyond_the_network_is_refused() {
         length_beam: 1,
         threads: NonZeroUsize::MIN,
         batch: 1,
-        time: Duration::ZERO,
+        until: Until::Elapsed(Duration::ZERO),
         vocabulary: 50,
     };
     let refused = run(&plan, || Ok(FakeTranslator::new()), |_| {}).unwrap_err();

@@ -6,6 +6,7 @@
 mod access_log;
 mod alternatives;
 mod architecture;
+mod bench;
 mod bundle;
 mod clients;
 mod commands;

@@ -306,42 +306,6 @@ fn completions_and_man_pages_know_every_command() {
     }
 }
 
-#[test]
-fn bench_measures_random_weights_and_bundles() {
-    let folder = bundle();
-    let shape = ["--shape", "enc=1,dec=1,d=16,ffn=32,heads=2,vocab=320,positions=64"];
-    for network in [&shape[..], &["--model", "tiny"]] {
-        let mut command = tutti(&folder);
-        command.args([
-            "bench",
-            "--source-tokens",
-            "5,9",
-            "--batch",
-            "4",
-            "--steps",
-            "1,2",
-            "--seconds",
-            "0.01",
-        ]);
-        let output = run(
-            {
-                command.args(["--threads", "1", "--json"]).args(network);
-                command
-            },
-            "",
-        );
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let measurements = report["measurements"].as_array().unwrap();
-        assert_eq!(measurements.len(), 4);
-        for measurement in measurements {
-            for number in ["latency_p50_ms", "latency_p90_ms", "sentences_per_second"] {
-                assert!(measurement[number].as_f64().unwrap() > 0.0, "{report}");
-            }
-        }
-    }
-}
-
 /// With the feature it depends on the machine; `model::backend` tests the rules.
 #[cfg(not(feature = "cuda"))]
 #[test]

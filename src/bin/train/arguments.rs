@@ -166,9 +166,13 @@ pub struct BenchArgs {
     pub dropout: f32,
     #[command(flatten)]
     pub device_flag: DeviceFlag,
-    /// Number of updates to measure for each stage
+    /// Number of updates to measure for each stage, after one that warms up
     #[arg(long, default_value_t = 10)]
     pub updates: usize,
+    /// Do not measure the large product that speeds are compared with. Every run then computes the same, so that its
+    /// instructions can be counted
+    #[arg(long)]
+    pub no_product: bool,
     /// Stages to measure, by prefixes of their names: ar, cmlm, imputer, dims [default: all]
     #[arg(long, value_delimiter = ',')]
     pub stages: Vec<String>,

@@ -332,22 +332,33 @@ fn bench_updates(args: &BenchArgs) -> Result<()> {
         dropout,
         device_flag,
         updates,
+        no_product,
         stages,
         seed,
         json,
     } = args.clone();
     let device = device_flag.device.unwrap_or(DeviceChoice::Cpu);
-    let options =
-        Options { shape, products, batch_tokens, sentence_tokens, dropout, device, updates, stages, seed };
+    let options = Options {
+        shape,
+        products,
+        batch_tokens,
+        sentence_tokens,
+        dropout,
+        device,
+        updates,
+        measure_product: !no_product,
+        stages,
+        seed,
+    };
     let measured = bench::run(&options)?;
     if json {
         return print(&serde_json::to_string_pretty(&measured)?);
     }
     let line = |m: &bench::StageSpeed| {
         let (rate, best) = (m.tokens_per_second, m.best_tokens_per_second);
-        let share = 100.0 * m.matrix_share;
+        let share = m.matrix_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", 100.0 * share));
         let (seconds, cpu) = (m.seconds_per_update, m.cpu_seconds_per_update.unwrap_or(f64::NAN));
-        format!("\n| {} | {rate:.0} | {best:.0} | {seconds:.3} | {cpu:.3} | {share:.0} % |", m.stage)
+        format!("\n| {} | {rate:.0} | {best:.0} | {seconds:.3} | {cpu:.3} | {share} |", m.stage)
     };
     let lines: String = measured.iter().map(line).collect();
     let head = "| stage | target tokens/s, median | best | s per update | CPU s | of the rate of one large product |";

@@ -1,12 +1,13 @@
 //! `tutti bench`: turns flags into a plan, and prints the result as a table or JSON.
 
 use std::io::{self, ErrorKind, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use tutti::bench::{self, Measurement};
+use tutti::bench::{self, Measurement, Until};
 use tutti::decode::{InferenceModel, Steps};
 use tutti::flags::BackendFlags;
 use tutti::model::{Bundle, Shape};
@@ -43,6 +44,10 @@ pub struct Bench {
     /// Duration of each measurement, in seconds; every length and number of steps takes two.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Measure N sentences, then N batches, one by one and without a warm-up, however long they take. Every run computes
+    /// the same, so that its instructions can be counted.
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    repeats: Option<usize>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -85,20 +90,33 @@ fn plan(arguments: &Bench) -> Result<bench::Plan> {
     let sources = &arguments.source_tokens;
     let targets = if arguments.target_tokens.is_empty() { sources } else { &arguments.target_tokens };
     ensure!(sources.len() == targets.len(), "--target-tokens needs as many lengths as --source-tokens");
-    ensure!(
-        arguments.seconds > 0.0 && arguments.seconds <= 3600.0,
-        "--seconds must be more than 0 and at most 3600"
-    );
     let steps = arguments.steps.iter().map(|&steps| Steps::new(steps).context("--steps must be at least 1"));
     Ok(bench::Plan {
         lengths: sources.iter().copied().zip(targets.iter().copied()).collect(),
         steps: steps.collect::<Result<_>>()?,
         length_beam: arguments.length_beam,
         batch: arguments.batch,
-        time: Duration::from_secs_f64(arguments.seconds),
+        until: until(arguments)?,
         threads: compute_threads(arguments.threads)?,
         vocabulary: 0,
     })
+}
+
+/// Largest value of `--repeats`.
+const MAX_REPEATS: usize = 1_000_000;
+
+fn until(arguments: &Bench) -> Result<Until> {
+    if let Some(repeats) = arguments.repeats {
+        let repeats = NonZeroUsize::new(repeats).filter(|repeats| repeats.get() <= MAX_REPEATS);
+        return Ok(Until::Repeated(
+            repeats.with_context(|| format!("--repeats must be at least 1 and at most {MAX_REPEATS}"))?,
+        ));
+    }
+    ensure!(
+        arguments.seconds > 0.0 && arguments.seconds <= 3600.0,
+        "--seconds must be more than 0 and at most 3600"
+    );
+    Ok(Until::Elapsed(Duration::from_secs_f64(arguments.seconds)))
 }
 
 fn model_name(model: Option<&Path>, shape: &Shape) -> String {

@@ -38,6 +38,8 @@ pub struct Options {
     pub device: DeviceChoice,
     /// Number of measured updates of each stage; one more runs first to warm up.
     pub updates: usize,
+    /// Whether to measure a large product too, for [`StageSpeed::matrix_share`].
+    pub measure_product: bool,
     /// Prefixes of the names of the stages to measure; empty for all stages.
     pub stages: Vec<String>,
     pub seed: u64,
@@ -59,8 +61,9 @@ pub struct StageSpeed {
     /// Floating-point operations of products with weights, padding and gradients included; see
     /// [`crate::nn::ops::operations`].
     pub operations_per_token: f64,
-    /// Speed of the median update, as a share of the rate of a large matrix product on this device.
-    pub matrix_share: f64,
+    /// Speed of the median update, as a share of the rate of a large matrix product on this device. `None` if that was
+    /// not measured.
+    pub matrix_share: Option<f64>,
 }
 
 struct UpdateCost {
@@ -119,12 +122,15 @@ pub fn run(options: &Options) -> Result<Vec<StageSpeed>> {
             });
         }
     }
-    let matrix_rate = matrix_rate(backend.device(), options.products.into())?;
+    let matrix_rate = options
+        .measure_product
+        .then(|| matrix_rate(backend.device(), options.products.into()))
+        .transpose()?;
     Ok(benches.into_iter().map(|bench| bench.speed(matrix_rate)).collect())
 }
 
 impl StageBench {
-    fn speed(self, matrix_rate: f64) -> StageSpeed {
+    fn speed(self, matrix_rate: Option<f64>) -> StageSpeed {
         // The first update warms up.
         let measured = &self.updates[1..];
         let rates = sorted(measured.iter().map(|update| update.target_tokens as f64 / update.seconds));
@@ -140,7 +146,7 @@ impl StageBench {
             cpu_seconds_per_update: cpu_seconds.get(cpu_seconds.len() / 2).copied(),
             best_tokens_per_second: rates[rates.len() - 1],
             operations_per_token: operations as f64 / tokens.max(1) as f64,
-            matrix_share: shares[shares.len() / 2] / matrix_rate,
+            matrix_share: matrix_rate.map(|rate| shares[shares.len() / 2] / rate),
         }
     }
 }
