@@ -8,7 +8,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::refusals;
 use crate::Error;
 
 /// What a handler can fail with: the crate's errors, and those that only HTTP has.
@@ -128,9 +127,6 @@ impl ApiError {
 
     /// A response with `body` and the headers of this error.
     pub fn response(&self, status: StatusCode, body: &serde_json::Value) -> Response {
-        if self.is_overload() {
-            refusals::refused();
-        }
         let mut response = (status, Json(body)).into_response();
         if let Some(wait) = self.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(wait));
@@ -139,15 +135,6 @@ impl ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
-    }
-
-    /// Whether the server has no room or no time for the request.
-    fn is_overload(&self) -> bool {
-        matches!(
-            self,
-            Self::TooManyRequests { .. }
-                | Self::Domain(Error::QueueFull { .. } | Error::DeadlineUnreachable { .. })
-        )
     }
 
     /// How long a client should wait before it tries again: for 429 and 503.

@@ -6,8 +6,8 @@
 //! `body` and `params` read a request. Each API has a file or folder (`libretranslate`, `deepl`, `mtran`) that turns a
 //! request into a `request::TranslateRequest` and writes the answer; `translation` translates it.
 //! `page` is the web page, `probes` are for monitoring, and `healthcheck` calls one of them from outside.
-//! `error` maps every error to a status and JSON, `dialect` to the format of each API; `refusals` makes many refusals
-//! cheaper. `trace` reads trace headers and sends spans to a collector.
+//! `error` maps every error to a status and JSON, `dialect` to the format of each API. `trace` reads trace headers and
+//! sends spans to a collector.
 //!
 //! The module knows no tensors: a model is a name, a tokenizer and the engine's handle.
 
@@ -37,7 +37,6 @@ mod page;
 mod params;
 mod probes;
 mod reading;
-mod refusals;
 mod request;
 mod router;
 mod routes;
@@ -58,7 +57,6 @@ pub use keys::{Keys, new_key};
 pub use languages::Pair;
 pub use lifecycle::Phase;
 pub use models::{Loader, Models};
-pub use refusals::pause_while_refusing;
 pub use router::router;
 pub use routes::ROUTES;
 pub use serve::{Listeners, serve};

@@ -103,11 +103,8 @@ pub fn serve(arguments: &Serve) -> Result<()> {
     tracing::info!("settings\n{}", settings.to_toml());
     let open_files = http::raise_open_files_limit();
     tracing::info!(open_files, "limits");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(http_threads)
-        .enable_all()
-        .on_thread_park(http::pause_while_refusing)
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(http_threads).enable_all().build()?;
     let served = runtime.block_on(async {
         // Before the model is loaded, so that a signal stops loading and a port in use is reported immediately.
         let shutdown = shutdown_signal()?;
