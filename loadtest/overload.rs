@@ -56,10 +56,10 @@ pub struct Overload {
     /// Callers of the closed loop that measures it.
     #[arg(long, default_value_t = 128)]
     callers: u64,
-    /// Of the capacity. Those from 1.5 are judged.
+    /// Shares of the capacity to send. Those from 1.5 are judged.
     #[arg(long, value_delimiter = ',', default_value = "0.5,0.8,2.0")]
     shares: Vec<f64>,
-    /// Seconds for each share, and for each measurement of the capacity; a fifth of it goes before.
+    /// Seconds for each share, and for each measurement of the capacity; before it, a fifth of this time is a warm-up.
     #[arg(long, default_value_t = 5.0)]
     duration: f64,
     /// How often all shares are sent.
@@ -85,17 +85,21 @@ pub fn run(arguments: &Overload) -> Result<()> {
         );
     }
     let rounds = (0..arguments.rounds).map(|_| Round::run(arguments, &client)).collect::<Result<Vec<_>>>()?;
-    let verdict = Verdict::of(&rounds, bound_ms(requests));
+    let verdict = Verdict::of(&rounds, bound_ms(requests))?;
     if requests.json {
         let rounds: Vec<_> = rounds.iter().map(Round::to_json).collect();
-        let verdict = verdict.as_ref().ok().map(Verdict::to_json);
-        println!("{}", json!({ "rounds": rounds, "verdict": verdict }));
-    } else if let Ok(verdict) = &verdict {
+        println!("{}", json!({ "rounds": rounds, "verdict": verdict.to_json() }));
+    } else {
         println!("{verdict}");
     }
-    let verdict = verdict?;
     let late = verdict.sent_late_ms;
     ensure!(late <= CLIENT_MS, "this generator sent {late:.0} ms late (p99): give it a core of its own");
+    ensure!(
+        verdict.worst.is_some(),
+        "in most rounds the capacity changed by more than {:.0} % while a share was sent; end other programs, or \
+         measure more rounds",
+        MOST_DRIFT * 100.0
+    );
     ensure!(verdict.holds(), "the server does too little, too slowly or fails under overload");
     Ok(())
 }
@@ -261,7 +265,8 @@ fn print(goodput: Goodput, report: &Report) -> Result<()> {
 
 /// What the rounds say together.
 struct Verdict {
-    worst: Goodput,
+    /// `None` if too few rounds are steady.
+    worst: Option<Goodput>,
     failed: u64,
     /// Of the failed ones, those that were answered with 504 after their deadline.
     after_deadline: u64,
@@ -275,13 +280,7 @@ impl Verdict {
     fn of(rounds: &[Round], bound_ms: f64) -> Result<Self> {
         let goodput: Vec<Vec<Goodput>> =
             rounds.iter().map(|Round(runs)| runs.iter().map(|(goodput, _)| *goodput).collect()).collect();
-        let worst = worst(&goodput).with_context(|| {
-            let percent = MOST_DRIFT * 100.0;
-            format!(
-                "no verdict: in most rounds the capacity changed by more than {percent:.0} % while a share was sent; \
-                 end other programs, or measure more rounds"
-            )
-        })?;
+        let worst = worst(&goodput);
         let (failed, after_deadline, p99_ms, sent_late_ms) = (0, 0, 0.0, 0.0);
         let mut verdict = Self { worst, failed, after_deadline, p99_ms, bound_ms, sent_late_ms };
         for (_, run) in rounds.iter().flat_map(|Round(runs)| runs) {
@@ -294,12 +293,14 @@ impl Verdict {
     }
 
     fn holds(&self) -> bool {
-        self.worst.margin() >= 0.0 && self.failed == 0 && self.p99_ms <= self.bound_ms
+        self.worst.is_some_and(|worst| worst.margin() >= 0.0)
+            && self.failed == 0
+            && self.p99_ms <= self.bound_ms
     }
 
     fn to_json(&self) -> Value {
         json!({
-            "holds": self.holds(), "worst": self.worst.to_json(), "failed": self.failed,
+            "holds": self.holds(), "worst": self.worst.map(Goodput::to_json), "failed": self.failed,
             "after_deadline": self.after_deadline, "p99_ms": self.p99_ms, "bound_ms": self.bound_ms,
             "sent_late_ms": self.sent_late_ms,
         })
@@ -308,20 +309,23 @@ impl Verdict {
 
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: ", if self.holds() { "holds" } else { "DOES NOT HOLD" })?;
+        match &self.worst {
+            Some(worst) => write!(
+                f,
+                "in the median round of the worst share, {:.0} % of the capacity were sent and {:.1} % of it translated \
+                 (at least {:.1} %): a refusal costs {:.1} % of a translation; ",
+                worst.sent() * 100.0,
+                worst.part() * 100.0,
+                worst.least() * 100.0,
+                worst.refusal_cost() * 100.0,
+            )?,
+            None => write!(f, "too few steady rounds to judge what was translated; ")?,
+        }
         write!(
             f,
-            "{}: in the median round of the worst share, {:.0} % of the capacity were sent and {:.1} % of it translated \
-             (at least {:.1} %): a refusal costs {:.1} % of a translation; {} failed (none), {} of them after their \
-             deadline; worst p99 {:.0} ms (at most {:.0} ms)",
-            if self.holds() { "holds" } else { "DOES NOT HOLD" },
-            self.worst.sent() * 100.0,
-            self.worst.part() * 100.0,
-            self.worst.least() * 100.0,
-            self.worst.refusal_cost() * 100.0,
-            self.failed,
-            self.after_deadline,
-            self.p99_ms,
-            self.bound_ms,
+            "{} failed (none), {} of them after their deadline; worst p99 {:.0} ms (at most {:.0} ms)",
+            self.failed, self.after_deadline, self.p99_ms, self.bound_ms,
         )
     }
 }

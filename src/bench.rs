@@ -185,12 +185,12 @@ impl<'a> Load<'a> {
             self.submit(steps)?.await?;
         }
         let begun = Instant::now();
-        let goes_on = |samples: usize| match until {
+        let unfinished = |samples: usize| match until {
             Until::Elapsed(time) => begun.elapsed() < time || samples < LEAST_SAMPLES,
             Until::Repeated(repeats) => samples < repeats.get(),
         };
         let mut latencies = Vec::new();
-        while goes_on(latencies.len()) {
+        while unfinished(latencies.len()) {
             let submitted = Instant::now();
             self.submit(steps)?.await?;
             latencies.push(submitted.elapsed());

@@ -17,12 +17,13 @@ use crate::decode::{Limits, Steps};
 use crate::metrics::{EngineMetrics, Rejected};
 use crate::{Error, Result};
 
-/// Share of the time to its deadline in which a request and the work before it must be done at the present throughput,
-/// so the throughput may fall by half. Refusals make it fall: on one core, the thread that refuses gets up to half of
+/// Share of the time to its deadline in which the work before a request must be done at the present throughput, so the
+/// throughput may fall by half. Refusals make it fall: on one core, the thread that refuses gets up to half of
 /// the time. Under lasting overload, a longer queue would not raise the throughput, only the waiting time.
 const QUEUE_SHARE: f64 = 0.5;
 
-/// Share of the time to its deadline that a sentence may be expected to take on an idle engine. The rest is a margin
+/// Share of the time to its deadline that a request may be expected to take, with the work before it or, for its
+/// number of steps, on an idle engine. The rest is a margin
 /// for translations that are longer than expected.
 const LATENCY_SHARE: f64 = 0.75;
 
@@ -208,8 +209,10 @@ pub(super) fn in_time<T>(
         return true;
     }
     let own = request.iter().fold(0, |sum: u64, cost| sum.saturating_add(cost.work()));
-    let allowed = left.mul_f64(QUEUE_SHARE);
-    let enough = |before: u64| throughput.time_for(before.saturating_add(own)) <= allowed;
+    let (in_queue, in_all) = (left.mul_f64(QUEUE_SHARE), left.mul_f64(DEADLINE_SHARE));
+    let enough = |before: u64| {
+        throughput.time_for(before) <= in_queue && throughput.time_for(before.saturating_add(own)) <= in_all
+    };
     // The cheap check over all waiting work nearly always suffices.
     let steps = request.iter().map(|cost| cost.steps).max().unwrap_or(0);
     own == 0 || enough(queue.work()) || enough(queue.work_before(steps))

@@ -1,8 +1,8 @@
 //! Estimates how long waiting work will take, from the work that recent passes did in a second. Only passes that left
 //! sentences waiting count: other passes are not full, so their throughput is too low.
 //!
-//! Older passes fade with time, not with the number of later ones. Full passes take longest: if each later pass counted
-//! alike, it would take seconds until the estimate falls when refusals slow the passes down.
+//! Older passes fade with the time that later ones take, if that is 16 to 125 ms. Full passes take longest: if each
+//! later pass counted alike, it would take seconds until the estimate falls when refusals slow the passes down.
 
 use std::time::Duration;
 

@@ -67,7 +67,8 @@ pub struct CalibrateArgs {
     /// Penalty on the blank's logit; above 0 makes an Imputer's translations longer
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub blank_penalty: f64,
-    /// Number type of the layers' matrices in the new bundle [default: that of the bundle]
+    /// Number type of the layers' matrices in the new bundle [default: that of the bundle]. f16 does not bring back what q8
+    /// has rounded
     #[arg(long, value_enum)]
     pub stored: Option<StoredType>,
     /// Folder of the new bundle

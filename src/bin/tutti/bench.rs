@@ -44,8 +44,8 @@ pub struct Bench {
     /// Duration of each measurement, in seconds; every length and number of steps takes two.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Measure N sentences, then N batches, one by one and without a warm-up, however long they take. Every run computes
-    /// the same, so that its instructions can be counted.
+    /// Measure N sentences, then N batches, one by one and without a warm-up, however long they take. With --threads 1,
+    /// every run computes the same, so that its instructions can be counted.
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
     repeats: Option<usize>,
     /// Print the result as JSON.

@@ -3,7 +3,7 @@
 //! All are f16; f32 and bf16 are read too. With [`Stored::Q8`], a matrix `NAME` `[rows, columns]` of a layer is i8,
 //! and `NAME.scale` `[rows]` in f32 holds the factor of each row. These are the values that a [`QuantizedNetwork`]
 //! computes from the matrix, and it computes the same from the matrix that is read here ([`RowScale`]). So q8
-//! inference does not change by a bit. Embeddings, positions and the length head stay f16, because it uses them
+//! inference with a bundle that tutti wrote does not change by a bit. Embeddings, positions and the length head stay f16, because it uses them
 //! unrounded.
 
 use std::borrow::Cow;
@@ -69,7 +69,10 @@ pub(super) fn read(bytes: &[u8], shape: &Shape) -> Result<(HashMap<String, Tenso
                 let scale = format!("{name}{SCALE}");
                 restored(name, view, &scale, scales.get(scale.as_str()))?
             }
-            other => return Err(format!("tensor {name:?} is of type {other:?}, expected F16, BF16 or F32")),
+            other => {
+                let expected = "expected F16, BF16 or F32, or I8 for a matrix";
+                return Err(format!("tensor {name:?} is of type {other:?}, {expected}"));
+            }
         };
         read.insert(name.to_string(), tensor);
     }

@@ -13,7 +13,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use crate::model::Tensors;
-use crate::model::{Bundle, Config as ModelConfig, NormPlace, Shape, Stored};
+use crate::model::{Architecture, Bundle, Config as ModelConfig, NormPlace, Shape, Stored};
 use crate::{Error, Result, files};
 
 const OUTPUT_BIAS: &str = "output.bias";
@@ -72,7 +72,8 @@ impl Calibration {
 /// kept, and the card describes what was changed. Scores are removed if there is a correction.
 ///
 /// # Errors
-/// Those of [`Calibration::of`] and [`Bundle::save_as`]; and an output folder that is the bundle itself.
+/// Those of [`Calibration::of`] and [`Bundle::save_as`]; an output folder that is the bundle itself; an autoregressive
+/// model in q8.
 pub fn calibrate(
     bundle: &Bundle,
     calibration: Calibration,
@@ -83,6 +84,12 @@ pub fn calibrate(
     if same {
         let reason = format!("{} is the bundle itself; choose another folder", output.display());
         return Err(Error::Config(reason));
+    }
+    if stored == Some(Stored::Q8) && bundle.config.architecture == Architecture::Ar {
+        return Err(Error::bundle(
+            &bundle.dir,
+            "an autoregressive model is not translated in q8, so storing it in q8 would change its translations",
+        ));
     }
     let corrected = calibration != Calibration::NONE;
     let mut config = bundle.config.clone();

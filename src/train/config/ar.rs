@@ -12,7 +12,7 @@ use crate::keys::{at_least, at_most, below_one, positive};
 #[serde(deny_unknown_fields, default)]
 pub struct Ar {
     /// Bundle with the initial weights of a new run, autoregressive or not; it may have fewer layers and another
-    /// tokenizer.
+    /// tokenizer, and may be an Imputer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Folder of checkpoints, log and bundle; by default `ar` in the run's output folder.

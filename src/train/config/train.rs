@@ -16,7 +16,8 @@ pub struct Train {
     /// `cpu`, `cuda:0` (or another number), or `auto`: the first suitable GPU, otherwise the CPU. Also used for
     /// distillation. Repeated runs on one kind of device give the same weights; on another kind they may differ.
     pub device: DeviceChoice,
-    /// Bundle with the initial weights of a new run of `train parallel`; it may have fewer layers and another tokenizer.
+    /// Bundle with the initial weights of a new run of `train parallel`; it may have fewer layers and another
+    /// tokenizer. An Imputer and a CMLM can begin with each other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     pub dropout: f64,

@@ -12,6 +12,9 @@ pub type Edits = Vec<Edit>;
 /// The index of a valid input, and its edits.
 #[derive(Debug)]
 pub struct Input {
+    /// Of inputs in order.
+    #[expect(dead_code, reason = "a failure prints it")]
+    pub number: Option<u32>,
     pub seed: usize,
     pub edits: Edits,
 }
@@ -20,18 +23,19 @@ pub struct Input {
 /// and keep the others. In order, bolero counts from zero and each number stands for random edits.
 pub struct Inputs {
     pub seeds: usize,
-    pub in_order: bool,
+    /// The first number of inputs in order.
+    pub in_order_from: Option<u32>,
 }
 
 impl ValueGenerator for Inputs {
     type Output = Input;
 
     fn generate<D: Driver>(&self, driver: &mut D) -> Option<Input> {
-        if self.in_order {
-            let number: u32 = driver.produce()?;
+        if let Some(first) = self.in_order_from {
+            let number = first.wrapping_add(driver.produce()?);
             let mut random = ChaCha8Rng::seed_from_u64(u64::from(number));
             let seed = random.random_range(0..self.seeds);
-            return Some(Input { seed, edits: random_edits(&mut random) });
+            return Some(Input { number: Some(number), seed, edits: random_edits(&mut random) });
         }
         let seed = (0..self.seeds).generate(driver)?;
         let count = (1..4_usize).generate(driver)?;
@@ -39,7 +43,7 @@ impl ValueGenerator for Inputs {
         for _ in 0..count {
             edits.push(driver.produce::<Edit>()?);
         }
-        Some(Input { seed, edits })
+        Some(Input { number: None, seed, edits })
     }
 }
 

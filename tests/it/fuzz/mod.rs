@@ -1,7 +1,7 @@
 //! Fuzz targets: what a client, a file or a model can contain must not panic, and must not pass for something else.
 //!
 //! Each is a target of bolero on edits of valid inputs: random ones for a second in `cargo test`, guided by coverage in
-//! `cargo bolero test fuzz::spans`, the same ones each time with TEST_FUZZ_IN_ORDER. .github/CONTRIBUTING.md says how
+//! `cargo bolero test fuzz::spans`, the same ones each time from the number TEST_FUZZ_IN_ORDER on. .github/CONTRIBUTING.md says how
 //! to run them for longer and how to repeat a failure.
 
 mod edits;
@@ -12,12 +12,15 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bolero::{BorrowedInput, ByteSliceGenerator, DefaultEngine, TestTarget, check};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tutti::decode::{DecodeOptions, Steps, Translator, translate_passages};
 use tutti::formats::Format;
+use tutti::model::{Bundle, Stored};
 use tutti::text::Reader;
 use tutti::text::spans::{self, Kind};
+use tutti::train::bundle::calibrate::{Calibration, calibrate};
 
 use self::edits::{Input, Inputs, edited, edited_text};
 use crate::bundle::sealed::{SEALED, sealed};
@@ -29,13 +32,14 @@ type Target = TestTarget<ByteSliceGenerator, DefaultEngine, BorrowedInput>;
 /// Runs a target on edits of so many valid inputs until its time is over.
 fn fuzz<F: FnMut(&Input)>(target: Target, seeds: usize, test: F) {
     // bolero's random engine has other seeds in each run; its exhaustive engine counts from zero.
-    let in_order = std::env::var_os("TEST_FUZZ_IN_ORDER").is_some();
+    let in_order_from: Option<u32> =
+        std::env::var("TEST_FUZZ_IN_ORDER").ok().map(|first| first.parse().expect("a whole number"));
     let target = target
-        .with_generator(Inputs { seeds, in_order })
+        .with_generator(Inputs { seeds, in_order_from })
         .with_test_time(Duration::from_secs(1))
         // Inputs are at most three edits, and shrinking would run servers and read files many times more.
         .with_shrink_time(Duration::ZERO);
-    let target = if in_order { target.exhaustive() } else { target };
+    let target = if in_order_from.is_some() { target.exhaustive() } else { target };
     // The first panic ends the test.
     let mut test = AssertUnwindSafe(test);
     target.for_each(move |input: &Input| {
@@ -193,6 +197,31 @@ fn pickles() {
     fuzz(target, 1, |input| {
         // Success or an error; a checkpoint that reads differently is another network, not a wrong one.
         let _ = mutants::import_changed(checkpoint, &edited(pickle, &input.edits), folder.path());
+    });
+}
+
+#[test]
+fn weights() {
+    let target = check!();
+    let root = sealed();
+    let (f16, q8) = (root.path().join("en-de"), root.path().join("q8"));
+    calibrate(&Bundle::open(&f16).unwrap(), Calibration::NONE, Some(Stored::Q8), &q8).unwrap();
+    let files = [f16, q8].map(|folder| {
+        // Without checksums, so that damaged weights are read.
+        let mut config: Value =
+            serde_json::from_slice(&std::fs::read(folder.join(Bundle::CONFIG)).unwrap()).unwrap();
+        config.as_object_mut().unwrap().remove("files");
+        std::fs::write(folder.join(Bundle::CONFIG), config.to_string()).unwrap();
+        let path = folder.join(Bundle::WEIGHTS);
+        let whole = std::fs::read(&path).unwrap();
+        assert!(mutants::translations(&folder).is_ok());
+        (folder, path, whole)
+    });
+    fuzz(target, files.len(), |input| {
+        let (folder, path, whole) = &files[input.seed];
+        std::fs::write(path, edited(whole, &input.edits)).unwrap();
+        // Success or an error; other numbers are another network.
+        let _ = mutants::translations(folder);
     });
 }
 

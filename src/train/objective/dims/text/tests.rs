@@ -46,6 +46,17 @@ fn the_text_of_the_teacher_reaches_every_weight_of_the_student() {
 }
 
 #[test]
+fn an_alignment_does_not_change_the_loss_of_a_fully_masked_canvas() {
+    let (student, _ema, teacher) = imputers();
+    let of = |agree| {
+        let losses = losses(&objective(teacher.clone(), settings(Mask::Full, 3, agree)), &student, &pairs());
+        number(&losses.tokens)
+    };
+    // Only with `agree` are the teacher's alignments computed.
+    assert!((of(0.0) - of(0.5)).abs() < 1e-6, "{} {}", of(0.0), of(0.5));
+}
+
+#[test]
 fn a_copy_agrees_with_one_pass_of_its_teacher_and_learns_the_text_alone() {
     let (student, _ema, teacher) = imputers();
     let plain = Settings { temperature: 1.0, ..settings(Mask::Full, 1, 1.0) };
