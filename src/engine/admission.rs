@@ -18,14 +18,13 @@ use crate::metrics::{EngineMetrics, Rejected};
 use crate::{Error, Result};
 
 /// Share of the time to its deadline in which the work before a request must be done at the present throughput, so the
-/// throughput may fall by half. Refusals make it fall: on one core, the thread that refuses gets up to half of
-/// the time. Under lasting overload, a longer queue would not raise the throughput, only the waiting time.
+/// throughput may fall by half. Refusals make it fall: on one core, the thread that refuses gets up to half of the time.
+/// Under lasting overload, a longer queue would not raise the throughput, only the waiting time.
 const QUEUE_SHARE: f64 = 0.5;
 
-/// Share of the time to its deadline that a request may be expected to take, with the work before it or, for its
-/// number of steps, on an idle engine. The rest is a margin
-/// for translations that are longer than expected.
-const LATENCY_SHARE: f64 = 0.75;
+/// Share of the time to its deadline that a request may be expected to take with the work before it, and its longest
+/// sentence on an idle engine. The rest is a margin for translations that are longer than expected.
+const DEADLINE_SHARE: f64 = 0.75;
 
 /// Puts sentences in the queue; cheap to clone.
 #[derive(Clone)]
@@ -252,7 +251,7 @@ fn lower_steps(
         let fewer: Vec<usize> = state.latencies.below(max_steps).collect();
         for steps in fewer {
             let queue_in_time = in_time(&state.queue, &state.throughput, &request, left);
-            if queue_in_time && latency(state, &request) <= left.mul_f64(LATENCY_SHARE) {
+            if queue_in_time && latency(state, &request) <= left.mul_f64(DEADLINE_SHARE) {
                 break;
             }
             let (by_deadline, limited) = limit(state, Some(steps));
