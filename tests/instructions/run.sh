@@ -19,11 +19,11 @@ tolerance=3
 # NAME FEW MANY: a case and the numbers of repeats of its two runs. More repeats where they are cheap. The longest first,
 # for the least time on two cores.
 cases="
-serve-1-step-batch-64 1 2
+serve-1-step-batch-16 1 2
 train-imputer 1 2
 train-cmlm 1 2
-serve-4-steps 2 7
-serve-1-step 2 12
+serve-4-steps 1 3
+serve-1-step 2 7
 "
 
 update=false
@@ -53,7 +53,8 @@ if ! command -v valgrind >/dev/null; then
 fi
 
 if (($# == 0)); then
-    (cd "$root" && cargo build --locked --bins --config "$here/profile.toml")
+    # With a test, so that the libraries have the features that they have for the tests, and are not built again.
+    (cd "$root" && cargo build --locked --bins --test allocations --config "$here/profile.toml")
 fi
 export TUTTI="${1:-$root/target/debug/tutti}" TRAIN="${2:-$root/target/debug/train}"
 
@@ -79,11 +80,11 @@ count() {
     # slow at f32 products. None sums more than the 512 terms that the crate `gemm` never splits; where it splits longer
     # ones depends on the caches of the machine.
     local train=("$TRAIN" bench --device cpu --products f32 --no-product --batch-tokens 18 --sentence-tokens 18
-        --shape enc=3,dec=3,d=256,ffn=512,heads=4,vocab=512,positions=9 --updates "$repeats")
+        --shape enc=1,dec=1,d=256,ffn=512,heads=4,vocab=512,positions=9 --updates "$repeats")
     case "$name" in
         serve-1-step) command=("${serve[@]}" --steps 1 --batch 1) ;;
         serve-4-steps) command=("${serve[@]}" --steps 4 --batch 1) ;;
-        serve-1-step-batch-64) command=("${serve[@]}" --steps 1 --batch 64) ;;
+        serve-1-step-batch-16) command=("${serve[@]}" --steps 1 --batch 16) ;;
         train-imputer) command=("${train[@]}" --stages imputer) ;;
         train-cmlm) command=("${train[@]}" --stages cmlm) ;;
     esac
