@@ -35,8 +35,8 @@ struct EightBit {
 
 /// The output of the last of n teacher passes, at the masked positions.
 pub struct Targets {
-    /// Last decoder states, `[positions, d]`. [`Teacher::logits`] scores them: scores over the whole vocabulary take
-    /// longer than a pass, and not all losses need them.
+    /// Last decoder states, `[positions, d]`. [`Teacher::logits`] scores them over the vocabulary, which not all losses
+    /// need.
     pub hidden: Tensor,
     /// What an Imputer wrote to each slot; empty for other networks.
     pub tokens: Vec<u32>,

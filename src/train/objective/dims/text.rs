@@ -44,7 +44,7 @@ impl Dims {
             })
             .collect();
         let all_masked = masked_slots.iter().zip(&spellings).all(|(masked, s)| masked.len() == s.slots);
-        // Alignments cost as much as a pass, and a fully masked canvas shows none.
+        // A fully masked canvas shows no alignment.
         let shown: Vec<Option<Vec<usize>>> = if all_masked && self.settings.agree == 0.0 {
             vec![None; spellings.len()]
         } else {
