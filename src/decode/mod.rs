@@ -40,5 +40,5 @@ pub use inference_model::{InferenceMemory, InferenceModel};
 pub use length::length_beam;
 pub use passages::{MORE_LENGTHS, more_steps, search_passages, translate_passages, translate_passages_with};
 pub use slots::{argmax_per_block, ctc_collapse, imputed_token};
-pub use translate::{DecodeOptions, translate};
+pub use translate::{DecodeOptions, translate, translate_by};
 pub use translator::{DecodingRules, Encoded, Limits, Prediction, Row, Steps, Translator};

@@ -1,7 +1,7 @@
 //! The synchronous driver for `tutti translate`, validation and evaluation. The server's engine has its own loop,
 //! because there sentences join and leave a batch between passes.
 
-use super::{Encoded, Hypothesis, LengthBeam, Row, Steps, Translator, apply_all};
+use super::{DecodingRules, Encoded, Hypothesis, LengthBeam, Row, Steps, Translator, apply_all};
 use crate::{Error, Result};
 
 /// Options of [`translate`].
@@ -35,6 +35,19 @@ pub fn translate<T: Translator>(
     sources: &[Vec<u32>],
     options: &DecodeOptions,
 ) -> Result<Vec<Vec<Hypothesis>>> {
+    translate_by(&translator.rules(), translator, sources, options)
+}
+
+/// [`translate`] by other rules than the translator's own, such as with a language model.
+///
+/// # Errors
+/// As [`translate`].
+pub fn translate_by<T: Translator>(
+    rules: &DecodingRules,
+    translator: &T,
+    sources: &[Vec<u32>],
+    options: &DecodeOptions,
+) -> Result<Vec<Vec<Hypothesis>>> {
     let limit = translator.limits().source_tokens;
     if let Some(long) = sources.iter().find(|source| source.len() > limit) {
         return Err(Error::TooLarge { what: "tokens of a sentence", size: long.len(), limit });
@@ -44,7 +57,7 @@ pub fn translate<T: Translator>(
     order.sort_by_key(|&i| sources[i].len());
     for batch in batches(&order, |&i| sources[i].len(), options.max_batch_tokens) {
         let texts: Vec<&[u32]> = batch.iter().map(|&i| sources[i].as_slice()).collect();
-        for (&i, hypotheses) in batch.iter().zip(translate_batch(translator, &texts, options)?) {
+        for (&i, hypotheses) in batch.iter().zip(translate_batch(rules, translator, &texts, options)?) {
             done[i] = hypotheses;
         }
     }
@@ -52,6 +65,7 @@ pub fn translate<T: Translator>(
 }
 
 fn translate_batch<T: Translator>(
+    rules: &DecodingRules,
     translator: &T,
     sources: &[&[u32]],
     options: &DecodeOptions,
@@ -64,9 +78,8 @@ fn translate_batch<T: Translator>(
             sources.len()
         )));
     }
-    let rules = translator.rules();
     let start =
-        |e: &Encoded<_>| LengthBeam::new(&e.length_prediction, options.length_beam, options.steps, &rules);
+        |e: &Encoded<_>| LengthBeam::new(&e.length_prediction, options.length_beam, options.steps, rules);
     let mut beams = encoded.iter().map(start).collect::<Result<Vec<_>>>()?;
     while beams.iter().any(|beam| !beam.finished()) {
         let rows: Vec<_> = beams.iter().zip(&encoded).flat_map(|(b, e)| b.rows(&e.memory)).collect();

@@ -47,6 +47,10 @@ pub struct Dims {
     /// slots where student and teacher align the text equally. 0 for the loss of the text only.
     #[serde(skip_serializing_if = "is_zero")]
     pub agree: f64,
+    /// With `target = "text"`: the teacher translates with the language model of its bundle (`train lm`), as the server
+    /// does.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lm: bool,
     /// Dropout of the student; 0 as published.
     pub dropout: f64,
     /// U-DiMS: the targets are the teacher's own translations, and `data.target` is not read.
@@ -121,6 +125,10 @@ impl Target {
     }
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
@@ -140,6 +148,7 @@ impl Default for Dims {
             length_beam: 0,
             target: Target::Slots,
             agree: 0.0,
+            lm: false,
             dropout: 0.0,
             unsupervised: false,
             translation_steps: 4,
@@ -258,6 +267,9 @@ impl Dims {
         }
         if self.agree != 0.0 && self.target != Target::Text {
             return Err("dims.agree needs dims.target = \"text\"".into());
+        }
+        if self.lm && self.target != Target::Text {
+            return Err("dims.lm needs dims.target = \"text\"".into());
         }
         Ok(())
     }

@@ -116,6 +116,7 @@ fn invalid_values_are_refused_by_key() {
         ("data.target=[\"x\", \"y\"]", "data.source has 1 files, data.target 2"),
         ("data.target_lang=\"\"", "data.target_lang: \"\" is not a language code"),
         ("data.source_lang=\"de_AT\"", "data.source_lang: \"de_AT\" is not a language code"),
+        ("dims.lm=true", "dims.lm needs dims.target = \"text\""),
         ("tokenizer.vocab_size=200", "tokenizer.vocab_size must be at least 300, not 200"),
     ] {
         let error = error(SMALL, &[set]);

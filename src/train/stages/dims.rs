@@ -104,6 +104,7 @@ fn run_rank(
         };
         Ok(Dims {
             teacher,
+            lm: bundle.lm.clone().filter(|_| settings.lm),
             specials: Specials::default(),
             length_weight: train.length_loss_weight,
             products: train.products.into(),
@@ -150,6 +151,10 @@ pub(crate) fn require_teacher(bundle: &Bundle, config: &Config) -> Result<()> {
     let aligns = config.dims.as_ref().is_some_and(|dims| dims.target == Target::Text);
     if aligns && !bundle.config.shape.has_blanks() {
         return Err(Error::Config(Settings::NO_SLOTS.into()));
+    }
+    if config.dims.as_ref().is_some_and(|dims| dims.lm) && bundle.lm.is_none() {
+        let reason = "dims.lm is set, but the teacher has no lm.safetensors; write one with `train lm`, or set dims.lm = false";
+        return Err(Error::bundle(&bundle.dir, reason));
     }
     Ok(())
 }

@@ -187,6 +187,7 @@ fn stage_benches(options: &Options, backend: &Backend) -> Result<Vec<StageBench>
         Ok(Box::new(Dims {
             settings,
             teacher,
+            lm: None,
             specials,
             length_weight: 0.1,
             products,

@@ -5,9 +5,11 @@ mod teacher;
 mod text;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{Batch, Losses, Objective, Spelling, Step, TrainingPass, all_symbols, best_paths, with_length};
 use crate::decode::{DecodeOptions, Steps, length_beam};
+use crate::model::LanguageModel;
 use crate::nn::gemm::Precision;
 use crate::nn::{Mode, ops};
 use crate::text::Specials;
@@ -23,6 +25,8 @@ pub use teacher::Teacher;
 pub struct Dims {
     pub settings: Settings,
     pub teacher: Teacher,
+    /// Takes part in the teacher's translation if the student learns its text ([`Target::Text`]).
+    pub lm: Option<Arc<LanguageModel>>,
     pub specials: Specials,
     pub length_weight: f64,
     pub products: Precision,
@@ -82,17 +86,28 @@ impl Dims {
         if unread || !self.settings.unsupervised {
             return Ok(pairs.iter().map(|&pair| Cow::Borrowed(pair)).collect());
         }
-        let steps = Steps::new(self.settings.translation_steps)
-            .ok_or_else(|| Error::Config("dims.translation_steps must be at least 1".into()))?;
-        let options = DecodeOptions { max_batch_tokens: self.batch_tokens, ..DecodeOptions::new(steps) };
         let sources: Vec<Vec<u32>> = pairs.iter().map(|pair| pair.source.clone()).collect();
-        let translations = self.teacher.translate(&sources, &options)?;
+        let texts =
+            self.teacher.translate(&sources, &self.decoding(self.settings.translation_steps)?, None)?;
+        let with_text =
+            |(source, text): (_, Vec<u32>)| Cow::Owned(Pair { source, target: self.enclose(&text) });
+        Ok(sources.into_iter().zip(texts).map(with_text).collect())
+    }
+
+    /// How the teacher translates in `steps` steps.
+    ///
+    /// # Errors
+    /// Zero steps.
+    fn decoding(&self, steps: u8) -> Result<DecodeOptions> {
+        let steps = Steps::new(steps)
+            .ok_or_else(|| Error::Config("the teacher of DiMS needs at least 1 step".into()))?;
+        Ok(DecodeOptions { max_batch_tokens: self.batch_tokens, ..DecodeOptions::new(steps) })
+    }
+
+    /// The text between bos and eos.
+    fn enclose(&self, text: &[u32]) -> Vec<u32> {
         let Specials { bos, eos, .. } = self.specials;
-        let pairs = sources.into_iter().zip(translations).map(|(source, hypotheses)| {
-            let words = hypotheses.into_iter().next().unwrap_or_default().tokens;
-            Cow::Owned(Pair { source, target: [&[bos], words.as_slice(), &[eos]].concat() })
-        });
-        Ok(pairs.collect())
+        [&[bos], text, &[eos]].concat()
     }
 
     /// Whether all positions of the next canvas are masked.

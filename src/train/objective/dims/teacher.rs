@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex};
 use candle_core::Tensor;
 
 use crate::Result;
-use crate::decode::{DecodeOptions, Hypothesis, Prediction, argmax_per_block, imputed_token, translate};
-use crate::model::Tensors;
+use crate::decode::{
+    DecodeOptions, DecodingRules, Hypothesis, Prediction, Translator, argmax_per_block, imputed_token,
+    translate_by,
+};
 use crate::model::quantized::{QuantizedCanvas, QuantizedNetwork, SentenceKeys};
+use crate::model::{LanguageModel, Tensors};
 use crate::model::{Memory, Network, Padded, Shape};
 use crate::nn::{Mode, ops};
 use crate::train::data::corpus::Pair;
@@ -70,12 +73,23 @@ impl Teacher {
         Ok(ops::without_gradients(|| output.log_probs_of(classes))?)
     }
 
-    /// Translates `sources`, with the same products as in its passes.
-    pub fn translate(&self, sources: &[Vec<u32>], options: &DecodeOptions) -> Result<Vec<Vec<Hypothesis>>> {
-        match &self.eight_bit {
-            Some(eight_bit) => translate(&*eight_bit.network(self.network.shape())?, sources, options),
-            None => translate(&self.network, sources, options),
-        }
+    /// Translates `sources`, with the same products as in its passes. Returns the best translation of each, without
+    /// bos and eos. `lm` takes part in the search over an Imputer's slots.
+    pub fn translate(
+        &self,
+        sources: &[Vec<u32>],
+        options: &DecodeOptions,
+        lm: Option<&Arc<LanguageModel>>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let rules = DecodingRules { lm: lm.cloned(), ..self.network.rules() };
+        let translations = match &self.eight_bit {
+            Some(eight_bit) => {
+                translate_by(&rules, &*eight_bit.network(self.network.shape())?, sources, options)?
+            }
+            None => translate_by(&rules, &self.network, sources, options)?,
+        };
+        let best = |hypotheses: Vec<Hypothesis>| hypotheses.into_iter().next().unwrap_or_default().tokens;
+        Ok(translations.into_iter().map(best).collect())
     }
 
     /// Runs the encoder.

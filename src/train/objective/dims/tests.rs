@@ -37,6 +37,7 @@ pub(super) fn with_teacher(teacher: Teacher, settings: Settings) -> Dims {
     Dims {
         settings,
         teacher,
+        lm: None,
         specials: Specials::default(),
         length_weight: 0.1,
         products: Precision::F32,
@@ -56,10 +57,10 @@ pub(super) fn pairs() -> Vec<Pair> {
     ]
 }
 
-pub(super) fn losses(dims: &Dims, student: &Weights, pairs: &[Pair]) -> Losses {
+pub(super) fn losses(objective: &impl Objective, student: &Weights, pairs: &[Pair]) -> Losses {
     let pairs: Vec<&Pair> = pairs.iter().collect();
     let masks = Rng::from_seed(7);
-    dims.losses(Step { student: &student.network, pairs: &pairs, masks, dropout: 5 }).unwrap()
+    objective.losses(Step { student: &student.network, pairs: &pairs, masks, dropout: 5 }).unwrap()
 }
 
 pub(super) fn number(scalar: &Tensor) -> f32 {

@@ -1,5 +1,5 @@
 //! DiMS of an Imputer with a free alignment (`dims.target = "text"`). The student learns the teacher's final text by
-//! CTC. It does not learn which slot holds which token, since one pass cannot predict that. In slots where the best
+//! CTC, also if that text was found with a language model. It does not learn which slot holds which token, since one pass cannot predict that. In slots where the best
 //! alignments of both agree, it can also learn the teacher's distribution and hidden states (`dims.agree`).
 
 use std::borrow::Cow;
@@ -7,10 +7,11 @@ use std::borrow::Cow;
 use candle_core::Tensor;
 
 use super::Dims;
+use super::teacher::Targets;
 use crate::Result;
 use crate::decode::ctc_collapse;
 use crate::nn::{Mode, ops};
-use crate::train::config::SlotMask;
+use crate::train::config::{Mask, SlotMask};
 use crate::train::data::corpus::Pair;
 use crate::train::data::masking::{Masked, mask_slots};
 use crate::train::objective::{
@@ -25,14 +26,21 @@ impl Dims {
         let Step { student, pairs, mut masks, dropout } = step;
         let (specials, forbidden) = (&self.specials, student.forbidden());
         let teacher_mode = Mode::training(0.0, 0, self.products);
-        let source = self.teacher.encode(pairs, &teacher_mode)?;
-        // The teacher always starts with a fully masked canvas, even if the student's is not.
-        let blank: Vec<Masked> =
-            pairs.iter().map(|pair| Spelling::of(pair, specials).masks(specials)).collect();
-        let passes = usize::from(self.settings.steps);
-        let targets = self.teacher.targets(&source, &blank, passes, &teacher_mode)?;
-
-        let teacher_pairs = self.with_texts(pairs, &targets.tokens);
+        let aligns = self.settings.mask != Mask::Full || self.settings.agree > 0.0;
+        let (texts, targets) = match &self.lm {
+            Some(lm) => {
+                let sources: Vec<Vec<u32>> = pairs.iter().map(|pair| pair.source.clone()).collect();
+                let texts =
+                    self.teacher.translate(&sources, &self.decoding(self.settings.steps)?, Some(lm))?;
+                let targets = aligns.then(|| self.passes_from_masks(pairs, &teacher_mode)).transpose()?;
+                (texts, targets)
+            }
+            None => {
+                let targets = self.passes_from_masks(pairs, &teacher_mode)?;
+                (self.texts_of_slots(pairs, &targets.tokens), Some(targets))
+            }
+        };
+        let teacher_pairs = self.with_texts(pairs, texts);
         let teacher_pairs: Vec<&Pair> = teacher_pairs.iter().map(AsRef::as_ref).collect();
         let spellings: Vec<Spelling> =
             teacher_pairs.iter().map(|pair| Spelling::of(pair, specials)).collect();
@@ -44,13 +52,15 @@ impl Dims {
             })
             .collect();
         let all_masked = masked_slots.iter().zip(&spellings).all(|(masked, s)| masked.len() == s.slots);
-        // A fully masked canvas shows no alignment.
-        let shown: Vec<Option<Vec<usize>>> = if all_masked && self.settings.agree == 0.0 {
-            vec![None; spellings.len()]
-        } else {
-            let spelt: Vec<&Spelling> = spellings.iter().collect();
-            let scores = self.teacher.log_probs_of(&targets.hidden, &all_symbols(&spelt), &teacher_mode)?;
-            best_paths(&scores, &spelt)?.into_iter().map(Some).collect()
+        let shown: Vec<Option<Vec<usize>>> = match &targets {
+            Some(targets) if !all_masked || self.settings.agree > 0.0 => {
+                let spelt: Vec<&Spelling> = spellings.iter().collect();
+                let scores =
+                    self.teacher.log_probs_of(&targets.hidden, &all_symbols(&spelt), &teacher_mode)?;
+                best_paths(&scores, &spelt)?.into_iter().map(Some).collect()
+            }
+            // A fully masked canvas shows no alignment.
+            _ => vec![None; spellings.len()],
         };
         let masked: Vec<Masked> = spellings
             .iter()
@@ -72,7 +82,7 @@ impl Dims {
             masked_tokens: batch.masked_tokens(),
             target_tokens: batch.target_tokens,
         };
-        if self.settings.agree > 0.0 {
+        if let Some(targets) = targets.filter(|_| self.settings.agree > 0.0) {
             let scores = output.log_probs_of(&masked_symbols(&spellings, &masked))?;
             let own = best_paths_around(&scores, &spellings, &shown, &masked)?;
             let (places, slots) = agreeing(&own, &shown, &masked);
@@ -89,21 +99,33 @@ impl Dims {
         Ok(losses)
     }
 
-    /// The pairs with the text that the teacher's tokens of all slots collapse to. If that is empty, a pair keeps
-    /// its own target, because an empty text would teach blanks.
-    fn with_texts<'a>(&self, pairs: &[&'a Pair], tokens: &[u32]) -> Vec<Cow<'a, Pair>> {
+    /// The teacher's passes over fully masked canvases. It always starts with these, even if the student does not.
+    fn passes_from_masks(&self, pairs: &[&Pair], mode: &Mode) -> Result<Targets> {
+        let source = self.teacher.encode(pairs, mode)?;
+        let canvas = |pair: &&Pair| Spelling::of(pair, &self.specials).masks(&self.specials);
+        let canvases: Vec<Masked> = pairs.iter().map(canvas).collect();
+        self.teacher.targets(&source, &canvases, usize::from(self.settings.steps), mode)
+    }
+
+    /// What the teacher's tokens of all slots collapse to, for each pair.
+    fn texts_of_slots(&self, pairs: &[&Pair], tokens: &[u32]) -> Vec<Vec<u32>> {
         let mut rest = tokens;
-        let mut text = |pair: &&'a Pair| {
+        let mut text = |pair: &&Pair| {
             let (own, others) = rest.split_at(pair.slots().min(rest.len()));
             rest = others;
-            let (words, _) = ctc_collapse(own, &vec![0.0; own.len()], &self.specials);
-            if words.is_empty() {
-                return Cow::Borrowed(*pair);
-            }
-            let target = [&[self.specials.bos], words.as_slice(), &[self.specials.eos]].concat();
-            Cow::Owned(Pair { source: pair.source.clone(), target })
+            ctc_collapse(own, &vec![0.0; own.len()], &self.specials).0
         };
         pairs.iter().map(&mut text).collect()
+    }
+
+    /// The pairs with the teacher's texts. If a text is empty, the pair keeps its own target, because an empty text
+    /// would teach blanks.
+    fn with_texts<'a>(&self, pairs: &[&'a Pair], texts: Vec<Vec<u32>>) -> Vec<Cow<'a, Pair>> {
+        let with_text = |(pair, text): (&&'a Pair, Vec<u32>)| match text.is_empty() {
+            true => Cow::Borrowed(*pair),
+            false => Cow::Owned(Pair { source: pair.source.clone(), target: self.enclose(&text) }),
+        };
+        pairs.iter().zip(texts).map(with_text).collect()
     }
 
     /// Adds the losses of the agreeing slots. The arrays are the logits and the hidden states there, row by row.

@@ -1,5 +1,9 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::model::{Fusion, Gram, LanguageModel};
 use crate::train::config::{Dims as Settings, Mask, Target};
+use crate::train::objective::Imputer;
 use crate::train::objective::dims::Teacher;
 use crate::train::objective::dims::tests::{imputers, losses, number, objective, pairs, with_teacher};
 
@@ -82,10 +86,50 @@ fn targets_are_not_used_if_the_teacher_has_a_text() {
         number(&losses(&dims, &student, &pairs()).total),
         number(&losses(&dims, &student, &other).total)
     );
-    let best = vec![dims.specials.blank(); 99];
     let refs: Vec<&Pair> = other.iter().collect();
-    let kept = dims.with_texts(&refs, &best);
+    let kept = dims.with_texts(&refs, dims.texts_of_slots(&refs, &[dims.specials.blank(); 99]));
     assert!(kept.iter().all(|pair| pair.target == [1, 17, 2]), "an empty text of the teacher is not learned");
+}
+
+/// A language model that prefers one token.
+fn lm_for(favourite: u32, vocab: usize) -> Arc<LanguageModel> {
+    let prob = |token: u32| if token == favourite { 0.5 } else { 0.5 / vocab as f64 };
+    let unigrams = (0..vocab as u32).map(|t| Gram { tokens: [t], prob: prob(t), backoff: 1.0 });
+    let fusion = Fusion { weight: 1.0, bonus: 1.0, penalty: f32::INFINITY };
+    Arc::new(LanguageModel::new(fusion, &unigrams.collect::<Vec<_>>(), &[], &[]).unwrap())
+}
+
+#[test]
+fn a_language_model_changes_the_text_that_is_learned() {
+    let (student, ema, teacher) = imputers();
+    let lm = Some(lm_for(15, teacher.shape().vocab));
+    let sources: Vec<Vec<u32>> = pairs().into_iter().map(|pair| pair.source).collect();
+    for (mask, agree) in [(Mask::Full, 0.0), (Mask::Mixed, 0.5)] {
+        for eight_bit in [false, true] {
+            let teacher = || match eight_bit {
+                true => Teacher::eight_bit(teacher.clone(), ema.tensors(), false),
+                false => Teacher::exact(teacher.clone()),
+            };
+            let scored = Dims { lm: lm.clone(), ..with_teacher(teacher(), settings(mask, 3, agree)) };
+            let options = scored.decoding(3).unwrap();
+            let texts = scored.teacher.translate(&sources, &options, lm.as_ref()).unwrap();
+            assert!(texts.iter().all(|text| text.contains(&15)), "{texts:?}");
+
+            let of_scored = losses(&scored, &student, &pairs());
+            assert_eq!(of_scored.hidden.is_some(), agree > 0.0);
+            assert!(number(&of_scored.total).is_finite());
+            if mask == Mask::Full {
+                // The loss of an Imputer that learns these texts.
+                let pairs = pairs().into_iter().zip(&texts);
+                let pairs: Vec<Pair> =
+                    pairs.map(|(pair, text)| Pair { target: scored.enclose(text), ..pair }).collect();
+                let (specials, mask) = (scored.specials, SlotMask::Full);
+                let imputer = Imputer { specials, mask, dropout: 0.0, products: scored.products };
+                let expected = losses(&imputer, &student, &pairs);
+                assert!((number(&of_scored.tokens) - number(&expected.tokens)).abs() < 1e-5);
+            }
+        }
+    }
 }
 
 #[test]
@@ -101,7 +145,10 @@ fn a_student_learns_to_write_in_one_pass_what_its_teacher_writes_in_several() {
         let blank: Vec<Masked> =
             refs.iter().map(|pair| Spelling::of(pair, &of.specials).masks(&of.specials)).collect();
         let written = of.teacher.targets(&source, &blank, steps, &teacher_mode).unwrap().tokens;
-        of.with_texts(&refs, &written).into_iter().map(|pair| pair.target.clone()).collect()
+        of.with_texts(&refs, of.texts_of_slots(&refs, &written))
+            .into_iter()
+            .map(|pair| pair.target.clone())
+            .collect()
     };
     let wanted = one_pass(4, &dims);
     let before = number(&losses(&dims, &student, &pairs).total);
