@@ -13,6 +13,8 @@ mod layer_norm;
 mod linear;
 mod mode;
 pub mod ops;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub use attention::{CrossAttention, FeedForward, SelfAttention, Sublayer, chain};
 pub use embedding::Embedding;

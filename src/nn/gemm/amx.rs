@@ -13,17 +13,17 @@
 use std::arch::asm;
 use std::arch::x86_64::{__m512i, _mm512_setzero_si512};
 use std::cell::Cell;
-use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 use super::Operand;
 use super::lines::{LANES, Line, grow, interleave, part, round, store, transpose};
+use crate::nn::tiles::{self, Products, Tiles};
 
 /// Rows and columns of the sums that the kernel holds.
 const SIDE: usize = 32;
 /// Cache lines of a tile.
-const TILE: usize = 16;
+const TILE: usize = tiles::ROWS;
 /// Cache lines that one step of the kernel reads of one operand: two tiles.
 const STEP: usize = 2 * TILE;
 /// Elements of the reduction in one step: the pairs of a tile.
@@ -40,42 +40,12 @@ thread_local! {
     static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Whether the CPU has the tiles and the system lets this process use them. The first call requests the permission.
+/// Whether the CPU has the instructions and the system lets this process use tiles.
 pub(super) fn available() -> bool {
-    static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| {
-        is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512bf16")
-            && has_tiles()
-            && permitted()
-    })
-}
-
-/// AMX-TILE and AMX-BF16 of CPUID leaf 7.
-fn has_tiles() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
-    const AMX_BF16: u32 = 1 << 22;
-    const AMX_TILE: u32 = 1 << 24;
-    if __cpuid(0).eax < 7 {
-        return false;
-    }
-    let features = __cpuid_count(7, 0).edx;
-    features & AMX_BF16 != 0 && features & AMX_TILE != 0
-}
-
-/// Requests the memory for tiles, which Linux gives a process only on request.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn permitted() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-    const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: the call takes two numbers and changes only what this process may use.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn permitted() -> bool {
-    false
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16")
+        && tiles::available(Products::Bf16)
 }
 
 /// `c[m, n] (+)= a[m, k] · b[k, n]`; all of m, n, k at least 1.
@@ -153,42 +123,6 @@ fn block(
                 }
             }
         }
-    }
-}
-
-/// The shapes of the eight tiles, as the CPU reads them.
-#[repr(C, align(64))]
-struct Shapes {
-    palette: u8,
-    start_row: u8,
-    reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
-}
-
-/// Configures the tiles of this thread, all of 16 lines, until it is dropped. Configured tiles make each context switch
-/// slower.
-pub(in crate::nn) struct Tiles;
-
-impl Tiles {
-    /// Call it only if [`available`] is true.
-    pub(in crate::nn) fn configure() -> Self {
-        let mut shapes =
-            Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        shapes.row_bytes[..8].fill(64);
-        shapes.rows[..8].fill(TILE as u8);
-        // SAFETY: reads 64 bytes, which are the shapes.
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly, preserves_flags));
-        }
-        Self
-    }
-}
-
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        // SAFETY: no tile is read after this.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
     }
 }
 

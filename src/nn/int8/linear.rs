@@ -98,6 +98,11 @@ impl PackedLinear {
         self.biases[panel].0[within] = other.biases[its_panel].0[its_within];
     }
 
+    #[cfg(test)]
+    pub(super) fn path(&self) -> Path {
+        self.path
+    }
+
     pub(super) fn lines(&self) -> &[Line] {
         &self.lines
     }
@@ -175,7 +180,7 @@ impl PackedLinear {
         let whole = rows.work(&self.lines, &self.offsets);
         let values = &whole.values[first * whole.steps * STEP..];
         let stride = panels.len() * PANEL;
-        let work = Work { values, count: height, height, panels, ..whole };
+        let work = Work { values, count: height, height: whole.height.min(height), panels, ..whole };
         self.run(&work, &rows.scales()[first..], stride, out, Store);
     }
 

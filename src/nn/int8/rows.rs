@@ -1,7 +1,7 @@
 //! Rows of u8 activations, the input of a product.
 
 use super::Norm;
-use super::kernel::{Line, PANEL, STEP, TILE, Work};
+use super::kernel::{Line, PANEL, Path, STEP, TILE, Work};
 use super::norm::{max, max_abs};
 
 /// How a row's values map to u8. A weight matrix is packed for one of the two.
@@ -32,11 +32,15 @@ impl Input {
 /// Quantized rows: `value ≈ (byte - zero) · scale`, with a scale for each row. The buffers are reused.
 #[derive(Debug)]
 pub struct Rows {
+    /// Its products take these rows.
+    path: Path,
     input: Input,
     count: usize,
     width: usize,
-    /// Rows of a tile; the last one may have fewer.
+    /// Rows of a tile; the last one may have fewer. 1 if the values are row-major.
     height: usize,
+    /// Rows that are computed together.
+    together: usize,
     /// Tile after tile, `[steps, height]` groups of [`STEP`] bytes each.
     values: Vec<[u8; STEP]>,
     scales: Vec<f32>,
@@ -46,19 +50,25 @@ pub struct Rows {
 
 impl Default for Rows {
     fn default() -> Self {
+        Self::on_path(Path::best())
+    }
+}
+
+impl Rows {
+    pub(super) fn on_path(path: Path) -> Self {
         Self {
+            path,
             input: Input::Signed,
             count: 0,
             width: 0,
             height: 1,
+            together: 1,
             values: Vec::new(),
             scales: Vec::new(),
             normed: Vec::new(),
         }
     }
-}
 
-impl Rows {
     /// Quantizes the rows of `x [count, width]`.
     pub fn quantize(&mut self, x: &[f32], width: usize, input: Input) {
         self.fill(x.len() / width, width, input, Plain { x, width });
@@ -85,10 +95,15 @@ impl Rows {
     }
 
     fn fill(&mut self, count: usize, width: usize, input: Input, source: impl RowSource) {
-        let tiles = count.div_ceil(TILE).max(1);
-        (self.count, self.width, self.input, self.height) =
-            (count, width, input, count.div_ceil(tiles).max(1));
-        let values = count * width.div_ceil(STEP);
+        (self.count, self.width, self.input) = (count, width, input);
+        (self.height, self.together) = match self.path.row_major(width) {
+            Some(together) => (1, together),
+            None => {
+                let height = count.div_ceil(count.div_ceil(TILE).max(1)).max(1);
+                (height, height)
+            }
+        };
+        let values = count.next_multiple_of(self.together) * width.div_ceil(STEP);
         self.values.resize(self.values.len().max(values), [0; STEP]);
         self.scales.resize(self.scales.len().max(count), 0.0);
         pulp::Arch::new().dispatch(Fill { rows: self, source });
@@ -124,9 +139,10 @@ impl Rows {
         Work { values, count: self.count, height: self.height, steps, lines, offsets, panels }
     }
 
-    /// First row and height of each tile.
+    /// First row and number of the rows that are computed together.
     pub(super) fn tiles(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.count).step_by(self.height).map(|row| self.tile_of(row))
+        let (count, together) = (self.count, self.together);
+        (0..count).step_by(together).map(move |first| (first, together.min(count - first)))
     }
 }
 
@@ -206,17 +222,26 @@ impl<S: RowSource> pulp::NullaryFnOnce for Fill<'_, S> {
 #[inline(always)]
 fn spread(row: &[f32], inverse: f32, zero: u8, out: &mut [[u8; STEP]], height: usize) {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer, in the low bits
-    const MANY: usize = 16 * STEP;
+    const GROUPS: usize = 16;
     let round = |value: f32| ((value * inverse + ROUND).to_bits() as u8).wrapping_add(zero);
-    let mut slots = out.chunks_mut(height);
-    let (chunks, rest) = row.as_chunks::<MANY>();
-    for chunk in chunks {
-        let mut bytes = [0u8; MANY];
-        for i in 0..MANY {
-            bytes[i] = round(chunk[i]);
+    let round_all = |chunk: &[f32; GROUPS * STEP]| {
+        let mut groups = [[0u8; STEP]; GROUPS];
+        for (byte, &value) in groups.as_flattened_mut().iter_mut().zip(chunk) {
+            *byte = round(value);
         }
-        for (bytes, slot) in bytes.as_chunks::<STEP>().0.iter().zip(slots.by_ref()) {
-            slot[0] = *bytes;
+        groups
+    };
+    let (chunks, rest) = row.as_chunks();
+    if height == 1 && rest.is_empty() {
+        for (chunk, out) in chunks.iter().zip(out.as_chunks_mut().0) {
+            *out = round_all(chunk);
+        }
+        return;
+    }
+    let mut slots = out.chunks_mut(height);
+    for chunk in chunks {
+        for (group, slot) in round_all(chunk).iter().zip(slots.by_ref()) {
+            slot[0] = *group;
         }
     }
     for (values, slot) in rest.chunks(STEP).zip(slots) {

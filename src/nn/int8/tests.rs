@@ -18,14 +18,18 @@ fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 }
 
 fn filled(x: &[f32], width: usize, input: Input) -> Rows {
-    let mut rows = Rows::default();
+    filled_on(Path::best(), x, width, input)
+}
+
+fn filled_on(path: Path, x: &[f32], width: usize, input: Input) -> Rows {
+    let mut rows = Rows::on_path(path);
     rows.quantize(x, width, input);
     rows
 }
 
 fn forward(linear: &PackedLinear, x: &[f32], mode: StoreMode, start: f32) -> Vec<f32> {
     let mut out = vec![start; x.len() / linear.inputs() * linear.outputs()];
-    linear.forward(&filled(x, linear.inputs(), linear.input()), mode, &mut out);
+    linear.forward(&filled_on(linear.path(), x, linear.inputs(), linear.input()), mode, &mut out);
     out
 }
 
@@ -48,7 +52,7 @@ fn expected(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize, input: Input
     out
 }
 
-const SIZES: [(usize, usize, usize); 9] = [
+const SIZES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (2, 31, 3),
     (3, 33, 4),
@@ -58,6 +62,10 @@ const SIZES: [(usize, usize, usize); 9] = [
     (29, 7, 130),
     (43, 96, 64),
     (5, 257, 1031),
+    (1, 32, 64),
+    (16, 65, 128),
+    (33, 40, 256),
+    (64, 31, 192),
 ];
 
 #[test]
@@ -93,8 +101,8 @@ fn a_fused_relu_product_equals_two_products_on_every_path() {
                 PackedLinear::on_path(path, &outer, &[0.5; 40], outputs, Input::NonNegative).unwrap();
             let relu: Vec<f32> =
                 expected(&x, &inner.0, &inner.1, inputs, Input::Signed).iter().map(|v| v.max(0.0)).collect();
-            let mut between = Rows::default();
-            let rows = filled(&x, inputs, Input::Signed);
+            let mut between = Rows::on_path(path);
+            let rows = filled_on(path, &x, inputs, Input::Signed);
             first.forward_relu(&rows, &mut Positive::default(), &mut between);
             let mut got = vec![f32::NAN; count * 40];
             second.forward(&between, StoreMode::Store, &mut got);
@@ -331,15 +339,22 @@ fn a_query_over_the_first_keys_ignores_the_others_bit_for_bit() {
 #[test]
 #[ignore = "a measurement: prints what share of an instruction a cycle the products reach"]
 fn speed() {
-    for (count, outputs, inputs) in
-        [(7, 768, 256), (14, 768, 256), (14, 256, 1024), (14, 8000, 256), (112, 768, 256), (112, 256, 1024)]
-    {
+    for (count, outputs, inputs) in [
+        (7, 768, 256),
+        (14, 768, 256),
+        (14, 256, 1024),
+        (14, 8000, 256),
+        (112, 768, 256),
+        (112, 256, 1024),
+        (896, 768, 256),
+    ] {
         let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
-        let rows = filled(&random(count * inputs, 3), inputs, Input::Signed);
+        let x = random(count * inputs, 3);
         let mut out = vec![0.0; count * outputs];
         print!("{count:>4} x {outputs:>4} x {inputs:>4}");
         for path in Path::available() {
             let linear = PackedLinear::on_path(path, &weight, &bias, inputs, Input::Signed).unwrap();
+            let rows = filled_on(path, &x, inputs, Input::Signed);
             let mut seconds = [(); 31].map(|()| {
                 let start = std::time::Instant::now();
                 linear.forward(&rows, StoreMode::Store, &mut out);

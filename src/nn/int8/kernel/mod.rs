@@ -4,12 +4,17 @@
 //! bits. This module does not depend on scales.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 
 use std::ops::Range;
+
+#[cfg(target_arch = "x86_64")]
+use crate::nn::tiles::{self, Products};
 
 /// Output channels that are computed together.
 pub const PANEL: usize = 32;
@@ -33,6 +38,8 @@ pub struct Sums(pub [i32; PANEL]);
 /// The kinds of CPU that have their own loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
+    /// AMX-INT8: 16,384 products per instruction, which takes sixteen cycles.
+    Amx,
     /// AVX512-VNNI: 64 products per instruction.
     Avx512,
     /// AVX2: widens to i16, since its u8 × i8 instruction saturates.
@@ -43,15 +50,28 @@ pub enum Path {
 impl Path {
     /// All paths that this CPU supports, fastest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|path| path.runs_here())
+        [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|path| path.runs_here())
     }
 
     pub fn best() -> Self {
         Self::available().next().unwrap_or(Self::Portable)
     }
 
+    /// If this path wants rows of `width` values row-major, that is, in tiles of height 1: how many of them it computes
+    /// together. Values must be there for a multiple of so many rows.
+    pub(super) fn row_major(self, width: usize) -> Option<usize> {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Amx && width > 0 && width.is_multiple_of(amx::INPUTS) {
+            return Some(amx::ROWS);
+        }
+        let _ = width;
+        None
+    }
+
     fn runs_here(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512.runs_here() && tiles::available(Products::Int8),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 is_x86_feature_detected!("avx512f")
@@ -63,7 +83,7 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 | Self::Avx2 => false,
+            Self::Amx | Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
         }
     }
@@ -129,11 +149,12 @@ pub fn product(path: Path, work: &Work, sink: &mut impl Sink) {
     assert!((1..=TILE).contains(&work.height));
     match path {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 | Path::Avx2 => {
+        Path::Amx | Path::Avx512 | Path::Avx2 => {
             assert!(path.runs_here());
             // SAFETY: the CPU has the features, as asserted above.
             unsafe {
                 match path {
+                    Path::Amx => amx::product(work, sink),
                     Path::Avx512 => avx512::product(work, sink),
                     _ => avx2::product(work, sink),
                 }

@@ -16,8 +16,9 @@ use super::buffer::Buffer;
 use super::rows::round;
 use super::tile::{Left, MatrixView, SIDE, STEP, multiply};
 use crate::nn::gemm::Operand;
-use crate::nn::gemm::amx::{Tiles, pack_b};
+use crate::nn::gemm::amx::pack_b;
 use crate::nn::gemm::lines::Line;
+use crate::nn::tiles::Tiles;
 
 /// Number of rows whose scores are computed together.
 pub(super) const ROWS: usize = 512;

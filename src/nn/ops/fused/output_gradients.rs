@@ -15,8 +15,9 @@ use super::rows::{load, round};
 use super::shared::Shared;
 use super::tile::{Left, MatrixView, SIDE, STEP, multiply, pack_left, pack_right};
 use crate::nn::gemm::Operand;
-use crate::nn::gemm::amx::{Tiles, pack_b};
+use crate::nn::gemm::amx::pack_b;
 use crate::nn::gemm::lines::Line;
+use crate::nn::tiles::Tiles;
 
 /// Number of classes whose scores of [`ROWS`] rows are computed together.
 const CLASSES: usize = 512;

@@ -15,8 +15,9 @@ use super::rows::{Norm, TileSums};
 use super::shared::Shared;
 use super::tile::{Left, MatrixView, SIDE, STEP, multiply};
 use crate::nn::gemm::Operand;
-use crate::nn::gemm::amx::{Tiles, pack_b};
+use crate::nn::gemm::amx::pack_b;
 use crate::nn::gemm::lines::{LANES, Line, transpose};
+use crate::nn::tiles::Tiles;
 
 /// Largest number of steps before the sums go back to memory, so that the left operand stays in the L1 cache.
 const STEPS: usize = 16;
