@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything about tutti on a GPU that must be known, in one run of under ten minutes: a Markdown report.
+"""Everything about tutti on a GPU that must be known, in one run of three minutes: a Markdown report.
 
     loadtest/gpu_check.py --pack DIR             # on the machine with the GPU; DIR is gpu_pack.sh's
     loadtest/gpu_check.py --dry-run --text FILE  # anywhere: the CPU half
@@ -11,8 +11,9 @@
 * `gpu_peer.py` beside this file: the same network in PyTorch and an autoregressive decoder with a KV cache;
   what the card can do at best. It needs a Python with PyTorch: the one that runs this.
 
-What fails is said in the report and on standard error, and the exit status is 1. `--check`, `--tests` and `--text`
-name the parts where they are not in a pack. A dry run takes a small shape.
+What fails is said in the report and on standard error, and the exit status is 1. A part that is not done --limit
+seconds after the start fails; the report has the other parts. `--check`, `--tests` and `--text` name the parts where
+they are not in a pack. A dry run takes a small shape.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BASE = "enc=6,dec=6,d=512,ffn=2048,heads=8,vocab=8000"
@@ -42,6 +44,7 @@ def arguments():
     p.add_argument("--sentences", type=int, default=500)
     p.add_argument("--shape", default=None)
     p.add_argument("--seconds", type=float, default=None, help="for each measurement")
+    p.add_argument("--limit", type=float, default=None, help="seconds for everything: 180, an hour for a dry run")
     p.add_argument("--report", default="gpu_check.md")
     p.add_argument("--dry-run", action="store_true", help="the CPU half")
     args = p.parse_args()
@@ -50,7 +53,8 @@ def arguments():
     if not args.text:
         p.error("--text or --pack is needed")
     args.shape = args.shape or (SMALL if args.dry_run else BASE)
-    args.seconds = args.seconds or (0.05 if args.dry_run else 1.0)
+    args.seconds = args.seconds or (0.05 if args.dry_run else 0.5)
+    args.limit = args.limit or (3600.0 if args.dry_run else 180.0)
     return args
 
 
@@ -69,6 +73,10 @@ def with_libraries():
 
 
 class Failures(list):
+    def __init__(self, limit):
+        super().__init__()
+        self.ends = time.monotonic() + limit
+
     def note(self, text):
         self.append(text)
         print(f"FAILED: {text}", file=sys.stderr)
@@ -77,7 +85,12 @@ class Failures(list):
 def run(command, failures, what, **options):
     """Standard output, and whether all went well."""
     print("+", " ".join(command), file=sys.stderr)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options)
+    left = max(1.0, failures.ends - time.monotonic())
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=left, **options)
+    except subprocess.TimeoutExpired as stopped:
+        failures.note(f"{what} was stopped after {left:.0f} s: --limit")
+        return (stopped.stdout or b"").decode()
     if done.returncode:
         failures.note(f"{what} ended with {done.returncode}")
     return done.stdout
@@ -214,12 +227,13 @@ def targets(report, peers, failures):
 
 
 def main():
-    args, failures = arguments(), Failures()
-    batches = "1,4" if args.dry_run else "1,8,64,256,1024,4096"
+    args = arguments()
+    failures = Failures(args.limit)
+    batches = "1,4" if args.dry_run else "1,64,1024,4096"
     device = ["--device", "cpu" if args.dry_run else "cuda:0"]
     shape = ["--shape", args.shape, "--seconds", str(args.seconds), "--batches", batches]
     tests = unit_tests(args, failures)
-    shape += ["--training-tokens", "256", "--training-updates", "2"] if args.dry_run else []
+    shape += ["--training-tokens", "256", "--training-updates", "2"] if args.dry_run else ["--training-updates", "10"]
     check = [args.check, *device, *shape, "--model", args.model, "--text", args.text, "--sentences", str(args.sentences)]
     report = parsed(run(check, failures, "gpu_check", env=with_libraries()), failures, "gpu_check")
     peer = [sys.executable, os.path.join(HERE, "gpu_peer.py"), "--shape", args.shape, "--seconds", str(args.seconds)]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds what gpu_check.py runs on a machine with a GPU, where there need be none, and packs it.
+# Builds what gpu_check.py runs on a machine with a GPU, where there need be none, and packs it; and the program `train` that
+# gpu_train.py packs. DIR/files.tar.xz goes along with the first, DIR/train does not travel by itself.
 #
 #   loadtest/gpu_pack.sh DIR TEXT [SENTENCES]
 #
@@ -27,6 +28,7 @@ for part in gpu_check tests; do
     esac
     strip -o "$out/$part" "$program"
 done
+strip -o "$dir/train" "$(built build --release --bin train)"
 head -n "${3:-500}" "$text" >"$out/text"
 tar -cJf "$dir/files.tar.xz" -C "$out" gpu_check tests text
 ls -l "$dir/files.tar.xz"

@@ -33,7 +33,7 @@ impl<'a> Feed<'a> {
         rng: &Rng,
         position: Position,
     ) -> Result<Self> {
-        Ok(Self::Mixture(Stream::new(mixture, batch_tokens, rng, position)?))
+        Ok(Self::Mixture(Stream::new(mixture, batch_tokens, rng, position, threads())?))
     }
 
     pub fn next_batch(&mut self) -> Result<Vec<&Pair>> {
@@ -70,35 +70,34 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// The parts of a mixture. A thread prepares them one ahead of the updates.
+/// Largest number of threads that prepare parts. A GPU learns from several times as many tokens as one thread prepares.
+const MAX_THREADS: usize = 4;
+/// Number of cores for each of these threads, so that a CPU that trains has one of them.
+const CORES_PER_THREAD: usize = 4;
+
+/// The parts of a mixture. Threads prepare them ahead of the updates.
 pub struct Stream {
     part: EpochPart,
     position: Position,
     /// Number of parts of an epoch.
     parts: u64,
-    ahead: Receiver<Result<EpochPart>>,
+    /// One for each thread; the first one has the next part.
+    ahead: Vec<Receiver<Result<EpochPart>>>,
 }
 
 impl Stream {
-    fn new(mixture: Arc<Mixture>, batch_tokens: usize, rng: &Rng, position: Position) -> Result<Self> {
-        let (sender, ahead) = sync_channel(1);
-        let (rng, parts, first) = (rng.clone(), mixture.parts(), position.epoch);
-        // The thread ends when its receiver is dropped.
-        std::thread::spawn(move || {
-            let (mut epoch, mut order) = (first / parts, mixture.order(&rng, first / parts));
-            for number in first.. {
-                if number / parts != epoch {
-                    epoch = number / parts;
-                    order = mixture.order(&rng, epoch);
-                }
-                let part = mixture.part(&order, number, &rng, batch_tokens);
-                let failed = part.is_err();
-                if sender.send(part).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        let part = receive(&ahead)?;
+    /// Part n is a pure function of n, so the batches are the same for any number of threads, which must be at least 1.
+    pub(super) fn new(
+        mixture: Arc<Mixture>,
+        batch_tokens: usize,
+        rng: &Rng,
+        position: Position,
+        threads: usize,
+    ) -> Result<Self> {
+        let parts = mixture.parts();
+        let prepare = |first| prepared(mixture.clone(), batch_tokens, rng.clone(), first, threads);
+        let mut ahead: Vec<_> = (position.epoch..).take(threads).map(prepare).collect();
+        let part = receive(&mut ahead)?;
         let batches = part.plan.batches.len();
         if position.index > batches {
             return Err(Error::Config(format!(
@@ -111,7 +110,7 @@ impl Stream {
 
     fn next_batch(&mut self) -> Result<Vec<&Pair>> {
         if self.position.index == self.part.plan.batches.len() {
-            self.part = receive(&self.ahead)?;
+            self.part = receive(&mut self.ahead)?;
             self.position = Position { epoch: self.position.epoch + 1, index: 0 };
         }
         let batch = &self.part.plan.batches[self.position.index];
@@ -120,7 +119,42 @@ impl Stream {
     }
 }
 
-fn receive(ahead: &Receiver<Result<EpochPart>>) -> Result<EpochPart> {
-    let gone = |_| Error::Config("the thread that prepares training text has stopped".into());
-    ahead.recv().map_err(gone)?
+/// A thread that makes part `first` and every `step`-th one after it. It ends when the receiver is dropped.
+fn prepared(
+    mixture: Arc<Mixture>,
+    batch_tokens: usize,
+    rng: Rng,
+    first: u64,
+    step: usize,
+) -> Receiver<Result<EpochPart>> {
+    let (sender, ahead) = sync_channel(1);
+    std::thread::spawn(move || {
+        let parts = mixture.parts();
+        let (mut epoch, mut order) = (first / parts, mixture.order(&rng, first / parts));
+        for number in (first..).step_by(step) {
+            if number / parts != epoch {
+                epoch = number / parts;
+                order = mixture.order(&rng, epoch);
+            }
+            let part = mixture.part(&order, number, &rng, batch_tokens);
+            let failed = part.is_err();
+            if sender.send(part).is_err() || failed {
+                return;
+            }
+        }
+    });
+    ahead
+}
+
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / CORES_PER_THREAD).clamp(1, MAX_THREADS)
+}
+
+/// The next part. The threads take turns.
+fn receive(ahead: &mut [Receiver<Result<EpochPart>>]) -> Result<EpochPart> {
+    let gone = || Error::Config("the thread that prepares training text has stopped".into());
+    let part = ahead.first().and_then(|thread| thread.recv().ok()).ok_or_else(gone)??;
+    ahead.rotate_left(1);
+    Ok(part)
 }

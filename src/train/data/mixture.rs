@@ -23,8 +23,8 @@ use crate::train::observe::event::{Share, Skipped};
 use crate::train::rng::Rng;
 use crate::{Error, Result};
 
-/// Pairs of a part, before sentences are joined. Enough for batches of equal length; three parts are in memory at a
-/// time.
+/// Pairs of a part, before sentences are joined. Enough for batches of equal length; one part is in memory, and two more
+/// for each thread that prepares parts.
 const PART: usize = 1 << 16;
 
 /// All training text of a run, and how often each corpus is sampled.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::train::data::batches::Position;
-use crate::train::data::feed::Feed;
+use crate::train::data::feed::{Feed, Stream};
 
 struct Files {
     dir: tempfile::TempDir,
@@ -110,7 +110,10 @@ fn lines_that_are_too_long_are_skipped_and_counted_or_named() {
 /// The batches of a run from a position on.
 fn batches(mixture: &Arc<Mixture>, position: Position, count: usize) -> Vec<(Vec<Pair>, Position)> {
     let rng = Rng::from_seed(5);
-    let mut feed = Feed::of_mixture(mixture.clone(), 256, &rng, position).unwrap();
+    batches_of(Feed::of_mixture(mixture.clone(), 256, &rng, position).unwrap(), count)
+}
+
+fn batches_of(mut feed: Feed<'_>, count: usize) -> Vec<(Vec<Pair>, Position)> {
     let mut next = || {
         let pairs = feed.next_batch().unwrap().into_iter().cloned().collect();
         (pairs, feed.position())
@@ -129,6 +132,23 @@ fn a_run_continues_exactly_from_any_position() {
     for stopped in [1, 17, 40] {
         let rest = batches(&mixture, whole[stopped - 1].1, whole.len() - stopped);
         assert_eq!(rest, whole[stopped..]);
+    }
+}
+
+#[test]
+fn several_threads_prepare_the_same_batches_as_one() {
+    let files = Files::new();
+    let corpora = [files.corpus("large", 0.75, None), files.corpus("small", 0.25, None)];
+    let mixture = Arc::new(files.mixture(&corpora, Some(Augment::default())).unwrap().in_parts_of(50));
+    let rng = Rng::from_seed(5);
+    let prepared = |threads| {
+        let start = Position { epoch: 1, index: 2 };
+        batches_of(Feed::Mixture(Stream::new(mixture.clone(), 256, &rng, start, threads).unwrap()), 60)
+    };
+    let one = prepared(1);
+    assert!(one.last().unwrap().1.epoch > 3, "more than one epoch");
+    for threads in [2, 3, 5] {
+        assert_eq!(prepared(threads), one);
     }
 }
 
