@@ -29,7 +29,7 @@ class Request:
     def end(self, outcome, body=None):
         if self.outcome is None:
             self.done, self.outcome, self.body = time.perf_counter(), outcome, body
-            if self.waiter is not None:
+            if self.waiter is not None and not self.waiter.done():
                 self.waiter.set_result(None)
 
 
@@ -208,7 +208,10 @@ async def ask_all(port, datas, connections, seconds):
             request = Request(data, 0)
             request.waiter = asyncio.get_running_loop().create_future()
             client.send(request)
-            await asyncio.wait_for(request.waiter, 60)
+            try:
+                await asyncio.wait_for(request.waiter, 60)
+            except asyncio.TimeoutError:
+                give_up(request)
             good += request.outcome == OK
             bodies[data] = (request.outcome, request.body)
 
