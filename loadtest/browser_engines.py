@@ -25,6 +25,8 @@ What is not equal:
   same numbers of layers the engines have less to compute for each token.
 - The engines take and give text; splitting it into the words of the vocabulary is in their times. `tutti bench`
   takes tokens.
+- The kernels of the wheels: gemmology, in slimt up to AVX-512BW, in fxtranslate AVX2, neither with VNNI. fxtranslate
+  has no such kernel for the output with a shortlist; it multiplies there in plain Rust.
 - The engines take one more step, for the end token. tutti reads and writes both its end tokens.
 - `tutti bench --shape` has no shortlist. tutti at Firefox's shape therefore projects to 32,000 entries. `--model` shows
   a bundle with a shortlist.
