@@ -62,14 +62,16 @@ def arguments():
 
 
 def environment(folder, more=()):
-    """The interpreter of a virtual environment that has the peer and the packages `more` in it."""
+    """The interpreter of a virtual environment that has the peer and the packages `more` (NAME or NAME==VERSION) in it."""
     python = os.path.join(folder, "bin", "python")
-    wanted = "import ctranslate2, %s; assert ctranslate2.__version__ == %r" % (", ".join(["numpy", *more]), CT2)
+    packages = ["ctranslate2==" + CT2, "numpy", *more]
+    wanted = ("import ctranslate2; from importlib.metadata import version\n"
+              "for name, _, wanted in (package.partition('==') for package in %r): assert version(name) == wanted or not wanted" % packages)
     if os.path.exists(python) and subprocess.run([python, "-c", wanted], stderr=subprocess.DEVNULL).returncode == 0:
         return python
     note("making %s with ctranslate2 %s" % (folder, CT2))
     venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "ctranslate2==" + CT2, "numpy", *more], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     return python
 
 
