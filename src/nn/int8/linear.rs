@@ -98,7 +98,6 @@ impl PackedLinear {
         self.biases[panel].0[within] = other.biases[its_panel].0[its_within];
     }
 
-    #[cfg(test)]
     pub(super) fn path(&self) -> Path {
         self.path
     }

@@ -1,7 +1,7 @@
 //! Selects channels of a packed matrix: the rows of the vocabulary matrix that a sentence's shortlist needs.
 
 use super::PackedLinear;
-use super::kernel::{LINES, Line, PANEL, STEP};
+use super::kernel::{LINES, Line, PANEL, STEP, interleave};
 
 /// Channels of a line, which are interleaved.
 const TOGETHER: usize = PANEL / LINES;
@@ -36,13 +36,8 @@ impl PackedLinear {
         for (group, channels) in channels.chunks(TOGETHER).enumerate() {
             let (panel, within) = (group / LINES, group % LINES * TOGETHER);
             let rows = channels.iter().map(|&c| &weights.weights[c as usize * steps..][..steps]);
-            for (place, row) in rows.enumerate() {
-                let first = line(panel, steps, 0, within);
-                let lines = selected.lines_mut()[first..].iter_mut().step_by(LINES);
-                for (line, weights) in lines.zip(row) {
-                    line.0.as_chunks_mut().0[place] = *weights;
-                }
-            }
+            let first = line(panel, steps, 0, within);
+            interleave(self.path(), &rows.collect::<Vec<_>>(), &mut selected.lines_mut()[first..]);
         }
         for (to, &from) in channels.iter().enumerate() {
             selected.copy_factors(to, self, from as usize);

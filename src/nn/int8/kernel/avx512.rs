@@ -7,7 +7,8 @@ use std::arch::x86_64::{
 };
 use std::mem::MaybeUninit;
 
-use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work};
+use super::{LINES, Line, PANEL, STEP, Sink, Sums, Tile, Work, portable};
+use crate::nn::gemm::lines::{LANES, transpose};
 
 /// Prefetch distance of weights, in lines: a few hundred cycles.
 const PREFETCH_LINES: usize = 32;
@@ -91,6 +92,28 @@ fn accumulate<const ROWS: usize>(
             _mm512_store_si512(out.add(16).cast(), sums[1]);
         }
     }
+}
+
+/// Sixteen steps of sixteen channels at a time.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn interleave(channels: &[&[[i8; STEP]]], lines: &mut [Line]) {
+    let blocks: Option<[&[[[i8; STEP]; LANES]]; LANES]> = channels
+        .try_into()
+        .ok()
+        .map(|channels: [&[[i8; STEP]]; LANES]| channels.map(|own| own.as_chunks().0));
+    let whole = blocks.map_or(0, |blocks| blocks.iter().map(|own| own.len()).min().unwrap_or(0));
+    if let Some(blocks) = blocks {
+        for block in 0..whole {
+            // SAFETY: sixteen groups of four bytes fill one register.
+            let rows = blocks.map(|own| unsafe { _mm512_loadu_si512(own[block].as_ptr().cast()) });
+            let lines = lines[block * LANES * LINES..].iter_mut().step_by(LINES);
+            for (line, step) in lines.zip(transpose(rows)) {
+                // SAFETY: a line is one register, and aligned like one.
+                unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), step) }
+            }
+        }
+    }
+    portable::interleave(channels, whole * LANES, lines);
 }
 
 const _: () = assert!(LINES == 2 && PANEL == 32);

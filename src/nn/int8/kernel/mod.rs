@@ -134,6 +134,22 @@ struct Tile<'a> {
     values: &'a [u8],
 }
 
+/// Writes the weights of up to sixteen channels, each `[steps]`, to every [`LINES`]-th of `lines`, from the first on.
+///
+/// # Panics
+/// If there are more channels or steps than places, or the CPU does not support `path`.
+pub fn interleave(path: Path, channels: &[&[[i8; STEP]]], lines: &mut [Line]) {
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Amx | Path::Avx512 => {
+            assert!(path.runs_here());
+            // SAFETY: the CPU has the features, as asserted above.
+            unsafe { avx512::interleave(channels, lines) }
+        }
+        _ => portable::interleave(channels, 0, lines),
+    }
+}
+
 /// Processes sums. Inlined into each path's loop, with that path's instructions.
 pub trait Sink {
     /// Takes the sums of rows from `first` on over a panel. Called once for each row and panel.

@@ -21,6 +21,15 @@ pub(super) fn product(work: &Work, sink: &mut impl Sink) {
     }
 }
 
+/// Does what [`super::interleave`] does, from step `first` on.
+pub(super) fn interleave(channels: &[&[[i8; STEP]]], first: usize, lines: &mut [Line]) {
+    for (place, channel) in channels.iter().enumerate() {
+        for (step, weights) in channel.iter().enumerate().skip(first) {
+            lines[step * LINES].0.as_chunks_mut::<STEP>().0[place] = *weights;
+        }
+    }
+}
+
 /// For the sixteen channels of a line, the sums over every fourth input.
 #[inline]
 fn channels<'a>(x: impl Iterator<Item = &'a [u8]>, lines: impl Iterator<Item = &'a Line>) -> [i32; 64] {
