@@ -7,9 +7,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::scratch::Scratch;
+use crate::nn::int8::kernel::Path;
 
-/// Approximate rows of a group: enough for a few tiles, few enough for the second-level cache.
-const GROUP_ROWS: usize = 42;
+/// Rows of a group, in [`Path::rows_at_once`].
+const GROUP: usize = 3;
+/// With fewer rows for each thread there are no groups.
+const MIN_GROUP_ROWS: usize = 42;
 /// Largest number of rows in a block.
 const MAX_ROWS: usize = 112;
 /// A block of fewer rows is not worth a thread, because each block reads all weights.
@@ -27,7 +30,7 @@ pub(super) fn by_groups<T: Send>(
     f: impl Fn(Range<usize>, usize) -> T + Sync + Send,
 ) -> Vec<T> {
     let threads = rayon::current_num_threads();
-    match groups_of(lengths, threads) {
+    match groups_of(lengths, threads, Path::best().rows_at_once()) {
         Some(groups) if threads == 1 => groups.into_iter().map(|group| f(group, 1)).collect(),
         Some(groups) => groups.into_par_iter().with_max_len(1).map(|group| f(group, 1)).collect(),
         None if threads == 1 => vec![f(0..lengths.len(), 1)],
@@ -38,12 +41,12 @@ pub(super) fn by_groups<T: Send>(
 
 /// The groups for this number of threads. `None` if threads would be idle for long, because sentences are few or one
 /// is much longer than the others.
-fn groups_of(lengths: &[usize], threads: usize) -> Option<Vec<Range<usize>>> {
+fn groups_of(lengths: &[usize], threads: usize, at_once: usize) -> Option<Vec<Range<usize>>> {
     let rows: usize = lengths.iter().sum();
-    if rows < threads * GROUP_ROWS {
+    if rows < threads * MIN_GROUP_ROWS {
         return None;
     }
-    let groups = cut(lengths, (rows / GROUP_ROWS).next_multiple_of(threads));
+    let groups = cut(lengths, (rows / (GROUP * at_once)).max(1).next_multiple_of(threads));
     let longest = groups.iter().map(|group| lengths[group.clone()].iter().sum()).max().unwrap_or(0);
     // The largest group may exceed a thread's share by an eighth.
     (longest * threads * 8 <= rows * 9).then_some(groups)

@@ -9,7 +9,7 @@ use super::block::Block;
 use super::candidates::Candidates;
 use super::scratch::Scratch;
 use crate::model::{DecoderAttention, NormPlace, Shape};
-use crate::nn::int8::kernel::TILE;
+use crate::nn::int8::kernel::Path;
 use crate::nn::int8::{Attention, Buffer, Input, Norm, PackedLinear, Rows, StoreMode, Strided};
 use crate::nn::ops::with_values;
 use crate::{Error, Result};
@@ -94,11 +94,11 @@ impl FeedForward {
         })
     }
 
-    /// `x += outer(relu(inner(x)))` with its norm. Works on one tile of rows at a time, so that the values stay in
+    /// `x += outer(relu(inner(x)))` with its norm. Works on a few rows at a time, so that the values stay in
     /// the cache.
     fn run(&self, x: &mut [f32], scratch: &mut Scratch) {
         let Scratch { rows, positive, hidden, .. } = scratch;
-        for x in x.chunks_mut(TILE * self.outer.outputs()) {
+        for x in x.chunks_mut(Path::best().rows_at_once() * self.outer.outputs()) {
             self.norm.before(x, rows);
             self.inner.forward_relu(rows, positive, hidden);
             self.outer.forward(hidden, StoreMode::Add, x);

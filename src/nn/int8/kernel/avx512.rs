@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::{
     _MM_HINT_T0, _mm_prefetch, _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_store_si512,
+    _mm512_setzero_si512, _mm512_store_si512,
 };
 use std::mem::MaybeUninit;
 
@@ -97,15 +97,15 @@ fn accumulate<const ROWS: usize>(
 /// Sixteen steps of sixteen channels at a time.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn interleave(channels: &[&[[i8; STEP]]], lines: &mut [Line]) {
-    let blocks: Option<[&[[[i8; STEP]; LANES]]; LANES]> = channels
-        .try_into()
-        .ok()
-        .map(|channels: [&[[i8; STEP]]; LANES]| channels.map(|own| own.as_chunks().0));
-    let whole = blocks.map_or(0, |blocks| blocks.iter().map(|own| own.len()).min().unwrap_or(0));
-    if let Some(blocks) = blocks {
+    let mut whole = 0;
+    if let Ok(channels) = <&[&[[i8; STEP]]; LANES]>::try_from(channels) {
+        whole = channels.iter().map(|own| own.len()).min().unwrap_or(0) / LANES;
         for block in 0..whole {
-            // SAFETY: sixteen groups of four bytes fill one register.
-            let rows = blocks.map(|own| unsafe { _mm512_loadu_si512(own[block].as_ptr().cast()) });
+            let mut rows = [_mm512_setzero_si512(); LANES];
+            for (row, own) in rows.iter_mut().zip(channels) {
+                // SAFETY: sixteen groups of four bytes fill one register.
+                *row = unsafe { _mm512_loadu_si512(own[block * LANES..][..LANES].as_ptr().cast()) };
+            }
             let lines = lines[block * LANES * LINES..].iter_mut().step_by(LINES);
             for (line, step) in lines.zip(transpose(rows)) {
                 // SAFETY: a line is one register, and aligned like one.

@@ -68,6 +68,16 @@ impl Path {
         None
     }
 
+    /// Number of rows that should go through a layer together: enough for the arithmetic to take as long as reading the
+    /// weights, few enough for the second-level cache.
+    pub fn rows_at_once(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => 2 * amx::ROWS,
+            _ => TILE,
+        }
+    }
+
     fn runs_here(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
