@@ -336,11 +336,11 @@ def chart(rows, title):
             points = [(x(rows.middle(who, what)), y(score), who) for who, (score, _) in rows.scores.items() if who.startswith(side)]
             path = " ".join("%.1f,%.1f" % (px, py) for px, py, _ in points)
             out.append('<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>' % (path, colour))
-            for i, (px, py, who) in enumerate(points):
+            for px, py, who in points:
                 out.append('<circle cx="%.1f" cy="%.1f" r="4" fill="%s"/>' % (px, py, colour))
-                # Away from the nearer edge, alternately above and below.
-                right = px < start + 0.6 * inner
-                text(px + (8 if right else -8), py + (-7 if i % 2 else 15), who.split(", ")[1], "start" if right else "end", colour)
+                # Where the lines leave room: they come from below to a beam, and from above to everything else.
+                inside = min(max(px, start + 24), start + inner - 24)
+                text(inside, py + (-9 if "beam" in who else 19), who.split(", ")[1], colour=colour)
     for i, (side, colour) in enumerate(colours.items()):
         out.append('<circle cx="%d" cy="20" r="4" fill="%s"/>' % (width - 190 + 64 * i, colour))
         text(width - 180 + 64 * i, 24, side, "start", colour)
