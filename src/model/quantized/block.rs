@@ -9,10 +9,8 @@ use rayon::prelude::*;
 use super::scratch::Scratch;
 use crate::nn::int8::kernel::Path;
 
-/// Rows of a group, in [`Path::rows_at_once`].
-const GROUP: usize = 3;
-/// With fewer rows for each thread there are no groups.
-const MIN_GROUP_ROWS: usize = 42;
+/// Least rows of a group: enough for a few tiles. With fewer rows for each thread there are no groups.
+const GROUP_ROWS: usize = 42;
 /// Largest number of rows in a block.
 const MAX_ROWS: usize = 112;
 /// A block of fewer rows is not worth a thread, because each block reads all weights.
@@ -43,10 +41,10 @@ pub(super) fn by_groups<T: Send>(
 /// is much longer than the others.
 fn groups_of(lengths: &[usize], threads: usize, at_once: usize) -> Option<Vec<Range<usize>>> {
     let rows: usize = lengths.iter().sum();
-    if rows < threads * MIN_GROUP_ROWS {
+    if rows < threads * GROUP_ROWS {
         return None;
     }
-    let groups = cut(lengths, (rows / (GROUP * at_once)).max(1).next_multiple_of(threads));
+    let groups = cut(lengths, (rows / GROUP_ROWS.max(at_once)).max(1).next_multiple_of(threads));
     let longest = groups.iter().map(|group| lengths[group.clone()].iter().sum()).max().unwrap_or(0);
     // The largest group may exceed a thread's share by an eighth.
     (longest * threads * 8 <= rows * 9).then_some(groups)

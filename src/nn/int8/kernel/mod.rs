@@ -73,7 +73,7 @@ impl Path {
     pub fn rows_at_once(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => 2 * amx::ROWS,
+            Self::Amx => 3 * amx::ROWS,
             _ => TILE,
         }
     }
