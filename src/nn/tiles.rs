@@ -4,6 +4,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 /// Rows of a tile, of 64 bytes each.
@@ -53,13 +54,14 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// Configures the tiles of this thread, all of [`ROWS`] rows, until it is dropped. Configured tiles make each context
+/// The tiles of this thread, configured until this is dropped, all of [`ROWS`] rows. Configured tiles make each context
 /// switch slower.
-pub(super) struct Tiles;
+pub(super) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
-    /// Call it only if the tiles are [`available`].
-    pub(super) fn configure() -> Self {
+    /// # Safety
+    /// Tiles must be [`available`], and this thread must not hold others: the first one dropped releases them.
+    pub(super) unsafe fn configure() -> Self {
         let mut shapes =
             Shapes { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         shapes.row_bytes[..8].fill(64);
@@ -68,7 +70,7 @@ impl Tiles {
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly, preserves_flags));
         }
-        Self
+        Self(PhantomData)
     }
 }
 

@@ -105,7 +105,7 @@ impl QuantizedPass<'_> {
         f: impl Fn(&Block, &mut [f32], &mut [f32], &mut Scratch) + Sync,
     ) {
         let rows = self.rows();
-        let size = block_rows(rows, self.threads);
+        let size = block_rows(rows, self.threads, Path::best().rows_at_once());
         let run = |index: usize, x: &mut [f32], out: &mut [f32]| {
             let first = index * size;
             let rows = first..first + x.len() / self.d;
@@ -135,9 +135,10 @@ impl QuantizedPass<'_> {
 }
 
 /// Rows of a block: as few blocks as fit the caches and occupy all threads, of equal size.
-fn block_rows(rows: usize, threads: usize) -> usize {
-    let blocks = rows.div_ceil(MAX_ROWS).next_multiple_of(threads);
-    rows.div_ceil(blocks.max(1)).clamp(MIN_ROWS, MAX_ROWS)
+fn block_rows(rows: usize, threads: usize, at_once: usize) -> usize {
+    let most = MAX_ROWS / at_once * at_once;
+    let blocks = rows.div_ceil(most).next_multiple_of(threads);
+    rows.div_ceil(blocks.max(1)).clamp(MIN_ROWS, most)
 }
 
 /// A range of rows of a pass.

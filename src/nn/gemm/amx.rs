@@ -95,7 +95,8 @@ fn block(
 ) {
     let (rows, steps) = (c.len() / n, k.div_ceil(DEPTH));
     let mut edge = [[0f32; SIDE]; SIDE];
-    let _tiles = Tiles::configure();
+    // SAFETY: they are available where this module runs, and held for this block only.
+    let _tiles = unsafe { Tiles::configure() };
     for start in (0..steps).step_by(STEPS) {
         let here = STEPS.min(steps - start);
         for (index, out) in scratch.chunks_exact_mut(here * STEP).take(rows.div_ceil(SIDE)).enumerate() {

@@ -4,6 +4,8 @@ use rand_chacha::ChaCha8Rng;
 use super::kernel::Path;
 use super::*;
 
+mod speed;
+
 fn random(length: usize, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..length).map(|_| rng.random_range(-1.0..1.0)).collect()
@@ -108,6 +110,31 @@ fn a_fused_relu_product_equals_two_products_on_every_path() {
             second.forward(&between, StoreMode::Store, &mut got);
             let want = expected(&relu, &outer, &[0.5; 40], outputs, Input::NonNegative);
             assert_eq!(bits(&got), bits(&want), "{path:?} {count}x{outputs}x{inputs}");
+        }
+    }
+}
+
+#[test]
+fn rows_are_reused_for_other_widths_and_counts() {
+    for path in Path::available() {
+        let mut rows = Rows::on_path(path);
+        for (seed, (count, inputs)) in
+            [(33, 256), (1, 64), (5, 40), (20, 128), (0, 64), (40, 64)].into_iter().enumerate()
+        {
+            let (x, weight) = (random(count * inputs, seed as u64), random(37 * inputs, 50 + seed as u64));
+            let linear = PackedLinear::on_path(path, &weight, &[0.5; 37], inputs, Input::Signed).unwrap();
+            rows.quantize(&x, inputs, Input::Signed);
+            let mut out = vec![f32::NAN; count * 37];
+            linear.forward(&rows, StoreMode::Store, &mut out);
+            assert_eq!(
+                bits(&out),
+                bits(&expected(&x, &weight, &[0.5; 37], inputs, Input::Signed)),
+                "{path:?}"
+            );
+            let best = linear.best_tokens(&rows, 4, 1);
+            let largest =
+                out.chunks(37).map(|y| (4..37).rev().max_by(|&a, &b| y[a].total_cmp(&y[b])).unwrap());
+            assert!(best.iter().map(|&(token, _)| token as usize).eq(largest), "{path:?} {count}x{inputs}");
         }
     }
 }
@@ -332,40 +359,6 @@ fn a_query_over_the_first_keys_ignores_the_others_bit_for_bit() {
             of(seen[i]).attend(query, 1, &mut scratch, &mut alone);
             assert_eq!(bits(&alone), bits(out), "{width} {heads}: query {i} of {count}, {} keys", seen[i]);
         }
-    }
-}
-
-/// `cargo test --release --lib int8 -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement: prints what share of an instruction a cycle the products reach"]
-fn speed() {
-    for (count, outputs, inputs) in [
-        (7, 768, 256),
-        (14, 768, 256),
-        (14, 256, 1024),
-        (14, 8000, 256),
-        (112, 768, 256),
-        (112, 256, 1024),
-        (896, 768, 256),
-    ] {
-        let (weight, bias) = (random(outputs * inputs, 1), random(outputs, 2));
-        let x = random(count * inputs, 3);
-        let mut out = vec![0.0; count * outputs];
-        print!("{count:>4} x {outputs:>4} x {inputs:>4}");
-        for path in Path::available() {
-            let linear = PackedLinear::on_path(path, &weight, &bias, inputs, Input::Signed).unwrap();
-            let rows = filled_on(path, &x, inputs, Input::Signed);
-            let mut seconds = [(); 31].map(|()| {
-                let start = std::time::Instant::now();
-                linear.forward(&rows, StoreMode::Store, &mut out);
-                start.elapsed().as_secs_f64()
-            });
-            seconds.sort_by(f64::total_cmp);
-            let (best, median) = (seconds[0], seconds[15]);
-            let rate = |s: f64| (count * outputs * inputs) as f64 / s / 1e9;
-            print!("  {path:?} {:.1} us, {:.0} G/s (best {:.0})", median * 1e6, rate(median), rate(best));
-        }
-        println!();
     }
 }
 

@@ -9,7 +9,8 @@ use super::kernel::PANEL;
 use super::norm::{max, sum_of_exp};
 use super::{Buffer, PackedLinear, Rows};
 
-/// Panels of a block: its scores for a tile of rows fit the first-level cache.
+/// Panels of a block: its scores for fourteen rows fit the first-level cache, for 32 rows (AMX) the second-level one. The
+/// bits of the result depend on it, so it is the same on every CPU.
 const BLOCK: usize = 16;
 
 /// The largest score of a row in a block, and the sum of exponentials relative to it.

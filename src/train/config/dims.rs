@@ -271,6 +271,11 @@ impl Dims {
         if self.lm && self.target != Target::Text {
             return Err("dims.lm needs dims.target = \"text\"".into());
         }
+        if self.lm && self.rounds > 1 {
+            return Err(
+                "dims.lm needs dims.rounds = 1, because the student of a round has no language model".into(),
+            );
+        }
         Ok(())
     }
 }

@@ -172,6 +172,8 @@ fn the_teacher_of_dims_follows_at_the_configured_decay() {
     assert_eq!(decay("\"auto\"", 3), 0.5);
     let wrong = error(&format!("{SMALL}\n[dims]\nema = \"slowly\"\n"), &[]);
     assert!(wrong.contains("true, false, a decay between 0 and 1, or \"auto\""), "{wrong}");
+    let wrong = error(&format!("{SMALL}\n[dims]\ntarget = \"text\"\nlm = true\nrounds = 2\n"), &[]);
+    assert!(wrong.contains("dims.lm needs dims.rounds = 1"), "{wrong}");
     let wrong = error(&format!("{SMALL}\n[dims]\nema = 1.5\n"), &[]);
     assert!(wrong.contains("dims.ema must be at least 0 and less than 1, not 1.5"), "{wrong}");
 }

@@ -72,7 +72,7 @@ impl<'a> Feed<'a> {
 
 /// Largest number of threads that prepare parts. A GPU learns from several times as many tokens as one thread prepares.
 const MAX_THREADS: usize = 4;
-/// Number of cores for each of these threads, so that a CPU that trains has one of them.
+/// Number of cores for each of these threads: on the few cores of a machine without a GPU there is one.
 const CORES_PER_THREAD: usize = 4;
 
 /// The parts of a mixture. Threads prepare them ahead of the updates.

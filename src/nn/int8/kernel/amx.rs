@@ -19,28 +19,36 @@ const STEPS: usize = INPUTS / STEP;
 pub(super) fn product<S: Sink>(work: &Work, sink: &mut S) {
     let width = work.steps * STEP;
     let padded = work.count.next_multiple_of(ROWS) * width;
-    if work.height != 1 || width == 0 || !width.is_multiple_of(INPUTS) || work.values.len() < padded {
+    if work.height != 1 || width == 0 || !width.is_multiple_of(INPUTS) {
         return avx512::product(work, sink);
     }
-    let _tiles = Tiles::configure();
-    let mut sums = [const { Sums([0; PANEL]) }; ROWS];
+    assert!(work.values.len() >= padded, "rows are not padded");
+    // SAFETY: the caller has checked that they are available, and they are held here only.
+    let tiles = unsafe { Tiles::configure() };
+    let mut sums = [Sums([0; PANEL]); ROWS];
     for panel in work.panels.clone() {
         let (lines, offsets) = work.panel(panel);
         for first in (0..work.count).step_by(ROWS) {
             let (rows, count) = (&work.values[first * width..][..ROWS * width], ROWS.min(work.count - first));
             if count > tiles::ROWS {
-                accumulate_two(rows, lines, offsets, &mut sums);
+                accumulate_two(&tiles, rows, lines, offsets, &mut sums);
             } else {
-                accumulate_one(rows, lines, offsets, &mut sums);
+                accumulate_one(&tiles, rows, lines, offsets, &mut sums);
             }
             sink.take(first, panel, &sums[..count]);
         }
     }
 }
 
-/// The sums of [`ROWS`] rows over a panel. Tiles must be configured.
+/// Fetches the weights of the step after the next, all 32 lines of them.
+macro_rules! prefetch_weights {
+    () => { prefetch_weights!(4096 4160 4224 4288 4352 4416 4480 4544 4608 4672 4736 4800 4864 4928 4992 5056 5120 5184 5248 5312 5376 5440 5504 5568 5632 5696 5760 5824 5888 5952 6016 6080) };
+    ($($offset:literal)*) => { concat!($("prefetcht0 [{weights} + ", $offset, "]\n"),*) };
+}
+
+/// The sums of [`ROWS`] rows over a panel.
 #[inline(always)]
-fn accumulate_two(rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut [Sums; ROWS]) {
+fn accumulate_two(_: &Tiles, rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut [Sums; ROWS]) {
     let (width, steps) = check(rows, lines);
     // SAFETY: reads `steps` tiles of each operand, which are there as checked, and the 32 offsets; writes all of `out`.
     unsafe {
@@ -57,12 +65,7 @@ fn accumulate_two(rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut
             "tdpbusd tmm0, tmm4, tmm6",
             "tileloadd tmm5, [{lower} + {width}]",
             "tdpbusd tmm1, tmm4, tmm7",
-            // The weights of the step after the next; behind the last step come those of the next panel.
-            "lea {ahead}, [{weights} + 4096]",
-            ".rept 32",
-            "prefetcht0 [{ahead}]",
-            "add {ahead}, 64",
-            ".endr",
+            prefetch_weights!(),
             "add {upper}, 64",
             "add {lower}, 64",
             "add {weights}, 2048",
@@ -83,7 +86,6 @@ fn accumulate_two(rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut
             offsets = in(reg) offsets.as_ptr(),
             zero = in(reg) 0usize,
             out = in(reg) out.as_mut_ptr(),
-            ahead = out(reg) _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -91,9 +93,9 @@ fn accumulate_two(rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut
     }
 }
 
-/// The sums of the first half of [`ROWS`] rows over a panel. Tiles must be configured.
+/// The sums of the first half of [`ROWS`] rows over a panel.
 #[inline(always)]
-fn accumulate_one(rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut [Sums; ROWS]) {
+fn accumulate_one(_: &Tiles, rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut [Sums; ROWS]) {
     let (width, steps) = check(rows, lines);
     // SAFETY: as in `accumulate_two`, with half of the rows and sums.
     unsafe {
@@ -106,11 +108,7 @@ fn accumulate_one(rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut
             "tdpbusd tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{weights} + {pair} + 64]",
             "tdpbusd tmm1, tmm4, tmm7",
-            "lea {ahead}, [{weights} + 4096]",
-            ".rept 32",
-            "prefetcht0 [{ahead}]",
-            "add {ahead}, 64",
-            ".endr",
+            prefetch_weights!(),
             "add {rows}, 64",
             "add {weights}, 2048",
             "dec {steps}",
@@ -125,7 +123,6 @@ fn accumulate_one(rows: &[u8], lines: &[Line], offsets: &[i32; PANEL], out: &mut
             offsets = in(reg) offsets.as_ptr(),
             zero = in(reg) 0usize,
             out = in(reg) out.as_mut_ptr(),
-            ahead = out(reg) _,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );

@@ -12,6 +12,7 @@ mod avx512;
 mod portable;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 use crate::nn::tiles::{self, Products};
@@ -54,7 +55,8 @@ impl Path {
     }
 
     pub fn best() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
+        static BEST: OnceLock<Path> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().next().unwrap_or(Self::Portable))
     }
 
     /// If this path wants rows of `width` values row-major, that is, in tiles of height 1: how many of them it computes
@@ -149,6 +151,8 @@ struct Tile<'a> {
 /// # Panics
 /// If there are more channels or steps than places, or the CPU does not support `path`.
 pub fn interleave(path: Path, channels: &[&[[i8; STEP]]], lines: &mut [Line]) {
+    let steps = channels.iter().map(|own| own.len()).max().unwrap_or(0);
+    assert!(steps == 0 || lines.len() > (steps - 1) * LINES);
     match path {
         #[cfg(target_arch = "x86_64")]
         Path::Amx | Path::Avx512 => {

@@ -98,7 +98,8 @@ impl Layer<'_> {
         let mut sums: Vec<SoftmaxSums> =
             (0..self.rows()).map(|row| SoftmaxSums::new(classes.of(row).len())).collect();
         sums.par_chunks_mut(ROWS).enumerate().for_each(|(block, sums)| {
-            let _tiles = Tiles::configure();
+            // SAFETY: they are available where this module runs, and held for this block only.
+            let _tiles = unsafe { Tiles::configure() };
             let first = block * ROWS;
             // SAFETY: as above; `x` has whole tiles.
             unsafe {

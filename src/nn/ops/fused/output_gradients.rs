@@ -79,7 +79,8 @@ impl Layer<'_> {
                 let places = Shared::new(dscores.as_bf16_mut());
                 let own = &mut cursors[first..rows.min(first + count)];
                 own.par_chunks_mut(SIDE).enumerate().for_each(|(tile, cursors)| {
-                    let _tiles = Tiles::configure();
+                    // SAFETY: they are available where this module runs, and held for this block only.
+                    let _tiles = unsafe { Tiles::configure() };
                     let row = first + tile * SIDE;
                     let view = ScoreGradients {
                         classes,
@@ -98,7 +99,8 @@ impl Layer<'_> {
                 let dscores = MatrixView { at: places.at(0), stride: here };
                 let to = Shared::new(&mut dx[first * width..][..count * width]);
                 (0..count / SIDE).into_par_iter().for_each(|tile| {
-                    let _tiles = Tiles::configure();
+                    // SAFETY: they are available where this module runs, and held for this block only.
+                    let _tiles = unsafe { Tiles::configure() };
                     // SAFETY: as above.
                     unsafe {
                         let left = Left::rows(dscores.from(tile * SIDE, 0));
@@ -114,7 +116,8 @@ impl Layer<'_> {
                 let dbias = &mut dbias[begin..][..real];
                 let pieces = dweight.par_chunks_mut(SIDE * width).zip(dbias.par_chunks_mut(SIDE));
                 pieces.enumerate().for_each(|(panel, (dweight, dbias))| {
-                    let _tiles = Tiles::configure();
+                    // SAFETY: they are available where this module runs, and held for this block only.
+                    let _tiles = unsafe { Tiles::configure() };
                     // SAFETY: as above.
                     unsafe { class_gradients(dscores.from(0, panel * SIDE), count, x, width, dweight, dbias) }
                 });

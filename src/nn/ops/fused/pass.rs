@@ -48,7 +48,8 @@ pub(super) fn pack(data: &[f32], columns: usize, transposed: bool, n: usize, k: 
 /// Calls `work` for each block, with configured tiles, and returns the results in order.
 pub(super) fn for_blocks<T: Send>(layout: &Layout, work: impl Fn(&Block) -> T + Sync) -> Vec<T> {
     let one = |block: &Block| {
-        let _tiles = Tiles::configure();
+        // SAFETY: they are available where this module runs, and held for this block only.
+        let _tiles = unsafe { Tiles::configure() };
         work(block)
     };
     layout.blocks.par_iter().map(one).collect()
@@ -175,7 +176,8 @@ pub(super) unsafe fn weight_gradient(
 ) {
     let to = Shared::of(place);
     (0..left.width / SIDE).into_par_iter().for_each(|panel| {
-        let _tiles = Tiles::configure();
+        // SAFETY: they are available where this module runs, and held for this block only.
+        let _tiles = unsafe { Tiles::configure() };
         // SAFETY: the CPU has the features (see the module `fused`); panels have separate rows or columns.
         unsafe { panel_gradient(layout, left, right, transposed, panel, &to, fresh) }
     });

@@ -21,6 +21,12 @@ pub fn check(config: &Config, stages: &[PipelineStage]) -> Result<()> {
     }
     for (index, stage) in stages.iter().enumerate() {
         let made = |artifact: &Artifact| stages[..index].iter().any(|s| s.outputs.contains(artifact));
+        let makes_teacher = stage.sources.iter().any(|(key, teacher)| key == "dims.teacher" && made(teacher));
+        if makes_teacher && stage.sources.iter().any(|(key, _)| key == "dims.lm") {
+            let reason = "dims.lm is set, but an earlier stage makes the teacher, without a language model; name a bundle that \
+                          has one in dims.teacher, or set dims.lm = false";
+            return Err(Error::Config(reason.into()));
+        }
         for (_, artifact) in stage.sources.iter().filter(|(_, artifact)| !made(artifact)) {
             match artifact {
                 Artifact::File(path) => drop(std::fs::File::open(path).map_err(Error::io(path))?),

@@ -201,7 +201,11 @@ fn dims(config: &Config) -> Result<PipelineStage> {
         true => [source_files(config), valid_files(config)].concat(),
         false => text_files(config),
     };
-    sources.push(("dims.teacher".into(), Artifact::Bundle(settings.teacher(&config.output))));
+    let teacher = settings.teacher(&config.output);
+    sources.push(("dims.teacher".into(), Artifact::Bundle(teacher.clone())));
+    if settings.lm {
+        sources.push(("dims.lm".into(), Artifact::File(teacher.join(Bundle::LM))));
+    }
     let mut own = json(&settings)?;
     without(&mut own, &["teacher", "output", "checkpoint_every"]);
     let mut passes = f64::from(settings.steps);
