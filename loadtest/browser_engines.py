@@ -53,7 +53,7 @@ import sys
 import time
 
 import compare_ct2
-from compare_ct2 import HERE, ROOT, cores, environment, note, output, processor, splits, spread
+from compare_ct2 import HERE, ROOT, cores, environment, note, processor, program, splits, spread
 
 ENGINES = {"slimt": "0.1.0", "fxtranslate": "0.5.0"}
 SAME = {"enc": 3, "dec": 3, "d": 256, "ffn": 1024, "heads": 4, "vocab": 8000}
@@ -219,8 +219,8 @@ def head(args, rounds, facts):
         "Machine: %s, %d of %d cores, %s. Load averages at the end: %s."
         % (processor(), cores(), os.cpu_count(), platform.platform(terse=True), load),
         "",
-        "%s (commit %s), Python %s, %s; %d round%s, medians (least–greatest). %s."
-        % (output([args.tutti, "--version"]), output(["git", "describe", "--always", "--dirty"]),
+        "%s, Python %s, %s; %d round%s, medians (least–greatest). %s."
+        % (program(args.tutti),
            platform.python_version(), datetime.date.today().isoformat(), rounds, "s" * (rounds != 1),
            "; ".join(facts)),
         "",

@@ -23,6 +23,7 @@ for machines that are quiet only for short times. `--rounds 0` only prints the t
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -255,9 +256,19 @@ def output(command, fallback="unknown"):
 def processor():
     try:
         with open("/proc/cpuinfo") as info:
-            return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
+            fields = dict(line.split(":", 1) for line in info.read().split("\n\n")[0].splitlines() if ":" in line)
+        named = {key.strip(): value.strip() for key, value in fields.items()}
+        # In a cloud the name may not tell the generation.
+        return "%s (family %s, model %s)" % (named["model name"], named["cpu family"], named["model"])
+    except (OSError, KeyError):
         return platform.processor() or platform.machine()
+
+
+def program(path):
+    """A program's version and checksum, because it need not be of this checkout."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    return "%s (SHA-256 %s…)" % (output([path, "--version"]), digest[:12])
 
 
 def head(args, results):
@@ -266,9 +277,9 @@ def head(args, results):
         "Machine: %s, %d of %d cores, %s. Load averages at the end: %s."
         % (processor(), cores(), os.cpu_count(), platform.platform(terse=True), load),
         "",
-        "CTranslate2 %s (int8, best of threads × workers), %s (commit %s), Python %s, %s; %d round%s, medians "
+        "CTranslate2 %s (int8, best of threads × workers), %s, Python %s, %s; %d round%s, medians "
         "(least–greatest)."
-        % (CT2, output([args.tutti, "--version"]), output(["git", "describe", "--always", "--dirty"]),
+        % (CT2, program(args.tutti),
            platform.python_version(), datetime.date.today().isoformat(),
            len(results.rounds), "s" * (len(results.rounds) != 1)),
         "",

@@ -281,8 +281,8 @@ def split(folder, to, names=None):
     os.makedirs(to, exist_ok=True)
     parts = Parts(to)
     with tarfile.open(fileobj=parts, mode="w|") as archive:
-        for name in names or sorted(os.listdir(folder)):
-            archive.add(os.path.join(folder, name), name, filter=None if names else without)
+        for name in sorted(os.listdir(folder)) if names is None else names:
+            archive.add(os.path.join(folder, name), name, filter=without if names is None else None)
     parts.finish()
     with open(os.path.join(to, "parts.json"), "w") as file:
         json.dump(parts.sums, file, indent=1)

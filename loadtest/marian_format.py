@@ -28,6 +28,8 @@ END, UNKNOWN = 0, 1
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS_FROM = 3 + len(LETTERS)
 # The first entries of a shortlist and the candidates of an entry, as in Firefox's files (`lex.50.50`).
+# Of what `write` writes; another number writes everything again.
+FORMAT = 1
 FIRST = BEST = 50
 
 # Factor of each layer's input: values up to four, at most 127.
@@ -242,7 +244,7 @@ def candidates(path, texts, entries):
 
 def write(folder, shape, length, counted):
     """All files of one model, unless the folder has them."""
-    done = os.path.join(folder, "done")
+    done = os.path.join(folder, "done-%d" % FORMAT)
     if os.path.exists(done):
         return
     os.makedirs(folder, exist_ok=True)

@@ -34,7 +34,7 @@ import subprocess
 import sys
 import time
 
-from compare_ct2 import CT2, ROOT, cores, environment, note, output, processor, splits, spread
+from compare_ct2 import CT2, ROOT, cores, environment, note, processor, program, splits, spread
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGES = ["tokenizers", "sacrebleu"]
@@ -358,9 +358,9 @@ def head(args, count, left_out, tokens):
         % (processor(), cores(), os.cpu_count(), platform.platform(terse=True), load),
         "",
         "%d sentences of %s (%d left out; %.1f tokens on average), int8 on both sides, batches of %d, %d round%s, "
-        "medians (least–greatest). CTranslate2 %s, best threads × workers; %s (commit %s), %s."
+        "medians (least–greatest). CTranslate2 %s, best threads × workers; %s, %s."
         % (count, os.path.basename(args.source), left_out, tokens, args.batch, args.rounds, "s" * (args.rounds != 1), CT2,
-           output([args.tutti, "--version"]), output(["git", "describe", "--always", "--dirty"]),
+           program(args.tutti),
            datetime.date.today().isoformat()),
         "",
         "    " + shlex.join(["python3", "loadtest/peer.py", *sys.argv[1:]]),

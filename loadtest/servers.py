@@ -21,7 +21,7 @@ LibreTranslate ignores it.
 
 The server has one core and the client another (--no-pin: every process has all). Arrivals are a Poisson process, the same
 for all servers. A latency counts from the time when the request was due (`servers_client.py`). A client gives up at twice
-the deadline. A request without an answer counts as infinitely slow in p50 and p99, "–" in the table. Goodput is the number
+the deadline. A request without an answer counts as infinitely slow in p50 and p99, "∞" in the table. Goodput is the number
 of answers within the deadline per second. A server's ladder of rates ends when less than half of what is offered is
 answered in time. Every server is started anew in each round, the order changes from round to round. Numbers are medians
 over the rounds, with the least and the greatest.
@@ -44,7 +44,7 @@ import subprocess
 import sys
 import time
 
-from compare_ct2 import CT2, ROOT, cores, environment, note, output, processor, splits
+from compare_ct2 import CT2, ROOT, cores, environment, note, processor, program, splits
 from servers_client import GIVEN_UP, OK, closed_loop, post, run_load
 from servers_report import COLOURS, FASTAPI, TUTTI, Rows, chart, ms, table
 
@@ -226,9 +226,9 @@ def head(setup, found, rounds):
         % (processor(), cores(), os.cpu_count(), platform.platform(terse=True), found["load"],
            "One core for the server, one for the client." if setup.pin else "No process is pinned to a core."),
         "",
-        "%d sentences of %s (%d left out), deadline %g s, %g s for each rate, %d round%s, medians (least–greatest). %s (commit %s), %s."
+        "%d sentences of %s (%d left out), deadline %g s, %g s for each rate, %d round%s, medians (least–greatest). %s, %s."
         % (found["sentences"], os.path.basename(args.source), found["left_out"], args.deadline, args.seconds, rounds,
-           "s" * (rounds != 1), output([args.tutti, "--version"]), output(["git", "describe", "--always", "--dirty"]),
+           "s" * (rounds != 1), program(args.tutti),
            datetime.date.today().isoformat()),
         "",
         "Peers: CTranslate2 %s, int8, beam %d, %s. Threads × workers: %s."
@@ -293,6 +293,9 @@ def main():
     datas, setup.patient = requests(args.deadline), requests(30)
     if len(datas) < 100:
         sys.exit("%s: %d sentences are too few" % (args.source, len(datas)))
+    # tutti translates equal texts that are under way only once, which the peers do not.
+    if max(args.rates) * args.deadline > 0.9 * len(datas):
+        sys.exit("%s: %d sentences are too few for %g a second; name a larger file" % (args.source, len(datas), max(args.rates)))
     if setup.client:
         os.sched_setaffinity(0, setup.client)
 
