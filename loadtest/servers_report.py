@@ -11,7 +11,7 @@ COLOURS = {TUTTI: "#0b6e4f", FASTAPI: "#b3541e", LIBRE: "#3b5b92"}
 
 
 def ms(value):
-    return "–" if math.isinf(value) else "%.1f" % value if value < 100 else "%.0f" % value
+    return "∞" if math.isinf(value) else "%.1f" % value if value < 100 else "%.0f" % value
 
 
 def range_of(values, show):
