@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{0}")]
     UnsupportedLanguage(String),
     /// A sentence or a request exceeds a limit. Nothing is truncated silently.
-    #[error("{what} ({size}) exceeds the limit ({limit})")]
+    #[error("{what} may be at most {limit}, not {size}; shorten or split the text, or lower length_beam")]
     TooLarge { what: &'static str, size: usize, limit: usize },
     #[error("the queue is full, try again in {} s", retry_after.as_secs().max(1))]
     QueueFull { retry_after: Duration },

@@ -20,7 +20,7 @@ use crate::Error;
 #[openapi(
     info(
         title = "tutti",
-        description = "Translation with a number of refinement steps that each request chooses. The server implements the \
+        description = "Translation with a number of decoding steps that each request chooses. The server implements the \
             APIs of LibreTranslate (with extensions), DeepL (version 2) and MTranServer.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),

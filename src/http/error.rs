@@ -39,7 +39,7 @@ pub enum ApiError {
     #[error("{0}")]
     Disabled(&'static str),
     /// A store is full.
-    #[error("{what} ({size}) exceed the limit ({limit})")]
+    #[error("{what} ({size}) exceed the limit ({limit}); delete a glossary first")]
     Quota { what: &'static str, size: usize, limit: usize },
     /// Only operators get this error, so it may contain the reason.
     #[error("model {name} was not reloaded: {reason}")]

@@ -41,7 +41,7 @@ pub struct TranslateBody {
     #[schema(minimum = 0, maximum = 10)]
     pub alternatives: Option<u8>,
     pub api_key: Option<String>,
-    /// Refinement steps; by default those of the model.
+    /// Decoding steps; by default those of the model.
     #[schema(minimum = 1, example = 1)]
     pub steps: Option<u8>,
     /// The lowest acceptable number of steps, under load or near the deadline; by default `steps` if given,

@@ -130,7 +130,7 @@ impl EngineMetrics {
         Counted::new(&self.running_items, 1)
     }
 
-    /// Counts `items` sentences as waiting for the tokenizer or being tokenized, until the guard is dropped.
+    /// Counts `items` texts as waiting for the tokenizer or being tokenized, until the guard is dropped.
     pub fn tokenizing(&self, items: usize) -> Counted {
         Counted::new(&self.tokenizing_items, items)
     }

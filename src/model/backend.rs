@@ -256,7 +256,7 @@ fn decide(
             match available(number) {
                 Ok(()) => Ok(backend),
                 Err(reason) => Err(Error::Device(format!(
-                    "{reason}. --device cpu (in training train.device = \"cpu\") needs no GPU"
+                    "{reason}. To compute on the CPU, use --device cpu (in a run's file: train.device = \"cpu\")"
                 ))),
             }
         }

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub struct ModelSettings {
     /// Default: the name of the folder.
     pub name: Option<String>,
-    /// Folder of the bundle; empty for the built-in model.
+    /// Folder of the bundle; empty for the default model.
     pub folder: PathBuf,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
@@ -41,7 +41,7 @@ pub fn of(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
     let one = |(index, model): (usize, &RawModel)| {
         let wrong = |what: &str| Error::Config(format!("models[{index}].{what}"));
         if model.folder.as_os_str().is_empty() {
-            return Err(wrong("folder must not be empty: the built-in model cannot be served with others"));
+            return Err(wrong("folder must not be empty: the default model cannot be served with others"));
         }
         if !(1..=1000).contains(&weight(model)) {
             return Err(wrong("weight must be 1 to 1000"));

@@ -33,7 +33,7 @@ pub struct StageArgs {
 pub struct DistillArgs {
     #[command(flatten)]
     pub stage: StageArgs,
-    /// Translate part I of N; the parts of all machines belong in one folder
+    /// Translate shard I of N; the shards of all machines belong in one folder
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
 }

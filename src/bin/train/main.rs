@@ -209,7 +209,7 @@ fn seal_bundle(args: &SealArgs) -> Result<()> {
     let known = known::seal(&Bundle::open_unsealed(&args.model)?, args.sentence.as_deref())?;
     if let Some(known) = known {
         eprintln!(
-            "known sentence: {:?} becomes {:?} in {} steps",
+            "known sentence: {:?} becomes {:?} with steps={}",
             known.source, known.translation, known.steps
         );
     }

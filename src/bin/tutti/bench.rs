@@ -41,7 +41,8 @@ pub struct Bench {
     threads: usize,
     #[command(flatten)]
     backend: BackendFlags,
-    /// Duration of each measurement, in seconds; every length and number of steps takes two.
+    /// Duration of each measurement, in seconds; each combination of length and steps needs two measurements, latency and
+    /// throughput.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Measure N sentences, then N batches, one by one and without a warm-up, however long they take. With --threads 1,

@@ -47,7 +47,7 @@ pub struct Serve {
     /// Prefix of every path, such as /translator [default: none]
     #[arg(long)]
     url_prefix: Option<String>,
-    /// Folder of the bundle [default: the built-in model]
+    /// Folder of a bundle; if missing, the default model, which is built in
     #[arg(long)]
     model: Option<String>,
     /// Number of compute threads; 0 for one for each core [default: 0]

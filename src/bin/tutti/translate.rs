@@ -22,17 +22,18 @@ const MAX_REPORTED_LINES: usize = 10;
 
 #[derive(Args)]
 pub struct Translate {
-    /// Folder of the bundle [default: the built-in model]
+    /// Folder of a bundle; if missing, the default model, which is built in
     #[arg(long, env = "TUTTI_MODEL")]
     model: Option<PathBuf>,
-    /// Number of refinement steps; several, such as `--steps 1,4`, print one column each, separated by tabs
+    /// Number of decoding steps; several, such as `--steps 1,4`, print one column each, separated by tabs
     /// [default: that of the model]
     #[arg(long, value_delimiter = ',')]
     steps: Vec<u8>,
     /// Number of target lengths to try [default: that of the model]
     #[arg(long)]
     length_beam: Option<usize>,
-    /// Largest number of source or target tokens in a batch, with padding
+    /// Padded tokens in a batch, of the source or of the canvases alone (the server's max_batch_tokens counts both sides
+    /// together)
     #[arg(long, alias = "max-batch-tokens", default_value_t = 4096)]
     batch_tokens: usize,
     /// Number of compute threads; 0 for one for each core

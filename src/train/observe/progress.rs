@@ -50,7 +50,7 @@ impl Progress {
 
     pub fn show(&self, event: &event::Train) {
         self.bar.set_message(format!(
-            "epoch {} · loss {:.3} · {:.0} tokens/s, {:.0} % of the matrix rate · ",
+            "epoch {} · loss {:.3} · {:.0} tokens/s, {:.0} % of the rate of one large product · ",
             event.epoch + 1,
             event.loss,
             event.tokens_per_second,
