@@ -403,7 +403,7 @@ def main():
             cells += [(number, who, "", what, value) for who, what, value in found]
     rows = Rows(cells, scores)
     text = "\n".join(head(args, len(texts), left_out, tokens) + table(rows)) + "\n"
-    title = "%s and its autoregressive teacher, int8, %d cores" % (os.path.basename(os.path.abspath(args.model)), cores())
+    title = "%s and an autoregressive model, int8, %d cores" % (os.path.basename(os.path.abspath(args.model)), cores())
     for name, content in [("peer.md", text), ("peer.svg", chart(rows, title)),
                           ("peer.json", json.dumps({"cells": cells, "scores": scores}, ensure_ascii=False, indent=1))]:
         with open(os.path.join(args.output, name), "w", encoding="utf-8") as file:
