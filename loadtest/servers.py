@@ -23,7 +23,7 @@ The server has one core and the client another (--no-pin: every process has all)
 for all servers. A latency counts from the time when the request was due (`servers_client.py`). A client gives up at twice
 the deadline. A request that is refused, fails or is given up counts as infinitely slow in p50 and p99, "∞" in the table.
 Goodput is the number of answers within the deadline per second. A server's ladder of rates ends when less than half of
-what is offered is answered in time. Every server is started anew in each round, the order changes from round to round.
+what is offered is answered in time. Every server is restarted in each round, the order changes from round to round.
 Numbers are medians over the rounds, with the least and the greatest.
 """
 

@@ -42,7 +42,12 @@ pub(super) fn product<S: Sink>(work: &Work, sink: &mut S) {
 
 /// Fetches the weights of the step after the next, all 32 lines of them.
 macro_rules! prefetch_weights {
-    () => { prefetch_weights!(4096 4160 4224 4288 4352 4416 4480 4544 4608 4672 4736 4800 4864 4928 4992 5056 5120 5184 5248 5312 5376 5440 5504 5568 5632 5696 5760 5824 5888 5952 6016 6080) };
+    () => {
+        prefetch_weights!(
+            4096 4160 4224 4288 4352 4416 4480 4544 4608 4672 4736 4800 4864 4928 4992 5056
+            5120 5184 5248 5312 5376 5440 5504 5568 5632 5696 5760 5824 5888 5952 6016 6080
+        )
+    };
     ($($offset:literal)*) => { concat!($("prefetcht0 [{weights} + ", $offset, "]\n"),*) };
 }
 

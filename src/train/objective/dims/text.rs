@@ -1,6 +1,7 @@
 //! DiMS of an Imputer with a free alignment (`dims.target = "text"`). The student learns the teacher's final text by
-//! CTC, also if that text was found with a language model. It does not learn which slot holds which token, since one pass cannot predict that. In slots where the best
-//! alignments of both agree, it can also learn the teacher's distribution and hidden states (`dims.agree`).
+//! CTC. The teacher may find that text with a language model (`dims.lm`). The student does not learn which slot holds
+//! which token, since one pass cannot predict that. In slots where the best alignments of both agree, it can also learn
+//! the teacher's distribution and hidden states (`dims.agree`).
 
 use std::borrow::Cow;
 
