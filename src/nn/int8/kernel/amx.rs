@@ -4,13 +4,9 @@
 
 use std::arch::asm;
 
-use super::{Line, PANEL, STEP, Sink, Sums, Work, avx512};
+use super::{AMX_INPUTS as INPUTS, AMX_ROWS as ROWS, Line, PANEL, STEP, Sink, Sums, Work, avx512};
 use crate::nn::tiles::{self, Tiles};
 
-/// Largest number of rows that are computed together: two tiles.
-pub(super) const ROWS: usize = 2 * tiles::ROWS;
-/// Inputs of a tile.
-pub(super) const INPUTS: usize = 64;
 /// Steps of a tile.
 const STEPS: usize = INPUTS / STEP;
 
@@ -148,4 +144,5 @@ fn check(rows: &[u8], lines: &[Line]) -> (usize, usize) {
     (width, steps)
 }
 
+const _: () = assert!(ROWS == 2 * tiles::ROWS);
 const _: () = assert!(size_of::<Sums>() == PAIR && super::LINES * size_of::<Line>() == PAIR);

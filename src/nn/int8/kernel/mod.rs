@@ -23,6 +23,10 @@ pub const PANEL: usize = 32;
 pub const STEP: usize = 4;
 /// Largest number of rows that are computed together: two registers of sums for each leave enough for operands.
 pub const TILE: usize = 14;
+/// The same with AMX: two tiles of sixteen rows.
+const AMX_ROWS: usize = 32;
+/// Inputs of a tile of AMX.
+const AMX_INPUTS: usize = 64;
 /// 64-byte registers of weights across a panel.
 pub const LINES: usize = PANEL * STEP / 64;
 
@@ -62,20 +66,15 @@ impl Path {
     /// If this path wants rows of `width` values row-major, that is, in tiles of height 1: how many of them it computes
     /// together. Values must be there for a multiple of so many rows.
     pub(super) fn row_major(self, width: usize) -> Option<usize> {
-        #[cfg(target_arch = "x86_64")]
-        if self == Self::Amx && width > 0 && width.is_multiple_of(amx::INPUTS) {
-            return Some(amx::ROWS);
-        }
-        let _ = width;
-        None
+        let fits = self == Self::Amx && width > 0 && width.is_multiple_of(AMX_INPUTS);
+        fits.then_some(AMX_ROWS)
     }
 
     /// Number of rows that should go through a layer together: enough for the arithmetic to take as long as reading the
     /// weights, few enough for the second-level cache.
     pub fn rows_at_once(self) -> usize {
         match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Amx => 3 * amx::ROWS,
+            Self::Amx => 3 * AMX_ROWS,
             _ => TILE,
         }
     }
