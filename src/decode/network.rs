@@ -67,7 +67,7 @@ impl Translator for Network {
         let layers = (0..self.shape().decoder_layers)
             .map(|layer| ops::pad_stack(rows.iter().map(|r| &r.memory.layers[layer])))
             .collect::<candle_core::Result<_>>()?;
-        let states = Network::decode(self, &canvas, &Memory { layers, lengths }, &mode)?;
+        let states = Network::decode(self, &canvas, &Memory::of_layers(layers, lengths), &mode)?;
         let width = canvas.ids.dim(1)?;
         // Rows that want one token are computed apart from those that want several, so that no row changes the result
         // of another.

@@ -14,12 +14,25 @@ pub type Sublayer = Box<dyn ops::fused::Sublayer>;
 #[cfg(not(target_arch = "x86_64"))]
 pub type Sublayer = std::convert::Infallible;
 
-/// Applies sublayers one after the other to `x [rows, len, width]`, in one op.
-pub fn chain(x: &Tensor, sublayers: Vec<Sublayer>) -> Result<Tensor> {
+/// Applies sublayers one after the other to `x [rows, len, width]`, in one op. `memory [rows, source, width]` is what
+/// those with [`Source::Memory`] read.
+pub fn chain(x: &Tensor, memory: Option<&Tensor>, sublayers: Vec<Sublayer>) -> Result<Tensor> {
     #[cfg(target_arch = "x86_64")]
-    return ops::fused::chain(x, sublayers);
+    return ops::fused::chain(x, memory, sublayers);
     #[cfg(not(target_arch = "x86_64"))]
-    return Ok(x.clone());
+    {
+        let _ = (memory, sublayers);
+        Ok(x.clone())
+    }
+}
+
+/// What cross-attention reads of the source.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// Keys and values, see [`CrossAttention::keys_values`].
+    KeysValues(&'a Tensor),
+    /// The memory of a [`chain`], of which the sublayer makes keys and values: `[rows, source, width]`.
+    Memory(&'a Tensor),
 }
 
 /// Self-attention over the real positions of each row. One product computes queries, keys and values.
@@ -119,24 +132,40 @@ impl CrossAttention {
         self.output.forward(&mixed, mode)
     }
 
-    /// `x + dropout(self.forward(norm(x)))` in one op, or `None` if it cannot be fused.
+    /// As [`SelfAttention::sublayer`]; also `None` for keys and values that need a gradient.
     pub fn sublayer(
         &self,
         norm: &LayerNorm,
         x: &Tensor,
         lengths: &Arc<[usize]>,
-        keys_values: &Tensor,
+        source: Source,
         source_lengths: &Arc<[usize]>,
         mode: &Mode,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<Option<Sublayer>> {
+        if matches!(source, Source::KeysValues(values) if values.track_op()) {
+            return Ok(None);
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(frame) = frame(norm, x, lengths, self.heads, &[], mode)? {
             let (query, output, heads) = (self.query.affine(), self.output.affine(), self.heads);
-            let fused = ops::fused::cross_attention_sublayer;
-            return fused(x, keys_values, source_lengths, &frame, query, output, heads).map(Some);
+            let (own, padded) = match source {
+                Source::KeysValues(values) => {
+                    (ops::fused::Source::KeysValues(values.clone()), values.dim(1)?)
+                }
+                Source::Memory(memory) => {
+                    (ops::fused::Source::Memory(self.key_value.affine()), memory.dim(1)?)
+                }
+            };
+            let (fused, sources) = (ops::fused::cross_attention_sublayer, (&source_lengths[..], padded));
+            return fused(x, own, sources, &frame, query, output, heads).map(Some);
         }
-        let _ = (norm, x, lengths, keys_values, source_lengths, mode);
+        let _ = (norm, x, lengths, source_lengths, mode);
         Ok(None)
+    }
+
+    /// Whether [`Self::sublayer`] is possible for states of the shape of `x`.
+    pub fn fuses(&self, x: &Tensor, mode: &Mode) -> bool {
+        fuses(x, self.heads, &[], mode)
     }
 }
 
@@ -150,13 +179,24 @@ fn frame<'a>(
     widths: &[usize],
     mode: &Mode,
 ) -> Result<Option<ops::fused::Frame<'a>>> {
-    let width = x.dim(candle_core::D::Minus1)?;
-    let widths = [widths, &[width, width / heads]].concat();
-    if !width.is_multiple_of(heads) || !ops::fused::fused(x, mode.precision(), &widths) {
+    if !fuses(x, heads, widths, mode) {
         return Ok(None);
     }
     let (gain, bias, eps) = norm.parts();
     Ok(Some(ops::fused::Frame { gain, bias, eps, lengths, dropout: mode.next_dropout() }))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn fuses(x: &Tensor, heads: usize, widths: &[usize], mode: &Mode) -> bool {
+    x.dim(candle_core::D::Minus1).is_ok_and(|width| {
+        let widths = [widths, &[width, width / heads]].concat();
+        width.is_multiple_of(heads) && ops::fused::fused(x, mode.precision(), &widths)
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn fuses(_x: &Tensor, _heads: usize, _widths: &[usize], _mode: &Mode) -> bool {
+    false
 }
 
 /// `W₂ · relu(W₁ · x)`
@@ -193,5 +233,10 @@ impl FeedForward {
         }
         let _ = (norm, x, lengths, mode);
         Ok(None)
+    }
+
+    /// As [`CrossAttention::fuses`].
+    pub fn fuses(&self, x: &Tensor, mode: &Mode) -> bool {
+        self.inner.width().is_ok_and(|inner| fuses(x, 1, &[inner], mode))
     }
 }

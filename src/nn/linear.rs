@@ -29,7 +29,6 @@ impl Linear {
     }
 
     /// Number of output values.
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn width(&self) -> Result<usize> {
         self.weight.dim(0)
     }

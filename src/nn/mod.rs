@@ -16,7 +16,7 @@ pub mod ops;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
-pub use attention::{CrossAttention, FeedForward, SelfAttention, Sublayer, chain};
+pub use attention::{CrossAttention, FeedForward, SelfAttention, Source, Sublayer, chain};
 pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use linear::{Activation, Linear};

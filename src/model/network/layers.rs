@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 
 use crate::model::{DecoderAttention, NormPlace, Shape};
 use crate::nn::ops::AttentionMask;
-use crate::nn::{CrossAttention, FeedForward, LayerNorm, Mode, SelfAttention, Sublayer, chain};
+use crate::nn::{CrossAttention, FeedForward, LayerNorm, Mode, SelfAttention, Source, Sublayer, chain};
 
 /// The norm of a sublayer, before or after it.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl SelfAttentionSublayer {
         mode: &Mode,
     ) -> Result<Tensor> {
         if let Some(own) = self.sublayer(x, lengths, mask, mode)? {
-            return chain(x, vec![own]);
+            return chain(x, None, vec![own]);
         }
         let branch = self.attention.forward(&self.norm.before(x)?, lengths, mask, mode)?;
         self.norm.after(x, &branch, mode)
@@ -113,7 +113,7 @@ impl FeedForwardSublayer {
 
     fn forward(&self, x: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Tensor> {
         if let Some(own) = self.sublayer(x, lengths, mode)? {
-            return chain(x, vec![own]);
+            return chain(x, None, vec![own]);
         }
         let branch = self.feed_forward.forward(&self.norm.before(x)?, mode)?;
         self.norm.after(x, &branch, mode)
@@ -175,6 +175,36 @@ impl DecoderLayer {
         })
     }
 
+    /// Whether [`Self::sublayers`] is possible for states of the shape of `x`.
+    pub(super) fn fuses(&self, x: &Tensor, mode: &Mode) -> bool {
+        let pre_norm = self.cross_norm.in_front().is_some();
+        pre_norm && self.cross.fuses(x, mode) && self.feed_forward.feed_forward.fuses(x, mode)
+    }
+
+    /// All sublayers for a [`chain`], or `None` if they cannot be fused. Only the shape of `x` is used. `mask` is the
+    /// mask of the layer's own self-attention.
+    pub(super) fn sublayers(
+        &self,
+        x: &Tensor,
+        lengths: &Arc<[usize]>,
+        mask: AttentionMask,
+        (source, source_lengths): (Source, &Arc<[usize]>),
+        mode: &Mode,
+    ) -> Result<Option<Vec<Sublayer>>> {
+        let mut sublayers = Vec::with_capacity(4);
+        if let Some(whole) = &self.whole {
+            sublayers.push(whole.sublayer(x, lengths, AttentionMask::Whole, mode)?);
+        }
+        sublayers.push(self.attention.sublayer(x, lengths, mask, mode)?);
+        let cross = self
+            .cross_norm
+            .in_front()
+            .map(|norm| self.cross.sublayer(norm, x, lengths, source, source_lengths, mode));
+        sublayers.push(cross.transpose()?.flatten());
+        sublayers.push(self.feed_forward.sublayer(x, lengths, mode)?);
+        Ok(sublayers.into_iter().collect())
+    }
+
     /// `mask` is the mask of the layer's own self-attention.
     pub(super) fn forward(
         &self,
@@ -206,8 +236,16 @@ impl DecoderLayer {
         mode: &Mode,
     ) -> Result<Tensor> {
         if let Some(norm) = self.cross_norm.in_front()
-            && let Some(x) = self.cross.sublayer(norm, x, lengths, keys_values, source_lengths, mode)?
+            && let Some(own) = self.cross.sublayer(
+                norm,
+                x,
+                lengths,
+                Source::KeysValues(keys_values),
+                source_lengths,
+                mode,
+            )?
         {
+            let x = chain(x, None, vec![own])?;
             return self.feed_forward.forward(&x, lengths, mode);
         }
         let query = self.cross_norm.before(x)?;

@@ -18,7 +18,7 @@ use self::input::Input;
 use self::layers::{DecoderLayer, EncoderLayer};
 use super::{Backend, DecoderAttention, NormPlace, Shape, Spec, TOP_K};
 use crate::nn::ops::AttentionMask;
-use crate::nn::{Activation, Embedding, LayerNorm, Linear, Mode, chain, ops};
+use crate::nn::{Activation, Embedding, LayerNorm, Linear, Mode, Source, chain, ops};
 use crate::text::Specials;
 
 pub use autoregressive::Past;
@@ -53,9 +53,35 @@ impl Padded {
 /// What the decoder reads of the source: keys and values for every decoder layer.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// `[rows, source, 2 · d]` for each decoder layer.
+    /// `[rows, source, 2 · d]` for each decoder layer; empty if `states` is set.
     pub layers: Vec<Tensor>,
+    /// In training, if the layers are fused: the encoder's states, of which the layers make keys and values themselves.
+    states: Option<Tensor>,
     pub lengths: Arc<[usize]>,
+}
+
+impl Memory {
+    pub fn of_layers(layers: Vec<Tensor>, lengths: Arc<[usize]>) -> Self {
+        Self { layers, states: None, lengths }
+    }
+
+    /// The same values, through which no gradient flows.
+    pub fn detached(&self) -> Self {
+        Self {
+            layers: self.layers.iter().map(Tensor::detach).collect(),
+            states: self.states.as_ref().map(Tensor::detach),
+            lengths: self.lengths.clone(),
+        }
+    }
+
+    /// What a decoder layer reads.
+    fn source(&self, layer: usize) -> Result<Source<'_>> {
+        match (&self.states, self.layers.get(layer)) {
+            (Some(states), _) => Ok(Source::Memory(states)),
+            (None, Some(keys_values)) => Ok(Source::KeysValues(keys_values)),
+            (None, None) => candle_core::bail!("the memory has no keys and values for decoder layer {layer}"),
+        }
+    }
 }
 
 /// A network with its weights. Cheap to clone: tensors are shared.
@@ -156,7 +182,7 @@ impl Network {
         // All layers have the same shape, so either all of them can be fused or none.
         match sublayers.collect::<Result<Option<Vec<_>>>>()? {
             Some(sublayers) if !sublayers.is_empty() => {
-                x = chain(&x, sublayers.into_iter().flatten().collect())?;
+                x = chain(&x, None, sublayers.into_iter().flatten().collect())?;
             }
             _ => {
                 for layer in &self.encoder {
@@ -195,9 +221,12 @@ impl Network {
 
     /// Computes what every decoder pass over these sources reads.
     pub fn memory(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Memory> {
+        if states.track_op() && self.decoder.iter().all(|layer| layer.fuses(states, mode)) {
+            return Ok(Memory { layers: Vec::new(), states: Some(states.clone()), lengths: lengths.clone() });
+        }
         let layers =
-            self.decoder.iter().map(|layer| layer.keys_values(states, mode)).collect::<Result<Vec<_>>>()?;
-        Ok(Memory { layers, lengths: lengths.clone() })
+            self.decoder.iter().map(|layer| layer.keys_values(states, mode)).collect::<Result<_>>()?;
+        Ok(Memory::of_layers(layers, lengths.clone()))
     }
 
     /// Decoder states of all canvas positions: `[rows, target, d]`.
@@ -217,7 +246,22 @@ impl Network {
         mode: &Mode,
     ) -> Result<Tensor> {
         let mut x = self.embed(&canvas.ids, 0, &self.decoder_input, mode)?;
-        for (layer, keys_values) in self.decoder.iter().zip(&memory.layers) {
+        let fused = memory.layers.iter().all(|keys_values| !keys_values.track_op())
+            && self.decoder.iter().all(|layer| layer.fuses(&x, mode));
+        if fused {
+            let sublayers = self.decoder.iter().enumerate().map(|(i, layer)| {
+                layer.sublayers(&x, &canvas.lengths, mask, (memory.source(i)?, &memory.lengths), mode)
+            });
+            let Some(sublayers) = sublayers.collect::<Result<Option<Vec<_>>>>()? else {
+                candle_core::bail!("a decoder layer cannot be fused")
+            };
+            let sublayers = sublayers.into_iter().flatten().collect();
+            return normed(&self.decoder_norm, chain(&x, memory.states.as_ref(), sublayers)?);
+        }
+        for (i, layer) in self.decoder.iter().enumerate() {
+            let Source::KeysValues(keys_values) = memory.source(i)? else {
+                candle_core::bail!("a memory of states needs fused layers")
+            };
             x = layer.forward(&x, &canvas.lengths, mask, (keys_values, &memory.lengths), mode)?;
         }
         normed(&self.decoder_norm, x)

@@ -99,8 +99,7 @@ impl Cmlmc {
             Padded::new(rows.iter().map(|m| m.canvas.as_slice()), specials.pad, student.device())
         };
         // No gradient flows through the predictions.
-        let layers = memory.layers.iter().map(Tensor::detach).collect();
-        let detached_memory = Memory { layers, lengths: memory.lengths.clone() };
+        let detached_memory = memory.detached();
         let blank: Vec<Masked> = pairs.iter().map(|pair| mask_all(&pair.target, specials.mask)).collect();
         let canvas = padded(&blank)?;
         let places = flat(chosen.iter().map(Vec::as_slice), &canvas)?;

@@ -92,8 +92,7 @@ impl Imputer {
             Padded::new(blank.iter().map(|m| m.canvas.as_slice()), self.specials.pad, student.device())?;
         let places = blank.iter().zip(wanted).map(|(m, w)| if *w { m.positions.as_slice() } else { &[] });
         let places = flat(places, &canvas)?;
-        let layers = memory.layers.iter().map(Tensor::detach).collect();
-        let memory = Memory { layers, lengths: memory.lengths.clone() };
+        let memory = memory.detached();
         let scores = ops::without_gradients(|| {
             let states = student.decode(&canvas, &memory, mode)?.detach();
             let states = student.select(&states, places)?;

@@ -1,47 +1,69 @@
 //! The cross-attention sublayer: `x + dropout(W_o · attention(W_q · norm(x) + b_q, keys, values) + b_o)`.
 
-use candle_core::{CpuStorage, CustomOp2, Layout as TensorLayout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
-use super::super::cpu::{values, with_values};
+use super::super::cpu::with_values;
+use super::super::flop_count;
+use super::super::gradients::add_to;
 use super::super::types::AttentionMask;
 use super::attention::{Gradients, Heads, Scratch, Views};
 use super::buffer::Buffer;
+use super::chain::Sublayer;
 use super::layout::{Block, Layout, Sentence};
-use super::pass::{Packed, add_weight_gradient, for_blocks, normalise, packed, packed_for_backward};
-use super::rows::{Norm, column_sums, load, round};
+use super::pass::{Packed, add_weight_gradient, for_blocks, narrow, normalise, packed, packed_for_backward};
+use super::rows::{Norm, column_sums, round};
 use super::self_attention::{longest, product, project};
 use super::shared::Shared;
 use super::sublayer::{PreNormResidual, SavedForBackward, host, steps};
 use super::tile::{MatrixView, SIDE, pack_left, pack_right};
 use super::{Affine, Frame};
 
-/// See the module. `keys_values` is `[rows, source, 2 · width]`; row `i` has `source_lengths[i]` real positions.
+/// What cross-attention reads of the source.
+pub enum Source {
+    /// The memory of the chain, `[rows, source, width]`; this map makes keys and values of it, side by side.
+    Memory(Affine),
+    /// Keys and values, `[rows, source, 2 · width]`. Their gradient is not computed.
+    KeysValues(Tensor),
+}
+
+/// See the module. Row `i` of the source has `lengths[i]` real positions of `padded` ones.
 pub fn cross_attention(
     x: &Tensor,
-    keys_values: &Tensor,
-    source_lengths: &[usize],
+    source: Source,
+    (lengths, padded): (&[usize], usize),
     frame: &Frame,
     query: Affine,
     output: Affine,
     heads: usize,
-) -> Result<Tensor> {
+) -> Result<Box<dyn Sublayer>> {
     let residual = PreNormResidual::new(x, frame)?;
-    let (rows, source, double) = keys_values.dims3()?;
-    let fit = source_lengths.len() == rows && source_lengths.iter().all(|&l| l > 0 && l <= source);
-    if !fit || rows != x.dim(0)? || double != 2 * residual.width {
-        bail!("attention: {:?} does not fit {:?}", x.shape(), keys_values.shape());
+    let width = residual.width;
+    if lengths.len() != x.dim(0)? || lengths.iter().any(|&l| l == 0 || l > padded) {
+        bail!("attention: sources of {lengths:?} tokens do not fit {:?} and {padded} positions", x.shape());
     }
     residual.count(x, &query)?;
     residual.count(x, &output)?;
-    let heads = Heads { count: heads, width: residual.width / heads, mask: AttentionMask::Whole };
-    let sources = Layout::new(source_lengths, source);
-    let op = CrossAttention { residual, sources, query, output, heads, saved: SavedForBackward::empty() };
-    x.contiguous()?.apply_op2(&keys_values.contiguous()?, op)
+    let sources = Layout::new(lengths, padded);
+    match &source {
+        Source::Memory(map) => flop_count::count_rows(sources.real, x.track_op(), &map.weight)?,
+        Source::KeysValues(values) if values.dims() != [lengths.len(), padded, 2 * width] => {
+            bail!("attention: keys and values have shape {:?}", values.shape())
+        }
+        Source::KeysValues(values) if values.track_op() => bail!("attention: keys and values need gradients"),
+        Source::KeysValues(_) => {}
+    }
+    let heads = Heads { count: heads, width: width / heads, mask: AttentionMask::Whole };
+    let saved = SavedForBackward::empty();
+    let positions = lengths.len() * padded;
+    Ok(Box::new(CrossAttention { residual, source, sources, positions, query, output, heads, saved }))
 }
 
 struct CrossAttention {
     residual: PreNormResidual,
+    source: Source,
     sources: Layout,
+    /// Of all sources with their padding.
+    positions: usize,
     query: Affine,
     output: Affine,
     heads: Heads,
@@ -58,20 +80,8 @@ struct Saved {
     log_sums: Buffer,
 }
 
-impl CustomOp2 for CrossAttention {
-    fn name(&self) -> &'static str {
-        "cross-attention-sublayer"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &TensorLayout,
-        keys_values: &CpuStorage,
-        keys_values_layout: &TensorLayout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, layout)?;
-        let keys_values = values(keys_values, keys_values_layout)?;
+impl Sublayer for CrossAttention {
+    fn forward(&self, x: &[f32], memory: &[f32]) -> Result<Vec<f32>> {
         let (gain, bias) = self.residual.norm_values()?;
         let norm = Norm { gain: &gain, bias: &bias, eps: self.residual.eps };
         let (inner, outer) = (packed(&self.query.weight)?, packed(&self.output.weight)?);
@@ -79,18 +89,10 @@ impl CustomOp2 for CrossAttention {
         let (width, all) = (self.residual.width, self.residual.layout.rows);
         let mut saved = Saved {
             query: Buffer::bf16(all, width),
-            source: Buffer::bf16(self.sources.rows, 2 * width),
+            source: self.keys_values(memory)?,
             mixed: Buffer::bf16(all, width),
             log_sums: Buffer::f32(all * self.heads.count),
         };
-        let source = saved.source.as_bf16_mut();
-        for (padded, out) in self.sources.padded.iter().zip(source.chunks_exact_mut(2 * width)) {
-            match padded {
-                // SAFETY: the CPU has the features (see the module `fused`).
-                Some(row) => unsafe { round(&keys_values[*row as usize * 2 * width..][..2 * width], out) },
-                None => out.fill(0),
-            }
-        }
         let source = Shared::new(saved.source.as_bf16_mut());
         let (query, mixed) = (Shared::new(saved.query.as_bf16_mut()), Shared::new(saved.mixed.as_bf16_mut()));
         let log_sums = Shared::new(saved.log_sums.as_f32_mut());
@@ -114,46 +116,117 @@ impl CustomOp2 for CrossAttention {
         // SAFETY: every row with a token belongs to a block.
         let y = unsafe { self.residual.layout.batch(x.len(), width, write) };
         self.saved.save(saved);
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        Ok(y)
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        keys_values: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn backward(&self, x: &[f32], memory: &[f32], dy: &[f32], dmemory: &mut [f32]) -> Result<Vec<f32>> {
         let saved = self.saved.take()?;
-        let (dx, dsource) = with_values(x, |x| with_values(grad, |dy| self.gradients(x, dy, &saved)))???;
-        let dsource = if keys_values.track_op() {
-            let width = 2 * self.residual.width;
-            let mut all = vec![0f32; keys_values.elem_count()];
-            for (padded, own) in self.sources.padded.iter().zip(dsource.as_bf16().chunks_exact(width)) {
-                if let Some(row) = padded {
-                    // SAFETY: the CPU has the features (see the module `fused`).
-                    unsafe { widen(own, &mut all[*row as usize * width..][..width]) }
-                }
-            }
-            Some(Tensor::from_vec(all, keys_values.shape(), keys_values.device())?)
-        } else {
-            None
-        };
-        Ok((Some(Tensor::from_vec(dx, x.shape(), x.device())?), dsource))
-    }
-}
-
-/// bf16 values as f32.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn widen(values: &[u16], out: &mut [f32]) {
-    use std::arch::x86_64::_mm512_storeu_ps;
-    for (values, out) in values.chunks_exact(16).zip(out.chunks_exact_mut(16)) {
-        // SAFETY: both have 16 values.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), load(values.as_ptr())) }
+        let (dx, dsource) = self.gradients(x, dy, &saved)?;
+        if let Source::Memory(map) = &self.source {
+            self.add_source_gradients(map, memory, dsource, dmemory)?;
+        }
+        Ok(dx)
     }
 }
 
 impl CrossAttention {
+    /// Keys and values of all sources side by side, bf16, row by row.
+    fn keys_values(&self, memory: &[f32]) -> Result<Buffer> {
+        let width = self.residual.width;
+        let mut made = Buffer::bf16(self.sources.rows, 2 * width);
+        let to = Shared::new(made.as_bf16_mut());
+        match &self.source {
+            Source::Memory(_) if memory.len() != self.positions * width => {
+                bail!("attention: a memory of {} values is not {} rows", memory.len(), self.positions)
+            }
+            Source::Memory(map) => {
+                let (weight, bias) = (packed(&map.weight)?, host(&map.bias)?);
+                for_blocks(&self.sources, |block| {
+                    let own = self.rounded(block, memory, width);
+                    let left = MatrixView::of(own.as_bf16(), width);
+                    let to = to.at(block.first * 2 * width);
+                    // SAFETY: the CPU has the features (see the module `fused`); blocks have separate rows.
+                    unsafe { project(left, block.rows, weight.as_lines(), steps(width), &bias, to) }
+                });
+            }
+            Source::KeysValues(values) => with_values(values, |values| {
+                for_blocks(&self.sources, |block| {
+                    let own = self.rounded(block, values, 2 * width);
+                    let count = block.rows * 2 * width;
+                    // SAFETY: blocks have separate rows.
+                    unsafe { to.part(block.first * 2 * width, count) }
+                        .copy_from_slice(&own.as_bf16()[..count]);
+                });
+            })?,
+        }
+        Ok(made)
+    }
+
+    /// The rows of a block of sources, of `width` values, as bf16; empty rows are zeros.
+    fn rounded(&self, block: &Block, values: &[f32], width: usize) -> Buffer {
+        let mut rows = Buffer::bf16(block.rows, width);
+        let padded = &self.sources.padded[block.first..][..block.rows];
+        for (padded, out) in padded.iter().zip(rows.as_bf16_mut().chunks_exact_mut(width)) {
+            match padded {
+                // SAFETY: the CPU has the features (see the module `fused`).
+                Some(row) => unsafe { round(&values[*row as usize * width..][..width], out) },
+                None => out.fill(0),
+            }
+        }
+        rows
+    }
+
+    /// Adds the gradients of the memory and of the map from it, given that of keys and values.
+    fn add_source_gradients(
+        &self,
+        map: &Affine,
+        memory: &[f32],
+        mut dsource: Buffer,
+        dmemory: &mut [f32],
+    ) -> Result<()> {
+        let (sources, width) = (&self.sources, self.residual.width);
+        let right = packed_for_backward(&map.weight)?;
+        let mut grads = Buffer::lines(sources.rows * 2 * width / SIDE);
+        let mut rows = Buffer::lines(sources.rows * width / SIDE);
+        let (grad_lines, row_lines) = (Shared::new(grads.as_lines_mut()), Shared::new(rows.as_lines_mut()));
+        let (dsource, dmemory) = (Shared::new(dsource.as_bf16_mut()), Shared::new(dmemory));
+        let sums = for_blocks(sources, |block| {
+            let own = self.rounded(block, memory, width);
+            let padded = &sources.padded[block.first..][..block.rows];
+            let mut sums = vec![0f32; 2 * width];
+            // SAFETY: the CPU has the features (see the module `fused`); blocks have separate rows and lines.
+            unsafe {
+                let values = dsource.part(block.first * 2 * width, block.rows * 2 * width);
+                for (padded, values) in padded.iter().zip(values.chunks_exact_mut(2 * width)) {
+                    if padded.is_none() {
+                        values.fill(0);
+                    }
+                }
+                column_sums(values.as_ptr(), block.rows, 2 * width, &mut sums);
+                let dsource = MatrixView::of(values, 2 * width);
+                narrow(dsource, block.rows, right.as_lines(), (steps(2 * width), width), |row, sums| {
+                    if let Some(at) = padded[row] {
+                        let to = dmemory.part(at as usize * width, width);
+                        to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
+                    }
+                });
+                let (of, left) = (steps(block.rows), grad_lines.block(block, 2 * width));
+                pack_left(dsource, block.rows, of, 2 * width, left);
+                let own = MatrixView::of(own.as_bf16(), width);
+                pack_right(own, block.rows, of, width, row_lines.block(block, width));
+            }
+            sums
+        });
+        add_to(&map.bias, |to| {
+            for part in &sums {
+                to.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
+        })?;
+        let grads = Packed { lines: grads.as_lines(), width: 2 * width };
+        let rows = Packed { lines: rows.as_lines(), width };
+        add_weight_gradient(sources, grads, rows, false, &map.weight)
+    }
+
     /// The views of one head on a sentence, whose queries start at row `query`.
     unsafe fn views(
         &self,

@@ -31,7 +31,7 @@ struct FeedForward {
 }
 
 impl Sublayer for FeedForward {
-    fn forward(&self, x: &[f32]) -> Result<Vec<f32>> {
+    fn forward(&self, x: &[f32], _memory: &[f32]) -> Result<Vec<f32>> {
         let (gain, bias) = self.residual.norm_values()?;
         let norm = Norm { gain: &gain, bias: &bias, eps: self.residual.eps };
         let (inner, outer) = (packed(&self.inner.weight)?, packed(&self.outer.weight)?);
@@ -60,7 +60,7 @@ impl Sublayer for FeedForward {
         Ok(y)
     }
 
-    fn backward(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
+    fn backward(&self, x: &[f32], _memory: &[f32], dy: &[f32], _dmemory: &mut [f32]) -> Result<Vec<f32>> {
         let activations = self.activations.take()?;
         self.gradients(x, dy, &activations)
     }

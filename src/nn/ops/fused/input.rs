@@ -38,6 +38,15 @@ struct Input {
     mask: Mask,
 }
 
+impl Input {
+    /// The factor of the value at an index of the result: scale and dropout. It holds copies, so that the compiler can
+    /// keep them in registers and compute several values at a time.
+    fn factor(&self) -> impl Fn(usize) -> f32 + Copy + use<> {
+        let (scale, mask) = (self.scale, self.mask);
+        move |index| if mask.threshold == 0 { scale } else { scale * mask.at(index) }
+    }
+}
+
 impl CustomOp1 for Input {
     fn name(&self) -> &'static str {
         "embedded"
@@ -45,7 +54,7 @@ impl CustomOp1 for Input {
 
     fn cpu_fwd(&self, positions: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let positions = values(positions, layout)?;
-        let width = self.width;
+        let (width, factor) = (self.width, self.factor());
         let out = with_values(&self.table, |table| {
             let mut out = Vec::with_capacity(self.ids.len() * width);
             pulp::Arch::new().dispatch(|| {
@@ -55,12 +64,8 @@ impl CustomOp1 for Input {
                         &positions[index % self.len * width..][..width],
                     );
                     let first = index * width;
-                    if self.mask.threshold == 0 {
-                        out.extend(token.iter().zip(place).map(|(t, p)| (t + p) * self.scale));
-                    } else {
-                        let masked = token.iter().zip(place).enumerate();
-                        out.extend(masked.map(|(i, (t, p))| (t + p) * self.scale * self.mask.at(first + i)));
-                    }
+                    let sums = token.iter().zip(place).enumerate();
+                    out.extend(sums.map(|(i, (t, p))| (t + p) * factor(first + i)));
                 }
             });
             out
@@ -69,12 +74,9 @@ impl CustomOp1 for Input {
     }
 
     fn bwd(&self, positions: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let width = self.width;
+        let (width, factor) = (self.width, self.factor());
         let mut dpositions = vec![0f32; positions.elem_count()];
         with_values(grad, |grad| {
-            let factor = |index: usize| {
-                if self.mask.threshold == 0 { self.scale } else { self.scale * self.mask.at(index) }
-            };
             pulp::Arch::new().dispatch(|| {
                 for (index, grad) in grad.chunks_exact(width).enumerate() {
                     let to = &mut dpositions[index % self.len * width..][..width];

@@ -35,7 +35,7 @@ use crate::nn::gemm::lines::Line;
 use crate::nn::gemm::{Precision, amx_selected};
 
 pub use chain::{Sublayer, chain};
-pub use cross_attention::cross_attention as cross_attention_sublayer;
+pub use cross_attention::{Source, cross_attention as cross_attention_sublayer};
 pub use feed_forward::feed_forward as feed_forward_sublayer;
 pub use input::embedded;
 pub use self_attention::self_attention as self_attention_sublayer;

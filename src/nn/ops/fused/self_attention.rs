@@ -53,7 +53,7 @@ pub(super) fn longest(sentences: &[Sentence]) -> usize {
 }
 
 impl Sublayer for SelfAttention {
-    fn forward(&self, x: &[f32]) -> Result<Vec<f32>> {
+    fn forward(&self, x: &[f32], _memory: &[f32]) -> Result<Vec<f32>> {
         let (gain, bias) = self.residual.norm_values()?;
         let norm = Norm { gain: &gain, bias: &bias, eps: self.residual.eps };
         let (inner, outer) = (packed(&self.qkv.weight)?, packed(&self.output.weight)?);
@@ -87,7 +87,7 @@ impl Sublayer for SelfAttention {
         Ok(y)
     }
 
-    fn backward(&self, x: &[f32], dy: &[f32]) -> Result<Vec<f32>> {
+    fn backward(&self, x: &[f32], _memory: &[f32], dy: &[f32], _dmemory: &mut [f32]) -> Result<Vec<f32>> {
         let saved = self.saved.take()?;
         self.gradients(x, dy, &saved)
     }

@@ -109,7 +109,8 @@ fn variables(inner: usize, outer: usize) -> Vec<Var> {
     ]
 }
 
-const NAMES: [&str; 8] = ["x", "gain", "bias", "inner", "inner bias", "outer", "outer bias", "source"];
+const NAMES: [&str; 10] =
+    ["x", "gain", "bias", "inner", "inner bias", "outer", "outer bias", "memory", "map", "map bias"];
 
 fn normed(vars: &[Var]) -> Result<Tensor> {
     layer_norm(&vars[0], &vars[1], &vars[2], EPS)
@@ -126,7 +127,7 @@ fn composed_residual(vars: &[Var], branch: &Tensor) -> Result<Tensor> {
 /// A chain of one sublayer.
 fn feed_forward(vars: &[Var], lengths: &[usize]) -> Result<Tensor> {
     let own = feed_forward_sublayer(&vars[0], &frame(vars, lengths), affine(vars, 3), affine(vars, 5))?;
-    chain(&vars[0], vec![own])
+    chain(&vars[0], None, vec![own])
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn a_self_attention_sublayer_equals_the_composed_ops() {
                 let (qkv, output) = (affine(&vars, 3), affine(&vars, 5));
                 let frame = frame(&vars, &lengths);
                 let own = self_attention_sublayer(&vars[0], &frame, qkv, output, 2, mask)?;
-                chain(&vars[0], vec![own])
+                chain(&vars[0], None, vec![own])
             },
             || {
                 let qkv = composed_linear(&normed(&vars)?, &vars, 3, Activation::None)?;
@@ -178,20 +179,34 @@ fn a_cross_attention_sublayer_equals_the_composed_ops() {
     }
     let (mut vars, lengths) = (variables(WIDTH, WIDTH), lengths());
     let sources: Arc<[usize]> = lengths.iter().map(|l| l * 3 / 2 + 1).collect();
-    vars.push(random(&[lengths.len(), 61, 2 * WIDTH], 1.0, 8));
-    let source = &vars[7];
-    assert_same(
-        &NAMES,
-        &vars,
-        || {
-            let (query, output, frame) = (affine(&vars, 3), affine(&vars, 5), frame(&vars, &lengths));
-            cross_attention_sublayer(&vars[0], source, &sources, &frame, query, output, 2)
-        },
-        || {
-            let query = composed_linear(&normed(&vars)?, &vars, 3, Activation::None)?;
-            let mixed = cross_attention(&query, source, &lengths, &sources, 2)?;
-            composed_residual(&vars, &composed_linear(&mixed, &vars, 5, Activation::None)?)
-        },
+    vars.push(random(&[lengths.len(), 61, WIDTH], 1.0, 8));
+    vars.push(random(&[2 * WIDTH, WIDTH], 0.2, 9));
+    vars.push(random(&[2 * WIDTH], 0.2, 10));
+    let sublayer = |source: Source| {
+        let (query, output, frame) = (affine(&vars, 3), affine(&vars, 5), frame(&vars, &lengths));
+        cross_attention_sublayer(&vars[0], source, (&sources, 61), &frame, query, output, 2)
+    };
+    let fused = || chain(&vars[0], Some(&vars[7]), vec![sublayer(Source::Memory(affine(&vars, 8)))?]);
+    let composed = |keys_values: &Tensor| {
+        let query = composed_linear(&normed(&vars)?, &vars, 3, Activation::None)?;
+        let mixed = cross_attention(&query, keys_values, &lengths, &sources, 2)?;
+        composed_residual(&vars, &composed_linear(&mixed, &vars, 5, Activation::None)?)
+    };
+    assert_same(&NAMES, &vars, fused, || composed(&composed_linear(&vars[7], &vars, 8, Activation::None)?));
+
+    // Keys and values that are given have no gradient.
+    let given = random(&[lengths.len(), 61, 2 * WIDTH], 1.0, 11).as_detached_tensor();
+    let names = &NAMES[..7];
+    let fused = || chain(&vars[0], None, vec![sublayer(Source::KeysValues(given.clone()))?]);
+    assert_same(names, &vars[..7], fused, || composed(&given));
+    assert!(
+        chain(&vars[0], None, vec![sublayer(Source::Memory(affine(&vars, 8))).unwrap()]).is_err(),
+        "no memory"
+    );
+    assert!(sublayer(Source::KeysValues(vars[7].as_tensor().clone())).is_err());
+    assert!(
+        sublayer(Source::KeysValues(random(&[lengths.len(), 61, 2 * WIDTH], 1.0, 12).as_tensor().clone()))
+            .is_err()
     );
 }
 
@@ -314,6 +329,34 @@ fn a_fused_embedding_equals_the_composed_ops() {
 }
 
 #[test]
+fn the_gradients_of_a_memory_that_two_sublayers_read_are_added() {
+    if unavailable() {
+        return;
+    }
+    let (mut vars, lengths) = (variables(WIDTH, WIDTH), lengths());
+    vars.push(random(&[lengths.len(), LEN, WIDTH], 1.0, 8));
+    vars.push(random(&[2 * WIDTH, WIDTH], 0.2, 9));
+    vars.push(random(&[2 * WIDTH], 0.2, 10));
+    let own = |x: &Tensor| {
+        let (query, output, frame) = (affine(&vars, 3), affine(&vars, 5), frame(&vars, &lengths));
+        let source = Source::Memory(affine(&vars, 8));
+        cross_attention_sublayer(x, source, (&lengths, LEN), &frame, query, output, 2)
+    };
+    let (x, memory) = (vars[0].as_tensor(), Some(vars[7].as_tensor()));
+    let together = || chain(x, memory, vec![own(x)?, own(x)?]);
+    let apart = || {
+        let once = |x: &Tensor| chain(x, memory, vec![own(x)?]);
+        once(&once(x)?)
+    };
+    let ((y, gradients), (want, wanted)) =
+        (result_and_gradients(&vars, together), result_and_gradients(&vars, apart));
+    assert_near("result", &y, &want, 1e-7);
+    for ((name, got), want) in NAMES.iter().zip(&gradients).zip(&wanted) {
+        assert_near(name, got, want, 1e-6);
+    }
+}
+
+#[test]
 fn a_chain_equals_its_sublayers_one_after_the_other() {
     if unavailable() {
         return;
@@ -322,9 +365,9 @@ fn a_chain_equals_its_sublayers_one_after_the_other() {
     let own =
         |x: &Tensor| feed_forward_sublayer(x, &frame(&vars, &lengths), affine(&vars, 3), affine(&vars, 5));
     let x = vars[0].as_tensor();
-    let together = || chain(x, vec![own(x)?, own(x)?, own(x)?]);
+    let together = || chain(x, None, vec![own(x)?, own(x)?, own(x)?]);
     let apart = || {
-        let once = |x: &Tensor| chain(x, vec![own(x)?]);
+        let once = |x: &Tensor| chain(x, None, vec![own(x)?]);
         once(&once(&once(x)?)?)
     };
     let ((y, gradients), (want, wanted)) =
