@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub struct ModelSettings {
     /// Default: the name of the folder.
     pub name: Option<String>,
-    /// Folder of the bundle; empty for the default model.
+    /// Folder of the bundle; empty for the models that are built into the program.
     pub folder: PathBuf,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
@@ -21,12 +21,6 @@ pub struct ModelSettings {
     pub default_steps: Option<Steps>,
     /// Number of compute threads: its share of all.
     pub threads: NonZeroUsize,
-}
-
-impl ModelSettings {
-    pub fn is_built_in(&self) -> bool {
-        self.folder.as_os_str().is_empty()
-    }
 }
 
 /// The models of the list `models`, or the single `model`.
@@ -41,7 +35,9 @@ pub fn of(raw: &Raw, threads: NonZeroUsize) -> Result<Vec<ModelSettings>> {
     let one = |(index, model): (usize, &RawModel)| {
         let wrong = |what: &str| Error::Config(format!("models[{index}].{what}"));
         if model.folder.as_os_str().is_empty() {
-            return Err(wrong("folder must not be empty: the default model cannot be served with others"));
+            return Err(wrong(
+                "folder must not be empty: give the folder of a bundle, or the name of a built-in model",
+            ));
         }
         if !(1..=1000).contains(&weight(model)) {
             return Err(wrong("weight must be 1 to 1000"));

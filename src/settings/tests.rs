@@ -207,10 +207,10 @@ fn an_old_name_still_works_and_is_warned_about() {
 }
 
 #[test]
-fn the_model_that_is_built_in_is_served_alone() {
+fn without_a_folder_the_built_in_models_are_served() {
     let settings = load("", &[], &[]).unwrap();
-    assert!(settings.models.len() == 1 && settings.models[0].is_built_in());
-    assert!(!load("model = \"own\"", &[], &[]).unwrap().models[0].is_built_in());
+    assert!(settings.models.len() == 1 && settings.models[0].folder.as_os_str().is_empty());
+    assert_eq!(load("model = \"own\"", &[], &[]).unwrap().models[0].folder, Path::new("own"));
     let message = refusal("[[models]]\nfolder = \"own\"\n[[models]]\nfolder = \"\"", &[], &[]);
     assert!(message.contains("models[1].folder"), "{message}");
 }

@@ -18,7 +18,8 @@ pub fn open(settings: &Settings) -> Result<Models> {
     let mut apps: Vec<App> = Vec::with_capacity(settings.models.len());
     let keys = settings.http.api_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
     let traces = Traces::open(&settings.http)?;
-    for each in &settings.models {
+    let served = model::served(&settings.models);
+    for each in &served {
         let (model, engine) = load(settings, each, &metrics)?;
         let app = match apps.first() {
             Some(first) => first.with_model(model, engine),
@@ -35,9 +36,9 @@ pub fn open(settings: &Settings) -> Result<Models> {
     let names: Vec<String> = apps.iter().map(|app| app.model.name.clone()).collect();
     let settings = settings.clone();
     let loader = move |name: &str| {
-        let each = names.iter().zip(&settings.models).find(|(known, _)| *known == name);
+        let each = names.iter().zip(&served).find(|(known, _)| *known == name);
         let (_, each) = each.ok_or_else(|| Error::Config(format!("model {name} is not served")))?;
-        if each.is_built_in() {
+        if model::is_built_in(each) {
             return Err(Error::Config(format!(
                 "model {name} is built into the program and cannot be reloaded"
             )));

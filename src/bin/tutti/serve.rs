@@ -17,7 +17,7 @@ use tutti::http::{self, Listeners, Model, Models};
 use tutti::keys::key_value;
 use tutti::settings::{self, ENV_CONFIG, LogFormat, ModelSettings, Settings, one_for_each_core};
 
-use super::load;
+use super::{load, model};
 
 /// HTTP takes about a tenth of the work of eight cores; the model takes the rest. More threads would cost time,
 /// because each thread that wakes up wakes another one for polling.
@@ -47,7 +47,7 @@ pub struct Serve {
     /// Prefix of every path, such as /translator [default: none]
     #[arg(long)]
     url_prefix: Option<String>,
-    /// Folder of a bundle; if missing, the default model, which is built in
+    /// Folder of a bundle, or the name of a built-in model; if missing, all built-in models
     #[arg(long)]
     model: Option<String>,
     /// Number of compute threads; 0 for one for each core [default: 0]
@@ -114,7 +114,7 @@ pub fn serve(arguments: &Serve) -> Result<()> {
             None => None,
         };
         let models = load::open(&settings)?;
-        reload_at_hangup(models.clone(), settings.models.clone())?;
+        reload_at_hangup(models.clone(), model::served(&settings.models))?;
         if let Some(admin) = &admin {
             tracing::info!(admin_address = %admin.local_addr()?, "listening for probes and metrics");
         }
@@ -166,7 +166,7 @@ fn reload_at_hangup(models: Models, settings: Vec<ModelSettings>) -> Result<()> 
             }
             for (app, each) in models.all().iter().zip(&settings) {
                 let name = &app.model.name;
-                if each.is_built_in() {
+                if model::is_built_in(each) {
                     tracing::info!(name, "the model is built in and cannot be reloaded");
                     continue;
                 }

@@ -22,7 +22,7 @@ const MAX_REPORTED_LINES: usize = 10;
 
 #[derive(Args)]
 pub struct Translate {
-    /// Folder of a bundle; if missing, the default model, which is built in
+    /// Folder of a bundle, or the name of a built-in model [default: en-de]
     #[arg(long, env = "TUTTI_MODEL")]
     model: Option<PathBuf>,
     /// Number of decoding steps; several, such as `--steps 1,4`, print one column each, separated by tabs

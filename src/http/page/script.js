@@ -587,6 +587,7 @@ function showLanguages(source, target) {
   fill(byId("target"), [...new Set(reachable.flatMap((language) => language.targets))], target);
   const back = languages.find((language) => language.code === byId("target").value);
   byId("swap").hidden = from === DETECT || !back?.targets.includes(from);
+  showModel();
 }
 
 function swap() {
@@ -608,13 +609,14 @@ function showStrings() {
   byId("ui-language").lang = other;
   results.forEach((result) => result.label());
   showLanguages(byId("source").value, byId("target").value);
-  showModel();
   showOptions();
 }
 
 let info = null;
 function showModel() {
-  const model = info?.models?.[0];
+  const [source, target] = ["source", "target"].map((id) => byId(id).value);
+  const models = info?.models ?? [];
+  const model = models.find((each) => each.source === source && each.target === target) ?? models[0];
   if (model) byId("model").textContent = t("model", { ...model, version: info.version });
 }
 
