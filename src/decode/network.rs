@@ -42,11 +42,11 @@ impl Translator for Network {
         let states = Network::encode(self, &batch, &mode)?;
         let classes = self.length_log_probs(&states, &batch.lengths, &mode)?;
         let memory = self.memory(&states, &batch.lengths, &mode)?;
+        let all = memory.layers()?;
         (0..sources.len())
             .map(|i| {
                 let len = batch.lengths[i];
-                let layers = memory
-                    .layers
+                let layers = all
                     .iter()
                     .map(|layer| layer.get(i)?.narrow(0, 0, len))
                     .collect::<candle_core::Result<_>>()?;

@@ -35,6 +35,13 @@ pub enum Source<'a> {
     Memory(&'a Tensor),
 }
 
+impl Source<'_> {
+    /// Whether these are keys and values that need a gradient, which fused sublayers do not compute.
+    pub fn needs_composed_layers(self) -> bool {
+        matches!(self, Self::KeysValues(values) if values.track_op())
+    }
+}
+
 /// Self-attention over the real positions of each row. One product computes queries, keys and values.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
@@ -142,7 +149,7 @@ impl CrossAttention {
         source_lengths: &Arc<[usize]>,
         mode: &Mode,
     ) -> Result<Option<Sublayer>> {
-        if matches!(source, Source::KeysValues(values) if values.track_op()) {
+        if source.needs_composed_layers() {
             return Ok(None);
         }
         #[cfg(target_arch = "x86_64")]

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub struct ModelSettings {
     /// Default: the name of the folder.
     pub name: Option<String>,
-    /// Folder of the bundle; empty for the models that are built into the program.
+    /// Folder of the bundle, or the name of a built-in model; empty for all built-in models.
     pub folder: PathBuf,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,

@@ -62,14 +62,18 @@ fn the_station_is_asked_for_in_german() {
 
 #[test]
 fn a_copy_in_eight_bits_is_smaller_than_f16_and_translates_the_same() {
-    let (bundle, root) = (Bundle::open(&folder()).unwrap(), tempfile::tempdir().unwrap());
-    let dir = root.path().join("en-de");
-    calibrate(&bundle, Calibration::NONE, Some(Stored::Q8), &dir).unwrap();
-    let copy = Bundle::open(&dir).unwrap();
-    assert_eq!((copy.stored, &copy.config.scores), (Stored::Q8, &bundle.config.scores));
-    let values: usize = bundle.tensors().values().map(|tensor| tensor.elem_count()).sum();
-    let size = std::fs::metadata(dir.join(Bundle::WEIGHTS)).unwrap().len() as f64;
-    assert!(size < 1.6 * values as f64, "{size} bytes for {values} weights");
+    let (shipped, root) = (Bundle::open(&folder()).unwrap(), tempfile::tempdir().unwrap());
+    let copied = |of: &Bundle, stored: Stored, name: &str| {
+        let dir = root.path().join(name);
+        calibrate(of, Calibration::NONE, Some(stored), &dir).unwrap();
+        let copy = Bundle::open(&dir).unwrap();
+        assert_eq!((copy.stored, &copy.config.scores), (stored, &of.config.scores));
+        (copy, std::fs::metadata(dir.join(Bundle::WEIGHTS)).unwrap().len() as f64)
+    };
+    let (bundle, large) = copied(&shipped, Stored::F16, "f16");
+    let (copy, small) = copied(&bundle, Stored::Q8, "q8");
+    let values = bundle.tensors().values().map(|tensor| tensor.elem_count()).sum::<usize>() as f64;
+    assert!(small < 1.6 * values && large > 2.0 * values, "{small} and {large} bytes for {values} weights");
     let text = texts().join("\n");
     for steps in [1, 4] {
         let options = DecodeOptions::new(Steps::new(steps).unwrap());

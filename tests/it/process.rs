@@ -236,8 +236,23 @@ fn the_model_is_built_in_and_steps_stand_side_by_side() {
         let (_, alone, _) = outcome(&["translate", "--steps", steps, "--threads", "1"], text);
         assert_eq!(alone.lines().collect::<Vec<_>>(), lines.iter().map(|line| line[i]).collect::<Vec<_>>());
     }
-    let (code, out, err) = outcome(&["check"], b"");
-    assert!(code == Some(0) && out.contains("# model en-de: en to de"), "{out}{err}");
+    let (_, unnamed, _) = outcome(&["translate", "--threads", "1"], text);
+    let (code, named, err) = outcome(&["translate", "--model", "en-de", "--threads", "1"], text);
+    assert_eq!((code, named), (Some(0), unnamed), "{err}");
+    for arguments in [&["check"][..], &["check", "--model", "en-de"]] {
+        let (code, out, err) = outcome(arguments, b"");
+        assert!(code == Some(0) && out.contains("# model en-de: en to de"), "{out}{err}");
+    }
+    // A folder of that name replaces the built-in model only if it is asked for.
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("en-de")).unwrap();
+    let check = |arguments: &[&str]| {
+        let mut command = tutti(&place);
+        command.arg("check").args(arguments).output().unwrap()
+    };
+    assert!(check(&[]).status.success());
+    let refused = check(&["--model", "en-de"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("config.json"));
 }
 
 #[test]

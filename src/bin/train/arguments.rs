@@ -48,7 +48,7 @@ pub struct AverageArgs {
     /// Number of checkpoints to average, those with the best validation scores
     #[arg(long, default_value_t = 5, conflicts_with = "checkpoints")]
     pub best: usize,
-    /// Folders of checkpoints, or files of weights, to average instead of the best checkpoints
+    /// Folders of checkpoints, or safetensors files in f16 or f32, to average instead of the best checkpoints
     #[arg(long, num_args = 1..)]
     pub checkpoints: Vec<PathBuf>,
     /// Folder of the new bundle

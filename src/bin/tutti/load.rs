@@ -7,10 +7,10 @@ use tutti::engine::{self, Engine};
 use tutti::http::{App, Keys, Model, Models, Pair, Traces};
 use tutti::metrics::Metrics;
 use tutti::model::Backend;
-use tutti::settings::{ModelSettings, Settings};
+use tutti::settings::Settings;
 use tutti::{Error, Result, known};
 
-use super::model;
+use super::model::{Served, served};
 
 /// All models, ready to be served.
 pub fn open(settings: &Settings) -> Result<Models> {
@@ -18,7 +18,7 @@ pub fn open(settings: &Settings) -> Result<Models> {
     let mut apps: Vec<App> = Vec::with_capacity(settings.models.len());
     let keys = settings.http.api_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
     let traces = Traces::open(&settings.http)?;
-    let served = model::served(&settings.models);
+    let served = served(&settings.models);
     for each in &served {
         let (model, engine) = load(settings, each, &metrics)?;
         let app = match apps.first() {
@@ -38,22 +38,26 @@ pub fn open(settings: &Settings) -> Result<Models> {
     let loader = move |name: &str| {
         let each = names.iter().zip(&served).find(|(known, _)| *known == name);
         let (_, each) = each.ok_or_else(|| Error::Config(format!("model {name} is not served")))?;
-        if model::is_built_in(each) {
+        if each.place.is_built_in() {
             return Err(Error::Config(format!(
                 "model {name} is built into the program and cannot be reloaded"
             )));
         }
         // The model keeps its name, even if its folder is a link that has changed.
-        load(&settings, &ModelSettings { name: Some(name.to_owned()), ..each.clone() }, &metrics)
+        let mut each = each.clone();
+        each.settings.name = Some(name.to_owned());
+        load(&settings, &each, &metrics)
     };
     Models::new(apps, Some(Box::new(loader)))
 }
 
-fn load(settings: &Settings, each: &ModelSettings, metrics: &Metrics) -> Result<(Model, Engine)> {
+fn load(settings: &Settings, served: &Served, metrics: &Metrics) -> Result<(Model, Engine)> {
+    let Served { place, settings: each } = served;
     let backend =
         Backend::choose(each.device, each.dtype)?.with_shortlist(settings.shortlist).with_lm(settings.lm);
-    let bundle = model::open(Some(&each.folder))?;
+    let bundle = place.open()?;
     let name = each.name.clone().unwrap_or_else(|| bundle.name.clone());
+    tracing::info!(model = name, %place, "opened");
     match backend.cpu_fallback_reason() {
         Some(reason) => tracing::info!(model = name, reason, "computing {backend}, not on a GPU"),
         None => tracing::info!(model = name, "computing {backend}"),

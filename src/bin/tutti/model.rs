@@ -3,6 +3,7 @@
 //! `cargo install` copies only the program, and a relative path to a model would depend on the working folder. The
 //! models make this program larger and slower to build, so tests, benchmarks and `train` do not contain them.
 
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
@@ -10,7 +11,8 @@ use tutti::Result;
 use tutti::model::Bundle;
 use tutti::settings::ModelSettings;
 
-struct BuiltIn {
+/// A model that is part of the program.
+pub struct BuiltIn {
     name: &'static str,
     files: Dir<'static>,
 }
@@ -19,42 +21,66 @@ struct BuiltIn {
 static MODELS: [BuiltIn; 1] =
     [BuiltIn { name: "en-de", files: include_dir!("$CARGO_MANIFEST_DIR/models/en-de") }];
 
-/// The bundle in `folder`, or the built-in model of that name; without either, the first built-in model.
-///
-/// # Errors
-/// As [`Bundle::open`].
-pub fn open(folder: Option<&Path>) -> Result<Bundle> {
-    let folder = folder.unwrap_or(Path::new(""));
-    match built_in(folder) {
-        Some(BuiltIn { name, files }) => {
-            Bundle::built_in(name, &|file| files.get_file(file).map(|file| file.contents()))
+/// Where the files of a model are. It is decided once, so that a folder that comes or goes later changes nothing.
+#[derive(Clone)]
+pub enum Place {
+    BuiltIn(&'static BuiltIn),
+    Folder(PathBuf),
+}
+
+impl Place {
+    /// The place of `--model`: a folder, or the name of a built-in model; an existing folder of that name comes first.
+    /// Empty for the first built-in model.
+    pub fn of(model: &Path) -> Self {
+        if model.as_os_str().is_empty() {
+            return Self::BuiltIn(&MODELS[0]);
         }
-        None => Bundle::open(folder),
+        let built_in = MODELS.iter().find(|built_in| model == Path::new(built_in.name));
+        match built_in.filter(|_| !model.exists()) {
+            Some(built_in) => Self::BuiltIn(built_in),
+            None => Self::Folder(model.to_owned()),
+        }
+    }
+
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn open(&self) -> Result<Bundle> {
+        match self {
+            Self::BuiltIn(BuiltIn { name, files }) => {
+                Bundle::built_in(name, &|file| files.get_file(file).map(|file| file.contents()))
+            }
+            Self::Folder(folder) => Bundle::open(folder),
+        }
+    }
+
+    pub fn is_built_in(&self) -> bool {
+        matches!(self, Self::BuiltIn(_))
     }
 }
 
-/// The built-in model that `folder` means. A folder that exists is itself meant.
-fn built_in(folder: &Path) -> Option<&'static BuiltIn> {
-    if folder.as_os_str().is_empty() {
-        return MODELS.first();
+impl Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(_) => f.write_str("built in"),
+            Self::Folder(folder) => folder.display().fmt(f),
+        }
     }
-    MODELS.iter().find(|model| folder == Path::new(model.name) && !folder.exists())
 }
 
-pub fn is_built_in(model: &ModelSettings) -> bool {
-    built_in(&model.folder).is_some()
+/// A model to serve.
+#[derive(Clone)]
+pub struct Served {
+    pub place: Place,
+    pub settings: ModelSettings,
 }
 
-/// The models to serve: all built-in ones in place of one without a folder. Each of them has all its threads, since most
-/// servers translate in one direction at a time.
-pub fn served(models: &[ModelSettings]) -> Vec<ModelSettings> {
-    let each_built_in = |model: &ModelSettings| {
-        let folders = MODELS.iter().map(|built_in| PathBuf::from(built_in.name));
-        folders.map(|folder| ModelSettings { folder, ..model.clone() }).collect()
-    };
-    let all = |model: &ModelSettings| match model.folder.as_os_str().is_empty() {
-        true => each_built_in(model),
-        false => vec![model.clone()],
+/// The models to serve: all built-in ones in place of one without a folder. Each of these gets all its threads, because
+/// most servers translate in one direction at a time.
+pub fn served(models: &[ModelSettings]) -> Vec<Served> {
+    let at = |place: Place, settings: &ModelSettings| Served { place, settings: settings.clone() };
+    let all = |settings: &ModelSettings| match settings.folder.as_os_str().is_empty() {
+        true => MODELS.iter().map(|model| at(Place::BuiltIn(model), settings)).collect(),
+        false => vec![at(Place::of(&settings.folder), settings)],
     };
     models.iter().flat_map(all).collect()
 }

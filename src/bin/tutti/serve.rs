@@ -15,9 +15,10 @@ use tutti::Error;
 use tutti::flags::BackendFlags;
 use tutti::http::{self, Listeners, Model, Models};
 use tutti::keys::key_value;
-use tutti::settings::{self, ENV_CONFIG, LogFormat, ModelSettings, Settings, one_for_each_core};
+use tutti::settings::{self, ENV_CONFIG, LogFormat, Settings, one_for_each_core};
 
-use super::{load, model};
+use super::load;
+use super::model::{Served, served};
 
 /// HTTP takes about a tenth of the work of eight cores; the model takes the rest. More threads would cost time,
 /// because each thread that wakes up wakes another one for polling.
@@ -114,7 +115,7 @@ pub fn serve(arguments: &Serve) -> Result<()> {
             None => None,
         };
         let models = load::open(&settings)?;
-        reload_at_hangup(models.clone(), model::served(&settings.models))?;
+        reload_at_hangup(models.clone(), served(&settings.models))?;
         if let Some(admin) = &admin {
             tracing::info!(admin_address = %admin.local_addr()?, "listening for probes and metrics");
         }
@@ -152,7 +153,7 @@ pub fn health(arguments: &Serve) -> Result<()> {
 
 /// Reloads keys and models at each SIGHUP. If that fails, the old ones are kept. `settings` has the models in the
 /// same order.
-fn reload_at_hangup(models: Models, settings: Vec<ModelSettings>) -> Result<()> {
+fn reload_at_hangup(models: Models, served: Vec<Served>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -164,9 +165,9 @@ fn reload_at_hangup(models: Models, settings: Vec<ModelSettings>) -> Result<()> 
                     tracing::error!(%error, "the API keys were not reloaded; the old ones are kept")
                 }
             }
-            for (app, each) in models.all().iter().zip(&settings) {
+            for (app, each) in models.all().iter().zip(&served) {
                 let name = &app.model.name;
-                if model::is_built_in(each) {
+                if each.place.is_built_in() {
                     tracing::info!(name, "the model is built in and cannot be reloaded");
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! `tutti translate`: turns flags into options, and prints messages on the terminal.
 
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,14 +15,14 @@ use tutti::model::Bundle;
 use tutti::settings::compute_threads;
 use tutti::text::ReadOptions;
 
-use super::model;
+use super::model::Place;
 
 /// Number of bad lines that are reported; further ones are only counted.
 const MAX_REPORTED_LINES: usize = 10;
 
 #[derive(Args)]
 pub struct Translate {
-    /// Folder of a bundle, or the name of a built-in model [default: en-de]
+    /// Folder of a bundle, or the name of a built-in model; if missing, the first built-in model, en-de
     #[arg(long, env = "TUTTI_MODEL")]
     model: Option<PathBuf>,
     /// Number of decoding steps; several, such as `--steps 1,4`, print one column each, separated by tabs
@@ -58,7 +58,7 @@ pub fn run(arguments: &Translate) -> Result<ExitCode> {
     let threads = compute_threads(arguments.threads)?.get();
     // The current thread is one of them.
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
-    let bundle = model::open(arguments.model.as_deref())?;
+    let bundle = Place::of(arguments.model.as_deref().unwrap_or(Path::new(""))).open()?;
     let max_steps = bundle.config.max_steps;
     ensure!(arguments.length_beam != Some(0), "--length-beam must be at least 1");
     let network = InferenceModel::open(&bundle, &arguments.backend.backend()?)?;

@@ -616,7 +616,8 @@ let info = null;
 function showModel() {
   const [source, target] = ["source", "target"].map((id) => byId(id).value);
   const models = info?.models ?? [];
-  const model = models.find((each) => each.source === source && each.target === target) ?? models[0];
+  const chosen = (each) => each.target === target && [each.source, DETECT].includes(source);
+  const model = models.find(chosen) ?? models[0];
   if (model) byId("model").textContent = t("model", { ...model, version: info.version });
 }
 

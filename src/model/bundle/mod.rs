@@ -30,7 +30,7 @@ pub use weights::Stored;
 
 const NO_FOLDER: &str = "there is no such folder. A model is a folder with config.json, model.safetensors and \
                          tokenizer.json: `train run` makes one from parallel text, and models/en-de in the \
-                         source code is one. Without --model, `tutti` uses the models that are built in";
+                         source code is one. Without --model, `tutti serve` and `tutti translate` use the models that are built in";
 
 /// Returns the content of a file by its name.
 type Read<'a> = &'a dyn Fn(&str) -> Result<Cow<'static, [u8]>>;

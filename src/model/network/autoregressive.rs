@@ -40,10 +40,10 @@ impl Past {
 impl Memory {
     /// Keeps these sentences, in this order.
     pub fn select(&mut self, sentences: &[u32]) -> Result<()> {
-        for layer in &mut self.layers {
-            let index = Tensor::from_slice(sentences, sentences.len(), layer.device())?;
-            *layer = layer.index_select(&index, 0)?;
-        }
+        self.map(|tensor| {
+            let index = Tensor::from_slice(sentences, sentences.len(), tensor.device())?;
+            tensor.index_select(&index, 0)
+        })?;
         self.lengths = sentences.iter().map(|&s| self.lengths[s as usize]).collect();
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Network {
         let ids = Tensor::from_slice(tokens, (rows, 1), &self.device)?;
         let mut x = self.embed(&ids, past.len, &self.decoder_input, mode)?;
         let mut layers = Vec::with_capacity(self.decoder.len());
-        for (i, (layer, keys_values)) in self.decoder.iter().zip(&memory.layers).enumerate() {
+        for (i, (layer, keys_values)) in self.decoder.iter().zip(memory.layers()?).enumerate() {
             let (seen, grown) = layer.next(&x, past.layers.get(i), mode)?;
             layers.push(grown);
             // The rows of a sentence are queries to the same keys and values.

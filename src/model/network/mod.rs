@@ -50,36 +50,65 @@ impl Padded {
     }
 }
 
-/// What the decoder reads of the source: keys and values for every decoder layer.
+/// What the decoder reads of the source.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// `[rows, source, 2 · d]` for each decoder layer; empty if `states` is set.
-    pub layers: Vec<Tensor>,
-    /// In training, if the layers are fused: the encoder's states, of which the layers make keys and values themselves.
-    states: Option<Tensor>,
+    content: Content,
     pub lengths: Arc<[usize]>,
 }
 
+#[derive(Clone, Debug)]
+enum Content {
+    /// Keys and values for each decoder layer: `[rows, source, 2 · d]`.
+    KeysValues(Vec<Tensor>),
+    /// In training, if the layers are fused: the encoder's states, of which the layers make keys and values themselves.
+    States(Tensor),
+}
+
 impl Memory {
+    /// The memory of keys and values for each decoder layer, `[rows, source, 2 · d]`.
     pub fn of_layers(layers: Vec<Tensor>, lengths: Arc<[usize]>) -> Self {
-        Self { layers, states: None, lengths }
+        Self { content: Content::KeysValues(layers), lengths }
     }
 
-    /// The same values, through which no gradient flows.
-    pub fn detached(&self) -> Self {
-        Self {
-            layers: self.layers.iter().map(Tensor::detach).collect(),
-            states: self.states.as_ref().map(Tensor::detach),
-            lengths: self.lengths.clone(),
+    /// Keys and values for each decoder layer.
+    ///
+    /// # Errors
+    /// For the memory of a pass with gradients, which may have none.
+    pub fn layers(&self) -> Result<&[Tensor]> {
+        match &self.content {
+            Content::KeysValues(layers) => Ok(layers),
+            Content::States(_) => {
+                candle_core::bail!("a memory of a pass with gradients has no keys and values")
+            }
         }
     }
 
-    /// What a decoder layer reads.
-    fn source(&self, layer: usize) -> Result<Source<'_>> {
-        match (&self.states, self.layers.get(layer)) {
-            (Some(states), _) => Ok(Source::Memory(states)),
-            (None, Some(keys_values)) => Ok(Source::KeysValues(keys_values)),
-            (None, None) => candle_core::bail!("the memory has no keys and values for decoder layer {layer}"),
+    /// The same values, through which no gradient flows to the encoder.
+    pub fn detached(&self) -> Self {
+        let content = match &self.content {
+            Content::KeysValues(layers) => Content::KeysValues(layers.iter().map(Tensor::detach).collect()),
+            Content::States(states) => Content::States(states.detach()),
+        };
+        Self { content, lengths: self.lengths.clone() }
+    }
+
+    /// Applies `change` to all tensors.
+    fn map(&mut self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+        self.content = match &self.content {
+            Content::KeysValues(layers) => {
+                Content::KeysValues(layers.iter().map(change).collect::<Result<_>>()?)
+            }
+            Content::States(states) => Content::States(change(states)?),
+        };
+        Ok(())
+    }
+
+    /// What each decoder layer reads.
+    fn sources(&self, layers: usize) -> Vec<Source<'_>> {
+        match &self.content {
+            Content::KeysValues(layers) => layers.iter().map(Source::KeysValues).collect(),
+            Content::States(states) => vec![Source::Memory(states); layers],
         }
     }
 }
@@ -222,7 +251,7 @@ impl Network {
     /// Computes what every decoder pass over these sources reads.
     pub fn memory(&self, states: &Tensor, lengths: &Arc<[usize]>, mode: &Mode) -> Result<Memory> {
         if states.track_op() && self.decoder.iter().all(|layer| layer.fuses(states, mode)) {
-            return Ok(Memory { layers: Vec::new(), states: Some(states.clone()), lengths: lengths.clone() });
+            return Ok(Memory { content: Content::States(states.clone()), lengths: lengths.clone() });
         }
         let layers =
             self.decoder.iter().map(|layer| layer.keys_values(states, mode)).collect::<Result<_>>()?;
@@ -246,22 +275,23 @@ impl Network {
         mode: &Mode,
     ) -> Result<Tensor> {
         let mut x = self.embed(&canvas.ids, 0, &self.decoder_input, mode)?;
-        let fused = memory.layers.iter().all(|keys_values| !keys_values.track_op())
-            && self.decoder.iter().all(|layer| layer.fuses(&x, mode));
-        if fused {
-            let sublayers = self.decoder.iter().enumerate().map(|(i, layer)| {
-                layer.sublayers(&x, &canvas.lengths, mask, (memory.source(i)?, &memory.lengths), mode)
+        let sources = memory.sources(self.decoder.len());
+        let layers = || self.decoder.iter().zip(&sources);
+        if layers().all(|(layer, &source)| layer.fuses(&x, mode) && !source.needs_composed_layers()) {
+            let sublayers = layers().map(|(layer, &source)| {
+                layer.sublayers(&x, &canvas.lengths, mask, (source, &memory.lengths), mode)
             });
             let Some(sublayers) = sublayers.collect::<Result<Option<Vec<_>>>>()? else {
                 candle_core::bail!("a decoder layer cannot be fused")
             };
             let sublayers = sublayers.into_iter().flatten().collect();
-            return normed(&self.decoder_norm, chain(&x, memory.states.as_ref(), sublayers)?);
-        }
-        for (i, layer) in self.decoder.iter().enumerate() {
-            let Source::KeysValues(keys_values) = memory.source(i)? else {
-                candle_core::bail!("a memory of states needs fused layers")
+            let states = match &memory.content {
+                Content::States(states) => Some(states),
+                Content::KeysValues(_) => None,
             };
+            return normed(&self.decoder_norm, chain(&x, states, sublayers)?);
+        }
+        for (layer, keys_values) in self.decoder.iter().zip(memory.layers()?) {
             x = layer.forward(&x, &canvas.lengths, mask, (keys_values, &memory.lengths), mode)?;
         }
         normed(&self.decoder_norm, x)

@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 
-use candle_core::Device;
+use candle_core::{Device, Var};
 
 use super::*;
 use crate::model::{Backend, Positions};
+use crate::nn::gemm::Precision;
 
 fn shape() -> Shape {
     "enc=1,dec=2,d=16,ffn=32,heads=2,vocab=32,positions=16".parse().unwrap()
@@ -121,4 +122,61 @@ fn a_decoder_that_attends_to_the_whole_canvas_cannot_decode_left_to_right() {
     let memory = network.memory(&network.encode(&source, &mode).unwrap(), &source.lengths, &mode).unwrap();
     assert!(network.decode_causal(&source, &memory, &mode).is_err());
     assert!(network.decode_next(&[1], &mut Past::default(), &memory, &mode).is_err());
+}
+
+/// The states of a padded batch at all real positions, and the gradients of all weights for a weighted sum of them. A
+/// pass without gradients comes first, as in training.
+fn states_and_gradients(shape: &Shape, mode: impl Fn() -> Mode) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
+    let tensors = Spec::initial(shape, 3, &Device::Cpu).unwrap();
+    let vars: HashMap<String, Var> =
+        tensors.into_iter().map(|(name, tensor)| (name, Var::from_tensor(&tensor).unwrap())).collect();
+    let own = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+    let (network, mode) = (network(shape, own), mode());
+    let batch = |lengths: [u32; 3]| {
+        let rows = lengths.map(|len| (0..len).map(|i| 5 + (7 * i + len) % 90).collect::<Vec<u32>>());
+        Padded::new(rows.iter().map(Vec::as_slice), 0, &Device::Cpu).unwrap()
+    };
+    let (source, canvas) = (batch([3, 17, 9]), batch([12, 5, 20]));
+    let encoded = network.encode(&source, &mode).unwrap();
+    let memory = network.memory(&encoded, &source.lengths, &mode).unwrap();
+    let first = network.decode(&canvas, &memory.detached(), &mode).unwrap();
+    let second = network.decode(&canvas, &memory, &mode).unwrap();
+    assert_eq!(first.dims(), second.dims());
+    let places = canvas.lengths.iter().enumerate();
+    let places = places.flat_map(|(row, &len)| (0..len).map(move |i| (row * 20 + i) as u32)).collect();
+    let states = network.select(&second, places).unwrap();
+    let weights: Vec<f32> = (0..states.elem_count()).map(|i| (i as f32 * 0.7).sin()).collect();
+    let weighted = (&states * Tensor::from_vec(weights, states.dims(), &Device::Cpu).unwrap()).unwrap();
+    let gradients = ops::backward(&weighted.sum_all().unwrap()).unwrap();
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let mut found: Vec<(String, Vec<f32>)> = vars
+        .iter()
+        .filter_map(|(name, var)| Some((name.clone(), values(gradients.get(var.as_tensor())?))))
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    (values(&states), found)
+}
+
+#[test]
+fn fused_layers_have_the_states_and_gradients_of_composed_ones() {
+    let plain: Shape = "enc=2,dec=2,d=64,ffn=96,heads=2,vocab=96,positions=32".parse().unwrap();
+    for decoder_attention in [DecoderAttention::Whole, DecoderAttention::WholeThenCausal] {
+        let shape = Shape { decoder_attention, ..plain.clone() };
+        // With f32 products, layers are never fused. Both draw the same seeds of dropout, and differ by rounding to bf16.
+        let mode = |precision| move || Mode::training(0.1, 7, precision);
+        let (states, fused) = states_and_gradients(&shape, mode(Precision::Bf16));
+        let (want, composed) = states_and_gradients(&shape, mode(Precision::F32));
+        let near = |name: &str, got: &[f32], want: &[f32]| {
+            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+            let size = norm(&mut want.iter().copied());
+            let off = norm(&mut got.iter().zip(want).map(|(a, b)| a - b));
+            assert!(off <= 0.08 * size + 1e-4, "{name}: off by {off} of {size}");
+        };
+        near("states", &states, &want);
+        assert_eq!(fused.len(), composed.len());
+        for ((name, got), (other, want)) in fused.iter().zip(&composed) {
+            assert_eq!(name, other);
+            near(name, got, want);
+        }
+    }
 }

@@ -49,14 +49,15 @@ impl Chain {
 
     /// The gradients of `x` and of the memory.
     fn backward(&self, x: &[f32], memory: &[f32], dy: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
-        let Some(inputs) = self.inputs.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        let Some(mut inputs) = self.inputs.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             bail!("the gradients of a chain were already computed")
         };
-        let inputs = std::iter::once(x).chain(inputs.iter().map(Vec::as_slice));
         let mut dmemory = vec![0f32; memory.len()];
         let mut dx: Option<Vec<f32>> = None;
-        for (sublayer, x) in self.sublayers.iter().zip(inputs.collect::<Vec<_>>()).rev() {
-            dx = Some(sublayer.backward(x, memory, dx.as_deref().unwrap_or(dy), &mut dmemory)?);
+        for sublayer in self.sublayers.iter().rev() {
+            let input = inputs.pop();
+            let (x, dy) = (input.as_deref().unwrap_or(x), dx.as_deref().unwrap_or(dy));
+            dx = Some(sublayer.backward(x, memory, dy, &mut dmemory)?);
         }
         Ok((dx.unwrap_or_default(), dmemory))
     }
@@ -104,7 +105,10 @@ impl CustomOp2 for Chain {
             with_values(memory, |memory| with_values(grad, |dy| self.backward(x, memory, dy)))
         })????;
         let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-        let dmemory = Tensor::from_vec(dmemory, memory.shape(), memory.device())?;
-        Ok((Some(dx), Some(dmemory)))
+        let dmemory = match memory.track_op() {
+            true => Some(Tensor::from_vec(dmemory, memory.shape(), memory.device())?),
+            false => None,
+        };
+        Ok((Some(dx), dmemory))
     }
 }

@@ -62,7 +62,7 @@ struct CrossAttention {
     residual: PreNormResidual,
     source: Source,
     sources: Layout,
-    /// Of all sources with their padding.
+    /// Number of positions of all sources, padding included.
     positions: usize,
     query: Affine,
     output: Affine,
@@ -247,7 +247,7 @@ impl CrossAttention {
     }
 
     /// The sources of the sentences of a block.
-    fn sources(&self, block: &Block) -> &[Sentence] {
+    fn sources_of(&self, block: &Block) -> &[Sentence] {
         &self.sources.sentences[block.sentences.clone()]
     }
 
@@ -261,9 +261,9 @@ impl CrossAttention {
         log_sums: &Shared<f32>,
     ) {
         let (width, heads, layout) = (self.residual.width, self.heads, &self.residual.layout);
-        let mut scratch = Scratch::new(longest(self.sources(block)), heads);
+        let mut scratch = Scratch::new(longest(self.sources_of(block)), heads);
         let mut end = block.first;
-        for (&Sentence { first, len, .. }, source) in layout.of(block).iter().zip(self.sources(block)) {
+        for (&Sentence { first, len, .. }, source) in layout.of(block).iter().zip(self.sources_of(block)) {
             for head in 0..heads.count {
                 unsafe {
                     let views = self.views((queries, first - block.first, len), (sources, source), head);
@@ -291,9 +291,9 @@ impl CrossAttention {
         let (width, heads, layout) = (self.residual.width, self.heads, &self.residual.layout);
         let queries = MatrixView { at: saved.query.as_bf16()[block.first * width..].as_ptr(), stride: width };
         let sources = MatrixView::of(saved.source.as_bf16(), 2 * width);
-        let mut scratch = Scratch::new(longest(self.sources(block)), heads);
+        let mut scratch = Scratch::new(longest(self.sources_of(block)), heads);
         let mut end = 0;
-        for (&Sentence { first, len, .. }, source) in layout.of(block).iter().zip(self.sources(block)) {
+        for (&Sentence { first, len, .. }, source) in layout.of(block).iter().zip(self.sources_of(block)) {
             let own = first - block.first;
             for head in 0..heads.count {
                 let sums = &saved.log_sums.as_f32()[head * layout.rows + first..][..len];

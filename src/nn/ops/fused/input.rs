@@ -39,11 +39,11 @@ struct Input {
 }
 
 impl Input {
-    /// The factor of the value at an index of the result: scale and dropout. It holds copies, so that the compiler can
-    /// keep them in registers and compute several values at a time.
-    fn factor(&self) -> impl Fn(usize) -> f32 + Copy + use<> {
-        let (scale, mask) = (self.scale, self.mask);
-        move |index| if mask.threshold == 0 { scale } else { scale * mask.at(index) }
+    /// The factor of dropout for the value at an index of the result. It holds a copy of the mask, so that the compiler
+    /// can keep it in registers and compute several values at a time.
+    fn dropout(&self) -> impl Fn(usize) -> f32 + Copy + use<> {
+        let mask = self.mask;
+        move |index| if mask.threshold == 0 { 1.0 } else { mask.at(index) }
     }
 }
 
@@ -54,7 +54,7 @@ impl CustomOp1 for Input {
 
     fn cpu_fwd(&self, positions: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let positions = values(positions, layout)?;
-        let (width, factor) = (self.width, self.factor());
+        let (width, scale, dropout) = (self.width, self.scale, self.dropout());
         let out = with_values(&self.table, |table| {
             let mut out = Vec::with_capacity(self.ids.len() * width);
             pulp::Arch::new().dispatch(|| {
@@ -65,7 +65,7 @@ impl CustomOp1 for Input {
                     );
                     let first = index * width;
                     let sums = token.iter().zip(place).enumerate();
-                    out.extend(sums.map(|(i, (t, p))| (t + p) * factor(first + i)));
+                    out.extend(sums.map(|(i, (t, p))| (t + p) * scale * dropout(first + i)));
                 }
             });
             out
@@ -74,14 +74,14 @@ impl CustomOp1 for Input {
     }
 
     fn bwd(&self, positions: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (width, factor) = (self.width, self.factor());
+        let (width, scale, dropout) = (self.width, self.scale, self.dropout());
         let mut dpositions = vec![0f32; positions.elem_count()];
         with_values(grad, |grad| {
             pulp::Arch::new().dispatch(|| {
                 for (index, grad) in grad.chunks_exact(width).enumerate() {
                     let to = &mut dpositions[index % self.len * width..][..width];
                     for (i, (to, g)) in to.iter_mut().zip(grad).enumerate() {
-                        *to += g * factor(index * width + i);
+                        *to += g * (scale * dropout(index * width + i));
                     }
                 }
             });
@@ -90,7 +90,7 @@ impl CustomOp1 for Input {
                     for (index, (grad, &id)) in grad.chunks_exact(width).zip(&self.ids).enumerate() {
                         let to = &mut dtable[id as usize * width..][..width];
                         for (i, (to, g)) in to.iter_mut().zip(grad).enumerate() {
-                            *to += g * factor(index * width + i);
+                            *to += g * (scale * dropout(index * width + i));
                         }
                     }
                 });
