@@ -151,7 +151,7 @@ pub fn health(arguments: &Serve) -> Result<()> {
     http::healthcheck(server, "/readyz", HEALTH_TIMEOUT).with_context(|| format!("{server} is not ready"))
 }
 
-/// Reloads keys and models at each SIGHUP. If that fails, the old ones are kept. `settings` has the models in the
+/// Reloads keys and models at each SIGHUP. If that fails, the old ones are kept. `served` has the models in the
 /// same order.
 fn reload_at_hangup(models: Models, served: Vec<Served>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;

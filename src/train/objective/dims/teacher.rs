@@ -73,7 +73,8 @@ impl Teacher {
         Ok(ops::without_gradients(|| output.log_probs_of(classes))?)
     }
 
-    /// Translates `sources`, with products in f32 or 8 bits. Returns the best translation of each, without bos and eos. `lm` takes part in the search over an Imputer's slots.
+    /// Translates `sources`, with products in f32 or 8 bits. Returns the best translation of each, without bos and eos.
+    /// `lm` takes part in the search over an Imputer's slots.
     pub fn translate(
         &self,
         sources: &[Vec<u32>],
