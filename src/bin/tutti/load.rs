@@ -10,15 +10,14 @@ use tutti::model::Backend;
 use tutti::settings::Settings;
 use tutti::{Error, Result, known};
 
-use super::model::{Served, served};
+use super::model::Served;
 
 /// All models, ready to be served.
-pub fn open(settings: &Settings) -> Result<Models> {
+pub fn open(settings: &Settings, served: Vec<Served>) -> Result<Models> {
     let metrics = Arc::new(Metrics::new());
-    let mut apps: Vec<App> = Vec::with_capacity(settings.models.len());
+    let mut apps: Vec<App> = Vec::with_capacity(served.len());
     let keys = settings.http.api_keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
     let traces = Traces::open(&settings.http)?;
-    let served = served(&settings.models);
     for each in &served {
         let (model, engine) = load(settings, each, &metrics)?;
         let app = match apps.first() {

@@ -114,8 +114,9 @@ pub fn serve(arguments: &Serve) -> Result<()> {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let models = load::open(&settings)?;
-        reload_at_hangup(models.clone(), served(&settings.models))?;
+        let served = served(&settings.models);
+        let models = load::open(&settings, served.clone())?;
+        reload_at_hangup(models.clone(), served)?;
         if let Some(admin) = &admin {
             tracing::info!(admin_address = %admin.local_addr()?, "listening for probes and metrics");
         }
@@ -135,7 +136,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 pub fn check(arguments: &Serve) -> Result<()> {
     let settings = arguments.settings()?;
     settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let models = load::open(&settings)?;
+    let models = load::open(&settings, served(&settings.models))?;
     print!("{}", settings.to_toml());
     for app in models.all() {
         let Model { name, pair, checksum, .. } = &app.model;
