@@ -1,4 +1,4 @@
-//! The model in the repository, through the built program: what the README promises.
+//! The models in the repository, through the built program: what the README promises.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,7 +24,11 @@ const REST: [&str; 5] = [
 ];
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/en-de")
+    folder_of("en-de")
+}
+
+fn folder_of(model: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models").join(model)
 }
 
 /// All pairs of subject and rest.
@@ -52,12 +56,16 @@ fn translated(network: &InferenceModel, bundle: &Bundle, text: &str, options: De
 }
 
 #[test]
-fn the_station_is_asked_for_in_german() {
-    let bundle = Bundle::open(&folder()).unwrap();
-    let options = DecodeOptions::new(Steps::new(bundle.config.default_steps).unwrap());
-    let german = translated(&network(&bundle), &bundle, "Where is the train station?", options);
-    assert!(german.starts_with("Wo ist") && german.ends_with('?'), "{german}");
-    assert!(german.contains("Bahnhof"), "{german}");
+fn the_station_is_asked_for_in_both_languages() {
+    for (model, text, start, name) in [
+        ("en-de", "Where is the train station?", "Wo ist", "Bahnhof"),
+        ("de-en", "Wo ist der Bahnhof?", "Where is", "station"),
+    ] {
+        let bundle = Bundle::open(&folder_of(model)).unwrap();
+        let options = DecodeOptions::new(Steps::new(bundle.config.default_steps).unwrap());
+        let said = translated(&network(&bundle), &bundle, text, options);
+        assert!(said.starts_with(start) && said.contains(name) && said.ends_with('?'), "{said}");
+    }
 }
 
 #[test]
@@ -83,34 +91,36 @@ fn a_copy_in_eight_bits_is_smaller_than_f16_and_translates_the_same() {
 }
 
 #[test]
-fn the_card_and_the_scores_are_there_and_the_bundle_is_small() {
-    let bundle = Bundle::open(&folder()).unwrap();
-    let scores = &bundle.config.scores;
-    assert_eq!(scores.iter().map(|score| score.steps).collect::<Vec<_>>(), [1, 2, 4, 10]);
-    let card = std::fs::read_to_string(folder().join(Bundle::CARD)).unwrap();
-    for said in [
-        "CC BY-SA 4.0",
-        "ATTRIBUTION.md",
-        "tatoeba.org",
-        "manythings.org",
-        "train parallel",
-        "train lm",
-        "BLEU",
-    ] {
-        assert!(card.contains(said), "the model card must say {said:?}");
+fn the_cards_and_the_scores_are_there_and_the_bundles_are_small() {
+    for folder in ["en-de", "de-en"].map(folder_of) {
+        let bundle = Bundle::open(&folder).unwrap();
+        let scores = &bundle.config.scores;
+        assert_eq!(scores.iter().map(|score| score.steps).collect::<Vec<_>>(), [1, 2, 4, 10]);
+        let card = std::fs::read_to_string(folder.join(Bundle::CARD)).unwrap();
+        for said in [
+            "CC BY-SA 4.0",
+            "ATTRIBUTION.md",
+            "tatoeba.org",
+            "manythings.org",
+            "train parallel",
+            "train lm",
+            "BLEU",
+        ] {
+            assert!(card.contains(said), "the model card must say {said:?}");
+        }
+        let attribution = std::fs::read_to_string(folder.join("ATTRIBUTION.md")).unwrap();
+        for source in ["Microsoft", "MDN Web Docs", "Adobe", "LibreOffice", "Cataclysm", "tatoeba.org"] {
+            assert!(attribution.to_lowercase().contains(&source.to_lowercase()), "{source} is not named");
+        }
+        assert!(folder.join("LICENSE").is_file());
+        for score in scores {
+            assert!(card.contains(&format!("{:.2}", score.bleu)), "the card has {:.2} BLEU", score.bleu);
+        }
+        let size = |name: &str| std::fs::metadata(folder.join(name)).unwrap().len();
+        let model = [Bundle::WEIGHTS, Bundle::CONFIG, Bundle::TOKENIZER, Bundle::CARD];
+        let beside = [Bundle::SHORTLIST, Bundle::LM];
+        assert!(model.into_iter().chain(beside).map(size).sum::<u64>() < 30_000_000);
     }
-    let attribution = std::fs::read_to_string(folder().join("ATTRIBUTION.md")).unwrap();
-    for source in ["Microsoft", "MDN Web Docs", "Adobe", "LibreOffice", "Cataclysm", "tatoeba.org"] {
-        assert!(attribution.to_lowercase().contains(&source.to_lowercase()), "{source} is not named");
-    }
-    assert!(folder().join("LICENSE").is_file());
-    for score in scores {
-        assert!(card.contains(&format!("{:.2}", score.bleu)), "the card has {:.2} BLEU", score.bleu);
-    }
-    let size = |name: &str| std::fs::metadata(folder().join(name)).unwrap().len();
-    let model = [Bundle::WEIGHTS, Bundle::CONFIG, Bundle::TOKENIZER, Bundle::CARD];
-    let beside = [Bundle::SHORTLIST, Bundle::LM];
-    assert!(model.into_iter().chain(beside).map(size).sum::<u64>() < 30_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -239,9 +239,19 @@ fn the_model_is_built_in_and_steps_stand_side_by_side() {
     let (_, unnamed, _) = outcome(&["translate", "--threads", "1"], text);
     let (code, named, err) = outcome(&["translate", "--model", "en-de", "--threads", "1"], text);
     assert_eq!((code, named), (Some(0), unnamed), "{err}");
-    for arguments in [&["check"][..], &["check", "--model", "en-de"]] {
+    let (code, back, err) = outcome(&["translate", "--model", "de-en", "--threads", "1"], b"Danke.\n");
+    assert_eq!((code, back.as_str()), (Some(0), "Thank you.\n"), "{err}");
+    let both = ["# model en-de: en to de", "# model de-en: de to en"];
+    for (arguments, models) in [
+        (&["check"][..], &both[..]),
+        (&["check", "--model", "en-de"], &both[..1]),
+        (&["check", "--model", "de-en"], &both[1..]),
+    ] {
         let (code, out, err) = outcome(arguments, b"");
-        assert!(code == Some(0) && out.contains("# model en-de: en to de"), "{out}{err}");
+        assert_eq!(code, Some(0), "{err}");
+        for model in both {
+            assert_eq!(out.contains(model), models.contains(&model), "{out}");
+        }
     }
     // A folder of that name replaces the built-in model only if it is asked for.
     let place = tempfile::tempdir().unwrap();

@@ -15,11 +15,13 @@ use crate::operations::{repository, series, words};
 const MAX_LINES: usize = 250;
 
 /// Pages for readers that are checked like the README.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 9] = [
     "loadtest/README.md",
     "config/kubernetes/README.md",
     "src/http/CLIENTS.md",
     "src/nn/device/README.md",
+    "models/de-en/README.md",
+    "models/de-en/TRAINING.md",
     "models/en-de/README.md",
     "models/en-de/TRAINING.md",
     "config/train/README.md",

@@ -18,8 +18,10 @@ pub struct BuiltIn {
 }
 
 /// The first one translates a request that names no languages.
-static MODELS: [BuiltIn; 1] =
-    [BuiltIn { name: "en-de", files: include_dir!("$CARGO_MANIFEST_DIR/models/en-de") }];
+static MODELS: [BuiltIn; 2] = [
+    BuiltIn { name: "en-de", files: include_dir!("$CARGO_MANIFEST_DIR/models/en-de") },
+    BuiltIn { name: "de-en", files: include_dir!("$CARGO_MANIFEST_DIR/models/de-en") },
+];
 
 /// Where the files of a model are. It is decided once, so that a folder that comes or goes later changes nothing.
 #[derive(Clone)]
