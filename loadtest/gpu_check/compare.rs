@@ -64,7 +64,6 @@ pub fn places(network: &InferenceModel, sources: &[Vec<u32>]) -> Result<Places> 
                 memory: &encoded[i].memory,
                 canvas: &canvases[i],
                 wanted: &wanted[i],
-                one_step: false,
                 top_k: false,
             })
             .collect();

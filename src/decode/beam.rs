@@ -69,7 +69,6 @@ impl LengthBeam {
             memory,
             canvas: canvas.tokens(),
             wanted: canvas.wanted(),
-            one_step: canvas.one_step(),
             top_k: canvas.wants_top_k(),
         })
     }

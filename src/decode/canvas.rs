@@ -135,11 +135,6 @@ impl Canvas {
         self.wanted.is_empty()
     }
 
-    /// Whether the translation takes a single pass.
-    pub fn one_step(&self) -> bool {
-        self.steps == Steps::ONE
-    }
-
     /// Whether the next pass needs the [`TOP_K`] best tokens of each wanted position: for the prefix search, or to keep
     /// them for the alternatives.
     pub fn wants_top_k(&self) -> bool {

@@ -207,12 +207,12 @@ impl<T: Translator> Translator for AnyMemory<T> {
 /// # Errors
 /// [`Error::Model`] if another network encoded the sentence.
 fn with_own_memory<'a, M: 'static>(row: &Row<'a, InferenceMemory>) -> Result<Row<'a, M>> {
-    let Row { memory, canvas, wanted, one_step, top_k } = *row;
+    let Row { memory, canvas, wanted, top_k } = *row;
     let memory = memory
         .0
         .downcast_ref()
         .ok_or_else(|| Error::Model("a sentence was encoded by another network".into()))?;
-    Ok(Row { memory, canvas, wanted, one_step, top_k })
+    Ok(Row { memory, canvas, wanted, top_k })
 }
 
 #[cfg(test)]

@@ -32,12 +32,8 @@ impl Translator for QuantizedNetwork {
     }
 
     fn decode(&self, rows: &[Row<'_, SentenceKeys>]) -> Result<Vec<Vec<Prediction>>> {
-        let canvases = rows.iter().map(|row| QuantizedCanvas {
-            ids: row.canvas,
-            wanted: row.wanted,
-            keys: row.memory,
-            use_shortlist: row.one_step,
-        });
+        let canvases =
+            rows.iter().map(|row| QuantizedCanvas { ids: row.canvas, wanted: row.wanted, keys: row.memory });
         let canvases: Vec<QuantizedCanvas> = canvases.collect();
         if rows.iter().any(|row| row.top_k) {
             let top = self.predict_top::<TOP_K>(&canvases)?;

@@ -91,9 +91,6 @@ pub struct Row<'a, M> {
     pub canvas: &'a [u32],
     /// Indices into `canvas`, ascending, of the positions to predict.
     pub wanted: &'a [usize],
-    /// Whether the translation takes a single pass. The network may then restrict the vocabulary by a shortlist,
-    /// since no later pass compares the scores.
-    pub one_step: bool,
     /// Whether to return the [`TOP_K`] best tokens of each wanted position instead of the best one: for the prefix
     /// search over an Imputer's slots.
     pub top_k: bool,

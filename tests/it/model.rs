@@ -216,7 +216,6 @@ fn decode<'a>(network: &Network, rows: &[(&'a Case, &'a Memory)]) -> Vec<Vec<Pre
         memory,
         canvas: &case.canvas,
         wanted: &case.wanted,
-        one_step: false,
         top_k: false,
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
@@ -292,7 +291,7 @@ fn an_input_that_no_network_can_read_is_an_error() {
     assert!(encode(&[5; 17]).is_err());
     let memory = &Translator::encode(&network, &[&[1, 6, 2]]).expect("encode")[0].memory;
     let decode = |canvas: &[u32], wanted: &[usize]| {
-        Translator::decode(&network, &[Row { memory, canvas, wanted, one_step: false, top_k: false }])
+        Translator::decode(&network, &[Row { memory, canvas, wanted, top_k: false }])
             .map(|rows| rows[0].len())
     };
     assert_eq!(decode(&[1, 4, 2], &[1]).expect("one"), 1);

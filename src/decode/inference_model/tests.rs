@@ -9,8 +9,7 @@ fn a_sentence_encoded_by_another_network_is_an_error() {
     let source = [specials.bos, 7, 8, specials.eos];
     let encoded = f32.encode(&[&source]).unwrap();
     let canvas = [specials.bos, specials.mask, specials.eos];
-    let row =
-        || [Row { memory: &encoded[0].memory, canvas: &canvas, wanted: &[1], one_step: true, top_k: false }];
+    let row = || [Row { memory: &encoded[0].memory, canvas: &canvas, wanted: &[1], top_k: false }];
     assert_eq!(f32.decode(&row()).unwrap()[0].len(), 1);
     assert!(q8.decode(&row()).unwrap_err().to_string().contains("another network"));
 }

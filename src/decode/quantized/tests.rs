@@ -68,7 +68,6 @@ fn translate<T: Translator>(
             memory: &encoded[i].memory,
             canvas: &canvases[i],
             wanted: &wanted[i],
-            one_step: false,
             top_k: top_k(sources[i].len()),
         })
         .collect();
@@ -134,13 +133,7 @@ fn invalid_input_is_an_error_and_an_empty_call_returns_nothing() {
     assert!(network.encode(&[&[700]]).is_err());
     assert!(network.encode(&[&[5; 65]]).is_err());
     let encoded = network.encode(&[&[1, 9, 2]]).unwrap();
-    let row = |wanted| Row {
-        memory: &encoded[0].memory,
-        canvas: &[1, 4, 2],
-        wanted,
-        one_step: false,
-        top_k: false,
-    };
+    let row = |wanted| Row { memory: &encoded[0].memory, canvas: &[1, 4, 2], wanted, top_k: false };
     assert!(network.decode(&[row(&[3])]).is_err());
     assert_eq!(network.decode(&[row(&[]), row(&[1])]).unwrap().iter().map(Vec::len).sum::<usize>(), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{QuantizedCanvas, QuantizedNetwork};
+use super::{QuantizedNetwork, SentenceKeys};
 use crate::model::Shortlist;
 use crate::nn::int8::{Channelwise, PackedLinear, Rows};
 use crate::{Error, Result};
@@ -24,8 +24,7 @@ pub(super) struct Candidates {
 }
 
 impl QuantizedNetwork {
-    /// Restricts predictions to each sentence's candidates where [`QuantizedCanvas::use_shortlist`] is set.
-    /// Log-probabilities are then over the candidates.
+    /// Restricts predictions to each sentence's candidates. Log-probabilities are then over the candidates.
     ///
     /// # Errors
     /// [`Error::Config`] for a shortlist of another vocabulary.
@@ -49,18 +48,16 @@ impl QuantizedNetwork {
         if self.has_shortlist() { source } else { &[] }
     }
 
-    /// The candidates of a canvas, or `None` for the whole vocabulary.
-    pub(super) fn candidates<'a>(&self, canvas: &QuantizedCanvas<'a>) -> Option<&'a Candidates> {
-        let ShortlistWeights { shortlist, weights } =
-            self.shortlist_weights.as_ref().filter(|_| canvas.use_shortlist)?;
-        Some(canvas.keys.candidates.get_or_init(|| {
-            let mut tokens = shortlist.candidates(canvas.keys.source());
+    /// The candidates of a sentence.
+    pub(super) fn candidates<'a>(&self, list: &ShortlistWeights, keys: &'a SentenceKeys) -> &'a Candidates {
+        keys.candidates.get_or_init(|| {
+            let mut tokens = list.shortlist.candidates(keys.source());
             if self.shape.has_blanks() {
                 tokens.insert(0, self.specials().blank()); // it has the lowest id
             }
-            let output = self.output.select(weights, &tokens);
+            let output = self.output.select(&list.weights, &tokens);
             Candidates { tokens, output }
-        }))
+        })
     }
 }
 

@@ -14,8 +14,6 @@ pub struct QuantizedCanvas<'a> {
     /// Indices into `ids` of the positions to predict.
     pub wanted: &'a [usize],
     pub keys: &'a SentenceKeys,
-    /// Whether to predict only the sentence's candidates, if the network has a shortlist.
-    pub use_shortlist: bool,
 }
 
 impl QuantizedNetwork {
@@ -37,20 +35,16 @@ impl QuantizedNetwork {
         [(u32, f32); N]: Default,
     {
         self.at_wanted(canvases, 1, |canvases, last, wanted, threads| {
-            let own = canvases.iter().map(|canvas| self.candidates(canvas)).collect::<Vec<_>>();
-            if own.iter().all(Option::is_none) {
+            let Some(shortlist) = &self.shortlist_weights else {
                 self.quantize_last(last, wanted);
                 return self.output.top_tokens(wanted, self.forbidden(), threads);
-            }
+            };
             let mut best = Vec::with_capacity(last.len() / self.shape.d_model);
             let mut rest: &[f32] = last;
-            for (canvas, candidates) in canvases.iter().zip(own) {
+            for canvas in canvases {
                 let (rows, after) = rest.split_at(canvas.wanted.len() * self.shape.d_model);
                 self.quantize_last(rows, wanted);
-                match candidates {
-                    Some(candidates) => best.extend(candidates.top_tokens(wanted)),
-                    None => best.extend(self.output.top_tokens(wanted, self.forbidden(), threads)),
-                }
+                best.extend(self.candidates(shortlist, canvas.keys).top_tokens(wanted));
                 rest = after;
             }
             best

@@ -51,12 +51,7 @@ fn the_first_layer_cache_changes_no_prediction() {
         let (keys, canvases) = sentences(network, &[2, 3, 14, 20, 33]);
         let wanted: Vec<Vec<usize>> = canvases.iter().map(|ids| (1..ids.len() - 1).collect()).collect();
         let canvases: Vec<QuantizedCanvas> = (0..keys.len())
-            .map(|i| QuantizedCanvas {
-                ids: &canvases[i],
-                wanted: &wanted[i],
-                keys: &keys[i],
-                use_shortlist: false,
-            })
+            .map(|i| QuantizedCanvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
             .collect();
         let canvases: Vec<QuantizedCanvas> = match network.shape.has_blanks() {
             true => canvases
@@ -84,12 +79,7 @@ fn predictions_from_states_equal_those_of_a_pass() {
         let wanted: Vec<Vec<usize>> =
             canvases.iter().map(|ids| (1..ids.len() - 1).step_by(2).collect()).collect();
         let canvases: Vec<QuantizedCanvas> = (0..keys.len())
-            .map(|i| QuantizedCanvas {
-                ids: &canvases[i],
-                wanted: &wanted[i],
-                keys: &keys[i],
-                use_shortlist: false,
-            })
+            .map(|i| QuantizedCanvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
             .collect();
         let states = network.states(&canvases).unwrap();
         let best = network.best_of(&states).unwrap();
@@ -124,12 +114,7 @@ fn other_wanted_positions_and_sentences_change_no_prediction() {
         let few: Vec<Vec<usize>> = canvases.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
         let predict = |wanted: &[Vec<usize>]| {
             let canvases: Vec<QuantizedCanvas> = (0..keys.len())
-                .map(|i| QuantizedCanvas {
-                    ids: &canvases[i],
-                    wanted: &wanted[i],
-                    keys: &keys[i],
-                    use_shortlist: false,
-                })
+                .map(|i| QuantizedCanvas { ids: &canvases[i], wanted: &wanted[i], keys: &keys[i] })
                 .collect();
             network.predict(&canvases).unwrap()
         };
@@ -142,8 +127,7 @@ fn other_wanted_positions_and_sentences_change_no_prediction() {
         }
         assert_eq!(bits(&of_few), bits(&expected));
         assert!(predict(&vec![Vec::new(); keys.len()]).is_empty());
-        let alone =
-            QuantizedCanvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3], use_shortlist: false };
+        let alone = QuantizedCanvas { ids: &canvases[3], wanted: &few[3], keys: &keys[3] };
         let before: usize = few[..3].iter().map(Vec::len).sum();
         assert_eq!(bits(&network.predict(&[alone]).unwrap()), bits(&of_few[before..][..few[3].len()]));
     }
@@ -156,42 +140,34 @@ fn with_a_shortlist_a_canvas_gets_the_best_of_its_candidates_in_any_batch() {
         let lists: Vec<Vec<u32>> =
             (0..vocab).map(|s| (0..20).map(|i| 5 + (s * 31 + i * 53) % (vocab - 5)).collect()).collect();
         let shortlist = Arc::new(Shortlist::new(&[6, 7, 600], &lists).unwrap());
-        let network = network.with_shortlist(shortlist.clone()).unwrap();
         let lengths = [9, 4, 25, 14, 70, 7];
         let (keys, mut ids) = sentences(&network, &lengths);
         ids.iter_mut().step_by(2).for_each(|ids| ids[1] = 77);
         let wanted: Vec<Vec<usize>> = ids.iter().map(|ids| (0..ids.len()).step_by(3).collect()).collect();
-        let canvas = |i: usize, use_shortlist| QuantizedCanvas {
-            ids: &ids[i],
-            wanted: &wanted[i],
-            keys: &keys[i],
-            use_shortlist,
-        };
-
-        let of_all = |i| network.predict(&[canvas(i, false)]).unwrap();
-        let of_few = |i: usize| -> Vec<(u32, f32)> {
+        let canvas = |i: usize| QuantizedCanvas { ids: &ids[i], wanted: &wanted[i], keys: &keys[i] };
+        let of_all: Vec<_> = (0..6).flat_map(|i| network.predict(&[canvas(i)]).unwrap()).collect();
+        let network = network.with_shortlist(shortlist.clone()).unwrap();
+        let (keys, _) = sentences(&network, &lengths);
+        let canvas = |i: usize| QuantizedCanvas { ids: &ids[i], wanted: &wanted[i], keys: &keys[i] };
+        let of_candidates = |i: usize| -> Vec<(u32, f32)> {
             let mut rows = Rows::default();
-            rows.quantize(&network.states(&[canvas(i, true)]).unwrap(), d, Input::Signed);
+            rows.quantize(&network.states(&[canvas(i)]).unwrap(), d, Input::Signed);
             let candidates = shortlist.candidates(&source(lengths[i]));
             let output = network.output.select(&network.output.channelwise(), &candidates);
             let best = output.best_tokens(&rows, 0, 1);
             best.into_iter().map(|(place, log_prob)| (candidates[place as usize], log_prob)).collect()
         };
-        for use_shortlist in [[true; 6], [true, false, false, true, true, false]] {
-            let canvases: Vec<QuantizedCanvas> = (0..6).map(|i| canvas(i, use_shortlist[i])).collect();
-            let expected: Vec<_> =
-                (0..6).flat_map(|i| if use_shortlist[i] { of_few(i) } else { of_all(i) }).collect();
-            assert_eq!(bits(&network.predict(&canvases).unwrap()), bits(&expected));
-            let alone: Vec<_> = canvases.iter().flat_map(|&c| network.predict(&[c]).unwrap()).collect();
-            assert_eq!(bits(&alone), bits(&expected));
-            let top = network.predict_top::<4>(&canvases).unwrap();
-            assert_eq!(bits(&top.iter().map(|top| top[0]).collect::<Vec<_>>()), bits(&expected));
-            assert!(
-                top.iter()
-                    .all(|top| top.windows(2).all(|pair| pair[0].1 >= pair[1].1 && pair[0].0 != pair[1].0))
-            );
-        }
-        assert!((0..6).any(|i| bits(&of_few(i)) != bits(&of_all(i))), "the shortlist changes something");
+        let canvases: Vec<QuantizedCanvas> = (0..6).map(canvas).collect();
+        let expected: Vec<_> = (0..6).flat_map(of_candidates).collect();
+        assert_eq!(bits(&network.predict(&canvases).unwrap()), bits(&expected));
+        let alone: Vec<_> = canvases.iter().flat_map(|&c| network.predict(&[c]).unwrap()).collect();
+        assert_eq!(bits(&alone), bits(&expected));
+        let top = network.predict_top::<4>(&canvases).unwrap();
+        assert_eq!(bits(&top.iter().map(|top| top[0]).collect::<Vec<_>>()), bits(&expected));
+        let in_order =
+            |top: &[(u32, f32)]| top.windows(2).all(|pair| pair[0].1 >= pair[1].1 && pair[0].0 != pair[1].0);
+        assert!(top.iter().all(|top| in_order(top)));
+        assert_ne!(bits(&expected), bits(&of_all), "the shortlist changes something");
     }
 }
 

@@ -60,7 +60,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn predictions(bundle: &Bundle) -> (Vec<u32>, Vec<(u32, u32)>) {
     let network = bundle.quantized(false).expect("a network");
     let (keys, lengths) = network.encode_sentences(&[SOURCE.as_slice()]).expect("an encoder pass").remove(0);
-    let canvas = QuantizedCanvas { ids: &CANVAS, wanted: &WANTED, keys: &keys, use_shortlist: false };
+    let canvas = QuantizedCanvas { ids: &CANVAS, wanted: &WANTED, keys: &keys };
     let best = network.predict_top::<3>(&[canvas]).expect("a decoder pass");
     let best = best.into_iter().flatten().map(|(token, log_prob)| (token, log_prob.to_bits()));
     (bits(&lengths), best.collect())

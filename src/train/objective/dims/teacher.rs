@@ -297,7 +297,7 @@ fn with_rows<T>(
         .iter()
         .zip(&wanted)
         .zip(keys)
-        .map(|((ids, wanted), keys)| QuantizedCanvas { ids, wanted, keys, use_shortlist: false })
+        .map(|((ids, wanted), keys)| QuantizedCanvas { ids, wanted, keys })
         .collect();
     f(&rows)
 }
