@@ -98,7 +98,7 @@ impl FeedForward {
     /// the cache.
     fn run(&self, x: &mut [f32], scratch: &mut Scratch) {
         let Scratch { rows, positive, hidden, .. } = scratch;
-        for x in x.chunks_mut(Path::best().rows_at_once() * self.outer.outputs()) {
+        for x in x.chunks_mut(Path::best().rows_of_tiles() * self.outer.outputs()) {
             self.norm.before(x, rows);
             self.inner.forward_relu(rows, positive, hidden);
             self.outer.forward(hidden, StoreMode::Add, x);

@@ -7,7 +7,8 @@
 use pulp::Simd;
 
 use super::Buffer;
-use super::norm::{LANES, softmax};
+use super::lanes::LANES;
+use super::norm::softmax;
 
 /// Number of keys scored, or queries mixed, at once: their sums stay in registers.
 const GROUP: usize = 7;
@@ -123,7 +124,7 @@ impl pulp::WithSimd for Attend<'_> {
                 }
                 let hidden = seen.map(|seen| &seen[first..first + some]);
                 fill_hidden(weights, hidden, f32::NEG_INFINITY);
-                softmax(weights);
+                softmax(simd, weights);
                 // `softmax` leaves hidden keys a tiny weight, because its exponential has a lower bound.
                 fill_hidden(weights, hidden, 0.0);
                 for query in (0..some).step_by(GROUP) {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::kernel::{LINES, Line, PANEL, Path, STEP, Sink, Sums, Work, product};
-use super::norm::{LANES, larger};
+use super::lanes::LANES;
 use super::{Buffer, Input, RowScale, Rows};
 use crate::{Error, Result};
 
@@ -298,7 +298,7 @@ impl Finish for Relu<'_> {
         let tops = &mut self.tops[row].as_chunks_mut::<LANES>().0[half];
         for i in 0..LANES {
             y[i] = y[i].max(0.0);
-            tops[i] = larger(tops[i], y[i]);
+            tops[i] = if y[i] > tops[i] { y[i] } else { tops[i] };
         }
         y
     }

@@ -13,6 +13,7 @@
 mod attention;
 mod buffer;
 pub mod kernel;
+mod lanes;
 mod linear;
 mod norm;
 mod rows;

@@ -1,4 +1,8 @@
-//! Layer normalization of rows, and the reductions that row kernels share.
+//! Layer normalization and softmax of rows.
+
+use pulp::{Simd, WithSimd};
+
+use super::lanes::{Fold, LANES, Max, SquaresFrom, Sum, fold};
 
 /// Gain and bias of a layer norm (Ba et al. 2016).
 #[derive(Debug)]
@@ -28,8 +32,8 @@ impl Norm {
 
     /// `out = (row - mean) / sqrt(var + eps) · gain + bias`
     #[inline(always)]
-    pub(super) fn normalize(&self, row: &[f32], out: &mut [f32]) {
-        let (mean, scale) = Self::moments(row);
+    pub(super) fn normalize<S: Simd>(&self, simd: S, row: &[f32], out: &mut [f32]) {
+        let (mean, scale) = Self::moments(simd, row);
         let affine = self.gain.iter().zip(&self.bias);
         for ((out, &v), (&g, &b)) in out.iter_mut().zip(row).zip(affine) {
             *out = (v - mean) * scale * g + b;
@@ -38,10 +42,10 @@ impl Norm {
 
     /// The mean and the reciprocal of the standard deviation.
     #[inline(always)]
-    fn moments(row: &[f32]) -> (f32, f32) {
+    fn moments<S: Simd>(simd: S, row: &[f32]) -> (f32, f32) {
         let n = row.len() as f32;
-        let mean = sum_by(row, |v| v) / n;
-        let variance = sum_by(row, |v| (v - mean) * (v - mean)) / n;
+        let mean = fold(simd, Sum, row) / n;
+        let variance = fold(simd, SquaresFrom(mean), row) / n;
         (mean, 1.0 / (variance + Self::EPS).sqrt())
     }
 }
@@ -52,91 +56,19 @@ struct Apply<'a> {
     x: &'a mut [f32],
 }
 
-impl pulp::NullaryFnOnce for Apply<'_> {
+impl WithSimd for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { norm, x } = self;
         for row in x.chunks_exact_mut(norm.width()) {
-            let (mean, scale) = Norm::moments(row);
+            let (mean, scale) = Norm::moments(simd, row);
             for (v, (&g, &b)) in row.iter_mut().zip(norm.gain.iter().zip(&norm.bias)) {
                 *v = (*v - mean) * scale * g + b;
             }
         }
     }
-}
-
-/// f32 values of the widest register.
-pub(super) const LANES: usize = 16;
-
-/// Folds values in sixteen lanes, then the lanes by halves, in an order that depends only on the length. With `ROW`,
-/// uses four times as many lanes first, to shorten chains of dependent operations.
-#[inline(always)]
-fn fold<const ROW: bool>(
-    values: &[f32],
-    start: f32,
-    f: impl Fn(f32, f32) -> f32,
-    join: impl Fn(f32, f32) -> f32,
-) -> f32 {
-    let mut lanes = [start; LANES];
-    let mut rest = values;
-    if ROW {
-        let [mut b, mut c, mut d] = [[start; LANES]; 3];
-        let (chunks, short) = values.as_chunks::<{ 4 * LANES }>();
-        for chunk in chunks {
-            let [of_a, of_b, of_c, of_d] = chunk.as_chunks().0 else { continue };
-            by_lanes(&mut lanes, of_a, &f);
-            by_lanes(&mut b, of_b, &f);
-            by_lanes(&mut c, of_c, &f);
-            by_lanes(&mut d, of_d, &f);
-        }
-        by_lanes(&mut lanes, &b, &join);
-        by_lanes(&mut c, &d, &join);
-        by_lanes(&mut lanes, &c, &join);
-        rest = short;
-    }
-    let (chunks, rest) = rest.as_chunks();
-    for chunk in chunks {
-        by_lanes(&mut lanes, chunk, &f);
-    }
-    for (lane, &v) in lanes.iter_mut().zip(rest) {
-        *lane = f(*lane, v);
-    }
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = join(lanes[i], lanes[i + half]);
-        }
-    }
-    lanes[0]
-}
-
-#[inline(always)]
-fn by_lanes(lanes: &mut [f32; LANES], values: &[f32; LANES], f: &impl Fn(f32, f32) -> f32) {
-    for i in 0..LANES {
-        lanes[i] = f(lanes[i], values[i]);
-    }
-}
-
-#[inline(always)]
-fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    fold::<true>(values, 0.0, |sum, v| sum + f(v), |a, b| a + b)
-}
-
-#[inline(always)]
-pub(super) fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
-}
-
-/// Largest value, ignoring NaN.
-#[inline(always)]
-pub(super) fn max(values: &[f32]) -> f32 {
-    fold::<true>(values, f32::NEG_INFINITY, larger, larger)
-}
-
-#[inline(always)]
-pub(super) fn max_abs(values: &[f32]) -> f32 {
-    fold::<true>(values, 0.0, |top, v| larger(top, v.abs()), larger)
 }
 
 /// `values -= ln Σ e^values`
@@ -147,42 +79,59 @@ pub fn log_softmax(values: &mut [f32]) {
 /// A call of [`log_softmax`].
 struct LogSoftmax<'a>(&'a mut [f32]);
 
-impl pulp::NullaryFnOnce for LogSoftmax<'_> {
+impl WithSimd for LogSoftmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        let top = max(self.0);
-        let log_sum = top + sum_of_exp(self.0, top).ln();
+    fn with_simd<S: Simd>(self, simd: S) {
+        let top = fold(simd, Max, self.0);
+        let log_sum = top + fold(simd, ExpFrom(top), self.0).ln();
         self.0.iter_mut().for_each(|v| *v -= log_sum);
     }
 }
 
-/// Sum of `e^(value - top)`. No value may exceed `top`.
-#[inline(always)]
-pub(super) fn sum_of_exp(values: &[f32], top: f32) -> f32 {
-    fold::<false>(values, 0.0, |sum, v| sum + exp_below(v - top), |a, b| a + b)
+/// Σ e^(x − top). No value may exceed `top`.
+#[derive(Clone, Copy)]
+pub(super) struct ExpFrom(pub(super) f32);
+
+impl<S: Simd> Fold<S> for ExpFrom {
+    const START: f32 = 0.0;
+
+    #[inline(always)]
+    fn take(self, simd: S, lanes: S::f32s, values: S::f32s) -> S::f32s {
+        simd.add_f32s(lanes, exp_below(simd, simd.sub_f32s(values, simd.splat_f32s(self.0))))
+    }
+
+    #[inline(always)]
+    fn join(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.add_f32s(a, b)
+    }
+
+    #[inline(always)]
+    fn reduce(self, simd: S, lanes: S::f32s) -> f32 {
+        simd.reduce_sum_f32s(lanes)
+    }
 }
 
 /// Softmax of each lane over `x`.
 #[inline(always)]
-pub(super) fn softmax(x: &mut [[f32; LANES]]) {
-    let mut top = [f32::NEG_INFINITY; LANES];
-    for x in x.iter() {
-        by_lanes(&mut top, x, &larger);
-    }
-    let mut sum = [0f32; LANES];
-    for x in x.iter_mut() {
-        for i in 0..LANES {
-            x[i] = exp_below(x[i] - top[i]);
+pub(super) fn softmax<S: Simd>(simd: S, x: &mut [[f32; LANES]]) {
+    for at in (0..LANES).step_by(S::F32_LANES) {
+        let mut top = simd.splat_f32s(f32::NEG_INFINITY);
+        for x in x.iter() {
+            top = simd.max_f32s(S::as_simd_f32s(&x[at..]).0[0], top);
         }
-        by_lanes(&mut sum, x, &|a, b| a + b);
-    }
-    for sum in &mut sum {
-        *sum = 1.0 / *sum;
-    }
-    for x in x.iter_mut() {
-        by_lanes(x, &sum, &|a, b| a * b);
+        let mut sum = simd.splat_f32s(0.0);
+        for x in x.iter_mut() {
+            let x = &mut S::as_mut_simd_f32s(&mut x[at..]).0[0];
+            *x = exp_below(simd, simd.sub_f32s(*x, top));
+            sum = simd.add_f32s(sum, *x);
+        }
+        let inverse = simd.div_f32s(simd.splat_f32s(1.0), sum);
+        for x in x.iter_mut() {
+            let x = &mut S::as_mut_simd_f32s(&mut x[at..]).0[0];
+            *x = simd.mul_f32s(*x, inverse);
+        }
     }
 }
 
@@ -191,17 +140,18 @@ pub(super) fn softmax(x: &mut [[f32; LANES]]) {
 /// [`crate::nn::ops::exp`]. NaN stays NaN; values below −87 count as −87.
 #[inline(always)]
 #[allow(clippy::excessive_precision)]
-fn exp_below(x: f32) -> f32 {
+fn exp_below<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer
-    let x = if x < -87.0 { -87.0 } else { x };
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_375, x));
-    let mut p = 0.006_953_154_69_f32;
-    p = p.mul_add(r, 0.041_875_690_2);
-    p = p.mul_add(r, 0.166_877_002);
-    p = p.mul_add(r, 0.499_993_742);
-    p = p.mul_add(r, 0.999_993_682);
-    p = p.mul_add(r, 1.0);
-    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
+    let all = |value| simd.splat_f32s(value);
+    let x = simd.max_f32s(all(-87.0), x); // NaN is the second one
+    let shifted = simd.mul_add_f32s(x, all(std::f32::consts::LOG2_E), all(ROUND));
+    let n = simd.sub_f32s(shifted, all(ROUND));
+    let r = simd.mul_add_f32s(n, all(2.121_944_4e-4), simd.mul_add_f32s(n, all(-0.693_359_375), x));
+    let mut p = all(0.006_953_154_69);
+    for factor in [0.041_875_690_2, 0.166_877_002, 0.499_993_742, 0.999_993_682, 1.0] {
+        p = simd.mul_add_f32s(p, r, all(factor));
+    }
+    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let power = simd.add_u32s(exponent, simd.splat_u32s(0x3f80_0000));
+    simd.mul_f32s(p, simd.transmute_f32s_u32s(power))
 }

@@ -1,8 +1,10 @@
 //! Rows of u8 activations, the input of a product.
 
+use pulp::{Simd, WithSimd};
+
 use super::Norm;
 use super::kernel::{Line, PANEL, Path, STEP, TILE, Work};
-use super::norm::{max, max_abs};
+use super::lanes::{Max, MaxMagnitude, fold};
 
 /// How a row's values map to u8. A weight matrix is packed for one of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +151,7 @@ impl Rows {
 /// Provides the rows to quantize.
 trait RowSource {
     /// A row and its largest magnitude.
-    fn row(&mut self, index: usize) -> (&[f32], f32);
+    fn row<S: Simd>(&mut self, simd: S, index: usize) -> (&[f32], f32);
 }
 
 struct Plain<'a> {
@@ -159,9 +161,9 @@ struct Plain<'a> {
 
 impl RowSource for Plain<'_> {
     #[inline(always)]
-    fn row(&mut self, index: usize) -> (&[f32], f32) {
+    fn row<S: Simd>(&mut self, simd: S, index: usize) -> (&[f32], f32) {
         let row = &self.x[index * self.width..][..self.width];
-        (row, max_abs(row))
+        (row, fold(simd, MaxMagnitude, row))
     }
 }
 
@@ -173,10 +175,10 @@ struct Normed<'a> {
 
 impl RowSource for Normed<'_> {
     #[inline(always)]
-    fn row(&mut self, index: usize) -> (&[f32], f32) {
+    fn row<S: Simd>(&mut self, simd: S, index: usize) -> (&[f32], f32) {
         let width = self.normed.len();
-        self.norm.normalize(&self.x[index * width..][..width], self.normed);
-        (self.normed, max_abs(self.normed))
+        self.norm.normalize(simd, &self.x[index * width..][..width], self.normed);
+        (self.normed, fold(simd, MaxMagnitude, self.normed))
     }
 }
 
@@ -189,8 +191,8 @@ struct Positive<'a> {
 
 impl RowSource for Positive<'_> {
     #[inline(always)]
-    fn row(&mut self, index: usize) -> (&[f32], f32) {
-        (&self.x[index * self.stride..][..self.width], max(&self.tops[index]))
+    fn row<S: Simd>(&mut self, simd: S, index: usize) -> (&[f32], f32) {
+        (&self.x[index * self.stride..][..self.width], fold(simd, Max, &self.tops[index]))
     }
 }
 
@@ -200,17 +202,17 @@ struct Fill<'a, S> {
     source: S,
 }
 
-impl<S: RowSource> pulp::NullaryFnOnce for Fill<'_, S> {
+impl<R: RowSource> WithSimd for Fill<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { rows, mut source } = self;
         let (input, steps) = (rows.input, rows.width.div_ceil(STEP));
         for index in 0..rows.count {
             let (first, height) = rows.tile_of(index);
             let tile = &mut rows.values[first * steps..][..height * steps];
-            let (row, top) = source.row(index);
+            let (row, top) = source.row(simd, index);
             let inverse = if top > 0.0 { input.largest() / top } else { 0.0 };
             rows.scales[index] = top / input.largest();
             spread(row, inverse, input.zero(), &mut tile[index - first..], height);

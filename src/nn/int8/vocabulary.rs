@@ -3,10 +3,12 @@
 
 use std::cell::Cell;
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::kernel::PANEL;
-use super::norm::{max, sum_of_exp};
+use super::lanes::{Max, fold};
+use super::norm::ExpFrom;
 use super::{Buffer, PackedLinear, Rows};
 
 /// Panels of a block: its scores for fourteen rows fit the first-level cache, for 32 rows (AMX) the second-level one. The
@@ -104,14 +106,17 @@ struct BestOf<'a, const N: usize> {
     top: &'a mut Top<N>,
 }
 
-impl<const N: usize> pulp::NullaryFnOnce for BestOf<'_, N> {
+impl<const N: usize> WithSimd for BestOf<'_, N> {
     type Output = Mass;
 
     #[inline(always)]
-    fn call(self) -> Mass {
+    fn with_simd<S: Simd>(self, simd: S) -> Mass {
         let Self { scores, first, top } = self;
-        let peak = max(scores);
-        let mass = Mass { peak, sum: if peak == f32::NEG_INFINITY { 0.0 } else { sum_of_exp(scores, peak) } };
+        let peak = fold(simd, Max, scores);
+        let mass = Mass {
+            peak,
+            sum: if peak == f32::NEG_INFINITY { 0.0 } else { fold(simd, ExpFrom(peak), scores) },
+        };
         let mut best = peak;
         for found in 1..=N {
             if best <= top[N - 1].1 {
@@ -121,7 +126,7 @@ impl<const N: usize> pulp::NullaryFnOnce for BestOf<'_, N> {
             insert(top, ((first + at) as u32, best));
             if found < N {
                 scores[at] = f32::NEG_INFINITY;
-                best = max(scores);
+                best = fold(simd, Max, scores);
             }
         }
         mass

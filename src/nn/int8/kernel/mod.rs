@@ -70,6 +70,14 @@ impl Path {
         fits.then_some(AMX_ROWS)
     }
 
+    /// Number of rows that a product computes together.
+    pub fn rows_of_tiles(self) -> usize {
+        match self {
+            Self::Amx => AMX_ROWS,
+            _ => TILE,
+        }
+    }
+
     /// Number of rows that should go through a layer together: enough for the arithmetic to take as long as reading the
     /// weights, few enough for the second-level cache.
     pub fn rows_at_once(self) -> usize {
