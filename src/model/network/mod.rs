@@ -314,7 +314,7 @@ impl Network {
 
     /// The best token and its log-probability at flat indices `places`.
     pub fn best_tokens(&self, states: &Tensor, places: Vec<u32>, mode: &Mode) -> Result<Vec<(u32, f32)>> {
-        ops::best_tokens(&self.logits(&self.select(states, places)?, mode)?, self.forbidden())
+        self.output(&self.select(states, places)?, self.forbidden(), mode).best_tokens()
     }
 
     /// The [`TOP_K`] best tokens at flat indices `places`, best first, with their log-probabilities. A smaller

@@ -19,7 +19,9 @@ use super::gradients;
 use super::kernel_path::{KernelPath, select_path};
 use super::linear::column_sums;
 use super::types::SoftmaxSums;
-use super::{Activation, Classes, cross_entropy, flop_count, linear, log_probs_of, soft_cross_entropy};
+use super::{
+    Activation, Classes, best_tokens, cross_entropy, flop_count, linear, log_probs_of, soft_cross_entropy,
+};
 use crate::nn::gemm::{Precision, gemm};
 
 /// Rows and classes of a chunk: about 2 MB of scores.
@@ -74,6 +76,19 @@ impl Output<'_> {
         Ok(log_probs(&self.sums(classes)?))
     }
 
+    /// The best class of each row with its log-probability, on the host; no gradient. Ties go to the lower class.
+    pub fn best_tokens(&self) -> Result<Vec<(u32, f32)>> {
+        #[cfg(target_arch = "x86_64")]
+        if select_path(self.x) == KernelPath::Cpu && self.tiled() {
+            self.check()?;
+            return self.with(|x, weight, bias| {
+                let layer = Layer { x, weight, bias, forbidden: self.forbidden };
+                layer.best(&layer.packed())
+            });
+        }
+        best_tokens(&self.scores()?.detach(), self.forbidden)
+    }
+
     /// A loss that depends only on the log-probabilities of chosen classes. `weigh` computes it from these, row after
     /// row.
     pub fn loss_of<E: From<candle_core::Error>>(
@@ -103,6 +118,16 @@ impl Output<'_> {
         super::fused::tiled(self.precision, self.x, &[self.x.dim(1).unwrap_or(1)])
     }
 
+    /// Rows, width and classes. Counts the product.
+    fn check(&self) -> Result<(usize, usize, usize)> {
+        let ((rows, width), (count, own)) = (self.x.dims2()?, self.weight.dims2()?);
+        if width != own || self.bias.dims() != [count] {
+            bail!("output: {:?} does not fit {:?}", self.x.shape(), self.weight.shape());
+        }
+        flop_count::count(self.x, self.weight)?;
+        Ok((rows, width, count))
+    }
+
     /// Calls `work` with the values of `x`, weight and bias.
     fn with<R>(&self, work: impl FnOnce(&[f32], &[f32], &[f32]) -> R) -> Result<R> {
         with_values(self.x, |x| {
@@ -112,12 +137,8 @@ impl Output<'_> {
 
     /// For each row, the sums of its softmax over the classes. Counts the product.
     fn sums(&self, classes: &Classes) -> Result<Vec<SoftmaxSums>> {
-        let ((rows, width), (count, own)) = (self.x.dims2()?, self.weight.dims2()?);
-        if width != own || self.bias.dims() != [count] {
-            bail!("output: {:?} does not fit {:?}", self.x.shape(), self.weight.shape());
-        }
+        let (rows, width, count) = self.check()?;
         classes.check((rows, count), self.forbidden)?;
-        flop_count::count(self.x, self.weight)?;
         #[cfg(target_arch = "x86_64")]
         if self.tiled() {
             return self.with(|x, weight, bias| {

@@ -29,7 +29,7 @@ pub struct Start {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub corpora: Vec<Share>,
     pub device: String,
-    /// Floating-point operations per second of a large matrix product; see `update::rate::matrix_rate`.
+    /// Floating-point operations per second of a large matrix product; see `update::rate::LargeProduct`.
     pub matrix_rate: f64,
 }
 

@@ -21,7 +21,7 @@ use crate::train::objective::{Cmlm, Imputer, Objective, Step};
 use crate::train::observe::machine::cpu_seconds;
 use crate::train::rng::Rng;
 use crate::train::update::optimizer::{AdamW, Optimizer};
-use crate::train::update::rate::matrix_rate;
+use crate::train::update::rate::LargeProduct;
 use crate::train::weights::{Weights, frozen};
 use crate::{Error, Result};
 
@@ -61,8 +61,8 @@ pub struct StageSpeed {
     /// Floating-point operations of products with weights, padding and gradients included; see
     /// [`crate::nn::ops::operations`].
     pub operations_per_token: f64,
-    /// Speed of the median update, as a share of the rate of a large matrix product on this device. `None` if that was
-    /// not measured.
+    /// Floating-point operations per second of an update, as a share of those of a large matrix product on this device,
+    /// which is computed just before each update: median over the updates. `None` if that was not measured.
     pub matrix_share: Option<f64>,
 }
 
@@ -71,6 +71,8 @@ struct UpdateCost {
     cpu_seconds: Option<f64>,
     target_tokens: usize,
     operations: u64,
+    /// Rate of a large product, measured just before.
+    matrix_rate: Option<f64>,
 }
 
 struct StageBench {
@@ -101,9 +103,14 @@ pub fn run(options: &Options) -> Result<Vec<StageSpeed>> {
     let mut batches = Batches::new(corpus.lengths(), options.batch_tokens, &rng, Position::default())?;
     let backend = Backend::of_tensors(options.device)?;
     let mut benches = stage_benches(options, &backend)?;
+    let large = options
+        .measure_product
+        .then(|| LargeProduct::new(backend.device(), options.products.into()))
+        .transpose()?;
     for update in 0..=options.updates as u64 {
         let pairs: Vec<&Pair> = batches.next_batch()?.iter().map(|&i| &corpus.pairs[i]).collect();
         for bench in &mut benches {
+            let matrix_rate = large.as_ref().map(LargeProduct::rate).transpose()?;
             let (begin, cpu_begin, before) = (Instant::now(), cpu_seconds(), operations());
             let losses = bench.objective.losses(Step {
                 student: &bench.weights.network,
@@ -119,24 +126,24 @@ pub fn run(options: &Options) -> Result<Vec<StageSpeed>> {
                 cpu_seconds: cpu_seconds().zip(cpu_begin).map(|(end, begin)| end - begin),
                 target_tokens: losses.target_tokens,
                 operations: operations() - before,
+                matrix_rate,
             });
         }
     }
-    let matrix_rate = options
-        .measure_product
-        .then(|| matrix_rate(backend.device(), options.products.into()))
-        .transpose()?;
-    Ok(benches.into_iter().map(|bench| bench.speed(matrix_rate)).collect())
+    Ok(benches.into_iter().map(StageBench::speed).collect())
 }
 
 impl StageBench {
-    fn speed(self, matrix_rate: Option<f64>) -> StageSpeed {
+    fn speed(self) -> StageSpeed {
         // The first update warms up.
         let measured = &self.updates[1..];
         let rates = sorted(measured.iter().map(|update| update.target_tokens as f64 / update.seconds));
         let seconds = sorted(measured.iter().map(|update| update.seconds));
         let cpu_seconds = sorted(measured.iter().filter_map(|update| update.cpu_seconds));
-        let shares = sorted(measured.iter().map(|update| update.operations as f64 / update.seconds));
+        let share = |update: &UpdateCost| {
+            update.matrix_rate.map(|rate| update.operations as f64 / update.seconds / rate)
+        };
+        let shares = sorted(measured.iter().filter_map(share));
         let tokens: usize = measured.iter().map(|update| update.target_tokens).sum();
         let operations: u64 = measured.iter().map(|update| update.operations).sum();
         StageSpeed {
@@ -146,7 +153,7 @@ impl StageBench {
             cpu_seconds_per_update: cpu_seconds.get(cpu_seconds.len() / 2).copied(),
             best_tokens_per_second: rates[rates.len() - 1],
             operations_per_token: operations as f64 / tokens.max(1) as f64,
-            matrix_share: matrix_rate.map(|rate| shares[shares.len() / 2] / rate),
+            matrix_share: shares.get(shares.len() / 2).copied(),
         }
     }
 }

@@ -12,26 +12,47 @@ use crate::nn::ops::{self, Activation, operations};
 /// Number of repetitions, of which the fastest counts; one more runs first to warm up.
 const TIMES: usize = 5;
 
-/// Floating-point operations per second of a large product, computed as in training; a multiply-add counts as two.
-/// Takes the fastest of several products: milliseconds on a GPU, a tenth of a second on a CPU core.
-pub fn matrix_rate(device: &Device, precision: Precision) -> Result<f64> {
-    // Large enough that launching and the bias do not matter.
-    let (rows, input, out) = if device.is_cpu() { (512, 512, 1024) } else { (4096, 4096, 4096) };
-    // Random values: a GPU at its power limit is faster with equal numbers.
-    let values = |shape: (usize, usize)| Tensor::rand(-1f32, 1f32, shape, device);
-    let (x, weight) = (values((rows, input))?, values((out, input))?);
-    let bias = Tensor::zeros(out, DType::F32, device)?;
-    let mut best = f64::INFINITY;
-    for time in 0..=TIMES {
-        device.synchronize()?;
-        let begin = Instant::now();
-        ops::linear(&x, &weight, &bias, Activation::None, precision)?;
-        device.synchronize()?;
-        if time > 0 {
-            best = best.min(begin.elapsed().as_secs_f64());
-        }
+/// A large matrix product, computed as in training, with which updates are compared.
+#[derive(Debug)]
+pub struct LargeProduct {
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    precision: Precision,
+}
+
+impl LargeProduct {
+    /// # Errors
+    /// Those of the device, such as too little memory.
+    pub fn new(device: &Device, precision: Precision) -> Result<Self> {
+        // Large enough that launching and the bias do not matter.
+        let (rows, input, out) = if device.is_cpu() { (512, 512, 1024) } else { (4096, 4096, 4096) };
+        // Random values: a GPU at its power limit is faster with equal numbers.
+        let values = |shape: (usize, usize)| Tensor::rand(-1f32, 1f32, shape, device);
+        let (x, weight) = (values((rows, input))?, values((out, input))?);
+        Ok(Self { x, weight, bias: Tensor::zeros(out, DType::F32, device)?, precision })
     }
-    Ok(2.0 * (rows * input * out) as f64 / best.max(1e-9))
+
+    /// Floating-point operations per second; a multiply-add counts as two. Takes the fastest of several products:
+    /// milliseconds on a GPU or with AMX, a tenth of a second on a slow CPU core.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn rate(&self) -> Result<f64> {
+        let device = self.x.device();
+        let mut best = f64::INFINITY;
+        for time in 0..=TIMES {
+            device.synchronize()?;
+            let begin = Instant::now();
+            ops::linear(&self.x, &self.weight, &self.bias, Activation::None, self.precision)?;
+            device.synchronize()?;
+            if time > 0 {
+                best = best.min(begin.elapsed().as_secs_f64());
+            }
+        }
+        let multiply_adds = self.x.elem_count() * self.weight.dim(0)?;
+        Ok(2.0 * multiply_adds as f64 / best.max(1e-9))
+    }
 }
 
 /// Tokens and operations since [`Throughput::take`] was last called.

@@ -10,6 +10,7 @@ use std::arch::x86_64::{
 use rayon::prelude::*;
 
 use super::super::Classes;
+use super::super::cpu::max;
 use super::super::types::SoftmaxSums;
 use super::attention::exp;
 use super::buffer::Buffer;
@@ -92,31 +93,88 @@ impl Layer<'_> {
 
     /// For each row, the sums of its softmax over the classes.
     pub fn sums(&self, packed: &PackedLayer, classes: &Classes) -> Vec<SoftmaxSums> {
-        let (x, biases, width) = (self.rounded(), self.biases(), self.width());
-        let x = x.as_bf16();
         let order = Order::of(classes);
         let mut sums: Vec<SoftmaxSums> =
             (0..self.rows()).map(|row| SoftmaxSums::new(classes.of(row).len())).collect();
-        sums.par_chunks_mut(ROWS).enumerate().for_each(|(block, sums)| {
-            // SAFETY: they are available where this module runs, and held for this block only.
-            let _tiles = unsafe { Tiles::configure() };
-            let first = block * ROWS;
-            // SAFETY: as above; `x` has whole tiles.
-            unsafe {
-                block_sums(
-                    &x[first * width..],
-                    width,
-                    packed.0.as_lines(),
-                    &biases,
-                    first,
-                    classes,
-                    &order,
-                    sums,
-                )
+        self.for_blocks(packed, &mut sums, |first, sums, inputs| {
+            let mut cursors: Vec<usize> =
+                (0..sums.len()).map(|row| classes.range(first + row).start).collect();
+            let chosen = |row: usize, begin: usize, scores: &[f32], _raised: bool| {
+                let range = classes.range(first + row);
+                let own: &mut [f32] = &mut sums[row].chosen;
+                let limit = begin + GROUP_CLASSES;
+                order.advance(&mut cursors[row], range.end, classes, limit, |place, class| {
+                    own[place - range.start] = scores[class - begin];
+                });
+            };
+            // SAFETY: the tiles are configured; the input has whole tiles.
+            let states = unsafe { block_sums(inputs, chosen) };
+            for (sums, state) in sums.iter_mut().zip(states) {
+                // SAFETY: the CPU has the features (see the module `fused`).
+                (sums.top, sums.sum, sums.total) = unsafe { state.of_lanes() };
+                sums.log_sum = sums.top + sums.sum.ln();
             }
         });
         sums
     }
+
+    /// For each row, the best class and its log-probability. Ties go to the lower class.
+    pub fn best(&self, packed: &PackedLayer) -> Vec<(u32, f32)> {
+        let mut best = vec![(self.forbidden as u32, f32::NEG_INFINITY); self.rows()];
+        self.for_blocks(packed, &mut best, |_, best, inputs| {
+            let higher = |row: usize, begin: usize, scores: &[f32], raised: bool| {
+                if !raised {
+                    return;
+                }
+                let top = max(scores);
+                if top > best[row].1 {
+                    let place = scores.iter().position(|&score| score == top).unwrap_or(0);
+                    best[row] = ((begin + place) as u32, top);
+                }
+            };
+            // SAFETY: as in `sums`.
+            let states = unsafe { block_sums(inputs, higher) };
+            for ((_, score), state) in best.iter_mut().zip(states) {
+                // SAFETY: as in `sums`.
+                let (top, sum, _) = unsafe { state.of_lanes() };
+                *score -= top + sum.ln();
+            }
+        });
+        best
+    }
+
+    /// Calls `work(first row, its results, its inputs)` for blocks of rows on several threads, with tiles configured.
+    fn for_blocks<T: Send>(
+        &self,
+        packed: &PackedLayer,
+        results: &mut [T],
+        work: impl Fn(usize, &mut [T], BlockInputs) + Sync,
+    ) {
+        let (x, biases, width) = (self.rounded(), self.biases(), self.width());
+        let x = x.as_bf16();
+        results.par_chunks_mut(ROWS).enumerate().for_each(|(block, results)| {
+            // SAFETY: they are available where this module runs, and held for this block only.
+            let _tiles = unsafe { Tiles::configure() };
+            let (first, rows) = (block * ROWS, results.len());
+            let x = &x[first * width..];
+            work(
+                first,
+                results,
+                BlockInputs { x, width, rows, packed: packed.0.as_lines(), biases: &biases },
+            );
+        });
+    }
+}
+
+/// The inputs of a block of rows.
+#[derive(Clone, Copy)]
+struct BlockInputs<'a> {
+    /// bf16, padded to whole tiles.
+    x: &'a [u16],
+    width: usize,
+    rows: usize,
+    packed: &'a [Line],
+    biases: &'a [f32],
 }
 
 /// The chosen classes of each row in ascending order, as indices into the list of all.
@@ -167,62 +225,49 @@ pub(super) unsafe fn scores(left: MatrixView, steps: usize, right: &[Line], c: &
     }
 }
 
-#[allow(clippy::too_many_arguments)]
+/// The sums of each row. Calls `each(row, first class, scores with bias, whether a maximum has risen)` for each row and
+/// group of classes, in the order of the classes.
+///
+/// # Safety
+/// The CPU has the features, and tiles are configured.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn block_sums(
-    x: &[u16],
-    width: usize,
-    packed: &[Line],
-    biases: &[f32],
-    first: usize,
-    classes: &Classes,
-    order: &Order,
-    sums: &mut [SoftmaxSums],
-) {
+unsafe fn block_sums(inputs: BlockInputs, mut each: impl FnMut(usize, usize, &[f32], bool)) -> Vec<RowSums> {
+    let BlockInputs { x, width, rows, packed, biases } = inputs;
     let steps = width / SIDE;
     let none = RowSums { top: _mm512_set1_ps(LOW), sum: _mm512_setzero_ps(), total: _mm512_setzero_ps() };
-    let mut states = vec![none; sums.len()];
-    let mut cursors: Vec<usize> = (0..sums.len()).map(|row| classes.range(first + row).start).collect();
+    let mut states = vec![none; rows];
     let mut c = Buffer::f32(SIDE * GROUP_CLASSES);
     let c = c.as_f32_mut();
     for (group, biases) in biases.chunks_exact(GROUP_CLASSES).enumerate() {
         let right = &packed[group * GROUP * steps * STEP..];
         let begin = group * GROUP_CLASSES;
-        for tile in (0..sums.len()).step_by(SIDE) {
+        for tile in (0..rows).step_by(SIDE) {
             unsafe { scores(MatrixView::of(&x[tile * width..], width), steps, right, c) };
-            for row in tile..sums.len().min(tile + SIDE) {
+            for row in tile..rows.min(tile + SIDE) {
                 let scores = &mut c[(row - tile) * GROUP_CLASSES..][..GROUP_CLASSES];
-                states[row].add(scores, biases);
-                let range = classes.range(first + row);
-                let chosen = &mut sums[row].chosen;
-                order.advance(
-                    &mut cursors[row],
-                    range.end,
-                    classes,
-                    begin + GROUP_CLASSES,
-                    |place, class| {
-                        chosen[place - range.start] = scores[class - begin];
-                    },
-                );
+                let raised = states[row].add(scores, biases);
+                each(row, begin, scores, raised);
             }
         }
     }
-    for (sums, state) in sums.iter_mut().zip(states) {
-        let top = _mm512_reduce_max_ps(state.top);
-        let factors =
-            exp(_mm512_max_ps(_mm512_set1_ps(-104.0), _mm512_sub_ps(state.top, _mm512_set1_ps(top))));
-        sums.sum = _mm512_reduce_add_ps(_mm512_mul_ps(state.sum, factors));
-        sums.top = top;
-        sums.total = _mm512_reduce_add_ps(state.total);
-        sums.log_sum = top + sums.sum.ln();
-    }
+    states
 }
 
 impl RowSums {
-    /// Adds the biases to the scores, and these to the sums.
+    /// The largest score, Σ e^(score − it) and the sum of the scores, over all lanes.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    fn add(&mut self, scores: &mut [f32], biases: &[f32]) {
+    fn of_lanes(&self) -> (f32, f32, f32) {
+        let top = _mm512_reduce_max_ps(self.top);
+        let factors =
+            exp(_mm512_max_ps(_mm512_set1_ps(-104.0), _mm512_sub_ps(self.top, _mm512_set1_ps(top))));
+        (top, _mm512_reduce_add_ps(_mm512_mul_ps(self.sum, factors)), _mm512_reduce_add_ps(self.total))
+    }
+
+    /// Adds the biases to the scores, and these to the sums. Returns whether the maximum of a lane has risen.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn add(&mut self, scores: &mut [f32], biases: &[f32]) -> bool {
         assert!(scores.len() == GROUP_CLASSES && biases.len() == GROUP_CLASSES);
         const PARTS: usize = GROUP_CLASSES / 16;
         let mut own = [_mm512_setzero_ps(); PARTS];
@@ -243,12 +288,14 @@ impl RowSums {
         }
         // NaN stays NaN, because it is the second operand of the maximum.
         let exp = |x| exp(_mm512_max_ps(_mm512_set1_ps(-104.0), x));
-        if _mm512_cmp_ps_mask::<_CMP_GT_OQ>(top, self.top) != 0 {
+        let raised = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(top, self.top) != 0;
+        if raised {
             self.sum = _mm512_mul_ps(self.sum, exp(_mm512_sub_ps(self.top, top)));
             self.top = top;
         }
         for own in own {
             self.sum = _mm512_add_ps(self.sum, exp(_mm512_sub_ps(own, top)));
         }
+        raised
     }
 }

@@ -265,9 +265,29 @@ fn an_output_layer_with_tiles_equals_f32_on_rounded_values() {
     assert!(
         log_probs(Precision::Bf16).iter().zip(log_probs(Precision::F32)).all(|(a, b)| (a - b).abs() < 1e-3)
     );
+    let best = |precision| output(precision).best_tokens().unwrap();
+    for ((class, log_prob), (of_f32, exact)) in best(Precision::Bf16).into_iter().zip(best(Precision::F32)) {
+        assert!(class as usize >= forbidden && (log_prob - exact).abs() < 1e-3, "{log_prob}, not {exact}");
+        assert_eq!(class, of_f32);
+    }
     vars[2].set(&vars[2].affine(0.0, f64::NAN).unwrap()).unwrap();
     let loss = output(Precision::Bf16).cross_entropy(&gold, 0.1).unwrap();
     assert!(loss.to_scalar::<f32>().unwrap().is_nan(), "NaN scores");
+    assert!(best(Precision::Bf16).iter().all(|(_, log_prob)| log_prob.is_nan()), "NaN scores");
+}
+
+#[test]
+fn of_equal_classes_the_lower_one_is_the_best() {
+    if unavailable() {
+        return;
+    }
+    let (x, bias) = (random(&[70, WIDTH], 1.0, 1), Tensor::zeros(700, DType::F32, &Device::Cpu).unwrap());
+    let half = random(&[350, WIDTH], 1.0, 2).into_inner();
+    let weight = Tensor::cat(&[&half, &half], 0).unwrap();
+    let output = Output { x: &x, weight: &weight, bias: &bias, forbidden: 5, precision: Precision::Bf16 };
+    // The copies of forbidden classes are allowed.
+    let best = output.best_tokens().unwrap();
+    assert!(best.iter().all(|&(class, _)| (5..355).contains(&class)), "{best:?}");
 }
 
 #[test]

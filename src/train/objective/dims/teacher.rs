@@ -225,7 +225,8 @@ impl Teacher {
     fn best_of(&self, memory: &TeacherMemory, states: &Tensor, mode: &Mode) -> Result<Vec<(u32, f32)>> {
         match memory {
             TeacherMemory::Exact(_) => {
-                Ok(ops::best_tokens(&self.network.logits(states, mode)?, self.network.forbidden())?)
+                let output = self.network.output(states, self.network.forbidden(), mode);
+                Ok(ops::without_gradients(|| output.best_tokens())?)
             }
             TeacherMemory::EightBit(network, _) => network.best_of(&states.flatten_all()?.to_vec1()?),
         }

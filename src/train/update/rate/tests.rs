@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_product_takes_some_time() {
     for precision in [Precision::F32, Precision::Bf16] {
-        let rate = matrix_rate(&Device::Cpu, precision).unwrap();
+        let rate = LargeProduct::new(&Device::Cpu, precision).unwrap().rate().unwrap();
         assert!(rate.is_finite() && (1e7..1e13).contains(&rate), "{rate}");
     }
 }
@@ -13,7 +13,7 @@ fn throughput_counts_from_the_last_call() {
     let mut throughput = Throughput::start();
     throughput.add(1_000);
     throughput.add(500);
-    matrix_rate(&Device::Cpu, Precision::F32).unwrap();
+    LargeProduct::new(&Device::Cpu, Precision::F32).unwrap().rate().unwrap();
     let rates = throughput.take();
     assert!(rates.tokens > 0.0 && rates.operations > 1000.0 * rates.tokens, "a product has more operations");
     let rates = throughput.take();

@@ -33,8 +33,8 @@ use crate::train::update::checkpoint::{Checkpoint, State, Store, restore};
 use crate::train::update::ema::Ema;
 use crate::train::update::optimizer::{AdamW, Optimizer};
 use crate::train::update::ranks::{RankContext, Reducer};
+use crate::train::update::rate::LargeProduct;
 use crate::train::update::rate::Throughput;
-use crate::train::update::rate::matrix_rate;
 use crate::train::update::schedule::Schedule;
 use crate::train::weights::{Weights, frozen};
 use crate::{Error, Result};
@@ -197,7 +197,8 @@ impl<'a, O: Objective> Run<'a, O> {
     /// another rank.
     pub fn train(&mut self, stop: &AtomicBool) -> Result<End> {
         let training = &self.stage.texts.training;
-        let matrix_rate = matrix_rate(self.backend.device(), self.stage.train.products.into())?;
+        let matrix_rate =
+            LargeProduct::new(self.backend.device(), self.stage.train.products.into())?.rate()?;
         self.log_event(&Event::Start(event::Start {
             update: self.state.update,
             config_digest: self.state.config_digest(),
