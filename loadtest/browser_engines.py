@@ -166,9 +166,8 @@ def ours(args, case, length):
 
 
 def ct2(args, python, length):
-    layers = (SAME["enc"], SAME["dec"])
     for split in splits(cores()):
-        for who, _, _, what, value in compare_ct2.peer(args, python, layers, split, length):
+        for who, _, _, what, value in compare_ct2.peer(args, python, compare_ct2.SHAPES[0], split, length):
             what = {"p50_ms": "p50_ms", "sentences/s at %d" % BATCH: "sentences/s"}.get(what)
             if what and "greedy" in who:
                 yield Cell(CASES[0][0], "%s, %d × %d" % (who, *split), cores(), length, what, value)

@@ -16,6 +16,9 @@ cores into threads and workers; each of its numbers is that of the best split. t
 steps. tutti reads and writes both its end tokens too, fourteen rows, so it does not do less work. An imputer
 writes two slots for each of these, twenty-eight rows.
 
+The bundle of `--model` is measured with its defaults, that is, with its shortlist and language model, against
+a peer of its own shape and vocabulary. `--no-model` leaves it out.
+
 Runs alternate: in each round, a run of tutti follows every setting of the peer. A ratio compares two runs of
 one round; the table has the median over the rounds. `--results FILE --append` adds rounds to earlier ones,
 for machines that are quiet only for short times. `--rounds 0` only prints the table.
@@ -37,9 +40,16 @@ CT2 = "4.8.5"
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 
-WIDTH = {"dim": 256, "ffn": 1024, "heads": 4, "vocab": 8000}
+WIDTH = {"dim": 256, "ffn": 1024, "heads": 4}
+VOCAB = 8000
 OURS = (3, 3)
-LAYERS = [(3, 3), (6, 2), (12, 1)]
+# What limits both sides to the instructions of an older CPU: settings of the peer and of its libraries (oneDNN, MKL).
+INSTRUCTIONS = {
+    "avx512-vnni": {"CT2_FORCE_CPU_ISA": "AVX512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"},
+    "avx2": {"CT2_FORCE_CPU_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}
+# Shapes of the peer: width, layers and vocabulary.
+SHAPES = [dict(WIDTH, layers=layers, vocab=VOCAB) for layers in [OURS, (6, 2), (12, 1)]]
 BEAMS = [1, 4]
 STEPS = [1, 2, 4]
 LENGTHS = [12, 25]
@@ -53,13 +63,34 @@ def arguments():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seconds", type=float, default=1.0, help="for each cell of the table, each round")
     p.add_argument("--quick", action="store_true", help="one short round, the peer at 3+3 only")
+    p.add_argument("--instructions", choices=INSTRUCTIONS, help="use no better instructions on either side [default: the best of this CPU]")
+    p.add_argument("--model", default=os.path.join(ROOT, "models", "en-de"), help="bundle to measure [default: models/en-de]")
+    p.add_argument("--no-model", dest="model", action="store_const", const=None, help="measure no bundle")
     p.add_argument("--results", default=os.path.join(ROOT, "target", "compare_ct2.jsonl"))
     p.add_argument("--append", action="store_true", help="add to --results instead of replacing the file")
     args = p.parse_args()
     if args.quick:
         args.rounds, args.seconds = min(args.rounds, 1), min(args.seconds, 0.3)
-    args.layers = [OURS] if args.quick else LAYERS
+    args.shapes = SHAPES[:1] if args.quick else SHAPES
+    if args.model:
+        args.shapes = [*args.shapes, shape_of(args.model)]
     return args
+
+
+def shape_of(bundle):
+    """The shape of a bundle's model, and the peer's name for it."""
+    try:
+        with open(os.path.join(bundle, "config.json")) as file:
+            shape = json.load(file)["shape"]
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit("%s: no config.json of a bundle: %s" % (bundle, error))
+    return {"dim": shape["d_model"], "ffn": shape["ffn"], "heads": shape["heads"], "vocab": shape["vocab"],
+            "layers": (shape["encoder_layers"], shape["decoder_layers"])}
+
+
+def peer_name(shape):
+    layers = "CT2 %d+%d" % shape["layers"]
+    return layers if shape["vocab"] == VOCAB else "%s of %d tokens" % (layers, shape["vocab"])
 
 
 def environment(folder, more=()):
@@ -90,8 +121,8 @@ def splits(count):
     return [(t, count // t) for t in sorted(threads)]
 
 
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def run(command, environment=None):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         sys.exit("%s\nfailed:\n%s" % (shlex.join(command), done.stderr))
     return done.stdout
@@ -101,9 +132,10 @@ def run(command):
 # a row of the table and `what` is "p50_ms" or "sentences/s at" a batch size.
 
 
-def peer(args, python, layers, split, length):
+def peer(args, python, shape, split, length):
     threads, workers = split
-    kept = os.path.join(os.path.dirname(args.results), "ct2-model-%d-%d" % layers)
+    layers = shape["layers"]
+    kept = os.path.join(os.path.dirname(args.results), "ct2-model-%d-%d-%d-%d" % (*layers, shape["dim"], shape["vocab"]))
     command = [
         python, os.path.join(HERE, "ct2_bench.py"),
         "--layers-enc", str(layers[0]), "--layers-dec", str(layers[1]), "--keep", kept,
@@ -112,12 +144,13 @@ def peer(args, python, layers, split, length):
         "--beam", ",".join(map(str, BEAMS)), "--batch", ",".join(map(str, BATCHES)),
         "--seconds", str(args.seconds), "--bulk-seconds", str(args.seconds), "--repeats", "1000000",
     ]
-    for key, value in WIDTH.items():
-        command += ["--" + key, str(value)]
-    rows = [json.loads(line) for line in run(command).splitlines()]
+    for key in ("dim", "ffn", "heads", "vocab"):
+        command += ["--" + key, str(shape[key])]
+    limits = INSTRUCTIONS.get(getattr(args, "instructions", None), {})
+    rows = [json.loads(line) for line in run(command, dict(os.environ, **limits)).splitlines()]
     for row in (row for row in rows if row["kind"] == "cell"):
         decoding = "greedy" if row["beam"] == 1 else "beam %d" % row["beam"]
-        who = "CT2 %d+%d %s" % (*layers, decoding)
+        who = "%s %s" % (peer_name(shape), decoding)
         setting = "%d x %d" % split
         if row["batch"] == BATCHES[0]:
             yield who, setting, length, "p50_ms", row["p50_ms"]
@@ -125,31 +158,40 @@ def peer(args, python, layers, split, length):
 
 
 def ours(args, batch, length):
-    shape = "enc=%d,dec=%d,d={dim},ffn={ffn},heads={heads},vocab={vocab}".format(**WIDTH) % OURS
-    for kind, more in [("", ""), (" imputer", ",imputer=1")]:
+    shape = "enc=%d,dec=%d,d={dim},ffn={ffn},heads={heads},vocab={vocab}".format(**WIDTH, vocab=VOCAB) % OURS
+    name = "tutti %d+%d" % OURS
+    models = [(name, ["--shape", shape]), (name + " imputer", ["--shape", shape + ",imputer=1"])]
+    if args.model:
+        models.append(("tutti " + bundle_name(args.model), ["--model", args.model]))
+    for name, model in models:
         report = json.loads(run([
-            args.tutti, "bench", "--json", "--shape", shape + more, "--source-tokens", str(length),
+            args.tutti, "bench", "--json", *model, "--source-tokens", str(length),
             "--steps", ",".join(map(str, STEPS)), "--batch", str(batch), "--seconds", str(args.seconds),
+            *(["--instructions", args.instructions] if args.instructions else []),
         ]))
         for row in report["measurements"]:
-            who = "tutti %d+%d%s, %d step%s" % (*OURS, kind, row["steps"], "s" * (row["steps"] > 1))
+            who = "%s, %d step%s" % (name, row["steps"], "s" * (row["steps"] > 1))
             yield who, "as it comes", length, "p50_ms", row["latency_p50_ms"]
             yield who, "as it comes", length, "sentences/s at %d" % batch, row["sentences_per_second"]
+
+
+def bundle_name(bundle):
+    return os.path.basename(os.path.normpath(bundle))
 
 
 def measure(args, python, number, out):
     """One round: runs of the peer, and after each one of ours."""
     turn = 0
     for length in LENGTHS:
-        for layers in args.layers:
+        for shape in args.shapes:
             for split in splits(cores()):
                 batch = BATCHES[turn % len(BATCHES)]
                 turn += 1
-                note("round %d: CT2 %s %s, then tutti, %d tokens, batch %d" % (number, layers, split, length, batch))
-                write(out, number, peer(args, python, layers, split, length))
+                note("round %d: %s %s, then tutti, %d tokens, batch %d" % (number, peer_name(shape), split, length, batch))
+                write(out, number, peer(args, python, shape, split, length))
                 write(out, number, ours(args, batch, length))
         # Fewer settings of the peer than batch sizes: the rest still has to be measured.
-        done = len(args.layers) * len(splits(cores()))
+        done = len(args.shapes) * len(splits(cores()))
         for batch in BATCHES[done:]:
             write(out, number, ours(args, batch, length))
             turn += 1
@@ -200,13 +242,13 @@ def spread(values, digits):
     return middle if len(values) == 1 else "%s (%.*f–%.*f)" % (middle, digits, values[0], digits, values[-1])
 
 
-def table(results, what, title, digits):
-    than = "CT2 %d+%d greedy" % OURS
-    head = ["", *("%s%d → %d | × %s" % ("", length, length, than) for length in LENGTHS)]
+def table(results, what, title, digits, peers):
+    """A table of one number. A row is compared with the peer's greedy search of its own shape."""
+    head = ["", *("%d → %d | × greedy, same shape" % (length, length) for length in LENGTHS)]
     lines = ["**%s**" % title, "", "| %s | peer's threads × workers |" % " | ".join(head)]
     lines.append("|---" * (2 * len(LENGTHS) + 2) + "|")
     for who in results.order:
-        row, settings = [who], []
+        row, settings, than = [who], [], peers.get(who, "CT2 %d+%d greedy" % OURS)
         for length in LENGTHS:
             setting, values = results.best(who, length, what)
             row.append(spread(values.values(), digits))
@@ -217,8 +259,9 @@ def table(results, what, title, digits):
     return lines + [""]
 
 
-def targets(results):
-    """What the project promises, and what this run says to it."""
+def targets(results, shape):
+    """What the project promises, and what this run says to it. `shape` is the bundle's name and the peer's name for its
+    shape, if there is one."""
     peers = [who for who in results.order if who.startswith("CT2")]
     greedy = [who for who in peers if who.endswith("greedy")]
     rows = []
@@ -243,6 +286,13 @@ def targets(results):
     for length in LENGTHS:
         claim("four steps against beam 4, p50, %d tokens" % length, four, beam, length, "p50_ms", 1)
         claim("four steps against beam 4, sentences/s, %d tokens" % length, four, beam, length, rate, 1)
+    if shape:
+        bundle, peer = shape
+        one, four = ("tutti %s, %s" % (bundle, steps) for steps in ("1 step", "4 steps"))
+        for length in LENGTHS:
+            claim("%s, one step, p50 at batch 1, %d tokens, same shape" % (bundle, length), one, [peer + " greedy"], length, "p50_ms", 8)
+            claim("%s, one step, sentences/s at batch 64, %d tokens" % (bundle, length), one, [peer + " greedy"], length, rate, 2)
+            claim("%s, four steps, sentences/s at batch 64, %d tokens" % (bundle, length), four, [peer + " greedy"], length, rate, 1)
     return ["| target | at least × | measured | met |", "|---|---|---|---|", *rows, ""]
 
 
@@ -308,10 +358,12 @@ def main():
     with open(args.results) as file:
         results = Results([json.loads(line) for line in file])
     lines = head(args, results)
-    lines += table(results, "p50_ms", "Latency of one sentence alone, p50, ms (ratio: how many times faster)", 2)
+    shape = (bundle_name(args.model), peer_name(args.shapes[-1])) if args.model else None
+    peers = {who: shape[1] + " greedy" for who in results.order if shape and shape[0] in who}
+    lines += table(results, "p50_ms", "Latency of one sentence alone, p50, ms (ratio: how many times faster)", 2, peers)
     for batch in BATCHES:
-        lines += table(results, "sentences/s at %d" % batch, "Sentences per second, batch %d" % batch, 0)
-    lines += targets(results)
+        lines += table(results, "sentences/s at %d" % batch, "Sentences per second, batch %d" % batch, 0, peers)
+    lines += targets(results, shape)
     print("\n".join(lines))
 
 

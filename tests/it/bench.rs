@@ -83,6 +83,17 @@ fn repeats_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn bench_computes_with_the_instructions_asked_for() {
+    let folder = bundle();
+    let flags = ["--model", "tiny", "--source-tokens", "5", "--repeats", "1"];
+    let of = |more: &[&str]| json(tutti_bench(&folder, &[&flags[..], more].concat()))["instructions"].clone();
+    assert_eq!(of(&["--instructions", "portable"]), "portable");
+    assert!(["amx", "avx512-vnni", "avx2", "portable"].contains(&of(&[]).as_str().unwrap()));
+    let said = refusal(tutti_bench(&folder, &[&flags[..], &["--instructions", "sse"]].concat()));
+    assert!(said.contains("expected one of amx, avx512-vnni, avx2, portable"), "{said}");
+}
+
+#[test]
 fn train_bench_does_without_the_large_product() {
     let share = |flags: &[&str]| json(train_bench(flags))[0]["matrix_share"].clone();
     assert!(share(&["--json", "--updates", "1"]).as_f64().unwrap() > 0.0);

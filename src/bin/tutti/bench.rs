@@ -11,6 +11,7 @@ use tutti::bench::{self, Measurement, Until};
 use tutti::decode::{InferenceModel, Steps};
 use tutti::flags::BackendFlags;
 use tutti::model::{Bundle, Shape};
+use tutti::nn::int8::kernel::Path as Instructions;
 use tutti::settings::compute_threads;
 
 #[derive(Args)]
@@ -41,6 +42,10 @@ pub struct Bench {
     threads: usize,
     #[command(flatten)]
     backend: BackendFlags,
+    /// Compute in eight bits as a CPU with these instructions and no better ones: amx, avx512-vnni, avx2 or portable
+    /// [default: the best of this CPU].
+    #[arg(long, value_name = "NAME")]
+    instructions: Option<Instructions>,
     /// Duration of each measurement, in seconds; each combination of length and steps needs two measurements, latency and
     /// throughput.
     #[arg(long, default_value_t = 3.0)]
@@ -55,6 +60,9 @@ pub struct Bench {
 }
 
 pub fn run(arguments: &Bench) -> Result<()> {
+    if let Some(instructions) = arguments.instructions {
+        instructions.choose()?;
+    }
     let plan = plan(arguments)?;
     let backend = arguments.backend.backend()?;
     let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
@@ -80,6 +88,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
             "threads": plan.threads,
             "device": backend.device_name(),
             "dtype": backend.dtype().name(),
+            "instructions": Instructions::best().name(),
             "measurements": measured,
         });
         writeln!(out, "{report}").or_else(ignore_closed)?;

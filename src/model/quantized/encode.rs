@@ -6,6 +6,7 @@ use super::input::Table;
 use super::layers::SentenceKeys;
 use super::scratch::Buffers;
 use crate::Result;
+use crate::nn::int8::kernel::arch;
 use crate::nn::int8::{Input, StoreMode, log_softmax};
 
 impl QuantizedNetwork {
@@ -83,7 +84,7 @@ impl QuantizedNetwork {
         let mut scores = self.length_bias.clone();
         let mut mean = vec![0f32; self.shape.d_model];
         let weights = &self.length;
-        pulp::Arch::new().dispatch(LengthHead { states, mean: &mut mean, weights, scores: &mut scores });
+        arch().dispatch(LengthHead { states, mean: &mut mean, weights, scores: &mut scores });
         log_softmax(&mut scores);
         scores
     }

@@ -7,6 +7,7 @@
 use pulp::Simd;
 
 use super::Buffer;
+use super::kernel::arch;
 use super::lanes::LANES;
 use super::norm::softmax;
 
@@ -80,7 +81,7 @@ impl Attention<'_> {
     ) {
         let transposed = scratch.queries.take(self.width * LANES).as_chunks_mut().0;
         let weights = scratch.weights.take(self.len * LANES).as_chunks_mut().0;
-        pulp::Arch::new().dispatch(Attend { of: *self, queries, count, seen, transposed, weights, out });
+        arch().dispatch(Attend { of: *self, queries, count, seen, transposed, weights, out });
     }
 }
 

@@ -166,3 +166,6 @@ impl<S: Simd> Fold<S> for MaxMagnitude {
         simd.reduce_max_f32s(lanes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::kernel::arch;
 use super::lanes::{Fold, LANES, Max, SquaresFrom, Sum, fold};
 
 /// Gain and bias of a layer norm (Ba et al. 2016).
@@ -27,7 +28,7 @@ impl Norm {
 
     /// Normalizes every row of `x [count, width]` in place.
     pub fn apply(&self, x: &mut [f32]) {
-        pulp::Arch::new().dispatch(Apply { norm: self, x });
+        arch().dispatch(Apply { norm: self, x });
     }
 
     /// `out = (row - mean) / sqrt(var + eps) · gain + bias`
@@ -73,7 +74,7 @@ impl WithSimd for Apply<'_> {
 
 /// `values -= ln Σ e^values`
 pub fn log_softmax(values: &mut [f32]) {
-    pulp::Arch::new().dispatch(LogSoftmax(values));
+    arch().dispatch(LogSoftmax(values));
 }
 
 /// A call of [`log_softmax`].

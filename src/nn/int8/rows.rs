@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::Norm;
-use super::kernel::{Line, PANEL, Path, STEP, TILE, Work};
+use super::kernel::{Line, PANEL, Path, STEP, TILE, Work, arch};
 use super::lanes::{Max, MaxMagnitude, fold};
 
 /// How a row's values map to u8. A weight matrix is packed for one of the two.
@@ -108,7 +108,7 @@ impl Rows {
         let values = count.next_multiple_of(self.together) * width.div_ceil(STEP);
         self.values.resize(self.values.len().max(values), [0; STEP]);
         self.scales.resize(self.scales.len().max(count), 0.0);
-        pulp::Arch::new().dispatch(Fill { rows: self, source });
+        arch().dispatch(Fill { rows: self, source });
     }
 
     pub fn count(&self) -> usize {

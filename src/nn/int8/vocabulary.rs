@@ -6,7 +6,7 @@ use std::cell::Cell;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::kernel::PANEL;
+use super::kernel::{PANEL, arch};
 use super::lanes::{Max, fold};
 use super::norm::ExpFrom;
 use super::{Buffer, PackedLinear, Rows};
@@ -70,7 +70,7 @@ impl PackedLinear {
                 let rows = masses[row..].iter_mut().zip(&mut tops[row..]);
                 for ((mass, top), scores) in rows.zip(scores.chunks_exact_mut(width)) {
                     let scores = scores.get_mut(columns.clone()).unwrap_or_default();
-                    *mass = pulp::Arch::new().dispatch(BestOf { scores, first: first + columns.start, top });
+                    *mass = arch().dispatch(BestOf { scores, first: first + columns.start, top });
                 }
             }
             SCORES.set(buffer);

@@ -12,10 +12,12 @@ mod avx512;
 mod portable;
 
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 use crate::nn::tiles::{self, Products};
+use crate::{Error, Result};
 
 /// Output channels that are computed together.
 pub const PANEL: usize = 32;
@@ -58,9 +60,36 @@ impl Path {
         [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|path| path.runs_here())
     }
 
+    /// The path of this process: the fastest one, or the one of [`Self::choose`].
     pub fn best() -> Self {
-        static BEST: OnceLock<Path> = OnceLock::new();
         *BEST.get_or_init(|| Self::available().next().unwrap_or(Self::Portable))
+    }
+
+    /// Makes this process compute as a CPU whose best path is this one, also between the products. For measurements;
+    /// call it before anything is computed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this CPU does not have the path, or the process has used another one.
+    pub fn choose(self) -> Result<()> {
+        if !self.runs_here() {
+            let found = Self::available().map(Self::name).collect::<Vec<_>>().join(", ");
+            return Err(Error::Config(format!("this CPU has no {}; it has {found}", self.name())));
+        }
+        if *BEST.get_or_init(|| self) != self {
+            return Err(Error::Config("the instructions must be chosen before anything is computed".into()));
+        }
+        let _ = CHOSEN.set(self); // set before: to the same path
+        Ok(())
+    }
+
+    /// As in `tutti bench --instructions`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amx => "amx",
+            Self::Avx512 => "avx512-vnni",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
     }
 
     /// If this path wants rows of `width` values row-major, that is, in tiles of height 1: how many of them it computes
@@ -105,6 +134,31 @@ impl Path {
             Self::Amx | Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
         }
+    }
+}
+
+static BEST: OnceLock<Path> = OnceLock::new();
+static CHOSEN: OnceLock<Path> = OnceLock::new();
+
+impl FromStr for Path {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable];
+        all.into_iter()
+            .find(|path| path.name() == name)
+            .ok_or_else(|| format!("expected one of {}", all.map(Self::name).join(", ")))
+    }
+}
+
+/// The vector instructions for loops between products: all that this CPU has, or those of the path of
+/// [`Path::choose`].
+pub fn arch() -> pulp::Arch {
+    match CHOSEN.get() {
+        #[cfg(target_arch = "x86_64")]
+        Some(Path::Avx2) => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
+        Some(Path::Portable) => pulp::Arch::Scalar,
+        _ => pulp::Arch::new(),
     }
 }
 
