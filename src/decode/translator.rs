@@ -103,8 +103,8 @@ impl<M> Row<'_, M> {
     }
 }
 
-/// A token for one position and its log-probability over the vocabulary without special tokens. In an Imputer's slot
-/// the token may be the blank.
+/// A token for one position and its log-probability over the vocabulary without special tokens, or over the candidates
+/// of the sentence if the network has a shortlist. In an Imputer's slot the token may be the blank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     pub token: u32,
