@@ -89,8 +89,8 @@ def arguments():
         args.rounds, args.seconds = 1, min(args.seconds, 0.2)
     args.cases, args.lengths = (CASES[:2], LENGTHS[:1]) if args.quick else (CASES, LENGTHS)
     args.models = os.path.abspath(args.models)
-    # Where `compare_ct2.peer` keeps its model.
-    args.results = os.path.join(args.models, "cells")
+    # Where `compare_ct2.peer` keeps its model, and what it limits.
+    args.results, args.instructions = os.path.join(args.models, "cells"), None
     return args
 
 

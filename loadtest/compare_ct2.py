@@ -72,25 +72,28 @@ def arguments():
     if args.quick:
         args.rounds, args.seconds = min(args.rounds, 1), min(args.seconds, 0.3)
     args.shapes = SHAPES[:1] if args.quick else SHAPES
-    if args.model:
-        args.shapes = [*args.shapes, shape_of(args.model)]
+    args.own_shape = shape_of(args.model) if args.model else None
+    if args.own_shape and args.own_shape not in args.shapes:
+        args.shapes = [*args.shapes, args.own_shape]
     return args
 
 
 def shape_of(bundle):
-    """The shape of a bundle's model, and the peer's name for it."""
+    """The shape of a bundle's model."""
     try:
         with open(os.path.join(bundle, "config.json")) as file:
             shape = json.load(file)["shape"]
+        return {"dim": shape["d_model"], "ffn": shape["ffn"], "heads": shape["heads"], "vocab": shape["vocab"],
+                "layers": (shape["encoder_layers"], shape["decoder_layers"])}
     except (OSError, ValueError, KeyError) as error:
-        sys.exit("%s: no config.json of a bundle: %s" % (bundle, error))
-    return {"dim": shape["d_model"], "ffn": shape["ffn"], "heads": shape["heads"], "vocab": shape["vocab"],
-            "layers": (shape["encoder_layers"], shape["decoder_layers"])}
+        sys.exit("%s: its config.json cannot be read (%s: %s); --model takes the folder of a bundle" % (bundle, type(error).__name__, error))
 
 
 def peer_name(shape):
-    layers = "CT2 %d+%d" % shape["layers"]
-    return layers if shape["vocab"] == VOCAB else "%s of %d tokens" % (layers, shape["vocab"])
+    """What the tables call a peer: its layers, and what differs from the other shapes."""
+    usual = dict(WIDTH, vocab=VOCAB)
+    other = ["%s=%d" % (key, shape[key]) for key in usual if shape[key] != usual[key]]
+    return " ".join(["CT2 %d+%d" % shape["layers"], *other])
 
 
 def environment(folder, more=()):
@@ -146,7 +149,7 @@ def peer(args, python, shape, split, length):
     ]
     for key in ("dim", "ffn", "heads", "vocab"):
         command += ["--" + key, str(shape[key])]
-    limits = INSTRUCTIONS.get(getattr(args, "instructions", None), {})
+    limits = INSTRUCTIONS.get(args.instructions, {})
     rows = [json.loads(line) for line in run(command, dict(os.environ, **limits)).splitlines()]
     for row in (row for row in rows if row["kind"] == "cell"):
         decoding = "greedy" if row["beam"] == 1 else "beam %d" % row["beam"]
@@ -242,13 +245,15 @@ def spread(values, digits):
     return middle if len(values) == 1 else "%s (%.*f–%.*f)" % (middle, digits, values[0], digits, values[-1])
 
 
-def table(results, what, title, digits, peers):
-    """A table of one number. A row is compared with the peer's greedy search of its own shape."""
-    head = ["", *("%d → %d | × greedy, same shape" % (length, length) for length in LENGTHS)]
+def table(results, what, title, digits, own):
+    """A table of one number. The rows whose names begin with one of the first part of `own` are compared with the row
+    of its second part, all others with the peer's greedy search at the usual shape."""
+    head = ["", *("%d → %d | × greedy" % (length, length) for length in LENGTHS)]
     lines = ["**%s**" % title, "", "| %s | peer's threads × workers |" % " | ".join(head)]
     lines.append("|---" * (2 * len(LENGTHS) + 2) + "|")
     for who in results.order:
-        row, settings, than = [who], [], peers.get(who, "CT2 %d+%d greedy" % OURS)
+        than = own[1] if who.startswith(own[0]) else "CT2 %d+%d greedy" % OURS
+        row, settings = [who], []
         for length in LENGTHS:
             setting, values = results.best(who, length, what)
             row.append(spread(values.values(), digits))
@@ -259,11 +264,9 @@ def table(results, what, title, digits, peers):
     return lines + [""]
 
 
-def targets(results, shape):
-    """What the project promises, and what this run says to it. `shape` is the bundle's name and the peer's name for its
-    shape, if there is one."""
-    peers = [who for who in results.order if who.startswith("CT2")]
-    greedy = [who for who in peers if who.endswith("greedy")]
+def targets(results, bundle, own):
+    """What the project promises, and what this run says to it. `own` is that of `table`."""
+    greedy = [who for shape in SHAPES if (who := peer_name(shape) + " greedy") in results.order]
     rows = []
 
     def claim(text, who, against, length, what, least):
@@ -286,13 +289,12 @@ def targets(results, shape):
     for length in LENGTHS:
         claim("four steps against beam 4, p50, %d tokens" % length, four, beam, length, "p50_ms", 1)
         claim("four steps against beam 4, sentences/s, %d tokens" % length, four, beam, length, rate, 1)
-    if shape:
-        bundle, peer = shape
+    if bundle:
         one, four = ("tutti %s, %s" % (bundle, steps) for steps in ("1 step", "4 steps"))
         for length in LENGTHS:
-            claim("%s, one step, p50 at batch 1, %d tokens, same shape" % (bundle, length), one, [peer + " greedy"], length, "p50_ms", 8)
-            claim("%s, one step, sentences/s at batch 64, %d tokens" % (bundle, length), one, [peer + " greedy"], length, rate, 2)
-            claim("%s, four steps, sentences/s at batch 64, %d tokens" % (bundle, length), four, [peer + " greedy"], length, rate, 1)
+            claim("%s, one step, p50 at batch 1, %d tokens, same shape" % (bundle, length), one, [own[1]], length, "p50_ms", 8)
+            claim("%s, one step, sentences/s at batch 64, %d tokens" % (bundle, length), one, [own[1]], length, rate, 2)
+            claim("%s, four steps, sentences/s at batch 64, %d tokens" % (bundle, length), four, [own[1]], length, rate, 1)
     return ["| target | at least × | measured | met |", "|---|---|---|---|", *rows, ""]
 
 
@@ -358,12 +360,14 @@ def main():
     with open(args.results) as file:
         results = Results([json.loads(line) for line in file])
     lines = head(args, results)
-    shape = (bundle_name(args.model), peer_name(args.shapes[-1])) if args.model else None
-    peers = {who: shape[1] + " greedy" for who in results.order if shape and shape[0] in who}
-    lines += table(results, "p50_ms", "Latency of one sentence alone, p50, ms (ratio: how many times faster)", 2, peers)
+    bundle = bundle_name(args.model) if args.model else None
+    peer = peer_name(args.own_shape or SHAPES[0])
+    own = (("tutti %s," % bundle, peer + " "), peer + " greedy")
+    lines += ["Ratios are those to the peer's greedy search at 3+3, for %s and the peer of its shape to that one's." % bundle, ""] if bundle else []
+    lines += table(results, "p50_ms", "Latency of one sentence alone, p50, ms (ratio: how many times faster)", 2, own)
     for batch in BATCHES:
-        lines += table(results, "sentences/s at %d" % batch, "Sentences per second, batch %d" % batch, 0, peers)
-    lines += targets(results, shape)
+        lines += table(results, "sentences/s at %d" % batch, "Sentences per second, batch %d" % batch, 0, own)
+    lines += targets(results, bundle, own)
     print("\n".join(lines))
 
 

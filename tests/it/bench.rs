@@ -91,6 +91,9 @@ fn bench_computes_with_the_instructions_asked_for() {
     assert!(["amx", "avx512-vnni", "avx2", "portable"].contains(&of(&[]).as_str().unwrap()));
     let said = refusal(tutti_bench(&folder, &[&flags[..], &["--instructions", "sse"]].concat()));
     assert!(said.contains("expected one of amx, avx512-vnni, avx2, portable"), "{said}");
+    let in_f32 = ["--dtype", "f32", "--instructions", "portable"];
+    let said = refusal(tutti_bench(&folder, &[&flags[..], &in_f32].concat()));
+    assert!(said.contains("--instructions is for eight bits"), "{said}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use clap::Args;
 use tutti::bench::{self, Measurement, Until};
 use tutti::decode::{InferenceModel, Steps};
 use tutti::flags::BackendFlags;
-use tutti::model::{Bundle, Shape};
+use tutti::model::{Bundle, Dtype, Shape};
 use tutti::nn::int8::kernel::Path as Instructions;
 use tutti::settings::compute_threads;
 
@@ -60,11 +60,13 @@ pub struct Bench {
 }
 
 pub fn run(arguments: &Bench) -> Result<()> {
-    if let Some(instructions) = arguments.instructions {
-        instructions.choose()?;
-    }
     let plan = plan(arguments)?;
     let backend = arguments.backend.backend()?;
+    let eight_bits = backend.dtype() == Dtype::Q8;
+    if let Some(instructions) = arguments.instructions {
+        ensure!(eight_bits, "--instructions is for eight bits: use --device cpu and --dtype q8");
+        instructions.choose()?;
+    }
     let bundle = arguments.model.as_deref().map(Bundle::open).transpose()?;
     let vocabulary = bundle.as_ref().map_or(arguments.shape.vocab, |bundle| bundle.config.shape.vocab);
     let plan = bench::Plan { vocabulary: u32::try_from(vocabulary)?, ..plan };
@@ -88,7 +90,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
             "threads": plan.threads,
             "device": backend.device_name(),
             "dtype": backend.dtype().name(),
-            "instructions": Instructions::best().name(),
+            "instructions": eight_bits.then(|| Instructions::best().name()),
             "measurements": measured,
         });
         writeln!(out, "{report}").or_else(ignore_closed)?;

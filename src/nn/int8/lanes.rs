@@ -9,17 +9,22 @@ pub(super) const LANES: usize = 16;
 /// Sets of lanes, which shorten chains of dependent operations.
 const SETS: usize = 4;
 
-/// How the values of a row are folded.
+/// How the values of a row are folded: what is taken of each, and how that is joined.
 pub(super) trait Fold<S: Simd>: Copy {
+    type Join: Join<S>;
+
+    fn value(self, simd: S, x: S::f32s) -> S::f32s;
+}
+
+/// A sum or a maximum.
+pub(super) trait Join<S: Simd> {
     const START: f32;
 
-    /// Takes a value into each lane.
-    fn take(self, simd: S, lanes: S::f32s, values: S::f32s) -> S::f32s;
-
-    fn join(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s;
+    /// Joins `more` to what there is `so_far`.
+    fn join(simd: S, so_far: S::f32s, more: S::f32s) -> S::f32s;
 
     /// Joins the lanes of a register by halves.
-    fn reduce(self, simd: S, lanes: S::f32s) -> f32;
+    fn reduce(simd: S, lanes: S::f32s) -> f32;
 }
 
 /// Folds a row.
@@ -36,23 +41,24 @@ pub(super) fn fold<S: Simd, F: Fold<S> + Fold<Scalar>>(simd: S, how: F, row: &[f
 /// Folds with `N` registers for each set of lanes.
 #[inline(always)]
 fn fold_in<const N: usize, S: Simd, F: Fold<S> + Fold<Scalar>>(simd: S, how: F, row: &[f32]) -> f32 {
-    let mut sets = [[simd.splat_f32s(<F as Fold<S>>::START); N]; SETS];
+    let mut sets = [[simd.splat_f32s(<F as Fold<S>>::Join::START); N]; SETS];
     let (chunks, rest) = row.as_chunks::<{ SETS * LANES }>();
     for chunk in chunks {
         let values = S::as_simd_f32s(chunk).0;
         for set in 0..SETS {
             for i in 0..N {
-                sets[set][i] = how.take(simd, sets[set][i], values[set * N + i]);
+                sets[set][i] = take(simd, how, sets[set][i], values[set * N + i]);
             }
         }
     }
+    let join = |a, b| <F as Fold<S>>::Join::join(simd, a, b);
     let [mut lanes, b, c, d] = sets;
     for i in 0..N {
-        lanes[i] = how.join(simd, how.join(simd, lanes[i], b[i]), how.join(simd, c[i], d[i]));
+        lanes[i] = join(join(lanes[i], b[i]), join(c[i], d[i]));
     }
     let (whole, rest) = S::as_simd_f32s(rest);
     for (i, &values) in whole.iter().enumerate() {
-        lanes[i % N] = how.take(simd, lanes[i % N], values);
+        lanes[i % N] = take(simd, how, lanes[i % N], values);
     }
     if !rest.is_empty() {
         let mut single = [0f32; LANES];
@@ -60,18 +66,57 @@ fn fold_in<const N: usize, S: Simd, F: Fold<S> + Fold<Scalar>>(simd: S, how: F, 
         let place = &mut lanes[whole.len() % N];
         S::as_mut_simd_f32s(single).0[0] = *place;
         for (lane, &value) in single.iter_mut().zip(rest) {
-            *lane = how.take(Scalar::new(), *lane, value);
+            *lane = take(Scalar::new(), how, *lane, value);
         }
         *place = S::as_simd_f32s(single).0[0];
     }
     let mut half = N / 2;
     while half > 0 {
         for i in 0..half {
-            lanes[i] = how.join(simd, lanes[i], lanes[i + half]);
+            lanes[i] = join(lanes[i], lanes[i + half]);
         }
         half /= 2;
     }
-    how.reduce(simd, lanes[0])
+    <F as Fold<S>>::Join::reduce(simd, lanes[0])
+}
+
+/// Takes a value into each lane.
+#[inline(always)]
+fn take<S: Simd, F: Fold<S>>(simd: S, how: F, so_far: S::f32s, x: S::f32s) -> S::f32s {
+    F::Join::join(simd, so_far, how.value(simd, x))
+}
+
+pub(super) struct Adding;
+
+impl<S: Simd> Join<S> for Adding {
+    const START: f32 = 0.0;
+
+    #[inline(always)]
+    fn join(simd: S, so_far: S::f32s, more: S::f32s) -> S::f32s {
+        simd.add_f32s(so_far, more)
+    }
+
+    #[inline(always)]
+    fn reduce(simd: S, lanes: S::f32s) -> f32 {
+        simd.reduce_sum_f32s(lanes)
+    }
+}
+
+/// Ignores NaN on x86, where a maximum with NaN is the second operand.
+pub(super) struct Largest;
+
+impl<S: Simd> Join<S> for Largest {
+    const START: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn join(simd: S, so_far: S::f32s, more: S::f32s) -> S::f32s {
+        simd.max_f32s(more, so_far)
+    }
+
+    #[inline(always)]
+    fn reduce(simd: S, lanes: S::f32s) -> f32 {
+        simd.reduce_max_f32s(lanes)
+    }
 }
 
 /// Σ x
@@ -79,21 +124,11 @@ fn fold_in<const N: usize, S: Simd, F: Fold<S> + Fold<Scalar>>(simd: S, how: F, 
 pub(super) struct Sum;
 
 impl<S: Simd> Fold<S> for Sum {
-    const START: f32 = 0.0;
+    type Join = Adding;
 
     #[inline(always)]
-    fn take(self, simd: S, lanes: S::f32s, values: S::f32s) -> S::f32s {
-        simd.add_f32s(lanes, values)
-    }
-
-    #[inline(always)]
-    fn join(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-        simd.add_f32s(a, b)
-    }
-
-    #[inline(always)]
-    fn reduce(self, simd: S, lanes: S::f32s) -> f32 {
-        simd.reduce_sum_f32s(lanes)
+    fn value(self, _: S, x: S::f32s) -> S::f32s {
+        x
     }
 }
 
@@ -102,68 +137,38 @@ impl<S: Simd> Fold<S> for Sum {
 pub(super) struct SquaresFrom(pub(super) f32);
 
 impl<S: Simd> Fold<S> for SquaresFrom {
-    const START: f32 = 0.0;
+    type Join = Adding;
 
     #[inline(always)]
-    fn take(self, simd: S, lanes: S::f32s, values: S::f32s) -> S::f32s {
-        let from = simd.sub_f32s(values, simd.splat_f32s(self.0));
-        simd.add_f32s(lanes, simd.mul_f32s(from, from))
-    }
-
-    #[inline(always)]
-    fn join(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-        simd.add_f32s(a, b)
-    }
-
-    #[inline(always)]
-    fn reduce(self, simd: S, lanes: S::f32s) -> f32 {
-        simd.reduce_sum_f32s(lanes)
+    fn value(self, simd: S, x: S::f32s) -> S::f32s {
+        let from = simd.sub_f32s(x, simd.splat_f32s(self.0));
+        simd.mul_f32s(from, from)
     }
 }
 
-/// The largest value.
+/// The largest value; minus infinity for an empty row.
 #[derive(Clone, Copy)]
 pub(super) struct Max;
 
 impl<S: Simd> Fold<S> for Max {
-    const START: f32 = f32::NEG_INFINITY;
+    type Join = Largest;
 
     #[inline(always)]
-    fn take(self, simd: S, lanes: S::f32s, values: S::f32s) -> S::f32s {
-        simd.max_f32s(values, lanes)
-    }
-
-    #[inline(always)]
-    fn join(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-        simd.max_f32s(a, b)
-    }
-
-    #[inline(always)]
-    fn reduce(self, simd: S, lanes: S::f32s) -> f32 {
-        simd.reduce_max_f32s(lanes)
+    fn value(self, _: S, x: S::f32s) -> S::f32s {
+        x
     }
 }
 
-/// The largest magnitude.
+/// The largest magnitude; minus infinity for an empty row.
 #[derive(Clone, Copy)]
 pub(super) struct MaxMagnitude;
 
 impl<S: Simd> Fold<S> for MaxMagnitude {
-    const START: f32 = 0.0;
+    type Join = Largest;
 
     #[inline(always)]
-    fn take(self, simd: S, lanes: S::f32s, values: S::f32s) -> S::f32s {
-        simd.max_f32s(simd.abs_f32s(values), lanes)
-    }
-
-    #[inline(always)]
-    fn join(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-        simd.max_f32s(a, b)
-    }
-
-    #[inline(always)]
-    fn reduce(self, simd: S, lanes: S::f32s) -> f32 {
-        simd.reduce_max_f32s(lanes)
+    fn value(self, simd: S, x: S::f32s) -> S::f32s {
+        simd.abs_f32s(x)
     }
 }
 

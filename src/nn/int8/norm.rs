@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::kernel::arch;
-use super::lanes::{Fold, LANES, Max, SquaresFrom, Sum, fold};
+use super::lanes::{Adding, Fold, LANES, Max, SquaresFrom, Sum, fold};
 
 /// Gain and bias of a layer norm (Ba et al. 2016).
 #[derive(Debug)]
@@ -96,21 +96,11 @@ impl WithSimd for LogSoftmax<'_> {
 pub(super) struct ExpFrom(pub(super) f32);
 
 impl<S: Simd> Fold<S> for ExpFrom {
-    const START: f32 = 0.0;
+    type Join = Adding;
 
     #[inline(always)]
-    fn take(self, simd: S, lanes: S::f32s, values: S::f32s) -> S::f32s {
-        simd.add_f32s(lanes, exp_below(simd, simd.sub_f32s(values, simd.splat_f32s(self.0))))
-    }
-
-    #[inline(always)]
-    fn join(self, simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-        simd.add_f32s(a, b)
-    }
-
-    #[inline(always)]
-    fn reduce(self, simd: S, lanes: S::f32s) -> f32 {
-        simd.reduce_sum_f32s(lanes)
+    fn value(self, simd: S, x: S::f32s) -> S::f32s {
+        exp_below(simd, simd.sub_f32s(x, simd.splat_f32s(self.0)))
     }
 }
 
@@ -144,7 +134,7 @@ pub(super) fn softmax<S: Simd>(simd: S, x: &mut [[f32; LANES]]) {
 fn exp_below<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer
     let all = |value| simd.splat_f32s(value);
-    let x = simd.max_f32s(all(-87.0), x); // NaN is the second one
+    let x = simd.max_f32s(all(-87.0), x); // a maximum with NaN is the second operand
     let shifted = simd.mul_add_f32s(x, all(std::f32::consts::LOG2_E), all(ROUND));
     let n = simd.sub_f32s(shifted, all(ROUND));
     let r = simd.mul_add_f32s(n, all(2.121_944_4e-4), simd.mul_add_f32s(n, all(-0.693_359_375), x));

@@ -55,9 +55,12 @@ pub enum Path {
 }
 
 impl Path {
+    /// Fastest first.
+    const ALL: [Self; 4] = [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable];
+
     /// All paths that this CPU supports, fastest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|path| path.runs_here())
+        Self::ALL.into_iter().filter(|path| path.runs_here())
     }
 
     /// The path of this process: the fastest one, or the one of [`Self::choose`].
@@ -144,10 +147,8 @@ impl FromStr for Path {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let all = [Self::Amx, Self::Avx512, Self::Avx2, Self::Portable];
-        all.into_iter()
-            .find(|path| path.name() == name)
-            .ok_or_else(|| format!("expected one of {}", all.map(Self::name).join(", ")))
+        let found = Self::ALL.into_iter().find(|path| path.name() == name);
+        found.ok_or_else(|| format!("expected one of {}", Self::ALL.map(Self::name).join(", ")))
     }
 }
 

@@ -50,4 +50,6 @@ fn folds_are_what_their_names_say() {
     assert!((f64::from(exp) - exact(|x| (x - 2.0).exp())).abs() < 1e-4);
     assert_eq!(max, row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     assert_eq!(magnitude, row.iter().fold(0.0, |top: f32, x| top.max(x.abs())));
+    let nothing = pulp::Arch::new().dispatch(All(&[]));
+    assert_eq!(nothing, [0.0, 0.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
 }
